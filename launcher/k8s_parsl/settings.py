@@ -1,0 +1,303 @@
+"""What the user asked for: the part of the values file that the launcher reads.
+
+The only home of the defaults of what it describes (design D2). In a pod it is read from the mounted
+``settings.yaml``; on a laptop from the values files themselves, merged the way Helm merges them. A setting that
+feeds an argument of Parsl's carries that argument's name, in camelCase.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from k8s_parsl.errors import DataError, UsageError
+
+# RFC 1123 label, short enough that `<release>-<label>-<block>` stays a label too.
+Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=30)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
+
+
+class Model(BaseModel):
+    """Frozen, strict (no "3" for 3), and a key it does not know is an error that names the key."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class Run(Model):
+    """One run of the workflow and where its record is kept."""
+
+    id: str = Field("", description="Change it to run the same workflow with the same values once more.")
+    volume: str = Field(
+        "",
+        description="Key of `storage` that keeps the runs (`<mountPath>/runs/<run>/`: record, report, checkpoints, "
+        "logs). Empty: they are in the pod and end with it.",
+    )
+
+
+class Workflow(Model):
+    """The user's code, and how it is called."""
+
+    call: str = Field(
+        "",
+        pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?$",
+        description="`module:function`; called with `kwargs`. Parsl is already loaded when it is called.",
+    )
+    script: str = Field(
+        "",
+        description="A plain script instead of `call`: a path, taken from `path` if relative. It may call "
+        "`parsl.load` with a Config of its own: the chart's takes its place.",
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of the function, any YAML values."
+    )
+    args: tuple[str, ...] = Field((), description="Command line arguments of the script.")
+    path: AbsolutePath = Field(
+        "/opt/workflow",
+        description="Folder that is on PYTHONPATH in launcher and workers: baked into the image, filled from "
+        "`files`, or on a volume.",
+    )
+
+    @model_validator(mode="after")
+    def _call_or_script(self) -> Self:
+        if bool(self.call) == bool(self.script):
+            raise ValueError("give exactly one of call (module:function) and script (a path)")
+        if self.script and self.kwargs:
+            raise ValueError("kwargs go with call; a script takes args")
+        if self.call and self.args:
+            raise ValueError("args go with script; a function takes kwargs")
+        return self
+
+
+class Executor(Model):
+    """One HighThroughputExecutor of Parsl's: how many worker pods, and what runs in each."""
+
+    init_blocks: int = Field(1, ge=0, description="Worker pods at the start.")
+    min_blocks: int = Field(0, ge=0, description="Worker pods kept when there is nothing to do.")
+    max_blocks: int = Field(1, ge=1, description="Worker pods at most.")
+    parallelism: float = Field(1.0, ge=0, le=1, description="Worker pods wanted for each waiting task: 0 to 1.")
+    max_workers_per_node: int = Field(1, ge=1, description="Worker processes in each pod (tasks at once).")
+    cores_per_worker: float = Field(
+        1.0, gt=0, description="CPUs for each worker; with the pod's CPU limit it also bounds the workers in a pod."
+    )
+    mem_per_worker: float | None = Field(None, gt=0, description="GB for each worker; bounds the workers likewise.")
+    prefetch_capacity: int = Field(0, ge=0, description="Tasks queued in a pod ahead of need; only for short tasks.")
+    heartbeat_period: int = Field(5, ge=1, description="Seconds between heartbeats of launcher and worker pods.")
+    heartbeat_threshold: int = Field(30, ge=2, description="Seconds without a heartbeat after which a pod is lost.")
+    worker_init: str = Field("", description="Shell lines run in each worker pod before its workers start.")
+    worker_debug: bool = Field(False, description="Debug logs from the workers.")
+    pending_timeout: float = Field(
+        14400.0, gt=0, description="Seconds that a worker pod may wait for room, quota, a Secret or a volume."
+    )
+
+    @model_validator(mode="after")
+    def _blocks_in_order(self) -> Self:
+        if self.min_blocks > self.max_blocks:
+            raise ValueError(f"minBlocks ({self.min_blocks}) is more than maxBlocks ({self.max_blocks})")
+        if self.init_blocks > self.max_blocks:
+            raise ValueError(f"initBlocks ({self.init_blocks}) is more than maxBlocks ({self.max_blocks})")
+        if self.heartbeat_threshold <= self.heartbeat_period:
+            raise ValueError(
+                f"heartbeatThreshold ({self.heartbeat_threshold}) is not more than "
+                f"heartbeatPeriod ({self.heartbeat_period})"
+            )
+        return self
+
+
+class Parsl(Model):
+    """Arguments of Parsl's Config, and what all its executors share."""
+
+    strategy: Literal["none", "simple", "htex_auto_scale"] = Field(
+        "htex_auto_scale", description="How Parsl scales worker pods."
+    )
+    strategy_period: float = Field(1.0, gt=0, description="Seconds between two looks at the load.")
+    max_idletime: float = Field(120.0, ge=0, description="Seconds after which an idle worker pod is ended.")
+    retries: int = Field(0, ge=0, description="Times that a failed task is tried again.")
+    encrypted: bool = Field(True, description="CurveZMQ between launcher and workers.")
+    worker_port: int = Field(
+        54000, ge=1024, le=65000, description="Launcher port of the first executor; the next ones follow on from it."
+    )
+
+
+class Volume(Model):
+    """What launcher and workflow know of a volume; the rest of `storage.<key>` is the chart's."""
+
+    mount_path: AbsolutePath = Field(description="Where it is mounted, in launcher and workers.")
+    read_only: bool = Field(False, description="Mounted read-only.")
+
+
+class Logging(Model):
+    """What the launcher says and how often."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is shown.")
+    progress_period: float = Field(10.0, gt=0, description="Seconds between progress lines where there is no terminal.")
+
+
+class Settings(Model):
+    """The whole of ``settings.yaml``."""
+
+    run: Run = Field(default_factory=Run)
+    workflow: Workflow
+    executors: dict[Label, Executor] = Field(min_length=1, description="One HighThroughputExecutor for each label.")
+    parsl: Parsl = Field(default_factory=Parsl)
+    storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
+    logging: Logging = Field(default_factory=Logging)
+
+    @model_validator(mode="after")
+    def _volumes_fit(self) -> Self:
+        if self.run.volume and self.run.volume not in self.storage:
+            known = ", ".join(sorted(self.storage)) or "none"
+            raise ValueError(f"run.volume: storage has no volume {self.run.volume!r} (it has: {known})")
+        if self.run.volume and self.storage[self.run.volume].read_only:
+            raise ValueError(f"run.volume: storage.{self.run.volume} is readOnly, so no run can be kept on it")
+        mounts = sorted((PurePosixPath(volume.mount_path), key) for key, volume in self.storage.items())
+        for (outer, one), (inner, other) in zip(mounts, mounts[1:], strict=False):
+            if inner.is_relative_to(outer):
+                raise ValueError(f"storage.{other}.mountPath: {inner} is inside storage.{one}.mountPath {outer}")
+        return self
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], source: str) -> Settings:
+        """Settings from ``data`` as YAML gives it.
+
+        Raises:
+            UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the key.
+        """
+        try:
+            # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a 3.
+            return cls.model_validate_json(json.dumps(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+            raise UsageError(f"{source}: {_key(first['loc'])}{_say(first)}{more}") from None
+        except TypeError as error:
+            raise UsageError(f"{source}: only plain YAML values are allowed: {error}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Settings:
+        """Settings from the mounted ``settings.yaml``.
+
+        Raises:
+            DataError: no such file, or not YAML.
+            UsageError: see `parse`.
+        """
+        return cls.parse(read_yaml(path), str(path))
+
+    @classmethod
+    def from_values(cls, paths: Iterable[Path]) -> Settings:
+        """Settings from values files, the later ones winning, as ``helm install -f ... -f ...`` would render them.
+
+        Raises:
+            DataError: no such file, or not YAML.
+            UsageError: see `parse`.
+        """
+        files = list(paths)
+        values: dict[str, Any] = {}
+        for path in files:
+            values = merge(values, read_yaml(path))
+        return cls.parse(launcher_part(values), " + ".join(str(path) for path in files))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A key given twice is a mistake: PyYAML alone would silently keep the last."""
+
+
+def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; an empty file is an empty mapping.
+
+    Raises:
+        DataError: the file cannot be read, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        # utf-8-sig: an editor's byte order mark is no part of the first key.
+        data = yaml.load(path.read_text("utf-8-sig"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: holds a {type(data).__name__} where a mapping is needed")
+    return data
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base`` as Helm does it: maps merge, all else is replaced, null takes a key away.
+
+    https://helm.sh/docs/chart_template_guide/values_files/#deleting-a-default-key
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = merged.get(key)
+            merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+# Keys inside the launcher's own sections that only the chart reads; the template `k8s-parsl.settings` leaves out the
+# same ones, and a test for each values file ties the two.
+CHART_ONLY = {"workflow": ("files",), "executors": ("pod",)}
+
+
+def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a values file that `Settings` describes, without the keys that are the chart's alone."""
+    part = {key: values[key] for key in ("run", "workflow", "parsl", "logging") if key in values}
+    if isinstance(part.get("workflow"), Mapping):
+        part["workflow"] = _without(part["workflow"], CHART_ONLY["workflow"])
+    part["executors"] = {
+        label: _without(executor, CHART_ONLY["executors"]) if isinstance(executor, Mapping) else executor
+        for label, executor in values.get("executors", {}).items()
+    }
+    volume_keys = [field.alias for field in Volume.model_fields.values()]
+    part["storage"] = {
+        key: {name: volume[name] for name in volume_keys if name in volume} if isinstance(volume, Mapping) else volume
+        for key, volume in values.get("storage", {}).items()
+    }
+    return part
+
+
+def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    path = ".".join(str(part) for part in location if part != "[key]")
+    return f"{path}: " if path else ""
+
+
+def _say(error: Any) -> str:
+    """One of pydantic's errors in the user's words."""
+    match error["type"]:
+        case "extra_forbidden":
+            return "there is no such key"
+        case "missing":
+            return "is needed"
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case _:
+            return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
