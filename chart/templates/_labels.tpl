@@ -1,0 +1,21 @@
+{{- /* What tells the pods of this release: the only labels in a pod template, so that no chart version changes it. */ -}}
+{{- define "k8s-parsl.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{- /* Labels of every object. https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/ */ -}}
+{{- define "k8s-parsl.labels" -}}
+{{ include "k8s-parsl.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: {{ .Chart.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
+{{- /* Labels of a pod: the user's own, and over them those that launcher, NetworkPolicy and `kubectl -l` rely on. */ -}}
+{{- define "k8s-parsl.podLabels" -}}
+{{- $ours := include "k8s-parsl.selectorLabels" .root | fromYaml -}}
+{{- $ours = set $ours "app.kubernetes.io/component" .component -}}
+{{- toYaml (mergeOverwrite (dict) (.pod.labels | default dict) $ours (.more | default dict)) -}}
+{{- end -}}

@@ -1,0 +1,110 @@
+{{- /* 8 hex digits that say what runs: a hash of all of the Job that no `helm upgrade` could change (design D11). */ -}}
+{{- define "k8s-parsl.run" -}}
+{{- include "k8s-parsl.launcherSpec" (dict "root" . "run" "") | fromYaml | toJson | sha256sum | trunc 8 -}}
+{{- end -}}
+
+{{- /*
+The immutable part of the launcher Job's spec. `run` is its own hash, which only a label carries; hashed without it.
+https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+*/ -}}
+{{- define "k8s-parsl.launcherSpec" -}}
+{{- $values := .root.Values -}}
+{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 60) $values.pod $values.launcher.pod) | fromYaml -}}
+{{- $context := dict "root" .root "pod" $pod "component" "launcher" "more" (ternary dict (dict "k8s-parsl/run" .run) (empty .run)) -}}
+completions: 1
+parallelism: 1
+# No second launcher while the first still ends.
+podReplacementPolicy: Failed
+podFailurePolicy:
+  rules:
+    # Ends that a new launcher cannot mend: usage, bad data, permission, configuration{{ if not $values.job.retryOnFailure }}, the workflow's own error{{ end }}.
+    - action: FailJob
+      onExitCodes:
+        containerName: launcher
+        operator: In
+        values: [{{ if not $values.job.retryOnFailure }}1, {{ end }}64, 65, 77, 78]
+    # Drained, preempted, evicted: not the run's fault, so not counted.
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+template:
+  metadata:
+    labels:
+      {{- include "k8s-parsl.podLabels" $context | nindent 6 }}
+    {{- with $pod.annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
+    {{- include "k8s-parsl.podFields" $context | nindent 4 }}
+    {{- with $pod.tolerations }}
+    tolerations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    containers:
+      - name: launcher
+        args: [run]
+        {{- include "k8s-parsl.containerFields" $context | nindent 8 }}
+        ports:
+          {{- range $index, $_ := include "k8s-parsl.entries" $values.executors | fromYaml | keys | sortAlpha }}
+          - name: executor-{{ $index }}
+            containerPort: {{ add $values.parsl.workerPort $index }}
+          {{- end }}
+        env:
+          {{- include "k8s-parsl.launcherEnv" .root | nindent 10 }}
+          {{- include "k8s-parsl.env" $context | trim | nindent 10 }}
+        volumeMounts:
+          - name: settings
+            mountPath: /etc/k8s-parsl
+            readOnly: true
+          - name: kubernetes-api
+            mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+            readOnly: true
+          {{- include "k8s-parsl.volumeMounts" $context | nindent 10 }}
+      {{- with $pod.containers }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    volumes:
+      - name: settings
+        configMap:
+          name: {{ include "k8s-parsl.settingsName" .root }}
+      {{- include "k8s-parsl.apiTokenVolume" . | nindent 6 }}
+      {{- include "k8s-parsl.volumes" $context | nindent 6 }}
+{{- end -}}
+
+{{- /* Who this launcher is: launcher/k8s_parsl/identity.py. */ -}}
+{{- define "k8s-parsl.launcherEnv" -}}
+- name: K8S_PARSL_RELEASE
+  value: {{ .Release.Name | quote }}
+- name: K8S_PARSL_INSTALLATION
+  value: {{ include "k8s-parsl.installationName" . | quote }}
+- name: K8S_PARSL_CERTIFICATES
+  value: {{ include "k8s-parsl.certificatesName" . }}
+- name: K8S_PARSL_RUN
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['k8s-parsl/run']"}}
+- name: K8S_PARSL_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: K8S_PARSL_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: K8S_PARSL_POD_UID
+  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+- name: K8S_PARSL_POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- end -}}
+
+{{- /* What kubelet mounts by itself where automountServiceAccountToken is true; asked for by name, in one container. */ -}}
+{{- define "k8s-parsl.apiTokenVolume" -}}
+- name: kubernetes-api
+  projected:
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: kube-root-ca.crt
+          items: [{key: ca.crt, path: ca.crt}]
+      - downwardAPI:
+          items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
+{{- end -}}

@@ -1,0 +1,74 @@
+{{- /*
+The pod of one executor's workers, as the launcher reads it from worker-<label>.yaml. The launcher adds the name, the
+labels of run and block, the owner reference and the arguments; all else is decided here (design D3).
+*/ -}}
+{{- define "k8s-parsl.workerManifest" -}}
+{{- $executor := index .root.Values.executors .label -}}
+{{- $values := .root.Values -}}
+{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 30) $values.pod $values.worker.pod ($executor.pod | default dict)) | fromYaml -}}
+{{- $context := dict "root" .root "pod" $pod "component" "worker" "more" (dict "k8s-parsl/executor" .label) -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  labels:
+    {{- include "k8s-parsl.podLabels" $context | nindent 4 }}
+  {{- with $pod.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "k8s-parsl.workerServiceAccountName" .root | quote }}
+  {{- include "k8s-parsl.podFields" $context | nindent 2 }}
+  tolerations:
+    {{- include "k8s-parsl.workerTolerations" $context | trim | nindent 4 }}
+  containers:
+    - name: worker
+      args: [worker]
+      {{- include "k8s-parsl.containerFields" $context | nindent 6 }}
+      env:
+        - name: K8S_PARSL_POD_NAME
+          valueFrom: {fieldRef: {fieldPath: metadata.name}}
+        - name: K8S_PARSL_CPU_MILLICORES
+          valueFrom: {resourceFieldRef: {containerName: worker, resource: limits.cpu, divisor: 1m}}
+        - name: K8S_PARSL_MEMORY_BYTES
+          valueFrom: {resourceFieldRef: {containerName: worker, resource: limits.memory, divisor: "1"}}
+        {{- include "k8s-parsl.env" $context | trim | nindent 8 }}
+      volumeMounts:
+        {{- if $values.parsl.encrypted }}
+        - name: certificates
+          mountPath: /etc/k8s-parsl-certificates
+          readOnly: true
+        {{- end }}
+        {{- include "k8s-parsl.volumeMounts" $context | nindent 8 }}
+    {{- with $pod.containers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    {{- if $values.parsl.encrypted }}
+    {{- /* 0444, as a user that is not root and has no fsGroup could not read it otherwise (design D9). */}}
+    - name: certificates
+      secret:
+        secretName: {{ include "k8s-parsl.certificatesName" .root }}
+        defaultMode: 0444
+    {{- end }}
+    {{- include "k8s-parsl.volumes" $context | nindent 4 }}
+{{- end -}}
+
+{{- /* Off a lost node after a minute, not after Kubernetes' own five, but for keys that the knobs tolerate themselves. */ -}}
+{{- define "k8s-parsl.workerTolerations" -}}
+{{- $given := list -}}
+{{- range .pod.tolerations -}}
+{{- $given = append $given .key -}}
+{{- end -}}
+{{- with .pod.tolerations }}
+{{ toYaml . }}
+{{- end }}
+{{- range $key := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- if not (has $key $given) }}
+- key: {{ $key }}
+  operator: Exists
+  effect: NoExecute
+  tolerationSeconds: {{ $.root.Values.worker.tolerationSeconds }}
+{{- end }}
+{{- end }}
+{{- end -}}
