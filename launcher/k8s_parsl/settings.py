@@ -7,7 +7,9 @@ feeds an argument of Parsl's carries that argument's name, in camelCase.
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -27,7 +29,12 @@ class Model(BaseModel):
     """Frozen, strict (no "3" for 3), and a key it does not know is an error that names the key."""
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
     )
 
 
@@ -96,6 +103,12 @@ class Executor(Model):
     pending_timeout: float = Field(
         14400.0, gt=0, description="Seconds that a worker pod may wait for room, quota, a Secret or a volume."
     )
+    configuration_timeout: float = Field(
+        120.0,
+        gt=0,
+        description="Seconds that a fault no waiting mends (image that cannot be pulled, missing claim) may last "
+        "before the run ends with 78, as long as no worker has ever started.",
+    )
 
     @model_validator(mode="after")
     def _blocks_in_order(self) -> Self:
@@ -120,6 +133,9 @@ class Parsl(Model):
     strategy_period: float = Field(1.0, gt=0, description="Seconds between two looks at the load.")
     max_idletime: float = Field(120.0, ge=0, description="Seconds after which an idle worker pod is ended.")
     retries: int = Field(0, ge=0, description="Times that a failed task is tried again.")
+    loss_retries: int = Field(
+        10, ge=0, description="Times that a task whose worker pod was lost is run again; these use up no `retries`."
+    )
     encrypted: bool = Field(True, description="CurveZMQ between launcher and workers.")
     worker_port: int = Field(
         54000, ge=1024, le=65000, description="Launcher port of the first executor; the next ones follow on from it."
@@ -143,12 +159,12 @@ class Logging(Model):
 class Settings(Model):
     """The whole of ``settings.yaml``."""
 
-    run: Run = Field(default_factory=Run)
+    run: Run = Field(default_factory=lambda: Run())
     workflow: Workflow
     executors: dict[Label, Executor] = Field(min_length=1, description="One HighThroughputExecutor for each label.")
-    parsl: Parsl = Field(default_factory=Parsl)
+    parsl: Parsl = Field(default_factory=lambda: Parsl())
     storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
-    logging: Logging = Field(default_factory=Logging)
+    logging: Logging = Field(default_factory=lambda: Logging())
 
     @model_validator(mode="after")
     def _volumes_fit(self) -> Self:
@@ -158,7 +174,7 @@ class Settings(Model):
         if self.run.volume and self.storage[self.run.volume].read_only:
             raise ValueError(f"run.volume: storage.{self.run.volume} is readOnly, so no run can be kept on it")
         mounts = sorted((PurePosixPath(volume.mount_path), key) for key, volume in self.storage.items())
-        for (outer, one), (inner, other) in zip(mounts, mounts[1:], strict=False):
+        for (outer, one), (inner, other) in itertools.pairwise(mounts):
             if inner.is_relative_to(outer):
                 raise ValueError(f"storage.{other}.mountPath: {inner} is inside storage.{one}.mountPath {outer}")
         return self
@@ -205,11 +221,37 @@ class Settings(Model):
         return cls.parse(launcher_part(values), " + ".join(str(path) for path in files))
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A key given twice is a mistake: PyYAML alone would silently keep the last."""
+class _Loader(yaml.SafeLoader):
+    """YAML as Helm reads and writes it, so that a value means the same in a pod and on a laptop.
+
+    PyYAML knows YAML 1.1 alone: 1e-07 would be a string, 1:30 the number 90, 2020-01-01 a date, an unquoted = an
+    error. And a key given twice is a mistake that PyYAML would pass over.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own way)
+        first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] in ("bool", "null", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
-def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+_INT = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(_INT.pattern + "$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT.pattern + "$"), list("-+0123456789."))
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node).replace("_", "")
+    digits = text.lstrip("+-")
+    # 010 is 8, as in YAML 1.1 and in Go.
+    octal = len(digits) > 1 and digits.isdigit() and digits.startswith("0") and not set(digits) & {"8", "9"}
+    return int(text, 8 if octal else 0) if not digits.isdigit() or octal else int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
@@ -219,7 +261,7 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[An
     return loader.construct_mapping(node, deep=True)
 
 
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -230,7 +272,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         # utf-8-sig: an editor's byte order mark is no part of the first key.
-        data = yaml.load(path.read_text("utf-8-sig"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        data = yaml.load(path.read_text("utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -242,18 +284,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, keep_null: bool = False) -> dict[str, Any]:
     """``over`` laid on ``base`` as Helm does it: maps merge, all else is replaced, null takes a key away.
 
+    Helm takes away only what the chart's own values have; so below `kwargs`, where they have nothing, null is a
+    value like any other (``keep_null``).
     https://helm.sh/docs/chart_template_guide/values_files/#deleting-a-default-key
     """
     merged = dict(base)
     for key, value in over.items():
-        if value is None:
+        if value is None and not keep_null:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
             below = merged.get(key)
-            merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
+            merged[key] = merge(
+                below if isinstance(below, Mapping) else {}, value, keep_null=keep_null or key == "kwargs"
+            )
         else:
             merged[key] = value
     return merged

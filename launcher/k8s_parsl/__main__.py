@@ -1,0 +1,111 @@
+"""The command line: `k8s-parsl run`, `k8s-parsl worker`.
+
+Whatever happens, the last line says what it was, and so does the pod's termination message.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from rich.logging import RichHandler
+
+from k8s_parsl import __version__, errors
+from k8s_parsl.progress import CONSOLE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="k8s-parsl")
+def commands() -> None:
+    """Run a Parsl workflow in Kubernetes, or on this machine, from one values file."""
+
+
+@commands.command()
+@click.option(
+    "-f", "--values", type=click.Path(path_type=Path), multiple=True, help="Values file; a later one wins. On a laptop."
+)
+@click.option(
+    "--path", type=click.Path(path_type=Path), help="Folder of the workflow's code, instead of workflow.path."
+)
+@click.option(
+    "--volumes",
+    type=click.Path(path_type=Path),
+    default=Path("local"),
+    show_default=True,
+    help="Folder that holds a folder for each volume.",
+)
+def run(values: tuple[Path, ...], path: Path | None, volumes: Path) -> None:
+    """Run the workflow: of the mounted settings in the chart's pod, of values files (-f) on a laptop."""
+    from k8s_parsl import run as runs
+
+    if values:
+        runs.on_laptop(list(values), path, volumes)
+    else:
+        runs.in_pod(dict(os.environ))
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.option("--expect", required=True, help="Versions of the launcher, as py3.11/parsl2026.10.26.")
+@click.option("--init", "worker_init", default="", help="Shell lines to run first.")
+@click.argument("pool", nargs=-1, type=click.UNPROCESSED)
+def worker(expect: str, worker_init: str, pool: tuple[str, ...]) -> None:
+    """Run Parsl's worker pool; the launcher's worker pods call it."""
+    from k8s_parsl import worker as workers
+
+    if worker_init:
+        workers.initialised(worker_init, ["--expect", expect, "--", *pool])
+    workers.check_versions(expect)
+    workers.work(pool)
+
+
+def main() -> NoReturn:
+    """Run a command, and end with an exit code of `errors.ExitCode`."""
+    _log_to_stderr()
+    code = _guarded()
+    # Not sys.exit: threads of Parsl's or of the workflow's must not keep a finished launcher alive.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _guarded() -> int:
+    try:
+        commands(standalone_mode=False)
+    except errors.Failure as failure:
+        return _end(str(failure), failure.exit_code)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        return _end(f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _end("stopped from the keyboard", errors.ExitCode.STOPPED)
+    except Exception as error:
+        logging.getLogger("k8s_parsl").exception("this should not happen; please report it")
+        return _end(errors.one_line(f"internal error: {type(error).__name__}: {error}"), errors.ExitCode.INTERNAL)
+    return errors.ExitCode.DONE
+
+
+def _end(message: str, code: int) -> int:
+    print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201 (the program's last word)
+    errors.write_termination_message(message)
+    return int(code)
+
+
+def _log_to_stderr() -> None:
+    """Plain lines with the time; on a terminal by rich, so that they do not tear the progress bar."""
+    if CONSOLE.is_terminal:
+        handler: logging.Handler = RichHandler(console=CONSOLE, show_path=False, show_level=False)
+        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%X"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(capture=True)
+
+
+if __name__ == "__main__":
+    main()

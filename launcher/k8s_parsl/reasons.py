@@ -1,0 +1,185 @@
+"""Why a worker pod waits or ended: the one table of reasons (design D7), and how a pod is read for them.
+
+A reason's class says what the run does about it:
+
+- *loss*: the infrastructure took the pod. It is replaced with back-off, costs no task retry, never ends the run.
+- *wait*: room, quota, a Secret or a volume may still come. Shown, and waited for up to `pendingTimeout`.
+- *configuration*: waiting mends nothing. Ends the run within the deadline, while no worker has ever started.
+- *end*: the worker pod ended by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from k8s_parsl.errors import ExitCode, one_line
+
+
+class Kind(enum.Enum):
+    """The class of a reason."""
+
+    LOSS = "loss"
+    WAIT = "wait"
+    CONFIGURATION = "configuration"
+    END = "end"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A row of the table. `at_once`: no deadline, since the next look would show the same."""
+
+    name: str
+    kind: Kind
+    say: str
+    at_once: bool = False
+    exit_code: ExitCode = ExitCode.CONFIGURATION
+
+
+_ROWS = (
+    Reason("Deleted", Kind.LOSS, "somebody deleted the pod"),
+    Reason("Evicted", Kind.LOSS, "the node ran short and evicted the pod"),
+    Reason("Preempted", Kind.LOSS, "a pod of higher priority took its place"),
+    Reason("NodeLost", Kind.LOSS, "its node does not answer"),
+    Reason("Drained", Kind.LOSS, "its node is being emptied"),
+    Reason("NodeShutdown", Kind.LOSS, "its node shuts down"),
+    Reason("OOMKilled", Kind.LOSS, "it used more memory than resources.limits.memory"),
+    Reason("DeadlineExceeded", Kind.LOSS, "activeDeadlineSeconds of the pod is over"),
+    Reason("UnexpectedAdmissionError", Kind.LOSS, "the node refused it"),
+    Reason("Unschedulable", Kind.WAIT, "no node has room for it"),
+    Reason("QuotaExceeded", Kind.WAIT, "the namespace's quota is used up"),
+    Reason("CreateContainerConfigError", Kind.WAIT, "a Secret or ConfigMap that it names is not there yet"),
+    Reason("ContainerCreating", Kind.WAIT, "its image or its volumes are being made ready"),
+    Reason("MissingClaim", Kind.CONFIGURATION, "a claim that it names does not exist"),
+    Reason("ErrImagePull", Kind.CONFIGURATION, "its image cannot be pulled"),
+    Reason("ImagePullBackOff", Kind.CONFIGURATION, "its image cannot be pulled"),
+    Reason("ErrImageNeverPull", Kind.CONFIGURATION, "its image is not on the node, and pullPolicy is Never"),
+    Reason("InvalidImageName", Kind.CONFIGURATION, "its image has no valid name", at_once=True),
+    Reason("CreateContainerError", Kind.CONFIGURATION, "the container cannot be made"),
+    Reason("RunContainerError", Kind.CONFIGURATION, "the container cannot be started"),
+    Reason("StartError", Kind.CONFIGURATION, "the container cannot be started", at_once=True),
+    Reason("Invalid", Kind.CONFIGURATION, "the API server refuses the pod's spec", at_once=True),
+    Reason(
+        "Forbidden",
+        Kind.CONFIGURATION,
+        "the launcher's account may not create it",
+        at_once=True,
+        exit_code=ExitCode.PERMISSION,
+    ),
+    Reason("Refused", Kind.CONFIGURATION, "an admission rule (PodSecurity, a webhook) refuses the pod", at_once=True),
+    Reason("WorkerConfiguration", Kind.CONFIGURATION, "the worker found a configuration fault", at_once=True),
+    Reason("Completed", Kind.END, "the worker ended"),
+    Reason("Error", Kind.END, "the worker failed"),
+)
+REASONS: Mapping[str, Reason] = {row.name: row for row in _ROWS}
+
+# Worker exits (k8s_parsl.worker) that no new pod would change.
+_FATAL_EXITS = {ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION}
+
+# DisruptionTarget condition: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
+_DISRUPTIONS = {
+    "PreemptionByScheduler": "Preempted",
+    "DeletionByTaintManager": "NodeLost",
+    "EvictionByEvictionAPI": "Drained",
+    "DeletionByPodGC": "NodeLost",
+    "TerminationByKubelet": "Evicted",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A reason met on one pod, with the cluster's own words."""
+
+    reason: Reason
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason.name}: {self.reason.say}" + (f" ({self.detail})" if self.detail else "")
+
+
+def find(name: str, detail: str = "") -> Finding:
+    """The finding for reason ``name`` of the table."""
+    return Finding(REASONS[name], one_line(detail))
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """The few fields of a pod that anybody here asks for; the rest of its JSON is dropped (design D7)."""
+
+    name: str
+    uid: str
+    component: str
+    run: str
+    owner: str
+    phase: str
+    deleting: bool
+    running: bool
+    # Of a container that ended: code of `worker` or `launcher`, else None.
+    exit_code: int | None
+    finding: Finding | None
+
+    @property
+    def ended(self) -> bool:
+        """No container of ours runs or will run again (restartPolicy is Never)."""
+        return self.phase in ("Succeeded", "Failed") or self.exit_code is not None
+
+
+def read(pod: Mapping[str, Any]) -> PodState:
+    """A pod's JSON (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/) boiled down.
+
+    The container's own status is asked before `phase`, which follows about a second later (measured).
+    """
+    metadata, status = pod["metadata"], pod.get("status", {})
+    labels = metadata.get("labels", {})
+    component = labels.get("app.kubernetes.io/component", "")
+    main: Mapping[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == component), {})
+    ended = main.get("state", {}).get("terminated")
+    return PodState(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        component=component,
+        run=labels.get("k8s-parsl/run", ""),
+        owner=next((owner["uid"] for owner in metadata.get("ownerReferences", [])), ""),
+        phase=status.get("phase", "Pending"),
+        deleting="deletionTimestamp" in metadata,
+        running="running" in main.get("state", {}),
+        exit_code=ended["exitCode"] if ended else None,
+        finding=_finding(status, main, ended),
+    )
+
+
+def _finding(status: Mapping[str, Any], main: Mapping[str, Any], ended: Mapping[str, Any] | None) -> Finding | None:
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    if disruption := conditions.get("DisruptionTarget"):
+        return find(_DISRUPTIONS.get(disruption.get("reason", ""), "Evicted"), disruption.get("message", ""))
+    if ended:
+        return _ended(ended)
+    if status.get("phase") == "Failed":
+        reason = status.get("reason", "Error")
+        return find(reason if reason in REASONS else "Error", status.get("message", "") or reason)
+    for container in [*status.get("initContainerStatuses", []), main, *status.get("containerStatuses", [])]:
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") in REASONS and waiting["reason"] != "ContainerCreating":
+            return find(waiting["reason"], waiting.get("message", ""))
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        message = scheduled.get("message", "")
+        # A missing claim and a lack of room are both Unschedulable: only the text tells them apart (measured).
+        missing = "persistentvolumeclaim" in message and "not found" in message
+        return find("MissingClaim" if missing else "Unschedulable", message)
+    if status.get("phase", "Pending") == "Pending":
+        return find("ContainerCreating")
+    return None
+
+
+def _ended(ended: Mapping[str, Any]) -> Finding:
+    code, message = ended["exitCode"], ended.get("message", "")
+    if ended.get("reason") in ("OOMKilled", "StartError"):
+        return find(ended["reason"], message)
+    if code == 0:
+        return find("Completed")
+    if code in _FATAL_EXITS:
+        return find("WorkerConfiguration", message or f"exit code {code}")
+    return find("Error", f"exit code {code}" + (f": {message}" if message else ""))
