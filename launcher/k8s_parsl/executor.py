@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 # Arguments of `k8s-parsl worker`; behind the dashes Parsl's DEFAULT_LAUNCH_CMD (executor.py) without the program's
 # name, and with the paths of the worker's pod.
 WORKER_ARGUMENTS = (
-    "--expect %(versions)s -- {debug} {max_workers_per_node} -a {addresses} -p {prefetch_capacity} -c {cores_per_worker} -m {mem_per_worker} "
+    "--expect %(versions)s -- "
+    "{debug} {max_workers_per_node} -a {addresses} -p {prefetch_capacity} -c {cores_per_worker} -m {mem_per_worker} "
     "--poll {poll_period} --port={worker_port} --cert_dir %(cert_dir)s --logdir=%(logdir)s --logconf=None "
     "--block_id={{block_id}} --hb_period={heartbeat_period} {address_probe_timeout_string} "
     "--hb_threshold={heartbeat_threshold} --drain_period={drain_period} --cpu-affinity {cpu_affinity} "

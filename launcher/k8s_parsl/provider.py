@@ -150,6 +150,9 @@ class PodProvider(ExecutionProvider):  # type: ignore[misc]
         while not (self._closed.is_set() or block.cancelled):
             try:
                 self._api.create_pod(block.manifest)
+                if block.cancelled:
+                    # The deletion may have come before the pod did.
+                    self._delete(block.name)
                 return
             except (ApiError, urllib3.exceptions.HTTPError, OSError) as error:
                 finding = _refusal(error)

@@ -159,12 +159,12 @@ class Logging(Model):
 class Settings(Model):
     """The whole of ``settings.yaml``."""
 
-    run: Run = Field(default_factory=lambda: Run())
+    run: Run = Field(default_factory=Run)
     workflow: Workflow
     executors: dict[Label, Executor] = Field(min_length=1, description="One HighThroughputExecutor for each label.")
-    parsl: Parsl = Field(default_factory=lambda: Parsl())
+    parsl: Parsl = Field(default_factory=Parsl)
     storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
-    logging: Logging = Field(default_factory=lambda: Logging())
+    logging: Logging = Field(default_factory=Logging)
 
     @model_validator(mode="after")
     def _volumes_fit(self) -> Self:

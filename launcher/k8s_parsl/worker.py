@@ -66,7 +66,9 @@ def work(pool_arguments: Sequence[str]) -> None:
     uid = ["--uid", name] if name else []
     signal.signal(signal.SIGTERM, _stopped)
     # In a session of its own, so that its worker processes can be ended with it.
-    pool = subprocess.Popen([*POOL, *pool_arguments, *uid], env=environment(os.environ), start_new_session=True)
+    pool = subprocess.Popen(  # noqa: S603 (our own command line)
+        [*POOL, *pool_arguments, *uid], env=environment(os.environ), start_new_session=True
+    )
     try:
         code = pool.wait()
     except Stopped:

@@ -1,0 +1,571 @@
+"""What a values file may hold: makes chart/values.schema.json and docs/values.md.
+
+`settings` describes the half that the launcher reads; here is the other half, which only the chart's templates read,
+and the whole, in the order of chart/values.yaml. A tool for developers: nothing imports it. What is a PodSpec's is not
+described again: its fields are those of the Kubernetes client's models.
+
+    python -m k8s_parsl.schema --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from kubernetes.client import models as kubernetes_models
+from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from k8s_parsl.settings import AbsolutePath, Executor, Label, Logging, Model, Parsl, Run, Volume, Workflow
+
+JSON = dict[str, Any]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA_FILE = REPOSITORY / "chart" / "values.schema.json"
+REFERENCE_FILE = REPOSITORY / "docs" / "values.md"
+
+# No look-ahead in any pattern: Helm's schemas are checked with Go's regular expressions.
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+QUANTITY: JSON = {"type": ["string", "number"], "pattern": r"^[0-9]+(\.[0-9]+)?([munkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$"}
+Quantity = Annotated[str | float, WithJsonSchema(QUANTITY)]
+# An object's name, RFC 1123 subdomain; empty where the chart makes one up.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
+OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$", max_length=253)]
+# A key of a ConfigMap, so a file of one folder.
+FileName = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
+ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-._/:][a-z0-9]+|__|-+)*$")]
+ImageReference = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+# Absolute, and no step of it is "." or "..".
+RootPath = Annotated[str, StringConstraints(pattern=r"^(/\.{0,2}[^./\s][^/\s]*)+$")]
+RelativePath = Annotated[str, StringConstraints(pattern=r"^\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*$")]
+
+
+def of_kubernetes(kind: str) -> WithJsonSchema:
+    """Marks a field whose schema is that of a Kubernetes API type, for example ``List[V1EnvVar]``."""
+    return WithJsonSchema({"x-kubernetes": kind})
+
+
+class Image(Model):
+    """The image of launcher and workers."""
+
+    repository: ImageName = Field("k8s-parsl", description="Registry and name: k8s-parsl's own image or one FROM it.")
+    tag: str = Field("", pattern=r"^[\w.-]*$", max_length=128, description="Empty: the chart's appVersion.")
+    digest: Digest = Field("", description="`sha256:…`; wins over `tag`.")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="When kubelet pulls the image."
+    )
+
+
+class PullSecret(Model):
+    """One Secret with the credentials of a registry."""
+
+    name: Name = Field(description="Name of a Secret of type `kubernetes.io/dockerconfigjson`.")
+
+
+class ChartWorkflow(Workflow):
+    """What the launcher reads of the workflow, and the files that the chart brings into the pods."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"properties": {key: {"minLength": 1}}} for key in ("call", "script")],
+            "if": {"properties": {"call": {"minLength": 1}}},
+            "then": {"properties": {"script": {"maxLength": 0}, "args": {"maxItems": 0}}},
+            "else": {"properties": {"kwargs": {"maxProperties": 0}}},
+        }
+    )
+
+    # Helm's YAML takes a bare y, n, yes, no, on or off for true or false, as a key too.
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description=Workflow.model_fields["kwargs"].description,
+        json_schema_extra={"properties": {"true": False, "false": False}},
+    )
+    files: dict[FileName, str] = Field(
+        default_factory=dict,
+        description="Files by name, put into `path` (a ConfigMap; some 500 KB in all). From the command line: "
+        r"`--set-file 'workflow.files.product\.py=examples/product/product.py'`.",
+    )
+
+
+class Resources(Model):
+    """Requests and limits of the main container."""
+
+    requests: dict[str, Quantity | None] = Field(default_factory=dict, description="What the scheduler sets aside.")
+    limits: dict[str, Quantity | None] = Field(
+        default_factory=dict,
+        description="What the container may use; the workers' CPU and memory limits also tell Parsl how many fit.",
+    )
+    claims: Annotated[Any, of_kubernetes("List[CoreV1ResourceClaim]")] = Field(
+        default_factory=list, description="Claims for devices (dynamic resource allocation)."
+    )
+
+
+class Pod(Model):
+    """PodSpec fields by their own names, and the main container's."""
+
+    image: ImageReference | None = Field(None, description="Full image reference, instead of `image` above.")
+    env: Annotated[Any, of_kubernetes("List[V1EnvVar]")] = Field(
+        default_factory=list, description="Variables of the main container."
+    )
+    env_from: Annotated[Any, of_kubernetes("List[V1EnvFromSource]")] = Field(
+        default_factory=list, description="Secrets and ConfigMaps whose keys become variables."
+    )
+    volumes: Annotated[Any, of_kubernetes("List[V1Volume]")] = Field(
+        default_factory=list, description="Volumes besides those of `storage` (which are named `storage-<key>`)."
+    )
+    volume_mounts: Annotated[Any, of_kubernetes("List[V1VolumeMount]")] = Field(
+        default_factory=list, description="Where the main container mounts `volumes`."
+    )
+    container_security_context: Annotated[Any, of_kubernetes("V1SecurityContext")] = Field(
+        default_factory=dict, description="securityContext of the main container; the pod's is `securityContext`."
+    )
+    labels: dict[str, str | None] = Field(default_factory=dict, description="More labels of the pod.")
+    annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of the pod.")
+    init_containers: Annotated[Any, of_kubernetes("List[V1Container]")] = Field(
+        default_factory=list,
+        description="Containers that run before; with `restartPolicy: Always`, beside (sidecars).",
+    )
+    containers: Annotated[Any, of_kubernetes("List[V1Container]")] = Field(
+        default_factory=list, description="More containers; the pod only ends when they all have."
+    )
+
+
+class OwnPod(Pod):
+    """The same of one kind of pod, which also has a size; laid over `pod`."""
+
+    resources: Resources = Field(default_factory=Resources, description="Requests and limits of the main container.")
+
+
+class ChartExecutor(Executor):
+    """What the launcher reads of an executor, and the pods that its workers run in."""
+
+    pod: OwnPod = Field(
+        default_factory=OwnPod, description="As `pod`, for this executor's worker pods; laid over `worker.pod`."
+    )
+
+
+class Launcher(Model):
+    """The pod of the launcher."""
+
+    pod: OwnPod = Field(default_factory=OwnPod, description="As `pod`, for the launcher's pod; laid over it.")
+
+
+class Worker(Model):
+    """The pods of all executors."""
+
+    toleration_seconds: int = Field(60, ge=0, description="Seconds they stay on a node that no longer answers.")
+    pod: OwnPod = Field(default_factory=OwnPod, description="As `pod`, for all worker pods; laid over it.")
+
+
+class CephSecret(Model):
+    """Where kubelet finds the Ceph user's `userID` and `userKey`."""
+
+    name: Name = Field(description="Name of the Secret with `userID` (no `client.` before it) and `userKey`.")
+    namespace: Name = Field("ceph-csi-cephfs", description="Namespace of that Secret.")
+
+
+class CephFS(Model):
+    """A static CephFS volume, as https://github.com/ceph/ceph-csi/blob/devel/docs/static-pvc.md describes it."""
+
+    cluster_id: str = Field(
+        alias="clusterID", min_length=1, max_length=36, description="The Ceph cluster's, as in ceph-csi's own config."
+    )
+    fs_name: str = Field("", description="Name of the file system; needed where the cluster has several.")
+    root_path: RootPath = Field(description="Folder of the subvolume (`ceph fs subvolume getpath`).")
+    secret: CephSecret = Field(description="The Ceph user.")
+    mounter: Literal["", "kernel", "fuse"] = Field("", description="Empty: ceph-csi's default, the kernel's.")
+    kernel_mount_options: str = Field("", description="Options of the kernel mounter, separated by commas.")
+    fuse_mount_options: str = Field("", description="Options of the FUSE mounter, separated by commas.")
+    mount_options: tuple[str, ...] = Field((), description="Mount options of the PersistentVolume.")
+    driver: Name = Field("cephfs.csi.ceph.com", description="Name of the CSI driver.")
+    volume_handle: str = Field(
+        "", max_length=128, description="Unique on the whole cluster. Empty: the PersistentVolume's name."
+    )
+
+
+KINDS_OF_VOLUME = {
+    "existingClaim": "string",
+    "cephfs": "object",
+    "storageClassName": "string",
+    "persistentVolumeSource": "object",
+}
+"""`storage.<key>` has exactly one of these; null is as good as absent, so that a later file can take one away."""
+
+
+def _given(kind: str) -> dict[str, Any]:
+    return {"properties": {kind: {"type": KINDS_OF_VOLUME[kind]}}, "required": [kind]}
+
+
+class ChartVolume(Volume):
+    """What the launcher reads of a volume, and where the volume comes from."""
+
+    # Not oneOf: where two are given, Helm would not name them.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"type": "object"},
+            "then": {"anyOf": [_given(kind) for kind in KINDS_OF_VOLUME]},
+            "allOf": [
+                {
+                    "if": {"type": "object"} | _given(kind),
+                    "then": {"properties": {other: {"type": "null"} for other in KINDS_OF_VOLUME if other != kind}},
+                }
+                for kind in KINDS_OF_VOLUME
+            ],
+        }
+    )
+
+    existing_claim: Name | None = Field(None, description="**One of four.** A claim that is there already.")
+    cephfs: CephFS | None = Field(None, description="**One of four.** A static CephFS volume.")
+    storage_class_name: Name | None = Field(
+        None,
+        description="**One of four.** A new volume of this class. Its claim holds the data, so `helm uninstall` and "
+        "Argo CD leave it.",
+    )
+    persistent_volume_source: Annotated[Any, of_kubernetes("PersistentVolumeSource")] = Field(
+        None, description="**One of four.** Any other source, as in a PersistentVolume's spec: `nfs`, `hostPath`, …"
+    )
+    size: Quantity = Field("10Gi", description="Size that is claimed; nominal for a static volume.")
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = Field(
+        ("ReadWriteMany",), min_length=1, description="Access modes of claim and volume."
+    )
+    sub_path: RelativePath | None = Field(None, description="Folder of the volume that is mounted, instead of its root.")
+    claim_name: Name | None = Field(None, description="Name of the claim. Empty: `<release>-<key>`.")
+    volume_name: Name | None = Field(
+        None,
+        description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of the source>` "
+        "(`<namespace>-<claim>-<hash>` for other sources).",
+    )
+
+
+class Job(Model):
+    """The Job of the launcher."""
+
+    backoff_limit: int = Field(
+        3,
+        ge=0,
+        description="Launcher pods after one that failed; a drained or evicted one does not count. 0 without "
+        "`run.volume`.",
+    )
+    active_deadline_seconds: int | None = Field(None, ge=1, description="Seconds after which the run is ended.")
+    ttl_seconds_after_finished: int | None = Field(
+        None, ge=0, description="Seconds after which the finished Job is removed, with its logs."
+    )
+    suspend: bool = Field(False, description="Ends the pods; false again resumes the run.")
+    retry_on_failure: bool = Field(
+        False, description="A new launcher also where the workflow itself raised (exit code 1)."
+    )
+    annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of the Job.")
+
+
+class WorkerServiceAccount(Model):
+    """The account of the worker pods. It has no rights and no token."""
+
+    create: bool = Field(True, description="Make it.")
+    name: OptionalName = Field("", description="Empty: `<release>-worker`, or `default` where it is not made.")
+
+
+class ServiceAccount(Model):
+    """The account of the launcher's pod."""
+
+    create: bool = Field(True, description="Make it.")
+    name: OptionalName = Field("", description="Empty: `<release>-launcher`, or `default` where it is not made.")
+    annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of it.")
+
+
+class RBAC(Model):
+    """The launcher's rights."""
+
+    create: bool = Field(True, description="Make the Role and bind the launcher's account to it.")
+
+
+class Admin(Model):
+    """The half that only an administrator may make."""
+
+    create: bool = Field(True, description="Make the PersistentVolumes.")
+
+
+class Namespaced(Model):
+    """The half that a user with rights in one namespace makes."""
+
+    create: bool = Field(True, description="Make all else.")
+
+
+class Values(Model):
+    """All of a values file, in the order of chart/values.yaml."""
+
+    image: Image = Field(default_factory=Image)
+    image_pull_secrets: tuple[PullSecret, ...] = Field((), description="Secrets to pull the image with.")
+    workflow: ChartWorkflow
+    run: Run = Field(default_factory=Run)
+    executors: dict[Label, ChartExecutor | None] = Field(min_length=1)
+    parsl: Parsl = Field(default_factory=Parsl)
+    storage: dict[Label, ChartVolume | None] = Field(default_factory=dict)
+    logging: Logging = Field(default_factory=Logging)
+    pod: Pod = Field(default_factory=Pod)
+    launcher: Launcher = Field(default_factory=Launcher)
+    worker: Worker = Field(default_factory=Worker)
+    job: Job = Field(default_factory=Job)
+    service_account: ServiceAccount = Field(default_factory=ServiceAccount)
+    worker_service_account: WorkerServiceAccount = Field(default_factory=WorkerServiceAccount)
+    rbac: RBAC = Field(default_factory=RBAC)
+    admin: Admin = Field(default_factory=Admin)
+    namespaced: Namespaced = Field(default_factory=Namespaced)
+    global_: dict[str, Any] = Field(
+        default_factory=dict, alias="global", description="Helm's own, for a chart that holds this one. Not read."
+    )
+
+
+# The schema ----------------------------------------------------------------------------------------------------------
+
+# PodSpec fields that are decided elsewhere: by the chart, or under another key.
+NOT_A_KNOB = {
+    "restart_policy",
+    "service_account",
+    "service_account_name",
+    "automount_service_account_token",
+    "image_pull_secrets",
+    "ephemeral_containers",
+    "resources",
+}
+
+
+def values_schema() -> JSON:
+    """JSON schema (2020-12) of a values file: no unknown key anywhere, but for free maps such as kwargs."""
+    schema = Values.model_json_schema(by_alias=True, mode="validation")
+    definitions: JSON = schema.pop("$defs")
+    for pod in ("Pod", "OwnPod"):
+        fields = _properties(kubernetes_models.V1PodSpec, partial(_of_kubernetes, definitions), leave_out=NOT_A_KNOB)
+        definitions[pod]["properties"] = fields | definitions[pod]["properties"]
+    nullable: set[str] = set()
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of k8s-parsl"}
+    whole |= _plain(schema, definitions, nullable)
+    plain: JSON = {}
+    while waiting := definitions.keys() - plain.keys():  # a definition may bring in others
+        for name in waiting:
+            plain[name] = _plain(definitions[name], definitions, nullable)
+    for name in nullable:
+        plain[name]["type"] = ["object", "null"]
+    return whole | {"$defs": {name: plain[name] for name in sorted(plain)}}
+
+
+def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
+    """Pydantic's schema as Helm can speak of it.
+
+    No titles; ``type: [..., "null"]`` for a union with null, whose errors would name every branch (a definition that
+    may be null is added to ``nullable``); nothing beside the keys that match a pattern; Kubernetes' types in place of
+    their marks.
+    """
+    node = {key: value for key, value in node.items() if key != "title"}
+    if mark := node.pop("x-kubernetes", None):
+        return _of_kubernetes(definitions, mark) | node
+    match node.get("anyOf"):
+        case [{"$ref": ref}, {"type": "null"}]:
+            del node["anyOf"]
+            node["$ref"] = ref
+            nullable.add(ref.removeprefix("#/$defs/"))
+        case [other, {"type": "null"}]:
+            del node["anyOf"]
+            types = other["type"] if isinstance(other["type"], list) else [other["type"]]
+            node = other | node | {"type": [*types, "null"]}
+    if "patternProperties" in node:
+        node["additionalProperties"] = False
+    for key, value in node.items():
+        if key in ("properties", "patternProperties"):
+            node[key] = {
+                name: _plain(below, definitions, nullable) if isinstance(below, dict) else below
+                for name, below in value.items()
+            }
+        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+            node[key] = _plain(value, definitions, nullable)
+    return node
+
+
+def _of_kubernetes(definitions: JSON, kind: str) -> JSON:
+    """Schema of a type as the Kubernetes client writes it (``List[V1Toleration]``, ``Dict[str, str]``, ``int`` …).
+
+    Null is allowed everywhere: it takes away what the values below hold.
+    """
+    if inner := re.fullmatch(r"List\[(.+)]", kind):
+        return {"type": ["array", "null"], "items": _of_kubernetes(definitions, inner[1])}
+    if inner := re.fullmatch(r"Dict\[str, (.+)]", kind):
+        return {"type": ["object", "null"], "additionalProperties": _of_kubernetes(definitions, inner[1])}
+    if kind in _SCALARS:
+        return dict(_SCALARS[kind])
+    if kind not in definitions:
+        definitions[kind] = {}  # there before its fields are looked at, which may be of its own kind
+        fields = _fields(definitions, kind)
+        definitions[kind] = {"type": ["object", "null"], "additionalProperties": False, "properties": fields}
+        if kind == "PersistentVolumeSource":
+            definitions[kind] |= {"minProperties": 1, "maxProperties": 1}
+    return {"$ref": f"#/$defs/{kind}"}
+
+
+_SCALARS: dict[str, JSON] = {
+    "str": {"type": ["string", "null"]},
+    "int": {"type": ["integer", "null"]},
+    "bool": {"type": ["boolean", "null"]},
+    "datetime": {"type": ["string", "null"]},
+    "object": {},  # IntOrString
+    "Quantity": QUANTITY | {"type": ["string", "number", "null"]},
+}
+
+
+def _fields(definitions: JSON, kind: str) -> JSON:
+    schema_of = partial(_of_kubernetes, definitions)
+    if kind != "PersistentVolumeSource":
+        return _properties(getattr(kubernetes_models, kind), schema_of)
+    # Inlined in the API, so the client has no model for it: those fields of a PersistentVolume's spec that are sources.
+    spec = kubernetes_models.V1PersistentVolumeSpec
+    others = {field for field, of in spec.openapi_types.items() if not of.endswith("VolumeSource")}
+    return _properties(spec, schema_of, leave_out=others)
+
+
+def _properties(model: Any, schema_of: Callable[[str], JSON], *, leave_out: set[str] | None = None) -> JSON:
+    """Schemas of a client model's fields, by their names in the API."""
+    kinds: Mapping[str, str] = model.openapi_types
+    return {
+        model.attribute_map[field]: schema_of(_kind(field, kinds[field]))
+        for field in sorted(kinds)
+        if field not in (leave_out or ())
+    }
+
+
+def _kind(field: str, kind: str) -> str:
+    """The client says ``str`` for a quantity, which in YAML may be a number."""
+    if field in ("limits", "requests", "overhead", "capacity"):
+        return "Dict[str, Quantity]"
+    return "Quantity" if field in ("size_limit", "divisor") else kind
+
+
+# The reference -------------------------------------------------------------------------------------------------------
+
+HEAD = """\
+<!-- Made by `python -m k8s_parsl.schema --write`; do not edit. -->
+# Values
+
+Every key of a values file. `chart/values.yaml` shows them with their defaults, `values/` has files for real places, and
+`values/every-key.yaml` sets each key once. Helm refuses a key that is not here, by its name.
+
+Several files can be given (`-f one.yaml -f two.yaml`), the later one wins: maps merge, lists are replaced, and null takes an
+executor, a volume or a source of a volume away. Helm reads a bare `y`, `n`, `yes`, `no`, `on` or `off` as true or false, even as
+a key of `workflow.kwargs`: quote those.
+"""
+
+NOTES = {
+    "storage": """\
+The source of a static volume (`cephfs`, `persistentVolumeSource`) cannot be changed in place, as a bound claim keeps its
+volume: give the other source another key, or `helm uninstall` first (the data stays where it is). Where two releases make the
+two halves (`admin.create`, `namespaced.create`), give `claimName` in the file that both read.
+""",
+    "pod": """\
+For launcher and workers alike. `launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order: maps
+merge, lists are replaced, null takes a key away. How big a pod is (`resources`) is said there only.
+""",
+    "job": """\
+Of these, `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and `annotations` can be changed while it
+runs. Anything else that changes what runs (image, workflow, settings, pods) makes a new Job, so a new run.
+""",
+}
+
+
+def values_reference() -> str:
+    """docs/values.md: one table for each top-level key."""
+    schema = values_schema()
+    sections = [HEAD]
+    for name, node in schema["properties"].items():
+        rows = _rows(schema, name, node)
+        sections.append(f"## {name}\n")
+        about = _resolved(schema, node).get("description", "")
+        if len(rows) > 1 or rows[0][0] != name:
+            sections.append(f"{' '.join(about.split())}\n" if about else "")
+        sections.append(NOTES.get(name, ""))
+        table = ["| key | type | default | |", "|---|---|---|---|"]
+        table += [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in rows]
+        sections.append("\n".join(table) + "\n")
+    return "\n".join(section for section in sections if section)
+
+
+def _resolved(schema: JSON, node: JSON) -> JSON:
+    """``node`` with what its ``$ref`` points to; its own words win."""
+    if "$ref" not in node:
+        return node
+    target = schema["$defs"][node["$ref"].removeprefix("#/$defs/")]
+    return cast("JSON", target | {key: value for key, value in node.items() if key != "$ref"})
+
+
+def _rows(schema: JSON, key: str, node: JSON) -> list[tuple[str, str, str, str]]:
+    """(key, type, default, description) of a node and all below it that has a name of its own."""
+    of = node.get("$ref", "").removeprefix("#/$defs/")
+    node = _resolved(schema, node)
+    about = " ".join(node.get("description", "").split()).replace("|", "\\|")
+    if of in ("Pod", "OwnPod") and key != "pod":
+        return [(key, "map", "", about)]
+    for inner in node.get("patternProperties", {}).values():
+        if "$ref" in inner:
+            return _rows(schema, f"{key}.<{'label' if key == 'executors' else 'key'}>", inner)
+    if "properties" in node and of in {model.__name__ for model in _models()}:
+        own = {_alias(name) for name in Pod.model_fields} if of == "Pod" else set(node["properties"])
+        rows: list[tuple[str, str, str, str]] = []
+        for name, below in node["properties"].items():
+            if name in own:
+                rows += _rows(schema, f"{key}.{name}", below)
+        if of == "Pod":
+            rows.append((f"{key}.<field>", "", "", "Any other field of a PodSpec, by its own name."))
+        return rows
+    default = f"`{json.dumps(node['default'], ensure_ascii=False)}`" if node.get("default") is not None else ""
+    return [(key, _type(node), default, about)]
+
+
+def _models() -> list[type[Model]]:
+    found: list[type[Model]] = []
+    waiting: list[type[Model]] = [Model]
+    while waiting:
+        subclasses = waiting.pop().__subclasses__()
+        found += subclasses
+        waiting += subclasses
+    return found
+
+
+def _alias(field: str) -> str:
+    return to_camel(field)
+
+
+def _type(node: JSON) -> str:
+    if "enum" in node:
+        return ", ".join(f"`{value}`" if value else "empty" for value in node["enum"])
+    if node.get("pattern") == QUANTITY["pattern"]:
+        return "quantity"
+    kinds = node.get("type", "any")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    names = {"object": "map", "array": "list", "integer": "whole number", "string": "text", "boolean": "true, false"}
+    return " or ".join(names.get(kind, kind) for kind in kinds if kind != "null")
+
+
+def generated_files() -> dict[Path, str]:
+    """What the two files should hold."""
+    schema = json.dumps(values_schema(), indent=1, ensure_ascii=False) + "\n"
+    return {SCHEMA_FILE: schema, REFERENCE_FILE: values_reference()}
+
+
+def main() -> int:
+    """Write the two files, or say which differ from the models (exit code 1)."""
+    parser = argparse.ArgumentParser(prog="python -m k8s_parsl.schema", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write them instead of comparing")
+    write = parser.parse_args().write
+    stale = [file for file, text in generated_files().items() if not file.is_file() or file.read_text("utf-8") != text]
+    for file in stale:
+        if write:
+            file.write_text(generated_files()[file], "utf-8")
+        print(f"{file.relative_to(REPOSITORY)}: {'written' if write else 'differs from the models'}")
+    return 1 if stale and not write else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

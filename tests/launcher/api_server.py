@@ -1,0 +1,184 @@
+"""A small API server that behaves like the real one for pods: list, watch, create, delete, ConfigMap, Secret.
+
+For what a real one cannot be made to do at will: 429 with Retry-After, 410 in mid-watch, a quota that frees itself.
+The cluster tests run the same code against a real one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import time
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+
+class ApiServer:
+    """State and events of one namespace; `answers` is a list of canned answers, each used once by a matching call."""
+
+    def __init__(self):
+        self.pods, self.secrets, self.events, self.calls = {}, {}, [], []
+        self.version = 100
+        self.changed = threading.Condition()
+        self.answers = []
+        self.closing = False
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def close(self):
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+        self.http.shutdown()
+        self.http.server_close()
+
+    def refuse(self, method, code, message, headers=None, times=1):
+        """The next ``times`` calls with ``method`` fail with ``code``."""
+        self.answers += [(method, code, message, headers or {})] * times
+
+    def put(self, kind, pod):
+        with self.changed:
+            self.version += 1
+            pod["metadata"]["resourceVersion"] = str(self.version)
+            if kind == "DELETED":
+                self.pods.pop(pod["metadata"]["name"], None)
+            else:
+                self.pods[pod["metadata"]["name"]] = pod
+            self.events.append((self.version, kind, copy.deepcopy(pod)))
+            self.changed.notify_all()
+
+    def set_status(self, name, **status):
+        pod = copy.deepcopy(self.pods[name])
+        pod["status"] = status
+        self.put("MODIFIED", pod)
+
+    def remove(self, name):
+        self.put("DELETED", copy.deepcopy(self.pods[name]))
+
+    def end_watches(self, code=410):
+        """Put an ERROR event into every open watch."""
+        with self.changed:
+            self.version += 1
+            status = {"kind": "Status", "code": code, "message": "too old resource version", "metadata": {}}
+            self.events.append((self.version, "ERROR", status))
+            self.changed.notify_all()
+
+    def wait_for(self, predicate, seconds=10):
+        with self.changed:
+            assert self.changed.wait_for(lambda: predicate(self), seconds), "the server never came to that state"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_state: ApiServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def _json(self, code, body, headers=None):
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _status(self, code, message, headers=None):
+        self._json(code, {"kind": "Status", "status": "Failure", "message": message, "code": code}, headers)
+
+    def _canned(self):
+        state = self.server_state
+        with state.changed:
+            state.calls.append((self.command, self.path))
+            state.changed.notify_all()
+            for answer in state.answers:
+                if answer[0] == self.command:
+                    state.answers.remove(answer)
+                    self._body()
+                    self._status(*answer[1:])
+                    return True
+        return False
+
+    def _body(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        return json.loads(self.rfile.read(length)) if length else None
+
+    def do_GET(self):
+        if self._canned():
+            return
+        url, state = urlsplit(self.path), self.server_state
+        query = {key: value[0] for key, value in parse_qs(url.query).items()}
+        kind = url.path.split("/")[5]
+        if kind == "configmaps":
+            self._json(200, {"metadata": {"name": url.path.split("/")[6], "uid": "11111111-2222"}})
+        elif query.get("watch") == "true":
+            self._watch(query)
+        else:
+            with state.changed:
+                items = [pod for pod in state.pods.values() if _matches(pod, query.get("labelSelector", ""))]
+                self._json(200, {"items": items, "metadata": {"resourceVersion": str(state.version)}})
+
+    def _watch(self, query):
+        state, sent = self.server_state, int(query["resourceVersion"])
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while True:
+            with state.changed:
+                state.changed.wait_for(lambda: state.closing or state.events and state.events[-1][0] > sent)
+                if state.closing:
+                    return
+                new = [event for event in state.events if event[0] > sent]
+            for version, kind, body in new:
+                sent = version
+                if kind == "ERROR" or _matches(body, query.get("labelSelector", "")):
+                    line = json.dumps({"type": kind, "object": body}).encode() + b"\n"
+                    self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+                    self.wfile.flush()
+
+    def do_POST(self):
+        if self._canned():
+            return
+        pod, state = self._body(), self.server_state
+        name = pod["metadata"]["name"]
+        if name in state.pods:
+            self._status(409, f'pods "{name}" already exists')
+            return
+        pod["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": time.time()}
+        pod["status"] = {"phase": "Pending"}
+        state.put("ADDED", pod)
+        self._json(201, pod)
+
+    def do_DELETE(self):
+        if self._canned():
+            return
+        self._body()
+        name, state = urlsplit(self.path).path.rpartition("/")[2], self.server_state
+        if name not in state.pods:
+            self._status(404, f'pods "{name}" not found')
+            return
+        state.remove(name)
+        self._json(200, {"kind": "Status", "status": "Success"})
+
+    def do_PATCH(self):
+        if self._canned():
+            return
+        secret = self._body()
+        self.server_state.secrets[secret["metadata"]["name"]] = secret
+        self._json(200, secret)
+
+
+def _matches(pod, selector):
+    wanted = dict(part.split("=") for part in selector.split(",") if part)
+    labels = pod["metadata"].get("labels", {})
+    return all(labels.get(key) == value for key, value in wanted.items())

@@ -1,0 +1,68 @@
+"""PodWatch: one list+watch that never gives up."""
+
+from __future__ import annotations
+
+import pytest
+
+from k8s_parsl.errors import ExitCode, Failure
+from k8s_parsl.pods import ApiError, PodWatch, failure
+
+SELECTOR = "app.kubernetes.io/instance=pdgrun"
+
+
+def pod(name, instance="pdgrun"):
+    labels = {"app.kubernetes.io/instance": instance, "app.kubernetes.io/component": "worker"}
+    return {"metadata": {"name": name, "uid": name, "labels": labels}, "status": {"phase": "Pending"}}
+
+
+def names(pods):
+    return {p.name for p in pods}
+
+
+def test_the_cache_follows_the_server(server, watch):
+    """Adds, changes and deletions of this release's pods, and of no other's."""
+    server.put("ADDED", pod("a"))
+    server.put("ADDED", pod("other", instance="somebody"))
+    server.put("ADDED", pod("b"))
+    assert watch.wait_for(lambda pods: names(pods) == {"a", "b"}, 10)
+    server.remove("a")
+    assert watch.wait_for(lambda pods: names(pods) == {"b"}, 10)
+
+
+def test_an_expired_watch_lists_anew(server, watch):
+    """410 Gone: what happened meanwhile is in the new list."""
+    server.put("ADDED", pod("a"))
+    assert watch.wait_for(lambda pods: names(pods) == {"a"}, 10)
+    server.end_watches(410)
+    server.put("ADDED", pod("b"))
+    assert watch.wait_for(lambda pods: names(pods) == {"a", "b"}, 10)
+
+
+def test_errors_of_the_server_do_not_end_the_watch(server, watch):
+    """kubespawner's reflector gives up after 30 seconds and takes the hub with it."""
+    server.refuse("GET", 500, "etcdserver: request timed out", times=2)
+    server.end_watches(500)
+    server.put("ADDED", pod("a"))
+    assert watch.wait_for(lambda pods: names(pods) == {"a"}, 20)
+
+
+def test_a_missing_right_is_said_at_once(server, api):
+    """No waiting for a first list that will never be allowed."""
+    server.refuse("GET", 403, 'pods is forbidden: User "x" cannot list resource "pods"', times=9)
+    with pytest.raises(Failure, match="cannot list resource") as caught:
+        PodWatch(api, SELECTOR).start(30)
+    assert caught.value.exit_code is ExitCode.PERMISSION
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        (401, ExitCode.PERMISSION),
+        (403, ExitCode.PERMISSION),
+        (404, ExitCode.CONFIGURATION),
+        (429, ExitCode.UNAVAILABLE),
+        (503, ExitCode.UNAVAILABLE),
+    ],
+)
+def test_an_error_of_the_api_has_the_exit_code_of_what_can_be_done_about_it(code, exit_code):
+    assert failure("do it", ApiError(code, "text")).exit_code is exit_code
