@@ -22,7 +22,7 @@ from kubernetes.client import models as kubernetes_models
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from k8s_parsl.settings import AbsolutePath, Executor, Label, Logging, Model, Parsl, Run, Volume, Workflow
+from k8s_parsl.settings import Executor, Label, Logging, Model, Parsl, Run, Volume, Workflow
 
 JSON = dict[str, Any]
 
@@ -235,7 +235,9 @@ class ChartVolume(Volume):
     access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = Field(
         ("ReadWriteMany",), min_length=1, description="Access modes of claim and volume."
     )
-    sub_path: RelativePath | None = Field(None, description="Folder of the volume that is mounted, instead of its root.")
+    sub_path: RelativePath | None = Field(
+        None, description="Folder of the volume that is mounted, instead of its root."
+    )
     claim_name: Name | None = Field(None, description="Name of the claim. Empty: `<release>-<key>`.")
     volume_name: Name | None = Field(
         None,
@@ -342,7 +344,9 @@ def values_schema() -> JSON:
     definitions: JSON = schema.pop("$defs")
     for pod in ("Pod", "OwnPod"):
         fields = _properties(kubernetes_models.V1PodSpec, partial(_of_kubernetes, definitions), leave_out=NOT_A_KNOB)
-        definitions[pod]["properties"] = fields | definitions[pod]["properties"]
+        definitions[pod]["properties"] |= {
+            key: of for key, of in fields.items() if key not in definitions[pod]["properties"]
+        }
     nullable: set[str] = set()
     whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of k8s-parsl"}
     whole |= _plain(schema, definitions, nullable)
@@ -450,27 +454,27 @@ HEAD = """\
 <!-- Made by `python -m k8s_parsl.schema --write`; do not edit. -->
 # Values
 
-Every key of a values file. `chart/values.yaml` shows them with their defaults, `values/` has files for real places, and
-`values/every-key.yaml` sets each key once. Helm refuses a key that is not here, by its name.
+Every key of a values file. `chart/values.yaml` shows them with their defaults, `values/` has files for real places,
+and `values/every-key.yaml` sets each key once. Helm refuses a key that is not here, by its name.
 
-Several files can be given (`-f one.yaml -f two.yaml`), the later one wins: maps merge, lists are replaced, and null takes an
-executor, a volume or a source of a volume away. Helm reads a bare `y`, `n`, `yes`, `no`, `on` or `off` as true or false, even as
-a key of `workflow.kwargs`: quote those.
+Several files can be given (`-f one.yaml -f two.yaml`), the later one wins: maps merge, lists are replaced, and null
+takes an executor, a volume or a volume's source away. Helm reads a bare `y`, `n`, `yes`, `no`, `on` or `off` as true or
+false, even as a key of `workflow.kwargs`: quote those. The namespace is Helm's own `--namespace`.
 """
 
 NOTES = {
     "storage": """\
-The source of a static volume (`cephfs`, `persistentVolumeSource`) cannot be changed in place, as a bound claim keeps its
-volume: give the other source another key, or `helm uninstall` first (the data stays where it is). Where two releases make the
-two halves (`admin.create`, `namespaced.create`), give `claimName` in the file that both read.
+The source of a static volume (`cephfs`, `persistentVolumeSource`) cannot be changed in place, as a bound claim keeps
+its volume: give the other source another key, or `helm uninstall` first (the data stays where it is). Where two
+releases make the two halves (`admin.create`, `namespaced.create`), give `claimName` in the file that both read.
 """,
     "pod": """\
-For launcher and workers alike. `launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order: maps
-merge, lists are replaced, null takes a key away. How big a pod is (`resources`) is said there only.
+For launcher and workers alike. `launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order:
+maps merge, lists are replaced, null takes a key away. How big a pod is (`resources`) is said only there.
 """,
     "job": """\
-Of these, `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and `annotations` can be changed while it
-runs. Anything else that changes what runs (image, workflow, settings, pods) makes a new Job, so a new run.
+Of these, `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and `annotations` can be changed
+while it runs. Anything else that changes what runs (image, workflow, settings, pods) makes a new Job, so a new run.
 """,
 }
 
@@ -510,8 +514,9 @@ def _rows(schema: JSON, key: str, node: JSON) -> list[tuple[str, str, str, str]]
     for inner in node.get("patternProperties", {}).values():
         if "$ref" in inner:
             return _rows(schema, f"{key}.<{'label' if key == 'executors' else 'key'}>", inner)
-    if "properties" in node and of in {model.__name__ for model in _models()}:
-        own = {_alias(name) for name in Pod.model_fields} if of == "Pod" else set(node["properties"])
+    # Kubernetes' own types have no description and are not taken apart.
+    if "properties" in node and "description" in schema["$defs"].get(of, {}):
+        own = {to_camel(name) for name in Pod.model_fields} if of == "Pod" else set(node["properties"])
         rows: list[tuple[str, str, str, str]] = []
         for name, below in node["properties"].items():
             if name in own:
@@ -521,20 +526,6 @@ def _rows(schema: JSON, key: str, node: JSON) -> list[tuple[str, str, str, str]]
         return rows
     default = f"`{json.dumps(node['default'], ensure_ascii=False)}`" if node.get("default") is not None else ""
     return [(key, _type(node), default, about)]
-
-
-def _models() -> list[type[Model]]:
-    found: list[type[Model]] = []
-    waiting: list[type[Model]] = [Model]
-    while waiting:
-        subclasses = waiting.pop().__subclasses__()
-        found += subclasses
-        waiting += subclasses
-    return found
-
-
-def _alias(field: str) -> str:
-    return to_camel(field)
 
 
 def _type(node: JSON) -> str:
@@ -563,7 +554,8 @@ def main() -> int:
     for file in stale:
         if write:
             file.write_text(generated_files()[file], "utf-8")
-        print(f"{file.relative_to(REPOSITORY)}: {'written' if write else 'differs from the models'}")
+        # The answer of a command line tool.
+        print(f"{file.relative_to(REPOSITORY)}: {'written' if write else 'differs from the models'}")  # noqa: T201
     return 1 if stale and not write else 0
 
 
