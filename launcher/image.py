@@ -35,7 +35,9 @@ LOOK_SECONDS = 10
 BOOTSTRAP = "bootstrap"
 """As `--base`: make the base from Debian's packages without looking for the public one."""
 
-BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+BASE_PACKAGES = "python3,python3-venv,ca-certificates,usr-is-merged"
+MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+"""Makes /bin and its like links before the first package: the package that would do it later needs 48 MB of Perl."""
 BASE_EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 """What of this machine's pip settings a build needs; paths on this machine mean nothing there."""
@@ -198,6 +200,7 @@ def bootstrap(builder: Builder) -> str:
     options = [
         "--variant=minbase",
         f"--include={BASE_PACKAGES}",
+        f"--hook-dir={MERGED_USR}",
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in BASE_EXCLUDED),
         # A package is taken from this site's mirror; the image must not remember which.
@@ -341,7 +344,9 @@ def _parser() -> argparse.ArgumentParser:
     building.add_argument("--tag", help="a name for the image besides that of its content; localhost/k8s-parsl:dev if not given")
     pushing = commands.add_parser("push", parents=[shared], help="build and push")
     pushing.add_argument("--to", required=True, metavar="REGISTRY/NAME:TAG")
-    pushing.add_argument("--platform", default=DEFAULT_PLATFORMS, help=f"default {DEFAULT_PLATFORMS}")
+    pushing.add_argument(
+        "--platform", default=DEFAULT_PLATFORMS, help=f"default {DEFAULT_PLATFORMS}; 'native' for this machine's own"
+    )
     return parser
 
 
@@ -360,7 +365,8 @@ def main() -> int:
         if options.command == "build":
             print(build(builder, recipe, base=options.base, tag=options.tag))
         else:
-            push(builder, recipe, base=options.base, target=options.to, platforms=options.platform.split(","))
+            platforms = options.platform.replace("native", _host_platform()).split(",")
+            push(builder, recipe, base=options.base, target=options.to, platforms=platforms)
             print(options.to)
     except ImageError as error:
         _say(f"error: {error}")

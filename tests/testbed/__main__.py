@@ -1,0 +1,79 @@
+"""Command line of the testbed: `python -m testbed up|down|status|kubeconfig|images|tools`."""
+
+import argparse
+import sys
+
+from testbed import cluster, images, layout, tools
+from testbed.layout import TestbedError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="testbed", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, help_text in (
+        ("up", "bring the cluster up, with the project's images in its registry; nothing happens if it is up"),
+        ("down", "undo everything that up did"),
+        ("status", "say whether it is up"),
+        ("kubeconfig", "print the path of the administrator's kubeconfig"),
+        ("images", "build and push the project's images again"),
+        ("tools", "fetch helm, helm3 and kubectl, and print their folder"),
+    ):
+        commands.add_parser(name, help=help_text)
+    try:
+        return COMMANDS[parser.parse_args().command]()
+    except TestbedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _up() -> int:
+    if not cluster.up():
+        print("the testbed is up already", file=sys.stderr)
+    print(f"registry {layout.REGISTRY}")
+    _images()
+    return _kubeconfig()
+
+
+def _down() -> int:
+    print("the testbed is down" if cluster.down() else "no testbed to take down", file=sys.stderr)
+    return 0
+
+
+def _status() -> int:
+    if not cluster.running():
+        print("down")
+        return 1
+    for name, identity in cluster.journal().processes().items():
+        print(f"{name:24} {identity.pid}")
+    return 0
+
+
+def _kubeconfig() -> int:
+    print(layout.kubeconfig())
+    return 0
+
+
+def _images() -> int:
+    if not cluster.running():
+        raise TestbedError("the testbed is not up: python -m testbed up")
+    for name, image in images.ensure().items():
+        print(f"image {name} {image}")
+    return 0
+
+
+def _tools() -> int:
+    print(tools.ensure())
+    return 0
+
+
+COMMANDS = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "kubeconfig": _kubeconfig,
+    "images": _images,
+    "tools": _tools,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

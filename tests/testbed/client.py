@@ -1,0 +1,43 @@
+"""Just enough of an API client to wait for the cluster: the testbed must not depend on the library that it tests."""
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from typing import Any
+
+from testbed import layout
+
+
+def get(path: str) -> Any:  # noqa: ANN401  (JSON as the API server sent it)
+    """What the API server answers the administrator; OSError when it does not, or not with 200."""
+    folder = layout.pki_dir()
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
+    # No proxy of the environment's: this is loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    with opener.open(f"https://127.0.0.1:{layout.API_PORT}{path}", timeout=5) as answer:
+        body = answer.read()
+    return json.loads(body) if body[:1] in {b"{", b"["} else body.decode()
+
+
+def answers(path: str) -> bool:
+    try:
+        get(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def ready_nodes() -> set[str]:
+    """The names of the nodes whose condition Ready is True."""
+    try:
+        nodes = get("/api/v1/nodes")["items"]
+    except (OSError, ValueError):
+        return set()
+    return {
+        node["metadata"]["name"]
+        for node in nodes
+        for condition in node["status"].get("conditions", [])
+        if condition["type"] == "Ready" and condition["status"] == "True"
+    }

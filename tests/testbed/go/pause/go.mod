@@ -1,0 +1,3 @@
+module k8s-parsl.test/pause
+
+go 1.26.0

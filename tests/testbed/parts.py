@@ -1,0 +1,174 @@
+"""Compiles the programs of the testbed from pinned Go modules, once per version and machine.
+
+Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit of that folder, and its
+hash names the folder of the cache. A part is compiled when somebody asks for it, never before: all together they are
+about an hour of a two-core machine.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from testbed.layout import GO_MODULES, TestbedError, cache_dir
+
+PROGRESS_PERIOD = 10.0
+"""Seconds between two lines of progress while compiling."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Go module under `go/`: `programs` maps each program's name to its package."""
+
+    name: str
+    programs: dict[str, str]
+    stamped: tuple[str, ...] = field(default=())
+    """Packages whose version variables are set by the linker, from the version of k8s.io/kubernetes in go.mod."""
+
+    @property
+    def folder(self) -> Path:
+        return GO_MODULES / self.name
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("kubernetes", {"hyperkube": "."}, stamped=("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")),
+        Part("etcd", {"etcd": "."}),
+        Part(
+            "containerd",
+            {
+                program: f"github.com/containerd/containerd/v2/cmd/{program}"
+                for program in ("containerd", "containerd-shim-runc-v2", "ctr")
+            },
+        ),
+        Part("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+        Part("pause", {"pause": "."}),
+    )
+}
+CLUSTER_PARTS = ("kubernetes", "etcd", "containerd", "registry", "pause")
+"""What `up` needs; other parts (vault, argocd, kwok, coredns …) are compiled by the tests that use them."""
+
+
+def ensure(name: str) -> Path:
+    """The folder that holds the part's programs; compiled when the cache has none of this version."""
+    part = PARTS[name]
+    target = cache_dir() / "testbed" / f"{name}-{key(part, _go_version())}"
+    if not target.exists():
+        _compile(part, target)
+    return target
+
+
+def key(part: Part, go_version: str) -> str:
+    """What the compiled programs depend on, as 12 hex digits."""
+    digest = hashlib.sha256(f"{go_version}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode())
+    for source in sorted(part.folder.iterdir()):
+        if source.suffix == ".go" or source.name in {"go.mod", "go.sum"}:
+            digest.update(f"{source.name}\n".encode() + source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _go_version() -> str:
+    if shutil.which("go") is None:
+        raise TestbedError("Go is not installed, and the testbed's cluster is compiled from source: install Go 1.26")
+    # GOTOOLCHAIN=local: a toolchain that Go would download by itself is not to be had everywhere.
+    done = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, env=_environment())
+    return done.stdout.strip()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+
+
+def _compile(part: Part, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    log = partial / "build.log"
+    flags = ["-buildvcs=false", "-ldflags", " ".join(["-s", "-w", *_version_flags(part)])]
+    started = time.monotonic()
+    try:
+        with _Progress(part, log):
+            for program, package in part.programs.items():
+                with log.open("ab") as output:
+                    done = subprocess.run(
+                        ["go", "build", "-v", *flags, "-o", str(partial / program), package],
+                        cwd=part.folder,
+                        env=_environment(),
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        check=False,
+                    )
+                if done.returncode != 0:
+                    kept = target.with_name(f"{part.name}-build.log")
+                    shutil.copy(log, kept)
+                    last = (log.read_text(errors="replace").strip().splitlines() or ["go said nothing"])[-1]
+                    raise TestbedError(f"compiling {part.name} failed: {last} (all of it in {kept})")
+        if target.exists():  # somebody else compiled the same meanwhile
+            return
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _say(f"{part.name}: compiled in {time.monotonic() - started:.0f} s")
+
+
+def _version_flags(part: Part) -> list[str]:
+    if not part.stamped:
+        return []
+    found = re.search(r"^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)", (part.folder / "go.mod").read_text(), re.MULTILINE)
+    if found is None:
+        raise TestbedError(f"{part.folder}/go.mod requires no k8s.io/kubernetes, whose version the programs should report")
+    values = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
+    return [f"-X {package}.{variable}={value}" for package in part.stamped for variable, value in values.items()]
+
+
+class _Progress:
+    """A line every few seconds while a part compiles: a silent quarter of an hour looks like a hang."""
+
+    def __init__(self, part: Part, log: Path) -> None:
+        self._part = part
+        self._log = log
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        if self._ended.wait(1.0):
+            return
+        _say(f"{self._part.name}: compiling")
+        total = self._packages()
+        while not self._ended.wait(PROGRESS_PERIOD):
+            # go prints a line for each package it compiles, none for those in its build cache.
+            lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+            done = sum(1 for line in lines if line and not line.startswith("go: "))
+            _say(f"{self._part.name}: {done} of at most {total} packages, {time.monotonic() - started:.0f} s")
+
+    def _packages(self) -> int:
+        done = subprocess.run(
+            ["go", "list", "-deps", *self._part.programs.values()],
+            cwd=self._part.folder,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return len(done.stdout.splitlines())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
