@@ -9,7 +9,7 @@ https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-polic
 */ -}}
 {{- define "k8s-parsl.launcherSpec" -}}
 {{- $values := .root.Values -}}
-{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 60) $values.pod $values.launcher.pod) | fromYaml -}}
+{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 60) $values.pod $values.launcher.pod) | fromJson -}}
 {{- $context := dict "root" .root "pod" $pod "component" "launcher" "more" (ternary dict (dict "k8s-parsl/run" .run) (empty .run)) -}}
 completions: 1
 parallelism: 1
@@ -48,7 +48,7 @@ template:
         args: [run]
         {{- include "k8s-parsl.containerFields" $context | nindent 8 }}
         ports:
-          {{- range $index, $_ := include "k8s-parsl.entries" $values.executors | fromYaml | keys | sortAlpha }}
+          {{- range $index, $_ := include "k8s-parsl.entries" $values.executors | fromJson | keys | sortAlpha }}
           - name: executor-{{ $index }}
             containerPort: {{ add $values.parsl.workerPort $index }}
           {{- end }}

@@ -1,6 +1,9 @@
 {{- /* What the launcher's pod and the workers' pods have in common, so that they cannot disagree. */ -}}
 
-{{- /* `over` laid on `base`: maps merge, lists are replaced, null takes a key away (sprig's merges keep the null). */ -}}
+{{- /*
+`over` laid on `base`: maps merge, lists are replaced, null takes a key away (sprig's merges keep the null). Templates
+hand each other JSON, as toYaml cuts off the last newline, which may be a text's own.
+*/ -}}
 {{- define "k8s-parsl.laidOver" -}}
 {{- $merged := deepCopy .base -}}
 {{- range $key, $value := .over -}}
@@ -9,25 +12,25 @@
 {{- else if kindIs "map" $value -}}
 {{- $below := get $merged $key -}}
 {{- $below = ternary $below dict (kindIs "map" $below) -}}
-{{- $_ := set $merged $key (include "k8s-parsl.laidOver" (dict "base" $below "over" $value) | fromYaml) -}}
+{{- $_ := set $merged $key (include "k8s-parsl.laidOver" (dict "base" $below "over" $value) | fromJson) -}}
 {{- else -}}
 {{- $_ := set $merged $key $value -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $merged -}}
+{{- toJson $merged -}}
 {{- end -}}
 
 {{- /* The knobs of one kind of pod: each map of the list laid over those before it. */ -}}
 {{- define "k8s-parsl.knobs" -}}
 {{- $knobs := dict -}}
 {{- range . -}}
-{{- $knobs = include "k8s-parsl.laidOver" (dict "base" $knobs "over" .) | fromYaml -}}
+{{- $knobs = include "k8s-parsl.laidOver" (dict "base" $knobs "over" .) | fromJson -}}
 {{- end -}}
 {{- /* With an fsGroup kubelet walks over every file at each pod's start, unless the root is right already. */ -}}
 {{- if and (dig "securityContext" "fsGroup" nil $knobs) (not (dig "securityContext" "fsGroupChangePolicy" "" $knobs)) -}}
 {{- $_ := set $knobs.securityContext "fsGroupChangePolicy" "OnRootMismatch" -}}
 {{- end -}}
-{{- toYaml $knobs -}}
+{{- toJson $knobs -}}
 {{- end -}}
 
 {{- define "k8s-parsl.image" -}}
@@ -98,7 +101,7 @@ envFrom:
   mountPath: {{ .root.Values.workflow.path | quote }}
   readOnly: true
 {{- end }}
-{{- range $key, $volume := include "k8s-parsl.storage" .root | fromYaml }}
+{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
 - name: storage-{{ $key }}
   mountPath: {{ $volume.mountPath | quote }}
   {{- with $volume.subPath }}
@@ -126,7 +129,7 @@ envFrom:
   configMap:
     name: {{ include "k8s-parsl.workflowName" .root }}
 {{- end }}
-{{- range $key, $volume := include "k8s-parsl.storage" .root | fromYaml }}
+{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
 - name: storage-{{ $key }}
   persistentVolumeClaim:
     claimName: {{ include "k8s-parsl.claimName" (dict "root" $.root "key" $key "volume" $volume) | quote }}

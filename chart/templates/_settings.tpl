@@ -1,4 +1,4 @@
-{{- /* A map without its null entries: `-f` files take an executor or a volume away by setting it to null. */ -}}
+{{- /* A map without its null entries, as JSON: `-f` files take an executor or a volume away by setting it to null. */ -}}
 {{- define "k8s-parsl.entries" -}}
 {{- $entries := dict -}}
 {{- range $key, $value := . -}}
@@ -6,7 +6,7 @@
 {{- $_ := set $entries $key $value -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $entries -}}
+{{- toJson $entries -}}
 {{- end -}}
 
 {{- /*
@@ -15,11 +15,11 @@ launcher_part() in launcher/k8s_parsl/settings.py; a test for each values file t
 */ -}}
 {{- define "k8s-parsl.settings" -}}
 {{- $executors := dict -}}
-{{- range $label, $executor := include "k8s-parsl.entries" .Values.executors | fromYaml -}}
+{{- range $label, $executor := include "k8s-parsl.entries" .Values.executors | fromJson -}}
 {{- $_ := set $executors $label (omit $executor "pod") -}}
 {{- end -}}
 {{- $storage := dict -}}
-{{- range $key, $volume := include "k8s-parsl.entries" .Values.storage | fromYaml -}}
+{{- range $key, $volume := include "k8s-parsl.entries" .Values.storage | fromJson -}}
 {{- $_ := set $storage $key (pick $volume "mountPath" "readOnly") -}}
 {{- end -}}
 {{- $workflow := omit .Values.workflow "files" -}}
@@ -32,7 +32,7 @@ launcher_part() in launcher/k8s_parsl/settings.py; a test for each values file t
 {{- define "k8s-parsl.settingsData" -}}
 settings.yaml: |
   {{- include "k8s-parsl.settings" . | nindent 2 }}
-{{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromYaml }}
+{{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromJson }}
 worker-{{ $label }}.yaml: |
   {{- include "k8s-parsl.workerManifest" (dict "root" $ "label" $label) | nindent 2 }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{- /* The volumes, without those set to null, as YAML. */ -}}
+{{- /* The volumes, without those set to null, as JSON. */ -}}
 {{- define "k8s-parsl.storage" -}}
 {{- include "k8s-parsl.entries" .Values.storage -}}
 {{- end -}}

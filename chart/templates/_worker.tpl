@@ -5,7 +5,7 @@ labels of run and block, the owner reference and the arguments; all else is deci
 {{- define "k8s-parsl.workerManifest" -}}
 {{- $executor := index .root.Values.executors .label -}}
 {{- $values := .root.Values -}}
-{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 30) $values.pod $values.worker.pod ($executor.pod | default dict)) | fromYaml -}}
+{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 30) $values.pod $values.worker.pod ($executor.pod | default dict)) | fromJson -}}
 {{- $context := dict "root" .root "pod" $pod "component" "worker" "more" (dict "k8s-parsl/executor" .label) -}}
 apiVersion: v1
 kind: Pod
