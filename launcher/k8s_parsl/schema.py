@@ -40,7 +40,7 @@ OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-.a-z0-9]*
 # A key of a ConfigMap, so a file of one folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
-ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-._/:][a-z0-9]+|__|-+)*$")]
+ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-._/:]*[a-z0-9])*$")]
 ImageReference = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 # Absolute, and no step of it is "." or "..".
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/\.{0,2}[^./\s][^/\s]*)+$")]
@@ -380,6 +380,9 @@ def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
             node = other | node | {"type": [*types, "null"]}
     if "patternProperties" in node:
         node["additionalProperties"] = False
+        if limit := node.pop("propertyNames", {}).get("maxLength"):
+            # Helm's validator names another key than the one whose name is too long; a pattern it gets right.
+            node["patternProperties"] = node["patternProperties"] | {f"^.{{{limit + 1},}}$": False}
     for key, value in node.items():
         if key in ("properties", "patternProperties"):
             node[key] = {
@@ -512,7 +515,7 @@ def _rows(schema: JSON, key: str, node: JSON) -> list[tuple[str, str, str, str]]
     if of in ("Pod", "OwnPod") and key != "pod":
         return [(key, "map", "", about)]
     for inner in node.get("patternProperties", {}).values():
-        if "$ref" in inner:
+        if isinstance(inner, dict) and "$ref" in inner:
             return _rows(schema, f"{key}.<{'label' if key == 'executors' else 'key'}>", inner)
     # Kubernetes' own types have no description and are not taken apart.
     if "properties" in node and "description" in schema["$defs"].get(of, {}):

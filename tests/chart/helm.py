@@ -1,0 +1,126 @@
+"""Runs real Helm on the chart, without a cluster, and hands back what it rendered."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHART = REPOSITORY / "chart"
+VALUES = REPOSITORY / "values"
+VALUES_FILES = sorted(VALUES.glob("*.yaml"))
+
+MINIMAL: dict[str, Any] = {"workflow": {"call": "package.module:main"}, "executors": {"workers": {}}}
+"""The least that the chart renders."""
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The objects of one release, in Helm's order, and the text they came from."""
+
+    text: str
+    objects: tuple[Object, ...]
+
+    def all(self, kind: str) -> list[Object]:
+        return [item for item in self.objects if item["kind"] == kind]
+
+    def one(self, kind: str, name: str = "") -> Object:
+        """The one object of this kind, whose name starts with ``name``."""
+        (found,) = [item for item in self.all(kind) if item["metadata"]["name"].startswith(name)]
+        return found
+
+    @property
+    def job(self) -> Object:
+        return self.one("Job")
+
+    @property
+    def job_name(self) -> str:
+        return str(self.job["metadata"]["name"])
+
+    @property
+    def launcher(self) -> Object:
+        """The launcher's pod template."""
+        template: Object = self.job["spec"]["template"]
+        return template
+
+    @property
+    def _settings_data(self) -> dict[str, str]:
+        (found,) = [item for item in self.all("ConfigMap") if "settings.yaml" in item["data"]]
+        return dict(found["data"])
+
+    @property
+    def settings_text(self) -> str:
+        return self._settings_data["settings.yaml"]
+
+    @property
+    def workers(self) -> dict[str, Object]:
+        """The workers' pod manifests by executor."""
+        return {
+            name.removeprefix("worker-").removesuffix(".yaml"): yaml.safe_load(text)
+            for name, text in self._settings_data.items()
+            if name.startswith("worker-")
+        }
+
+
+@dataclass(frozen=True)
+class Helm:
+    """One of the two Helms that the chart works with."""
+
+    program: Path
+
+    def __call__(self, *args: str, stdin: str = "", check: bool = True) -> str:
+        """What ``helm args`` prints, on both channels."""
+        environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+        done = subprocess.run(
+            [str(self.program), *args],
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"helm {' '.join(args)}\n{done.stdout}")
+        return done.stdout
+
+    def template(
+        self,
+        *files: Path,
+        over: Mapping[str, Any] | None = None,
+        release: str = "pdgrun",
+        namespace: str = "pdgrun",
+        chart: Path = CHART,
+        args: tuple[str, ...] = (),
+    ) -> Rendered:
+        """The release of these values files, with ``over`` as the last of them."""
+        return _template(self, files, json.dumps(over or {}), release, namespace, chart, args)
+
+    def refusal(self, over: Mapping[str, Any], *files: Path) -> str:
+        """What Helm says to values that it does not take; empty where it takes them."""
+        command = ["template", "pdgrun", str(CHART), *_options(files), "-f", "-"]
+        text = self(*command, stdin=json.dumps(over), check=False)
+        return text if text.startswith("Error:") else ""
+
+
+@functools.cache
+def _template(
+    helm: Helm, files: tuple[Path, ...], over: str, release: str, namespace: str, chart: Path, args: tuple[str, ...]
+) -> Rendered:
+    command = ["template", release, str(chart), "--namespace", namespace, *_options(files), "-f", "-", *args]
+    text = helm(*command, stdin=over)
+    return Rendered(text, tuple(item for item in yaml.safe_load_all(text) if item))
+
+
+def _options(files: tuple[Path, ...]) -> list[str]:
+    return [option for file in files for option in ("-f", str(file))]

@@ -1,0 +1,436 @@
+"""What the chart makes, by the rules that launcher, cluster and administrators rely on."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.helm import CHART, MINIMAL, VALUES, Object
+from k8s_parsl.errors import ExitCode
+from k8s_parsl.identity import Identity
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import kubernetes_validate
+
+EVERY_KEY = VALUES / "every-key.yaml"
+DEV = VALUES / "dev.yaml"
+
+
+def container(pod: Object, name: str) -> Object:
+    (found,) = [item for item in pod["spec"]["containers"] if item["name"] == name]
+    return found
+
+
+def pods(rendered) -> list[tuple[Object, str]]:
+    """Every pod that comes of a release, with the name of its main container."""
+    return [(rendered.launcher, "launcher"), *((pod, "worker") for pod in rendered.workers.values())]
+
+
+def environment(pod: Object, name: str) -> dict[str, Any]:
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(pod, name).get("env", [])}
+
+
+# Rights --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
+    """The same whatever the values say, as some users may make a Role but not change it."""
+    rules = helm.template(values_file).one("Role")["rules"]
+    assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (["pods"], None, ["create", "delete", "list", "watch"]),
+        (["pods/log"], None, ["get"]),
+        (["configmaps"], ["pdgrun"], ["get"]),
+        (["secrets"], ["pdgrun-certificates"], ["create", "patch"]),
+    ]
+    assert {tuple(rule["apiGroups"]) for rule in rules} == {("",)}
+
+
+def test_only_the_launchers_account_is_bound(helm):
+    rendered = helm.template(DEV, namespace="science")
+    binding = rendered.one("RoleBinding")
+    account = rendered.launcher["spec"]["serviceAccountName"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "science"}]
+    assert binding["roleRef"]["name"] == rendered.one("Role")["metadata"]["name"]
+    assert rendered.workers["workers"]["spec"]["serviceAccountName"] != account
+
+
+def test_no_pod_has_a_token_but_the_one_the_launcher_asks_for(helm, values_file):
+    rendered = helm.template(values_file)
+    for item in [*rendered.all("ServiceAccount"), *(pod["spec"] for pod, _ in pods(rendered))]:
+        assert item["automountServiceAccountToken"] is False
+    tokens = [
+        source["serviceAccountToken"]
+        for volume in rendered.launcher["spec"]["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        if "serviceAccountToken" in source
+    ]
+    assert tokens == [{"path": "token", "expirationSeconds": 3600}]
+    assert "serviceAccountToken" not in str(rendered.workers)
+
+
+def test_accounts_and_role_may_be_somebody_elses(helm):
+    over = {
+        "serviceAccount": {"create": False, "name": "pdgrun"},
+        "workerServiceAccount": {"create": False},
+        "rbac": {"create": False},
+    }
+    rendered = helm.template(DEV, over=over)
+    assert rendered.all("ServiceAccount") + rendered.all("Role") + rendered.all("RoleBinding") == []
+    assert rendered.launcher["spec"]["serviceAccountName"] == "pdgrun"
+    assert rendered.workers["workers"]["spec"]["serviceAccountName"] == "default"
+
+
+# Two halves ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_two_halves_make_the_whole(helm):
+    """What an administrator makes and what a user makes, from one file (design D5)."""
+    admin = helm.template(EVERY_KEY, over={"namespaced": {"create": False}})
+    user = helm.template(EVERY_KEY, over={"admin": {"create": False}})
+    whole = helm.template(EVERY_KEY)
+    assert {item["kind"] for item in admin.objects} == {"PersistentVolume"}
+    assert "PersistentVolume" not in {item["kind"] for item in user.objects}
+    assert sorted(map(str, [*admin.objects, *user.objects])) == sorted(map(str, whole.objects))
+
+
+def test_the_halves_meet_under_other_release_names(helm):
+    """Two releases in one namespace have two names; claimName is what both know."""
+    over = {"storage": {"dev-0": {"claimName": "pdgrun-dev-0"}}}
+    admin = helm.template(DEV, over=over | {"namespaced": {"create": False}}, release="pdgrun-admin")
+    user = helm.template(DEV, over=over | {"admin": {"create": False}})
+    volume, claim = admin.one("PersistentVolume"), user.one("PersistentVolumeClaim")
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    assert volume["spec"]["claimRef"] == {"namespace": "pdgrun", "name": claim["metadata"]["name"]}
+
+
+# Labels --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_object_has_the_recommended_labels(helm, values_file):
+    recommended = {"name", "instance", "version", "part-of", "managed-by"}
+    for item in helm.template(values_file).objects:
+        labels = item["metadata"]["labels"]
+        assert {f"app.kubernetes.io/{label}" for label in recommended} | {"helm.sh/chart"} <= labels.keys()
+
+
+def test_no_pod_says_which_chart_made_it(helm, values_file):
+    """A version in a pod template would make every upgrade of the chart a new run."""
+    for pod, component in pods(helm.template(values_file)):
+        labels = pod["metadata"]["labels"]
+        assert {"app.kubernetes.io/version", "helm.sh/chart", "app.kubernetes.io/managed-by"}.isdisjoint(labels)
+        assert labels["app.kubernetes.io/component"] == component
+        assert labels["app.kubernetes.io/instance"] == "pdgrun"
+
+
+def test_names_that_yaml_could_take_for_numbers_stay_text(helm):
+    rendered = helm.template(EVERY_KEY, release="1e3", namespace="123")
+    for item in [*rendered.objects, *rendered.workers.values(), rendered.launcher]:
+        assert item["metadata"]["labels"]["app.kubernetes.io/instance"] == "1e3"
+    assert environment(rendered.launcher, "launcher")["K8S_PARSL_RELEASE"] == "1e3"
+    assert rendered.one("RoleBinding")["subjects"][0]["namespace"] == "123"
+
+
+# Pods ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_pod_fits_pod_securitys_restricted_profile(helm, values_file):
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+    allowed = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+    for pod, _ in pods(helm.template(values_file)):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] >= 10000
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert "fsGroup" not in spec["securityContext"]
+        for item in spec["containers"] + spec.get("initContainers", []):
+            assert item["securityContext"]["allowPrivilegeEscalation"] is False
+            assert item["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}} <= allowed
+
+
+def test_an_fs_group_does_not_walk_over_a_volume_that_is_right_already(helm):
+    spec = helm.template(DEV, over={"pod": {"securityContext": {"fsGroup": 5}}}).launcher["spec"]
+    assert spec["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+def test_launcher_and_workers_agree(helm, values_file):
+    """On the image, where they may write, where the volumes are and where the workflow's code is."""
+    rendered = helm.template(values_file)
+    theirs = {"settings", "kubernetes-api", "certificates"}
+
+    def shared(pod: Object, name: str) -> tuple[Any, ...]:
+        mounts = [mount for mount in container(pod, name)["volumeMounts"] if mount["name"] not in theirs]
+        volumes = [volume for volume in pod["spec"]["volumes"] if volume["name"] not in theirs]
+        image = container(pod, name)["image"].replace("tiles-debug:1.2", "tiles@sha256:")[:35]
+        code = environment(pod, name)["PYTHONPATH"]
+        return mounts, volumes, image, code, environment(pod, name)["HOME"]
+
+    expected = shared(rendered.launcher, "launcher")
+    for pod in rendered.workers.values():
+        assert shared(pod, "worker") == expected
+    mounts = {mount["mountPath"] for mount in expected[0]}
+    assert {"/tmp", "/run/k8s-parsl"} <= mounts
+    volumes = {volume["name"]: volume for volume in expected[1]}
+    assert volumes["tmp"]["emptyDir"] == {}
+    assert volumes["run"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
+
+
+def test_the_launcher_is_told_who_it_is(helm):
+    """All that identity.py asks for."""
+    told = environment(helm.template(DEV).launcher, "launcher")
+    facts = {f"K8S_PARSL_{field.upper()}" for field in Identity.__dataclass_fields__}
+    assert facts == {name for name in told if name.startswith("K8S_PARSL_")}
+    assert told["K8S_PARSL_CERTIFICATES"] == "pdgrun-certificates"
+    assert told["K8S_PARSL_RUN"] == {"fieldRef": {"fieldPath": "metadata.labels['k8s-parsl/run']"}}
+
+
+def test_a_worker_is_told_how_big_its_pod_is(helm):
+    told = environment(helm.template(DEV).workers["workers"], "worker")
+    sizes = {name: told[name]["resourceFieldRef"] for name in ("K8S_PARSL_CPU_MILLICORES", "K8S_PARSL_MEMORY_BYTES")}
+    assert sizes == {
+        "K8S_PARSL_CPU_MILLICORES": {"containerName": "worker", "resource": "limits.cpu", "divisor": "1m"},
+        "K8S_PARSL_MEMORY_BYTES": {"containerName": "worker", "resource": "limits.memory", "divisor": "1"},
+    }
+
+
+def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
+    """Name, namespace, owner and run; the main container comes first and takes the launcher's arguments."""
+    for label, pod in helm.template(values_file).workers.items():
+        assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
+        assert pod["metadata"].keys() <= {"labels", "annotations"}
+        assert pod["metadata"]["labels"]["k8s-parsl/executor"] == label
+        assert "k8s-parsl/run" not in pod["metadata"]["labels"]
+        assert pod["spec"]["restartPolicy"] == "Never"
+        assert pod["spec"]["containers"][0]["name"] == "worker"
+        assert pod["spec"]["containers"][0]["args"] == ["worker"]
+
+
+def test_workers_have_the_runs_keys_only_where_it_is_encrypted(helm):
+    def keys(*, encrypted: bool) -> list[Object]:
+        over = {"parsl": {"encrypted": encrypted}}
+        spec = helm.template(DEV, over=over).workers["workers"]["spec"]
+        return [volume["secret"] for volume in spec["volumes"] if volume["name"] == "certificates"]
+
+    assert keys(encrypted=True) == [{"secretName": "pdgrun-certificates", "defaultMode": 0o444}]
+    assert keys(encrypted=False) == []
+
+
+def test_there_is_a_port_for_each_executor(helm):
+    ports = container(helm.template(EVERY_KEY).launcher, "launcher")["ports"]
+    assert [port["containerPort"] for port in ports] == [55000, 55001]
+
+
+def test_knobs_are_laid_over_each_other(helm):
+    """pod, then launcher.pod or worker.pod, then the executor's: maps merge, lists are replaced, null takes away."""
+    over = {
+        "pod": {
+            "nodeSelector": {"a": "pod", "b": "pod", "c": "pod"},
+            "tolerations": [{"key": "pod"}],
+            "terminationGracePeriodSeconds": 5,
+        },
+        "launcher": {"pod": {"nodeSelector": {"b": "launcher"}}},
+        "worker": {"pod": {"nodeSelector": {"b": "worker", "c": None}, "containerSecurityContext": {"runAsUser": 0}}},
+        "executors": {
+            "workers": {
+                "pod": {
+                    "nodeSelector": {"b": "executor"},
+                    "containerSecurityContext": {"readOnlyRootFilesystem": False},
+                    "resources": {"limits": {"cpu": None}},
+                    "enableServiceLinks": True,
+                }
+            }
+        },
+    }
+    rendered = helm.template(DEV, over=over)
+    launcher, worker = rendered.launcher["spec"], rendered.workers["workers"]["spec"]
+    assert launcher["nodeSelector"] == {"a": "pod", "b": "launcher", "c": "pod"}
+    assert worker["nodeSelector"] == {"a": "pod", "b": "executor"}
+    assert launcher["tolerations"] == [{"key": "pod"}]
+    assert worker["tolerations"][0]["key"] == "pod"
+    assert (launcher["terminationGracePeriodSeconds"], worker["terminationGracePeriodSeconds"]) == (5, 5)
+    assert worker["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is False
+    assert worker["containers"][0]["securityContext"]["runAsUser"] == 0
+    assert worker["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
+    assert (launcher["enableServiceLinks"], worker["enableServiceLinks"]) == (False, True)
+
+
+def test_a_variable_that_is_given_takes_the_place_of_the_charts(helm):
+    """Not a second one of that name, which server-side apply refuses."""
+    over = {"pod": {"env": [{"name": "PYTHONPATH", "value": "/mine"}]}}
+    for pod, name in pods(helm.template(DEV, over=over)):
+        names = [item["name"] for item in container(pod, name)["env"]]
+        assert len(names) == len(set(names))
+        assert environment(pod, name)["PYTHONPATH"] == "/mine"
+
+
+def test_workers_leave_a_lost_node_soon(helm):
+    """After a minute, where Kubernetes itself would wait for five; a toleration that is given wins."""
+    lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+    tolerations = helm.template(DEV).workers["workers"]["spec"]["tolerations"]
+    assert {item["key"]: item["tolerationSeconds"] for item in tolerations} == dict.fromkeys(lost, 60)
+    given = helm.template(EVERY_KEY).workers["small"]["spec"]["tolerations"]
+    seconds = {item["key"]: item.get("tolerationSeconds") for item in given}
+    assert seconds == {lost[0]: 30, lost[1]: 10, "nvidia.com/gpu": None}
+
+
+# The Job -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_job_ends_at_once_where_a_new_launcher_cannot_help(helm):
+    """Design D13. The container's name is part of the rule: a sidecar's exit code is none of the run's."""
+    final = [ExitCode.WORKFLOW, ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION]
+
+    def rules(*, retry: bool) -> list[Object]:
+        policy = helm.template(DEV, over={"job": {"retryOnFailure": retry}}).job["spec"]["podFailurePolicy"]
+        return list(policy["rules"])
+
+    fail, ignore = rules(retry=False)
+    assert fail["onExitCodes"] == {"containerName": "launcher", "operator": "In", "values": [int(c) for c in final]}
+    assert ignore["action"] == "Ignore"
+    assert ignore["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert rules(retry=True)[0]["onExitCodes"]["values"] == [int(c) for c in final[1:]]
+
+
+def test_there_is_one_launcher_at_a_time(helm, values_file):
+    spec = helm.template(values_file).job["spec"]
+    assert (spec["completions"], spec["parallelism"], spec["podReplacementPolicy"]) == (1, 1, "Failed")
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_a_run_that_is_kept_nowhere_is_not_tried_again(helm):
+    """Nothing could be resumed (design D4)."""
+    assert helm.template(over=MINIMAL).job["spec"]["backoffLimit"] == 0
+    assert helm.template(DEV).job["spec"]["backoffLimit"] == 3
+
+
+# Storage -------------------------------------------------------------------------------------------------------------
+
+CEPHFS = {"clusterID": "c", "fsName": "f", "rootPath": "/volumes/a", "secret": {"name": "s"}}
+
+
+def storage(helm, **source: Any):
+    over = MINIMAL | {"storage": {"data": {"mountPath": "/data", **source}}}
+    return helm.template(over=over, namespace="science")
+
+
+def test_an_existing_claim_is_mounted_and_nothing_made(helm):
+    rendered = storage(helm, existingClaim="theirs")
+    assert rendered.all("PersistentVolume") + rendered.all("PersistentVolumeClaim") == []
+    assert {"name": "storage-data", "persistentVolumeClaim": {"claimName": "theirs"}} in rendered.launcher["spec"][
+        "volumes"
+    ]
+
+
+@pytest.mark.parametrize(
+    "source", [{"cephfs": CEPHFS}, {"persistentVolumeSource": {"nfs": {"server": "n", "path": "/"}}}]
+)
+def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
+    """By name in both directions, and never through the cluster's default class."""
+    rendered = storage(helm, **source)
+    volume, claim = rendered.one("PersistentVolume"), rendered.one("PersistentVolumeClaim")
+    assert claim["metadata"]["name"] == "pdgrun-data"
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    assert volume["spec"]["claimRef"] == {"namespace": "science", "name": "pdgrun-data"}
+    assert (volume["spec"]["storageClassName"], claim["spec"]["storageClassName"]) == ("", "")
+    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    prefix = "cephfs-" if "cephfs" in source else ""
+    assert re.fullmatch(prefix + "science-pdgrun-data-[0-9a-f]{6}", volume["metadata"]["name"])
+
+
+def test_the_seeds_volume(helm):
+    """The tutorial's PersistentVolume, key by key."""
+    volume = helm.template(DEV).one("PersistentVolume")
+    assert volume["spec"]["csi"] == {
+        "driver": "cephfs.csi.ceph.com",
+        "nodeStageSecretRef": {"name": "csi-cephfs-pdgrun-secret", "namespace": "ceph-csi-cephfs"},
+        "volumeAttributes": {
+            "clusterID": "8aa3d4a0-b577-a1ba-dba5-ddc787bfc812",
+            "fsName": "cephfs",
+            "staticVolume": "true",
+            "rootPath": "/volumes/k8s-dev-pdg-subvol-group/k8s-dev-pdg-subvol/674cdd70-2571-1fff-8a4e-e6cf1d945d7a",
+        },
+        "volumeHandle": volume["metadata"]["name"],
+    }
+    assert volume["spec"]["capacity"] == {"storage": "10Gi"}
+    assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert helm.template(DEV).one("PersistentVolumeClaim")["metadata"]["name"] == "pdgrun-dev-0"
+
+
+def test_another_source_is_another_volume(helm):
+    """A source is immutable, and a handle must be unique on the whole cluster."""
+    sources = [
+        {"cephfs": CEPHFS},
+        {"cephfs": CEPHFS | {"rootPath": "/volumes/b"}},
+        {"cephfs": CEPHFS | {"secret": {"name": "other"}}},
+        {"cephfs": CEPHFS | {"volumeHandle": "given"}},
+        {"cephfs": CEPHFS, "claimName": "other"},
+    ]
+    volumes = [storage(helm, **source).one("PersistentVolume") for source in sources]
+    assert len({volume["metadata"]["name"] for volume in volumes}) == len(sources)
+    assert len({volume["spec"]["csi"]["volumeHandle"] for volume in volumes}) == len(sources)
+    # Neither size nor mount options are part of the source: both can be changed in place.
+    changed = storage(helm, size="1Ti", cephfs=CEPHFS | {"mountOptions": ["noatime"]}).one("PersistentVolume")
+    assert changed["metadata"]["name"] == volumes[0]["metadata"]["name"]
+    assert changed["spec"]["mountOptions"] == ["noatime"]
+
+
+def test_a_dynamic_claim_outlives_the_release(helm):
+    """It is the data: neither Helm nor Argo CD may delete it. A static one goes, and the data stays on Ceph."""
+    claim = storage(helm, storageClassName="fast", size="5Gi").one("PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {
+        "helm.sh/resource-policy": "keep",
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    }
+    assert claim["spec"]["storageClassName"] == "fast"
+    assert "volumeName" not in claim["spec"]
+    assert "annotations" not in storage(helm, cephfs=CEPHFS).one("PersistentVolumeClaim")["metadata"]
+
+
+def test_a_read_only_volume_is_read_only_everywhere(helm):
+    rendered = storage(helm, existingClaim="theirs", readOnly=True)
+    for pod, name in pods(rendered):
+        assert {"name": "storage-data", "mountPath": "/data", "readOnly": True} in container(pod, name)["volumeMounts"]
+        claims = [volume.get("persistentVolumeClaim") for volume in pod["spec"]["volumes"]]
+        assert {"claimName": "theirs", "readOnly": True} in claims
+
+
+# All of it -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_object_is_valid_for_kubernetes(helm, values_file):
+    """By the API's own schema, which knows no other fields, at the chart's floor and at the newest."""
+    rendered = helm.template(values_file)
+    for version in ("1.31", "1.37"):
+        for item in rendered.objects:
+            kubernetes_validate.validate(item, version, strict=True)
+        for label, worker in rendered.workers.items():
+            manifest = worker | {"metadata": worker["metadata"] | {"name": f"worker-{label}"}}
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_no_template_asks_the_cluster_or_the_clock():
+    """Argo CD renders without a cluster, and the same values must always render the same."""
+    words = re.compile(
+        r"\b(lookup|now|randAlpha\w*|randNumeric|uuidv4|genCA|genSignedCert|Release\.Revision|IsUpgrade)\b"
+    )
+    for file in (CHART / "templates").iterdir():
+        code = re.sub(r"\{\{-? */\*.*?\*/ *-?\}\}", "", file.read_text("utf-8"), flags=re.DOTALL)
+        assert words.findall(" ".join(re.findall(r"\{\{.*?\}\}", code))) == [], file.name
+
+
+def test_settings_hold_no_secret(helm, values_file):
+    """Only where one is."""
+    for item in helm.template(values_file).all("ConfigMap"):
+        assert "userKey" not in str(item)
+    assert helm.template(values_file).all("Secret") == []
+
+
+def test_the_floor_of_kubernetes_is_said(helm):
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == ">=1.31.0-0"
+    text = helm("template", "a", "chart", "-f", str(DEV), "--kube-version", "1.30.9", check=False)
+    assert "incompatible with Kubernetes v1.30.9" in text

@@ -1,0 +1,122 @@
+"""The Job's name says what runs (design D11): the same values, the same run; anything else, a new one."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.helm import CHART, MINIMAL, VALUES
+
+DEV = VALUES / "dev.yaml"
+
+SAME: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "ttlSecondsAfterFinished": {"job": {"ttlSecondsAfterFinished": 60}},
+    "activeDeadlineSeconds": {"job": {"activeDeadlineSeconds": 60}},
+    "backoffLimit": {"job": {"backoffLimit": 9}},
+    "suspend": {"job": {"suspend": True}},
+    "the Job's annotations": {"job": {"annotations": {"a": "b"}}},
+    "an account's annotations": {"serviceAccount": {"annotations": {"a": "b"}}},
+    "the size of a volume": {"storage": {"dev-0": {"size": "20Gi"}}},
+    "a default, said aloud": {"parsl": {"workerPort": 54000}, "executors": {"workers": {"pod": {"labels": {}}}}},
+}
+
+ANOTHER: dict[str, dict[str, Any]] = {
+    "run.id": {"run": {"id": "again"}},
+    "image": {"image": {"tag": "2"}},
+    "image digest": {"image": {"digest": "sha256:" + "0" * 64}},
+    "pull policy": {"image": {"pullPolicy": "Always"}},
+    "the function": {"workflow": {"call": "tiles:other"}},
+    "a keyword argument": {"workflow": {"kwargs": {"max_zoom": 3}}},
+    "a file": {"workflow": {"files": {"tiles.py": "def main(): ..."}}},
+    "a file's content": {"workflow": {"files": {"tiles.py": "def main(): pass"}}},
+    "Parsl's numbers": {"executors": {"workers": {"maxBlocks": 3}}},
+    "an executor": {"executors": {"more": {}}},
+    "an executor's pod": {"executors": {"workers": {"pod": {"nodeSelector": {"a": "b"}}}}},
+    "workers' pods": {"worker": {"pod": {"nodeSelector": {"a": "d"}}}},
+    "all pods": {"pod": {"nodeSelector": {"a": "c"}}},
+    "the launcher's pod": {"launcher": {"pod": {"nodeSelector": {"a": "b"}}}},
+    "a mount": {"storage": {"dev-0": {"readOnly": False, "subPath": "a"}}},
+    "another claim": {"storage": {"dev-0": {"claimName": "other"}}},
+    "how a failure counts": {"job": {"retryOnFailure": True}},
+    "logging": {"logging": {"level": "DEBUG"}},
+    "Parsl's config": {"parsl": {"retries": 1}},
+    "the account": {"serviceAccount": {"name": "other"}},
+}
+
+
+@pytest.mark.parametrize("over", SAME.values(), ids=SAME.keys())
+def test_the_same_run(helm, over):
+    assert helm.template(DEV, over=over).job_name == helm.template(DEV).job_name
+
+
+def test_another_run(helm):
+    """Each of these changes, and the values before them, have a name of their own."""
+    names = {what: helm.template(DEV, over=over).job_name for what, over in ANOTHER.items()}
+    names["nothing"] = helm.template(DEV).job_name
+    assert len(set(names.values())) == len(names), names
+
+
+def test_what_can_be_changed_is_changed(helm):
+    """What makes no new Job does reach the one there is."""
+    over = {"job": {"ttlSecondsAfterFinished": 0, "activeDeadlineSeconds": 60, "backoffLimit": 9, "suspend": True}}
+    assert over["job"].items() <= helm.template(DEV, over=over).job["spec"].items()
+
+
+def test_both_helms_name_the_same_run(each_helm, helm, values_file):
+    assert each_helm.template(values_file).job_name == helm.template(values_file).job_name
+
+
+def test_another_chart_version_is_the_same_run(helm, tmp_path):
+    """Its labels say so everywhere but in what runs, so upgrading the chart alone restarts nothing."""
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"version": "9.9.9"}))
+    newer, now = helm.template(DEV, chart=chart), helm.template(DEV)
+    assert newer.job["metadata"]["labels"]["helm.sh/chart"] == "k8s-parsl-9.9.9"
+    assert newer.job_name == now.job_name
+    assert newer.job["spec"] == now.job["spec"]
+
+
+def test_the_run_is_the_hash_in_name_and_labels(helm, values_file):
+    rendered = helm.template(values_file)
+    run = rendered.job_name.rpartition("-")[2]
+    assert len(run) == 8
+    assert rendered.job["metadata"]["labels"]["k8s-parsl/run"] == run
+    assert rendered.launcher["metadata"]["labels"]["k8s-parsl/run"] == run
+
+
+def test_a_file_given_on_the_command_line_is_the_same_as_in_values(helm):
+    """`--set-file` is how a small workflow comes without an image of its own."""
+    code = (CHART.parent / "examples" / "product" / "product.py").read_text("utf-8")
+    args = ("--set-file", r"workflow.files.product\.py=" + str(CHART.parent / "examples" / "product" / "product.py"))
+    given = helm.template(over=MINIMAL, args=args)
+    values = MINIMAL | {"workflow": MINIMAL["workflow"] | {"files": {"product.py": code}}}
+    assert given.job_name == helm.template(over=values).job_name
+    assert given.one("ConfigMap", "pdgrun-workflow")["data"] == {"product.py": code}
+
+
+@pytest.mark.parametrize("release", ["a", "r" * 53, "pdgrun-" + "x" * 45 + "y", "1e3", "a.b-" + "c" * 49])
+def test_names_keep_their_suffix_within_63_characters(helm, release):
+    """A Job's name is a label's value; the hash at the end is what tells runs apart."""
+    rendered = helm.template(VALUES / "every-key.yaml", over={"executors": {"e" * 30: {}}}, release=release)
+    for item in rendered.objects:
+        name = item["metadata"]["name"]
+        assert isinstance(name, str)
+        assert len(name) <= 63, name
+    run = rendered.job["metadata"]["labels"]["k8s-parsl/run"]
+    assert rendered.job_name.endswith(f"-launcher-{run}")
+    assert rendered.one("Role")["metadata"]["name"].endswith("-launcher")
+
+
+def test_long_names_that_differ_only_where_they_are_cut_stay_apart(helm):
+    over = {"storage": {"data": {"mountPath": "/data", "storageClassName": "any"}}}
+    names = [
+        {item["metadata"]["name"] for item in helm.template(over=MINIMAL | over, release="x" * 52 + end).objects}
+        for end in "ab"
+    ]
+    assert names[0].isdisjoint(names[1])

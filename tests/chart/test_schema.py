@@ -1,0 +1,184 @@
+"""A wrong values file is refused before anything is made, and the message names the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from chart.helm import MINIMAL, VALUES_FILES
+from k8s_parsl import schema
+
+CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
+
+
+def volume(**more: Any) -> dict[str, Any]:
+    return {"storage": {"data": {"mountPath": "/data", **more}}}
+
+
+def executor(**more: Any) -> dict[str, Any]:
+    return {"executors": {"workers": more}}
+
+
+def pod(**more: Any) -> dict[str, Any]:
+    return {"pod": more}
+
+
+# (values on top of the least, what the message names)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    # Unknown keys, at every depth.
+    ({"Image": {}}, "'Image'"),
+    ({"image": {"repo": "x"}}, "'repo'"),
+    (executor(maxBlock=3), "'maxBlock'"),
+    (executor(pod={"nodeSelectr": {}}), "'nodeSelectr'"),
+    (pod(tolerations=[{"effct": "NoSchedule"}]), "'effct'"),
+    (pod(initContainers=[{"name": "a", "img": "b"}]), "'img'"),
+    (volume(cephfs=CEPHFS | {"clusterId": "c"}), "'clusterId'"),
+    ({"job": {"backofflimit": 1}}, "'backofflimit'"),
+    ({"run": {"di": "x"}}, "'di'"),
+    ({"parsl": {"retry": 1}}, "'retry'"),
+    # What the chart decides elsewhere.
+    (pod(restartPolicy="Always"), "'restartPolicy'"),
+    (pod(serviceAccountName="x"), "'serviceAccountName'"),
+    (pod(resources={"limits": {"cpu": 1}}), "'resources'"),
+    # Wrong types and values.
+    (executor(maxBlocks="3"), "/executors/workers/maxBlocks"),
+    (executor(maxBlocks=0), "/executors/workers/maxBlocks"),
+    (executor(parallelism=1.5), "/executors/workers/parallelism"),
+    (executor(coresPerWorker=0), "/executors/workers/coresPerWorker"),
+    (executor(initBlocks=None), "/executors/workers/initBlocks"),
+    (executor(pod={"resources": {"limits": {"memory": "500mb"}}}), "/executors/workers/pod/resources/limits/memory"),
+    ({"launcher": {"pod": {"resources": {"requests": {"cpu": "half"}}}}}, "/launcher/pod/resources/requests/cpu"),
+    (pod(env=[{"name": "A", "value": 1}]), "/pod/env/0/value"),
+    (pod(image="a b"), "/pod/image"),
+    ({"image": {"digest": "sha256:123"}}, "/image/digest"),
+    ({"image": {"digest": "0" * 64}}, "/image/digest"),
+    ({"image": {"repository": ""}}, "/image/repository"),
+    ({"image": {"repository": "Upper/Case"}}, "/image/repository"),
+    ({"image": {"tag": "a b"}}, "/image/tag"),
+    ({"image": {"tag": 1.2}}, "/image/tag"),
+    ({"image": {"pullPolicy": "always"}}, "/image/pullPolicy"),
+    ({"imagePullSecrets": ["name"]}, "/imagePullSecrets/0"),
+    ({"parsl": {"strategy": "fast"}}, "/parsl/strategy"),
+    ({"parsl": {"encrypted": "yes"}}, "/parsl/encrypted"),
+    ({"parsl": {"workerPort": 80}}, "/parsl/workerPort"),
+    ({"logging": {"level": "debug"}}, "/logging/level"),
+    ({"run": {"id": 2}}, "/run/id"),
+    ({"job": {"backoffLimit": -1}}, "/job/backoffLimit"),
+    ({"job": {"activeDeadlineSeconds": 0}}, "/job/activeDeadlineSeconds"),
+    ({"serviceAccount": {"name": "Not_A_Name"}}, "/serviceAccount/name"),
+    ({"worker": {"tolerationSeconds": -1}}, "/worker/tolerationSeconds"),
+    # The workflow: exactly one of call and script, each with its own arguments.
+    ({"workflow": {"call": ""}}, "/workflow/call"),
+    ({"workflow": {"script": "x.py"}}, "/workflow/script"),
+    ({"workflow": {"call": "tiles.main"}}, "/workflow/call"),
+    ({"workflow": {"args": ["a"]}}, "/workflow/args"),
+    ({"workflow": {"call": "", "script": "x.py", "kwargs": {"a": 1}}}, "/workflow/kwargs"),
+    ({"workflow": {"path": "relative"}}, "/workflow/path"),
+    ({"workflow": {"files": {"a/b.py": ""}}}, "'a/b.py'"),
+    ({"workflow": {"kwargs": {"true": 1}}}, "/workflow/kwargs/true"),
+    # Executors: at least one, by a name that a pod's name can hold.
+    ({"executors": {"workers": None}}, "executors"),
+    ({"executors": {"Workers": {}}}, "'Workers'"),
+    ({"executors": {"w" * 31: {}}}, "/executors"),
+    (executor(minBlocks=3, maxBlocks=2), "executors.workers.minBlocks"),
+    (executor(initBlocks=3, maxBlocks=2), "executors.workers.initBlocks"),
+    # Volumes: exactly one of four.
+    (volume(), "existingClaim"),
+    (volume(existingClaim="a", cephfs=CEPHFS), "/storage/data/existingClaim"),
+    (volume(existingClaim="a", storageClassName="b"), "/storage/data/storageClassName"),
+    (volume(persistentVolumeSource={}), "/storage/data/persistentVolumeSource"),
+    (volume(persistentVolumeSource={"nsf": {}}), "'nsf'"),
+    (volume(persistentVolumeSource={"nfs": {}, "hostPath": {}}), "/storage/data/persistentVolumeSource"),
+    ({"storage": {"data": {"existingClaim": "a"}}}, "'mountPath'"),
+    (volume(mountPath="data", existingClaim="a"), "/storage/data/mountPath"),
+    (volume(mountPath="/data/", existingClaim="a"), "/storage/data/mountPath"),
+    (volume(storageClassName="b", size="10 GB"), "/storage/data/size"),
+    (volume(storageClassName="b", accessModes=["RWX"]), "/storage/data/accessModes/0"),
+    (volume(existingClaim="a", subPath="../up"), "/storage/data/subPath"),
+    (volume(existingClaim="a", subPath="/up"), "/storage/data/subPath"),
+    (volume(cephfs=CEPHFS | {"clusterID": ""}), "/storage/data/cephfs/clusterID"),
+    (volume(cephfs=CEPHFS | {"clusterID": "c" * 37}), "/storage/data/cephfs/clusterID"),
+    (volume(cephfs=CEPHFS | {"rootPath": "a/b"}), "/storage/data/cephfs/rootPath"),
+    (volume(cephfs=CEPHFS | {"rootPath": "/a/../b"}), "/storage/data/cephfs/rootPath"),
+    (volume(cephfs=CEPHFS | {"secret": {}}), "/storage/data/cephfs/secret"),
+    (volume(cephfs=CEPHFS | {"mounter": "nfs"}), "/storage/data/cephfs/mounter"),
+    ({"run": {"volume": "elsewhere"}}, 'run.volume: storage has no volume "elsewhere"'),
+]
+
+TAKEN: dict[str, dict[str, Any]] = {
+    "global values of a chart that holds this one": {"global": {"anything": [1]}},
+    "a volume taken away by a later file": volume(existingClaim="a") | {"storage": {"data": None}},
+    "a source swapped by a later file": volume(cephfs=None, persistentVolumeSource={"hostPath": {"path": "/x"}}),
+    "null for a default of a pod's": {"worker": {"pod": {"resources": {"limits": {"cpu": None}}}}},
+    "quantities as numbers": executor(pod={"resources": {"limits": {"cpu": 1.5, "memory": 1000000000}}}),
+    "a subvolume with dots in it": volume(cephfs=CEPHFS | {"rootPath": "/volumes/.snap/a..b/..c"}),
+    "an image at a registry's port": {"image": {"repository": "127.0.0.1:5000/a_b/c__d-e", "tag": "1.2_3-x"}},
+    "a script with arguments": {"workflow": {"call": "", "script": "run.py", "args": ["--fast"]}},
+    "a GPU": executor(pod={"resources": {"limits": {"nvidia.com/gpu": 1}}}),
+    "a removed job that is removed at once": {"job": {"ttlSecondsAfterFinished": 0}},
+}
+
+
+def merged(over: dict[str, Any]) -> dict[str, Any]:
+    return {"workflow": MINIMAL["workflow"] | over.get("workflow", {})} | {
+        key: over.get(key, MINIMAL.get(key)) for key in MINIMAL.keys() | over.keys() if key != "workflow"
+    }
+
+
+@pytest.mark.parametrize(("over", "named"), REFUSED, ids=[f"{named}-{n}" for n, (_, named) in enumerate(REFUSED)])
+def test_a_wrong_value_is_refused_by_name(helm, over, named):
+    assert named in helm.refusal(merged(over))
+
+
+@pytest.mark.parametrize(("over", "named"), REFUSED[::7])
+def test_helm_3_says_the_same(helm, each_helm, over, named):
+    assert each_helm.refusal(merged(over)) == helm.refusal(merged(over))
+
+
+@pytest.mark.parametrize("over", TAKEN.values(), ids=TAKEN.keys())
+def test_what_is_right_is_taken(helm, over):
+    assert helm.refusal(merged(over)) == ""
+
+
+def test_lint_finds_nothing(each_helm, values_file):
+    assert "1 chart(s) linted, 0 chart(s) failed" in each_helm("lint", "--strict", "chart", "-f", str(values_file))
+
+
+def test_the_generated_files_are_up_to_date():
+    """`python -m k8s_parsl.schema --write` makes both from the models."""
+    stale = [file.name for file, text in schema.generated_files().items() if file.read_text("utf-8") != text]
+    assert stale == [], "run: .venv/bin/python -m k8s_parsl.schema --write"
+
+
+def test_the_schema_is_one():
+    Draft202012Validator.check_schema(schema.values_schema())
+
+
+def test_nothing_is_open_but_free_maps():
+    """Every object of the schema that has properties says that it has no others."""
+
+    def check(node: Any, path: str) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("properties"), dict) and node.get("type") and not path.endswith("/kwargs"):
+                assert node["additionalProperties"] is False, path
+            node = {key: below for key, below in node.items() if key not in ("if", "then", "else", "allOf", "anyOf")}
+            for key, below in node.items():
+                check(below, f"{path}/{key}")
+        elif isinstance(node, list):
+            for below in node:
+                check(below, path)
+
+    check(schema.values_schema(), "")
+
+
+def test_every_key_says_what_it_is_for():
+    """In schema and reference, so for editors and readers alike."""
+    rows = [line for line in schema.values_reference().splitlines() if line.startswith("| `")]
+    assert len(rows) > 80
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_there_is_a_values_file_for_each_place():
+    assert {"local", "dev", "staging", "prod", "every-key"} <= {file.stem for file in VALUES_FILES}
