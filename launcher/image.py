@@ -1,8 +1,8 @@
 """Builds the project's image, and a workflow's own image on top of it, with whatever builder this machine has.
 
-`docker build .` is all it takes where Docker and its registry are at hand. This program is for everywhere else: it finds a
-builder that works (docker, podman, buildah), makes a base from Debian's packages where the usual one cannot be pulled,
-lends the build this machine's pip settings and certificates, and does nothing when nothing has changed.
+`docker build .` is all it takes where Docker and its registry are at hand. This program is for everywhere else: it
+finds a builder that works (docker, podman, buildah), makes a base from Debian's packages where the usual one cannot be
+pulled, lends the build this machine's pip settings and certificates, and does nothing when nothing has changed.
 
     python launcher/image.py build [--tag TAG] [--file Dockerfile] [--build-arg KEY=VALUE]
     python launcher/image.py push --to REGISTRY/NAME:TAG [--platform linux/amd64,linux/arm64]
@@ -25,7 +25,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PLATFORMS = "linux/amd64,linux/arm64"
@@ -38,7 +37,19 @@ BOOTSTRAP = "bootstrap"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates,usr-is-merged"
 MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
 """Makes /bin and its like links before the first package: the package that would do it later needs 48 MB of Perl."""
-BASE_EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
+BASE_EXCLUDED = (
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/lintian/*",
+)
+BASE_FORGOTTEN = (
+    *("etc/apt/sources.list", "etc/apt/sources.list.d/*", "etc/hosts", "etc/hostname", "etc/resolv.conf"),
+    *("var/lib/apt/lists/*", "var/cache/apt/*", "var/log/*"),
+)
+"""What a build leaves behind; the image must not remember this site's mirror and names."""
+
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 """What of this machine's pip settings a build needs; paths on this machine mean nothing there."""
 
@@ -52,8 +63,6 @@ class Builder:
     """A program that builds images; podman and buildah share their command line, docker's differs a little."""
 
     name: str
-
-    host_network: ClassVar[tuple[str, ...]] = ("--network", "host")
 
     def works(self) -> bool:
         if shutil.which(self.name) is None:
@@ -69,12 +78,12 @@ class Builder:
         return self.has(image) or _quiet([self.name, "manifest", "inspect", image], timeout=LOOK_SECONDS)
 
     def build(self, arguments: list[str]) -> None:
-        flags = list(self.host_network)
-        if self.name == "buildah":
+        flags = {
+            "docker": [],
+            "podman": ["--network", "host", "--layers"],
             # chroot needs no more rights than a container has that this may run in.
-            flags += ["--isolation", "chroot", "--layers"]
-        elif self.name == "podman":
-            flags += ["--layers"]
+            "buildah": ["--network", "host", "--layers", "--isolation", "chroot"],
+        }[self.name]
         environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
         verb = "bud" if self.name == "buildah" else "build"
         _run([self.name, verb, *flags, *arguments], f"{self.name} could not build the image", environment=environment)
@@ -160,7 +169,9 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
     possible = [name for name in platforms if _can_run(name)]
     left_out = [name for name in platforms if name not in possible]
     if not possible:
-        raise ImageError(f"this machine runs none of {', '.join(platforms)}; install qemu-user-static for other platforms")
+        raise ImageError(
+            f"this machine runs none of {', '.join(platforms)}; install qemu-user-static for other platforms"
+        )
     if left_out:
         _say(f"left out: {', '.join(left_out)} (this machine cannot run it; qemu-user-static would)")
     if possible == [_host_platform()]:
@@ -172,7 +183,7 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
     common = ["--platform", ",".join(possible), *arguments, "--file", str(recipe.file)]
     with _site_settings() as secrets:
         if builder.name == "docker":
-            command = ["docker", "buildx", "build", *builder.host_network, *secrets, *common, "--tag", target, "--push"]
+            command = ["docker", "buildx", "build", *secrets, *common, "--tag", target, "--push"]
             _run([*command, str(recipe.context)], f"docker buildx could not build {target}")
         else:
             manifest = f"{recipe.name}:{recipe.key()}-all"
@@ -203,16 +214,16 @@ def bootstrap(builder: Builder) -> str:
         f"--hook-dir={MERGED_USR}",
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in BASE_EXCLUDED),
-        # A package is taken from this site's mirror; the image must not remember which.
-        '--customize-hook=rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/var/lib/apt/lists/*'
-        ' "$1"/var/cache/apt/* "$1"/var/log/* "$1"/etc/hosts "$1"/etc/resolv.conf "$1"/etc/hostname',
+        f'--customize-hook=cd "$1" && rm -rf {" ".join(BASE_FORGOTTEN)}',
     ]
     key = hashlib.sha256("\n".join([suite, *options]).encode()).hexdigest()[:12]
     image = f"localhost/k8s-parsl-base:{key}"
     if builder.has(image):
         return image
     if shutil.which("mmdebstrap") is None:
-        raise ImageError("the public base cannot be pulled, and making one needs mmdebstrap: install it, or name a --base")
+        raise ImageError(
+            "the public base cannot be pulled, and making one needs mmdebstrap: install it, or name a --base"
+        )
     _say("the public base cannot be pulled: making one from Debian's packages")
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-base-") as scratch:
         folder = Path(scratch)
@@ -234,17 +245,23 @@ def _debian_suite() -> str:
 
 def _debian_mirrors() -> list[str]:
     """Where this machine gets Debian from; nothing (mmdebstrap's own default) on another distribution."""
-    wanted = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)", "Created-By: Packages"]
+    wanted = [
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)",
+        "Created-By: Packages",
+    ]
     if shutil.which("apt-get") is None:
         return []
-    done = subprocess.run(wanted, capture_output=True, text=True, check=False)
+    done = subprocess.run(wanted, capture_output=True, text=True, check=False)  # noqa: S603
     suite = _debian_suite()
     rows = [line.split() for line in done.stdout.splitlines()]
     return sorted(
         {
             f"deb {row[0]} {row[1]} {row[2]}"
             for row in rows
-            if len(row) == 4 and row[3] == "Debian" and row[2] == "main" and row[1].startswith(suite)  # noqa: PLR2004
+            if len(row) == 4 and row[3] == "Debian" and row[2] == "main" and row[1].startswith(suite)
         }
     )
 
@@ -254,7 +271,9 @@ def _site_settings() -> Iterator[list[str]]:
     """This machine's pip settings and certificates as build secrets: mounted while a RUN works, in no layer."""
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-build-") as scratch:
         folder = Path(scratch)
-        done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+        )
         settings = {}
         certificate = None
         for line in done.stdout.splitlines():
@@ -298,13 +317,18 @@ def _can_run(name: str) -> bool:
 
 
 def _is_loopback(target: str) -> bool:
-    return target.split("/")[0].partition(":")[0] in {"127.0.0.1", "localhost"}
+    return target.split("/", maxsplit=1)[0].partition(":")[0] in {"127.0.0.1", "localhost"}
 
 
 def _quiet(command: list[str], timeout: float | None = None) -> bool:
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=timeout, check=False
+        done = subprocess.run(  # noqa: S603  (all commands are made here)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return False
@@ -313,8 +337,14 @@ def _quiet(command: list[str], timeout: float | None = None) -> bool:
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
     """Run it, its output shown only when it fails."""
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    done = subprocess.run(  # noqa: S603  (all commands are made here)
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         lines = [line for line in done.stdout.strip().splitlines() if line.strip()]
@@ -324,14 +354,16 @@ def _run(command: list[str], failure: str, environment: dict[str, str] | None = 
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--file", type=Path, default=REPOSITORY / "Dockerfile", help="the Dockerfile; its folder is the context")
+    shared.add_argument(
+        "--file", type=Path, default=REPOSITORY / "Dockerfile", help="the Dockerfile; its folder is the context"
+    )
     shared.add_argument("--context", type=Path, help="another folder for its COPY lines")
     shared.add_argument("--build-arg", action="append", default=[], metavar="KEY=VALUE")
     shared.add_argument(
@@ -339,9 +371,13 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("K8S_PARSL_BASE", "auto"),
         help="an image, 'bootstrap' to make one from Debian's packages, or 'auto' (default; or $K8S_PARSL_BASE)",
     )
-    shared.add_argument("--builder", choices=("docker", "podman", "buildah"), default=os.environ.get("K8S_PARSL_BUILDER"))
+    shared.add_argument(
+        "--builder", choices=("docker", "podman", "buildah"), default=os.environ.get("K8S_PARSL_BUILDER")
+    )
     building = commands.add_parser("build", parents=[shared], help="build for this machine")
-    building.add_argument("--tag", help="a name for the image besides that of its content; localhost/k8s-parsl:dev if not given")
+    building.add_argument(
+        "--tag", help="a name for the image besides that of its content; localhost/k8s-parsl:dev if not given"
+    )
     pushing = commands.add_parser("push", parents=[shared], help="build and push")
     pushing.add_argument("--to", required=True, metavar="REGISTRY/NAME:TAG")
     pushing.add_argument(
@@ -363,14 +399,15 @@ def main() -> int:
         recipe = Recipe(file, (options.context or file.parent).resolve(), arguments)
         builder = find_builder(options.builder)
         if options.command == "build":
-            print(build(builder, recipe, base=options.base, tag=options.tag))
+            name = build(builder, recipe, base=options.base, tag=options.tag)
         else:
             platforms = options.platform.replace("native", _host_platform()).split(",")
             push(builder, recipe, base=options.base, target=options.to, platforms=platforms)
-            print(options.to)
+            name = options.to
     except ImageError as error:
         _say(f"error: {error}")
         return 1
+    sys.stdout.write(f"{name}\n")
     return 0
 
 

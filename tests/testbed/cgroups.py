@@ -1,7 +1,7 @@
 """The cgroups in which each node's pods live: made before the kubelet starts, and ended with all that is in them.
 
-Works on cgroup v1, v2 and the hybrid of both: a node's cgroup is a folder of the same name in every hierarchy. Being in it
-is what makes a process a container of the testbed, so this is where the containers' processes are found.
+Works on cgroup v1, v2 and the hybrid of both: a node's cgroup is a folder of the same name in every hierarchy. Being in
+it is what makes a process a container of the testbed, so this is where the containers' processes are found.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def remove(name: str) -> None:
     for hierarchy in hierarchies():
         folder = hierarchy / name
         children = [path for path in folder.rglob("*") if path.is_dir()] if folder.exists() else []
-        for child in sorted(children, key=lambda path: len(path.parts), reverse=True) + [folder]:
+        for child in [*sorted(children, key=lambda path: len(path.parts), reverse=True), folder]:
             _remove_empty(child)
 
 
@@ -74,5 +74,3 @@ def _remove_empty(folder: Path) -> None:
             if time.monotonic() > deadline:
                 raise TestbedError(f"cannot remove the cgroup {folder}: {error.strerror}") from error
             time.sleep(processes.POLL)
-
-

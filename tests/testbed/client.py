@@ -9,14 +9,28 @@ from typing import Any
 from testbed import layout
 
 
-def get(path: str) -> Any:  # noqa: ANN401  (JSON as the API server sent it)
-    """What the API server answers the administrator; OSError when it does not, or not with 200."""
+def get(path: str) -> Any:
+    """What the API server answers the administrator; OSError when it does not, or not with success."""
+    return _request(urllib.request.Request(_url(path)))
+
+
+def post(path: str, body: dict[str, object]) -> Any:
+    """Create an object; errors as with get."""
+    content = json.dumps(body).encode()
+    return _request(urllib.request.Request(_url(path), data=content, headers={"Content-Type": "application/json"}))
+
+
+def _url(path: str) -> str:
+    return f"https://127.0.0.1:{layout.API_PORT}{path}"
+
+
+def _request(request: urllib.request.Request) -> Any:
     folder = layout.pki_dir()
     context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
     # No proxy of the environment's: this is loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    with opener.open(f"https://127.0.0.1:{layout.API_PORT}{path}", timeout=5) as answer:
+    with opener.open(request, timeout=5) as answer:
         body = answer.read()
     return json.loads(body) if body[:1] in {b"{", b"["} else body.decode()
 

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from testbed import cgroups, client, controlplane, firewall, layout, links, mounts, nodes, packages, pki, processes
 from testbed.controlplane import Programs
-from testbed.journal import Bridge, Cgroup, Family, Firewall, Folder, Journal, Mounts, Sysctl
+from testbed.journal import Bridge, Cgroup, Family, Firewall, Folder, Journal, Module, Mounts, Sysctl
 from testbed.layout import Node, TestbedError
 
 SYSCTLS = (
@@ -41,9 +42,16 @@ FOLDERS = (
     "/run/containerd",  # sockets of the shims
     "/var/lib/cni",  # results of the plugins
     "/var/log/containers",  # kubelet's links to the pods' logs
+    "/var/lib/kubelet",  # device plugins and the like, wherever the kubelet's own folder is
     "/opt/cni",
     "/run/xtables.lock",
 )
+PROGRAMS = frozenset(
+    {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "registry"}
+    | {f"{program}-{node.name}" for program in ("containerd", "kubelet") for node in layout.NODES}
+)
+"""What the cluster cannot do without, by the names that the journal knows."""
+
 NODES_READY_SECONDS = 90.0
 
 
@@ -52,12 +60,12 @@ def journal() -> Journal:
 
 
 def running() -> bool:
-    """Whether all programs of the testbed are alive and both nodes ready."""
-    alive = journal().processes()
+    """Whether all programs of the cluster are alive and both nodes ready; those beside it (Testbed.launch) may end."""
+    known = journal().processes()
     return (
         (layout.state_dir() / "up").exists()
-        and bool(alive)
-        and all(identity.alive() for identity in alive.values())
+        and PROGRAMS <= known.keys()
+        and all(known[name].alive() for name in PROGRAMS)
         and client.ready_nodes() >= {node.name for node in layout.NODES}
     )
 
@@ -109,7 +117,10 @@ def start_kubelet(node: Node) -> None:
         identity = nodes.start_kubelet(journal(), Programs.ensure(), node)
     name = f"kubelet-{node.name}"
     processes.wait_for(
-        f"node {node.name}", lambda: node.name in client.ready_nodes(), seconds=NODES_READY_SECONDS, processes={name: identity}
+        f"node {node.name}",
+        lambda: node.name in client.ready_nodes(),
+        seconds=NODES_READY_SECONDS,
+        processes={name: identity},
     )
 
 
@@ -131,7 +142,9 @@ def _start(programs: Programs) -> None:
     kubelets = {f"kubelet-{node.name}": nodes.start_kubelet(log, programs, node) for node in layout.NODES}
     controlplane.start_controllers(log, programs)
     everything = log.processes()
-    processes.wait_for("the image registry", controlplane.registry_answers, seconds=30, processes={"registry": registry})
+    processes.wait_for(
+        "the image registry", controlplane.registry_answers, seconds=30, processes={"registry": registry}
+    )
     processes.wait_for(
         "both nodes to be ready",
         lambda: client.ready_nodes() >= {node.name for node in layout.NODES},
@@ -151,6 +164,10 @@ def _start(programs: Programs) -> None:
 def _prepare_host(log: Journal, state: Path) -> None:
     for folder in FOLDERS:
         log.record(Folder.now(Path(folder)))
+    if not Path("/proc/sys/net/bridge").exists():
+        # Without it, what goes over a bridge passes by the rules that lead to a service. Some kernels have it built in.
+        log.record(Module("br_netfilter"))
+        subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
     for name in SYSCTLS:
         setting = Sysctl.of(name)
         if setting is not None:

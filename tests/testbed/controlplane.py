@@ -87,7 +87,10 @@ def start_apiserver(journal: Journal, programs: Programs) -> Identity:
 
 def await_apiserver(identity: Identity) -> None:
     processes.wait_for(
-        "the API server", lambda: client.answers("/readyz"), seconds=READY_SECONDS, processes={"kube-apiserver": identity}
+        "the API server",
+        lambda: client.answers("/readyz"),
+        seconds=READY_SECONDS,
+        processes={"kube-apiserver": identity},
     )
 
 

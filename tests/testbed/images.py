@@ -1,7 +1,7 @@
 """The project's images in the testbed's registry, each under a tag that is its content.
 
-A pod must never run yesterday's code because a tag was reused, so the tag is the hash that `launcher/image.py` gives, and
-tests read the names from here. Nothing is built or pushed when nothing has changed.
+A pod must never run yesterday's code because a tag was reused, so the tag is the hash that `launcher/image.py` gives,
+and tests read the names from here. Nothing is built or pushed when nothing has changed.
 """
 
 import json
@@ -52,7 +52,7 @@ def _in_registry(name: str, tag: str) -> bool:
     request.add_header("Accept", accepted)
     try:
         with opener.open(request, timeout=5) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004
+            return bool(answer.status == 200)
     except OSError:
         return False
 

@@ -1,12 +1,13 @@
 """Everything the testbed changes on the host, written down before it is done, so that `down` undoes exactly that.
 
-A testbed may be killed at any moment, and what a dead one left must be cleared without it. Therefore each change is a small
-record with its own `undo`, appended to a file and flushed before the change is made; undoing goes from the last to the
-first, and a change that was written but never made, or undone already, is undone without complaint.
+A testbed may be killed at any moment, and what a dead one left must be cleared without it. Therefore each change is a
+small record with its own `undo`, appended to a file and flushed before the change is made; undoing goes from the last
+to the first, and a change that was written but never made, or undone already, is undone without complaint.
 """
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -44,6 +45,18 @@ class Sysctl:
         path = _sysctl_path(self.name)
         if path.exists() and path.read_text().strip() != self.before:
             path.write_text(self.before)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A kernel module that was not loaded before."""
+
+    kind: ClassVar[str] = "module"
+    name: str
+
+    def undo(self) -> None:
+        # It stays where somebody else has come to use it.
+        subprocess.run(["modprobe", "-r", self.name], capture_output=True, check=False)
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,7 @@ class Folder:
 
 
 KINDS: dict[str, type[Change]] = {
-    kind.kind: kind for kind in (Sysctl, Firewall, Bridge, Cgroup, Mounts, Family, Process, Folder)
+    kind.kind: kind for kind in (Sysctl, Module, Firewall, Bridge, Cgroup, Mounts, Family, Process, Folder)
 }
 
 

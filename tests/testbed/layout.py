@@ -1,8 +1,8 @@
 """Where everything of the testbed is: folders, addresses, ports and names.
 
 One home for these facts, because the processes are configured from Python and undone from Python: a path or a name that
-two modules spell for themselves is one that `down` forgets. Every name that lands on the host starts with `kptb`, so that
-nothing of the machine's own can be taken for ours.
+two modules spell for themselves is one that `down` forgets. Every name that lands on the host starts with `kptb`, so
+that nothing of the machine's own can be taken for ours.
 """
 
 import os

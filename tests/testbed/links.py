@@ -56,7 +56,9 @@ def check_free() -> None:
             taken = ipaddress.IPv4Network(route.get("dst", ""))
             for network in wanted:
                 if taken.overlaps(network):
-                    raise TestbedError(f"this machine already routes {taken} to {route.get('dev')}; the testbed uses {network}")
+                    raise TestbedError(
+                        f"this machine already routes {taken} to {route.get('dev')}; the testbed uses {network}"
+                    )
 
 
 def _links() -> list[Link]:

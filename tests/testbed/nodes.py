@@ -1,7 +1,7 @@
 """A node: containerd and a kubelet, configured so that two of them live on one machine without meeting.
 
-Each has its own folders, sockets, bridge, address and cgroup. What the settings are for is beside them; those that
-look odd were needed (shared/facts are not shipped, so the reason stands here).
+Each has its own folders, sockets, bridge, address and cgroup. Why a setting is as it is stands beside it: those that
+look odd were each found by a node that did not start.
 """
 
 import io
@@ -85,10 +85,10 @@ def write_pause_image(program: Path, archive: Path) -> None:
         "manifest.json": json.dumps(manifest).encode(),
     }
     with tarfile.open(archive, "w") as tar:
-        for name, content in files.items():
+        for name, data in files.items():
             info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
 
 
 def _architecture() -> str:
@@ -116,7 +116,7 @@ def _write_cni(node: Node) -> None:
         "type": "bridge",
         "bridge": node.bridge,
         "isGateway": True,
-        # Pods see each other's real addresses, also across nodes; nothing of theirs leaves the machine (firewall.guard).
+        # Pods see each other's real addresses, also across nodes; nothing leaves the machine (firewall.guard).
         "ipMasq": False,
         "hairpinMode": True,  # a pod that calls a service may be the one that serves it
         "ipam": {
@@ -145,7 +145,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt",
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
     sandbox = "{layout.PAUSE_IMAGE}"
 [plugins.'io.containerd.cri.v1.runtime']
-  # Without CAP_SYS_RESOURCE a sandbox cannot lower its score: runc then fails with "can't get final child's PID from pipe".
+  # Without CAP_SYS_RESOURCE a sandbox cannot lower its score: runc then says "can't get final child's PID from pipe".
   restrict_oom_score_adj = true
   # Network namespaces below our folder and not in /run/netns, so that they are known to be ours.
   netns_mounts_under_state_dir = true

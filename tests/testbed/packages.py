@@ -37,10 +37,15 @@ def ensure(packages: tuple[Package, ...]) -> None:
         return
     names = " ".join(missing)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise TestbedError(f"missing on this machine: {names}; install them (Debian's names), or run this as root on Debian")
+        raise TestbedError(
+            f"missing on this machine: {names}; install them (Debian's names), or run this as root on Debian"
+        )
     print(f"installing {names}", file=sys.stderr, flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]):
+    for command in (
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
+    ):
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )

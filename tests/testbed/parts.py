@@ -1,8 +1,8 @@
 """Compiles the programs of the testbed from pinned Go modules, once per version and machine.
 
-Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit of that folder, and its
-hash names the folder of the cache. A part is compiled when somebody asks for it, never before: all together they are
-about an hour of a two-core machine.
+Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit of that folder,
+and its hash names the folder of the cache. A part is compiled when somebody asks for it, never before: all together
+they are about an hour of a two-core machine.
 """
 
 import hashlib
@@ -20,6 +20,9 @@ from testbed.layout import GO_MODULES, TestbedError, cache_dir
 
 PROGRESS_PERIOD = 10.0
 """Seconds between two lines of progress while compiling."""
+
+LINKER_FLAGS = ("-s", "-w")
+"""Without symbols and debug information: half the size."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Part:
 PARTS = {
     part.name: part
     for part in (
-        Part("kubernetes", {"hyperkube": "."}, stamped=("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")),
+        Part(
+            "kubernetes", {"hyperkube": "."}, stamped=("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        ),
         Part("etcd", {"etcd": "."}),
         Part(
             "containerd",
@@ -67,7 +72,7 @@ def ensure(name: str) -> Path:
 
 def key(part: Part, go_version: str) -> str:
     """What the compiled programs depend on, as 12 hex digits."""
-    digest = hashlib.sha256(f"{go_version}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode())
+    digest = hashlib.sha256(f"{go_version}\n{LINKER_FLAGS}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode())
     for source in sorted(part.folder.iterdir()):
         if source.suffix == ".go" or source.name in {"go.mod", "go.sum"}:
             digest.update(f"{source.name}\n".encode() + source.read_bytes())
@@ -92,7 +97,7 @@ def _compile(part: Part, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     log = partial / "build.log"
-    flags = ["-buildvcs=false", "-ldflags", " ".join(["-s", "-w", *_version_flags(part)])]
+    flags = ["-buildvcs=false", "-ldflags", " ".join([*LINKER_FLAGS, *_version_flags(part)])]
     started = time.monotonic()
     try:
         with _Progress(part, log):
@@ -125,7 +130,9 @@ def _version_flags(part: Part) -> list[str]:
         return []
     found = re.search(r"^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)", (part.folder / "go.mod").read_text(), re.MULTILINE)
     if found is None:
-        raise TestbedError(f"{part.folder}/go.mod requires no k8s.io/kubernetes, whose version the programs should report")
+        raise TestbedError(
+            f"{part.folder}/go.mod requires no k8s.io/kubernetes, whose version the programs should report"
+        )
     values = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
     return [f"-X {package}.{variable}={value}" for package in part.stamped for variable, value in values.items()]
 

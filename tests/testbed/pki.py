@@ -5,7 +5,7 @@ cluster, where nothing but the administrator is in system:masters.
 """
 
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from testbed import layout
 
-LIFETIME = datetime.timedelta(days=365)
+LIFETIME = dt.timedelta(days=365)
 
 
 class Authority:
@@ -36,15 +36,19 @@ class Authority:
         )
         (folder / "ca.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, file: str, common_name: str, *, organization: str | None = None, names: tuple[str, ...] = ()) -> None:
-        """Write `<file>.crt` and `<file>.key`, good for both ends of a connection; `names` are DNS names or addresses."""
+    def issue(
+        self, file: str, common_name: str, *, organization: str | None = None, names: tuple[str, ...] = ()
+    ) -> None:
+        """Write `<file>.crt` and `<file>.key`, good for both ends of a connection; names: DNS or addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = _builder(_name(common_name, organization), self._name, key.public_key()).add_extension(
             x509.ExtendedKeyUsage(usages), critical=False
         )
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_subject(name) for name in names]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_subject(name) for name in names]), critical=False
+            )
         certificate = builder.sign(self._key, hashes.SHA256())
         (self._folder / f"{file}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         (self._folder / f"{file}.key").write_bytes(_private_pem(key))
@@ -54,7 +58,13 @@ def create() -> None:
     """Everything that the programs of the cluster are started with: certificates, token keys, kubeconfigs."""
     folder = layout.pki_dir()
     authority = Authority(folder)
-    names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
+    names = (
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    )
     addresses = ("127.0.0.1", layout.SERVICE_IP, layout.API_SERVER_IP)
     authority.issue("apiserver", "kube-apiserver", names=names + addresses)
     authority.issue("apiserver-kubelet", "kube-apiserver-kubelet-client", organization="system:masters")
@@ -89,7 +99,9 @@ def write_kubeconfig(user: str) -> None:
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority-data": inline("ca.crt")}}],
+        "clusters": [
+            {"name": "testbed", "cluster": {"server": server, "certificate-authority-data": inline("ca.crt")}}
+        ],
         "users": [
             {
                 "name": user,
@@ -106,7 +118,7 @@ def write_kubeconfig(user: str) -> None:
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     # An hour back: a machine whose clock was just set right must not find the certificate not yet valid.
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -137,7 +137,7 @@ def _send(handles: list[int], number: signal.Signals) -> None:
 
 
 def _remaining(handles: list[int], seconds: float) -> list[int]:
-    """Wait for the processes' end; those still there when the time is up. A pidfd is readable once its process ended."""
+    """Wait for the processes' end; those still there when the time is up. A pidfd is readable once its process ends."""
     poller = select.poll()
     for handle in handles:
         poller.register(handle, select.POLLIN)

@@ -1,0 +1,57 @@
+"""A cached program is used for the sources, flags and toolchain that it was compiled from, and for no others."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from testbed import layout, parts
+from testbed.parts import PARTS, Part
+
+
+@pytest.fixture
+def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Part:
+    monkeypatch.setattr(parts, "GO_MODULES", tmp_path)
+    shutil.copytree(layout.GO_MODULES / "etcd", tmp_path / "etcd")
+    return PARTS["etcd"]
+
+
+@pytest.mark.parametrize("file", ["go.mod", "go.sum", "main.go"])
+def test_every_source_counts(part: Part, file: str) -> None:
+    before = parts.key(part, "go1.26.0")
+    with (part.folder / file).open("a") as source:
+        source.write("\n")
+    assert parts.key(part, "go1.26.0") != before
+
+
+def test_the_toolchain_and_the_programs_count(part: Part) -> None:
+    before = parts.key(part, "go1.26.0")
+    assert parts.key(part, "go1.26.1") != before
+    assert parts.key(replace(part, programs={"etcd": "./other"}), "go1.26.0") != before
+    assert re.fullmatch("[0-9a-f]{12}", before)
+
+
+def test_other_files_do_not_count(part: Part) -> None:
+    before = parts.key(part, "go1.26.0")
+    (part.folder / "README.md").write_text("nothing to compile")
+    assert parts.key(part, "go1.26.0") == before
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_every_part_is_pinned(name: str) -> None:
+    """A main of our own needs a go.mod; one that is another module's command is named in a tool line."""
+    folder = PARTS[name].folder
+    assert (folder / "go.mod").exists()
+    for package in PARTS[name].programs.values():
+        assert (folder / "main.go").exists() if package == "." else package in (folder / "go.mod").read_text()
+
+
+def test_kubernetes_reports_the_version_it_was_compiled_from() -> None:
+    flags = parts._version_flags(PARTS["kubernetes"])
+    assert any(re.fullmatch(r"-X k8s.io/component-base/version.gitVersion=v1\.\d+\.\d+", flag) for flag in flags)
+
+
+def test_what_the_cluster_needs_is_in_the_table() -> None:
+    assert set(parts.CLUSTER_PARTS) <= set(PARTS)
