@@ -276,7 +276,8 @@ def _site_settings() -> Iterator[list[str]]:
         )
         settings = {}
         certificate = None
-        for line in done.stdout.splitlines():
+        # The environment's last: it outranks pip's files.
+        for line in sorted(done.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
             name, _, value = line.partition("=")
             option, value = name.rpartition(".")[2], value.strip("'\"")
             if option == "cert":

@@ -20,6 +20,11 @@ def post(path: str, body: dict[str, object]) -> Any:
     return _request(urllib.request.Request(_url(path), data=content, headers={"Content-Type": "application/json"}))
 
 
+def delete(path: str) -> Any:
+    """Delete an object; errors as with get."""
+    return _request(urllib.request.Request(_url(path), method="DELETE"))
+
+
 def _url(path: str) -> str:
     return f"https://127.0.0.1:{layout.API_PORT}{path}"
 

@@ -64,7 +64,7 @@ def running() -> bool:
     known = journal().processes()
     return (
         (layout.state_dir() / "up").exists()
-        and PROGRAMS <= known.keys()
+        and known.keys() >= PROGRAMS
         and all(known[name].alive() for name in PROGRAMS)
         and client.ready_nodes() >= {node.name for node in layout.NODES}
     )
