@@ -73,38 +73,3 @@ template:
       {{- include "k8s-parsl.apiTokenVolume" . | nindent 6 }}
       {{- include "k8s-parsl.volumes" $context | nindent 6 }}
 {{- end -}}
-
-{{- /* Who this launcher is: launcher/k8s_parsl/identity.py. */ -}}
-{{- define "k8s-parsl.launcherEnv" -}}
-- name: K8S_PARSL_RELEASE
-  value: {{ .Release.Name | quote }}
-- name: K8S_PARSL_INSTALLATION
-  value: {{ include "k8s-parsl.installationName" . | quote }}
-- name: K8S_PARSL_CERTIFICATES
-  value: {{ include "k8s-parsl.certificatesName" . }}
-- name: K8S_PARSL_RUN
-  valueFrom: {fieldRef: {fieldPath: "metadata.labels['k8s-parsl/run']"}}
-- name: K8S_PARSL_NAMESPACE
-  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: K8S_PARSL_POD_NAME
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
-- name: K8S_PARSL_POD_UID
-  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
-- name: K8S_PARSL_POD_IP
-  valueFrom: {fieldRef: {fieldPath: status.podIP}}
-{{- end -}}
-
-{{- /* What kubelet mounts by itself where automountServiceAccountToken is true; asked for by name, in one container. */ -}}
-{{- define "k8s-parsl.apiTokenVolume" -}}
-- name: kubernetes-api
-  projected:
-    sources:
-      - serviceAccountToken:
-          path: token
-          expirationSeconds: 3600
-      - configMap:
-          name: kube-root-ca.crt
-          items: [{key: ca.crt, path: ca.crt}]
-      - downwardAPI:
-          items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]
-{{- end -}}

@@ -70,7 +70,7 @@ class PullSecret(Model):
 
 
 class ChartWorkflow(Workflow):
-    """What the launcher reads of the workflow, and the files that the chart brings into the pods."""
+    """The user's code, how it comes into the pods and how it is called."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -144,7 +144,7 @@ class OwnPod(Pod):
 
 
 class ChartExecutor(Executor):
-    """What the launcher reads of an executor, and the pods that its workers run in."""
+    """One HighThroughputExecutor of Parsl's, and the pods that its workers run in."""
 
     pod: OwnPod = Field(
         default_factory=OwnPod, description="As `pod`, for this executor's worker pods; laid over `worker.pod`."
@@ -204,7 +204,7 @@ def _given(kind: str) -> dict[str, Any]:
 
 
 class ChartVolume(Volume):
-    """What the launcher reads of a volume, and where the volume comes from."""
+    """A volume that launcher and workers share: where it is mounted, and where it comes from."""
 
     # Not oneOf: where two are given, Helm would not name them.
     model_config = ConfigDict(
@@ -306,9 +306,17 @@ class Values(Model):
     image_pull_secrets: tuple[PullSecret, ...] = Field((), description="Secrets to pull the image with.")
     workflow: ChartWorkflow
     run: Run = Field(default_factory=Run)
-    executors: dict[Label, ChartExecutor | None] = Field(min_length=1)
+    executors: dict[Label, ChartExecutor | None] = Field(
+        min_length=1,
+        description="One HighThroughputExecutor of Parsl's for each label; apps name the label. Numbers under Parsl's "
+        "own names, and the pods that the workers run in.",
+    )
     parsl: Parsl = Field(default_factory=Parsl)
-    storage: dict[Label, ChartVolume | None] = Field(default_factory=dict)
+    storage: dict[Label, ChartVolume | None] = Field(
+        default_factory=dict,
+        description="Volumes by key, each mounted at the same path in launcher and workers. The claim is "
+        "`<release>-<key>`; a key reads best as `<function>-<instance>`, for example `dev-0`.",
+    )
     logging: Logging = Field(default_factory=Logging)
     pod: Pod = Field(default_factory=Pod)
     launcher: Launcher = Field(default_factory=Launcher)

@@ -180,5 +180,12 @@ def test_every_key_says_what_it_is_for():
     assert [row for row in rows if row.endswith("|  |")] == []
 
 
+def test_a_table_says_what_it_is_about():
+    """Each section of the reference begins with a sentence, unless its only row says it all."""
+    for section in schema.values_reference().split("\n## ")[1:]:
+        title, _, rest = section.partition("\n\n")
+        assert not rest.startswith("|") or rest.count("\n| `") == 1, title
+
+
 def test_there_is_a_values_file_for_each_place():
     assert {"local", "dev", "staging", "prod", "every-key"} <= {file.stem for file in VALUES_FILES}

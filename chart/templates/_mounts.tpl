@@ -1,0 +1,52 @@
+{{- /* Where launcher and workers may write and what they share: the same in both pods. */ -}}
+
+{{- define "k8s-parsl.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+- name: run
+  mountPath: /run/k8s-parsl
+{{- if .root.Values.workflow.files }}
+- name: workflow
+  mountPath: {{ .root.Values.workflow.path | quote }}
+  readOnly: true
+{{- end }}
+{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
+- name: storage-{{ $key }}
+  mountPath: {{ $volume.mountPath | quote }}
+  {{- with $volume.subPath }}
+  subPath: {{ . | quote }}
+  {{- end }}
+  {{- if $volume.readOnly }}
+  readOnly: true
+  {{- end }}
+{{- end }}
+{{- with .pod.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "k8s-parsl.volumes" -}}
+{{- /* The root file system is read-only: to write there are /tmp, the folder of the keys (in memory) and the volumes. */ -}}
+- name: tmp
+  emptyDir: {}
+- name: run
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Mi
+{{- if .root.Values.workflow.files }}
+- name: workflow
+  configMap:
+    name: {{ include "k8s-parsl.workflowName" .root }}
+{{- end }}
+{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
+- name: storage-{{ $key }}
+  persistentVolumeClaim:
+    claimName: {{ include "k8s-parsl.claimName" (dict "root" $.root "key" $key "volume" $volume) | quote }}
+    {{- if $volume.readOnly }}
+    readOnly: true
+    {{- end }}
+{{- end }}
+{{- with .pod.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
