@@ -18,9 +18,12 @@ def main() -> int:
         ("images", "build and push the project's images again"),
         ("tools", "fetch helm, helm3 and kubectl, and print their folder"),
     ):
-        commands.add_parser(name, help=help_text)
+        command = commands.add_parser(name, help=help_text)
+        if name == "images":
+            command.add_argument("--only", choices=("k8s-parsl",), help="leave the images on top of it as they were")
+    options = parser.parse_args()
     try:
-        return COMMANDS[parser.parse_args().command]()
+        return _images(options.only) if options.command == "images" else COMMANDS[options.command]()
     except TestbedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,10 +59,10 @@ def _kubeconfig() -> int:
     return 0
 
 
-def _images() -> int:
+def _images(only: str | None = None) -> int:
     if not cluster.running():
         raise TestbedError("the testbed is not up: python -m testbed up")
-    for name, image in images.ensure().items():
+    for name, image in images.ensure(only).items():
         print(f"image {name} {image}")
     return 0
 
@@ -74,7 +77,6 @@ COMMANDS = {
     "down": _down,
     "status": _status,
     "kubeconfig": _kubeconfig,
-    "images": _images,
     "tools": _tools,
 }
 

@@ -17,12 +17,18 @@ BUILDER = REPOSITORY / "launcher" / "image.py"
 TILES = REPOSITORY / "examples" / "tiles" / "Dockerfile"
 
 
-def ensure() -> dict[str, str]:
-    """Build and push what has changed; the images' names by the name of what is in them."""
+def ensure(only: str | None = None) -> dict[str, str]:
+    """Build and push what has changed; the images' names by the name of what is in them.
+
+    `only` leaves the others as they were: an image on top of the launcher's is made anew whenever the launcher changes,
+    which takes a minute.
+    """
     packages.ensure(packages.IMAGES)
     launcher = _image_py("build")
     names = {"k8s-parsl": _push(launcher, "k8s-parsl", [])}
-    if TILES.exists():
+    if only == "k8s-parsl" and _file().exists():
+        names = known() | names
+    elif TILES.exists():
         arguments = ["--file", str(TILES), "--build-arg", f"BASE={launcher}"]
         names["k8s-parsl-tiles"] = _push(_image_py("build", *arguments), "k8s-parsl-tiles", arguments)
     _file().write_text(json.dumps(names, indent=1))

@@ -71,8 +71,9 @@ def test_a_gone_process_is_no_error() -> None:
 
 def test_children_are_found_by_the_marker(state: Path) -> None:
     """Here a shell that is gone leaves a child behind."""
-    processes.start("shell", ["sh", "-c", "sleep 61 & exit 0"])
-    processes.wait_for("the child", lambda: len(list(processes.marked(state))) == 1, seconds=5, processes={})
+    shell = processes.start("shell", ["sh", "-c", "sleep 61 & sleep 0.3"])
+    processes.wait_for("the shell's end", lambda: not shell.alive(), seconds=5, processes={})
+    assert len(list(processes.marked(state))) == 1
     processes.stop(processes.marked(state))
     assert list(processes.marked(state)) == []
     assert list(processes.marked(state / "other")) == []
