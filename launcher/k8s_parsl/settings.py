@@ -275,6 +275,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.load(path.read_text("utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise DataError(f"{path}: {line}{error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from None
     if data is None:

@@ -1,0 +1,124 @@
+"""The tutorial's example, through `helm install`, from a ConfigMap and without a volume."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+
+def test_the_module(product):
+    """25 products on two worker pods, encrypted; their sum is 100."""
+    product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=1")
+    assert product.wait_for_end() == "Complete", product.describe()
+    log = product.log()
+    assert "The sum of all 25 products is 100" in log
+    assert "25 tasks, 25 done, 0 failed" in log
+    assert product.end_of_launcher()[0] == 0
+    assert [pod.obj["metadata"]["labels"]["app.kubernetes.io/component"] for pod in product.pods()] == ["launcher"]
+
+
+def test_the_plain_script_with_a_config_of_its_own(product):
+    """It runs unchanged: the chart's Config takes the place of its own, and the log says what was set aside."""
+    env = "launcher.pod.env[0].name=PRODUCT_SECONDS,launcher.pod.env[0].value=1"
+    product.install("--set", "workflow.script=example-parsl.py", "--set-string", env)
+    assert product.wait_for_end() == "Complete", product.describe()
+    log = product.log()
+    assert "The sum of all 25 products is 100" in log
+    assert "set aside from the workflow's own: executors kube-htex (HighThroughputExecutor on LocalProvider)" in log
+    assert "app calc_product_long names executor kube-htex: it runs on workers" in log
+
+
+def test_an_executor_that_cannot_be_guessed_is_refused_by_name(product):
+    """With several executors nobody can tell which one the script means."""
+    product.install("--set", "workflow.script=example-parsl.py,executors.highmem.maxBlocks=1")
+    assert product.wait_for_end() == "Failed"
+    code, message = product.end_of_launcher()
+    assert code == 78
+    assert "app calc_product_long names executor kube-htex" in message
+    assert "highmem, workers" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "message"),
+    [
+        ("workflow.call=nope:main", 64, "workflow.call nope:main: there is no module nope"),
+        ("workflow.call=product:nope", 64, "workflow.call: module product has no function nope"),
+        ("workflow.call=product:main,workflow.kwargs.sise=5", 64, "workflow.kwargs: product:main: got an unexpected"),
+        ("workflow.script=nope.py", 64, "workflow.script: there is no file /opt/workflow/nope.py"),
+        ("workflow.call=product:main,workflow.kwargs.size=x", 1, "the workflow raised TypeError"),
+        ("workflow.call=product:main,executors.workers.minBlocks=9", 64, "minBlocks (9) is more than maxBlocks (2)"),
+    ],
+)
+def test_a_wrong_value_ends_the_job_with_its_code_and_one_line(product, settings, code, message):
+    """The Job fails at once (no second pod), and the line is the pod's termination message."""
+    product.install("--set", settings, "--set", "job.backoffLimit=3")
+    assert product.wait_for_end() == "Failed"
+    ended, said = product.end_of_launcher()
+    assert (ended, message in said) == (code, True), said
+    assert "\n" not in said.strip()
+    assert len(product.pods("launcher")) == 1
+
+
+def test_a_bad_image_of_an_executor_ends_the_run_with_78(product):
+    """The launcher names the executor, the image and the registry's words."""
+    bad = "executors.workers.pod.image=127.0.0.1:9/nowhere/none:1,executors.workers.configurationTimeout=5"
+    product.install("--set", f"workflow.call=product:main,{bad}")
+    assert product.wait_for_end() == "Failed"
+    code, said = product.end_of_launcher()
+    assert code == 78
+    assert "executors.workers: worker pod product-workers-" in said
+    assert "127.0.0.1:9/nowhere/none:1" in said
+    product.wait_for_pods(lambda pods: not pods, component="worker")
+
+
+def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
+    """It is told apart from a lack of room, which would be waited for."""
+    pod = "executors.workers.pod"
+    claim = f"{pod}.volumes[0].name=x,{pod}.volumes[0].persistentVolumeClaim.claimName=not-there"
+    product.install("--set", f"workflow.call=product:main,executors.workers.configurationTimeout=5,{claim}")
+    assert product.wait_for_end() == "Failed"
+    code, said = product.end_of_launcher()
+    assert code == 78
+    assert 'persistentvolumeclaim "not-there" not found' in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("launcher.pod.image=127.0.0.1:9/nowhere/none:1", "127.0.0.1:9/nowhere/none:1"),
+        (
+            "launcher.pod.volumes[0].name=x,launcher.pod.volumes[0].persistentVolumeClaim.claimName=not-there",
+            'persistentvolumeclaim "not-there" not found',
+        ),
+    ],
+)
+def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(product, settings, named):
+    """None of our code runs yet, so the one place to look is what NOTES print."""
+    product.install("--set", "workflow.call=product:main", "--set", settings)
+    notes = product.helm("get", "notes", product.name).out
+    command = notes.split("what the launcher waits for:")[1].strip().split("\n\n")[0]
+    product.wait_for_pods(lambda pods: any(named in str(pod["status"]) for pod in pods.values()), component="launcher")
+    assert named in product.kubectl(*_arguments(command)), command
+
+
+def _arguments(command):
+    import shlex
+
+    words = shlex.split(command.replace("\\\n", " "))
+    assert words[0] == "kubectl"
+    return words[1:]
+
+
+def test_uninstall_in_mid_run_leaves_nothing(product):
+    """No pod, Secret or ConfigMap of the release, within the pods' own grace periods."""
+    product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=60")
+    product.wait_for_pods(
+        lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 2, component="worker"
+    )
+    began = time.monotonic()
+    product.uninstall()
+    product.wait_for_pods(lambda pods: not pods)
+    left = product.kubectl("get", "pod,secret,configmap,job,sa,role,rolebinding", "-o", "name").split()
+    assert [name for name in left if "product" in name] == [], left
+    assert time.monotonic() - began < 120

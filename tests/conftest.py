@@ -1,0 +1,49 @@
+"""Which cluster the tests may use: only one that was given on purpose, never whatever KUBECONFIG is set to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from testbed.layout import kubeconfig
+
+GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be somebody's production.
+HOW = "make cluster, or TEST_KUBECONFIG=file"
+
+
+def cluster() -> Path | None:
+    """The kubeconfig of the cluster to test on."""
+    if named := os.environ.get("TEST_KUBECONFIG"):
+        return Path(named)
+    return kubeconfig() if kubeconfig().is_file() else None
+
+
+def pytest_configure(config):
+    found = cluster()
+    if found is None and os.environ.get("REQUIRE_CLUSTER") == "1":
+        raise pytest.UsageError(f"REQUIRE_CLUSTER=1, and there is no cluster: {HOW}")
+    if found is not None:
+        if not found.is_file():
+            raise pytest.UsageError(f"TEST_KUBECONFIG: there is no file {found}")
+        # pytest-helm-charts asks for it by this name.
+        os.environ["KUBECONFIG"] = str(found)
+
+
+def pytest_collection_modifyitems(config, items):
+    if cluster() is not None:
+        return
+    left_out = [item for item in items if item.get_closest_marker("cluster")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    config.stash[LEFT_OUT] = len(left_out)
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    count = config.stash.get(LEFT_OUT, 0)
+    if count:
+        terminalreporter.write_line(f"left out: {count} cluster tests, for want of a cluster ({HOW})", yellow=True)

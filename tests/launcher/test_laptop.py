@@ -1,0 +1,202 @@
+"""`k8s-parsl run -f`: the whole launcher with real Parsl, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+VALUES = """
+workflow: {call: "flow:main", kwargs: {out: /data/out}}
+run: {volume: data}
+executors: {workers: {maxWorkersPerNode: 2}}
+parsl: {strategyPeriod: 0.5}
+storage: {data: {mountPath: /data, existingClaim: x}}
+"""
+
+FLOW = """
+from parsl import python_app
+
+@python_app
+def square(x, out):
+    import pathlib
+    pathlib.Path(out).mkdir(exist_ok=True)
+    (pathlib.Path(out) / str(x)).write_text(str(x * x))
+    return x * x
+
+@python_app
+def fail():
+    raise ValueError("this one cannot")
+
+@python_app
+def wait():
+    import time
+    time.sleep(600)
+
+def main(out):
+    return {"squares": [f.result() for f in [square(x, out) for x in range(5)]]}
+
+def broken(out):
+    return fail().result()
+
+def forgetful(out):
+    square(7, out)
+
+def endless(out):
+    print("started", flush=True)
+    wait().result()
+
+def own_config(out):
+    import parsl
+    from parsl.config import Config
+    from parsl.executors import ThreadPoolExecutor
+    with parsl.load(Config(executors=[ThreadPoolExecutor(label="mine")], retries=3)):
+        first = square(1, out).result()
+    parsl.clear()
+    parsl.load(Config())
+    return first + square(2, out).result()
+
+def leave(out):
+    import sys
+    sys.exit(3)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "values.yaml").write_text(VALUES)
+    (tmp_path / "flow.py").write_text(FLOW)
+    return tmp_path
+
+
+def command(folder, function):
+    (folder / "over.yaml").write_text(f'workflow: {{call: "flow:{function}"}}\n')
+    words = ["run", "-f", "values.yaml", "-f", "over.yaml", "--path", str(folder), "--volumes", "volumes"]
+    return [sys.executable, "-m", "k8s_parsl", *words]
+
+
+def run(folder, function="main"):
+    return subprocess.run(command(folder, function), cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def record(folder):
+    (path,) = (folder / "volumes/data/runs").glob("*/record.json")
+    return json.loads(path.read_text()), path.with_name("report.html").read_text()
+
+
+def test_a_run_from_values_to_report(folder):
+    """The result is on the volume's folder; record and report say what happened."""
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "volumes/data/out/4").read_text() == "16"
+    kept, page = record(folder)
+    assert kept["status"] == "done"
+    assert kept["result"] == {"squares": [0, 1, 4, 9, 16]}
+    (row,) = kept["tasks"]
+    assert (row["app"], row["submitted"], row["done"], row["failed"]) == ("square", 5, 5, 0)
+    assert "<td>square</td><td>5</td><td>5</td><td>0</td>" in page
+    assert "report: " in done.stderr
+
+
+def test_an_exception_is_exit_code_1_and_one_last_line(folder):
+    done = run(folder, "broken")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("k8s-parsl: the workflow raised ValueError: this one cannot (flow.py:")
+    kept, page = record(folder)
+    assert (kept["status"], kept["exit_code"]) == ("failed", 1)
+    assert kept["failures"] == [["fail", "ValueError: this one cannot"]]
+    assert "this one cannot" in page
+
+
+def test_tasks_that_nobody_waits_for_are_waited_for(folder):
+    """A workflow that only submits is done when its tasks are."""
+    assert run(folder, "forgetful").returncode == 0
+    assert (folder / "volumes/data/out/7").read_text() == "49"
+
+
+def test_a_config_of_its_own_is_set_aside(folder):
+    """Loaded twice, as a context and after parsl.clear: the launcher's stays."""
+    done = run(folder, "own_config")
+    assert done.returncode == 0, done.stderr
+    assert record(folder)[0]["result"] == 5
+    assert "set aside from the workflow's own: executors mine (ThreadPoolExecutor), retries 3" in done.stderr
+
+
+def test_sys_exit_is_no_success(folder):
+    done = run(folder, "leave")
+    assert done.returncode == 1
+    assert "SystemExit: 3" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_with_143_and_no_process_left(folder, number):
+    """In mid-task: never 0, and nothing goes on behind it."""
+    launcher = subprocess.Popen(
+        command(folder, "endless"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert launcher.stdout.readline() == "started\n"
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 143, said
+    assert said.splitlines()[-1] == f"k8s-parsl: {number.name}: the run was stopped from outside"
+    assert record(folder)[0]["status"] == "stopped"
+    assert not _processes_in(folder)
+
+
+def test_the_death_of_the_interchange_ends_the_run(folder):
+    """Upstream waits for ever."""
+    launcher = subprocess.Popen(
+        command(folder, "endless"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert launcher.stdout.readline() == "started\n"
+    (interchange,) = [pid for pid in _children(launcher.pid) if "interchange" in _command(pid)]
+    os.kill(interchange, signal.SIGKILL)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 75, said
+    assert "executors.workers: its interchange process ended with -9" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["run", "-f", "nope.yaml"], 65, "nope.yaml: No such file or directory"),
+        (["run", "--nope"], 64, "No such option"),
+        (["dance"], 64, "No such command 'dance'"),
+        (["run"], 65, "/etc/k8s-parsl/settings.yaml: No such file or directory"),
+    ],
+)
+def test_a_wrong_command_is_one_line(tmp_path, words, code, line):
+    done = subprocess.run([sys.executable, "-m", "k8s_parsl", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code
+    (said,) = done.stderr.splitlines()
+    assert line in said
+
+
+def _children(pid):
+    from pathlib import Path
+
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    threads = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [int(child) for child in {*text.split(), *threads}]
+
+
+def _command(pid):
+    from pathlib import Path
+
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def _processes_in(folder):
+    from pathlib import Path
+
+    def cwd(pid):
+        try:
+            return os.readlink(pid / "cwd")
+        except OSError:
+            return ""
+
+    return [p for p in Path("/proc").iterdir() if p.name.isdigit() and cwd(p).startswith(str(folder))]

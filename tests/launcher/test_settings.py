@@ -1,0 +1,127 @@
+"""Settings: what is refused, with which line; and values files merged as Helm merges them."""
+
+from __future__ import annotations
+
+import pytest
+
+from k8s_parsl.errors import DataError, UsageError
+from k8s_parsl.settings import Settings, merge, read_yaml
+
+GOOD = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}}
+
+
+def test_the_least_that_a_run_needs():
+    """A workflow and an executor; all else has a default."""
+    settings = Settings.parse(GOOD, "x")
+    assert settings.executors["cpu"].max_blocks == 1
+    assert settings.parsl.encrypted
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"executor": {}}, "x.yaml: executor: there is no such key"),
+        ({"executors": {"cpu": {"maxBlock": 3}}}, "x.yaml: executors.cpu.maxBlock: there is no such key"),
+        ({"executors": {"cpu": {"maxBlocks": "3"}}}, "executors.cpu.maxBlocks: input should be a valid integer, not '3'"),
+        ({"executors": {"cpu": {"maxBlocks": 0}}}, "executors.cpu.maxBlocks: input should be greater than or equal to 1"),
+        ({"executors": {"cpu": {"minBlocks": 2}}}, "executors.cpu: minBlocks (2) is more than maxBlocks (1)"),
+        ({"executors": {"cpu": {"initBlocks": 2}}}, "executors.cpu: initBlocks (2) is more than maxBlocks (1)"),
+        ({"executors": {"cpu": {"heartbeatThreshold": 5}}}, "heartbeatThreshold (5) is not more than heartbeatPeriod (5)"),
+        ({"executors": {"CPU_1": {}}}, "executors.CPU_1"),
+        ({"executors": {}}, "x.yaml: executors: dictionary should have at least 1 item"),
+        ({"workflow": {}}, "x.yaml: workflow: give exactly one of call (module:function) and script (a path)"),
+        ({"workflow": {"call": "a:b", "script": "c.py"}}, "workflow: give exactly one of call"),
+        ({"workflow": {"call": "a:b", "args": ["x"]}}, "workflow: args go with script"),
+        ({"workflow": {"script": "a.py", "kwargs": {"x": 1}}}, "workflow: kwargs go with call"),
+        ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: string should match pattern"),
+        ({"parsl": {"strategy": "magic"}}, "x.yaml: parsl.strategy: input should be 'none', 'simple' or 'htex_auto_scale'"),
+        ({"parsl": {"encrypted": "yes"}}, "x.yaml: parsl.encrypted: input should be a valid boolean, not 'yes'"),
+        ({"storage": {"d": {"mountPath": "data"}}}, "x.yaml: storage.d.mountPath: string should match pattern"),
+        ({"storage": {"d": {}}}, "x.yaml: storage.d.mountPath: is needed"),
+        (
+            {"storage": {"d": {"mountPath": "/data"}, "e": {"mountPath": "/data/e"}}},
+            "x.yaml: storage.e.mountPath: /data/e is inside storage.d.mountPath /data",
+        ),
+        ({"run": {"volume": "d"}}, "x.yaml: run.volume: storage has no volume 'd' (it has: none)"),
+        (
+            {"run": {"volume": "d"}, "storage": {"d": {"mountPath": "/d", "readOnly": True}}},
+            "x.yaml: run.volume: storage.d is readOnly, so no run can be kept on it",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_key(changed, line):
+    with pytest.raises(UsageError) as caught:
+        Settings.parse(GOOD | changed, "x.yaml")
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: [", "line 1: expected the node content, but found '<stream end>'"),
+        ("a: 1\na: 2", "line 2: key 'a' is given twice"),
+        ("- a", "holds a list where a mapping is needed"),
+        ("a:\n\tb: 1", "line 2: found character '\\t'"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_bad_data(tmp_path, text, line):
+    file = tmp_path / "values.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_yaml(file)
+    assert line in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nope\.yaml: No such file"):
+        read_yaml(tmp_path / "nope.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-07", 1e-7),
+        ("1e+21", 1e21),
+        ("=", "="),
+        ("1:30", "1:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("0o14", 12),
+        ("010", 8),
+        ("0x1f", 31),
+        ("-5", -5),
+        ("1.5", 1.5),
+        ("true", True),
+        ("~", None),
+        ("'3'", "3"),
+    ],
+)
+def test_a_scalar_means_what_it_means_to_helm(tmp_path, text, value):
+    """PyYAML alone reads YAML 1.1: a string, a sexagesimal number, a date."""
+    file = tmp_path / "values.yaml"
+    file.write_text(f"\ufeffkey: {text}\n")
+    assert read_yaml(file) == {"key": value}
+
+
+def test_files_merge_as_helm_merges_them():
+    """Maps merge, lists and scalars are replaced, null takes a key away; below kwargs null is a value."""
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 1, "workflow": {"kwargs": {"x": 1, "y": 2}}}
+    over = {"a": {"b": 2, "c": [3]}, "d": None, "workflow": {"kwargs": {"x": None}}}
+    assert merge(base, over) == {"a": {"b": 2, "c": [3]}, "workflow": {"kwargs": {"x": None, "y": 2}}}
+
+
+def test_the_charts_own_keys_are_not_the_launchers(tmp_path):
+    """One values file serves both."""
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        """
+image: {repository: x}
+workflow: {call: "flow:main", files: {flow.py: "text"}}
+executors: {cpu: {maxBlocks: 2, pod: {nodeSelector: {a: b}}}}
+storage: {data: {mountPath: /data, existingClaim: c, size: 1Gi}}
+"""
+    )
+    settings = Settings.from_values([file])
+    assert settings.executors["cpu"].max_blocks == 2
+    assert settings.storage["data"].mount_path == "/data"
