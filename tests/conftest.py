@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from testbed.layout import kubeconfig
 
 GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be somebody's production.

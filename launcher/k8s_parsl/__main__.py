@@ -1,4 +1,4 @@
-"""The command line: `k8s-parsl run`, `k8s-parsl worker`.
+"""The command line: `k8s-parsl run`, `k8s-parsl worker`, `k8s-parsl ceph-key`.
 
 Whatever happens, the last line says what it was, and so does the pod's termination message.
 """
@@ -60,6 +60,21 @@ def worker(expect: str, worker_init: str, pool: tuple[str, ...]) -> None:
         workers.initialised(worker_init, ["--expect", expect, "--", *pool])
     workers.check_versions(expect)
     workers.work(pool)
+
+
+@commands.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/k8s-parsl/ceph-key.yaml"),
+    show_default=True,
+    help="Where the key is and which Secret it goes to.",
+)
+def ceph_key(config: Path) -> None:
+    """Write a Ceph user's key from Vault into the Secret that kubelet mounts CephFS with."""
+    from k8s_parsl import ceph_key as keys
+
+    keys.in_pod(config)
 
 
 def main() -> NoReturn:

@@ -82,7 +82,7 @@ class TaskLog:
             self.apps.setdefault(app, AppTasks()).retried += 1
 
 
-class LauncherDataFlowKernel(DataFlowKernel):  # type: ignore[misc]
+class LauncherDataFlowKernel(DataFlowKernel):
     """A DataFlowKernel that records its tasks and outlives the workflow's own `cleanup`."""
 
     def __init__(self, config: Config, task_log: TaskLog, on_fault: Callable[[Failure], None]) -> None:

@@ -65,7 +65,7 @@ def common_arguments(label: str, executor: settings.Executor, parsl: settings.Pa
     }
 
 
-class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
+class WatchedExecutor(HighThroughputExecutor):
     """An executor whose interchange is watched: upstream hangs for ever when that process dies.
 
     https://github.com/Parsl/parsl/issues/3374
@@ -75,11 +75,16 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
         super().__init__(**arguments)
         self._on_fault = on_fault
         self._stopping = False
+        self.interchange_died = False
 
     def start(self) -> None:
         """Start the interchange and a thread that waits for its end."""
         super().start()
         threading.Thread(target=self._watch, args=(self.interchange_proc,), name="interchange", daemon=True).start()
+
+    def end_blocks(self) -> None:
+        """End every block there is, without asking the interchange."""
+        self.provider.cancel(list(self.job_ids_to_block))
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """End the interchange."""
@@ -111,6 +116,7 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
     def _watch(self, interchange: subprocess.Popen[bytes]) -> None:
         code = interchange.wait()
         if not self._stopping:
+            self.interchange_died = True
             self._on_fault(Temporary(f"executors.{self.label}: its interchange process ended with {code}"))
 
 

@@ -74,6 +74,15 @@ class Api:
         uid: str = self._call("GET", f"{self._base}/configmaps/{quote(name)}")["metadata"]["uid"]
         return uid
 
+    def read_secret(self, name: str) -> dict[str, Any] | None:
+        """A Secret as the API server has it (its values still in base64); None where there is none."""
+        try:
+            return self._call("GET", f"{self._base}/secrets/{quote(name)}")
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
     def apply_secret(self, manifest: Mapping[str, Any]) -> None:
         """Create or update a Secret by server-side apply.
 

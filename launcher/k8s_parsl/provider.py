@@ -53,7 +53,7 @@ class Block:
     final: JobState | None = None
 
 
-class PodProvider(ExecutionProvider):  # type: ignore[misc]
+class PodProvider(ExecutionProvider):
     """Makes, watches and ends the worker pods of one executor.
 
     `on_fault` is called, from any thread and at most once for each fault, when the cluster cannot run what the

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ import urllib3
 from k8s_parsl import certificates, parsl_config, progress, workflow
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
-from k8s_parsl.executor import versions
+from k8s_parsl.executor import WatchedExecutor, versions
 from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, ApiError, PodWatch, failure
 from k8s_parsl.provider import owner_reference
@@ -289,10 +289,19 @@ def _run(config: Any, call: workflow.Call, tasks: TaskLog, ends: Ends) -> Any:
         try:
             end = ends.get()
         finally:
-            _within(CLOSE_S, "end Parsl", kernel.close)
+            _end_parsl(kernel, config.executors)
     if isinstance(end, Result):
         return end.value
     raise end
+
+
+def _end_parsl(kernel: LauncherDataFlowKernel, executors: Sequence[WatchedExecutor]) -> None:
+    """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a dead one."""
+    if any(executor.interchange_died for executor in executors):
+        for executor in executors:
+            executor.end_blocks()
+    else:
+        _within(CLOSE_S, "end Parsl", kernel.close)
 
 
 def _end_of_workflow(error: BaseException) -> Failure | Result:

@@ -37,6 +37,33 @@ class Model(BaseModel):
         validate_by_alias=True,
     )
 
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], source: str) -> Self:
+        """The model of ``data`` as YAML gives it.
+
+        Raises:
+            UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the key.
+        """
+        try:
+            # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a 3.
+            return cls.model_validate_json(json.dumps(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+            raise UsageError(f"{source}: {_key(first['loc'])}{_say(first)}{more}") from None
+        except TypeError as error:
+            raise UsageError(f"{source}: only plain YAML values are allowed: {error}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """The model of a mounted YAML file.
+
+        Raises:
+            DataError: no such file, or not YAML.
+            UsageError: see `parse`.
+        """
+        return cls.parse(read_yaml(path), str(path))
+
 
 class Run(Model):
     """One run of the workflow and where its record is kept."""
@@ -44,8 +71,8 @@ class Run(Model):
     id: str = Field("", description="Change it to run the same workflow with the same values once more.")
     volume: str = Field(
         "",
-        description="Key of `storage` that keeps the runs (`<mountPath>/runs/<run>/`: record, report, checkpoints, "
-        "logs). Empty: they are in the pod and end with it.",
+        description="Key of `storage` that keeps the runs (`<mountPath>/runs/<run>-<installation>/`: record, report, "
+        "checkpoints, logs). Empty: they are in the pod and end with it.",
     )
 
 
@@ -180,33 +207,6 @@ class Settings(Model):
         return self
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], source: str) -> Settings:
-        """Settings from ``data`` as YAML gives it.
-
-        Raises:
-            UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the key.
-        """
-        try:
-            # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a 3.
-            return cls.model_validate_json(json.dumps(data))
-        except ValidationError as error:
-            first = error.errors()[0]
-            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-            raise UsageError(f"{source}: {_key(first['loc'])}{_say(first)}{more}") from None
-        except TypeError as error:
-            raise UsageError(f"{source}: only plain YAML values are allowed: {error}") from None
-
-    @classmethod
-    def from_file(cls, path: Path) -> Settings:
-        """Settings from the mounted ``settings.yaml``.
-
-        Raises:
-            DataError: no such file, or not YAML.
-            UsageError: see `parse`.
-        """
-        return cls.parse(read_yaml(path), str(path))
-
-    @classmethod
     def from_values(cls, paths: Iterable[Path]) -> Settings:
         """Settings from values files, the later ones winning, as ``helm install -f ... -f ...`` would render them.
 
@@ -249,6 +249,8 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
+# Helm writes the string "<<" without quotes.
+_Loader.add_constructor("tag:yaml.org,2002:merge", lambda loader, node: loader.construct_scalar(node))
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

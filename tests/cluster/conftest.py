@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import requests
 from pykube import Job, Pod
+
 from testbed import images, layout, tools
 
 ROOT = Path(__file__).parent.parent.parent
@@ -96,7 +98,7 @@ class Release:
         return self.jobs()[-1]
 
     def wait_for_end(self, job=None, seconds=PATIENCE_S):
-        """"Complete" or "Failed"; by a watch, and by all conditions: newer controllers put others before these."""
+        """ "Complete" or "Failed"; by a watch, and by all conditions: newer controllers put others before these."""
         name = (job or self.job()).name
         query = Job.objects(self.cluster.kube_client, self.namespace).filter(field_selector={"metadata.name": name})
         for event in _watch(query, seconds):
@@ -190,7 +192,9 @@ def _watch(query, seconds):
     """Events (the present state first) until ``seconds`` are over."""
     end = time.monotonic() + seconds
     while (left := int(end - time.monotonic())) > 0:
-        yield from query.watch(params={"timeoutSeconds": left})
+        # pykube gives up on a stream that is silent for ten seconds; a new one begins with the present state.
+        with contextlib.suppress(requests.exceptions.ConnectionError):
+            yield from query.watch(params={"timeoutSeconds": left})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,7 +47,11 @@ def test_an_executor_that_cannot_be_guessed_is_refused_by_name(product):
         ("workflow.call=product:main,workflow.kwargs.sise=5", 64, "workflow.kwargs: product:main: got an unexpected"),
         ("workflow.script=nope.py", 64, "workflow.script: there is no file /opt/workflow/nope.py"),
         ("workflow.call=product:main,workflow.kwargs.size=x", 1, "the workflow raised TypeError"),
-        ("workflow.call=product:main,executors.workers.minBlocks=9", 64, "minBlocks (9) is more than maxBlocks (2)"),
+        (
+            "workflow.call=product:main,executors.workers.heartbeatThreshold=5",
+            64,
+            "executors.workers: heartbeatThreshold (5) is not more than heartbeatPeriod (5)",
+        ),
     ],
 )
 def test_a_wrong_value_ends_the_job_with_its_code_and_one_line(product, settings, code, message):
@@ -97,7 +101,7 @@ def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(pr
     """None of our code runs yet, so the one place to look is what NOTES print."""
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out
-    command = notes.split("what the launcher waits for:")[1].strip().split("\n\n")[0]
+    command = notes.split("what the launcher waits for:")[1].strip().split("\nand, ")[0]
     product.wait_for_pods(lambda pods: any(named in str(pod["status"]) for pod in pods.values()), component="launcher")
     assert named in product.kubectl(*_arguments(command)), command
 

@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         while True:
             with state.changed:
-                state.changed.wait_for(lambda: state.closing or state.events and state.events[-1][0] > sent)
+                state.changed.wait_for(lambda: state.closing or (state.events and state.events[-1][0] > sent))
                 if state.closing:
                     return
                 new = [event for event in state.events if event[0] > sent]

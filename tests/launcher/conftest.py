@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import kubernetes
 import pytest
-from launcher.api_server import ApiServer
 
 from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, PodWatch
+from launcher.api_server import ApiServer
 
 
 @pytest.fixture

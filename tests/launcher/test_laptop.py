@@ -105,7 +105,9 @@ def test_a_run_from_values_to_report(folder):
 def test_an_exception_is_exit_code_1_and_one_last_line(folder):
     done = run(folder, "broken")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("k8s-parsl: the workflow raised ValueError: this one cannot (flow.py:")
+    assert done.stderr.splitlines()[-1].startswith(
+        "k8s-parsl: the workflow raised ValueError: this one cannot (flow.py:"
+    )
     kept, page = record(folder)
     assert (kept["status"], kept["exit_code"]) == ("failed", 1)
     assert kept["failures"] == [["fail", "ValueError: this one cannot"]]
@@ -158,6 +160,7 @@ def test_the_death_of_the_interchange_ends_the_run(folder):
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 75, said
     assert "executors.workers: its interchange process ended with -9" in said.splitlines()[-1]
+    assert not _processes_in(folder)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,9 @@ def _children(pid):
     from pathlib import Path
 
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    threads = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    threads = [
+        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
     return [int(child) for child in {*text.split(), *threads}]
 
 
@@ -195,7 +200,7 @@ def _processes_in(folder):
 
     def cwd(pid):
         try:
-            return os.readlink(pid / "cwd")
+            return str((pid / "cwd").readlink())
         except OSError:
             return ""
 

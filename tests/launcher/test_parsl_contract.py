@@ -49,7 +49,11 @@ def test_the_worker_arguments_are_parsls_own():
 
     theirs = executor.DEFAULT_LAUNCH_CMD.split()[1:]
     ours = WORKER_ARGUMENTS.split(" -- ")[1].split()
-    changed = {"{cert_dir}": "%(cert_dir)s", "--logdir={logdir}": "--logdir=%(logdir)s", "--logconf={logconf}": "--logconf=None"}
+    changed = {
+        "{cert_dir}": "%(cert_dir)s",
+        "--logdir={logdir}": "--logdir=%(logdir)s",
+        "--logconf={logconf}": "--logconf=None",
+    }
     assert ours == [changed.get(word, word) for word in theirs]
 
 

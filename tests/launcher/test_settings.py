@@ -22,11 +22,20 @@ def test_the_least_that_a_run_needs():
     [
         ({"executor": {}}, "x.yaml: executor: there is no such key"),
         ({"executors": {"cpu": {"maxBlock": 3}}}, "x.yaml: executors.cpu.maxBlock: there is no such key"),
-        ({"executors": {"cpu": {"maxBlocks": "3"}}}, "executors.cpu.maxBlocks: input should be a valid integer, not '3'"),
-        ({"executors": {"cpu": {"maxBlocks": 0}}}, "executors.cpu.maxBlocks: input should be greater than or equal to 1"),
+        (
+            {"executors": {"cpu": {"maxBlocks": "3"}}},
+            "executors.cpu.maxBlocks: input should be a valid integer, not '3'",
+        ),
+        (
+            {"executors": {"cpu": {"maxBlocks": 0}}},
+            "executors.cpu.maxBlocks: input should be greater than or equal to 1",
+        ),
         ({"executors": {"cpu": {"minBlocks": 2}}}, "executors.cpu: minBlocks (2) is more than maxBlocks (1)"),
         ({"executors": {"cpu": {"initBlocks": 2}}}, "executors.cpu: initBlocks (2) is more than maxBlocks (1)"),
-        ({"executors": {"cpu": {"heartbeatThreshold": 5}}}, "heartbeatThreshold (5) is not more than heartbeatPeriod (5)"),
+        (
+            {"executors": {"cpu": {"heartbeatThreshold": 5}}},
+            "heartbeatThreshold (5) is not more than heartbeatPeriod (5)",
+        ),
         ({"executors": {"CPU_1": {}}}, "executors.CPU_1"),
         ({"executors": {}}, "x.yaml: executors: dictionary should have at least 1 item"),
         ({"workflow": {}}, "x.yaml: workflow: give exactly one of call (module:function) and script (a path)"),
@@ -34,7 +43,10 @@ def test_the_least_that_a_run_needs():
         ({"workflow": {"call": "a:b", "args": ["x"]}}, "workflow: args go with script"),
         ({"workflow": {"script": "a.py", "kwargs": {"x": 1}}}, "workflow: kwargs go with call"),
         ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: string should match pattern"),
-        ({"parsl": {"strategy": "magic"}}, "x.yaml: parsl.strategy: input should be 'none', 'simple' or 'htex_auto_scale'"),
+        (
+            {"parsl": {"strategy": "magic"}},
+            "x.yaml: parsl.strategy: input should be 'none', 'simple' or 'htex_auto_scale'",
+        ),
         ({"parsl": {"encrypted": "yes"}}, "x.yaml: parsl.encrypted: input should be a valid boolean, not 'yes'"),
         ({"storage": {"d": {"mountPath": "data"}}}, "x.yaml: storage.d.mountPath: string should match pattern"),
         ({"storage": {"d": {}}}, "x.yaml: storage.d.mountPath: is needed"),
@@ -95,6 +107,7 @@ def test_a_missing_file_is_named(tmp_path):
         ("true", True),
         ("~", None),
         ("'3'", "3"),
+        ("<<", "<<"),
     ],
 )
 def test_a_scalar_means_what_it_means_to_helm(tmp_path, text, value):

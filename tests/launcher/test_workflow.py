@@ -48,7 +48,11 @@ def test_the_code_is_on_the_path_of_children_too(folder):
         ("def other(): pass", {"call": "flow_c:main"}, "module flow_c has no function main (it has: other)"),
         ("main = 3", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
         ("import nope_d", {"call": "flow_c:main"}, "module flow_c imports nope_d, which the image does not have"),
-        ("def main(x): pass", {"call": "flow_c:main"}, "workflow.kwargs: flow_c:main: missing a required argument: 'x'"),
+        (
+            "def main(x): pass",
+            {"call": "flow_c:main"},
+            "workflow.kwargs: flow_c:main: missing a required argument: 'x'",
+        ),
         (
             "def main(): pass",
             {"call": "flow_c:main", "kwargs": {"z": 1}},
