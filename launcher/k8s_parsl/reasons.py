@@ -75,6 +75,19 @@ _ROWS = (
 )
 REASONS: Mapping[str, Reason] = {row.name: row for row in _ROWS}
 
+
+def table() -> str:
+    """The table in Markdown, as docs/troubleshooting.md shows it."""
+    deadlines = {Kind.WAIT: "`pendingTimeout`", Kind.CONFIGURATION: "`configurationTimeout`"}
+    lines = ["| reason | what it means | class | ends the run |", "|---|---|---|---|"]
+    for row in _ROWS:
+        ends = "never"
+        if row.kind in deadlines:
+            ends = f"with {row.exit_code:d}, " + ("at once" if row.at_once else f"after {deadlines[row.kind]}")
+        lines.append(f"| {row.name} | {row.say} | {row.kind.value} | {ends} |")
+    return "\n".join(lines)
+
+
 # Worker exits (k8s_parsl.worker) that no new pod would change.
 _FATAL_EXITS = {ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION}
 

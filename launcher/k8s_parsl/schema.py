@@ -1,4 +1,4 @@
-"""What a values file may hold: makes chart/values.schema.json and docs/values.md.
+"""What a values file may hold: makes chart/values.schema.json and docs/values.md, and the table of reasons in the docs.
 
 `settings` describes the half that the launcher reads; here is the other half, which only the chart's templates read,
 and the whole, in the order of chart/values.yaml. A tool for developers: nothing imports it. What is a PodSpec's is not
@@ -22,6 +22,7 @@ from kubernetes.client import models as kubernetes_models
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from k8s_parsl import reasons
 from k8s_parsl.settings import Executor, Label, Logging, Model, Parsl, Run, Volume, Workflow
 
 JSON = dict[str, Any]
@@ -29,6 +30,7 @@ JSON = dict[str, Any]
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA_FILE = REPOSITORY / "chart" / "values.schema.json"
 REFERENCE_FILE = REPOSITORY / "docs" / "values.md"
+TROUBLESHOOTING_FILE = REPOSITORY / "docs" / "troubleshooting.md"
 
 # No look-ahead in any pattern: Helm's schemas are checked with Go's regular expressions.
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
@@ -551,13 +553,22 @@ def _type(node: JSON) -> str:
 
 
 def generated_files() -> dict[Path, str]:
-    """What the two files should hold."""
+    """What the generated files should hold."""
     schema = json.dumps(values_schema(), indent=1, ensure_ascii=False) + "\n"
-    return {SCHEMA_FILE: schema, REFERENCE_FILE: values_reference()}
+    return {SCHEMA_FILE: schema, REFERENCE_FILE: values_reference(), TROUBLESHOOTING_FILE: _with_reasons()}
+
+
+def _with_reasons() -> str:
+    """The page on troubleshooting, with the table of reasons as the code has it between its marks."""
+    before, start, rest = TROUBLESHOOTING_FILE.read_text("utf-8").partition(
+        "<!-- reasons: written by `make generate` -->\n"
+    )
+    _, end, after = rest.partition("<!-- /reasons -->")
+    return f"{before}{start}\n{reasons.table()}\n\n{end}{after}"
 
 
 def main() -> int:
-    """Write the two files, or say which differ from the models (exit code 1)."""
+    """Write the files, or say which differ from the models (exit code 1)."""
     parser = argparse.ArgumentParser(prog="python -m k8s_parsl.schema", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write them instead of comparing")
     write = parser.parse_args().write

@@ -53,7 +53,8 @@ def test_worker_init_runs_first_and_its_exports_stay(tmp_path):
     program = tmp_path / "k8s-parsl"
     program.write_text('#!/bin/sh\necho "$GREETING" "$@"\n')
     program.chmod(0o755)
-    code = "from k8s_parsl.worker import initialised; import sys; initialised(sys.argv[1], ['--expect', 'v', '--', '-a', 'x y'])"
+    words = "['--expect', 'v', '--', '-a', 'x y']"
+    code = f"from k8s_parsl.worker import initialised; import sys; initialised(sys.argv[1], {words})"
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
     def init(lines):
