@@ -162,7 +162,7 @@ class _Session(requests.Session):
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         self.status = 0
-        kwargs["timeout"] = max(LEAST_TIMEOUT_S, min(self._timeout, self._budget.left()))
+        kwargs["timeout"] = min(self._timeout, max(LEAST_TIMEOUT_S, self._budget.left()))
         response = super().request(*args, **kwargs)
         self.status = response.status_code
         return response

@@ -1,0 +1,286 @@
+"""What a Vault in good health does not do on demand: overload, half answers, other servers, broken TLS.
+
+The server here says over real HTTP what it is told to; all that a real Vault says by itself is tested with a real one
+(tests/cluster/test_vault.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from k8s_parsl.errors import ConfigurationError, ExitCode, Failure, Unavailable
+from k8s_parsl.vault import Budget, Vault, VaultSettings
+from testbed import pki
+
+TOKEN = "hvs.not-to-be-seen"
+LOGIN = "POST /v1/auth/kubernetes/login"
+MOUNT = "GET /v1/sys/internal/ui/mounts/secret"
+READ = "GET /v1/secret/data/pdg"
+REVOKE = "POST /v1/auth/token/revoke-self"
+
+
+def login(kind="service"):
+    return 200, {"auth": {"client_token": TOKEN, "token_type": kind}}
+
+
+HEALTHY = {
+    LOGIN: login(),
+    MOUNT: (200, {"data": {"type": "kv", "path": "secret/", "options": {"version": "2"}}}),
+    READ: (200, {"data": {"data": {"userID": "pdg"}, "metadata": {"version": 4}}}),
+    REVOKE: (204, None),
+}
+
+
+class Server:
+    """Answers of one address: the ones put first, then the healthy one; remembers what was asked."""
+
+    def __init__(self):
+        self.first, self.asked, self.bodies = {}, [], []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                address = f"{self.command} {self.path}"
+                server.asked.append((address, dict(self.headers)))
+                queue = server.first.get(address, [])
+                status, body = queue.pop(0) if queue else HEALTHY[address]
+                if callable(body):
+                    body = body()
+                content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
+                self.send_header("Content-Length", "0" if status == 204 else str(len(content)))
+                self.end_headers()
+                if status != 204:
+                    self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = answer  # noqa: N815 (http.server's names)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def start(self):
+        self.thread.start()
+        return self
+
+    def encrypt(self, folder, name):
+        pki.Authority(folder).issue("vault", "vault", names=(name,))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "vault.crt", folder / "vault.key")
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
+
+    def times(self, address):
+        return [asked for asked, _ in self.asked].count(address)
+
+    def close(self):
+        if self.thread.is_alive():
+            self.http.shutdown()
+            self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Pauses as in real life would take these tests a minute; proxies of this machine's have no part in them."""
+    monkeypatch.setattr("k8s_parsl.vault.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def read(server, tmp_path):
+    """One reading, with settings changed by name."""
+    (tmp_path / "token").write_text("header.e30.signature\n")
+
+    def read(budget=5.0, **change):
+        auth = {"role": "pdg", "file": str(tmp_path / "token")} | change.pop("auth", {})
+        data = {"url": server.url, "auth": auth, "kv": {"mount": "secret", "path": "pdg"}} | change
+        if not server.thread.ident:
+            server.start()
+        return Vault(VaultSettings.model_validate_json(json.dumps(data)), Budget(budget)).read()
+
+    return read
+
+
+@pytest.mark.parametrize("status", [412, 429, 472, 473, 500, 501, 502, 503, 504])
+@pytest.mark.parametrize("address", [LOGIN, MOUNT, READ])
+def test_what_passes_is_tried_again(server, read, status, address):
+    """Login too, which is a POST: urllib3's own retries leave that out."""
+    server.first[address] = [(status, {"errors": ["in a moment"]}), (status, "<html>a proxy's page</html>")]
+    reading = read()
+    assert (reading.data["userID"].get_secret_value(), reading.version) == ("pdg", 4)
+    assert server.times(address) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405])
+@pytest.mark.parametrize("address", [LOGIN, READ])
+def test_what_does_not_pass_is_said_at_once(server, read, status, address):
+    """A budget is no reason to let the user wait for an answer that is there."""
+    server.first[address] = [(status, {"errors": ["no"]})]
+    with pytest.raises(Failure) as caught:
+        read()
+    assert server.times(address) == 1
+    assert caught.value.exit_code in (ExitCode.PERMISSION, ExitCode.CONFIGURATION)
+
+
+@pytest.mark.parametrize(("refusals", "ended"), [(2, False), (3, True)])
+def test_a_fresh_account_is_refused_twice_at_most(server, read, refusals, ended):
+    """A third "permission denied" is meant."""
+    server.first[LOGIN] = [(403, {"errors": ["permission denied"]})] * refusals
+    if ended:
+        with pytest.raises(Failure, match="does not know this pod's account at auth/kubernetes"):
+            read()
+    else:
+        assert read().version == 4
+
+
+def test_a_403_with_a_reason_is_not_tried_again(server, read):
+    """The role will not change by itself."""
+    server.first[LOGIN] = [(403, {"errors": ["namespace not authorized"]})] * 3
+    with pytest.raises(Failure, match="bound_service_account_namespaces"):
+        read()
+    assert server.times(LOGIN) == 1
+
+
+def test_the_budget_holds(server, read):
+    """For all calls together; and the token is handed back all the same."""
+    server.first[READ] = [(503, {"errors": ["Vault is sealed"]})] * 1000
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"is sealed: .* \(tried for 1 s\)") as caught:
+        read(budget=1)
+    assert time.monotonic() - began < 3
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+    assert server.times(REVOKE) == 1
+
+
+def test_a_server_that_hangs(server, read):
+    """A request has its own time."""
+    gone = threading.Event()
+    server.first[LOGIN] = [(200, lambda: gone.wait(30) and "")] * 9
+    with pytest.raises(Unavailable, match="does not answer: timed out"):
+        read(budget=0.5, timeout=0.2)
+    gone.set()
+
+
+@pytest.mark.parametrize("read_answer", [HEALTHY[READ], (404, {"errors": []})], ids=["good", "bad"])
+def test_the_token_is_revoked(server, read, read_answer):
+    """Whatever came of the reading."""
+    server.first[READ] = [read_answer]
+    with contextlib.suppress(ConfigurationError):
+        read()
+    address, headers = server.asked[-1]
+    assert (address, headers["X-Vault-Token"]) == (REVOKE, TOKEN)
+
+
+def test_a_batch_token_cannot_be_revoked(server, read):
+    """Vault would answer 400."""
+    server.first[LOGIN] = [login("batch")]
+    assert read().version == 4
+    assert server.times(REVOKE) == 0
+
+
+def test_a_token_that_cannot_be_revoked_is_no_reason_to_fail(server, read, caplog):
+    """A role without Vault's default policy may not; the token has its own end."""
+    server.first[REVOKE] = [(403, {"errors": ["permission denied"]})]
+    with caplog.at_level(logging.WARNING):
+        assert read().version == 4
+    assert "could not be revoked" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_nothing_of_the_environment_gets_in(server, read, monkeypatch, tmp_path):
+    """hvac would take a token from VAULT_TOKEN or from the home folder, and lets it go with the login."""
+    (tmp_path / ".vault-token").write_text("of the home")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VAULT_TOKEN", "of the environment")
+    monkeypatch.setenv("VAULT_ADDR", "https://elsewhere.example.org")
+    assert read(namespace="team").version == 4
+    assert "X-Vault-Token" not in server.asked[0][1]
+    assert {headers["X-Vault-Namespace"] for _, headers in server.asked} == {"team"}
+
+
+def test_a_secret_id_that_vault_repeats_is_not_shown(server, read):
+    """vault:builtin/credential/approle/path_login.go: `invalid secret_id %q`."""
+    server.first["POST /v1/auth/approle/login"] = [(400, {"errors": ['what is "header.e30.signature"?']})]
+    with pytest.raises(Failure) as caught:
+        read(auth={"method": "approle", "roleID": "x", "role": ""})
+    assert "signature" not in str(caught.value)
+    assert 'what is "..."?' in str(caught.value)
+
+
+def test_what_was_read_does_not_show_itself(read):
+    """Not by a repr in a log or a traceback."""
+    reading = read()
+    assert "pdg" not in repr(reading)
+
+
+def test_some_other_server(server, read):
+    """A page with 200 is no login."""
+    server.first[LOGIN] = [(200, "<html>Welcome</html>")]
+    with pytest.raises(ConfigurationError, match=r"vault\.url: what answers at http://127.0.0.1:\d+ is no Vault"):
+        read()
+
+
+def test_a_login_without_a_token(server, read):
+    """Vault Enterprise asks for a second factor so."""
+    server.first[LOGIN] = [(200, {"auth": {"client_token": "", "mfa_requirement": {}}})]
+    with pytest.raises(ConfigurationError, match="answers a login without a token"):
+        read()
+
+
+def test_a_private_authority(server, read, tmp_path):
+    """A session of our own hides the CA file from hvac, unless it is set on the session."""
+    server.encrypt(tmp_path / "pki", "127.0.0.1")
+    assert read(caFile=str(tmp_path / "pki" / "ca.crt")).version == 4
+
+
+def test_a_certificate_for_another_name(server, read, tmp_path):
+    """Told apart from a wrong authority: other things are to be changed."""
+    server.encrypt(tmp_path / "pki", "vault.example.org")
+    with pytest.raises(ConfigurationError, match=r"vault\.url: Vault's certificate is not for this name"):
+        read(caFile=str(tmp_path / "pki" / "ca.crt"))
+    assert server.asked == []
+
+
+def test_a_server_without_tls(server, read):
+    """At once, though it is a failed connection."""
+    server.url = server.url.replace("http:", "https:")
+    with pytest.raises(ConfigurationError, match=r"vault\.url: what listens there does not speak TLS"):
+        read()
+
+
+def test_a_server_with_tls_where_http_was_written(server, read):
+    """Go's server says so in plain HTTP."""
+    server.first[LOGIN] = [(400, "Client sent an HTTP request to an HTTPS server.\n")]
+    with pytest.raises(ConfigurationError, match="speaks TLS: write https://"):
+        read()
+
+
+def test_a_budget_ends_in_time():
+    """No pause is begun that would outlast it."""
+    budget = Budget(0.05)
+    began = time.monotonic()
+    while budget.wait("nothing"):
+        pass
+    assert time.monotonic() - began < 0.3
