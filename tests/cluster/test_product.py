@@ -102,8 +102,15 @@ def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(pr
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out
     command = notes.split("what the launcher waits for:")[1].strip().split("\nand, ")[0]
-    product.wait_for_pods(lambda pods: any(named in str(pod["status"]) for pod in pods.values()), component="launcher")
+    product.wait_for_pods(lambda pods: any(named in _messages(pod) for pod in pods.values()), component="launcher")
     assert named in product.kubectl(*_arguments(command)), command
+
+
+def _messages(pod):
+    """What kubelet and the scheduler say of it."""
+    status = pod["status"]
+    waiting = [container["state"].get("waiting", {}) for container in status.get("containerStatuses", [])]
+    return str([entry.get("message") for entry in [*waiting, *status.get("conditions", [])]])
 
 
 def _arguments(command):

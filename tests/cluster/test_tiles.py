@@ -9,7 +9,7 @@ import json, pathlib, tempfile
 import tiles
 done = pathlib.Path("/mnt/k8s-dev-pdg/tiles")
 alone = pathlib.Path(tempfile.mkdtemp())
-serial = tiles.run_serial(str(alone))
+serial = tiles.run_serial(str(alone), max_zoom=3)
 def pixels(folder):
     import hashlib
     from PIL import Image
@@ -33,6 +33,7 @@ print(json.dumps({
 def test_a_release_from_install_to_its_second_installation(dev):
     """install, result, unchanged upgrade, new run.id, a Job made again, uninstall, install again."""
     # Install: the Job completes, and the tiles are those of a single process.
+    dev.values += ["--set", "workflow.kwargs.max_zoom=3"]
     first = dev.install()
     assert dev.wait_for_end(first) == "Complete", dev.describe()
     log = dev.log(first)
