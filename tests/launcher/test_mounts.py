@@ -23,7 +23,7 @@ SEEN = {
     FUSE + "mds.0 rejected us (non-allowable root '/volumes/x') ceph mount failed with (1) Operation not permitted": (
         "the user's caps do not cover rootPath /volumes/x"
     ),
-    FUSE + "mdsmap subscription failed: (2) No such file or directory ceph mount failed with (2) No such": "check fsName",
+    FUSE + "mdsmap subscription failed: (2) No such file or directory ceph mount failed with (2)": "check fsName",
     FUSE + "probably no MDS server is up? ceph mount failed with (65536)": "no MDS of that file system answers",
     FUSE + "starting ceph client ceph mount failed with (2) No such file or directory": "rootPath does not exist",
     "driver name cephfs.csi.ceph.com not found in the list of registered CSI drivers": "does not run on that node",
