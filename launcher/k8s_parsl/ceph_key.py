@@ -180,10 +180,10 @@ def in_pod(config: Path) -> None:
     logging.getLogger("k8s_parsl").setLevel("INFO")
     settings = CephKeySettings.from_file(config)
     with _stoppable():
-        write(settings, Api(settings.secret.namespace))
+        copy(settings, Api(settings.secret.namespace))
 
 
-def write(settings: CephKeySettings, api: Api) -> None:
+def copy(settings: CephKeySettings, api: Api) -> None:
     """Read, check, write; one line says what happened.
 
     Raises:
@@ -196,7 +196,7 @@ def write(settings: CephKeySettings, api: Api) -> None:
         log.warning("%s/%s: %s", settings.vault.kv.mount, settings.vault.kv.path, notice)
     version = "" if reading.version is None else f" version {reading.version}"
     source = f"{settings.vault.kv.mount}/{settings.vault.kv.path}{version}"
-    done = _apply(settings, api, budget, manifest(settings.secret, key, reading.version))
+    done = Writer(settings, api, budget).write(manifest(settings.secret, key, reading.version))
     place = f"{settings.secret.namespace}/{settings.secret.name}"
     log.info("Secret %s %s: user %s, key sha256 %s, of %s", place, done, key.user_id, key.fingerprint, source)
 
@@ -234,23 +234,90 @@ def manifest(secret: SecretSettings, key: CephKey, version: int | None) -> dict[
     }
 
 
-def _apply(settings: CephKeySettings, api: Api, budget: Budget, wanted: dict[str, Any]) -> str:
-    """Make the Secret so, if it is not; what was done."""
-    while True:
-        there = _attempt(settings.secret, budget, lambda: api.read_secret(settings.secret.name))
-        done = "created"
-        if there is not None:
-            if _holds(there, wanted):
-                return "unchanged"
-            done = "updated" if _is_ours(there, settings.secret) else _adopted(there, settings)
-            # Between reading and writing nobody else may have written.
-            wanted["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
-        try:
-            _attempt(settings.secret, budget, lambda: api.apply_secret(wanted))
-            return done
-        except ApiError as conflict:
-            if not budget.wait(f"Secret {settings.secret.name} was changed meanwhile: {conflict}"):
-                raise Unavailable(f"Secret {settings.secret.name} is changed by somebody else all the time") from None
+class Writer:
+    """Makes one Secret be as it should, with as few writes as that takes."""
+
+    def __init__(self, settings: CephKeySettings, api: Api, budget: Budget) -> None:
+        self._secret, self._adopt, self._api, self._budget = settings.secret, settings.adopt, api, budget
+        self._place = f"Secret {settings.secret.namespace}/{settings.secret.name}"
+        self._hidden: list[str] = []
+
+    def write(self, wanted: dict[str, Any]) -> str:
+        """What was done: created, updated, adopted, unchanged.
+
+        Raises:
+            PermissionDenied: RBAC.
+            ConfigurationError: it is somebody else's, or the API server will never take it.
+            Unavailable: the API server does not answer within the budget.
+        """
+        encoded = wanted["data"][USER_KEY]
+        self._hidden = [encoded, base64.b64decode(encoded).decode()]
+        while True:
+            there = self._attempt(lambda: self._api.read_secret(self._secret.name))
+            done = "created"
+            if there is not None:
+                if _holds(there, wanted):
+                    return "unchanged"
+                done = "updated" if self._is_ours(there) else self._adopted(there)
+                # Between reading and writing nobody else may have written.
+                wanted["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
+            try:
+                self._attempt(lambda: self._api.apply_secret(wanted))
+                return done
+            except ApiError as conflict:
+                if not self._budget.wait(f"{self._place} was changed meanwhile: {self._safe(conflict.text)}"):
+                    raise Unavailable(f"{self._place} is changed by somebody else all the time") from None
+
+    def _attempt(self, call: Callable[[], Answer]) -> Answer:
+        """One request, tried again within the budget while the server is not itself; `ApiError` only for 409."""
+        while True:
+            at_least = 0.0
+            try:
+                return call()
+            except ApiError as error:
+                if error.code == 409:
+                    raise
+                text = self._safe(error.text)
+                if error.code in (401, 403):
+                    raise PermissionDenied(
+                        f"{self._place}: this account may not write it; it needs, in namespace "
+                        f"{self._secret.namespace}, a Role of secrets, resourceNames [{self._secret.name}], "
+                        f"verbs [get, patch, create]: {text}"
+                    ) from None
+                if error.code < 500 and error.code != 429:
+                    raise ConfigurationError(f"{self._place}: {error.code} {text}") from None
+                reason, at_least = f"{error.code} {text}", error.retry_after or 0.0
+            except urllib3.exceptions.HTTPError as error:
+                reason = type(error).__name__
+            if not self._budget.wait(f"{self._place}: the API server does not answer: {reason}", at_least):
+                raise Unavailable(f"{self._place}: the API server does not answer: {reason}") from None
+
+    def _is_ours(self, there: Mapping[str, Any]) -> bool:
+        return _label(there, MANAGED_BY) == OURS and _annotation(there, OWNER) in (self._secret.owner, "")
+
+    def _adopted(self, there: Mapping[str, Any]) -> str:
+        if self._adopt:
+            return "adopted"
+        owner, manager = _annotation(there, OWNER), _label(there, MANAGED_BY)
+        whose = f"is {owner}'s" if owner else f"is managed by {manager}" if manager else "was made by somebody else"
+        raise ConfigurationError(
+            f"{self._place} {whose}: give secret.name another name, use it as it is (source existing), or set adopt: "
+            "true to take it over"
+        )
+
+    def _safe(self, text: str) -> str:
+        """``text`` without the key: an admission webhook may repeat what it was sent."""
+        for value in self._hidden:
+            text = text.replace(value, "...")
+        return text
+
+
+def _label(there: Mapping[str, Any], name: str) -> str:
+    return str((there["metadata"].get("labels") or {}).get(name, ""))
+
+
+def _annotation(there: Mapping[str, Any], name: str) -> str:
+    return str((there["metadata"].get("annotations") or {}).get(name, ""))
 
 
 def _holds(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -258,54 +325,6 @@ def _holds(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     pairs = [(there.get("data"), wanted["data"])]
     pairs += [(there["metadata"].get(part), wanted["metadata"][part]) for part in ("labels", "annotations")]
     return all(mine.items() <= (theirs or {}).items() for theirs, mine in pairs)
-
-
-def _is_ours(there: Mapping[str, Any], secret: SecretSettings) -> bool:
-    labels = there["metadata"].get("labels") or {}
-    owner = (there["metadata"].get("annotations") or {}).get(OWNER, "")
-    return labels.get(MANAGED_BY) == OURS and owner in (secret.owner, "")
-
-
-def _adopted(there: Mapping[str, Any], settings: CephKeySettings) -> str:
-    if settings.adopt:
-        return "adopted"
-    owner = (there["metadata"].get("annotations") or {}).get(OWNER)
-    manager = (there["metadata"].get("labels") or {}).get(MANAGED_BY)
-    whose = f"is {owner}'s" if owner else f"is managed by {manager}" if manager else "was made by somebody else"
-    raise ConfigurationError(
-        f"Secret {settings.secret.namespace}/{settings.secret.name} {whose}: give secret.name another name, use it "
-        "as it is (source existing), or set adopt: true to take it over"
-    )
-
-
-def _attempt(secret: SecretSettings, budget: Budget, call: Callable[[], Answer]) -> Answer:
-    """One request to the API server, tried again within the budget while the server is not itself.
-
-    Raises:
-        ApiError: 409, somebody else wrote at the same time.
-        PermissionDenied: RBAC.
-        ConfigurationError: the server cannot take it, now or ever.
-        Unavailable: no answer within the budget.
-    """
-    place = f"Secret {secret.namespace}/{secret.name}"
-    while True:
-        try:
-            return call()
-        except ApiError as error:
-            if error.code == 409:
-                raise
-            if error.code in (401, 403):
-                raise PermissionDenied(
-                    f"{place}: this account may not write it; it needs, in namespace {secret.namespace}, a Role of "
-                    f"secrets, resourceNames [{secret.name}], verbs [get, patch, create]: {error.text}"
-                ) from None
-            if error.code < 500 and error.code != 429:
-                raise ConfigurationError(f"{place}: {error}") from None
-            reason = str(error)
-        except urllib3.exceptions.HTTPError as error:
-            reason = type(error).__name__
-        if not budget.wait(f"{place}: the API server does not answer: {reason}"):
-            raise Unavailable(f"{place}: the API server does not answer: {reason}") from None
 
 
 @contextmanager

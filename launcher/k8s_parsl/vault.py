@@ -128,9 +128,9 @@ class Budget:
         """Seconds, never less than 0."""
         return max(0.0, self._deadline - time.monotonic())
 
-    def wait(self, why: str) -> bool:
+    def wait(self, why: str, at_least: float = 0.0) -> bool:
         """Pause before another try, longer each time and with jitter; False when there is no time left for one."""
-        pause = self._pause * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
+        pause = max(at_least, self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
         if pause >= self.left():
             return False
         log.warning("%s; next try in %.1f s", one_line(why), pause)

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from pydantic import Secret
 
-from k8s_parsl.ceph_key import CephKeySettings, check_key, manifest
+from k8s_parsl.ceph_key import CephKeySettings, Writer, check_key, manifest
 from k8s_parsl.errors import DataError, ExitCode, Failure
+from k8s_parsl.vault import Budget
 
 
 def cephx(secret=bytes(range(16)), cipher=1, length=None):
@@ -204,3 +205,43 @@ def test_the_secret_says_what_it_is_made_of():
             "k8s-parsl/vault-version": "3",
         },
     }
+
+
+@pytest.fixture
+def write(api, monkeypatch):
+    """Write the good key by the API; what was done."""
+    monkeypatch.setattr("k8s_parsl.vault.FIRST_PAUSE_S", 0.01)
+
+    def write(budget=5.0):
+        it = settings({"secret.namespace": "science"})
+        return Writer(it, api, Budget(budget)).write(manifest(it.secret, check("pdg"), 3))
+
+    return write
+
+
+def test_an_api_server_that_is_not_itself(server, write):
+    """Overload and restarts pass; a conflict means to look again."""
+    server.refuse("GET", 429, "too many requests")
+    server.refuse("GET", 500, "etcdserver: leader changed")
+    server.refuse("GET", 404, "not found", times=2)
+    server.refuse("PATCH", 503, "apiserver not ready")
+    server.refuse("PATCH", 409, "the object has been modified")
+    assert write() == "created"
+    assert [method for method, _ in server.calls] == ["GET", "GET", "GET", "PATCH", "PATCH", "GET", "PATCH"]
+
+
+def test_an_api_server_that_stays_away(server, write):
+    """69: the Job tries again."""
+    server.refuse("GET", 503, "apiserver not ready", times=1000)
+    with pytest.raises(Failure, match="the API server does not answer: 503 apiserver not ready") as caught:
+        write(budget=0.1)
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+
+
+def test_a_webhook_that_repeats_the_key_does_not_get_it_shown(server, write):
+    """Neither plain nor as the Secret has it."""
+    server.refuse("GET", 404, "not found")
+    server.refuse("PATCH", 400, f"webhook says: {KEY} is {twice(KEY)}")
+    with pytest.raises(Failure, match=r"400 webhook says: \.\.\. is \.\.\.$") as caught:
+        write()
+    assert caught.value.exit_code is ExitCode.CONFIGURATION
