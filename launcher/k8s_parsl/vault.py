@@ -228,7 +228,7 @@ class Vault:
         return str(auth.get("token_type", ""))
 
     def _credential(self) -> SecretStr:
-        """What proves who we are; read anew for each try, since kubelet renews the pod's token."""
+        """What proves who we are; read anew after a refusal, since kubelet renews the pod's token."""
         try:
             credential = SecretStr(Path(self._auth.file).read_text().strip())
         except (OSError, UnicodeDecodeError) as error:
