@@ -55,6 +55,7 @@ PARTS = {
         ),
         Part("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
         Part("pause", {"pause": "."}),
+        Part("vault", {"vault": "."}),
     )
 }
 CLUSTER_PARTS = ("kubernetes", "etcd", "containerd", "registry", "pause")
