@@ -70,6 +70,14 @@ SYMPTOMS = (
         "the user's caps do not allow this mount: check rootPath and the user's caps (ceph auth get)",
     ),
     Symptom(
+        r"(?s)-n client\.client\.(\S+) .*failed to fetch mon config",
+        r"the Secret's userID begins with client.: it must be \1 alone",
+    ),
+    Symptom(
+        r"(?s)-n client\.\S+\n.*failed to fetch mon config",
+        "the Secret's userID ends in a line break: write it without one (echo -n)",
+    ),
+    Symptom(
         r"failed to fetch mon config",
         f"Ceph does not know this user and key: check {KEY}; or its monitors do not answer",
     ),

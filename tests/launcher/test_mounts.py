@@ -19,6 +19,8 @@ SEEN = {
     "failed to get user credentials from node stage secrets: missing ID field 'userID' in secrets": "has no userID",
     'failed to fetch monitor list using clusterID (x): missing configuration for cluster ID "x"': "clusterID x is not",
     FUSE + "failed to fetch mon config (--no-mon-config to skip)": "Ceph does not know this user and key",
+    FUSE.replace("client.u ", "client.client.u ") + "failed to fetch mon config": "it must be u alone",
+    FUSE.replace("client.u ", "client.u\n ") + "failed to fetch mon config": "ends in a line break",
     FUSE + "auth: failed to decode key '***' monclient: keyring not found failed to fetch mon config": "encoded twice",
     FUSE + "mds.0 rejected us (non-allowable root '/volumes/x') ceph mount failed with (1) Operation not permitted": (
         "the user's caps do not cover rootPath /volumes/x"
