@@ -1,9 +1,9 @@
 """What a failed mount means: kubelet's and ceph's texts turned into what to check.
 
 The true reason of a mount that fails is in an event of the pod, in the words of a program that the user has never
-heard of, and often of another fault than the one there is: "no mds server is up" is, more often than not, a wrong user.
-The texts of ceph-fuse, of ceph-csi and of kubelet were seen on the testbed (tests/testbed/test_ceph.py reproduces each);
-those of the kernel mounter are from the documentation, marked below: no kernel client was at hand.
+heard of, and often of another fault than the one there is: "no mds server is up" is often a wrong user.
+The texts of ceph-fuse, of ceph-csi and of kubelet were seen on the testbed (tests/testbed/test_ceph.py has each of
+them happen); those of the kernel mounter are from the documentation, marked below: no kernel client was at hand.
 """
 
 from __future__ import annotations

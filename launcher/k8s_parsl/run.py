@@ -23,7 +23,7 @@ from typing import Any
 
 import urllib3
 
-from k8s_parsl import certificates, parsl_config, progress, workflow
+from k8s_parsl import certificates, parsl_config, progress, volumes, workflow
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
 from k8s_parsl.executor import WatchedExecutor, versions
@@ -58,7 +58,10 @@ Ends = queue.SimpleQueue[Failure | Result]
 
 @dataclass(frozen=True)
 class Folder:
-    """Where one run is kept: `<run.volume>/runs/<run>/`."""
+    """Where one run is kept: `<run.volume>/runs/<run>-<installation>/`.
+
+    docs/decisions/0003-runs-are-kept-by-installation.md tells why.
+    """
 
     path: Path
 
@@ -110,6 +113,7 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
     settings = Settings.from_file(mounted / "settings.yaml")
     identity = Identity.from_environment(environment)
     set_level(settings.logging.level)
+    volumes.check(settings.storage, settings.run.volume)
     folders = {volume.mount_path: Path(volume.mount_path) for volume in settings.storage.values()}
     api = Api(identity.namespace)
     try:
@@ -149,21 +153,21 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
             watch.stop()
 
 
-def on_laptop(paths: list[Path], workflow_path: Path | None, volumes: Path) -> None:
-    """The run of these values files on this machine, with a folder below ``volumes`` for each volume.
+def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path) -> None:
+    """The run of these values files on this machine, with a folder below ``parent`` for each volume.
 
     Raises:
         Failure: how the run ended, other than well.
     """
     settings = Settings.from_values(paths)
     set_level(settings.logging.level)
-    folders = {volume.mount_path: (volumes / key).absolute() for key, volume in settings.storage.items()}
+    folders = {volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()}
     for mount_path, path in folders.items():
         path.mkdir(parents=True, exist_ok=True)
         log.info("volume %s is %s here", mount_path, path)
     call = workflow.prepare(settings.workflow, workflow_path or Path(settings.workflow.path), folders)
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else volumes.absolute()
+    base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
     folder = Folder(base / "runs" / run)
     ends: Ends = queue.SimpleQueue()
     with folder.held():

@@ -1,0 +1,199 @@
+"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault: Vault, Secret, kubelet, mount, tiles."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+import yaml
+from cluster.conftest import Release, image
+from pykube import Pod, Secret
+
+from testbed import ceph, csi, vault
+
+pytestmark = pytest.mark.testbed
+
+SECRETS = "ceph-csi-cephfs"
+CLAIM = "pdgrun-dev-0"
+
+
+@pytest.fixture(scope="module")
+def storage():
+    """CephFS as an administrator sets it up, behind both kubelets."""
+    running = ceph.ensure()
+    csi.ensure(running)
+    return running
+
+
+@pytest.fixture(scope="module")
+def keys():
+    """A Vault that asks this cluster's API server who a token belongs to."""
+    running = vault.ensure()
+    running.configure_kubernetes_auth()
+    return running
+
+
+@dataclass
+class Site:
+    """One user's subvolume and Ceph user, and the values that name them."""
+
+    path: str
+    user: str
+    key: str
+    values: dict
+
+
+@pytest.fixture
+def site(storage, namespace):
+    """A subvolume that belongs to the image's user, and a Ceph user that may use nothing else."""
+    name = f"{namespace}-{uuid.uuid4().hex[:4]}"
+    path = storage.subvolume(name, uid=10001, gid=10001, mode="0770")
+    key = storage.authorize(name, path)
+    cephfs = {"clusterID": storage.cluster_id, "fsName": storage.fs_name, "rootPath": path}
+    yield Site(path, name, key, cephfs)
+    storage.revoke(name)
+
+
+@pytest.fixture
+def pdgrun(kube_cluster, namespace, site, tmp_path):
+    """The release, its values laid over values/dev.yaml; `secret` says where the key comes from."""
+    made = []
+
+    def make(secret, **more):
+        file = tmp_path / "ceph.yaml"
+        repository, _, tag = image("k8s-parsl-tiles").rpartition(":")
+        volume = {"cephfs": site.values | {"secret": secret}, "size": "1Gi"} | more
+        values = {
+            "image": {"repository": repository, "tag": tag},
+            "workflow": {"kwargs": {"max_zoom": 3}},
+            "executors": {"workers": {"initBlocks": 2, "minBlocks": 2, "pod": _one_on_each_node()}},
+            "storage": {"dev-0": volume},
+        }
+        file.write_text(yaml.safe_dump(values))
+        release = Release(kube_cluster, namespace, values=["-f", "values/dev.yaml", "-f", str(file)])
+        made.append(release)
+        return release
+
+    yield make
+    for release in made:
+        release.helm("uninstall", release.name, "--wait", check=False)
+
+
+def _one_on_each_node():
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/component": "worker"}},
+    }
+    return {"topologySpreadConstraints": [spread]}
+
+
+def from_vault(keys, namespace, site):
+    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's account."""
+    keys.put(f"pdg/{namespace}", {"userID": site.user, "userKey": site.key})
+    keys.policy(namespace, f"secret/data/pdg/{namespace}")
+    keys.role(namespace, SECRETS, "*", namespace)
+    return {
+        "namespace": SECRETS,
+        "vault": {
+            "url": keys.address,
+            "caBundle": keys.ca_file.read_text(),
+            "auth": {"method": "kubernetes", "role": namespace},
+            "kv": {"mount": "secret", "path": f"pdg/{namespace}"},
+        },
+    }
+
+
+def test_tiles_on_cephfs_with_the_key_from_vault(pdgrun, keys, site, namespace, kube_cluster):
+    """From both nodes; uninstall leaves the data, a second install finds it; the key is nowhere to be seen."""
+    release = pdgrun(from_vault(keys, namespace, site))
+    job = release.install()
+    workers = release.wait_for_pods(
+        lambda pods: sum(bool(pod["spec"].get("nodeName")) for pod in pods.values()) >= 2, component="worker"
+    )
+    nodes = Counter(pod["spec"]["nodeName"] for pod in workers.values())
+    assert len(nodes) == 2, nodes
+    assert release.wait_for_end(job) == "Complete", release.describe()
+    said = everything(release, kube_cluster)
+    assert site.key not in said
+    assert "picture: /mnt/k8s-dev-pdg/tiles/mosaic.png" in release.log(job)
+    tiles = json.loads(release.python(LIST, claim=CLAIM))
+    assert tiles["type"].startswith("fuse.ceph")
+    assert len(tiles["png"]) > 20
+
+    release.uninstall()
+    again = release.install()
+    found = json.loads(release.python(LIST, claim=CLAIM))
+    assert set(tiles["png"]) <= set(found["png"])
+    assert set(tiles["runs"]) < set(found["runs"]) | {"new"}
+    assert release.wait_for_end(again) == "Complete", release.describe()
+    assert "set run.id" not in release.log(again)
+
+
+LIST = """
+import json, pathlib
+root = pathlib.Path("/mnt/k8s-dev-pdg")
+kind = [line.split()[2] for line in open("/proc/mounts") if line.split()[1] == str(root)]
+print(json.dumps({
+    "png": sorted(str(p.relative_to(root)) for p in root.glob("tiles/**/*.png")),
+    "runs": sorted(p.name for p in root.glob("runs/*")),
+    "type": kind[0],
+}))
+"""
+
+
+def everything(release, kube_cluster):
+    """All that somebody could read of a release: logs, events, ConfigMaps, Jobs, messages, and what Helm keeps."""
+    said = [release.helm("get", "all", release.name).out]
+    for namespace in (release.namespace, SECRETS):
+        said.append(
+            kube_cluster.kubectl("get events,configmaps,jobs,pods", namespace=namespace, output_format="yaml")
+        )
+        pods = [pod.name for pod in Pod.objects(kube_cluster.kube_client, namespace)]
+        said += [kube_cluster.kubectl(f"logs {pod}", namespace=namespace, output_format="") for pod in pods]
+    return "\n".join(str(text) for text in said)
+
+
+def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_cluster):
+    """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
+    name = f"late-{namespace}"
+    release = pdgrun({"name": name, "namespace": SECRETS})
+    job = release.install()
+    release.wait_for_pods(lambda pods: any(pod["spec"].get("nodeName") for pod in pods.values()), component="launcher")
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": SECRETS},
+        "stringData": {"userID": site.user, "userKey": site.key},
+    }
+    Secret(kube_cluster.kube_client, manifest).create()
+    assert release.wait_for_end(job) == "Complete", release.describe()
+    Secret(kube_cluster.kube_client, manifest).delete()
+
+
+def test_the_users_own_values_hold_a_key_in_development(pdgrun, site):
+    """`values`: for a laptop's cluster; NOTES say that helm keeps the key."""
+    release = pdgrun({"namespace": SECRETS, "values": {"userID": site.user, "userKey": site.key}})
+    job = release.install()
+    assert release.wait_for_end(job) == "Complete", release.describe()
+    assert "helm get values" in release.helm("get", "notes", release.name).out
+
+
+def test_a_volume_that_cannot_be_written_is_said_at_once(pdgrun, storage, site, namespace):
+    """A subvolume is root's as Ceph makes it; the line says how it is made right."""
+    name = f"{namespace}-root"
+    path = storage.subvolume(name)
+    site.values["rootPath"] = path
+    storage.revoke(site.user)
+    site.key = storage.authorize(site.user, path)
+    release = pdgrun({"namespace": SECRETS, "values": {"userID": site.user, "userKey": site.key}})
+    job = release.install()
+    assert release.wait_for_end(job) == "Failed", release.describe()
+    code, said = release.end_of_launcher()
+    assert code == 77
+    assert "storage.dev-0: /mnt/k8s-dev-pdg cannot be written as uid 10001 gid 10001" in said
+    assert "--uid 10001 --gid 10001 --mode" in said
