@@ -1,4 +1,4 @@
-"""The command line: `k8s-parsl run`, `k8s-parsl worker`, `k8s-parsl ceph-key`.
+"""The command line: `k8s-parsl run`, `k8s-parsl worker`, `k8s-parsl ceph-key`, `k8s-parsl check`.
 
 Whatever happens, the last line says what it was, and so does the pod's termination message.
 """
@@ -60,6 +60,21 @@ def worker(expect: str, worker_init: str, pool: tuple[str, ...]) -> None:
         workers.initialised(worker_init, ["--expect", expect, "--", *pool])
     workers.check_versions(expect)
     workers.work(pool)
+
+
+@commands.command()
+@click.argument("release")
+@click.option("-n", "--namespace", default="", help="The release's namespace; else that of the kubeconfig's context.")
+def check(release: str, namespace: str) -> None:
+    """Say what RELEASE waits for, and what to change: with the kubeconfig of whoever asks, changing nothing."""
+    from k8s_parsl import check as checks
+    from k8s_parsl.pods import Api
+
+    lines = checks.check(Api(namespace, kubeconfig=True), release)
+    for line in lines:
+        click.echo(line)
+    if bad := [line for line in lines if not line.fine]:
+        raise errors.ConfigurationError(f"{len(bad)} of {len(lines)} lines above need something")
 
 
 @commands.command()

@@ -39,17 +39,28 @@ class ApiError(Exception):
 
 
 class Api:
-    """Calls for one namespace.
+    """Calls for one namespace, as this pod's account, or by ``kubeconfig`` as the person who runs the command.
+
+    An empty ``namespace`` is then the one of the kubeconfig's context.
 
     Raises:
         ConfigurationError: neither in a pod nor with a kubeconfig.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, *, kubeconfig: bool = False) -> None:
         try:
-            config.load_incluster_config()
+            if kubeconfig:
+                config.load_kube_config()
+                _, context = config.list_kube_config_contexts()
+                namespace = namespace or context["context"].get("namespace", "default")
+            else:
+                config.load_incluster_config()
         except config.ConfigException as error:
-            raise ConfigurationError(f"no service account token in this pod: {error}") from None
+            where = (
+                "no kubeconfig (KUBECONFIG, ~/.kube/config)" if kubeconfig else "no service account token in this pod"
+            )
+            raise ConfigurationError(f"{where}: {error}") from None
+        self.namespace = namespace
         self._client = client.ApiClient()
         self._base = f"/api/v1/namespaces/{quote(namespace)}"
 
@@ -92,6 +103,19 @@ class Api:
         name = quote(manifest["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         self._call("PATCH", f"{self._base}/secrets/{name}", query, manifest, "application/apply-patch+yaml")
+
+    def list_claims(self, selector: str) -> list[dict[str, Any]]:
+        """The PersistentVolumeClaims that match."""
+        items: list[dict[str, Any]] = self._call(
+            "GET", f"{self._base}/persistentvolumeclaims", {"labelSelector": selector}
+        )["items"]
+        return items
+
+    def list_events(self, uid: str) -> list[dict[str, Any]]:
+        """The events of one object, oldest first."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}"}
+        items: list[dict[str, Any]] = self._call("GET", f"{self._base}/events", query)["items"]
+        return sorted(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
         """The pods that match, and the resourceVersion to watch on from."""
