@@ -163,6 +163,11 @@ class Parsl(Model):
     loss_retries: int = Field(
         10, ge=0, description="Times that a task whose worker pod was lost is run again; these use up no `retries`."
     )
+    retry_lost_tasks: Literal["all", "none"] | tuple[str, ...] = Field(
+        "all",
+        description="Tasks that are run again when their worker pod is lost, perhaps in mid-task: `all`, `none`, or a "
+        "list of apps. Leave out apps that must not run twice, such as those that append to a file.",
+    )
     encrypted: bool = Field(True, description="CurveZMQ between launcher and workers.")
     worker_port: int = Field(
         54000, ge=1024, le=65000, description="Launcher port of the first executor; the next ones follow on from it."
