@@ -1,0 +1,89 @@
+"""Record and report: what is left of a run."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta
+
+import pytest
+
+from k8s_parsl import report
+from k8s_parsl.dataflow import KEPT_FAILURES, TaskLog
+from k8s_parsl.report import Record, pictures, write_page
+
+# The smallest PNG there is: one transparent pixel.
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture
+def record():
+    return Record(
+        "abc12345", "uid", workflow="flow:main", versions="py3.11/parsl1", started="2026-01-01T00:00:00+00:00"
+    )
+
+
+def test_a_record_is_read_back_as_it_was_written(tmp_path, record):
+    record.result = {"land": 148.9}
+    record.write(tmp_path / "record.json")
+    assert Record.read(tmp_path / "record.json") == record
+    assert not (tmp_path / "record.new").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"unknown": 1}', "[]"])
+def test_a_record_that_a_dying_launcher_left_half_is_no_end(tmp_path, text):
+    """Its run goes on, rather than ending on an error for ever."""
+    (tmp_path / "record.json").write_text(text)
+    assert Record.read(tmp_path / "record.json") is None
+    assert Record.read(tmp_path / "nope.json") is None
+
+
+def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):
+    """Wherever in the result they are; the page needs no file beside it."""
+    picture = tmp_path / "map.png"
+    picture.write_bytes(PIXEL)
+    record.result = {"all": [{"map": str(picture)}, str(picture)], "gone": str(tmp_path / "gone.png"), "n": 3}
+    assert pictures(record.result) == [picture]
+    write_page(record, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f'src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"' in page
+    assert page.count("<img") == 1
+    assert "http" not in page.split("<body>")[0]
+
+
+def test_a_picture_too_large_to_open_at_once_is_only_named(tmp_path, record, monkeypatch):
+    monkeypatch.setattr(report, "PICTURE_BYTES", 10)
+    (tmp_path / "map.png").write_bytes(PIXEL)
+    record.result = str(tmp_path / "map.png")
+    write_page(record, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<img" not in page
+    assert "map.png" in page
+
+
+def test_what_a_workflow_says_is_text_and_no_markup(tmp_path, record):
+    record.message = "the workflow raised ValueError: <script>alert(1)</script>"
+    write_page(record, tmp_path / "report.html")
+    assert "<script>" not in (tmp_path / "report.html").read_text()
+
+
+def test_tasks_are_counted_by_app(record):
+    """Memoised tasks have no time of their own; failures are kept with their text, up to a number."""
+    tasks = TaskLog()
+    for _ in range(3):
+        tasks.submitted("stage")
+    tasks.done("stage", datetime.now() - timedelta(seconds=2))
+    tasks.done("stage", None)
+    tasks.retried("stage")
+    for number in range(KEPT_FAILURES + 5):
+        tasks.submitted("merge")
+        tasks.failed("merge", ValueError(f"no\n{number}"))
+    record.add(tasks)
+    merge, stage = record.tasks
+    assert (stage["submitted"], stage["done"], stage["failed"], stage["retried"]) == (3, 2, 0, 1)
+    assert stage["median_s"] == pytest.approx(2, abs=1)
+    assert (merge["failed"], merge["median_s"]) == (KEPT_FAILURES + 5, None)
+    assert len(record.failures) == KEPT_FAILURES
+    assert record.failures[0] == ("merge", "ValueError: no 0")
+    assert tasks.counts() == (KEPT_FAILURES + 8, 2, KEPT_FAILURES + 5)
