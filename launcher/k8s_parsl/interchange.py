@@ -45,8 +45,8 @@ class ControlledInterchange(Interchange):
 
     def __init__(self, endpoint: str, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._control = zmq.Context.instance().socket(zmq.REP)
-        self._control.linger = 0
+        self._control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REP)
+        self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(endpoint)
         # By block, when it was said.
         self._lost: dict[str, float] = {}
@@ -57,7 +57,8 @@ class ControlledInterchange(Interchange):
     def expire_bad_managers(self, interesting_managers: set[bytes], monitoring_radio: Any) -> None:
         """Take commands, apply them, then do what upstream does."""
         while self._control.poll(0):
-            command, block = self._control.recv_json()
+            request: Any = self._control.recv_json()
+            command, block = request
             self._control.send_json(self._take(Command(command), block))
         if os.getppid() != self._parent:
             self._stop(interesting_managers)

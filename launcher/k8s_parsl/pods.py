@@ -27,6 +27,7 @@ CONNECT_S, READ_S = 5, 30
 # The API server ends a watch itself after this time; the read timeout only has to be longer than the gap between
 # two bookmarks (about a minute), so that a dead connection is noticed.
 WATCH_S, WATCH_READ_S = 300, 90
+LOG_BYTES = 4096
 FIELD_MANAGER = "k8s-parsl"
 
 
@@ -79,6 +80,24 @@ class Api:
         except ApiError as error:
             if error.code != 404:
                 raise
+
+    def pod_log(self, name: str, container: str, lines: int) -> str:
+        """The last ``lines`` lines that a container said; empty where nothing is left of it."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(LOG_BYTES)}
+        try:
+            response = self._open("GET", f"{self._base}/pods/{quote(name)}/log", query, accept="*/*")
+        except ApiError as error:
+            if error.code in (400, 404):
+                return ""
+            raise
+        text: str = response.data.decode(errors="replace")
+        return text
+
+    def pod_events(self, uid: str) -> list[dict[str, Any]]:
+        """The events of one pod."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": "50"}
+        events: list[dict[str, Any]] = self._call("GET", f"{self._base}/events", query)["items"]
+        return events
 
     def config_map_uid(self, name: str) -> str:
         """The uid of a ConfigMap."""
@@ -160,8 +179,9 @@ class Api:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         timeout: tuple[float, float] = (CONNECT_S, READ_S),
+        accept: str = "application/json",
     ) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "k8s-parsl"}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "k8s-parsl"}
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         payload: Any = body if content_type == "application/json" or body is None else json.dumps(body)
@@ -190,15 +210,20 @@ def failure(doing: str, error: ApiError | urllib3.exceptions.HTTPError) -> Excep
     return Unavailable(f"{doing}: the API server does not answer: {error}")
 
 
+Listener = Callable[[str, PodState | None], None]
+
+
 class PodWatch:
     """One list+watch of all pods of a release, kept as a cache that everybody asks.
 
     It never gives up: after an error it waits (0.5 s doubling to 30 s, with jitter) and lists anew.
+    A listener is called for each change, also for one that only the new list shows, on the watch's own thread.
     """
 
     def __init__(self, api: Api, selector: str) -> None:
         self._api, self._selector = api, selector
         self._pods: dict[str, PodState] = {}
+        self._listeners: list[Listener] = []
         self._changed = threading.Condition()
         self._synced = False
         self._stop = threading.Event()
@@ -217,6 +242,13 @@ class PodWatch:
             if not self._synced:
                 error = self._error or ApiError(504, f"no answer within {timeout:.0f} s")
                 raise failure("list the release's pods", error)  # type: ignore[arg-type]
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` with the name of each pod that changes, and the pod (None: it is gone).
+
+        It must not wait for anything: all other changes wait for it.
+        """
+        self._listeners.append(listener)
 
     def stop(self) -> None:
         """End the thread at the next event; it is a daemon, so nobody waits for it."""
@@ -276,15 +308,28 @@ class PodWatch:
                 self._stop.wait(1)
 
     def _replace(self, items: list[dict[str, Any]]) -> None:
+        pods = {pod["metadata"]["name"]: read(pod) for pod in items}
         with self._changed:
-            self._pods = {pod["metadata"]["name"]: read(pod) for pod in items}
+            before, self._pods = self._pods, pods
             self._synced, self._error = True, None
             self._changed.notify_all()
+        for name in before.keys() | pods.keys():
+            if before.get(name) != pods.get(name):
+                self._tell(name, pods.get(name))
 
     def _apply(self, kind: str, pod: dict[str, Any]) -> None:
+        name, state = pod["metadata"]["name"], None if kind == "DELETED" else read(pod)
         with self._changed:
-            if kind == "DELETED":
-                self._pods.pop(pod["metadata"]["name"], None)
+            if state is None:
+                self._pods.pop(name, None)
             else:
-                self._pods[pod["metadata"]["name"]] = read(pod)
+                self._pods[name] = state
             self._changed.notify_all()
+        self._tell(name, state)
+
+    def _tell(self, name: str, pod: PodState | None) -> None:
+        for listener in self._listeners:
+            try:
+                listener(name, pod)
+            except Exception:  # the watch is everybody's: one listener's mistake must not end it
+                log.exception("pod %s", name)

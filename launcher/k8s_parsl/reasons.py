@@ -6,15 +6,18 @@ A reason's class says what the run does about it:
 - *wait*: room, quota, a Secret or a volume may still come. Shown, and waited for up to `pendingTimeout`.
 - *configuration*: waiting mends nothing. Ends the run within the deadline, while no worker has ever started.
 - *end*: the worker pod ended by itself.
+
+A worker that knows more than its exit code tells it in the first word of its last message (`Reason.told`).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from k8s_parsl import mounts
 from k8s_parsl.errors import ExitCode, one_line
 
 
@@ -29,13 +32,17 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Reason:
-    """A row of the table. `at_once`: no deadline, since the next look would show the same."""
+    """A row of the table.
+
+    `at_once`: no deadline, since the next look would show the same. `told`: by the worker, as `<name>: <detail>`.
+    """
 
     name: str
     kind: Kind
     say: str
     at_once: bool = False
     exit_code: ExitCode = ExitCode.CONFIGURATION
+    told: bool = False
 
 
 _ROWS = (
@@ -45,12 +52,18 @@ _ROWS = (
     Reason("NodeLost", Kind.LOSS, "its node does not answer"),
     Reason("Drained", Kind.LOSS, "its node is being emptied"),
     Reason("NodeShutdown", Kind.LOSS, "its node shuts down"),
-    Reason("OOMKilled", Kind.LOSS, "it used more memory than resources.limits.memory"),
+    Reason("Terminated", Kind.LOSS, "its node ended it (SIGTERM, but nobody deleted the pod)"),
+    Reason("OOMKilled", Kind.LOSS, "it used more memory than resources.limits.memory", told=True),
+    Reason("Killed", Kind.LOSS, "SIGKILL from outside; perhaps its node ran out of memory"),
+    Reason("MountGone", Kind.LOSS, "a volume that was mounted does not answer any more", told=True),
+    Reason("LauncherGone", Kind.LOSS, "the worker lost its connection to the launcher", told=True),
     Reason("DeadlineExceeded", Kind.LOSS, "activeDeadlineSeconds of the pod is over"),
     Reason("UnexpectedAdmissionError", Kind.LOSS, "the node refused it"),
     Reason("Unschedulable", Kind.WAIT, "no node has room for it"),
     Reason("QuotaExceeded", Kind.WAIT, "the namespace's quota is used up"),
     Reason("CreateContainerConfigError", Kind.WAIT, "a Secret or ConfigMap that it names is not there yet"),
+    Reason("FailedMount", Kind.WAIT, "a volume cannot be mounted"),
+    Reason("FailedCreatePodSandBox", Kind.WAIT, "its network cannot be set up"),
     Reason("ContainerCreating", Kind.WAIT, "its image or its volumes are being made ready"),
     Reason("MissingClaim", Kind.CONFIGURATION, "a claim that it names does not exist"),
     Reason("ErrImagePull", Kind.CONFIGURATION, "its image cannot be pulled"),
@@ -70,6 +83,13 @@ _ROWS = (
     ),
     Reason("Refused", Kind.CONFIGURATION, "an admission rule (PodSecurity, a webhook) refuses the pod", at_once=True),
     Reason("WorkerConfiguration", Kind.CONFIGURATION, "the worker found a configuration fault", at_once=True),
+    Reason(
+        "WorkerPermission",
+        Kind.CONFIGURATION,
+        "the worker may not use a file or a volume",
+        at_once=True,
+        exit_code=ExitCode.PERMISSION,
+    ),
     Reason("Completed", Kind.END, "the worker ended"),
     Reason("Error", Kind.END, "the worker failed"),
 )
@@ -88,8 +108,22 @@ def table() -> str:
     return "\n".join(lines)
 
 
-# Worker exits (k8s_parsl.worker) that no new pod would change.
-_FATAL_EXITS = {ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION}
+# Worker exits (k8s_parsl.worker, a shell's 128 + signal) that say what it was; the first four, no new pod would change.
+_EXITS: Mapping[int, str] = {
+    ExitCode.USAGE: "WorkerConfiguration",
+    ExitCode.DATA: "WorkerConfiguration",
+    ExitCode.CONFIGURATION: "WorkerConfiguration",
+    ExitCode.PERMISSION: "WorkerPermission",
+    ExitCode.STOPPED: "Terminated",
+    137: "Killed",
+}
+# Events of a pod whose container is being made (kubelet's and the attach controller's own names).
+_EVENTS = {
+    "FailedMount": "FailedMount",
+    "FailedMapVolume": "FailedMount",
+    "FailedAttachVolume": "FailedMount",
+    "FailedCreatePodSandBox": "FailedCreatePodSandBox",
+}
 
 # DisruptionTarget condition: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
 _DISRUPTIONS = {
@@ -129,6 +163,8 @@ class PodState:
     phase: str
     deleting: bool
     running: bool
+    # The node controller says so of a pod whose node is silent; nothing more will be heard of its container.
+    node_lost: bool
     # Of a container that ended: code of `worker` or `launcher`, else None.
     exit_code: int | None
     finding: Finding | None
@@ -137,6 +173,13 @@ class PodState:
     def ended(self) -> bool:
         """No container of ours runs or will run again (restartPolicy is Never)."""
         return self.phase in ("Succeeded", "Failed") or self.exit_code is not None
+
+    @property
+    def leaving(self) -> bool:
+        """It still runs, but not for long: somebody deletes it, or the cluster is about to."""
+        return not self.ended and (
+            self.deleting or (self.finding is not None and self.finding.reason.kind is Kind.LOSS)
+        )
 
 
 def read(pod: Mapping[str, Any]) -> PodState:
@@ -149,6 +192,8 @@ def read(pod: Mapping[str, Any]) -> PodState:
     component = labels.get("app.kubernetes.io/component", "")
     main: Mapping[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == component), {})
     ended = main.get("state", {}).get("terminated")
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    deleting = "deletionTimestamp" in metadata
     return PodState(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -156,22 +201,65 @@ def read(pod: Mapping[str, Any]) -> PodState:
         run=labels.get("k8s-parsl/run", ""),
         owner=next((owner["uid"] for owner in metadata.get("ownerReferences", [])), ""),
         phase=status.get("phase", "Pending"),
-        deleting="deletionTimestamp" in metadata,
+        deleting=deleting,
         running="running" in main.get("state", {}),
+        node_lost=deleting and _silent(conditions),
         exit_code=ended["exitCode"] if ended else None,
-        finding=_finding(status, main, ended),
+        finding=_finding(status, conditions, main, ended, deleting=deleting),
     )
 
 
-def _finding(status: Mapping[str, Any], main: Mapping[str, Any], ended: Mapping[str, Any] | None) -> Finding | None:
-    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    if disruption := conditions.get("DisruptionTarget"):
+def events_finding(events: Iterable[Mapping[str, Any]]) -> Finding | None:
+    """What the newest event of a pod says about a container that is still being made; None if all goes on well.
+
+    The pod itself only says ContainerCreating: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
+    """
+    newest = max(events, key=_event_time, default={})
+    name = _EVENTS.get(newest.get("reason", ""))
+    return find(name, mounts.explain(newest.get("message", ""))) if name else None
+
+
+def _event_time(event: Mapping[str, Any]) -> str:
+    """RFC 3339 in UTC, so that the order of the texts is that of the times."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for time in times if time), "")
+
+
+def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> bool:
+    """The node controller took Ready back, and kubelet, which would take ContainersReady back with it, did not.
+
+    kubernetes:pkg/controller/util/node/controller_utils.go MarkPodsNotReady. Without this a taint that an
+    administrator sets would look the same, though that pod's worker may finish its tasks.
+    """
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    return ready.get("status") == "False" and containers.get("status") == "True"
+
+
+def _finding(
+    status: Mapping[str, Any],
+    conditions: Mapping[str, Mapping[str, Any]],
+    main: Mapping[str, Any],
+    ended: Mapping[str, Any] | None,
+    *,
+    deleting: bool,
+) -> Finding | None:
+    if deleting and _silent(conditions):
+        return find("NodeLost", conditions.get("DisruptionTarget", {}).get("message", ""))
+    out_of_memory = ended and ended.get("reason") == "OOMKilled"
+    if (disruption := conditions.get("DisruptionTarget")) and not out_of_memory:
         return find(_DISRUPTIONS.get(disruption.get("reason", ""), "Evicted"), disruption.get("message", ""))
     if ended:
-        return _ended(ended)
+        return _ended(ended, deleting=deleting)
     if status.get("phase") == "Failed":
         reason = status.get("reason", "Error")
         return find(reason if reason in REASONS else "Error", status.get("message", "") or reason)
+    return _waiting(status, conditions, main)
+
+
+def _waiting(
+    status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]], main: Mapping[str, Any]
+) -> Finding | None:
     for container in [*status.get("initContainerStatuses", []), main, *status.get("containerStatuses", [])]:
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in REASONS and waiting["reason"] != "ContainerCreating":
@@ -187,12 +275,17 @@ def _finding(status: Mapping[str, Any], main: Mapping[str, Any], ended: Mapping[
     return None
 
 
-def _ended(ended: Mapping[str, Any]) -> Finding:
+def _ended(ended: Mapping[str, Any], *, deleting: bool) -> Finding:
     code, message = ended["exitCode"], ended.get("message", "")
     if ended.get("reason") in ("OOMKilled", "StartError"):
         return find(ended["reason"], message)
-    if code == 0:
+    told, _, detail = message.partition(": ")
+    if told in REASONS and REASONS[told].told:
+        return find(told, detail)
+    if deleting and code in (ExitCode.DONE, ExitCode.STOPPED, 137):
+        return find("Deleted")
+    if code == ExitCode.DONE:
         return find("Completed")
-    if code in _FATAL_EXITS:
-        return find("WorkerConfiguration", message or f"exit code {code}")
+    if code in _EXITS:
+        return find(_EXITS[code], message or f"exit code {code}")
     return find("Error", f"exit code {code}" + (f": {message}" if message else ""))

@@ -20,6 +20,8 @@ class ApiServer:
 
     def __init__(self):
         self.pods, self.secrets, self.events, self.calls = {}, {}, [], []
+        # By the pod's uid, and by its name.
+        self.pod_events, self.logs = {}, {}
         self.version = 100
         self.changed = threading.Condition()
         self.answers = []
@@ -59,6 +61,13 @@ class ApiServer:
         pod["status"] = status
         self.put("MODIFIED", pod)
 
+    def mark_deleted(self, name, **status):
+        """As a DELETE with a grace period does: the pod goes on, with a deletionTimestamp."""
+        pod = copy.deepcopy(self.pods[name])
+        pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        pod["status"] |= status
+        self.put("MODIFIED", pod)
+
     def remove(self, name):
         self.put("DELETED", copy.deepcopy(self.pods[name]))
 
@@ -92,6 +101,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def _text(self, text):
+        data = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
     def _status(self, code, message, headers=None):
         self._json(code, {"kind": "Status", "status": "Failure", "message": message, "code": code}, headers)
 
@@ -120,6 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
         kind = url.path.split("/")[5]
         if kind == "configmaps":
             self._json(200, {"metadata": {"name": url.path.split("/")[6], "uid": "11111111-2222"}})
+        elif kind == "events":
+            uid = query["fieldSelector"].removeprefix("involvedObject.uid=")
+            self._json(200, {"items": state.pod_events.get(uid, []), "metadata": {}})
+        elif url.path.endswith("/log"):
+            self._text(state.logs.get(url.path.split("/")[6], ""))
         elif query.get("watch") == "true":
             self._watch(query)
         else:

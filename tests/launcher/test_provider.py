@@ -75,7 +75,7 @@ def test_a_pod_is_the_template_with_name_labels_owner_and_arguments(provider, se
 
 
 def test_states_follow_the_pod(provider, server):
-    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then for ever so."""
+    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then removed, but so."""
     provider = provider()
     name = provider.submit(COMMAND, 1, "parsl.cpu.block-0")
     assert provider.status([name])[0].state is JobState.PENDING
@@ -84,7 +84,7 @@ def test_states_follow_the_pod(provider, server):
     until(provider, name, JobState.RUNNING)
     ended(server, name, 0, "Completed", phase="Succeeded")
     until(provider, name, JobState.COMPLETED)
-    server.remove(name)
+    server.wait_for(lambda s: name not in s.pods)
     assert provider.status([name])[0].state is JobState.COMPLETED
 
 
@@ -279,6 +279,224 @@ def test_workers_that_always_fail_early_end_the_run(provider, server, faults):
         until(provider, name, JobState.FAILED)
         assert bool(faults) == (number == 2)
     assert "no such library" in str(faults[0])
+
+
+class Told:
+    """Stands for the executor: what the provider told it, in order."""
+
+    def __init__(self, server):
+        self.words, self.server = [], server
+
+    def lost(self, block):
+        self._say("lost", block)
+
+    def drain(self, block):
+        self._say("drain", block)
+
+    def _say(self, *words):
+        with self.server.changed:
+            self.words.append(words)
+            self.server.changed.notify_all()
+
+
+@pytest.fixture
+def running_block(provider, server):
+    """A provider with one block that runs, and what it tells its executor."""
+    provider = provider()
+    provider.control = Told(server)
+    name = provider.submit(COMMAND, 1, "parsl.cpu.block-7")
+    pod_of(server, name)
+    running(server, name)
+    until(provider, name, JobState.RUNNING)
+    return provider, name, provider.control
+
+
+def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(running_block, server):
+    """The block's tasks start again at once; nobody calls `status` here."""
+    _, name, told = running_block
+    ended(server, name, 137, phase="Running")
+    server.wait_for(lambda _: ("lost", "7") in told.words)
+
+
+def test_a_pod_that_is_gone_from_the_next_list_is_lost_too(running_block, server):
+    """Its end fell between two watches."""
+    _, name, told = running_block
+    with server.changed:
+        server.pods.pop(name)
+    server.end_watches()
+    server.wait_for(lambda _: ("lost", "7") in told.words)
+
+
+@pytest.mark.parametrize("sign", ["deletionTimestamp", "DisruptionTarget"])
+def test_a_pod_that_will_be_gone_gets_no_more_tasks_and_a_replacement(running_block, server, sign):
+    """It finishes what it runs in its grace period; Parsl may ask for another pod meanwhile."""
+    provider, name, told = running_block
+    if sign == "deletionTimestamp":
+        server.mark_deleted(name)
+    else:
+        condition = {"type": sign, "status": "True", "reason": "EvictionByEvictionAPI"}
+        server.set_status(name, **(server.pods[name]["status"] | {"conditions": [condition]}))
+    server.wait_for(lambda _: told.words == [("drain", "7")])
+    until(provider, name, JobState.TIMEOUT)
+    ended(server, name, 0)
+    server.wait_for(lambda _: told.words[-1] == ("lost", "7"))
+
+
+def test_a_pod_on_a_lost_node_is_lost_before_it_is_gone(running_block, server):
+    """Its object stays until the node is back or removed."""
+    provider, name, told = running_block
+    conditions = [
+        {"type": "Ready", "status": "False"},
+        {"type": "ContainersReady", "status": "True"},
+        {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"},
+    ]
+    server.mark_deleted(name, conditions=conditions)
+    server.wait_for(lambda _: told.words == [("lost", "7")])
+    assert until(provider, name, JobState.TIMEOUT).message.startswith("NodeLost")
+
+
+def test_a_taint_of_an_administrators_is_no_lost_node(running_block, server):
+    """That pod's worker can still finish its tasks."""
+    _, name, told = running_block
+    conditions = [
+        {"type": "Ready", "status": "True"},
+        {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"},
+    ]
+    server.mark_deleted(name, conditions=conditions)
+    server.wait_for(lambda _: told.words == [("drain", "7")])
+
+
+def test_the_last_lines_of_a_worker_that_failed_are_in_its_message(running_block, server):
+    """The pod stays for whoever wants to see more; a loss is removed."""
+    provider, name, _ = running_block
+    server.logs[name] = "loading\nno such library\n"
+    ended(server, name, 1)
+    assert "its last lines:\nloading\nno such library" in until_message(provider, name, "its last lines").message
+    assert name in server.pods
+
+
+def test_a_pod_that_was_lost_is_removed_after_its_last_lines_are_read(running_block, server):
+    _, name, _ = running_block
+    ended(server, name, 137, "OOMKilled")
+    server.wait_for(lambda s: name not in s.pods)
+    (log_call,) = [path for method, path in server.calls if method == "GET" and "/log?" in path]
+    assert "tailLines=20" in log_call
+
+
+def test_each_reason_is_counted(provider, server):
+    """Once for each change of it, for the run's record."""
+    provider = provider()
+    names = [provider.submit(COMMAND, 1, f"parsl.cpu.block-{n}") for n in range(2)]
+    for name in names:
+        pod_of(server, name)
+        server.set_status(name, phase="Failed", reason="Evicted", message="low on memory")
+        until(provider, name, JobState.TIMEOUT)
+    assert provider.reasons["Evicted"] == 2
+
+
+def test_pods_that_wait_for_the_same_reason_are_shown_once(provider, server, caplog):
+    """A hundred lines would hide the one that matters."""
+    provider = provider()
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    names = [provider.submit(COMMAND, 1, f"parsl.cpu.block-{n}") for n in range(5)]
+    for name in names:
+        pod_of(server, name)
+        server.set_status(name, phase="Pending", conditions=[condition])
+        until_message(provider, name, "Unschedulable")
+    shown = [r for r in caplog.records if r.levelname == "WARNING" and "Unschedulable" in r.getMessage()]
+    assert len(shown) == 1
+    assert provider.reasons["Unschedulable"] == 5
+
+
+def test_a_mount_that_fails_is_explained_and_heals(provider, server, monkeypatch, faults):
+    """Only an event tells; the finding goes when a later event says that it works now."""
+    monkeypatch.setattr("k8s_parsl.provider.CREATING_S", 0.0)
+    monkeypatch.setattr("k8s_parsl.provider.EVENTS_S", 0.0)
+    provider = provider()
+    name = provider.submit(COMMAND, 1, "parsl.cpu.block-0")
+    uid = pod_of(server, name)["metadata"]["uid"]
+    failed = {
+        "reason": "FailedMount",
+        "message": "MountVolume.MountDevice failed: failed to find the secret ceph in the namespace csi with error",
+        "lastTimestamp": "2026-01-01T00:00:02Z",
+    }
+    scheduled = {"reason": "Scheduled", "message": "ok", "eventTime": "2026-01-01T00:00:01.000000Z"}
+    server.pod_events[uid] = [failed, scheduled]
+    assert "Secret csi/ceph does not exist (yet)" in until_message(provider, name, "FailedMount").message
+    server.pod_events[uid].append({"reason": "Pulling", "message": "x", "lastTimestamp": "2026-01-01T00:00:03Z"})
+    until_message(provider, name, "ContainerCreating")
+    assert not faults
+
+
+def test_events_that_may_not_be_read_are_not_asked_for_again(provider, server, monkeypatch):
+    """An older Role has no such rule; the rest works without."""
+    monkeypatch.setattr("k8s_parsl.provider.CREATING_S", 0.0)
+    monkeypatch.setattr("k8s_parsl.provider.EVENTS_S", 0.0)
+    provider = provider()
+    name = provider.submit(COMMAND, 1, "parsl.cpu.block-0")
+    pod_of(server, name)
+    server.refuse("GET", 403, "events is forbidden", times=1)
+    while provider._events_allowed:
+        provider.status([name])
+        provider._watch.wait_for(lambda _: False, 0.01)
+    asked = len([path for _, path in server.calls if "/events?" in path])
+    for _ in range(5):
+        provider.status([name])
+    provider.close()
+    assert len([path for _, path in server.calls if "/events?" in path]) == asked
+
+
+def test_status_asks_no_server_and_costs_the_same_for_each_block(provider, server):
+    """Parsl asks every second for every block that there ever was."""
+    provider = provider(max_blocks=1000)
+    names = [provider.submit(COMMAND, 1, f"parsl.cpu.block-{n}") for n in range(1000)]
+    server.wait_for(lambda s: len(s.pods) == 1000, 60)
+    for name in names:
+        running(server, name)
+    until(provider, names[-1], JobState.RUNNING, 60)
+    calls = len(server.calls)
+
+    def seconds(names):
+        best = 1e9
+        for _ in range(5):
+            began = time.perf_counter()
+            provider.status(names)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    assert seconds(names) < 30 * seconds(names[:100])
+    assert len(server.calls) == calls
+
+
+def test_a_block_that_is_scaled_in_ends_by_itself_and_is_no_failure(running_block, server):
+    """It gets no more tasks, so its manager ends when it is idle; then the pod is removed."""
+    provider, name, _ = running_block
+    provider.retire([name])
+    provider.status([name])
+    assert name in server.pods
+    ended(server, name, 0, "Completed", phase="Succeeded")
+    until(provider, name, JobState.COMPLETED)
+    server.wait_for(lambda s: name not in s.pods)
+
+
+def test_a_block_that_is_scaled_in_but_never_idle_is_deleted_after_its_time(running_block, server, monkeypatch):
+    monkeypatch.setattr("k8s_parsl.provider.RETIRE_S", 0.0)
+    provider, name, _ = running_block
+    provider.retire([name])
+    until(provider, name, JobState.CANCELLED)
+    server.wait_for(lambda s: name not in s.pods)
+
+
+def test_all_pods_lost_at_once_are_one_reason_to_hold_off(provider, server):
+    """A node that takes ten pods with it must not make the next ones wait for a minute."""
+    provider = provider()
+    names = [provider.submit(COMMAND, 1, f"parsl.cpu.block-{n}") for n in range(5)]
+    server.wait_for(lambda s: len(s.pods) == 5)
+    for name in names:
+        server.set_status(name, phase="Failed", reason="Evicted", message="low on memory")
+        until(provider, name, JobState.TIMEOUT)
+    again = provider.submit(COMMAND, 1, "parsl.cpu.block-9")
+    pod_of(server, again)
 
 
 def until_fault(provider, name, faults, seconds=10):

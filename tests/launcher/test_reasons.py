@@ -1,0 +1,89 @@
+"""How a pod's JSON is read: what it means for the block."""
+
+from __future__ import annotations
+
+import pytest
+
+from k8s_parsl.errors import ExitCode
+from k8s_parsl.reasons import REASONS, Kind, events_finding, read
+
+
+def pod(metadata=None, **status):
+    labels = {"app.kubernetes.io/component": "worker"}
+    return {"metadata": {"name": "p", "uid": "u", "labels": labels} | (metadata or {}), "status": status}
+
+
+def ended(code, reason="Error", message=""):
+    state = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+    return [{"name": "worker", "state": state}]
+
+
+DELETING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "message", "metadata", "found", "kind"),
+    [
+        (0, "Completed", "", {}, "Completed", Kind.END),
+        (1, "Error", "no such library", {}, "Error", Kind.END),
+        (137, "OOMKilled", "", {}, "OOMKilled", Kind.LOSS),
+        # cgroup v1: the kernel killed one process, and the rest of the container ended well.
+        (0, "OOMKilled", "", {}, "OOMKilled", Kind.LOSS),
+        (75, "Error", "OOMKilled: 1 process", {}, "OOMKilled", Kind.LOSS),
+        (75, "Error", "MountGone: /data: Transport endpoint is not connected", {}, "MountGone", Kind.LOSS),
+        (75, "Error", "Completed: no worker says so", {}, "Error", Kind.END),
+        (137, "Error", "", {}, "Killed", Kind.LOSS),
+        (137, "Error", "", DELETING, "Deleted", Kind.LOSS),
+        (143, "Error", "SIGTERM", DELETING, "Deleted", Kind.LOSS),
+        (0, "Completed", "", DELETING, "Deleted", Kind.LOSS),
+        (143, "Error", "SIGTERM", {}, "Terminated", Kind.LOSS),
+        (78, "Error", "use one image for both", {}, "WorkerConfiguration", Kind.CONFIGURATION),
+        (77, "Error", "/data: uid 1000 may not", {}, "WorkerPermission", Kind.CONFIGURATION),
+        (128, "StartError", "exec: no such file", {}, "StartError", Kind.CONFIGURATION),
+    ],
+)
+def test_the_end_of_a_container(code, reason, message, metadata, found, kind):
+    finding = read(pod(metadata, phase="Running", containerStatuses=ended(code, reason, message))).finding
+    assert (finding.reason.name, finding.reason.kind) == (found, kind)
+
+
+def test_a_workers_lack_of_permission_ends_the_run_with_77():
+    assert REASONS["WorkerPermission"].exit_code is ExitCode.PERMISSION
+
+
+def test_out_of_memory_is_told_though_the_cluster_takes_the_pod_at_the_same_time():
+    """It is the one that the user can do something about."""
+    disruption = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    finding = read(pod(phase="Failed", conditions=[disruption], containerStatuses=ended(137, "OOMKilled"))).finding
+    assert finding.reason.name == "OOMKilled"
+
+
+def test_a_pod_that_is_being_deleted_is_leaving_until_it_has_ended():
+    running = [{"name": "worker", "state": {"running": {}}}]
+    assert read(pod(DELETING, phase="Running", containerStatuses=running)).leaving
+    assert not read(pod(phase="Running", containerStatuses=running)).leaving
+    assert not read(pod(DELETING, phase="Running", containerStatuses=ended(0))).leaving
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"reason": "FailedMount"}, "FailedMount"),
+        ({"reason": "FailedAttachVolume"}, "FailedMount"),
+        ({"reason": "FailedCreatePodSandBox"}, "FailedCreatePodSandBox"),
+        ({"reason": "Pulling"}, None),
+    ],
+)
+def test_an_event_of_a_container_in_the_making(event, reason):
+    finding = events_finding([event | {"message": "because", "lastTimestamp": "2026-01-01T00:00:00Z"}])
+    assert (finding.reason.name if finding else None) == reason
+
+
+def test_the_newest_event_counts_whichever_field_has_its_time():
+    """A repeated event counts from when it was last seen."""
+    old = {"reason": "FailedMount", "lastTimestamp": "2026-01-01T00:00:05Z"}
+    new = {"reason": "Pulled", "eventTime": "2026-01-01T00:00:06.000001Z"}
+    again = {"reason": "FailedMount", "lastTimestamp": "", "series": {"lastObservedTime": "2026-01-01T00:00:07Z"}}
+    assert events_finding([new, old]) is None
+    assert events_finding([new, old, again]).reason.name == "FailedMount"
+    assert events_finding([]) is None
