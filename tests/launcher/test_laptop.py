@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -100,6 +102,23 @@ def test_a_run_from_values_to_report(folder):
     assert (row["app"], row["submitted"], row["done"], row["failed"]) == ("square", 5, 5, 0)
     assert "<td>square</td><td>5</td><td>5</td><td>0</td>" in page
     assert "report: " in done.stderr
+
+
+def test_a_terminal_shows_a_bar(folder):
+    """And ends by naming the report."""
+    ours, theirs = pty.openpty()
+    launcher = subprocess.Popen(command(folder, "main"), cwd=folder, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    # The terminal is closed, an error on Linux, when the launcher ends.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert launcher.wait(60) == 0
+    assert b"5/5" in shown
+    assert "━".encode() in shown
+    assert b"report: " in shown
 
 
 def test_an_exception_is_exit_code_1_and_one_last_line(folder):

@@ -19,9 +19,7 @@ PIXEL = base64.b64decode(
 
 @pytest.fixture
 def record():
-    return Record(
-        "abc12345", "uid", workflow="flow:main", versions="py3.11/parsl1", started="2026-01-01T00:00:00+00:00"
-    )
+    return Record("abc12345", "uid", workflow="flow:main", versions="py3.11/parsl1", started="2026-01-01T00:00:00")
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path, record):
