@@ -1,0 +1,55 @@
+"""Which cluster the tests take: one that was given on purpose, and no other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from testbed.layout import REPOSITORY
+
+ONE_OF_EACH = ["tests/launcher/test_mounts.py", "tests/cluster/test_check.py"]
+
+
+def run(tmp_path, **environment):
+    """pytest on a machine without a testbed."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("TEST_", "REQUIRE_", "KUBECONFIG"))}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ONE_OF_EACH]
+    return subprocess.run(
+        words,
+        cwd=REPOSITORY,
+        env=clean | {"TESTBED_DIR": str(tmp_path / "none")} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_without_a_cluster_one_line_says_what_was_left_out(tmp_path):
+    """And what to do about it; the rest runs."""
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out:")]
+    assert line == "left out: 4 cluster tests, for want of a cluster (make cluster, or TEST_KUBECONFIG=file)"
+
+
+def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path):
+    """It may be somebody's production."""
+    (tmp_path / "production").write_text("apiVersion: v1\nkind: Config\n")
+    done = run(tmp_path, KUBECONFIG=str(tmp_path / "production"))
+    assert done.returncode == 0, done.stdout
+    assert "left out: 4 cluster tests" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"REQUIRE_CLUSTER": "1"}, "REQUIRE_CLUSTER=1, and there is no cluster: make cluster, or TEST_KUBECONFIG=file"),
+        ({"TEST_KUBECONFIG": "/nope"}, "TEST_KUBECONFIG: there is no file /nope"),
+    ],
+)
+def test_a_cluster_that_was_asked_for_and_is_missing_is_a_failure(tmp_path, environment, said):
+    done = run(tmp_path, **environment)
+    assert done.returncode != 0
+    assert said in done.stderr + done.stdout
