@@ -1,12 +1,13 @@
 {{- /* One template for each object's name; the objects and those who refer to them both call it. */ -}}
 
 {{- /*
-`<release>-<suffix>` in at most 63 characters (a label, a Job's name). Where that is too long, the release name gives
-way and a hash of it keeps two long names apart: the suffix is what tells objects, and one run from the next.
+`<release>-<suffix>` in at most 63 characters (a label, a Job's name), or in `most`. Where that is too long, the release
+name gives way and a hash of it keeps two long names apart: the suffix is what tells objects, and one run from the next.
+In another namespace than the release's, `base` stands for the release.
 */ -}}
 {{- define "k8s-parsl.name" -}}
-{{- $release := .root.Release.Name -}}
-{{- $room := sub 62 (len .suffix) | int -}}
+{{- $release := .base | default .root.Release.Name -}}
+{{- $room := sub (.most | default 63) (len .suffix | add1) | int -}}
 {{- if gt (len $release) $room -}}
 {{- $short := trunc (sub $room 7 | int) $release | regexFind "^.*[a-z0-9]" -}}
 {{- $release = printf "%s-%s" $short (sha256sum $release | trunc 6) -}}
@@ -33,6 +34,25 @@ way and a hash of it keeps two long names apart: the suffix is what tells object
 
 {{- define "k8s-parsl.certificatesName" -}}
 {{- include "k8s-parsl.name" (dict "root" . "suffix" "certificates") -}}
+{{- end -}}
+
+{{- /*
+What makes the node-stage Secret of a volume, in that Secret's namespace, where other namespaces' releases may have
+theirs. 52 characters, so that a CronJob has room for the 11 of its Jobs.
+*/ -}}
+{{- define "k8s-parsl.cephKeyName" -}}
+{{- $base := printf "%s-%s" .root.Release.Namespace .root.Release.Name -}}
+{{- include "k8s-parsl.name" (dict "root" .root "base" $base "suffix" (printf "ceph-key-%s" .key) "most" 52) -}}
+{{- end -}}
+
+{{- define "k8s-parsl.cephKeyConfigName" -}}
+{{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) (include "k8s-parsl.cephKeyData" . | sha256sum | trunc 8) -}}
+{{- end -}}
+
+{{- /* As the launcher's, with a hash of all of the Job that no `helm upgrade` could change (design D11). */ -}}
+{{- define "k8s-parsl.cephKeyJobName" -}}
+{{- $hash := include "k8s-parsl.cephKeySpec" . | fromYaml | toJson | sha256sum | trunc 8 -}}
+{{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) $hash -}}
 {{- end -}}
 
 {{- define "k8s-parsl.roleName" -}}

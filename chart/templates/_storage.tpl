@@ -9,24 +9,47 @@
 {{- coalesce .volume.existingClaim .volume.claimName $ours -}}
 {{- end -}}
 
+{{- /* The node-stage Secret: given, or named after the claim where this chart sees to it; both halves call it the same. */ -}}
+{{- define "k8s-parsl.cephSecretName" -}}
+{{- $ours := printf "%s-%s" .root.Release.Namespace (include "k8s-parsl.claimName" .) | trunc 248 -}}
+{{- .volume.cephfs.secret.name | default (printf "%s-ceph" (regexFind "^.*[a-z0-9]" $ours)) -}}
+{{- end -}}
+
+{{- define "k8s-parsl.cephSecretNamespace" -}}
+{{- .volume.cephfs.secret.namespace | default "ceph-csi-cephfs" -}}
+{{- end -}}
+
+{{- /* Volumes whose node-stage Secret has a source of this kind (values, vault, externalSecret), as JSON. */ -}}
+{{- define "k8s-parsl.storageWithKeyFrom" -}}
+{{- $found := dict -}}
+{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson -}}
+{{- with $volume.cephfs -}}
+{{- if get .secret $.source -}}
+{{- $_ := set $found $key $volume -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
 {{- /* Source of a static volume, as in a PersistentVolume's spec but for the volumeHandle; empty for the other kinds. */ -}}
 {{- define "k8s-parsl.volumeSource" -}}
-{{- with .cephfs -}}
+{{- with .volume.cephfs -}}
 csi:
   driver: {{ .driver | default "cephfs.csi.ceph.com" | quote }}
   nodeStageSecretRef:
-    name: {{ .secret.name | quote }}
-    namespace: {{ .secret.namespace | default "ceph-csi-cephfs" | quote }}
+    name: {{ include "k8s-parsl.cephSecretName" $ | quote }}
+    namespace: {{ include "k8s-parsl.cephSecretNamespace" $ | quote }}
   # https://github.com/ceph/ceph-csi/blob/devel/docs/static-pvc.md
   volumeAttributes:
     staticVolume: "true"
     {{- range $name := list "clusterID" "fsName" "rootPath" "mounter" "kernelMountOptions" "fuseMountOptions" }}
-    {{- with get $.cephfs $name }}
+    {{- with get $.volume.cephfs $name }}
     {{ $name }}: {{ . | quote }}
     {{- end }}
     {{- end }}
 {{- else -}}
-{{- with .persistentVolumeSource -}}
+{{- with .volume.persistentVolumeSource -}}
 {{- toYaml . -}}
 {{- end -}}
 {{- end -}}
@@ -39,7 +62,7 @@ another source is another name; the hash comes last and is never cut off.
 {{- define "k8s-parsl.volumeName" -}}
 {{- $claim := include "k8s-parsl.claimName" . -}}
 {{- $place := printf "%s%s-%s" (ternary "cephfs-" "" (not (empty .volume.cephfs))) .root.Release.Namespace $claim -}}
-{{- $source := include "k8s-parsl.volumeSource" .volume | fromYaml | toJson -}}
+{{- $source := include "k8s-parsl.volumeSource" . | fromYaml | toJson -}}
 {{- $handle := dig "volumeHandle" "" (.volume.cephfs | default dict) -}}
 {{- $hash := printf "%s %s %s" $place $source $handle | sha256sum | trunc 6 -}}
 {{- .volume.volumeName | default (printf "%s-%s" (trunc 56 $place | regexFind "^.*[a-z0-9]") $hash) -}}

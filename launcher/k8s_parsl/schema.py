@@ -21,9 +21,11 @@ from typing import Annotated, Any, Literal, cast
 from kubernetes.client import models as kubernetes_models
 from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
 
 from k8s_parsl import reasons
 from k8s_parsl.settings import Executor, Label, Logging, Model, Parsl, Run, Volume, Workflow
+from k8s_parsl.vault import Auth, Kv, VaultSettings
 
 JSON = dict[str, Any]
 
@@ -47,6 +49,15 @@ ImageReference = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 # Absolute, and no step of it is "." or "..".
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/\.{0,2}[^./\s][^/\s]*)+$")]
 RelativePath = Annotated[str, StringConstraints(pattern=r"^\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*$")]
+# What vault.py takes: TLS, but for a proxy in the same pod.
+VaultUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?)(/[^\s?#@]*)?$"),
+]
+# https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#schedule-syntax
+Schedule = Annotated[str, StringConstraints(pattern=r"^(|@[a-z]+|@every \S+|\S+( \S+){4})$")]
+# https://pkg.go.dev/time#ParseDuration
+Duration = Annotated[str, StringConstraints(pattern=r"^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)$")]
 
 
 def of_kubernetes(kind: str) -> WithJsonSchema:
@@ -166,11 +177,176 @@ class Worker(Model):
     pod: OwnPod = Field(default_factory=OwnPod, description="As `pod`, for all worker pods; laid over it.")
 
 
-class CephSecret(Model):
-    """Where kubelet finds the Ceph user's `userID` and `userKey`."""
+def _one_of(kinds: Mapping[str, str]) -> list[Any]:
+    """At most one of these keys, each with its type; null is as good as absent, so that a later file can take one away.
 
-    name: Name = Field(description="Name of the Secret with `userID` (no `client.` before it) and `userKey`.")
-    namespace: Name = Field("ceph-csi-cephfs", description="Namespace of that Secret.")
+    Not oneOf: where two are given, Helm would not name them.
+    """
+    return [
+        {
+            "if": {"type": "object"} | _given(kind, kinds),
+            "then": {"properties": {other: {"type": "null"} for other in kinds if other != kind}},
+        }
+        for kind in kinds
+    ]
+
+
+def _given(kind: str, kinds: Mapping[str, str]) -> JSON:
+    return {"properties": {kind: {"type": kinds[kind]}}, "required": [kind]}
+
+
+# A pattern's own error shows the text that does not match, which may be a key: these two say what it must be.
+def _must_match(pattern: str, must: str) -> JSON:
+    return {"if": {"pattern": pattern}, "else": {"const": must}}
+
+
+def _must_not_match(pattern: str, must: str) -> JSON:
+    return {"if": {"pattern": pattern}, "then": {"const": must}}
+
+
+class CephUser(Model):
+    """The Ceph user and key themselves. For development alone: `helm get values` shows them."""
+
+    user_id: str = Field(
+        alias="userID",
+        min_length=1,
+        description="The user's name, without `client.`",
+        json_schema_extra=_must_not_match(r"^client\.", "the name without client."),
+    )
+    # Base64 of a header of 12 bytes and a key of 16 or more (ceph_key.py). The letters of such a text, which begins
+    # with A, encoded once more begin with Q and one of S to X.
+    user_key: str = Field(
+        alias="userKey",
+        description="The user's key, as `ceph auth get-key` prints it.",
+        json_schema_extra={
+            "allOf": [
+                _must_match(
+                    r"^([A-Za-z0-9+/]{4}){9,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
+                    "what `ceph auth get-key client.USER` prints",
+                ),
+                _must_not_match(r"^Q[S-X]", "base64 once: what `ceph auth get-key client.USER` prints"),
+            ]
+        },
+    )
+
+
+class CredentialRef(Model):
+    """One key of a Secret; it is in the namespace of the node-stage Secret."""
+
+    name: Name = Field(description="Secret with the secret ID (approle) or a Vault token (token), beside that Secret.")
+    key: FileName = Field(description="Its key in there.")
+
+
+class KeyAuth(Auth):
+    """How the Job logs in to Vault."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"method": {"enum": ["kubernetes", "jwt"]}}},
+            "then": {"required": ["role"], "properties": {"role": {"minLength": 1}, "secretRef": {"type": "null"}}},
+            "else": {
+                "required": ["secretRef"],
+                "properties": {"secretRef": {"type": "object"}},
+                "if": {"properties": {"method": {"const": "approle"}}},
+                "then": {"required": ["roleID"], "properties": {"roleID": {"minLength": 1}}},
+            },
+        }
+    )
+
+    # No key: the chart mounts it where the model's default says.
+    file: SkipJsonSchema[str] = ""
+    secret_ref: CredentialRef | None = Field(
+        None, description="Where the secret ID (approle) or a Vault token (token) is."
+    )
+
+
+class KeyFields(Model):
+    """How the two fields are called, where the key is kept."""
+
+    user_id_key: str = Field("userID", alias="userIDKey", min_length=1, description="Field with the user's name.")
+    user_key_key: str = Field("userKey", alias="userKeyKey", min_length=1, description="Field with the user's key.")
+
+
+class KeyPlace(KeyFields, Kv):
+    """Where the key is in Vault."""
+
+
+class VaultSource(VaultSettings):
+    """Vault, which a Job of its own asks (docs/vault.md)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"caBundle": {"minLength": 1}}, "required": ["caBundle"]},
+            "then": {"properties": {"caFile": {"maxLength": 0}}},
+        }
+    )
+
+    url: VaultUrl = Field(description=VaultSettings.model_fields["url"].description)
+    ca_bundle: str = Field(
+        "",
+        description="That authority's certificate as PEM text, instead of `caFile`.",
+        json_schema_extra={
+            "allOf": [
+                _must_match("^$|-----BEGIN CERTIFICATE-----", "certificates in PEM form"),
+                _must_not_match("PRIVATE KEY-----", "certificates alone, without a private key"),
+            ]
+        },
+    )
+    auth: KeyAuth
+    kv: KeyPlace
+    time_budget: float = Field(120.0, gt=0, description="Seconds that Vault and the API server may take to answer.")
+    adopt: bool = Field(False, description="Take over a Secret of this name that somebody else made.")
+    schedule: Schedule = Field(
+        "", description="When the key is read again, as in a CronJob: `0 3 * * *`. Empty: with each change only."
+    )
+
+
+class StoreRef(Model):
+    """A store of the External Secrets Operator."""
+
+    name: Name = Field(description="Its name.")
+    kind: Literal["ClusterSecretStore", "SecretStore"] = Field(
+        "ClusterSecretStore", description="A SecretStore is in the namespace of the node-stage Secret."
+    )
+
+
+class ExternalSource(KeyFields):
+    """An ExternalSecret (external-secrets.io/v1), for clusters where the External Secrets Operator runs."""
+
+    store_ref: StoreRef = Field(description="The store.")
+    path: str = Field(min_length=1, description="The secret in the store (`remoteRef.key`).")
+    refresh_interval: Duration = Field("1h", description="How often the operator reads it again.")
+
+
+SOURCES_OF_KEY = {"values": "object", "vault": "object", "externalSecret": "object"}
+"""`cephfs.secret` has at most one of these; with none, somebody else has made the Secret."""
+
+
+class CephSecret(Model):
+    """The node-stage Secret: where kubelet finds the Ceph user's `userID` and `userKey`, and who puts them there."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"type": "object", "not": {"anyOf": [_given(kind, SOURCES_OF_KEY) for kind in SOURCES_OF_KEY]}},
+            "then": {"required": ["name"], "properties": {"name": {"minLength": 1}}},
+            "allOf": _one_of(SOURCES_OF_KEY),
+        }
+    )
+
+    name: OptionalName = Field(
+        "",
+        description="Its name. Without `values`, `vault` and `externalSecret` it is one that is there already, with "
+        "`userID` (no `client.` before it) and `userKey`; else it may be empty: `<namespace>-<claim>-ceph`.",
+    )
+    namespace: Name = Field(
+        "ceph-csi-cephfs",
+        description="Its namespace; not the release's, where whoever may make pods could read it.",
+    )
+    values: CephUser | None = Field(None, description="**At most one of three.** User and key themselves.")
+    vault: VaultSource | None = Field(None, description="**At most one of three.** From Vault.")
+    external_secret: ExternalSource | None = Field(
+        None, description="**At most one of three.** By the External Secrets Operator."
+    )
 
 
 class CephFS(Model):
@@ -198,27 +374,26 @@ KINDS_OF_VOLUME = {
     "storageClassName": "string",
     "persistentVolumeSource": "object",
 }
-"""`storage.<key>` has exactly one of these; null is as good as absent, so that a later file can take one away."""
-
-
-def _given(kind: str) -> dict[str, Any]:
-    return {"properties": {kind: {"type": KINDS_OF_VOLUME[kind]}}, "required": [kind]}
+"""`storage.<key>` has exactly one of these."""
 
 
 class ChartVolume(Volume):
     """A volume that launcher and workers share: where it is mounted, and where it comes from."""
 
-    # Not oneOf: where two are given, Helm would not name them.
     model_config = ConfigDict(
         json_schema_extra={
             "if": {"type": "object"},
-            "then": {"anyOf": [_given(kind) for kind in KINDS_OF_VOLUME]},
+            "then": {"anyOf": [_given(kind, KINDS_OF_VOLUME) for kind in KINDS_OF_VOLUME]},
             "allOf": [
+                *_one_of(KINDS_OF_VOLUME),
                 {
-                    "if": {"type": "object"} | _given(kind),
-                    "then": {"properties": {other: {"type": "null"} for other in KINDS_OF_VOLUME if other != kind}},
-                }
-                for kind in KINDS_OF_VOLUME
+                    "if": {
+                        "type": "object",
+                        "properties": {"accessModes": {"items": {"const": "ReadOnlyMany"}}},
+                        "required": ["accessModes"],
+                    },
+                    "then": {"required": ["readOnly"], "properties": {"readOnly": {"const": True}}},
+                },
             ],
         }
     )
@@ -235,7 +410,9 @@ class ChartVolume(Volume):
     )
     size: Quantity = Field("10Gi", description="Size that is claimed; nominal for a static volume.")
     access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = Field(
-        ("ReadWriteMany",), min_length=1, description="Access modes of claim and volume."
+        ("ReadWriteMany",),
+        min_length=1,
+        description="Access modes of claim and volume. `[ReadOnlyMany]` needs `readOnly`.",
     )
     sub_path: RelativePath | None = Field(
         None, description="Folder of the volume that is mounted, instead of its root."
@@ -292,7 +469,7 @@ class RBAC(Model):
 class Admin(Model):
     """The half that only an administrator may make."""
 
-    create: bool = Field(True, description="Make the PersistentVolumes.")
+    create: bool = Field(True, description="Make the PersistentVolumes, and what writes their node-stage Secrets.")
 
 
 class Namespaced(Model):
@@ -373,13 +550,15 @@ def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
     """Pydantic's schema as Helm can speak of it.
 
     No titles; ``type: [..., "null"]`` for a union with null, whose errors would name every branch (a definition that
-    may be null is added to ``nullable``); nothing beside the keys that match a pattern; Kubernetes' types in place of
-    their marks.
+    may be null is added to ``nullable``), and one pattern for a union with the empty text; nothing beside the keys that
+    match a pattern; Kubernetes' types in place of their marks.
     """
     node = {key: value for key, value in node.items() if key != "title"}
     if mark := node.pop("x-kubernetes", None):
         return _of_kubernetes(definitions, mark) | node
     match node.get("anyOf"):
+        case [{"pattern": str() as pattern}, {"const": ""}]:
+            node = {"type": "string", "pattern": f"^$|{pattern}"} | {k: v for k, v in node.items() if k != "anyOf"}
         case [{"$ref": ref}, {"type": "null"}]:
             del node["anyOf"]
             node["$ref"] = ref
@@ -480,6 +659,10 @@ NOTES = {
 The source of a static volume (`cephfs`, `persistentVolumeSource`) cannot be changed in place, as a bound claim keeps
 its volume: give the other source another key, or `helm uninstall` first (the data stays where it is). Where two
 releases make the two halves (`admin.create`, `namespaced.create`), give `claimName` in the file that both read.
+
+`cephfs.secret` is the node-stage Secret, with which nodes mount the volume. Somebody has made it already, or one of
+`values`, `vault` and `externalSecret` says where user and key come from: [ceph-volume.md](ceph-volume.md),
+[vault.md](vault.md).
 """,
     "pod": """\
 For launcher and workers alike. `launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order:

@@ -39,9 +39,19 @@ class Rendered:
         (found,) = [item for item in self.all(kind) if item["metadata"]["name"].startswith(name)]
         return found
 
+    def of(self, component: str, kind: str = "") -> list[Object]:
+        """The objects of one component, such as the launcher; of one kind, or all."""
+        return [
+            item
+            for item in self.objects
+            if item["metadata"]["labels"].get("app.kubernetes.io/component") == component and kind in ("", item["kind"])
+        ]
+
     @property
     def job(self) -> Object:
-        return self.one("Job")
+        """The launcher's."""
+        (found,) = self.of("launcher", "Job")
+        return found
 
     @property
     def job_name(self) -> str:
@@ -106,9 +116,9 @@ class Helm:
         """The release of these values files, with ``over`` as the last of them."""
         return _template(self, files, json.dumps(over or {}), release, namespace, chart, args)
 
-    def refusal(self, over: Mapping[str, Any], *files: Path) -> str:
+    def refusal(self, over: Mapping[str, Any], *files: Path, namespace: str = "pdgrun") -> str:
         """What Helm says to values that it does not take; empty where it takes them."""
-        command = ["template", "pdgrun", str(CHART), *_options(files), "-f", "-"]
+        command = ["template", "pdgrun", str(CHART), "--namespace", namespace, *_options(files), "-f", "-"]
         text = self(*command, stdin=json.dumps(over), check=False)
         return text if text.startswith("Error:") else ""
 

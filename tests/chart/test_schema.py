@@ -104,6 +104,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (volume(cephfs=CEPHFS | {"rootPath": "/a/../b"}), "/storage/data/cephfs/rootPath"),
     (volume(cephfs=CEPHFS | {"secret": {}}), "/storage/data/cephfs/secret"),
     (volume(cephfs=CEPHFS | {"mounter": "nfs"}), "/storage/data/cephfs/mounter"),
+    (volume(existingClaim="a", accessModes=["ReadOnlyMany"]), "'readOnly'"),
+    (volume(existingClaim="a", accessModes=["ReadOnlyMany"], readOnly=False), "/storage/data/readOnly"),
     ({"run": {"volume": "elsewhere"}}, 'run.volume: storage has no volume "elsewhere"'),
 ]
 

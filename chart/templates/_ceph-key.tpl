@@ -1,0 +1,127 @@
+{{- /*
+The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the node-stage Secret of one volume. All of
+it is in that Secret's namespace: whoever may make pods in the release's could use its account (design D6).
+*/ -}}
+
+{{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key.py. */ -}}
+{{- define "k8s-parsl.cephKeyData" -}}
+{{- $given := .volume.cephfs.secret.vault -}}
+{{- $vault := omit $given "caBundle" "schedule" "adopt" "timeBudget" -}}
+{{- $_ := set $vault "auth" (omit $given.auth "secretRef") -}}
+{{- if $given.caBundle -}}
+{{- $_ := set $vault "caFile" "/etc/k8s-parsl/ca.crt" -}}
+{{- end -}}
+ceph-key.yaml: |
+  vault:
+    {{- toYaml $vault | nindent 4 }}
+  secret:
+    name: {{ include "k8s-parsl.cephSecretName" . | quote }}
+    namespace: {{ include "k8s-parsl.cephSecretNamespace" . | quote }}
+    # Who may write it again: two releases do not fight over one Secret.
+    owner: {{ printf "%s/%s" .root.Release.Namespace .root.Release.Name | quote }}
+    labels:
+      {{- include "k8s-parsl.selectorLabels" .root | nindent 6 }}
+      app.kubernetes.io/component: ceph-key
+  {{- with pick $given "adopt" "timeBudget" }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $given.caBundle }}
+ca.crt: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
+{{- /*
+Of `pod`, what means the same in another namespace: where a pod may run and as whom, and its plain variables (a proxy's).
+Its claims, Secrets and ConfigMaps are the release's.
+*/ -}}
+{{- define "k8s-parsl.cephKeyPod" -}}
+{{- $own := dict "terminationGracePeriodSeconds" 15 "resources" (dict "requests" (dict "cpu" "50m" "memory" "96Mi") "limits" (dict "memory" "256Mi")) -}}
+{{- $shared := pick .Values.pod "affinity" "annotations" "containerSecurityContext" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "image" "labels" "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations" -}}
+{{- $variables := list -}}
+{{- range .Values.pod.env -}}
+{{- if .value -}}
+{{- $variables = append $variables . -}}
+{{- end -}}
+{{- end -}}
+{{- include "k8s-parsl.knobs" (list $own $shared (dict "env" $variables)) -}}
+{{- end -}}
+
+{{- /* The immutable part of the Job's spec; a CronJob's Jobs have the same. */ -}}
+{{- define "k8s-parsl.cephKeySpec" -}}
+{{- $auth := .volume.cephfs.secret.vault.auth -}}
+{{- $pod := include "k8s-parsl.cephKeyPod" .root | fromJson -}}
+{{- $context := dict "root" .root "pod" $pod "component" "ceph-key" -}}
+podFailurePolicy:
+  rules:
+    # Ends that another try cannot mend: usage, bad data, permission, configuration. Vault sealed or down (69) is none.
+    - action: FailJob
+      onExitCodes:
+        containerName: ceph-key
+        operator: In
+        values: [64, 65, 77, 78]
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+template:
+  metadata:
+    labels:
+      {{- include "k8s-parsl.podLabels" $context | nindent 6 }}
+    {{- with $pod.annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    serviceAccountName: {{ include "k8s-parsl.cephKeyName" . | quote }}
+    {{- include "k8s-parsl.podFields" $context | nindent 4 }}
+    {{- with $pod.tolerations }}
+    tolerations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    containers:
+      - name: ceph-key
+        args: [ceph-key]
+        {{- include "k8s-parsl.containerFields" $context | nindent 8 }}
+        {{- with $pod.env }}
+        env:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        volumeMounts:
+          - name: config
+            mountPath: /etc/k8s-parsl
+            readOnly: true
+          - name: vault
+            mountPath: /var/run/secrets/k8s-parsl/vault
+            readOnly: true
+          - name: kubernetes-api
+            mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+            readOnly: true
+          - name: tmp
+            mountPath: /tmp
+    volumes:
+      - name: config
+        configMap:
+          name: {{ include "k8s-parsl.cephKeyConfigName" . }}
+      {{- include "k8s-parsl.vaultCredential" $auth | nindent 6 }}
+      {{- include "k8s-parsl.apiTokenVolume" . | nindent 6 }}
+      - name: tmp
+        emptyDir: {}
+{{- end -}}
+
+{{- /* With what it logs in to Vault: a token that is good for nothing else, or somebody's Secret (for a plain user to read). */ -}}
+{{- define "k8s-parsl.vaultCredential" -}}
+- name: vault
+  {{- with .secretRef }}
+  secret:
+    secretName: {{ .name | quote }}
+    defaultMode: 0444
+    items: [{key: {{ .key | quote }}, path: credential}]
+  {{- else }}
+  projected:
+    sources:
+      - serviceAccountToken:
+          audience: {{ .audience | default "vault" | quote }}
+          expirationSeconds: 600
+          path: credential
+  {{- end }}
+{{- end -}}
