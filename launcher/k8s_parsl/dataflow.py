@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import parsl
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.states import States
-from parsl.executors.high_throughput.errors import ManagerLost
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from k8s_parsl.errors import ConfigurationError, Failure, one_line
 
@@ -149,13 +149,24 @@ class LauncherDataFlowKernel(DataFlowKernel):
         super()._complete_task_exception(task_record, new_state, exception)
 
 
-def retry_cost(retries: int, loss_retries: int) -> Callable[[Exception, Any], float]:
-    """Parsl's `retry_handler`: a lost pod costs none of the ``retries``, up to ``loss_retries`` times for a task."""
+def retry_cost(
+    retries: int, loss_retries: int, lost_tasks: Literal["all", "none"] | Collection[str] = "all"
+) -> Callable[[Exception, Any], float]:
+    """Parsl's `retry_handler`: a lost pod costs none of the ``retries``, up to ``loss_retries`` times for a task.
+
+    ``lost_tasks``: whose tasks may be run again after a loss, `all`, `none` or the names of apps. A task that was
+    handed to a pod counts as begun: Parsl does not tell one that was waiting there from one in mid-work.
+
+    WorkerLost (only the task's process died) counts like ManagerLost: out of memory ends one process on some nodes and
+    the whole pod on others (cgroup v1 and v2).
+    """
     losses: dict[int, int] = {}
 
     def cost(error: Exception, task_record: Any) -> float:
-        if not isinstance(error, ManagerLost):
+        if not isinstance(error, ManagerLost | WorkerLost):
             return 1
+        if lost_tasks == "none" or (lost_tasks != "all" and task_record["func_name"] not in lost_tasks):
+            return retries + 1
         losses[task_record["id"]] = count = losses.get(task_record["id"], 0) + 1
         return 0 if count <= loss_retries else retries + 1
 
