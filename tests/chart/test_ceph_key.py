@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from typing import Any
 
@@ -490,3 +491,17 @@ def test_a_values_file_for_a_real_place_holds_no_key(helm, values_file):
     assert [item["metadata"]["name"] for item in release.all("Secret")] == (
         ["pdgrun-pdgrun-trial-0-ceph"] if values_file == EVERY_KEY else []
     )
+
+
+@pytest.mark.parametrize("page", ["ceph-volume", "vault"])
+def test_what_the_page_shows_is_what_the_chart_takes(helm, page):
+    """Values, and the names that an administrator copies."""
+    text = (VALUES.parent / "docs" / f"{page}.md").read_text("utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert len(blocks) >= 2
+    for block in blocks:
+        assert helm.refusal(MINIMAL | block) == ""
+    if page == "vault":
+        (account,) = helm.template(over=MINIMAL | blocks[0]).of("ceph-key", "ServiceAccount")
+        assert f"bound_service_account_names={account['metadata']['name']} " in text
+        assert f"bound_service_account_namespaces={account['metadata']['namespace']} " in text
