@@ -150,9 +150,7 @@ def everything(release, kube_cluster):
     """All that somebody could read of a release: logs, events, ConfigMaps, Jobs, messages, and what Helm keeps."""
     said = [release.helm("get", "all", release.name).out]
     for namespace in (release.namespace, SECRETS):
-        said.append(
-            kube_cluster.kubectl("get events,configmaps,jobs,pods", namespace=namespace, output_format="yaml")
-        )
+        said.append(kube_cluster.kubectl("get events,configmaps,jobs,pods", namespace=namespace, output_format="yaml"))
         pods = [pod.name for pod in Pod.objects(kube_cluster.kube_client, namespace)]
         said += [kube_cluster.kubectl(f"logs {pod}", namespace=namespace, output_format="") for pod in pods]
     return "\n".join(str(text) for text in said)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from testbed.layout import REPOSITORY
 
 ONE_OF_EACH = ["tests/launcher/test_mounts.py", "tests/cluster/test_check.py"]
