@@ -1,0 +1,160 @@
+"""The launcher goes: the Job makes another one, which resumes what the checkpoints do not have."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import host
+from .both import both
+from .kube import Late
+from .runs import OURS
+
+# Longer than anything of a worker may outlive its launcher's SIGKILL, and the issue's figure for it.
+ORPHANS_S, ORPHANS_LIMIT_S = 40.0, 15.0
+
+
+def replaced(run, old):
+    """Wait for the Job's next launcher."""
+    run.until_pod("a new launcher", lambda: run.launcher().uid != old.uid, 120)
+    return run.launcher()
+
+
+def test_launcher_deleted(run, report):
+    """SIGTERM and the pod's grace period; its workers are gone before the next one works."""
+    run.start()
+    run.until_busy()
+    old = run.launcher()
+    run.delete(old)
+    confirmed = run.until_gone(old)
+    report(run.finish("launcher deleted", confirmed=confirmed, about=["of an earlier launcher"], spare_slot=False))
+
+
+def test_launcher_evicted(run, report):
+    """A disruption does not count against the Job's backoffLimit."""
+    run.start()
+    run.until_busy()
+    old = run.launcher()
+    run.evict(old)
+    run.until_gone(old)
+    confirmed = old.condition("DisruptionTarget").get("reason")
+    row = run.finish("launcher evicted (Eviction API)", confirmed=confirmed, spare_slot=False)
+    row.note = f"the Job counts {run.job()['status'].get('failed', 0)} failed pods"
+    report(row)
+
+
+@pytest.mark.quick
+@both
+def test_launcher_killed_in_place(run, report):
+    """Nobody deletes its workers: they end by themselves, and the next launcher removes them."""
+    run.start()
+    run.until_busy()
+    old, workers = run.launcher(), run.workers()
+    orphans = [process for worker in workers for process in host.processes_of(worker)]
+    host.kill(host.main_process(old))
+    dead = host.until_dead(orphans, ORPHANS_S)
+    run.until_pod("the launcher's end", lambda: old.ended_at)
+    code = old.state["terminated"]["exitCode"]
+    lived = f"{dead:.1f} s" if dead is not None else f"more than {ORPHANS_S:.0f} s"
+    row = run.finish(
+        "launcher SIGKILLed",
+        confirmed=f"container ended: {code}",
+        about=["of an earlier launcher"],
+        spare_slot=False,
+        note=f"the last of {len(orphans)} worker processes ended after {lived}",
+    )
+    report(row)
+    assert run.system != OURS or (dead is not None and dead < ORPHANS_LIMIT_S), row.note
+
+
+def test_launcher_out_of_memory(run, report):
+    """The workflow itself takes more than the launcher's limit."""
+    before = host.oom_kills()
+    run.start(values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy_launcher=1)
+    run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+    old = run.pods.launchers()[0]
+    run.until_pod("the launcher's end", lambda: old.ended_at)
+    ended = old.state["terminated"]
+    confirmed = f"oom_kill count up; container ended: {ended['exitCode']} {ended['reason']}"
+    report(
+        run.finish("launcher out of memory", confirmed=confirmed, about=["of an earlier launcher"], spare_slot=False)
+    )
+
+
+@both
+def test_interchange_killed(run, report):
+    """The process that hands out the tasks is the launcher's child: without it nothing goes on."""
+    run.start()
+    run.until_busy()
+    old = run.launcher()
+    host.kill(host.interchange(old))
+    try:
+        run.until_pod("the launcher's end", lambda: old.ended_at, 60)
+        ended = f"the launcher ended with {old.state['terminated']['exitCode']}"
+    except Late:
+        ended = "the launcher still runs 60 s later"
+    row = run.finish(
+        "interchange killed",
+        confirmed="process gone",
+        about=["its interchange process ended"],
+        spare_slot=False,
+        note=ended,
+    )
+    report(row)
+
+
+def test_uninstall_with_a_launcher_that_does_not_listen(run, report):
+    """`helm uninstall`; the launcher is stopped (SIGSTOP), so it can tell nobody anything: nothing is left."""
+    run.start(values={"launcher": {"pod": {"terminationGracePeriodSeconds": 10}}})
+    run.until_busy()
+    old, workers = run.launcher(), run.workers()
+    running = [process for worker in workers for process in host.processes_of(worker)]
+    with host.frozen(host.main_process(old)):
+        run.uninstall()
+        run.until_gone(old)
+    for worker in workers:
+        run.until_gone(worker, 60)
+    dead = host.until_dead(running, 30)
+    after = max(worker.gone_at for worker in workers) - old.gone_at
+    row = run.finish(
+        "helm uninstall, launcher does not listen",
+        confirmed="SIGSTOP; uid of launcher pod gone after its grace period",
+        uninstalled=True,
+        spare_slot=False,
+        note=f"the last worker pod was gone {after:.1f} s after the launcher's",
+    )
+    # What was not done is not lost: the user took the release away.
+    row.lost = 0
+    report(row, outcome="uninstalled")
+    assert dead is not None
+
+
+def test_a_second_launcher_waits_for_the_first(run, report):
+    """An upgrade in mid-run: Helm makes the new Job before it ends the old one; they never work at once."""
+    run.start()
+    run.until_busy()
+    old = run.launcher()
+    first = run.job()["metadata"]["uid"]
+    run.ledger = run.data / "second"
+    run.upgrade({"workflow": {"kwargs": {"folder": "/data/second"}}})
+    new = replaced(run, old)
+    run.jobs.wait("only the new Job", lambda: len(run.jobs.objects) == 1 and run.job()["metadata"]["uid"] != first, 90)
+    run.until_pod("the old launcher gone", lambda: old.ended_at, 120)
+    row = run.finish(
+        "second launcher (helm upgrade in mid-run)",
+        confirmed=f"two launcher pods, the new one {old.ended_at - _made(run, new):.0f} s before the old one's end",
+        about=["waiting for its end"],
+        spare_slot=False,
+    )
+    began = min(execution.began for execution in run.executions())
+    run.ledger = run.data / "tasks"
+    last = max(execution.alive for execution in run.executions())
+    row.note = f"its first task began {began - last:.1f} s after the last sign of life of the old run's"
+    report(row)
+    assert began > last, row.note
+
+
+def _made(run, pod):
+    """When its Job made it, by the API server's clock (this machine's), to a second."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(pod.last["metadata"]["creationTimestamp"]).timestamp()
