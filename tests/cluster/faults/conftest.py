@@ -20,8 +20,7 @@ HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if Path(item.fspath).is_relative_to(HERE):
-            item.add_marker("cluster")
+        if Path(item.fspath).is_relative_to(HERE) and "run" in item.fixturenames:
             item.add_marker("testbed")
             if item.get_closest_marker("quick") is None or THEIRS in item.nodeid:
                 item.add_marker("slow")

@@ -6,7 +6,6 @@ import pytest
 
 from . import host
 from .both import both
-from .runs import OURS
 
 
 def lost(run, victim):
@@ -129,8 +128,3 @@ def test_network_cut_between_launcher_and_worker(run, report):
 
 def latest(run):
     return {execution.task: execution for execution in run.executions()}.values()
-
-
-def test_the_names_of_the_systems():
-    """`both` runs each fault on this project first."""
-    assert both.args[1][0] == OURS
