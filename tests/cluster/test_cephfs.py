@@ -80,6 +80,7 @@ def pdgrun(kube_cluster, namespace, site, tmp_path):
     yield make
     for release in made:
         release.helm("uninstall", release.name, "--wait", check=False)
+    kube_cluster.kubectl(f"delete secret key-{namespace} --ignore-not-found", namespace=SECRETS, output_format="")
 
 
 def _one_on_each_node():
@@ -92,13 +93,17 @@ def _one_on_each_node():
     return {"topologySpreadConstraints": [spread]}
 
 
+def secret_of(namespace):
+    """A Secret of this test's alone: one that Vault's key was written to outlives its release."""
+    return {"name": f"key-{namespace}", "namespace": SECRETS}
+
+
 def from_vault(keys, namespace, site):
     """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's account."""
     keys.put(f"pdg/{namespace}", {"userID": site.user, "userKey": site.key})
     keys.policy(namespace, f"secret/data/pdg/{namespace}")
     keys.role(namespace, SECRETS, "*", namespace)
-    return {
-        "namespace": SECRETS,
+    return secret_of(namespace) | {
         "vault": {
             "url": keys.address,
             "caBundle": keys.ca_file.read_text(),
@@ -158,24 +163,22 @@ def everything(release, kube_cluster):
 
 def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_cluster):
     """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
-    name = f"late-{namespace}"
-    release = pdgrun({"name": name, "namespace": SECRETS})
+    release = pdgrun(secret_of(namespace))
     job = release.install()
     release.wait_for_pods(lambda pods: any(pod["spec"].get("nodeName") for pod in pods.values()), component="launcher")
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": SECRETS},
+        "metadata": secret_of(namespace),
         "stringData": {"userID": site.user, "userKey": site.key},
     }
     Secret(kube_cluster.kube_client, manifest).create()
     assert release.wait_for_end(job) == "Complete", release.describe()
-    Secret(kube_cluster.kube_client, manifest).delete()
 
 
-def test_the_users_own_values_hold_a_key_in_development(pdgrun, site):
+def test_the_users_own_values_hold_a_key_in_development(pdgrun, site, namespace):
     """`values`: for a laptop's cluster; NOTES say that helm keeps the key."""
-    release = pdgrun({"namespace": SECRETS, "values": {"userID": site.user, "userKey": site.key}})
+    release = pdgrun(secret_of(namespace) | {"values": {"userID": site.user, "userKey": site.key}})
     job = release.install()
     assert release.wait_for_end(job) == "Complete", release.describe()
     assert "helm get values" in release.helm("get", "notes", release.name).out
@@ -188,7 +191,7 @@ def test_a_volume_that_cannot_be_written_is_said_at_once(pdgrun, storage, site, 
     site.values["rootPath"] = path
     storage.revoke(site.user)
     site.key = storage.authorize(site.user, path)
-    release = pdgrun({"namespace": SECRETS, "values": {"userID": site.user, "userKey": site.key}})
+    release = pdgrun(secret_of(namespace) | {"values": {"userID": site.user, "userKey": site.key}})
     job = release.install()
     assert release.wait_for_end(job) == "Failed", release.describe()
     code, said = release.end_of_launcher()

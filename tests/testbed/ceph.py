@@ -320,10 +320,6 @@ mgr initial modules = volumes
 mgr pool = false
 mgr tick period = 1
 mgr stats period = 1
-[mds]
-# A file that one client has just renamed is opened by another only when the server's journal is flushed, and a quiet
-# server flushes at its tick: 5 s by default, so that each tile handed from task to task cost 5 s (measured).
-mds tick interval = 0.2
 [osd]
 osd data = {folder}/osd
 osd objectstore = memstore
@@ -332,6 +328,9 @@ osd op num shards = 1
 osd op num threads per shard = 1
 [mds]
 mds data = {folder}/mds
+# A file that one client has just renamed is opened by another only when the server's journal is flushed, and a quiet
+# server flushes at its tick: 5 s by default, so that each tile handed from task to task cost 5 s (measured).
+mds tick interval = 0.2
 mds cache memory limit = {64 << 20}
 # After a restart it waits this long for the clients that it knew; those of a killed ceph-fuse do not come back.
 mds reconnect timeout = 5
