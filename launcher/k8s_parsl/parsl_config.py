@@ -85,7 +85,9 @@ def _config(settings: Settings, executors: list[WatchedExecutor], run_dir: Path)
             strategy_period=settings.parsl.strategy_period,
             max_idletime=settings.parsl.max_idletime,
             retries=settings.parsl.retries,
-            retry_handler=retry_cost(settings.parsl.retries, settings.parsl.loss_retries),
+            retry_handler=retry_cost(
+                settings.parsl.retries, settings.parsl.loss_retries, settings.parsl.retry_lost_tasks
+            ),
             run_dir=str(run_dir),
             # Only apps with cache=True are kept; a launcher that starts again takes their results from here.
             memoizer=BasicMemoizer(checkpoint_mode="task_exit" if settings.run.volume else None),

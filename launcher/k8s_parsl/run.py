@@ -300,7 +300,13 @@ def _run(config: Any, call: workflow.Call, tasks: TaskLog, ends: Ends) -> Any:
 
 
 def _end_parsl(kernel: LauncherDataFlowKernel, executors: Sequence[WatchedExecutor]) -> None:
-    """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a dead one."""
+    """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a dead one.
+
+    The managers are told to stop first: after `helm uninstall` the launcher's account is gone, and nothing else ends
+    them.
+    """
+    for executor in executors:
+        executor.stop()
     if any(executor.interchange_died for executor in executors):
         for executor in executors:
             executor.end_blocks()
