@@ -12,8 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from parsl.curvezmq import create_certificates
-
 from k8s_parsl.errors import ConfigurationError
 
 MOUNTED = Path("/etc/k8s-parsl-certificates")
@@ -25,6 +23,9 @@ _NO_KEY = "0" * 40
 
 def create(parent: Path) -> Path:
     """New keys for server and client in ``parent/certificates``, mode 0700; that folder."""
+    # Here, as the workers' entry, which does without Parsl (see `contract`), imports this module too.
+    from parsl.curvezmq import create_certificates
+
     return Path(create_certificates(str(parent)))
 
 

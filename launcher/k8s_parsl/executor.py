@@ -24,9 +24,10 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError, VersionMismatch
 from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelector
 from parsl.jobs.states import TERMINAL_STATES
-from parsl.version import VERSION
 
 from k8s_parsl import certificates, settings
+from k8s_parsl.contract import WORKER_LOGS
+from k8s_parsl.contract import versions as versions  # noqa: PLC0414 (run takes it from here)
 from k8s_parsl.errors import ConfigurationError, Failure, Temporary
 from k8s_parsl.interchange import Command
 from k8s_parsl.provider import PodProvider
@@ -43,7 +44,6 @@ WORKER_ARGUMENTS = (
     "--hb_threshold={heartbeat_threshold} --drain_period={drain_period} --cpu-affinity {cpu_affinity} "
     "{enable_mpi_mode} --mpi-launcher={mpi_launcher} --available-accelerators {accelerators}"
 )
-WORKER_LOGS = "/tmp/k8s-parsl"  # noqa: S108 (the pod's own emptyDir)
 # By module name: a script of the virtual environment would have to be on PATH.
 INTERCHANGE = (sys.executable, "-m", "k8s_parsl.interchange")
 # Commands are answered within a turn of the interchange's loop, so in milliseconds: one that is silent for this long
@@ -51,11 +51,6 @@ INTERCHANGE = (sys.executable, "-m", "k8s_parsl.interchange")
 SILENT_S, PING_S, ASK_S = 60.0, 10.0, 5.0
 # At the end of the run nobody waits longer for the interchange to stop the workers, or to say why it gave up.
 STOP_S, LAST_WORD_S = 2.0, 5.0
-
-
-def versions() -> str:
-    """What has to be the same in launcher and workers, as `py3.11/parsl2026.10.26`."""
-    return f"py{sys.version_info.major}.{sys.version_info.minor}/parsl{VERSION}"
 
 
 def common_arguments(label: str, executor: settings.Executor, parsl: settings.Parsl) -> dict[str, Any]:

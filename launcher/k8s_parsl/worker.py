@@ -1,23 +1,56 @@
-"""What runs in a worker pod: checks, certificates, then Parsl's process_worker_pool (PID 1 of the container)."""
+"""What runs in a worker pod: checks, certificates, then Parsl's process_worker_pool (PID 1 of the container).
+
+It asks nothing of the API. What it knows of its own end it says in its last line (`reasons.Reason.told`).
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import ctypes
+import enum
+import errno
+import math
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
+import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from k8s_parsl import certificates
-from k8s_parsl.errors import ConfigurationError, Stopped, Temporary
-from k8s_parsl.executor import WORKER_LOGS, versions
+from k8s_parsl.contract import WORKER_LOGS, Mount, read_mounts, versions
+from k8s_parsl.errors import ConfigurationError, Failure, PermissionDenied, Stopped, Temporary
+from k8s_parsl.lifeline import Lifeline
 
 POOL = (sys.executable, "-m", "parsl.executors.high_throughput.process_worker_pool")
-# The pool's last words that fit into a termination message.
+# The manager's last lines that fit into a termination message.
 LAST_LINES = 3
-# Seconds that the pool has between SIGTERM and SIGKILL; kubelet's own patience is longer (30 s by default).
-STOP_S = 5.0
+# Of the seconds that kubelet gives us, the last ones: for the pool to end on SIGTERM, and for us after its SIGKILL.
+STOP_S, LEAVE_S = 3.0, 2.0
+# Seconds that a volume has to answer, and between two questions while the pool runs.
+ANSWER_S, ASK_S = 20.0, 30.0
+# What a mount says whose server, or whose ceph-fuse, is gone.
+_DEAD = {errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
+# Looked at in a process of its own: a mount that hangs would hang us, and cannot be interrupted.
+_PROBE = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])
+    sys.exit(0 if os.access(sys.argv[1], os.X_OK) else 13)
+except OSError as error:
+    sys.exit(error.errno)
+"""
+# cgroup v2 and v1, as a container sees its own.
+_OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
+# https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def initialised(worker_init: str, arguments: Sequence[str]) -> None:
@@ -42,6 +75,50 @@ def check_versions(expected: str) -> None:
         )
 
 
+def check_mounts(text: str) -> None:
+    """See that each volume of ``text`` (see `contract.Mount`) answers, and say so where it cannot be written.
+
+    That alone is no fault: a folder further down may well be this user's.
+
+    Raises:
+        Temporary: one does not answer; the next pod may be on a better node.
+        PermissionDenied: this user may not enter one.
+    """
+    mounts = read_mounts(text)
+    asked = [
+        subprocess.Popen([sys.executable, "-S", "-c", _PROBE, mount.path])  # noqa: S603 (our own program)
+        for mount in mounts
+    ]
+    end = time.monotonic() + ANSWER_S
+    for mount, probe in zip(mounts, asked, strict=True):
+        try:
+            code = probe.wait(max(end - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            raise Temporary(f"MountGone: {mount.path} did not answer within {ANSWER_S:.0f} s") from None
+        _judge(mount, code)
+
+
+def _judge(mount: Mount, code: int) -> None:
+    who = f"uid {os.getuid()} gid {os.getgid()}"
+    if code in (errno.EACCES, errno.EPERM):
+        raise PermissionDenied(
+            f"{mount.path} cannot be entered as {who}: {_owner(mount.path)}; set pod.securityContext.runAsUser, "
+            "runAsGroup or supplementalGroups to fit"
+        )
+    if code:
+        raise Temporary(f"MountGone: {mount.path}: {os.strerror(code)}")
+    if not mount.read_only and not os.access(mount.path, os.W_OK):
+        print(f"{mount.path} itself cannot be written as {who}: {_owner(mount.path)}", flush=True)  # noqa: T201
+
+
+def _owner(path: str) -> str:
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"it is uid {found.st_uid}'s, gid {found.st_gid}, mode {found.st_mode & 0o7777:o}"
+
+
 def environment(facts: Mapping[str, str]) -> dict[str, str]:
     """``facts`` with the pod's limits as Parsl wants them told; else it counts the whole node's CPUs and memory."""
     told = dict(facts)
@@ -53,45 +130,179 @@ def environment(facts: Mapping[str, str]) -> dict[str, str]:
     return told
 
 
-def work(pool_arguments: Sequence[str]) -> None:
-    """Run the pool until the launcher ends it.
+def work(pool_arguments: Sequence[str], grace: float = 30.0, mounts: str = "") -> None:
+    """Run the pool until the launcher ends it, or is gone, or somebody ends the pod.
+
+    ``grace``: seconds between the pod's SIGTERM and its SIGKILL, in which tasks may finish: the launcher sees that the
+    pod is being deleted, gives it no more tasks and ends its manager.
 
     Raises:
         Stopped: SIGTERM came.
-        Temporary: the pool failed; with its last log lines.
+        Temporary: the pool failed, with its last log lines; or the launcher or a volume is gone.
     """
-    if certificates.MOUNTED.is_dir():
-        certificates.install()
-    name = os.environ.get("K8S_PARSL_POD_NAME")
-    uid = ["--uid", name] if name else []
-    signal.signal(signal.SIGTERM, _stopped)
-    # In a session of its own, so that its worker processes can be ended with it.
-    pool = subprocess.Popen(  # noqa: S603 (our own command line)
-        [*POOL, *pool_arguments, *uid], env=environment(os.environ), start_new_session=True
-    )
-    try:
-        code = pool.wait()
-    except Stopped:
-        _end(pool)
-        raise
+    encrypted = certificates.MOUNTED.is_dir()
+    cert_dir = certificates.install() if encrypted else None
+    options = _options(pool_arguments)
+    name = os.environ.get("K8S_PARSL_POD_NAME") or uuid.uuid4().hex
+    log = ManagerLog(Path(options.logdir) / f"block-{options.block_id}" / name / "manager.log")
+    log.start()
+    pool = Pool([*POOL, *pool_arguments, "--uid", name], grace)
+    url = f"tcp://[{options.address}]" if ":" in options.address else f"tcp://{options.address}"
+    Lifeline(f"{url}:{options.port}", cert_dir, options.hb_threshold, lambda: pool.tell(Event.LAUNCHER_GONE)).start()
+    threading.Thread(target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True).start()
+    killed = oom_kills()
+    code = pool.run()
+    log.finish()
+    if killed := oom_kills() - killed:
+        say = f"OOMKilled: {killed} process(es) of this pod were killed for memory: raise resources.limits.memory"
+        if code != 0 and pool.failure is None:
+            raise Temporary(say)
+        print(say, flush=True)  # noqa: T201
+    if pool.failure:
+        raise pool.failure
     if code != 0:
-        raise Temporary(f"the worker pool ended with {code}: {_last_words()}")
+        raise Temporary(f"the worker pool ended with {code}: {log.last_words()}")
 
 
-def _stopped(*_: object) -> None:
-    raise Stopped("SIGTERM: this worker pod is being ended")
+def oom_kills() -> int:
+    """How many processes of this container the kernel has killed for memory; 0 where it does not tell."""
+    for counters in _OOM_COUNTERS:
+        with contextlib.suppress(OSError):
+            counts = dict(line.split() for line in counters.read_text().splitlines())
+            return int(counts.get("oom_kill", 0))
+    return 0
 
 
-def _end(pool: subprocess.Popen[bytes]) -> None:
-    os.killpg(pool.pid, signal.SIGTERM)
-    try:
-        pool.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(pool.pid, signal.SIGKILL)
+def _options(pool_arguments: Sequence[str]) -> argparse.Namespace:
+    """The few arguments of the pool's that matter here too."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-a", dest="address")
+    parser.add_argument("--port")
+    parser.add_argument("--block_id")
+    parser.add_argument("--logdir", default=WORKER_LOGS)
+    parser.add_argument("--hb_threshold", type=float, default=120.0)
+    return parser.parse_known_args(list(pool_arguments))[0]
 
 
-def _last_words() -> str:
-    logs = sorted(Path(WORKER_LOGS).rglob("manager.log"), key=lambda path: path.stat().st_mtime)
-    if not logs:
-        return "no manager.log"
-    return " | ".join(logs[-1].read_text(errors="replace").splitlines()[-LAST_LINES:])
+def _watch_mounts(mounts: Sequence[Mount], pool: Pool) -> None:
+    """A worker whose mount is dead would fail each task it gets, and fast: it would get them all."""
+    while mounts:
+        time.sleep(ASK_S)
+        for mount in mounts:
+            try:
+                os.statvfs(mount.path)
+            except OSError as error:
+                if error.errno in _DEAD:
+                    pool.tell(Event.MOUNT_GONE, f"{mount.path}: {error.strerror}")
+                    return
+
+
+class Event(enum.Enum):
+    """What the pool's supervisor waits for."""
+
+    CHILD = "a child ended"
+    SIGTERM = "this worker pod is being ended"
+    LAUNCHER_GONE = "the launcher is gone"
+    MOUNT_GONE = "a volume does not answer any more"
+
+
+@dataclass
+class Pool:
+    """Parsl's process_worker_pool, from start to end, with whatever its tasks leave behind.
+
+    As PID 1 we inherit every orphan of the container's and have to collect it; elsewhere we ask the kernel to make it
+    so. The pool has a session of its own, in which all its processes can be ended at once.
+    """
+
+    command: Sequence[str]
+    grace: float
+    # Why it had to end, where it did not end by itself.
+    failure: Failure | None = None
+    _events: queue.SimpleQueue[tuple[Event, str]] = field(default_factory=queue.SimpleQueue)
+    _process: subprocess.Popen[bytes] = field(init=False)
+    # When the pool is told to end, and how.
+    _deadline: float = math.inf
+    _next: signal.Signals = signal.SIGTERM
+
+    def tell(self, event: Event, detail: str = "") -> None:
+        """Something happened; from any thread or signal handler."""
+        self._events.put((event, detail))
+
+    def run(self) -> int:
+        """Start it and wait for its end; its exit code."""
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGTERM, lambda *_: self.tell(Event.SIGTERM))
+        signal.signal(signal.SIGCHLD, lambda *_: self.tell(Event.CHILD))
+        self._process = subprocess.Popen(  # noqa: S603 (our own command line)
+            self.command, env=environment(os.environ), start_new_session=True
+        )
+        while self._process.returncode is None:
+            left = None if self._deadline == math.inf else max(self._deadline - time.monotonic(), 0)
+            try:
+                event, detail = self._events.get(timeout=left)
+            except queue.Empty:
+                self._signal(self._next)
+                self._deadline, self._next = time.monotonic() + STOP_S, signal.SIGKILL
+            else:
+                self._take(event, detail)
+        self._signal(signal.SIGKILL)
+        return self._process.returncode
+
+    def _take(self, event: Event, detail: str) -> None:
+        if event is Event.CHILD:
+            self._collect()
+        elif self.failure is None or event is not Event.SIGTERM:
+            now = time.monotonic()
+            if event is Event.SIGTERM:
+                self.failure = Stopped(f"SIGTERM: {event.value}")
+                # Tasks may finish; what is left at the end is for SIGTERM and SIGKILL.
+                self._deadline = min(self._deadline, now + max(self.grace - STOP_S - LEAVE_S, 0))
+            else:
+                name = "LauncherGone" if event is Event.LAUNCHER_GONE else "MountGone"
+                self.failure = self.failure or Temporary(f"{name}: {detail or event.value}")
+                self._deadline = min(self._deadline, now)
+
+    def _collect(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self._process.pid:
+                    self._process.returncode = os.waitstatus_to_exitcode(ended[1])
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+class ManagerLog:
+    """Parsl's manager.log, on standard output: Parsl only knows files, and `kubectl logs` would show nothing.
+
+    The file is a pipe, so nothing has to look for new lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        self._path, self._last = path, deque[str](maxlen=LAST_LINES)
+        self._thread = threading.Thread(target=self._run, name="manager.log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait for the manager's lines."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Read what is left; a manager that never began to write has nothing to say."""
+        with contextlib.suppress(OSError):
+            # Opens the pipe for a thread that still waits for a writer.
+            os.close(os.open(self._path, os.O_WRONLY | os.O_NONBLOCK))
+        self._thread.join(STOP_S)
+
+    def last_words(self) -> str:
+        """The last lines, as one."""
+        return " | ".join(self._last) or "its log is empty"
+
+    def _run(self) -> None:
+        with self._path.open(errors="replace") as lines:
+            for line in lines:
+                self._last.append(line.rstrip())
+                print(line, end="", flush=True)  # noqa: T201

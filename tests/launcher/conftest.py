@@ -6,6 +6,7 @@ import pytest
 from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, PodWatch
 from launcher.api_server import ApiServer
+from launcher.pipes import Pipes
 
 
 @pytest.fixture
@@ -48,3 +49,10 @@ def identity():
         installation="pdgrun",
         certificates="pdgrun-certificates",
     )
+
+
+@pytest.fixture
+def pipes(tmp_path):
+    pipes = Pipes(tmp_path)
+    yield pipes
+    pipes.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import select
 import signal
+import uuid
+from dataclasses import replace
 
 import pytest
 import zmq
@@ -31,6 +32,8 @@ class Run:
 
     def __init__(self, server, api, watch, identity, folder, blocks=2):
         self.faults = queue.SimpleQueue()
+        # Its first digits are in the names of the pods, and those in the paths of their logs.
+        identity = replace(identity, pod_uid=uuid.uuid4().hex)
         self.server, self.kubelet = server, Kubelet(server)
         executor = Executor(init_blocks=blocks, max_blocks=blocks, heartbeat_threshold=600)
         self.provider = PodProvider("cpu", executor, TEMPLATE, identity, api, watch, self.faults.put)
@@ -73,35 +76,6 @@ def run(server, api, watch, identity, tmp_path):
     run = Run(server, api, watch, identity, tmp_path)
     yield run
     run.close()
-
-
-class Pipes:
-    """Where a task says that it has begun, and is told to go on."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        for name in ("begun", "go"):
-            os.mkfifo(folder / name)
-        # For reading and writing, so that opening waits for nobody and reading sees no end.
-        self.begun, self.go = [os.fdopen(os.open(folder / name, os.O_RDWR), "rb+", 0) for name in ("begun", "go")]
-
-    def next_begun(self):
-        """The pod in which a task begins next."""
-        return self.begun.readline().decode().strip()
-
-    def go_on(self):
-        self.go.write(b"\n")
-
-    def nothing_begun(self):
-        return not select.select([self.begun], [], [], 0)[0]
-
-
-@pytest.fixture
-def pipes(tmp_path):
-    pipes = Pipes(tmp_path)
-    yield pipes
-    pipes.begun.close()
-    pipes.go.close()
 
 
 def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
@@ -162,6 +136,25 @@ def test_blocks_that_are_scaled_in_end_by_themselves(run, pipes):
     run.server.wait_for(lambda s: idle not in s.pods, PATIENCE_S)
     pipes.go_on()
     assert task.result(PATIENCE_S) == busy
+
+
+def test_workers_end_when_the_launcher_is_gone(run, pipes):
+    """In mid-task, and long before they would miss a heartbeat; nobody asks the API for it."""
+    run.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    run.executor.interchange_proc.kill()
+    run.server.wait_for(lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"], PATIENCE_S)
+    ended = run.server.pods[first]["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["message"]) == (ExitCode.TEMPORARY, "LauncherGone: the launcher is gone")
+
+
+def test_stop_ends_all_workers_without_the_api(run, pipes):
+    """After `helm uninstall` the launcher's account is gone."""
+    run.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    run.executor.stop()
+    run.server.wait_for(lambda s: first not in s.pods, PATIENCE_S)
+    assert run.provider.reasons["Completed"] >= 1
 
 
 @pytest.mark.parametrize(

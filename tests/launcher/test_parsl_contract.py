@@ -15,11 +15,12 @@ from parsl.executors.high_throughput import executor, process_worker_pool, zmq_p
 from parsl.executors.high_throughput.interchange import Interchange
 from parsl.executors.high_throughput.manager_record import ManagerRecord
 from parsl.jobs.states import TERMINAL_STATES, JobState
+from parsl.version import VERSION
 
 
 def test_the_release_is_the_pinned_one():
     """The hooks below were read in this release."""
-    assert metadata.version("parsl") == "2026.10.26"
+    assert metadata.version("parsl") == VERSION == "2026.10.26"
 
 
 @pytest.mark.parametrize(

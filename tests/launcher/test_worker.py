@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import zmq
 from parsl import curvezmq
 
-from k8s_parsl import certificates
-from k8s_parsl.errors import ConfigurationError
-from k8s_parsl.executor import versions
-from k8s_parsl.worker import check_versions, environment
+from k8s_parsl import certificates, worker
+from k8s_parsl.contract import Mount, read_mounts, versions, write_mounts
+from k8s_parsl.errors import ConfigurationError, PermissionDenied, Temporary
+from k8s_parsl.lifeline import Lifeline
+from k8s_parsl.worker import check_mounts, check_versions, environment
 
 
 def test_another_version_is_refused_by_name():
@@ -143,3 +148,229 @@ def test_a_missing_certificate_is_named(tmp_path):
     (tmp_path / "private").mkdir()
     with pytest.raises(ConfigurationError, match=r"client\.key_secret: No such file"):
         certificates.install(tmp_path / "mounted", tmp_path / "private")
+
+
+def test_mounts_are_read_as_they_were_written():
+    mounts = [Mount("/data"), Mount("/reference", read_only=True)]
+    assert read_mounts(write_mounts(mounts)) == mounts
+    assert read_mounts(write_mounts([])) == []
+
+
+def test_a_volume_that_answers_is_fine(tmp_path, capfd):
+    check_mounts(f"{tmp_path},{tmp_path}:ro")
+    assert capfd.readouterr().out == ""
+
+
+def test_a_volume_that_is_not_there_is_left_to_another_pod(tmp_path):
+    """It may be fine on the next node: 75, a loss."""
+    with pytest.raises(Temporary, match=rf"^MountGone: {tmp_path}/no: No such file or directory"):
+        check_mounts(f"{tmp_path}/no")
+
+
+def test_a_volume_that_hangs_holds_up_nobody(tmp_path, monkeypatch):
+    """A process that waits for a dead server cannot be interrupted; we go on without it."""
+    monkeypatch.setattr(worker, "_PROBE", "import time; time.sleep(60)")
+    monkeypatch.setattr(worker, "ANSWER_S", 0.1)
+    hanging = []
+    monkeypatch.setattr(worker.subprocess, "Popen", lambda *a: hanging.append(subprocess_popen(*a)) or hanging[-1])
+    with pytest.raises(Temporary, match=r"^MountGone: .* did not answer within"):
+        check_mounts(str(tmp_path))
+    hanging[0].kill()
+    hanging[0].wait()
+
+
+subprocess_popen = subprocess.Popen
+
+
+def test_a_dead_mount_is_told_by_the_kernels_words():
+    with pytest.raises(Temporary, match="MountGone: /data: Transport endpoint is not connected"):
+        worker._judge(Mount("/data"), 107)
+
+
+def test_a_volume_that_may_not_be_entered_ends_the_run_with_77_and_says_what_to_set(tmp_path):
+    with pytest.raises(PermissionDenied, match=rf"{tmp_path} cannot be entered as uid \d+ gid \d+: it is uid") as error:
+        worker._judge(Mount(str(tmp_path)), 13)
+    assert "pod.securityContext.runAsUser" in str(error.value)
+
+
+def test_a_volume_whose_top_cannot_be_written_is_only_mentioned(tmp_path, monkeypatch, capsys):
+    """A folder below may be this user's; a readOnly volume is not even mentioned."""
+    monkeypatch.setattr(worker.os, "access", lambda *_: False)
+    worker._judge(Mount(str(tmp_path), read_only=True), 0)
+    assert capsys.readouterr().out == ""
+    worker._judge(Mount(str(tmp_path)), 0)
+    assert "itself cannot be written as uid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["low 0\nhigh 0\nmax 5\noom 2\noom_kill 2\n", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"],
+    ids=["cgroup v2", "cgroup v1"],
+)
+def test_the_kernels_count_of_killed_processes_is_read(tmp_path, monkeypatch, text):
+    """A kill that the container survives is told nowhere else."""
+    (tmp_path / "counters").write_text(text)
+    monkeypatch.setattr(worker, "_OOM_COUNTERS", (tmp_path / "not there", tmp_path / "counters"))
+    assert worker.oom_kills() == 2
+
+
+def test_where_the_kernel_does_not_tell_nothing_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_OOM_COUNTERS", (tmp_path / "not there",))
+    assert worker.oom_kills() == 0
+
+
+@pytest.fixture
+def gone():
+    return threading.Event()
+
+
+class Port:
+    """The launcher's worker port, which knows whether anybody has connected."""
+
+    def __init__(self, context, number=None):
+        self.socket = context.socket(zmq.ROUTER)
+        self.connected = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        if number is None:
+            number = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        else:
+            self._bind_again(number)
+        self.number, self.url = number, f"tcp://127.0.0.1:{number}"
+
+    def _bind_again(self, number):
+        while True:
+            try:
+                self.socket.bind(f"tcp://127.0.0.1:{number}")
+            except zmq.ZMQError:
+                # The old one is closed by a thread of ZMQ's.
+                continue
+            return
+
+    def wait(self):
+        assert self.connected.poll(10_000)
+
+    def close(self):
+        self.socket.disable_monitor()
+        self.connected.close(0)
+        self.socket.close(0)
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_a_launcher_that_dies_is_noticed(tmp_path, gone, monkeypatch, encrypted):
+    """Its kernel closes the connection; nothing is waited for but a proxy's whim."""
+    monkeypatch.setattr("k8s_parsl.lifeline.CLOSED_S", 0.2)
+    folder = certificates.create(tmp_path)
+    context = curvezmq.ServerContext(str(folder) if encrypted else None)
+    port = Port(context)
+    installed = certificates.install(*_mounted(tmp_path, folder)) if encrypted else None
+    Lifeline(port.url, installed, 600, gone.set).start()
+    port.wait()
+    assert not gone.is_set()
+    port.close()
+    assert gone.wait(10)
+    context.destroy(0)
+
+
+def test_a_connection_that_is_made_again_is_no_end(gone, monkeypatch):
+    """A proxy or a short cut in the network closed it."""
+    monkeypatch.setattr("k8s_parsl.lifeline.CLOSED_S", 30)
+    with zmq.Context() as context:
+        port = Port(context)
+        Lifeline(port.url, None, 600, gone.set).start()
+        port.wait()
+        port.close()
+        port = Port(context, port.number)
+        port.wait()
+        assert not gone.is_set()
+        monkeypatch.setattr("k8s_parsl.lifeline.CLOSED_S", 0.0)
+        port.close()
+    assert gone.wait(10)
+
+
+# A worker's entry with a program of the test's instead of Parsl's pool.
+ENTRY = """
+import sys
+from k8s_parsl import worker
+from k8s_parsl.errors import Failure
+pool = worker.Pool(sys.argv[2:], float(sys.argv[1]))
+print("code", pool.run(), pool.failure, flush=True)
+"""
+
+
+@pytest.fixture
+def entry(pipes):
+    """Start one; its pool is a shell, with the pipes `begun` and `go` as $1 and $2."""
+    started = []
+
+    def start(script, grace=600.0):
+        shell = ["/bin/sh", "-c", script, "sh", str(pipes.folder / "begun"), str(pipes.folder / "go")]
+        started.append(subprocess.Popen([sys.executable, "-c", ENTRY, str(grace), *shell], stdout=subprocess.PIPE))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_on_sigterm_the_pool_may_finish(entry, pipes):
+    """The launcher tells its manager to end when its tasks are done; until then nothing is killed."""
+    process = entry('echo ready > "$1"; read line < "$2"; exit 0')
+    pipes.next_begun()
+    process.send_signal(signal.SIGTERM)
+    pipes.go_on()
+    assert process.communicate(timeout=20)[0] == b"code 0 SIGTERM: this worker pod is being ended\n"
+
+
+@pytest.mark.parametrize(("script", "code"), [("", -15), ("trap '' TERM; ", -9)])
+def test_when_the_grace_is_over_the_pool_is_ended(entry, pipes, script, code):
+    """By SIGTERM, then by SIGKILL, before kubelet does it to us."""
+    process = entry(f'{script}echo ready > "$1"; while :; do sleep 600; done', grace=0.0)
+    pipes.next_begun()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[0].startswith(b"code %d SIGTERM" % code)
+
+
+def test_orphans_are_collected_and_none_outlives_the_pool(entry, pipes):
+    """As PID 1 we inherit them; each that nobody collects stays in the table of processes for ever."""
+    process = entry('sleep 600 & echo $! > "$1"; (sh -c \'echo $$\' > "$1" &); read line < "$2"; exit 3')
+    sleeping, orphan = int(pipes.next_begun()), int(pipes.next_begun())
+    while status(orphan):
+        pass
+    assert "sleeping" in status(sleeping)
+    pipes.go_on()
+    assert process.communicate(timeout=20)[0] == b"code 3 None\n"
+    assert "sleeping" not in status(sleeping)
+
+
+def status(pid):
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
+def test_the_managers_log_is_on_standard_output(tmp_path, capfd):
+    """Parsl's own file handler opens it; `kubectl logs` would show nothing else."""
+    from parsl.log_utils import set_file_logger
+
+    log = worker.ManagerLog(tmp_path / "block-0" / "pod" / "manager.log")
+    log.start()
+    unset = set_file_logger(str(tmp_path / "block-0" / "pod" / "manager.log"), name="a.manager")
+    logger = logging.getLogger("a.manager")
+    for number in range(5):
+        logger.warning("line %d", number)
+    (handler,) = logger.handlers
+    unset()
+    handler.close()
+    log.finish()
+    out = capfd.readouterr().out
+    assert [f"line {number}" in line for number, line in enumerate(out.splitlines())] == [True] * 5
+    assert log.last_words().count(" | ") == 2
+    assert log.last_words().endswith("line 4")
+
+
+def test_a_manager_that_never_wrote_holds_up_nobody(tmp_path):
+    log = worker.ManagerLog(tmp_path / "pod" / "manager.log")
+    log.start()
+    log.finish()
+    assert log.last_words() == "its log is empty"

@@ -1,0 +1,41 @@
+"""What the launcher and its worker pods have to agree on.
+
+A module of its own, without Parsl: the worker's entry point lives as long as the pod does, and Parsl's modules would
+cost it 75 MiB beside the pool's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+
+# The pod's own emptyDir.
+WORKER_LOGS = "/tmp/k8s-parsl"  # noqa: S108
+
+
+def versions() -> str:
+    """What has to be the same in launcher and workers, as `py3.11/parsl2026.10.26`."""
+    return f"py{sys.version_info.major}.{sys.version_info.minor}/parsl{metadata.version('parsl')}"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A volume that has to answer before a worker pod takes tasks; in the option `--mounts` as `/path[:ro],...`."""
+
+    path: str
+    read_only: bool = False
+
+    def __str__(self) -> str:
+        return self.path + (":ro" if self.read_only else "")
+
+
+def write_mounts(mounts: Iterable[Mount]) -> str:
+    """The value of `--mounts`."""
+    return ",".join(map(str, mounts))
+
+
+def read_mounts(text: str) -> list[Mount]:
+    """The mounts in the value of `--mounts`."""
+    return [Mount(part.removesuffix(":ro"), part.endswith(":ro")) for part in text.split(",") if part]
