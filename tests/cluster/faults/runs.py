@@ -244,7 +244,7 @@ class Run:
             for line in lines:
                 if text in line:
                     return line
-        return said[-1] if said else ""
+        return said[-1] if said and self.system == OURS else ""
 
 
 class OurRun(Run):

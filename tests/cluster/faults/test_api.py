@@ -27,7 +27,8 @@ def test_too_many_requests(run, report, proxy):
     """Pods are made later, not before the time that Retry-After says."""
     fault = proxy.add(Fault(creates, 6, status=429, headers=(("Retry-After", "2"),)))
     run.start(values=proxy.values())
-    row = run.finish("429 with Retry-After, 6 times, on create", confirmed=f"{fault.met} answers of 429", about=["429"])
+    row = run.finish("429 with Retry-After, 6 times, on create", confirmed="", about=["429"])
+    row.confirmed = f"{fault.met} answers of 429"
     report(row)
     assert fault.met == 6
     began = [moment for moment, what in proxy.times if what.startswith("POST") and what.endswith("/pods")]
@@ -37,21 +38,21 @@ def test_too_many_requests(run, report, proxy):
 
 def test_server_errors(run, report, proxy):
     """A burst of 500 on everything that is asked of pods."""
-    fault = proxy.add(Fault(lambda method, path: "/pods" in path, 8, status=500))
+    fault = proxy.add(Fault(lambda method, path: "/pods" in path, 6, status=500))
     run.start(values=proxy.values())
-    row = run.finish("500 on the first 8 calls", confirmed=f"{fault.met} answers of 500", about=["500", "injected"])
+    row = run.finish("500 on the first 6 calls", confirmed="", about=["injected"])
+    row.confirmed = f"{fault.met} answers of 500"
     report(row)
-    assert fault.met == 8
+    assert fault.met == 6
 
 
 def test_create_whose_answer_is_lost(run, report, proxy):
     """The pod was made, and nobody was told: it is not made twice."""
     fault = proxy.add(Fault(creates, 2))
     run.start(values=proxy.values())
-    row = run.finish(
-        "create done, its answer lost (twice)", confirmed=f"{fault.met} answers dropped", about=["not made yet"]
-    )
+    row = run.finish("create done, its answer lost (twice)", confirmed="", about=["not made yet"])
     names = names_of_workers(run)
+    row.confirmed = f"{fault.met} answers dropped"
     row.note = f"{len(names)} worker pods in all"
     report(row)
     assert len(names) == 2, names
@@ -76,8 +77,9 @@ def test_watch_that_is_too_old(run, report, proxy):
 
 def away(run, report, name, outage, seconds):
     """With a worker killed meanwhile, of which only its heartbeat can tell."""
-    run.start(tasks=24)
-    run.until_busy()
+    # Three at a time: two stay with the killed worker until its heartbeat is missed, the third shows that work goes on.
+    run.start(tasks=24 + seconds, at_once=3)
+    run.until_busy(at_once=3)
     victim = run.victim()
     before = len([e for e in run.executions() if e.ended])
     with outage:
