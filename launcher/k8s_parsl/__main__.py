@@ -51,15 +51,18 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path) -> None:
 @commands.command(context_settings={"ignore_unknown_options": True})
 @click.option("--expect", required=True, help="Versions of the launcher, as py3.11/parsl2026.10.26.")
 @click.option("--init", "worker_init", default="", help="Shell lines to run first.")
+@click.option("--mounts", default="", help="Volumes that have to answer first: /path[:ro],...")
+@click.option("--grace", type=float, default=30.0, help="Seconds between the pod's SIGTERM and its SIGKILL.")
 @click.argument("pool", nargs=-1, type=click.UNPROCESSED)
-def worker(expect: str, worker_init: str, pool: tuple[str, ...]) -> None:
+def worker(expect: str, worker_init: str, mounts: str, grace: float, pool: tuple[str, ...]) -> None:
     """Run Parsl's worker pool; the launcher's worker pods call it."""
     from k8s_parsl import worker as workers
 
     if worker_init:
-        workers.initialised(worker_init, ["--expect", expect, "--", *pool])
+        workers.initialised(worker_init, ["--expect", expect, "--mounts", mounts, "--grace", str(grace), "--", *pool])
     workers.check_versions(expect)
-    workers.work(pool)
+    workers.check_mounts(mounts)
+    workers.work(pool, grace, mounts)
 
 
 @commands.command()

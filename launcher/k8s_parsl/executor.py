@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelec
 from parsl.jobs.states import TERMINAL_STATES
 
 from k8s_parsl import certificates, settings
-from k8s_parsl.contract import WORKER_LOGS
-from k8s_parsl.contract import versions as versions  # noqa: PLC0414 (run takes it from here)
+from k8s_parsl.contract import WORKER_LOGS, versions
 from k8s_parsl.errors import ConfigurationError, Failure, Temporary
 from k8s_parsl.interchange import Command
 from k8s_parsl.provider import PodProvider
@@ -116,6 +116,11 @@ class WatchedExecutor(HighThroughputExecutor):
         self._stopping = threading.Event()
         self._words: queue.SimpleQueue[tuple[Command, str]] = queue.SimpleQueue()
         self.interchange_died = False
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why blocks waited or ended, and how often; nothing is known of a laptop's processes."""
+        return Counter()
 
     def start(self) -> None:
         """Start the interchange, a thread that waits for its end, and one that talks to it."""
@@ -281,6 +286,19 @@ class PodExecutor(WatchedExecutor):
         provider.control = self
         # No argument of the constructor, but Parsl leaves it alone where it is set.
         self.cert_dir = str(cert_dir) if cert_dir else None
+
+    @property
+    def logdir(self) -> str:
+        """Where the interchange writes its log: in the pod, and not on the volume with Parsl's checkpoints.
+
+        It writes from the loop that answers heartbeats, and a volume that stalls would cost every worker.
+        """
+        return f"{WORKER_LOGS}/{self.label}"
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why pods waited or ended, and how often."""
+        return self.provider.reasons
 
     def connected_blocks(self) -> list[str]:
         """Blocks that ever registered; from the first on, a bad pod no longer ends the run."""

@@ -6,11 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from k8s_parsl.dataflow import TaskLog
+if TYPE_CHECKING:
+    # Not when it runs: the workers' entry, which does without Parsl (75 MiB), takes the console from here.
+    from k8s_parsl.dataflow import TaskLog
 
 log = logging.getLogger(__name__)
 

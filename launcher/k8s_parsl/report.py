@@ -42,6 +42,8 @@ class Record:
     message: str = ""
     tasks: list[dict[str, Any]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    # Why worker pods waited or ended (k8s_parsl.reasons), and how often.
+    reasons: dict[str, int] = field(default_factory=dict)
     # What the workflow returned, as far as JSON takes it.
     result: Any = None
 

@@ -14,8 +14,9 @@ import signal
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +25,10 @@ from typing import Any
 import urllib3
 
 from k8s_parsl import certificates, parsl_config, progress, volumes, workflow
+from k8s_parsl.contract import versions
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
-from k8s_parsl.executor import WatchedExecutor, versions
+from k8s_parsl.executor import WatchedExecutor
 from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, ApiError, PodWatch, failure
 from k8s_parsl.provider import owner_reference
@@ -265,6 +267,7 @@ def supervise(
     except Failure as error:
         end = error
     record.add(tasks)
+    record.reasons = dict(sum((executor.reasons for executor in config.executors), Counter()).most_common())
     record.ended, record.seconds = _now(), round(time.monotonic() - began, 3)
     record.status = "stopped" if isinstance(end, Stopped) else "failed" if end else "done"
     record.exit_code = int(end.exit_code) if end else 0
@@ -291,12 +294,19 @@ def _run(config: Any, call: workflow.Call, tasks: TaskLog, ends: Ends) -> Any:
     with loaded(kernel), _signals(ends):
         threading.Thread(target=work, name="workflow", daemon=True).start()
         try:
-            end = ends.get()
+            end = _first(ends)
         finally:
             _end_parsl(kernel, config.executors)
     if isinstance(end, Result):
         return end.value
     raise end
+
+
+def _first(ends: Ends) -> Failure | Result:
+    """The first end that comes. A signal just before the wait is seen only after it, so no wait is long."""
+    while True:
+        with suppress(queue.Empty):
+            return ends.get(timeout=1.0)
 
 
 def _end_parsl(kernel: LauncherDataFlowKernel, executors: Sequence[WatchedExecutor]) -> None:
