@@ -298,6 +298,7 @@ def pods(site: Site, science: Science, plain: str) -> list[str]:
         "archive": {
             "mountPath": "/archive",
             "accessModes": ["ReadOnlyMany"],
+            "readOnly": True,
             "cephfs": site.cephfs(science.path, "reader"),
         },
         "plain": {"mountPath": "/plain", "cephfs": site.cephfs(plain, "plain")},
