@@ -13,6 +13,7 @@ import errno
 import math
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -219,6 +220,9 @@ class Pool:
     # Why it had to end, where it did not end by itself.
     failure: Failure | None = None
     _events: queue.SimpleQueue[tuple[Event, str]] = field(default_factory=queue.SimpleQueue)
+    # A byte in this pipe: there is something in the queue, or will be as soon as a signal's handler has run. A queue
+    # alone would miss a signal that comes just before it begins to wait.
+    _wake: tuple[int, int] = field(default_factory=os.pipe)
     _process: subprocess.Popen[bytes] = field(init=False)
     # When the pool is told to end, and how.
     _deadline: float = math.inf
@@ -227,10 +231,14 @@ class Pool:
     def tell(self, event: Event, detail: str = "") -> None:
         """Something happened; from any thread or signal handler."""
         self._events.put((event, detail))
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake[1], b"!")
 
     def run(self) -> int:
         """Start it and wait for its end; its exit code."""
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        os.set_blocking(self._wake[1], False)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self.tell(Event.SIGTERM))
         signal.signal(signal.SIGCHLD, lambda *_: self.tell(Event.CHILD))
         self._process = subprocess.Popen(  # noqa: S603 (our own command line)
@@ -238,13 +246,13 @@ class Pool:
         )
         while self._process.returncode is None:
             left = None if self._deadline == math.inf else max(self._deadline - time.monotonic(), 0)
-            try:
-                event, detail = self._events.get(timeout=left)
-            except queue.Empty:
+            if select.select([self._wake[0]], [], [], left)[0]:
+                os.read(self._wake[0], 1024)
+                while not self._events.empty():
+                    self._take(*self._events.get())
+            else:
                 self._signal(self._next)
                 self._deadline, self._next = time.monotonic() + STOP_S, signal.SIGKILL
-            else:
-                self._take(event, detail)
         self._signal(signal.SIGKILL)
         return self._process.returncode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -20,9 +21,10 @@ class Kubelet:
 
     def kill(self, name):
         """What `kubectl delete --grace-period=0 --force` does to the processes."""
-        os.killpg(self.processes[name].pid, signal.SIGKILL)
-        for pid in _pool(self.processes[name].pid):
-            os.killpg(pid, signal.SIGKILL)
+        entry = self.processes[name].pid
+        for pid in [entry, *_children(entry)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
     def close(self):
         self.closing = True
@@ -77,8 +79,8 @@ class Kubelet:
             self.server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
 
 
-def _pool(pid):
-    """The worker entry's children: the pool has a session of its own."""
+def _children(pid):
+    """The worker entry's: its pool has a session of its own."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]

@@ -64,7 +64,10 @@ class Run:
         return self.kernel.submit(function, arguments, "all", False, (), {})
 
     def close(self):
-        if not self.executor.interchange_died:
+        if self.executor.interchange_died:
+            # As the launcher does, which then ends its process: Parsl would wait for ever.
+            self.kernel.job_status_poller._kill_event.set()
+        else:
             self.executor.stop()
             self.kernel.cleanup()
         self.provider.close()
