@@ -93,7 +93,10 @@ class Site:
         self.namespace = f"ceph-{uuid.uuid4().hex[:6]}"
         kubectl = str(tools.ensure() / "kubectl")
         self._kubectl = [kubectl, f"--kubeconfig={layout.kubeconfig()}", f"--namespace={self.namespace}"]
-        self.kubectl("create", "namespace", self.namespace)
+        # The chart refuses a key where the workers are: whoever may make pods could read it.
+        self.secrets = f"{self.namespace}-keys"
+        for name in (self.namespace, self.secrets):
+            self.kubectl("create", "namespace", name)
 
     def kubectl(self, *arguments: str, input: str | None = None, seconds: float = PATIENCE_S) -> str:
         done = subprocess.run(
@@ -107,14 +110,20 @@ class Site:
         return done.stdout
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        """Each object in the namespace that it names, or else in the site's own."""
+        for one in objects:
+            one["metadata"].setdefault("namespace", self.namespace)
+        command = [part for part in self._kubectl if not part.startswith("--namespace")]
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        done = subprocess.run([*command, "apply", "-f", "-"], input=text, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
 
     def secret(self, name: str, **data: str | None) -> None:
         self.apply(self.secret_object(name, **data))
 
     def secret_object(self, name: str, **data: str | None) -> dict[str, Any]:
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items() if value is not None}
-        metadata = {"name": name, "namespace": self.namespace}
+        metadata = {"name": name, "namespace": self.secrets}
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
 
     def make_volumes(self, release: str, storage: dict[str, Any]) -> None:
@@ -140,7 +149,7 @@ class Site:
             "clusterID": self.ceph.cluster_id,
             "fsName": self.ceph.fs_name,
             "rootPath": root_path,
-            "secret": {"name": secret, "namespace": self.namespace},
+            "secret": {"name": secret, "namespace": self.secrets},
             "mounter": "fuse",
         } | others
 
@@ -228,7 +237,7 @@ class Site:
     def close(self) -> None:
         self.kubectl("delete", "pods", "--all", "--now")
         volumes = [volume["metadata"]["name"] for volume in self.persistent_volumes()]
-        self.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        self.kubectl("delete", "namespace", self.namespace, self.secrets, "--wait=false")
         if volumes:
             self.kubectl("delete", "pv", "--wait=false", *volumes)
 
