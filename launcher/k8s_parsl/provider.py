@@ -25,6 +25,7 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.providers.base import ExecutionProvider
 
 from k8s_parsl import settings
+from k8s_parsl.contract import Mount, write_mounts
 from k8s_parsl.errors import ConfigurationError, ExitCode, Failure, PermissionDenied, one_line
 from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, ApiError, PodWatch
@@ -48,6 +49,8 @@ RETIRE_S = 600.0
 CREATING_S = 5.0
 EVENTS_S = 2.0
 LOG_LINES = 20
+# https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
+GRACE_S = 30
 
 
 class Control(Protocol):
@@ -193,7 +196,9 @@ class PodProvider(ExecutionProvider):
         }
         worker = next(c for c in manifest["spec"]["containers"] if c["name"] == "worker")
         init = ["--init", self._executor.worker_init] if self._executor.worker_init else []
-        worker["args"] = [*worker["args"], *init, *arguments]
+        grace = str(manifest["spec"].get("terminationGracePeriodSeconds", GRACE_S))
+        mounts = ["--mounts", write_mounts(_claims(manifest["spec"], worker)), "--grace", grace]
+        worker["args"] = [*worker["args"], *init, *mounts, *arguments]
         return manifest
 
     def _may_exist(self, name: str) -> bool:
@@ -408,6 +413,16 @@ def owner_reference(identity: Identity) -> dict[str, Any]:
         "controller": True,
         "blockOwnerDeletion": False,
     }
+
+
+def _claims(spec: Mapping[str, Any], worker: Mapping[str, Any]) -> list[Mount]:
+    """Where the container mounts the pod's claims: the volumes with a server that may not answer."""
+    claims = {v["name"]: v["persistentVolumeClaim"] for v in spec.get("volumes", []) if "persistentVolumeClaim" in v}
+    return [
+        Mount(mount["mountPath"], mount.get("readOnly", False) or claims[mount["name"]].get("readOnly", False))
+        for mount in worker.get("volumeMounts", [])
+        if mount["name"] in claims
+    ]
 
 
 def _refusal(error: Exception) -> Finding | None:

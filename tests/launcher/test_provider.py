@@ -70,8 +70,35 @@ def test_a_pod_is_the_template_with_name_labels_owner_and_arguments(provider, se
     assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (identity.pod_uid, True, False)
     worker, sidecar = pod["spec"]["containers"]
     assert worker["args"][:3] == ["worker", "--init", "module load gdal"]
-    assert worker["args"][3:] == COMMAND.split()
+    assert worker["args"][3:] == ["--mounts", "", "--grace", "30", *COMMAND.split()]
     assert sidecar == {"name": "sidecar", "args": ["x"]}
+
+
+def test_the_worker_is_told_what_it_has_to_know_of_its_pod(server, api, watch, identity, faults):
+    """Which volumes have to answer first, and how long its tasks may take after SIGTERM."""
+    spec = {
+        "terminationGracePeriodSeconds": 90,
+        "containers": [
+            {
+                "name": "worker",
+                "args": ["worker"],
+                "volumeMounts": [
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "data", "mountPath": "/data"},
+                    {"name": "reference", "mountPath": "/reference"},
+                    {"name": "data", "mountPath": "/old", "readOnly": True},
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "a"}},
+            {"name": "reference", "persistentVolumeClaim": {"claimName": "b", "readOnly": True}},
+        ],
+    }
+    provider = PodProvider("cpu", Executor(), TEMPLATE | {"spec": spec}, identity, api, watch, faults.append)
+    (worker,) = pod_of(server, provider.submit(COMMAND, 1, "parsl.cpu.block-0"))["spec"]["containers"]
+    assert worker["args"][1:5] == ["--mounts", "/data,/reference:ro,/old:ro", "--grace", "90"]
 
 
 def test_states_follow_the_pod(provider, server):
