@@ -133,6 +133,7 @@ class PodProvider(ExecutionProvider):
         self._waiting: Counter[str] = Counter()
         self._failures, self._early_failures, self._failed_at = 0, 0, -math.inf
         self._events_at, self._events_allowed = -math.inf, True
+        self._account_gone = False
         watch.listen(self._changed)
 
     @property
@@ -242,7 +243,11 @@ class PodProvider(ExecutionProvider):
             self._api.delete_pod(name)
         except (ApiError, urllib3.exceptions.HTTPError, OSError) as error:
             # Collection by the owner reference takes it when the launcher pod goes.
-            log.warning("worker pod %s not deleted: %s", name, error)
+            if getattr(error, "code", None) != 401:
+                log.warning("worker pod %s not deleted: %s", name, error)
+            elif not self._account_gone:
+                self._account_gone = True
+                log.warning("the launcher's account is gone (uninstalled?): the worker pods end by themselves")
 
     def _changed(self, name: str, pod: PodState | None) -> None:
         """The watch saw a change: what it means for the block's tasks first, which wait for nothing else."""

@@ -296,6 +296,19 @@ def test_close_leaves_no_pod(provider, server):
     assert len(names) == 5
 
 
+def test_a_launcher_whose_account_is_gone_says_so_once(provider, server, caplog):
+    """After `helm uninstall` each call is a 401 at once; owner references and the workers' lifelines do the rest."""
+    provider = provider()
+    names = [provider.submit(COMMAND, 1, f"parsl.cpu.block-{n}") for n in range(5)]
+    server.wait_for(lambda s: len(s.pods) == 5)
+    server.refuse("DELETE", 401, "Unauthorized", times=5)
+    provider.close()
+    assert len(names) == len(server.pods)
+    assert [r.getMessage() for r in caplog.records if "account is gone" in r.getMessage()] == [
+        "the launcher's account is gone (uninstalled?): the worker pods end by themselves"
+    ]
+
+
 def test_workers_that_always_fail_early_end_the_run(provider, server, faults):
     """Three in a row, none of which reached the launcher: a fourth would not either."""
     provider = provider()
@@ -484,11 +497,12 @@ def test_status_asks_no_server_and_costs_the_same_for_each_block(provider, serve
     calls = len(server.calls)
 
     def seconds(names):
+        """Of this thread's own CPU, whatever else the machine does."""
         best = 1e9
         for _ in range(5):
-            began = time.perf_counter()
+            began = time.thread_time()
             provider.status(names)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     assert seconds(names) < 30 * seconds(names[:100])
