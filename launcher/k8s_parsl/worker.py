@@ -48,7 +48,8 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-# cgroup v2 and v1, as a container sees its own.
+# cgroup v2 and v1, as a container sees its own; read every LOOK_S, as v1 gives no event to a container.
+LOOK_S = 1.0
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
 # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 _PR_SET_CHILD_SUBREAPER = 36
@@ -152,13 +153,11 @@ def work(pool_arguments: Sequence[str], grace: float = 30.0, mounts: str = "") -
     Lifeline(f"{url}:{options.port}", cert_dir, options.hb_threshold, lambda: pool.tell(Event.LAUNCHER_GONE)).start()
     threading.Thread(target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True).start()
     killed = oom_kills()
+    threading.Thread(target=_watch_memory, args=(killed, pool), name="memory", daemon=True).start()
     code = pool.run()
     log.finish()
-    if killed := oom_kills() - killed:
-        say = f"OOMKilled: {killed} process(es) of this pod were killed for memory: raise resources.limits.memory"
-        if code != 0 and pool.failure is None:
-            raise Temporary(say)
-        print(say, flush=True)  # noqa: T201
+    if code != 0 and oom_kills() > killed:
+        raise Temporary(f"OOMKilled: {Event.OUT_OF_MEMORY.value}")
     if pool.failure:
         raise pool.failure
     if code != 0:
@@ -172,6 +171,16 @@ def oom_kills() -> int:
             counts = dict(line.split() for line in counters.read_text().splitlines())
             return int(counts.get("oom_kill", 0))
     return 0
+
+
+def _watch_memory(before: int, pool: Pool) -> None:
+    """End the pod as soon as the kernel has killed one of its processes, as cgroup v2 would have done itself.
+
+    Else the launcher only learns that a worker was lost, not why, and Parsl's own watchdog needs a heartbeat for that.
+    """
+    while oom_kills() <= before:
+        time.sleep(LOOK_S)
+    pool.tell(Event.OUT_OF_MEMORY)
 
 
 def _options(pool_arguments: Sequence[str]) -> argparse.Namespace:
@@ -205,6 +214,11 @@ class Event(enum.Enum):
     SIGTERM = "this worker pod is being ended"
     LAUNCHER_GONE = "the launcher is gone"
     MOUNT_GONE = "a volume does not answer any more"
+    OUT_OF_MEMORY = "the kernel killed a process of this pod for memory"
+
+
+# By the names that `reasons` has for them.
+_TOLD = {Event.LAUNCHER_GONE: "LauncherGone", Event.MOUNT_GONE: "MountGone", Event.OUT_OF_MEMORY: "OOMKilled"}
 
 
 @dataclass
@@ -266,8 +280,7 @@ class Pool:
                 # Tasks may finish; what is left at the end is for SIGTERM and SIGKILL.
                 self._deadline = min(self._deadline, now + max(self.grace - STOP_S - LEAVE_S, 0))
             else:
-                name = "LauncherGone" if event is Event.LAUNCHER_GONE else "MountGone"
-                self.failure = self.failure or Temporary(f"{name}: {detail or event.value}")
+                self.failure = self.failure or Temporary(f"{_TOLD[event]}: {detail or event.value}")
                 self._deadline = min(self._deadline, now)
 
     def _collect(self) -> None:

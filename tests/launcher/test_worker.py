@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from k8s_parsl import certificates, worker
 from k8s_parsl.contract import Mount, read_mounts, versions, write_mounts
 from k8s_parsl.errors import ConfigurationError, PermissionDenied, Temporary
 from k8s_parsl.lifeline import Lifeline
+from k8s_parsl.reasons import REASONS
 from k8s_parsl.worker import check_mounts, check_versions, environment
 
 
@@ -217,6 +219,29 @@ def test_the_kernels_count_of_killed_processes_is_read(tmp_path, monkeypatch, te
 def test_where_the_kernel_does_not_tell_nothing_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "_OOM_COUNTERS", (tmp_path / "not there",))
     assert worker.oom_kills() == 0
+
+
+def test_a_process_killed_for_memory_ends_the_pod_as_cgroup_v2_does(tmp_path, monkeypatch):
+    """Else the launcher would only learn that a worker was lost, not why."""
+    counters = tmp_path / "counters"
+    counters.write_text("oom_kill 3")
+    monkeypatch.setattr(worker, "_OOM_COUNTERS", (counters,))
+    monkeypatch.setattr(worker, "LOOK_S", 0.01)
+    told = queue.SimpleQueue()
+
+    class Pool:
+        tell = told.put
+
+    watching = threading.Thread(target=worker._watch_memory, args=(3, Pool))
+    watching.start()
+    counters.write_text("oom_kill 4")
+    assert told.get(timeout=10) is worker.Event.OUT_OF_MEMORY
+    watching.join()
+
+
+def test_every_reason_that_a_worker_tells_is_in_the_table():
+    """The launcher takes no other word of it."""
+    assert set(worker._TOLD.values()) == {name for name, reason in REASONS.items() if reason.told}
 
 
 @pytest.fixture
