@@ -48,8 +48,9 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-# cgroup v2 and v1, as a container sees its own; read every LOOK_S, as v1 gives no event to a container.
-LOOK_S = 1.0
+# cgroup v2 and v1, as a container sees its own; read every LOOK_S, as v1 gives no event to a container. Rather before
+# Parsl says WorkerLost (every heartbeat_period): the task would be tried again here, and be lost a second time.
+LOOK_S = 0.2
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
 # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 _PR_SET_CHILD_SUBREAPER = 36
