@@ -327,15 +327,21 @@ def _holds(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(mine.items() <= (theirs or {}).items() for theirs, mine in pairs)
 
 
+class _Stop(BaseException):
+    """Not an Exception: one that comes in the middle of a log line would be swallowed there (logging.Handler.emit)."""
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """SIGTERM ends it by an exception, so that the Vault token is revoked on the way out."""
 
     def stop(number: int, _: object) -> None:
-        raise Stopped(f"{signal.Signals(number).name}: stopped from outside")
+        raise _Stop(f"{signal.Signals(number).name}: stopped from outside")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except _Stop as stopped:
+        raise Stopped(str(stopped)) from None
     finally:
         signal.signal(signal.SIGTERM, before)
