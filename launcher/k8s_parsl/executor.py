@@ -145,6 +145,7 @@ class WatchedExecutor(HighThroughputExecutor):
     def end_blocks(self) -> None:
         """End every block there is, without asking the interchange."""
         self.provider.cancel(list(self.job_ids_to_block))
+        self._client.close()
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """End the interchange."""
