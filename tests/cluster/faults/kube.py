@@ -93,7 +93,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            with contextlib.suppress(requests.RequestException, Refused, ValueError, KeyError):
+            with contextlib.suppress(OSError, Refused, ValueError, KeyError):
                 self._follow()
             # After the API server was away, or the stream came to its end.
             self._stop.wait(POLL)

@@ -63,7 +63,7 @@ def page(rows: list[Row]) -> str:
     theirs = {row["fault"]: row for row in rows if row["system"] == THEIRS}
     runs = {row["run"]["date"]: row["run"] for row in rows}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters |= {"retry": _retry, "seconds": _seconds, "clean": _clean, "short": _short}
+    environment.filters |= {"retry": _retry, "seconds": _seconds, "clean": _clean, "short": _short, "number": _number}
     return environment.from_string((Path(__file__).parent / "faults.md.j2").read_text()).render(
         ours=ours,
         newest=runs[max(runs)],
@@ -78,13 +78,17 @@ def _pair(ours: Row, theirs: Row) -> list[tuple[str, ...]]:
     rows = [
         ("outcome", ours["outcome"], theirs["outcome"]),
         ("retry", _retry(ours), _retry(theirs)),
-        ("tasks lost", str(ours["lost"]), str(theirs["lost"])),
+        ("tasks not done", _number(ours["lost"]), _number(theirs["lost"])),
         ("pods left", str(ours["left"]), str(theirs["left"])),
         ("whole run", f"{ours['seconds']:.0f} s", f"{theirs['seconds']:.0f} s"),
         ("note", _clean(ours["note"]), _clean(theirs["note"])),
     ]
     lines = [(what, one, other) for what, one, other in rows if one != other or what == "outcome"]
     return [("" if n else ours["fault"], *line) for n, line in enumerate(lines)]
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _retry(row: Row) -> str:

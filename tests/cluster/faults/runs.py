@@ -46,7 +46,8 @@ class Row:
     # From the API showing the worker container's end, and from the task's own death, to the start of its next try.
     retry_s: list[float] = field(default_factory=list)
     retry_since_death_s: list[float] = field(default_factory=list)
-    lost: int = 0
+    # None: no task could begin, or the release was taken away.
+    lost: int | None = 0
     begun_again: int = 0
     ended_twice: int = 0
     at_the_same_time: int = 0
@@ -93,6 +94,9 @@ class Run:
 
     def close(self) -> None:
         """Leave nothing behind."""
+        if folder := os.environ.get("FAULTS_LOGS"):
+            with contextlib.suppress(OSError, AssertionError):
+                Path(folder, f"{self.namespace}-{self.system}.log").write_text(self.describe())
         self.pods.stop()
         self.jobs.stop()
         for pod in [pod for pod in self.pods.ever.values() if pod.gone_at is None]:
@@ -181,7 +185,8 @@ class Run:
 
     def describe(self) -> str:
         pods = [f"{pod.name}: {pod.last['status'].get('phase')} {pod.state}" for pod in self.pods.ever.values()]
-        return "\n".join([*pods, *self.logs()[-30:]])
+        tasks = [str(execution) for execution in self.executions()]
+        return "\n".join([*tasks, *pods, *self.logs()[-200:]])
 
     def live_workers(self) -> list[Pod]:
         return [pod for pod in self.pods.workers() if pod.alive]
@@ -204,6 +209,7 @@ class Run:
                 outcome = self.jobs.wait("the run's end", self.outcome, patience)
             except Late:
                 outcome = self._stuck(patience)
+        assert self.data.is_dir(), "the testbed was taken down meanwhile: this row says nothing"
         left_gone = None
         if outcome in ("Complete", "Failed"):
             began = time.monotonic()

@@ -72,6 +72,6 @@ def test_the_page_shows_confirmed_rows_of_both_systems():
         Row("never happened", OURS, "", "Complete"),
     ]
     page = report.page([as_json(row) | {"run": facts} for row in rows])
-    assert "| worker deleted | Complete | 0.03 s | 0 | 2 | 0 | 0 |" in page
+    assert "| worker deleted | Complete | 0.03 s | 0 | 2 | 0 | 0 | 0 |" in page
     assert "| worker deleted | outcome | Complete | still running 150 s later |" in page
     assert "never happened" not in page

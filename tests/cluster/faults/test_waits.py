@@ -50,8 +50,8 @@ def test_image_that_is_not_there(run, report):
         run.start(image=missing)
     confirmed = until_worker_waits(run, "ErrImagePull", "ImagePullBackOff")
     row = run.finish("image that cannot be pulled, for ever", confirmed=confirmed.split(":")[0], about=["Image"])
-    row.lost, row.note = 0, f"{_exit(run)}no task could ever begin"
-    report(row, outcome="Failed")
+    row.lost, row.note = None, f"{_exit(run)}no task could ever begin"
+    report(row, outcome="Failed", lost=None)
     assert run.system != OURS or run.launcher().state["terminated"]["exitCode"] == 78
 
 
@@ -149,8 +149,8 @@ def test_admission_policy_that_denies_the_workers(run, report):
         run.until("the policy to be in force", lambda: _denied(run))
         run.start()
         row = run.finish("admission policy denies the workers", confirmed="a dry run is denied", about=["Refused"])
-        row.lost, row.note = 0, f"{_exit(run)}no task could ever begin"
-        report(row, outcome="Failed")
+        row.lost, row.note = None, f"{_exit(run)}no task could ever begin"
+        report(row, outcome="Failed", lost=None)
         assert run.launcher().state["terminated"]["exitCode"] == 78
         assert words in row.message
     finally:
