@@ -21,10 +21,7 @@ class Kubelet:
 
     def kill(self, name):
         """What `kubectl delete --grace-period=0 --force` does to the processes."""
-        entry = self.processes[name].pid
-        for pid in [entry, *_children(entry)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+        kill(self.processes[name].pid)
 
     def close(self):
         self.closing = True
@@ -79,8 +76,15 @@ class Kubelet:
             self.server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
 
 
+def kill(entry):
+    """End a worker's entry and its pool, which has a session of its own."""
+    for pid in [*_children(entry), entry]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
+
+
 def _children(pid):
-    """The worker entry's: its pool has a session of its own."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
