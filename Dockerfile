@@ -39,8 +39,9 @@ RUN echo 'k8s-parsl:x:10001:0:k8s-parsl:/home/k8s-parsl:/usr/sbin/nologin' >> /e
     && chown 10001:0 /home/k8s-parsl /work \
     && chmod 0775 /home/k8s-parsl /work
 COPY --from=build /opt/k8s-parsl /opt/k8s-parsl
-RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    /opt/k8s-parsl/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
+# Copied and not mounted: what a mount holds is in no builder's cache key, and buildah took yesterday's layer for a new wheel.
+COPY --from=build /wheels /wheels
+RUN /opt/k8s-parsl/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 ENV PATH=/opt/k8s-parsl/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/home/k8s-parsl \

@@ -153,9 +153,9 @@ class Release:
             ]
         )
 
-    def python(self, code, claim=None, mount="/mnt/k8s-dev-pdg"):
+    def python(self, code, claim=None, mount="/mnt/k8s-dev-pdg", name="k8s-parsl-tiles"):
         """What ``code`` prints in a pod of the workflow's image with the claim mounted."""
-        name = f"look-{uuid.uuid4().hex[:6]}"
+        used, name = image(name), f"look-{uuid.uuid4().hex[:6]}"
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -166,7 +166,7 @@ class Release:
                 "containers": [
                     {
                         "name": "look",
-                        "image": image("k8s-parsl-tiles"),
+                        "image": used,
                         "command": ["python", "-c", code],
                         "env": [{"name": "PYTHONPATH", "value": "/opt/workflow"}],
                         "volumeMounts": [{"name": "data", "mountPath": mount}] if claim else [],
