@@ -23,7 +23,7 @@ Row = dict[str, Any]
 # Of a message that is shown; the whole of it is in the JSON.
 WIDTH = 150
 TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
-NAMES = [(re.compile(r"run-workers-[0-9a-f]+-\d+"), "run-workers-…"), (re.compile(r"fault-[a-z0-9-]+"), "…")]
+NAMES = [(re.compile(r"run-(workers|launcher)-[0-9a-f]+-\w+"), r"run-\1-…"), (re.compile(r"\bfault-[a-z0-9-]+"), "…")]
 
 
 def about() -> Row:
@@ -67,7 +67,7 @@ def page(rows: list[Row]) -> str:
     return environment.from_string((Path(__file__).parent / "faults.md.j2").read_text()).render(
         ours=ours,
         newest=runs[max(runs)],
-        runs=len(runs),
+        commits=list(dict.fromkeys(runs[date]["commit"] for date in sorted(runs))),
         bad=[row for row in ours if row["lost"] or row["left"] or row["outcome"].startswith("still")],
         spare=[seconds for row in ours if row["spare_slot"] for seconds in row["retry_s"]],
         pairs=[line for row in ours if row["fault"] in theirs for line in _pair(row, theirs[row["fault"]])],
