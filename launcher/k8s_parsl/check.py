@@ -15,7 +15,7 @@ import urllib3
 from k8s_parsl.errors import ConfigurationError, one_line
 from k8s_parsl.mounts import explain
 from k8s_parsl.pods import Api, ApiError, failure
-from k8s_parsl.reasons import read
+from k8s_parsl.reasons import event_time, read
 
 # Events that tell why a pod is not started though a node was found for it.
 TELLING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed")
@@ -83,6 +83,7 @@ def _pod(api: Api, pod: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(fine=False, text=f"{what}: {state.finding}")
     if state.running or state.ended:
         return
-    latest = {event["reason"]: event for event in api.list_events(state.uid) if event["reason"] in TELLING}
+    events = sorted(api.pod_events(state.uid), key=event_time)
+    latest = {event["reason"]: event for event in events if event["reason"] in TELLING}
     for reason, event in latest.items():
         yield Line(fine=False, text=one_line(f"{what}: {reason}: {explain(event.get('message', ''))}"))

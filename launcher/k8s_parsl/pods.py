@@ -94,8 +94,8 @@ class Api:
         return text
 
     def pod_events(self, uid: str) -> list[dict[str, Any]]:
-        """The events of one pod."""
-        query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": "50"}
+        """The events of one pod, all of them: they come in the order of their names, so a limit keeps the oldest."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}"}
         events: list[dict[str, Any]] = self._call("GET", f"{self._base}/events", query)["items"]
         return events
 
@@ -129,12 +129,6 @@ class Api:
             "GET", f"{self._base}/persistentvolumeclaims", {"labelSelector": selector}
         )["items"]
         return items
-
-    def list_events(self, uid: str) -> list[dict[str, Any]]:
-        """The events of one object, oldest first."""
-        query = {"fieldSelector": f"involvedObject.uid={uid}"}
-        items: list[dict[str, Any]] = self._call("GET", f"{self._base}/events", query)["items"]
-        return sorted(items, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
         """The pods that match, and the resourceVersion to watch on from."""

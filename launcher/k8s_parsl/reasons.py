@@ -214,12 +214,12 @@ def events_finding(events: Iterable[Mapping[str, Any]]) -> Finding | None:
 
     The pod itself only says ContainerCreating: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
     """
-    newest = max(events, key=_event_time, default={})
+    newest = max(events, key=event_time, default={})
     name = _EVENTS.get(newest.get("reason", ""))
     return find(name, mounts.explain(newest.get("message", ""))) if name else None
 
 
-def _event_time(event: Mapping[str, Any]) -> str:
+def event_time(event: Mapping[str, Any]) -> str:
     """RFC 3339 in UTC, so that the order of the texts is that of the times."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))

@@ -52,30 +52,24 @@ class Release:
     values: list[str] = field(default_factory=list)
 
     def helm(self, *args, check=True):
-        done = subprocess.run(
-            ["helm", *args, "--namespace", self.namespace],
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": f"{tools.ensure()}:{os.environ['PATH']}"},
-            timeout=PATIENCE_S,
-        )
-        assert not check or done.returncode == 0, done.stdout
-        return Ended(done.returncode, done.stdout)
+        return self._run("helm", *args, check=check)
 
     def kubectl(self, *args, check=True, input=None):
+        return self._run("kubectl", *args, check=check, input=input).out
+
+    def _run(self, program, *args, check, input=None):
+        """Both programs are on PATH by the fixture `programs`."""
         done = subprocess.run(
-            ["kubectl", "--namespace", self.namespace, *args],
+            [program, "--namespace", self.namespace, *args],
+            cwd=ROOT,
             text=True,
             input=input,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": f"{tools.ensure()}:{os.environ['PATH']}"},
             timeout=PATIENCE_S,
         )
         assert not check or done.returncode == 0, done.stdout
-        return done.stdout
+        return Ended(done.returncode, done.stdout)
 
     def install(self, *args):
         self.helm("install", self.name, "./chart", *self.values, *args)
