@@ -176,33 +176,48 @@ def retry_cost(
 @contextmanager
 def loaded(kernel: LauncherDataFlowKernel) -> Iterator[None]:
     """Make ``kernel`` the one that apps use, and the answer to any `parsl.load` of the workflow's own."""
-
-    def load(config: Config | None = None) -> LauncherDataFlowKernel:
-        if config is not None:
-            ours = ", ".join(sorted(label for label in kernel.executors if label != INTERNAL))
-            theirs = ", ".join(f"{e.label} ({_describe(e)})" for e in config.executors)
-            log.info(
-                "parsl.load: the chart's Config is used (executors %s); set aside from the workflow's own: executors "
-                "%s, retries %s, strategy %s, run_dir %s",
-                ours,
-                theirs,
-                config.retries,
-                config.strategy,
-                config.run_dir,
-            )
-        return kernel
-
-    def clear() -> None:
-        """`parsl.clear` of the workflow's own: the kernel stays."""
-
-    saved = (parsl.load, parsl.clear)
     DataFlowKernelLoader._dfk = kernel  # noqa: SLF001 (Parsl's own `load` would make a plain kernel)
-    parsl.load, parsl.clear = load, clear
     try:
         yield
     finally:
-        parsl.load, parsl.clear = saved
         DataFlowKernelLoader.clear()
+
+
+def _ours() -> LauncherDataFlowKernel | None:
+    kernel = DataFlowKernelLoader._dfk  # noqa: SLF001 (`dfk` raises where there is none)
+    return kernel if isinstance(kernel, LauncherDataFlowKernel) else None
+
+
+def _load(config: Config | None = None) -> DataFlowKernel:
+    """`parsl.load`: the launcher's kernel where it is loaded, and Parsl's own function elsewhere."""
+    kernel = _ours()
+    if kernel is None:
+        return _PARSL_LOAD(config)
+    if config is not None:
+        ours = ", ".join(sorted(label for label in kernel.executors if label != INTERNAL))
+        theirs = ", ".join(f"{e.label} ({_describe(e)})" for e in config.executors)
+        log.info(
+            "parsl.load: the chart's Config is used (executors %s); set aside from the workflow's own: executors "
+            "%s, retries %s, strategy %s, run_dir %s",
+            ours,
+            theirs,
+            config.retries,
+            config.strategy,
+            config.run_dir,
+        )
+    return kernel
+
+
+def _clear() -> None:
+    """`parsl.clear`: the launcher's kernel stays."""
+    if _ours() is None:
+        _PARSL_CLEAR()
+
+
+# When this module is imported, so before any module of the user's: one that says `from parsl import load` at its top
+# keeps what it finds then, long before a kernel is loaded.
+_PARSL_LOAD, _PARSL_CLEAR = parsl.load, parsl.clear
+parsl.load, parsl.clear = _load, _clear
 
 
 def _describe(executor: Any) -> str:

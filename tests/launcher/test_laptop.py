@@ -21,7 +21,7 @@ storage: {data: {mountPath: /data, existingClaim: x}}
 """
 
 FLOW = """
-from parsl import python_app
+from parsl import load, python_app
 
 @python_app
 def square(x, out):
@@ -61,6 +61,11 @@ def own_config(out):
     parsl.clear()
     parsl.load(Config())
     return first + square(2, out).result()
+
+def named_load(out):
+    from parsl.config import Config
+    load(Config())
+    return square(3, out).result()
 
 def leave(out):
     import sys
@@ -145,6 +150,14 @@ def test_a_config_of_its_own_is_set_aside(folder):
     assert done.returncode == 0, done.stderr
     assert record(folder)[0]["result"] == 5
     assert "set aside from the workflow's own: executors mine (ThreadPoolExecutor), retries 3" in done.stderr
+
+
+def test_a_load_that_the_module_took_by_name_is_the_launchers_too(folder):
+    """`from parsl import load` at the top of a module is done before Parsl is loaded."""
+    done = run(folder, "named_load")
+    assert done.returncode == 0, done.stderr
+    assert record(folder)[0]["result"] == 9
+    assert "parsl.load: the chart's Config is used (executors workers)" in done.stderr
 
 
 def test_sys_exit_is_no_success(folder):
