@@ -20,8 +20,10 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
-# A closed connection that is not made again within this time: the launcher is gone, and not just a proxy's connection.
-CLOSED_S = 5.0
+# A closed connection that is not made again within this time, or whose port refuses so many tries: the launcher is
+# gone. Until that is known tasks go on, and what they do in vain the next launcher has done again.
+CLOSED_S, REFUSED = 5.0, 3
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 @dataclass(frozen=True)
@@ -45,26 +47,31 @@ class Lifeline:
         socket: Any
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             self._configure(socket)
-            with socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED) as monitor:
+            with socket.get_monitor_socket(_EVENTS) as monitor:
                 socket.connect(self.url)
                 self._until_gone(monitor)
                 socket.disable_monitor()
         self.on_gone()
 
     def _until_gone(self, monitor: Any) -> None:
-        gone_at = math.inf
-        while True:
+        gone_at, refused = math.inf, 0
+        while refused < REFUSED:
             left = None if gone_at == math.inf else max(gone_at - time.monotonic(), 0) * 1000
             if not monitor.poll(left):
                 return
-            if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                gone_at = math.inf
-            else:
+            event = recv_monitor_message(monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                gone_at, refused = math.inf, 0
+            elif event == zmq.EVENT_DISCONNECTED:
                 gone_at = min(gone_at, time.monotonic() + CLOSED_S)
+            elif gone_at < math.inf:
+                # A try to connect again came to its end at once: nobody listens. (An address without a host, or a
+                # cut in the network, lets it wait.)
+                refused += 1
 
     def _configure(self, socket: Any) -> None:
         socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, 200)
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         # Asked three times within the time, by ZMQ itself: the interchange sees nothing of it.
         socket.setsockopt(zmq.HEARTBEAT_IVL, int(self.silence_s * 1000 / 3))
