@@ -60,6 +60,7 @@ _ROWS = (
     Reason("DeadlineExceeded", Kind.LOSS, "activeDeadlineSeconds of the pod is over"),
     Reason("UnexpectedAdmissionError", Kind.LOSS, "the node refused it"),
     Reason("Unschedulable", Kind.WAIT, "no node has room for it"),
+    Reason("UnboundClaim", Kind.WAIT, "a claim that it names has no volume yet"),
     Reason("QuotaExceeded", Kind.WAIT, "the namespace's quota is used up"),
     Reason("CreateContainerConfigError", Kind.WAIT, "a Secret or ConfigMap that it names is not there yet"),
     Reason("FailedMount", Kind.WAIT, "a volume cannot be mounted"),
@@ -108,6 +109,8 @@ def table() -> str:
     return "\n".join(lines)
 
 
+# 128 + SIGKILL
+KILLED = 137
 # Worker exits (k8s_parsl.worker, a shell's 128 + signal) that say what it was; the first four, no new pod would change.
 _EXITS: Mapping[int, str] = {
     ExitCode.USAGE: "WorkerConfiguration",
@@ -115,7 +118,7 @@ _EXITS: Mapping[int, str] = {
     ExitCode.CONFIGURATION: "WorkerConfiguration",
     ExitCode.PERMISSION: "WorkerPermission",
     ExitCode.STOPPED: "Terminated",
-    137: "Killed",
+    KILLED: "Killed",
 }
 # Events of a pod whose container is being made (kubelet's and the attach controller's own names).
 _EVENTS = {
@@ -267,25 +270,34 @@ def _waiting(
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         message = scheduled.get("message", "")
-        # A missing claim and a lack of room are both Unschedulable: only the text tells them apart (measured).
-        missing = "persistentvolumeclaim" in message and "not found" in message
-        return find("MissingClaim" if missing else "Unschedulable", message)
+        return find(_unscheduled(message), message)
     if status.get("phase", "Pending") == "Pending":
         return find("ContainerCreating")
     return None
 
 
+def _unscheduled(message: str) -> str:
+    """A missing claim, one without a volume, no room: each is Unschedulable, only the text differs (measured)."""
+    if "persistentvolumeclaim" in message and "not found" in message:
+        return "MissingClaim"
+    unbound = "unbound immediate PersistentVolumeClaims" in message or "persistent volumes to bind" in message
+    return "UnboundClaim" if unbound else "Unschedulable"
+
+
 def _ended(ended: Mapping[str, Any], *, deleting: bool) -> Finding:
     code, message = ended["exitCode"], ended.get("message", "")
+    # Where the worker had no time to leave a last line, kubelet took the end of its log; `said last` shows that.
+    message = message.strip().rpartition("\n")[2]
     if ended.get("reason") in ("OOMKilled", "StartError"):
         return find(ended["reason"], message)
     told, _, detail = message.partition(": ")
     if told in REASONS and REASONS[told].told:
         return find(told, detail)
-    if deleting and code in (ExitCode.DONE, ExitCode.STOPPED, 137):
+    if deleting and code in (ExitCode.DONE, ExitCode.STOPPED, KILLED):
         return find("Deleted")
     if code == ExitCode.DONE:
         return find("Completed")
     if code in _EXITS:
-        return find(_EXITS[code], message or f"exit code {code}")
+        killed = code == KILLED
+        return find(_EXITS[code], f"exit code {code}" if killed or not message else message)
     return find("Error", f"exit code {code}" + (f": {message}" if message else ""))

@@ -47,6 +47,29 @@ def test_the_end_of_a_container(code, reason, message, metadata, found, kind):
     assert (finding.reason.name, finding.reason.kind) == (found, kind)
 
 
+def test_a_worker_without_last_words_is_told_by_the_last_line_of_its_log():
+    """Kubelet takes 2 KB of its log then; after SIGKILL not even that says why."""
+    log = "2026 interchange said hello\nTraceback\nImportError: libgdal.so.34\n"
+    said = read(pod(phase="Running", containerStatuses=ended(1, "Error", log))).finding
+    assert said.detail == "exit code 1: ImportError: libgdal.so.34"
+    killed = read(pod(phase="Running", containerStatuses=ended(137, "Error", log))).finding
+    assert killed.detail == "exit code 137"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("0/2 nodes are available: 2 Insufficient cpu.", "Unschedulable"),
+        ("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "UnboundClaim"),
+        ("0/2 nodes: 2 node(s) didn't find available persistent volumes to bind.", "UnboundClaim"),
+        ('0/2 nodes are available: persistentvolumeclaim "data" not found.', "MissingClaim"),
+    ],
+)
+def test_why_a_pod_has_no_node(message, reason):
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    assert read(pod(phase="Pending", conditions=[condition])).finding.reason.name == reason
+
+
 def test_a_workers_lack_of_permission_ends_the_run_with_77():
     assert REASONS["WorkerPermission"].exit_code is ExitCode.PERMISSION
 
