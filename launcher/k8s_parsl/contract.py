@@ -22,10 +22,17 @@ def versions() -> str:
 
 @dataclass(frozen=True)
 class Mount:
-    """A volume that has to answer before a worker pod takes tasks; in the option `--mounts` as `/path[:ro],...`."""
+    """A mounted volume that has to answer before anything is done; in the option `--mounts` as `/path[:ro],...`."""
 
     path: str
     read_only: bool = False
+    # Its key in the values, where that is known.
+    key: str = ""
+
+    @property
+    def called(self) -> str:
+        """What to call it in a message."""
+        return f"{self.key}: {self.path}" if self.key else self.path
 
     def __str__(self) -> str:
         return self.path + (":ro" if self.read_only else "")

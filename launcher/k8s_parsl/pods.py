@@ -12,16 +12,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config
 
-from k8s_parsl.errors import ConfigurationError, PermissionDenied, Unavailable, one_line
+from k8s_parsl.errors import ConfigurationError, Failure, PermissionDenied, Unavailable, one_line
 from k8s_parsl.reasons import PodState, read
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CONNECT_S, READ_S = 5, 30
 # The API server ends a watch itself after this time; the read timeout only has to be longer than the gap between
@@ -194,7 +195,7 @@ def _error(response: Any) -> ApiError:
     return ApiError(response.status, text, float(after) if after.isdigit() else None)
 
 
-def failure(doing: str, error: ApiError | urllib3.exceptions.HTTPError) -> Exception:
+def failure(doing: str, error: Exception) -> Failure:
     """The `Failure` that ends the run when ``doing`` something once and for all did not work."""
     if isinstance(error, ApiError):
         if error.code in (401, 403):
@@ -204,13 +205,33 @@ def failure(doing: str, error: ApiError | urllib3.exceptions.HTTPError) -> Excep
     return Unavailable(f"{doing}: the API server does not answer: {error}")
 
 
+def patiently(doing: str, call: Callable[[], T], seconds: float) -> T:
+    """What ``call`` returns; tried for up to ``seconds`` while the API server is busy, broken or away.
+
+    Raises:
+        Failure: it said no, or the time is over.
+    """
+    end, pause = time.monotonic() + seconds, 0.5
+    while True:
+        try:
+            return call()
+        except (ApiError, urllib3.exceptions.HTTPError, OSError) as error:
+            says_no = isinstance(error, ApiError) and error.code < 500 and error.code != 429
+            if says_no or time.monotonic() + pause > end:
+                raise failure(doing, error) from None
+            log.warning("%s: %s; next try in %.1f s", doing, one_line(str(error)), pause)
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
+        pause = min(pause * 2, 5)
+
+
 Listener = Callable[[str, PodState | None], None]
 
 
 class PodWatch:
     """One list+watch of all pods of a release, kept as a cache that everybody asks.
 
-    It never gives up: after an error it waits (0.5 s doubling to 30 s, with jitter) and lists anew.
+    It never gives up: after an error it waits (0.5 s doubling to 30 s, to 5 s before the first list; with jitter) and
+    lists anew.
     A listener is called for each change, also for one that only the new list shows, on the watch's own thread.
     """
 
@@ -235,7 +256,7 @@ class PodWatch:
             self._changed.wait_for(lambda: self._synced or self._is_final(self._error), timeout)
             if not self._synced:
                 error = self._error or ApiError(504, f"no answer within {timeout:.0f} s")
-                raise failure("list the release's pods", error)  # type: ignore[arg-type]
+                raise failure("list the release's pods", error)
 
     def listen(self, listener: Listener) -> None:
         """Call ``listener`` with the name of each pod that changes, and the pod (None: it is gone).
@@ -282,7 +303,7 @@ class PodWatch:
                     self._changed.notify_all()
                 log.warning("watch of the worker pods: %s; next try in %.1f s", one_line(str(error)), pause)
                 self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
-                pause = min(pause * 2, 30)
+                pause = min(pause * 2, 30 if self._synced else 5)
 
     def _follow(self, version: str) -> None:
         """Watch, and go on watching from the last version seen whenever the server closes the stream."""

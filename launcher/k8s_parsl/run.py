@@ -25,12 +25,12 @@ from typing import Any
 import urllib3
 
 from k8s_parsl import certificates, parsl_config, progress, volumes, workflow
-from k8s_parsl.contract import versions
+from k8s_parsl.contract import Mount, versions
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
 from k8s_parsl.executor import WatchedExecutor
 from k8s_parsl.identity import Identity
-from k8s_parsl.pods import Api, ApiError, PodWatch, failure
+from k8s_parsl.pods import Api, ApiError, PodWatch, patiently
 from k8s_parsl.provider import owner_reference
 from k8s_parsl.reasons import PodState
 from k8s_parsl.report import Record, pictures, write_page
@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 MOUNTED = Path("/etc/k8s-parsl")
 # The pod's own emptyDir: where a run without a volume is kept.
 SCRATCH = Path("/tmp/k8s-parsl")  # noqa: S108
-LIST_S = 60.0
+# At the start the API server may be away for so long; then another launcher may try.
+START_S = 60.0
 CLOSE_S = 20.0
 # An old launcher has its pod's whole grace period, its workers theirs, and a lost node's pods five minutes.
 ALONE_S = 600.0
@@ -115,14 +116,14 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
     settings = Settings.from_file(mounted / "settings.yaml")
     identity = Identity.from_environment(environment)
     set_level(settings.logging.level)
-    volumes.check(settings.storage, settings.run.volume)
+    mounts = [Mount(v.mount_path, v.read_only, f"storage.{key}") for key, v in settings.storage.items()]
+    run_volume = settings.storage[settings.run.volume].mount_path if settings.run.volume else ""
+    volumes.check(mounts, run_volume)
     folders = {volume.mount_path: Path(volume.mount_path) for volume in settings.storage.values()}
     api = Api(identity.namespace)
-    try:
-        installation = api.config_map_uid(identity.installation)
-    except (ApiError, urllib3.exceptions.HTTPError) as error:
-        raise failure(f"read ConfigMap {identity.installation}", error) from None
-    base = Path(settings.storage[settings.run.volume].mount_path) if settings.run.volume else SCRATCH
+    doing = f"read ConfigMap {identity.installation}"
+    installation = patiently(doing, lambda: api.config_map_uid(identity.installation), START_S)
+    base = Path(run_volume) if run_volume else SCRATCH
     # With the installation in its name: uninstall and install again, and the same values run afresh.
     folder = Folder(base / "runs" / f"{identity.run}-{installation[:8]}")
     done = Record.read(folder.record)
@@ -131,7 +132,7 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
         return
     call = workflow.prepare(settings.workflow, Path(settings.workflow.path), folders)
     watch = PodWatch(api, f"app.kubernetes.io/instance={identity.release}")
-    watch.start(LIST_S)
+    watch.start(START_S)
     wait_until_alone(identity, api, watch)
     ends: Ends = queue.SimpleQueue()
     with folder.held():
@@ -237,10 +238,8 @@ def share_certificates(identity: Identity, api: Api) -> Path:
     folder = certificates.create(certificates.PRIVATE)
     labels = {"app.kubernetes.io/instance": identity.release, "app.kubernetes.io/managed-by": "k8s-parsl"}
     files = certificates.for_workers(folder)
-    try:
-        api.apply_secret(certificates.secret(identity.certificates, labels, owner_reference(identity), files))
-    except (ApiError, urllib3.exceptions.HTTPError) as error:
-        raise failure(f"write Secret {identity.certificates}", error) from None
+    manifest = certificates.secret(identity.certificates, labels, owner_reference(identity), files)
+    patiently(f"write Secret {identity.certificates}", lambda: api.apply_secret(manifest), START_S)
     return folder
 
 

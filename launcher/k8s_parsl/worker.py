@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import ctypes
 import enum
-import errno
 import math
 import os
 import queue
@@ -25,9 +24,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from k8s_parsl import certificates
+from k8s_parsl import certificates, volumes
 from k8s_parsl.contract import WORKER_LOGS, Mount, read_mounts, versions
-from k8s_parsl.errors import ConfigurationError, Failure, PermissionDenied, Stopped, Temporary
+from k8s_parsl.errors import ConfigurationError, Failure, Stopped, Temporary
 from k8s_parsl.lifeline import Lifeline
 
 POOL = (sys.executable, "-m", "parsl.executors.high_throughput.process_worker_pool")
@@ -35,19 +34,8 @@ POOL = (sys.executable, "-m", "parsl.executors.high_throughput.process_worker_po
 LAST_LINES = 3
 # Of the seconds that kubelet gives us, the last ones: for the pool to end on SIGTERM, and for us after its SIGKILL.
 STOP_S, LEAVE_S = 3.0, 2.0
-# Seconds that a volume has to answer, and between two questions while the pool runs.
-ANSWER_S, ASK_S = 20.0, 30.0
-# What a mount says whose server, or whose ceph-fuse, is gone.
-_DEAD = {errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
-# Looked at in a process of its own: a mount that hangs would hang us, and cannot be interrupted.
-_PROBE = """
-import os, sys
-try:
-    os.statvfs(sys.argv[1])
-    sys.exit(0 if os.access(sys.argv[1], os.X_OK) else 13)
-except OSError as error:
-    sys.exit(error.errno)
-"""
+# Seconds between two looks at the volumes while the pool runs.
+ASK_S = 30.0
 # cgroup v2 and v1, as a container sees its own; read every LOOK_S, as v1 gives no event to a container. Rather before
 # Parsl says WorkerLost (every heartbeat_period): the task would be tried again here, and be lost a second time.
 LOOK_S = 0.2
@@ -79,47 +67,16 @@ def check_versions(expected: str) -> None:
 
 
 def check_mounts(text: str) -> None:
-    """See that each volume of ``text`` (see `contract.Mount`) answers, and say so where it cannot be written.
-
-    That alone is no fault: a folder further down may well be this user's.
+    """See that each volume of ``text`` (see `contract.Mount`) answers and can be used.
 
     Raises:
-        Temporary: one does not answer; the next pod may be on a better node.
-        PermissionDenied: this user may not enter one.
+        Temporary: one does not answer.
+        PermissionDenied: this user may not read or write one.
     """
-    mounts = read_mounts(text)
-    asked = [
-        subprocess.Popen([sys.executable, "-S", "-c", _PROBE, mount.path])  # noqa: S603 (our own program)
-        for mount in mounts
-    ]
-    end = time.monotonic() + ANSWER_S
-    for mount, probe in zip(mounts, asked, strict=True):
-        try:
-            code = probe.wait(max(end - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            raise Temporary(f"MountGone: {mount.path} did not answer within {ANSWER_S:.0f} s") from None
-        _judge(mount, code)
-
-
-def _judge(mount: Mount, code: int) -> None:
-    who = f"uid {os.getuid()} gid {os.getgid()}"
-    if code in (errno.EACCES, errno.EPERM):
-        raise PermissionDenied(
-            f"{mount.path} cannot be entered as {who}: {_owner(mount.path)}; set pod.securityContext.runAsUser, "
-            "runAsGroup or supplementalGroups to fit"
-        )
-    if code:
-        raise Temporary(f"MountGone: {mount.path}: {os.strerror(code)}")
-    if not mount.read_only and not os.access(mount.path, os.W_OK):
-        print(f"{mount.path} itself cannot be written as {who}: {_owner(mount.path)}", flush=True)  # noqa: T201
-
-
-def _owner(path: str) -> str:
     try:
-        found = Path(path).stat()
-    except OSError as error:
-        return str(error.strerror)
-    return f"it is uid {found.st_uid}'s, gid {found.st_gid}, mode {found.st_mode & 0o7777:o}"
+        volumes.check(read_mounts(text))
+    except Temporary as error:
+        raise Temporary(f"MountGone: {error}") from None
 
 
 def environment(facts: Mapping[str, str]) -> dict[str, str]:
@@ -203,7 +160,7 @@ def _watch_mounts(mounts: Sequence[Mount], pool: Pool) -> None:
             try:
                 os.statvfs(mount.path)
             except OSError as error:
-                if error.errno in _DEAD:
+                if error.errno in volumes.GONE:
                     pool.tell(Event.MOUNT_GONE, f"{mount.path}: {error.strerror}")
                     return
 

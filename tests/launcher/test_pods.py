@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k8s_parsl.errors import ExitCode, Failure
-from k8s_parsl.pods import ApiError, PodWatch, failure
+from k8s_parsl.pods import ApiError, PodWatch, failure, patiently
 
 SELECTOR = "app.kubernetes.io/instance=pdgrun"
 
@@ -66,3 +66,20 @@ def test_a_missing_right_is_said_at_once(server, api):
 )
 def test_an_error_of_the_api_has_the_exit_code_of_what_can_be_done_about_it(code, exit_code):
     assert failure("do it", ApiError(code, "text")).exit_code is exit_code
+
+
+def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):
+    """Each launcher that gives up costs one of the Job's backoffLimit."""
+    server.put("ADDED", pod("a"))
+    server.refuse("GET", 500, "etcdserver: no leader", times=2)
+    assert [p["metadata"]["name"] for p in patiently("list", lambda: api.list_pods(SELECTOR)[0], 30)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "exit_code"), [(500, 0, ExitCode.UNAVAILABLE), (403, 30, ExitCode.PERMISSION)]
+)
+def test_but_not_for_ever_and_not_where_it_says_no(server, api, code, seconds, exit_code):
+    server.refuse("GET", code, "not today", times=99)
+    with pytest.raises(Failure, match=r"list the pods: .*not today") as caught:
+        patiently("list the pods", lambda: api.list_pods(SELECTOR), seconds)
+    assert caught.value.exit_code is exit_code

@@ -11,21 +11,21 @@ import threading
 import pytest
 
 from k8s_parsl import volumes
+from k8s_parsl.contract import Mount
 from k8s_parsl.errors import Temporary
-from k8s_parsl.settings import Volume
 
 AS_NOBODY = """
 import os, sys
-from k8s_parsl.settings import Volume
+from k8s_parsl.contract import Mount
 from k8s_parsl import volumes
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-volumes.check({"data": Volume(mount_path=sys.argv[1], read_only=sys.argv[2] == "ro")}, sys.argv[3])
+volumes.check([Mount(sys.argv[1], sys.argv[2] == "ro", "storage.data")], sys.argv[3])
 """
 
 
 def as_nobody(path, mode="rw", run_volume=""):
     """The check as a plain user; root may do everything, so a test as root would prove nothing."""
-    words = [sys.executable, "-c", AS_NOBODY, str(path), mode, run_volume]
+    words = [sys.executable, "-c", AS_NOBODY, str(path), mode, str(run_volume)]
     return subprocess.run(words, capture_output=True, text=True)
 
 
@@ -53,7 +53,7 @@ def test_a_folder_of_ones_own_below_it_is_enough_but_for_the_runs(volume):
     (volume / "mine").mkdir()
     os.chown(volume / "mine", 65534, 65534)
     assert as_nobody(volume).returncode == 0
-    assert "cannot be written" in as_nobody(volume, run_volume="data").stderr
+    assert "cannot be written" in as_nobody(volume, run_volume=volume).stderr
 
 
 def test_a_read_only_volume_need_not_be_written(volume):
@@ -71,9 +71,9 @@ def test_a_mount_that_is_gone_is_temporary(monkeypatch, tmp_path):
     def gone(_):
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
-    monkeypatch.setattr(volumes.os, "scandir", gone)
+    monkeypatch.setattr(volumes.os, "statvfs", gone)
     with pytest.raises(Temporary, match="its mount is gone: Transport endpoint is not connected"):
-        volumes.check({"data": Volume(mount_path=str(tmp_path))})
+        volumes.check([Mount(str(tmp_path))])
 
 
 def test_a_volume_that_does_not_answer_holds_nobody_up(monkeypatch, tmp_path):
@@ -83,8 +83,8 @@ def test_a_volume_that_does_not_answer_holds_nobody_up(monkeypatch, tmp_path):
         never.wait()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(volumes.os, "scandir", hang)
+    monkeypatch.setattr(volumes.os, "statvfs", hang)
     monkeypatch.setattr(volumes, "ANSWER_S", 0.1)
     with pytest.raises(Temporary, match="has not answered"):
-        volumes.check({"data": Volume(mount_path=str(tmp_path))})
+        volumes.check([Mount(str(tmp_path))])
     never.set()
