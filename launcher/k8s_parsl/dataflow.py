@@ -21,7 +21,7 @@ from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.states import States
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
-from k8s_parsl.errors import ConfigurationError, Failure, one_line
+from k8s_parsl.errors import ConfigurationError, Failure, UsageError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class TaskLog:
         with self.lock:
             self.apps.setdefault(app, AppTasks()).failed += 1
             if len(self.failures) < KEPT_FAILURES:
-                self.failures.append((app, one_line(f"{type(error).__name__}: {error}")))
+                notes = " ".join(getattr(error, "__notes__", []))
+                self.failures.append((app, one_line(f"{type(error).__name__}: {error} {notes}")))
 
     def retried(self, app: str) -> None:
         """A task of ``app`` failed and is tried again."""
@@ -150,12 +151,16 @@ class LauncherDataFlowKernel(DataFlowKernel):
 
 
 def retry_cost(
-    retries: int, loss_retries: int, lost_tasks: Literal["all", "none"] | Collection[str] = "all"
+    retries: int,
+    loss_retries: int,
+    lost_tasks: Literal["all", "none"] | Collection[str] = "all",
+    why: Callable[[str], str] = lambda _: "",
 ) -> Callable[[Exception, Any], float]:
     """Parsl's `retry_handler`: a lost pod costs none of the ``retries``, up to ``loss_retries`` times for a task.
 
     ``lost_tasks``: whose tasks may be run again after a loss, `all`, `none` or the names of apps. A task that was
     handed to a pod counts as begun: Parsl does not tell one that was waiting there from one in mid-work.
+    ``why``: what became of the pod of this name; it goes into a note on the error of a task that is given up.
 
     WorkerLost (only the task's process died) counts like ManagerLost: out of memory ends one process on some nodes and
     the whole pod on others (cgroup v1 and v2).
@@ -165,10 +170,16 @@ def retry_cost(
     def cost(error: Exception, task_record: Any) -> float:
         if not isinstance(error, ManagerLost | WorkerLost):
             return 1
-        if lost_tasks == "none" or (lost_tasks != "all" and task_record["func_name"] not in lost_tasks):
-            return retries + 1
         losses[task_record["id"]] = count = losses.get(task_record["id"], 0) + 1
-        return 0 if count <= loss_retries else retries + 1
+        if lost_tasks == "none" or (lost_tasks != "all" and task_record["func_name"] not in lost_tasks):
+            key = "parsl.retryLostTasks leaves it out"
+        elif count > loss_retries:
+            key = f"parsl.lossRetries is {loss_retries}"
+        else:
+            return 0
+        reason = f"; worker pod {error.hostname}: {told}" if (told := why(error.hostname)) else ""
+        error.add_note(f"lost {count} times, not run again ({key}){reason}")
+        return retries + 1
 
     return cost
 
@@ -183,6 +194,21 @@ def loaded(kernel: LauncherDataFlowKernel) -> Iterator[None]:
         DataFlowKernelLoader.clear()
 
 
+@contextmanager
+def no_load(key: str) -> Iterator[None]:
+    """While a module of the workflow's is imported, `parsl.load` is refused: there is no kernel yet to answer with.
+
+    Raises:
+        UsageError: the module asked for one; names ``key``.
+    """
+    global _importing  # noqa: PLW0603 (as Parsl's loader, one for each process)
+    _importing = key
+    try:
+        yield
+    finally:
+        _importing = ""
+
+
 def _ours() -> LauncherDataFlowKernel | None:
     kernel = DataFlowKernelLoader._dfk  # noqa: SLF001 (`dfk` raises where there is none)
     return kernel if isinstance(kernel, LauncherDataFlowKernel) else None
@@ -192,6 +218,11 @@ def _load(config: Config | None = None) -> DataFlowKernel:
     """`parsl.load`: the launcher's kernel where it is loaded, and Parsl's own function elsewhere."""
     kernel = _ours()
     if kernel is None:
+        if _importing:
+            raise UsageError(
+                f"{_importing}: the module calls parsl.load() while it is imported: call it in the function, or give "
+                "the module as workflow.script"
+            )
         return _PARSL_LOAD(config)
     if config is not None:
         ours = ", ".join(sorted(label for label in kernel.executors if label != INTERNAL))
@@ -217,6 +248,7 @@ def _clear() -> None:
 # When this module is imported, so before any module of the user's: one that says `from parsl import load` at its top
 # keeps what it finds then, long before a kernel is loaded.
 _PARSL_LOAD, _PARSL_CLEAR = parsl.load, parsl.clear
+_importing = ""
 parsl.load, parsl.clear = _load, _clear
 
 

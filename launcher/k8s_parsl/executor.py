@@ -122,6 +122,10 @@ class WatchedExecutor(HighThroughputExecutor):
         """Why blocks waited or ended, and how often; nothing is known of a laptop's processes."""
         return Counter()
 
+    def why(self, pod: str) -> str:  # noqa: ARG002 (for those that know)
+        """Why this pod ended; nothing is known of a laptop's processes."""
+        return ""
+
     def start(self) -> None:
         """Start the interchange, a thread that waits for its end, and one that talks to it."""
         super().start()
@@ -300,6 +304,10 @@ class PodExecutor(WatchedExecutor):
     def reasons(self) -> Counter[str]:
         """Why pods waited or ended, and how often."""
         return self.provider.reasons
+
+    def why(self, pod: str) -> str:
+        """Why this pod ended, or what is wrong with it; empty where nothing is, or it is not one of ours."""
+        return self.provider.why(pod)
 
     def connected_blocks(self) -> list[str]:
         """Blocks that ever registered; from the first on, a bad pod no longer ends the run."""

@@ -86,7 +86,10 @@ def _config(settings: Settings, executors: list[WatchedExecutor], run_dir: Path)
             max_idletime=settings.parsl.max_idletime,
             retries=settings.parsl.retries,
             retry_handler=retry_cost(
-                settings.parsl.retries, settings.parsl.loss_retries, settings.parsl.retry_lost_tasks
+                settings.parsl.retries,
+                settings.parsl.loss_retries,
+                settings.parsl.retry_lost_tasks,
+                lambda pod: next((said for executor in executors if (said := executor.why(pod))), ""),
             ),
             run_dir=str(run_dir),
             # Only apps with cache=True are kept; a launcher that starts again takes their results from here.

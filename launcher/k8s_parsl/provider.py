@@ -163,6 +163,11 @@ class PodProvider(ExecutionProvider):
         with self._lock:
             return [self._status(self._blocks[name]) for name in job_ids]
 
+    def why(self, name: str) -> str:
+        """What is known to be wrong with this pod; empty where nothing is, or it is not one of ours."""
+        block = self._blocks.get(name)
+        return str(block.finding) if block and block.finding else ""
+
     def retire(self, job_ids: Sequence[str]) -> None:
         """Let pods that get no more tasks end by themselves, which they do when idle; delete them if they do not."""
         now = time.monotonic()

@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from k8s_parsl import settings
-from k8s_parsl.errors import UsageError, WorkflowFailed, one_line
+from k8s_parsl.dataflow import no_load
+from k8s_parsl.errors import Failure, UsageError, WorkflowFailed, one_line
 
 Call = Callable[[], Any]
 
@@ -76,7 +77,10 @@ def _function(workflow: settings.Workflow, path: Path, kwargs: dict[str, Any]) -
 
 def _import(name: str, path: Path, key: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with no_load(key):
+            return importlib.import_module(name)
+    except Failure:
+        raise
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError(f"{key}: there is no module {error.name} in {path} or in the image") from None
@@ -114,7 +118,7 @@ def _is_main(statement: ast.stmt) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, with the line of the user's code it came from."""
+    """An exception in one line, with the line of the user's code it came from, and the notes on it and its causes."""
     where = ""
     frame = error.__traceback__
     while frame:
@@ -122,4 +126,9 @@ def describe(error: BaseException) -> str:
         if not file.startswith("<") and "site-packages" not in file and "k8s_parsl" not in file:
             where = f" ({PurePosixPath(file).name}:{frame.tb_lineno})"
         frame = frame.tb_next
-    return one_line(f"{type(error).__name__}: {error}{where}")
+    notes = ""
+    cause: BaseException | None = error
+    while cause:
+        notes += "".join(f"; {note}" for note in getattr(cause, "__notes__", []))
+        cause = cause.__cause__
+    return one_line(f"{type(error).__name__}: {error}{where}{notes}")

@@ -20,6 +20,7 @@ from k8s_parsl.errors import ExitCode
 from k8s_parsl.executor import PodExecutor
 from k8s_parsl.provider import PodProvider
 from k8s_parsl.settings import Executor, Parsl
+from k8s_parsl.workflow import describe
 from launcher.kubelet import Kubelet
 from launcher.tasks import named
 from launcher.test_provider import TEMPLATE
@@ -176,3 +177,22 @@ def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
     assert [cost(lost, {"id": 1, "func_name": "f"}) for _ in range(4)] == [0, 0, 0, 3]
     assert cost(lost, {"id": 2, "func_name": "f"}) == 0
     assert cost(ValueError(), {"id": 2, "func_name": "f"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("lost_tasks", "note"),
+    [
+        ("all", "lost 2 times, not run again (parsl.lossRetries is 1); worker pod h: OOMKilled"),
+        ("none", "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod h: OOMKilled"),
+    ],
+)
+def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
+    """Parsl's own words are `loss of manager` with a number."""
+    cost = retry_cost(0, 1, lost_tasks, {"h": "OOMKilled"}.get)
+    errors = [ManagerLost(b"m", "h") for _ in range(2)]
+    while cost(error := errors.pop(), {"id": 1, "func_name": "f"}) == 0:
+        pass
+    assert describe(error).endswith(f"; {note}")
+    dependent = ValueError("a task that needed it")
+    dependent.__cause__ = error
+    assert note in describe(dependent)

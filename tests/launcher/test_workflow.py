@@ -49,6 +49,11 @@ def test_the_code_is_on_the_path_of_children_too(folder):
         ("main = 3", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
         ("import nope_d", {"call": "flow_c:main"}, "module flow_c imports nope_d, which the image does not have"),
         (
+            "import parsl\nparsl.load()\ndef main(): pass",
+            {"call": "flow_c:main"},
+            "workflow.call flow_c:main: the module calls parsl.load() while it is imported: call it in the function",
+        ),
+        (
             "def main(x): pass",
             {"call": "flow_c:main"},
             "workflow.kwargs: flow_c:main: missing a required argument: 'x'",
