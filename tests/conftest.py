@@ -31,7 +31,15 @@ def pytest_configure(config):
         os.environ["KUBECONFIG"] = str(found)
 
 
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        # With several processes (`make test`) one of them has the cluster and this machine's testbed to itself.
+        if item.path.is_relative_to(HERE / "cluster") or item.path.is_relative_to(HERE / "testbed"):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
     if cluster() is not None:
         return
     left_out = [item for item in items if item.get_closest_marker("cluster")]

@@ -119,12 +119,12 @@ def test_volume_that_comes_late(run, report):
     volume = {"name": "late", "persistentVolumeClaim": {"claimName": "late"}}
     run.start(values=worker_pod(volumes=[volume], volumeMounts=[{"name": "late", "mountPath": "/late"}]))
     confirmed = until_worker_waits(run, "Unschedulable")
-    run.until("the reason in the log", lambda: any("Unschedulable" in line for line in run.logs()))
+    run.until("the reason in the log", lambda: any("UnboundClaim" in line for line in run.logs()))
     spec = room | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(run.data)}}
     spec |= {"claimRef": {"namespace": run.namespace, "name": "late"}}
     run.cluster.post("/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
     try:
-        row = run.finish("volume that comes late", confirmed=confirmed, about=["Unschedulable"])
+        row = run.finish("volume that comes late", confirmed=confirmed, about=["UnboundClaim"])
     finally:
         run.cluster.delete(f"/api/v1/persistentvolumes/{name}")
     report(row)
