@@ -15,6 +15,7 @@ class Link(TypedDict, total=False):
 
     ifname: str
     master: str
+    address: str
 
 
 class Route(TypedDict, total=False):
@@ -31,6 +32,10 @@ def exists(name: str) -> bool:
 def add_bridge(name: str, addresses: list[str]) -> None:
     """A bridge that is up and has these addresses, each with its prefix length."""
     _ip("link", "add", "name", name, "type", "bridge")
+    # Set, even to what it is: else it takes the lowest of its ports' whenever one comes or goes, and all pods of the
+    # node send into the void until they ask for their gateway's again, which was seen to take half a minute.
+    (link,) = (link for link in _links() if link.get("ifname") == name)
+    _ip("link", "set", name, "address", link["address"])
     for address in addresses:
         _ip("address", "add", address, "dev", name)
     _ip("link", "set", name, "up")
