@@ -46,6 +46,21 @@ def test_errors_of_the_server_do_not_end_the_watch(server, watch):
     assert watch.wait_for(lambda pods: names(pods) == {"a"}, 20)
 
 
+def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, token):
+    """The client itself would look at the file a minute later; a token that is the same is not tried again."""
+    server.token = "first"
+    assert api.list_pods(SELECTOR)[0] == []
+    server.token = "second"
+    server.calls.clear()
+    with pytest.raises(ApiError, match="401"):
+        api.list_pods(SELECTOR)
+    assert len(server.calls) == 1
+    token.write_text("second")
+    assert api.list_pods(SELECTOR)[0] == []
+    token.write_text("")
+    assert api.list_pods(SELECTOR)[0] == [], "an empty file, as in the moment of its change, takes nothing away"
+
+
 def test_a_missing_right_is_said_at_once(server, api):
     """No waiting for a first list that will never be allowed."""
     server.refuse("GET", 403, 'pods is forbidden: User "x" cannot list resource "pods"', times=9)
