@@ -183,7 +183,11 @@ class Api:
         while True:
             self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             token = self._token()
-            response = self._client.call_api(method, url, headers, payload, _request_timeout=timeout).response
+            try:
+                response = self._client.call_api(method, url, headers, payload, _request_timeout=timeout).response
+            except urllib3.exceptions.MaxRetryError as error:
+                # It would say the whole URL and how often it tried, and only then why.
+                raise error.reason or error from None
             if response.status < 400:
                 return response
             error = _error(response)

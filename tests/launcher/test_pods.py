@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import urllib3
 
 from k8s_parsl.errors import ExitCode, Failure
 from k8s_parsl.pods import ApiError, PodWatch, failure
@@ -59,6 +60,14 @@ def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, toke
     assert api.list_pods(SELECTOR)[0] == []
     token.write_text("")
     assert api.list_pods(SELECTOR)[0] == [], "an empty file, as in the moment of its change, takes nothing away"
+
+
+def test_an_api_server_that_is_away_is_told_in_few_words(server, api):
+    """What is wrong with the connection, and not the library's tries at it."""
+    server.close()
+    with pytest.raises(urllib3.exceptions.HTTPError, match="Connection refused") as caught:
+        api.list_pods(SELECTOR)
+    assert "Max retries" not in str(caught.value)
 
 
 def test_a_missing_right_is_said_at_once(server, api):
