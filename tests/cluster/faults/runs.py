@@ -404,6 +404,11 @@ class TheirRun(Run):
         ]
 
 
+def worker_pod(**fields: Any) -> Json:
+    """Values of the workers' pods."""
+    return {"executors": {"workers": {"pod": fields}}}
+
+
 def merge(under: Json, over: Json) -> Json:
     """``over`` laid over ``under`` as Helm does: maps merge, all else is replaced."""
     merged = dict(under)
