@@ -150,6 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._text(state.logs.get(url.path.split("/")[6], ""))
         elif query.get("watch") == "true":
             self._watch(query)
+        elif len(url.path.split("/")) > 6:
+            pod = state.pods.get(url.path.split("/")[6])
+            self._json(200, pod) if pod else self._status(404, "pods not found")
         else:
             with state.changed:
                 items = [pod for pod in state.pods.values() if _matches(pod, query.get("labelSelector", ""))]

@@ -100,6 +100,7 @@ class Run:
         if folder := os.environ.get("FAULTS_LOGS"):
             with contextlib.suppress(OSError, AssertionError):
                 Path(folder, f"{self.namespace}-{self.system}.log").write_text(self.describe())
+                shutil.copytree(self.data, Path(folder, self.namespace), ignore=shutil.ignore_patterns("task-*"))
         with contextlib.suppress(AssertionError):
             self.uninstall()
         self.pods.stop()
