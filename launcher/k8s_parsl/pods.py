@@ -6,6 +6,7 @@ On raw JSON through the `kubernetes` client's connection (TLS, token refresh): t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
@@ -63,6 +64,7 @@ class Api:
             )
             raise ConfigurationError(f"{where}: {error}") from None
         self.namespace = namespace
+        self._in_pod = not kubeconfig
         self._client = client.ApiClient()
         self._base = f"/api/v1/namespaces/{quote(namespace)}"
 
@@ -178,12 +180,31 @@ class Api:
     ) -> Any:
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "k8s-parsl"}
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         payload: Any = body if content_type == "application/json" or body is None else json.dumps(body)
-        response = self._client.call_api(method, url, headers, payload, _request_timeout=timeout).response
-        if response.status >= 400:
-            raise _error(response)
-        return response
+        while True:
+            self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            token = self._token()
+            try:
+                response = self._client.call_api(method, url, headers, payload, _request_timeout=timeout).response
+            except urllib3.exceptions.MaxRetryError as error:
+                # It would say the whole URL and how often it tried, and only then why.
+                raise error.reason or error from None
+            if response.status < 400:
+                return response
+            error = _error(response)
+            if error.code != 401 or not self._in_pod or self._token(read=True) == token:
+                raise error
+
+    def _token(self, *, read: bool = False) -> str | None:
+        """The account's token; ``read`` it now: the client does so once a minute, and kubelet may just have changed it.
+
+        For as long as the file cannot be read the old one stays.
+        """
+        with contextlib.suppress(config.ConfigException, OSError):
+            if read:
+                config.load_incluster_config(self._client.configuration)
+        token: str | None = self._client.configuration.api_key.get("BearerToken")
+        return token
 
 
 def _error(response: Any) -> ApiError:

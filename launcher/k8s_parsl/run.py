@@ -182,6 +182,8 @@ def set_level(level: str) -> None:
     """Show messages of ``level`` and above; Parsl's own only from WARNING on, unless everything is asked for."""
     logging.getLogger("k8s_parsl").setLevel(level)
     logging.getLogger("parsl").setLevel("INFO" if level == "DEBUG" else "ERROR")
+    # It warns of each of its own tries at a connection; whoever asked says once what came of them.
+    logging.getLogger("urllib3").setLevel("INFO" if level == "DEBUG" else "ERROR")
 
 
 def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:

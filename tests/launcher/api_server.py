@@ -25,6 +25,8 @@ class ApiServer:
         self.version = 100
         self.changed = threading.Condition()
         self.answers = []
+        # The one token that is worth something; None: whoever comes is let in.
+        self.token = None
         self.closing = False
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
         self.http.daemon_threads = True
@@ -117,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
         with state.changed:
             state.calls.append((self.command, self.path))
             state.changed.notify_all()
+            if state.token and self.headers.get("Authorization") != f"bearer {state.token}":
+                self._body()
+                self._status(401, "Unauthorized")
+                return True
             for answer in state.answers:
                 if answer[0] == self.command:
                     state.answers.remove(answer)
@@ -144,6 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._text(state.logs.get(url.path.split("/")[6], ""))
         elif query.get("watch") == "true":
             self._watch(query)
+        elif len(url.path.split("/")) > 6:
+            pod = state.pods.get(url.path.split("/")[6])
+            self._json(200, pod) if pod else self._status(404, "pods not found")
         else:
             with state.changed:
                 items = [pod for pod in state.pods.values() if _matches(pod, query.get("labelSelector", ""))]

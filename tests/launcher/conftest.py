@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import kubernetes
 import pytest
+from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, PodWatch
@@ -17,13 +18,27 @@ def server():
 
 
 @pytest.fixture
-def api(server, monkeypatch):
-    """The launcher's own door to the API, led to the test's server instead of the pod's."""
+def token(tmp_path):
+    """The file that kubelet writes a pod's token into."""
+    file = tmp_path / "account" / "token"
+    file.parent.mkdir()
+    file.write_text("first")
+    return file
 
-    def load():
-        configuration = kubernetes.client.Configuration()
-        configuration.host = server.url
-        kubernetes.client.Configuration.set_default(configuration)
+
+@pytest.fixture
+def api(server, token, monkeypatch):
+    """The launcher's own door to the API, led to the test's server instead of the pod's."""
+    environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+    class Loader(InClusterConfigLoader):
+        def _load_config(self):
+            super()._load_config()
+            self.host = server.url  # without TLS
+
+    def load(configuration=None):
+        # The certificate only has to be a file that is not empty.
+        Loader(token, token, environ=environment).load_and_set(configuration)
 
     monkeypatch.setattr(kubernetes.config, "load_incluster_config", load)
     return Api("science")

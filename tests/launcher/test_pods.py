@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import urllib3
 
 from k8s_parsl.errors import ExitCode, Failure
 from k8s_parsl.pods import ApiError, PodWatch, failure, patiently
@@ -44,6 +45,29 @@ def test_errors_of_the_server_do_not_end_the_watch(server, watch):
     server.end_watches(500)
     server.put("ADDED", pod("a"))
     assert watch.wait_for(lambda pods: names(pods) == {"a"}, 20)
+
+
+def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, token):
+    """The client itself would look at the file a minute later; a token that is the same is not tried again."""
+    server.token = "first"
+    assert api.list_pods(SELECTOR)[0] == []
+    server.token = "second"
+    server.calls.clear()
+    with pytest.raises(ApiError, match="401"):
+        api.list_pods(SELECTOR)
+    assert len(server.calls) == 1
+    token.write_text("second")
+    assert api.list_pods(SELECTOR)[0] == []
+    token.write_text("")
+    assert api.list_pods(SELECTOR)[0] == [], "an empty file, as in the moment of its change, takes nothing away"
+
+
+def test_an_api_server_that_is_away_is_told_in_few_words(server, api):
+    """What is wrong with the connection, and not the library's tries at it."""
+    server.close()
+    with pytest.raises(urllib3.exceptions.HTTPError, match="Connection refused") as caught:
+        api.list_pods(SELECTOR)
+    assert "Max retries" not in str(caught.value)
 
 
 def test_a_missing_right_is_said_at_once(server, api):

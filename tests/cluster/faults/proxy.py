@@ -6,13 +6,14 @@ The launcher is led to it by the two variables that in-cluster clients read. It 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -51,6 +52,8 @@ class Proxy(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.seen: Counter[str] = Counter()
         self.times: list[tuple[float, str]] = []
+        # Streams that are open now.
+        self.watches = 0
         threading.Thread(target=self.serve_forever, name="proxy", daemon=True).start()
 
     def values(self) -> dict:
@@ -73,6 +76,16 @@ class Proxy(ThreadingHTTPServer):
                     fault.met += 1
                     return fault
         return None
+
+    @contextlib.contextmanager
+    def counted_watch(self) -> Iterator[None]:
+        with self.lock:
+            self.watches += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.watches -= 1
 
     def close(self) -> None:
         self.shutdown()
@@ -105,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if "watch=true" in self.path and answer.status == 200:
-                self._stream(answer)
+                with self.server.counted_watch():
+                    self._stream(answer)
             else:
                 kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
                 self._answer(answer.status, answer.read(), tuple(kept))

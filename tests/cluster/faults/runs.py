@@ -92,11 +92,17 @@ class Run:
         """Install it."""
         raise NotImplementedError
 
+    def uninstall(self) -> None:
+        """Take it away as a user does; what is left goes with the namespace."""
+
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind, but for the logs where FAULTS_LOGS names a folder for them."""
         if folder := os.environ.get("FAULTS_LOGS"):
             with contextlib.suppress(OSError, AssertionError):
                 Path(folder, f"{self.namespace}-{self.system}.log").write_text(self.describe())
+                shutil.copytree(self.data, Path(folder, self.namespace), ignore=shutil.ignore_patterns("task-*"))
+        with contextlib.suppress(AssertionError):
+            self.uninstall()
         self.pods.stop()
         self.jobs.stop()
         for pod in [pod for pod in self.pods.ever.values() if pod.gone_at is None]:
@@ -270,12 +276,7 @@ class OurRun(Run):
         self._helm("upgrade", self.name, "./chart", "-f", self._file())
 
     def uninstall(self) -> None:
-        self._helm("uninstall", self.name)
-
-    def close(self) -> None:
-        with contextlib.suppress(AssertionError):
-            self._helm("uninstall", self.name)
-        super().close()
+        self._helm("uninstall", self.name, "--ignore-not-found")
 
     def _values(self) -> Json:
         repository, _, tag = os.environ.get("TEST_IMAGE", images.known()["k8s-parsl"]).rpartition(":")
@@ -402,6 +403,11 @@ class TheirRun(Run):
                 name | {"spec": {"backoffLimit": 3, "template": template}},
             ),
         ]
+
+
+def worker_pod(**fields: Any) -> Json:
+    """Values of the workers' pods."""
+    return {"executors": {"workers": {"pod": fields}}}
 
 
 def merge(under: Json, over: Json) -> Json:

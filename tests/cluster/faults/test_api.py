@@ -86,7 +86,10 @@ def away(run, report, name, outage, seconds):
         host.kill(host.main_process(victim))
         host.wait(seconds)
         during = len([e for e in run.executions() if e.ended]) - before
-    row = run.finish(name, confirmed="API server's process; worker's process gone", about=[victim.name, "watch of"])
+    # Not a free slot for each of the two tasks.
+    row = run.finish(
+        name, confirmed="API server's process; worker's process gone", about=["watch of"], spare_slot=False
+    )
     row.note = f"{during} tasks ended meanwhile; a worker pod was SIGKILLed at the same time"
     report(row)
     assert during

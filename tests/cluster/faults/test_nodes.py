@@ -96,7 +96,8 @@ def test_token_rotated(run, report):
     run.until_busy()
     launcher, victim = run.launcher(), run.victim()
     root = Path(f"/proc/{host.main_process(launcher).identity.pid}/root")
-    token = root / "var/run/secrets/kubernetes.io/serviceaccount/token"
+    # Not /var/run: that is a link, which would lead to this machine's own.
+    token = root / "run/secrets/kubernetes.io/serviceaccount/token"
     old = token.read_text()
     accounts = f"{run.base}/serviceaccounts"
     name = launcher.last["spec"]["serviceAccountName"]

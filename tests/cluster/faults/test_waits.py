@@ -11,15 +11,10 @@ from testbed import images, layout
 
 from .both import both
 from .kube import Refused
-from .runs import OURS
+from .runs import OURS, worker_pod
 
 RAW = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-
-
-def worker_pod(**fields):
-    """Values of the workers' pods."""
-    return {"executors": {"workers": {"pod": fields}}}
 
 
 def until_worker_waits(run, *reasons):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from . import host
 from .both import both
+from .runs import worker_pod
 
 
 def lost(run, victim):
@@ -65,6 +69,41 @@ def test_worker_evicted(run, report):
     report(run.finish("worker evicted (Eviction API)", confirmed=reason, about=lost(run, victim)))
 
 
+def test_worker_evicted_by_its_kubelet(run, report):
+    """It holds more local storage than its limit: kubelet ends it, without asking anybody."""
+    run.start(values=worker_pod(resources={"limits": {"ephemeral-storage": "64Mi"}}), tasks=80)
+    run.until_busy()
+    victim = run.victim()
+    # Into its /tmp, an emptyDir, of which kubelet takes stock about once a minute.
+    hoard = Path(f"/proc/{host.main_process(victim).identity.pid}/root/tmp/hoard")
+    hoard.write_bytes(os.urandom(1 << 20) * 100)
+    run.until_pod("the eviction", lambda: victim.ended_at, 150)
+    status = victim.last["status"]
+    row = run.finish(
+        "worker over its limit of local storage", confirmed=status.get("reason", ""), about=lost(run, victim)
+    )
+    report(row)
+    assert status["reason"] == "Evicted", status
+
+
+def test_worker_past_its_deadline(run, report):
+    """`activeDeadlineSeconds` of the pods: kubelet ends each after that time, and the next ones go on."""
+    run.start(values=worker_pod(activeDeadlineSeconds=25), tasks=24)
+    run.until_busy()
+    victims = run.workers()
+    for victim in victims:
+        run.until_pod("the deadline", lambda victim=victim: victim.ended_at)
+    reason = victims[0].last["status"].get("reason", "")
+    row = run.finish(
+        "all workers past their activeDeadlineSeconds",
+        confirmed=reason,
+        about=["DeadlineExceeded", *lost(run, victims[0])],
+        spare_slot=False,
+    )
+    report(row)
+    assert reason == "DeadlineExceeded", victims[0].last["status"]
+
+
 @both
 def test_worker_out_of_memory(run, report):
     """A task takes more than the pod's limit: the kernel kills a process, or (cgroup v2) the whole container."""
@@ -112,7 +151,8 @@ def test_worker_preempted(run, report, slots):
 @pytest.mark.disruptive
 def test_network_cut_between_launcher_and_worker(run, report):
     """Longer than the heartbeat: its tasks run elsewhere, and the worker ends by itself."""
-    run.start(values={"executors": {"workers": {"heartbeatPeriod": 2, "heartbeatThreshold": 8}}})
+    # Tasks that the cut meets in their middle: shorter ones would end there, and nobody could be told.
+    run.start(values={"executors": {"workers": {"heartbeatPeriod": 2, "heartbeatThreshold": 8}}}, seconds=15.0, tasks=6)
     run.until_busy()
     victim, launcher = run.victim(), run.launcher()
     with host.cut(victim.ip, launcher.ip):

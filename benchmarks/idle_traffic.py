@@ -1,0 +1,93 @@
+"""What a run with many worker pods and nothing to do asks of the API server, counted by a proxy before the launcher.
+
+    TEST_IMAGE=... PYTHONPATH=tests python benchmarks/idle_traffic.py [--pods 100] [--minutes 2]
+
+On the testbed (`make cluster`). All pods are real ones, made and watched by the launcher. Some run real workers; the rest
+hold a program that only waits, since a hundred Pythons would not start on a small machine within minutes: to the API
+server they are worker pods like any other, and what a worker says goes to the launcher by ZMQ and not there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from urllib.parse import parse_qs, urlsplit
+
+import click
+
+from cluster.faults.kube import Cluster
+from cluster.faults.proxy import Proxy
+from cluster.faults.runs import OurRun
+from testbed import Testbed, layout
+
+# A pod that starts still has its last change of state before it.
+SETTLED_S = 15.0
+REQUESTS_A_MINUTE = 6
+IDLE = '''\
+import time
+
+def main(seconds):
+    time.sleep(seconds)
+'''
+
+
+def values(pods: int, workers: int) -> dict:
+    """The run: ``workers`` pods with a worker each, the rest tiny, and a workflow that hands out no task."""
+    numbers = {"maxWorkersPerNode": 1, "coresPerWorker": 0.5}
+    small = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "16Mi"}}
+    tiny = {"image": layout.PAUSE_IMAGE, "imagePullPolicy": "Never", "resources": small}
+    executors = {"workers": blocks(workers) | numbers, "tiny": blocks(pods - workers) | numbers | {"pod": tiny}}
+    return {
+        "workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}},
+        "executors": executors if pods > workers else {"workers": executors["workers"]},
+    }
+
+
+def blocks(number: int) -> dict[str, int]:
+    return {"initBlocks": number, "minBlocks": number, "maxBlocks": number}
+
+
+def kind(request: str) -> str:
+    """`GET pods, watch` of a request's method and path."""
+    method, _, target = request.partition(" ")
+    url = urlsplit(target)
+    folders = url.path.split("/")
+    watch = ", watch" if "watch" in parse_qs(url.query) else ""
+    return f"{method} {'/'.join(folders[5:6] + folders[7:])}{watch}"
+
+
+@click.command(help=__doc__)
+@click.option("--pods", default=100, show_default=True)
+@click.option("--workers", default=4, show_default=True, help="How many of them run a real worker.")
+@click.option("--minutes", default=2.0, show_default=True)
+def main(pods: int, workers: int, minutes: float) -> None:
+    if not Testbed().running():
+        raise SystemExit("needs the testbed: make cluster")
+    proxy = Proxy()
+    run = OurRun(Cluster(), "idle-traffic")
+    try:
+        run.kwargs = {"seconds": 3600}
+        run.start(values=values(pods, workers) | proxy.values())
+        run.until_pod("all pods run", lambda: len(run.workers()) == pods, 300)
+        time.sleep(SETTLED_S)
+        began = time.time()
+        time.sleep(minutes * 60)
+        ended = time.time()
+        seen = Counter(kind(what) for moment, what in proxy.times if began <= moment <= ended)
+        watches = proxy.watches
+        there = len(run.workers())
+    finally:
+        run.close()
+        proxy.close()
+    print(f"{there} worker pods, idle for {minutes:g} minutes")
+    print(f"{'watches open at the end':<40} {watches:6}")
+    for what, times in seen.most_common():
+        print(f"{what:<40} {times / minutes:6.1f} a minute")
+    total = sum(seen.values()) / minutes
+    print(f"{'requests in all':<40} {total:6.1f} a minute (at most {REQUESTS_A_MINUTE})")
+    if there != pods or watches != 1 or total > REQUESTS_A_MINUTE:
+        raise SystemExit("more than one watch, more requests than that, or pods that did not stay")
+
+
+if __name__ == "__main__":
+    main()
