@@ -2,6 +2,8 @@
 
     PYTHONPATH=tests python -m cluster.faults [pytest arguments, such as -k "worker and deleted"]
 
+With arguments the rows of faults that were not run stay as they are; without, all of them are of this one run.
+
 Faults that the whole cluster feels (API server, nodes, network) are part of it: the testbed is its own. With
 FAULTS_ALONE=file they run only while that file exists, for a testbed that is shared. `--page` only makes the page anew.
 """
@@ -23,7 +25,7 @@ HERE = Path(__file__).parent
 
 def main(arguments: list[str]) -> int:
     if arguments == ["--page"]:
-        report.write([], {})
+        report.write([], {}, keep=True)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
@@ -32,7 +34,7 @@ def main(arguments: list[str]) -> int:
         os.environ.setdefault("FAULTS_ALONE", "1")
         facts = report.about()
         code = pytest.main([str(HERE), "-m", "cluster", "-v", "--tb=short", *arguments])
-        report.write([json.loads(line) for line in rows.read_text().splitlines()], facts)
+        report.write([json.loads(line) for line in rows.read_text().splitlines()], facts, keep=bool(arguments))
     print(f"{report.PAGE.relative_to(report.ROOT)}: written")
     return int(code)
 

@@ -46,9 +46,9 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
-def write(rows: list[Row], facts: Row) -> None:
-    """Lay ``rows`` over those that are there: a fault that was not run this time keeps its row."""
-    known = json.loads(JSON.read_text())["rows"] if JSON.exists() else []
+def write(rows: list[Row], facts: Row, *, keep: bool) -> None:
+    """Write ``rows``; ``keep`` those of faults that were not run this time."""
+    known = json.loads(JSON.read_text())["rows"] if keep and JSON.exists() else []
     merged = {(row["fault"], row["system"]): row for row in known}
     merged |= {(row["fault"], row["system"]): row | {"run": facts} for row in rows}
     content = {"rows": list(merged.values())}

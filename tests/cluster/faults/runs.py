@@ -59,13 +59,16 @@ class Row:
     seconds: float = 0.0
     # Another pod of the pool had a free slot: the retry waits for nothing but the news.
     spare_slot: bool = True
+    # Pods that there were from first to last: one more than the fault explains is a finding too.
+    launchers: int = 0
+    workers: int = 0
 
     def say(self) -> str:
         retry = f"{statistics.median(self.retry_s):.2f} s" if self.retry_s else "-"
         return (
             f"{self.fault} | {self.system} | {self.outcome} | retry {retry} | lost {self.lost} again "
             f"{self.begun_again} twice {self.ended_twice} together {self.at_the_same_time} ({self.overlap_s:.1f} s) | "
-            f"left {self.left} | {self.confirmed} | {self.message} | {self.note}"
+            f"left {self.left} of {self.launchers}+{self.workers} | {self.confirmed} | {self.message} | {self.note}"
         )
 
 
@@ -243,6 +246,8 @@ class Run:
             note=note,
             seconds=round(time.monotonic() - self.began, 1),
             spare_slot=spare_slot,
+            launchers=len(self.pods.launchers()),
+            workers=len(self.pods.workers()),
         )
 
     def _stuck(self, patience: float) -> str:
