@@ -10,7 +10,7 @@ WORKFLOW ?= examples/tiles
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 IMAGE ?= k8s-parsl:dev
 
-.PHONY: help run test check faults cluster cluster-down image push generate format clean
+.PHONY: help run test check faults bench cluster cluster-down image push generate format clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -29,6 +29,10 @@ check: $(VENV)/.tests ## Lint, types, and the order of the modules
 
 faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and Parsl's own provider too; writes docs/faults.md (hours)
 	@FAULTS_ALONE=1 PYTHONPATH=tests $(BIN)/python -m cluster.faults
+
+bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, and what an idle run asks of that cluster's API (TEST_IMAGE=...)
+	@PYTHONPATH=tests $(BIN)/python benchmarks/status.py
+	@PYTHONPATH=tests $(BIN)/python benchmarks/idle_traffic.py
 
 cluster: $(VENV)/.tests ## Bring up a real two-node cluster on this machine (needs root and Go)
 	@$(TESTBED) up

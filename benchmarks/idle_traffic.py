@@ -2,7 +2,7 @@
 
     TEST_IMAGE=... PYTHONPATH=tests python benchmarks/idle_traffic.py [--pods 100] [--minutes 2]
 
-On the testbed (`make cluster`). All pods are real ones, made and watched by the launcher. Some run real workers; the rest
+On the testbed (`make cluster`). All pods are real, made and watched by the launcher. Some run real workers; the rest
 hold a program that only waits, since a hundred Pythons would not start on a small machine within minutes: to the API
 server they are worker pods like any other, and what a worker says goes to the launcher by ZMQ and not there.
 """
@@ -14,21 +14,21 @@ from collections import Counter
 from urllib.parse import parse_qs, urlsplit
 
 import click
-
 from cluster.faults.kube import Cluster
 from cluster.faults.proxy import Proxy
 from cluster.faults.runs import OurRun
+
 from testbed import Testbed, layout
 
 # A pod that starts still has its last change of state before it.
 SETTLED_S = 15.0
 REQUESTS_A_MINUTE = 6
-IDLE = '''\
+IDLE = """\
 import time
 
 def main(seconds):
     time.sleep(seconds)
-'''
+"""
 
 
 def values(pods: int, workers: int) -> dict:

@@ -26,6 +26,7 @@ FOLDER = tempfile.TemporaryDirectory()
 CONFIG = Path(FOLDER.name) / "kubeconfig"
 os.environ["KUBECONFIG"] = str(CONFIG)
 
+from launcher.api_server import ApiServer  # noqa: E402
 from parsl.jobs.states import JobState  # noqa: E402
 from parsl.providers import KubernetesProvider  # noqa: E402
 
@@ -33,16 +34,15 @@ from k8s_parsl.identity import Identity  # noqa: E402
 from k8s_parsl.pods import Api, PodWatch  # noqa: E402
 from k8s_parsl.provider import PodProvider  # noqa: E402
 from k8s_parsl.settings import Executor  # noqa: E402
-from launcher.api_server import ApiServer  # noqa: E402
 
-CALLS = {"PodProvider": 500, "KubernetesProvider": 10}
+CALLS = {"PodProvider": 500, "KubernetesProvider": 5}
 LABELS = {"app.kubernetes.io/instance": "run", "app.kubernetes.io/component": "worker"}
 WORKER = {"name": "worker", "image": "registry.example/k8s-parsl:1", "args": ["worker"]}
 TEMPLATE = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": LABELS}, "spec": {"containers": [WORKER]}}
 
 
 def serve(pipe: Connection) -> None:
-    """The API server; for each message it has all its pods run, and answers how many calls there were since the last."""
+    """The API server; for each message all its pods run, and it answers with its calls since the last."""
     server = ApiServer()
     pipe.send(server.url)
     with contextlib.suppress(EOFError, KeyboardInterrupt):

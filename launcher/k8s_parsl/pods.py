@@ -186,9 +186,9 @@ class Api:
             token = self._token()
             try:
                 response = self._client.call_api(method, url, headers, payload, _request_timeout=timeout).response
-            except urllib3.exceptions.MaxRetryError as error:
+            except urllib3.exceptions.MaxRetryError as tries:
                 # It would say the whole URL and how often it tried, and only then why.
-                raise error.reason or error from None
+                raise tries.reason or tries from None
             if response.status < 400:
                 return response
             error = _error(response)

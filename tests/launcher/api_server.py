@@ -89,6 +89,8 @@ class ApiServer:
 class _Handler(BaseHTTPRequestHandler):
     server_state: ApiServer
     protocol_version = "HTTP/1.1"
+    # Headers and body are two packets: the second would wait 40 ms for the first one's acknowledgement.
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass

@@ -97,6 +97,8 @@ class Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body are two packets: the second would wait 40 ms for the first one's acknowledgement.
+    disable_nagle_algorithm = True
     server: Proxy
 
     def _do(self) -> None:

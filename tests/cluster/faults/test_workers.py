@@ -88,11 +88,13 @@ def test_worker_evicted_by_its_kubelet(run, report):
 
 def test_worker_past_its_deadline(run, report):
     """`activeDeadlineSeconds` of the pods: kubelet ends each after that time, and the next ones go on."""
-    run.start(values=worker_pod(activeDeadlineSeconds=25), tasks=24)
+    # The run lasts longer than the deadline with the grace period after it, or nothing would have to be done again.
+    run.start(values=worker_pod(activeDeadlineSeconds=25, terminationGracePeriodSeconds=10), tasks=30)
     run.until_busy()
     victims = run.workers()
     for victim in victims:
         run.until_pod("the deadline", lambda victim=victim: victim.ended_at)
+    assert not run.outcome(), "the run was over before the deadline"
     reason = victims[0].last["status"].get("reason", "")
     row = run.finish(
         "all workers past their activeDeadlineSeconds",
