@@ -166,6 +166,7 @@ def retry_cost(
     the whole pod on others (cgroup v1 and v2).
     """
     losses: dict[int, int] = {}
+    told: set[str] = set()
 
     def cost(error: Exception, task_record: Any) -> float:
         if not isinstance(error, ManagerLost | WorkerLost):
@@ -176,8 +177,11 @@ def retry_cost(
         elif count > loss_retries:
             key = f"parsl.lossRetries is {loss_retries}"
         else:
+            if error.hostname not in told:
+                told.add(error.hostname)
+                log.info("what worker pod %s had not done is run again", error.hostname)
             return 0
-        reason = f"; worker pod {error.hostname}: {told}" if (told := why(error.hostname)) else ""
+        reason = f"; worker pod {error.hostname}: {known}" if (known := why(error.hostname)) else ""
         error.add_note(f"lost {count} times, not run again ({key}){reason}")
         return retries + 1
 

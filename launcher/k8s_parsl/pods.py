@@ -30,6 +30,8 @@ CONNECT_S, READ_S = 5, 30
 # two bookmarks (about a minute), so that a dead connection is noticed.
 WATCH_S, WATCH_READ_S = 300, 90
 LOG_BYTES = 4096
+# Between two tries while the API server is away: what a lost pod's tasks may have to wait once it is back.
+MAX_PAUSE_S = 10.0
 FIELD_MANAGER = "k8s-parsl"
 
 
@@ -242,7 +244,7 @@ def patiently(doing: str, call: Callable[[], T], seconds: float) -> T:
                 raise failure(doing, error) from None
             log.warning("%s: %s; next try in %.1f s", doing, one_line(str(error)), pause)
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
-        pause = min(pause * 2, 5)
+        pause = min(pause * 2, MAX_PAUSE_S)
 
 
 Listener = Callable[[str, PodState | None], None]
@@ -251,8 +253,7 @@ Listener = Callable[[str, PodState | None], None]
 class PodWatch:
     """One list+watch of all pods of a release, kept as a cache that everybody asks.
 
-    It never gives up: after an error it waits (0.5 s doubling to 30 s, to 5 s before the first list; with jitter) and
-    lists anew.
+    It never gives up: after an error it waits (0.5 s doubling to 10 s, with jitter) and lists anew.
     A listener is called for each change, also for one that only the new list shows, on the watch's own thread.
     """
 
@@ -324,7 +325,7 @@ class PodWatch:
                     self._changed.notify_all()
                 log.warning("watch of the worker pods: %s; next try in %.1f s", one_line(str(error)), pause)
                 self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
-                pause = min(pause * 2, 30 if self._synced else 5)
+                pause = min(pause * 2, MAX_PAUSE_S)
 
     def _follow(self, version: str) -> None:
         """Watch, and go on watching from the last version seen whenever the server closes the stream."""

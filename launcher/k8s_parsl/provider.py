@@ -49,6 +49,8 @@ RETIRE_S = 600.0
 CREATING_S = 5.0
 EVENTS_S = 2.0
 LOG_LINES = 20
+# Reasons that say no more than a signal's number.
+VAGUE = ("Killed", "Terminated")
 # https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
 GRACE_S = 30
 
@@ -80,6 +82,8 @@ class Block:
     event: Finding | None = None
     asked_at: float = 0.0
     last_lines: str = ""
+    # Its container was ended by a signal, and kubelet has not said yet why.
+    vague: bool = False
     final: JobState | None = None
 
     @property
@@ -267,6 +271,16 @@ class PodProvider(ExecutionProvider):
             block.seen = True
             if block.final is None:
                 self._look(block, pod)
+            elif block.vague and pod and pod.phase == "Failed":
+                self._correct(block, pod)
+
+    def _correct(self, block: Block, pod: PodState) -> None:
+        """Kubelet told of the container's end first, and now of why it ended it."""
+        block.vague = False
+        if block.finding and pod.finding and pod.finding.reason.name not in VAGUE:
+            self.reasons -= Counter([block.finding.reason.name])
+            self._note(block, pod.finding)
+        self._later(self._bury, block, pod)
 
     def _status(self, block: Block) -> JobStatus:
         if block.final is None:
@@ -302,7 +316,9 @@ class PodProvider(ExecutionProvider):
             state = JobState.COMPLETED if finding.reason.name == "Completed" else JobState.FAILED
             state = JobState.TIMEOUT if finding.reason.kind is Kind.LOSS else state
             self._end(block, finding, state)
-            self._later(self._bury, block, pod)
+            block.vague = finding.reason.name in VAGUE and pod.phase == "Running"
+            if not block.vague:
+                self._later(self._bury, block, pod)
         elif pod.leaving and not block.cancelled:
             # It may finish what it runs, but Parsl can ask for its replacement now.
             loss = finding if finding and finding.reason.kind is Kind.LOSS else find("Deleted")

@@ -434,6 +434,23 @@ def test_each_reason_is_counted(provider, server):
     assert provider.reasons["Evicted"] == 2
 
 
+def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_signal(provider, server):
+    """Kubelet evicts: first the container has ended with 137, a moment later the pod says Evicted."""
+    provider = provider()
+    name = provider.submit(COMMAND, 1, "parsl.cpu.block-0")
+    pod_of(server, name)
+    server.set_status(
+        name,
+        phase="Running",
+        containerStatuses=[{"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}],
+    )
+    assert until(provider, name, JobState.TIMEOUT).message.startswith("Killed")
+    server.set_status(name, phase="Failed", reason="Evicted", message="ephemeral storage")
+    assert until_message(provider, name, "Evicted").state is JobState.TIMEOUT
+    assert (provider.reasons["Evicted"], provider.reasons["Killed"]) == (1, 0)
+    server.wait_for(lambda s: name not in s.pods)
+
+
 def test_pods_that_wait_for_the_same_reason_are_shown_once(provider, server, caplog):
     """A hundred lines would hide the one that matters."""
     provider = provider()
