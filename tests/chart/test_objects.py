@@ -392,6 +392,8 @@ def test_a_dynamic_claim_outlives_the_release(helm):
     assert claim["metadata"]["annotations"] == {
         "helm.sh/resource-policy": "keep",
         "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+        "argocd.argoproj.io/sync-wave": "1",
     }
     assert claim["spec"]["storageClassName"] == "fast"
     assert "volumeName" not in claim["spec"]

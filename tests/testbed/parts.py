@@ -56,6 +56,7 @@ PARTS = {
         Part("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
         Part("pause", {"pause": "."}),
         Part("vault", {"vault": "."}),
+        Part("argocd", {"argocd": "."}),
     )
 }
 CLUSTER_PARTS = ("kubernetes", "etcd", "containerd", "registry", "pause")
