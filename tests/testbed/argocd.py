@@ -173,9 +173,7 @@ def _install() -> None:
     for file in sorted((_module() / "manifests" / "crds").glob("*-crd.yaml")):
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
     served = [f"/apis/argoproj.io/v1alpha1/{kind}" for kind in KINDS]
-    processes.wait_for(
-        "Argo CD's kinds", lambda: all(map(client.answers, served)), seconds=READY_SECONDS, processes={}
-    )
+    processes.wait_for("Argo CD's kinds", lambda: all(map(client.answers, served)), seconds=READY_SECONDS, processes={})
     objects: list[dict[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         _object("ConfigMap", "argocd-cm", data={"cluster.inClusterEnabled": "false"}),
@@ -196,7 +194,11 @@ KINDS = ("applications", "applicationsets", "appprojects")
 
 def _object(kind: str, name: str, *, labels: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
     """Argo CD takes notice of those with this label."""
-    metadata = {"name": name, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/part-of": "argocd"} | (labels or {})}
+    metadata = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "labels": {"app.kubernetes.io/part-of": "argocd"} | (labels or {}),
+    }
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **more}
 
 
