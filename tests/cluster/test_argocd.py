@@ -1,7 +1,7 @@
 """deploy/argocd under a real Argo CD: what it deploys from git, what it leaves alone, and what it takes away.
 
 The manifests are the shipped ones, with other names and another repository; values/dev.yaml lies there with a volume
-that the testbed has. A push is told as a webhook would (the refresh annotation), so nothing here waits for Argo CD's clock.
+that the testbed has. A push is told as a webhook does (the refresh annotation), so that nothing waits for a clock.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import pytest
 import yaml
 from cluster.conftest import PATIENCE_S, ROOT, Release, _watch, image
-from pykube import Job
+from pykube import Job, Secret
 from pykube.objects import NamespacedAPIObject
 
 from k8s_parsl.settings import merge, read_yaml
-from testbed import argocd, layout
+from testbed import argocd, layout, vault
 
 pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 
@@ -27,7 +27,7 @@ SHIPPED = ROOT / "deploy" / "argocd"
 SMALL = {"workflow": {"kwargs": {"max_zoom": 2}}}
 # A namespace's own, and what the cluster keeps in it.
 OWN = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
-PASSING = ("events", "pods.metrics")
+PASSING = ("events", "endpoints", "pods.metrics")
 
 
 class Application(NamespacedAPIObject):
@@ -83,8 +83,8 @@ class App:
 
         return self.wait("a refresh", looked)
 
-    def synced(self, revision, health="Healthy"):
-        """Wait until it is at this commit, without a difference, and in this health; the Application."""
+    def synced(self, revision, health="Healthy", kept=()):
+        """Wait until it is at this commit and in this health; no object differs but those `kept`. The Application."""
         self.refresh()
 
         def there(app):
@@ -99,12 +99,9 @@ class App:
         app = self.wait(
             f"Synced at {revision[:8]} and {health}", lambda app: "sync" in app.get("status", {}) and there(app)
         )
-        differing = [item for item in app["status"]["resources"] if item.get("status") != "Synced"]
-        assert not [item for item in differing if not self._kept(item)], self.describe()
+        differing = {item["name"] for item in app["status"]["resources"] if item.get("status") != "Synced"}
+        assert differing == set(kept), self.describe()
         return app
-
-    def _kept(self, item):
-        return item["kind"] == "PersistentVolumeClaim" and "status" not in item
 
     def sync(self, **how):
         """What pressing Sync does, and its end: the operation's state."""
@@ -205,6 +202,7 @@ def site(argo, kube_cluster, namespace):
         kubectl("delete", kind, name, "--timeout=60s", "--ignore-not-found", check=False)
     # Whatever a test that failed has left.
     kubectl("delete", "namespace", *others, "--wait=false", "--ignore-not-found")
+    shutil.rmtree(made.folder)
 
 
 def left_in(kubectl, namespace):
@@ -225,7 +223,7 @@ def uids(pods):
     return sorted(pod.metadata["uid"] for pod in pods)
 
 
-def test_a_release_from_its_first_sync_to_its_deletion(site):
+def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 - one release's life
     """First sync, resyncs, a second sync, a newer chart, drift, TTL, another value, deletion: two runs in all."""
     app, release = site.app("dev"), site.app("dev").release
     revision = site.dev()
@@ -320,3 +318,207 @@ def another_job(release, before, named=lambda name: True):
         if event.type != "DELETED" and job.metadata["uid"] != before.metadata["uid"] and named(job.name):
             return job
     raise AssertionError(f"no other Job within {PATIENCE_S} s:\n{release.describe()}")
+
+
+@pytest.fixture
+def kept(site):
+    """A class whose volumes are bound once a pod asks for one, and a volume of it: what a CSI driver would make."""
+    site.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": site.name},
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": site.name},
+            "spec": {
+                "storageClassName": site.name,
+                "accessModes": ["ReadWriteMany"],
+                "capacity": {"storage": "10Gi"},
+                "hostPath": {"path": str(site.folder), "type": "Directory"},
+            },
+        },
+    )
+    return {"storage": {"dev-0": {"cephfs": None, "storageClassName": site.name}}}
+
+
+def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
+    """Not when the values forget it, not with the Application, amid a run; and no sync waits for it to be bound."""
+    app, release = site.app("dev"), site.app("dev").release
+
+    def claim():
+        return site.kubectl("get", "pvc", "pdgrun-dev-0", "-n", release.namespace, "-o", "jsonpath={.metadata.uid}")
+
+    revision = site.dev(kept)
+    site.apply(*site.manifests("application.yaml"))
+    app.synced(revision)
+    first, uid = release.job(), claim()
+
+    # No longer in the values; the Job is the same, as it mounts the same claim.
+    revision = site.dev({"storage": {"dev-0": {"cephfs": None, "existingClaim": "pdgrun-dev-0"}}})
+    app.synced(revision, kept=["pdgrun-dev-0"])
+    assert claim() == uid
+    assert [job.metadata["uid"] for job in release.jobs()] == [first.metadata["uid"]]
+
+    # The Application goes while tasks run.
+    site.dev(kept, {"workflow": {"kwargs": {"max_zoom": 7}}})
+    app.refresh()
+    another_job(release, first)
+    release.wait_for_pods(
+        lambda pods: any(pod["status"].get("phase") == "Running" for pod in pods.values()), component="worker"
+    )
+    app.delete()
+    assert left_in(site.kubectl, release.namespace) == {"persistentvolumeclaim/pdgrun-dev-0"}
+    assert claim() == uid
+    statuses = sorted(json.loads(record)["status"] for record in site.runs().values())
+    assert statuses == ["done", "stopped"]
+
+
+def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
+    """With every key of the values but those that need what is not here; suspended, so that nothing runs."""
+    site.values("dev", {"image": None}, read_yaml(ROOT / "values" / "every-key.yaml"), EVERY_KEY)
+    values = read_yaml(site.repository.folder / "values" / "dev.yaml")
+    for volume in values["storage"].values():
+        if "cephfs" in volume:
+            volume["cephfs"]["secret"]["namespace"] = site.keys
+    site.values("dev", values)
+    revision = site.repository.commit("every key")
+    site.apply(*wider(site, {"group": "", "kind": "Secret"}), *site.manifests("application.yaml"))
+    # Of the claims, one waits for a class that is not here.
+    app = site.app("dev").synced(revision, health="Progressing")
+    made = {item["kind"] for item in app["status"]["resources"]}
+    assert made >= {"PersistentVolume", "PersistentVolumeClaim", "Job", "Role", "Secret", "ServiceAccount", "ConfigMap"}
+    before = resource_versions(site.kubectl, f"{site.name}-dev")
+    for _ in range(3):
+        site.app("dev").synced(revision, health="Progressing")
+    assert resource_versions(site.kubectl, f"{site.name}-dev") == before
+
+
+# Vault and external-secrets have tests of their own; the volume's name would be the same for everybody.
+EVERY_KEY = {
+    "storage": {
+        "dev-0": {"volumeName": None, "cephfs": {"volumeHandle": None}},
+        "tiles-0": {"cephfs": {"secret": {"vault": None, "name": "theirs"}}},
+        "inputs-0": {"cephfs": {"secret": {"vault": None, "name": "theirs"}}},
+        "results-0": {"cephfs": {"secret": {"externalSecret": None, "name": "theirs"}}},
+    }
+}
+
+
+def wider(site, *kinds):
+    """The shipped AppProject, which may do this too, also where the CSI driver's Secrets are."""
+    (project,) = site.manifests("appproject.yaml")
+    project["spec"]["namespaceResourceWhitelist"] += kinds
+    project["spec"]["destinations"].append({"server": site.argo.server, "namespace": site.keys})
+    return [project]
+
+
+@pytest.fixture(scope="module")
+def keys():
+    running = vault.ensure()
+    running.configure_kubernetes_auth()
+    return running
+
+
+def in_vault(keys, site):
+    """The values of a key that is in Vault, for an account that has no role there yet."""
+    keys.put(f"pdg/{site.name}", {"userID": "pdg", "userKey": "AQAAAAAAAAAAAAAAEABub3QgYSByZWFsIGtleSEh"})
+    keys.policy(site.name, f"secret/data/pdg/{site.name}")
+    return {
+        "url": keys.address,
+        "caBundle": keys.ca_file.read_text(),
+        "auth": {"method": "kubernetes", "role": site.name},
+        "kv": {"mount": "secret", "path": f"pdg/{site.name}"},
+    }
+
+
+def test_the_launcher_comes_after_the_ceph_key(site, keys):
+    """While the key's Job has failed there is no launcher; once it is mended, Secret, then launcher."""
+    app, release = site.app("dev"), site.app("dev").release
+    secret = {"name": f"key-{site.name}", "namespace": site.keys, "vault": in_vault(keys, site)}
+    site.dev({"storage": {"dev-0": {"cephfs": {"secret": secret}}}})
+    site.apply(*wider(site), *site.manifests("application.yaml"))
+
+    def failed(app):
+        return "completed unsuccessfully" in app.get("status", {}).get("operationState", {}).get("message", "")
+
+    app.wait("a sync that fails", failed)
+    assert release.jobs() == []
+
+    keys.role(site.name, site.keys, "*", site.name)
+    site.kubectl("delete", "job", "--selector=app.kubernetes.io/component=ceph-key", "-n", site.keys)
+    query = Job.objects(site.cluster.kube_client, release.namespace)
+    launcher = next(event.object for event in _watch(query, PATIENCE_S))
+    written = Secret.objects(site.cluster.kube_client, site.keys).get_by_name(secret["name"])
+    assert written.metadata["creationTimestamp"] <= launcher.metadata["creationTimestamp"]
+    assert launcher.labels["app.kubernetes.io/component"] == "launcher"
+    # Its volume is of a Ceph that is not there, so the pod never starts; that keeps nobody from removing it.
+    app.delete()
+    assert left_in(site.kubectl, release.namespace) == set()
+    assert left_in(site.kubectl, site.keys) == {f"secret/{secret['name']}"}
+
+
+def test_each_environment_and_the_administrators_half(site, keys):
+    """Three Applications; production by hand, with rights that just suffice, and once its volume is there."""
+    dev, staging, prod = (site.app(name) for name in ("dev", "staging", "prod"))
+    admin = App(f"{site.name}-prod-admin", prod.release)
+    keys.role(site.name, site.keys, "*", site.name)
+    secret = {"namespace": site.keys, "vault": in_vault(keys, site) | {"schedule": "30 4 * * *"}}
+    repository, _, tag = image("k8s-parsl").rpartition(":")
+    volume = {"volumeName": f"cephfs-{site.name}", "cephfs": {"secret": secret}}
+    site.values("prod", {"image": {"repository": repository, "tag": tag}, "storage": {"prod-0": volume}})
+    revision = site.dev()
+    site.repository.tag("v0.1.0")
+    site.apply(*site.manifests("applicationset.yaml"))
+
+    # Those that are automated are deployed; production is looked at, and no more.
+    dev.wait("an Application", lambda app: True)
+    dev.synced(revision)
+    staging.synced(revision, health="Progressing")
+    prod.refresh()
+    assert prod.obj["status"]["sync"]["status"] == "OutOfSync"
+    assert left_in(site.kubectl, prod.release.namespace) == set()
+
+    # The project permits what it has to, and each line of it is needed.
+    assert prod.sync(dryRun=True)["phase"] == "Succeeded"
+    (project,) = site.manifests("appproject.yaml")
+    project["spec"]["namespaceResourceWhitelist"].remove({"group": "batch", "kind": "Job"})
+    site.apply(project)
+    prod.refresh()
+    refused = prod.sync(dryRun=True)
+    assert refused["phase"] == "Failed"
+    assert "is not permitted in project" in json.dumps(refused["syncResult"])
+    site.apply(*site.manifests("appproject.yaml"))
+    prod.refresh()
+
+    # Without the administrator's volume the claim is waited for, and nothing runs.
+    asked = {"sync": {"prune": True, "syncOptions": ["ServerSideApply=true"]}}
+    prod.kubectl("patch", "application", prod.name, "--type=merge", "-p", json.dumps({"operation": asked}))
+    waits = "waiting for healthy state of /PersistentVolumeClaim/pdgrun-prod-0"
+    prod.wait("a claim", lambda app: waits in app["status"].get("operationState", {}).get("message", ""))
+    assert prod.release.jobs() == []
+
+    # With it, the key is in its Secret and the launcher is made.
+    site.apply(*site.manifests("admin.yaml"))
+    admin.wait("an Application", lambda app: "sync" in app.get("status", {}))
+    admin.synced(revision)
+    assert Secret.objects(site.cluster.kube_client, site.keys).get_by_name("csi-cephfs-pdgrun-secret").obj["data"]
+    prod.synced(revision, health="Progressing")
+    assert len(prod.release.jobs()) == 1
+    before = resource_versions(site.kubectl, site.keys)
+    for _ in range(3):
+        admin.synced(revision)
+    assert resource_versions(site.kubectl, site.keys) == before
+
+    # The set takes its Applications along, and they what they made.
+    site.kubectl("delete", "applicationset", site.name, f"--timeout={PATIENCE_S}s")
+    for app in (dev, staging, prod):
+        app.kubectl("wait", "--for=delete", f"application/{app.name}", f"--timeout={PATIENCE_S}s")
+        assert left_in(site.kubectl, app.release.namespace) == set(), app.name
+    admin.delete()
+    assert left_in(site.kubectl, site.keys) == {"secret/csi-cephfs-pdgrun-secret"}
+    assert len(site.runs()) == 1
