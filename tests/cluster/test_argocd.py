@@ -19,7 +19,7 @@ from pykube import Job, Secret
 from pykube.objects import NamespacedAPIObject
 
 from k8s_parsl.settings import merge, read_yaml
-from testbed import argocd, layout, vault
+from testbed import argocd, ceph, layout, vault
 
 pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 
@@ -118,7 +118,7 @@ class App:
 
     def delete(self):
         """Returns when it is gone, and with it what its finalizer waits for."""
-        self.kubectl("delete", "application", self.name, f"--timeout={PATIENCE_S}s", "--ignore-not-found")
+        self.kubectl("delete", "application", self.name, f"--timeout={PATIENCE_S}s")
 
 
 @dataclass
@@ -198,9 +198,15 @@ def site(argo, kube_cluster, namespace):
     made.folder.chmod(0o777)
     made.apply(*made.manifests("appproject.yaml"))
     yield made
+    # Whatever a test that failed has left. A sync that waits holds up a deletion, and a project is needed for one.
+    stop = json.dumps({"status": {"operationState": {"phase": "Terminating"}}})
+    for name in kubectl("get", "applications", "-o", "name").split():
+        if name.partition("/")[2].startswith(namespace):
+            kubectl("patch", name, "--type=merge", "-p", stop)
+            kubectl("delete", name, "--wait=false")
+            kubectl("wait", "--for=delete", name, f"--timeout={PATIENCE_S}s")
     for kind, name in reversed(made.made):
-        kubectl("delete", kind, name, "--timeout=60s", "--ignore-not-found", check=False)
-    # Whatever a test that failed has left.
+        kubectl("delete", kind, name, f"--timeout={PATIENCE_S}s", "--ignore-not-found")
     kubectl("delete", "namespace", *others, "--wait=false", "--ignore-not-found")
     shutil.rmtree(made.folder)
 
@@ -372,6 +378,8 @@ def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
         lambda pods: any(pod["status"].get("phase") == "Running" for pod in pods.values()), component="worker"
     )
     app.delete()
+    # The workers finish what they run, within their grace period.
+    release.wait_for_pods(lambda pods: not pods)
     assert left_in(site.kubectl, release.namespace) == {"persistentvolumeclaim/pdgrun-dev-0"}
     assert claim() == uid
     statuses = sorted(json.loads(record)["status"] for record in site.runs().values())
@@ -426,7 +434,7 @@ def keys():
 
 def in_vault(keys, site):
     """The values of a key that is in Vault, for an account that has no role there yet."""
-    keys.put(f"pdg/{site.name}", {"userID": "pdg", "userKey": "AQAAAAAAAAAAAAAAEABub3QgYSByZWFsIGtleSEh"})
+    keys.put(f"pdg/{site.name}", {"userID": "pdg", "userKey": ceph.new_key()})
     keys.policy(site.name, f"secret/data/pdg/{site.name}")
     return {
         "url": keys.address,
