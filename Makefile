@@ -10,7 +10,7 @@ WORKFLOW ?= examples/tiles
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 IMAGE ?= k8s-parsl:dev
 
-.PHONY: help run test check faults bench cluster cluster-down image push generate format clean
+.PHONY: help run test check faults argocd bench cluster cluster-down image push generate format clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16

@@ -7,6 +7,7 @@ that the testbed has. A push is told as a webhook does (the refresh annotation),
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import uuid
@@ -19,7 +20,7 @@ from pykube import Job, Secret
 from pykube.objects import NamespacedAPIObject
 
 from k8s_parsl.settings import merge, read_yaml
-from testbed import argocd, ceph, layout, vault
+from testbed import argocd, ceph, cluster, layout, vault
 
 pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 
@@ -38,6 +39,9 @@ class Application(NamespacedAPIObject):
 
 @pytest.fixture(scope="module")
 def argo():
+    if not cluster.running():
+        missing = pytest.fail if os.environ.get("REQUIRE_CLUSTER") else pytest.skip
+        missing("needs the testbed: make cluster")
     running = argocd.ensure()
     yield running
     # It watches every object of the cluster; the tests after these are better off without.
