@@ -30,6 +30,9 @@ check: $(VENV)/.tests ## Lint, types, and the order of the modules
 faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and Parsl's own provider too; writes docs/faults.md (hours)
 	@FAULTS_ALONE=1 PYTHONPATH=tests $(BIN)/python -m cluster.faults
 
+argocd: $(VENV)/.tests ## Give deploy/argocd to a real Argo CD on that cluster (compiled the first time, some ten minutes)
+	@$(BIN)/python -m pytest -m slow tests/cluster/test_argocd.py
+
 bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, and what an idle run asks of that cluster's API (TEST_IMAGE=...)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/status.py
 	@PYTHONPATH=tests $(BIN)/python benchmarks/idle_traffic.py
