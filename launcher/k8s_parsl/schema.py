@@ -436,7 +436,9 @@ class Job(Model):
     )
     active_deadline_seconds: int | None = Field(None, ge=1, description="Seconds after which the run is ended.")
     ttl_seconds_after_finished: int | None = Field(
-        None, ge=0, description="Seconds after which the finished Job is removed, with its logs."
+        None,
+        ge=0,
+        description="Seconds after which the finished Job is removed, with its logs. Unset under Argo CD (its page).",
     )
     suspend: bool = Field(False, description="Ends the pods; false again resumes the run.")
     retry_on_failure: bool = Field(
