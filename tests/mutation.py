@@ -5,9 +5,9 @@ or a number that is another, a default or a bound of a model that is gone. Each 
 where the quick tests then run until the first that fails. One that none notices stands in docs/mutation.md, with the
 reason why it may (`MAY_LIVE` below), or wants a test.
 
-    make mutation                                       # all of it: hours
-    .venv/bin/python tests/mutation.py --only _pod.tpl --every 5      # a look, which writes nothing
-    .venv/bin/python tests/mutation.py --without-golden --every 10    # how much hangs on the golden renders alone
+    make mutation                                                             # all of it: hours
+    .venv/bin/python tests/mutation.py --only _pod.tpl                        # a look, which writes nothing
+    .venv/bin/python tests/mutation.py --without-golden --minutes 30          # what hangs on the golden renders alone
 
 Golden renders notice any change of what is rendered, so they are asked first; `--without-golden` leaves them out.
 Left out always is the test that generated files are up to date: it would notice any change of a model, and whoever
@@ -20,15 +20,19 @@ import argparse
 import ast
 import collections
 import concurrent.futures
+import dataclasses
 import itertools
 import json
+import math
 import os
 import queue
+import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +48,9 @@ MODELS = [f"{PACKAGE}/{name}.py" for name in ("settings", "schema", "vault", "ce
 
 GOLDEN = "tests/chart/test_golden.py"
 # Those that notice most and cost least come first: pytest ends with the first that fails.
-FOR_TEMPLATES = [f"tests/chart/test_{name}.py" for name in ("objects", "podspec", "settings", "ceph_key", "run_name")]
+FOR_TEMPLATES = [
+    f"tests/chart/test_{name}.py" for name in ("objects", "podspec", "settings", "ceph_key", "run_name", "schema")
+]
 FOR_MODELS = ["tests/launcher/test_settings.py", "tests/launcher/test_vault.py"]
 FOR_MODELS += [f"tests/chart/test_{name}.py" for name in ("settings", "schema", "ceph_key")]
 LEFT_OUT = "tests/chart/test_schema.py::test_the_generated_files_are_up_to_date"
@@ -236,10 +242,10 @@ class Copy:
                 done = self._python("-m", "k8s_parsl.schema", "--write")
                 if done.returncode:
                     return "the models cannot be read"
-            first = ["-k", "reviewed", GOLDEN] if golden and mutant.file not in MODELS else None
-            suites = [*([first] if first else []), FOR_MODELS if mutant.file in MODELS else FOR_TEMPLATES]
-            if mutant.file == "chart/values.yaml":
-                suites.append(["tests/chart/test_schema.py"])
+            suites = [FOR_MODELS] if mutant.file in MODELS else [FOR_TEMPLATES]
+            if golden and mutant.file not in MODELS:
+                # The one that has most comes first.
+                suites = [["-k", "reviewed and every-key", GOLDEN], ["-k", "reviewed", GOLDEN], *suites]
             return next(filter(None, map(self._first_failure, suites)), "")
         finally:
             file.write_text(before, "utf-8")
@@ -290,108 +296,117 @@ def reason_to_live(mutant: Mutant) -> str:
     return ""
 
 
-def run(chosen: list[Mutant], *, jobs: int, golden: bool) -> dict[Mutant, str]:
-    """What noticed each."""
+def run(chosen: list[Mutant], *, jobs: int, golden: bool, minutes: float) -> dict[Mutant, str]:
+    """What noticed each, as far as the time goes."""
     copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
     noticed: dict[Mutant, str] = {}
+    end = time.monotonic() + 60 * minutes
 
-    def one(mutant: Mutant) -> str:
+    def one(mutant: Mutant) -> None:
+        if time.monotonic() > end:
+            return
         copy = copies.get()
         try:
-            return copy.notices(mutant, golden=golden)
+            noticed[mutant] = by = copy.notices(mutant, golden=golden)
         finally:
             copies.put(copy)
+        print(f"{len(noticed)}/{len(chosen)} {mutant}: {by or 'LIVES ' + reason_to_live(mutant)}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-mutation-") as folder:
         for number in range(jobs):
             copies.put(Copy(Path(folder) / str(number)))
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            for count, (mutant, by) in enumerate(zip(chosen, pool.map(one, chosen), strict=True), start=1):
-                noticed[mutant] = by
-                print(f"{count}/{len(chosen)} {mutant}: {by or 'LIVES ' + reason_to_live(mutant)}", flush=True)
+            list(pool.map(one, chosen))
     return noticed
-
-
-def result(noticed: dict[Mutant, str], commit: str) -> dict[str, Any]:
-    """What is kept of a run: for each file how many there were and what noticed how many; each that lives."""
-    files: dict[str, Any] = {}
-    for mutant, by in noticed.items():
-        about = files.setdefault(mutant.file, {"mutants": 0, "noticed by": collections.Counter()})
-        about["mutants"] += 1
-        if by:
-            about["noticed by"][by] += 1
-    alive = [
-        {"file": one.file, "line": one.line, "was": one.was, "now": one.now, "reason": reason_to_live(one)}
-        for one, by in noticed.items()
-        if not by
-    ]
-    return {"commit": commit, "files": files, "alive": alive}
 
 
 def page(kept: dict[str, Any]) -> str:
     """docs/mutation.md."""
-    rows, total, caught, by_golden = [], 0, 0, 0
-    for file, about in kept["files"].items():
-        count = about["mutants"]
-        seen = sum(about["noticed by"].values())
-        golden = sum(n for test, n in about["noticed by"].items() if test.startswith(GOLDEN))
-        total, caught, by_golden = total + count, caught + seen, by_golden + golden
-        rows.append(f"| {file} | {count} | {golden} | {seen - golden} | {count - seen} |")
-    alive = [
-        f"| {one['file']}:{one['line']} | {_code(one['was'])} | {_code(one['now'])} | {one['reason']} |"
-        for one in kept["alive"]
+    noticed = {Mutant(**entry["mutant"]): entry["by"] for entry in kept["mutants"]}
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for mutant, by in noticed.items():
+        counts[mutant.file]["golden" if by.startswith(GOLDEN) else "rule" if by else "alive"] += 1
+    total = sum(counts.values(), collections.Counter())
+    rows = [
+        f"| {file} | {count.total()} | {count['golden']} | {count['rule']} | {count['alive']} |"
+        for file, count in [*sorted(counts.items()), ("all", total)]
     ]
-    return "\n".join(
-        [
-            "<!-- Made by `make mutation` from mutation.json; do not edit. -->",
-            "# What the tests would notice",
-            "",
-            f"Chart and settings of commit {kept['commit']}, changed in {total} places, one at a time: a condition of a",
-            "template turned round, an action that gives nothing, a word or number that is another, a default or a bound",
-            f"of a model that is gone. A test noticed {caught}; the other {total - caught} stand below with the reason.",
-            f"{by_golden} were noticed by the golden renders, which are asked first.",
-            "",
-            "| file | mutants | noticed by a golden render | by another test | alive |",
-            "|---|---|---|---|---|",
-            *rows,
-            f"| all | {total} | {by_golden} | {caught - by_golden} | {total - caught} |",
-            "",
-            "## Alive",
-            "",
-            "| where | was | became | why no test can tell, or need not |",
-            "|---|---|---|---|",
-            *alive,
-            "",
-        ]
+    alive = [
+        f"| {one.file}:{one.line} | {_code(one.was)} | {_code(one.now)} | {reason_to_live(one)} |"
+        for one in sorted(noticed, key=str)
+        if not noticed[one]
+    ]
+    part = (
+        "" if total.total() == kept["of"] else f" ({total.total()} drawn by lot from the {kept['of']} that there are)"
     )
+    return f"""\
+<!-- Made by `make mutation` from mutation.json; do not edit. -->
+# What the tests would notice
+
+Chart and settings, changed in {total.total()} places, one at a time{part}: a condition of a template turned
+round, an action that gives nothing, a word or number that is another, a default or a bound of a model that is gone.
+A test noticed {total.total() - total["alive"]}; the other {total["alive"]} stand below, with the reason. Golden renders
+notice whatever changes what is rendered, and are asked first; without them, the other tests are asked.
+
+| file | mutants | noticed by a golden render | by another test | alive |
+|---|---|---|---|---|
+{"\n".join(rows)}
+
+## Alive
+
+| where | was | became | why no test can tell, or need not |
+|---|---|---|---|
+{"\n".join(alive)}
+"""
 
 
 def _code(text: str) -> str:
     return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else "(nothing)"
 
 
+def write(noticed: dict[Mutant, str], of: int) -> None:
+    """The result of a run, and the page that is made of it."""
+    entries = [
+        json.dumps({"mutant": dataclasses.asdict(one), "by": by}) for one, by in sorted(noticed.items(), key=str)
+    ]
+    RESULT.write_text('{"of": %d, "mutants": [\n%s\n]}\n' % (of, ",\n".join(entries)), "utf-8")
+    PAGE.write_text(page(json.loads(RESULT.read_text("utf-8"))), "utf-8")
+
+
 def main() -> int:
     """Make mutants and report; exit code 1 where one lives without a reason."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="files whose path holds this text")
-    parser.add_argument("--every", type=int, default=1, help="each n-th mutant only")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end after these, with as many as were drawn")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at once, each in a copy of its own")
     parser.add_argument("--without-golden", action="store_true", help="leave the golden renders out")
     parser.add_argument("--list", action="store_true", help="list the mutants instead")
+    parser.add_argument("--again", action="store_true", help="only those that lived in the last run that was written")
     parser.add_argument("--write", action="store_true", help="write docs/mutation.json and docs/mutation.md")
     given = parser.parse_args()
     os.nice(19 - os.nice(0))
-    chosen = [mutant for mutant in mutants() if given.only in mutant.file][:: given.every]
+    everything = mutants()
+    chosen = [mutant for mutant in everything if given.only in mutant.file]
+    # The same lot each time.
+    random.Random(0).shuffle(chosen)
+    before: dict[Mutant, str] = {}
+    if given.again:
+        kept = [(Mutant(**entry["mutant"]), entry["by"]) for entry in json.loads(RESULT.read_text("utf-8"))["mutants"]]
+        before = {mutant: by for mutant, by in kept if by}
+        lived = {(mutant.file, mutant.was, mutant.now) for mutant, by in kept if not by}
+        chosen = [mutant for mutant in chosen if (mutant.file, mutant.was, mutant.now) in lived]
     if given.list:
         print(*chosen, len(chosen), sep="\n")
         return 0
-    commit = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=REPOSITORY, text=True).strip()
-    noticed = run(chosen, jobs=given.jobs, golden=not given.without_golden)
+    noticed = run(chosen, jobs=given.jobs, golden=not given.without_golden, minutes=given.minutes)
     if given.write:
-        RESULT.write_text(json.dumps(result(noticed, commit), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        PAGE.write_text(page(json.loads(RESULT.read_text("utf-8"))), "utf-8")
+        write(before | noticed, len(everything))
     alive = [mutant for mutant, by in noticed.items() if not by and not reason_to_live(mutant)]
-    print(f"{len(chosen)} mutants, {sum(map(bool, noticed.values()))} noticed; to look at: {len(alive)}", *alive, sep="\n")
+    print(
+        f"{len(noticed)} mutants, {sum(map(bool, noticed.values()))} noticed; to look at: {len(alive)}",
+        *alive,
+        sep="\n",
+    )
     return 1 if alive else 0
 
 

@@ -75,10 +75,16 @@ SPEC: dict[str, Any] = {
 # The main container's, by the field of the container that they become.
 CONTAINER: dict[str, tuple[str, Any]] = {
     "image": ("image", "registry.example.org/other:2"),
-    "env": ("env", [{"name": "A", "value": "1"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]),
+    "env": (
+        "env",
+        [{"name": "A", "value": "1"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+    ),
     "envFrom": ("envFrom", [{"secretRef": {"name": "tokens", "optional": True}}, {"configMapRef": {"name": "flags"}}]),
     "volumeMounts": ("volumeMounts", [{"name": "models", "mountPath": "/models", "readOnly": True}]),
-    "containerSecurityContext": ("securityContext", {"capabilities": {"add": ["SYS_NICE"]}, "readOnlyRootFilesystem": False}),
+    "containerSecurityContext": (
+        "securityContext",
+        {"capabilities": {"add": ["SYS_NICE"]}, "readOnlyRootFilesystem": False},
+    ),
 }
 METADATA: JSON = {"labels": {"kueue.x-k8s.io/queue-name": "pdg"}, "annotations": {"example.org/a": "b"}}
 
@@ -300,7 +306,9 @@ def test_each_executor_has_its_own_pods(helm):
     """What docs/executors.md shows: three kinds of nodes, one image, one volume."""
     executors = {
         "cpu": {"maxBlocks": 20, "maxWorkersPerNode": 4},
-        "gpu": {"pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}, "image": "cuda:1", "nodeSelector": {"gpu": "a100"}}},
+        "gpu": {
+            "pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}, "image": "cuda:1", "nodeSelector": {"gpu": "a100"}}
+        },
         "highmem": {"pod": {"resources": {"requests": {"memory": "200Gi"}, "limits": {"memory": "200Gi"}}}},
     }
     volume = {"data": {"mountPath": "/data", "existingClaim": "c"}}
@@ -332,7 +340,10 @@ def test_each_executor_has_its_own_pods(helm):
 KEPT = {"run": {"volume": "data"}, "storage": {"data": {"mountPath": "/data", "existingClaim": "c"}}}
 # (under `job`, what its spec holds then)
 JOB: dict[str, tuple[JSON, JSON]] = {
-    "nothing": ({}, {"backoffLimit": 3, "suspend": False, "activeDeadlineSeconds": None, "ttlSecondsAfterFinished": None}),
+    "nothing": (
+        {},
+        {"backoffLimit": 3, "suspend": False, "activeDeadlineSeconds": None, "ttlSecondsAfterFinished": None},
+    ),
     "TTL": ({"ttlSecondsAfterFinished": 600}, {"ttlSecondsAfterFinished": 600}),
     "TTL, at once": ({"ttlSecondsAfterFinished": 0}, {"ttlSecondsAfterFinished": 0}),
     "deadline": ({"activeDeadlineSeconds": 7200}, {"activeDeadlineSeconds": 7200}),
