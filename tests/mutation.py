@@ -336,28 +336,29 @@ def page(kept: dict[str, Any]) -> str:
         for one in sorted(noticed, key=str)
         if not noticed[one]
     ]
-    part = (
-        "" if total.total() == kept["of"] else f" ({total.total()} drawn by lot from the {kept['of']} that there are)"
+    part = "" if total.total() == kept["of"] else f", drawn by lot from {kept['of']}"
+    return "\n".join(
+        [
+            "<!-- Made by `make mutation` from mutation.json; do not edit. -->",
+            "# What the tests would notice",
+            "",
+            f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned round, an",
+            "action of a template that gives nothing, a word or number that is another, a default or a bound of a model",
+            f"that is gone. A test noticed {total.total() - total['alive']}; the other {total['alive']} stand below, with",
+            "the reason. Golden renders notice whatever changes what is rendered, and are asked first; then the others.",
+            "",
+            "| file | mutants | noticed by a golden render | by another test | alive |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            "## Alive",
+            "",
+            "| where | was | became | why no test can tell, or need not |",
+            "|---|---|---|---|",
+            *alive,
+            "",
+        ]
     )
-    return f"""\
-<!-- Made by `make mutation` from mutation.json; do not edit. -->
-# What the tests would notice
-
-Chart and settings, changed in {total.total()} places, one at a time{part}: a condition of a template turned
-round, an action that gives nothing, a word or number that is another, a default or a bound of a model that is gone.
-A test noticed {total.total() - total["alive"]}; the other {total["alive"]} stand below, with the reason. Golden renders
-notice whatever changes what is rendered, and are asked first; without them, the other tests are asked.
-
-| file | mutants | noticed by a golden render | by another test | alive |
-|---|---|---|---|---|
-{"\n".join(rows)}
-
-## Alive
-
-| where | was | became | why no test can tell, or need not |
-|---|---|---|---|
-{"\n".join(alive)}
-"""
 
 
 def _code(text: str) -> str:
@@ -369,7 +370,8 @@ def write(noticed: dict[Mutant, str], of: int) -> None:
     entries = [
         json.dumps({"mutant": dataclasses.asdict(one), "by": by}) for one, by in sorted(noticed.items(), key=str)
     ]
-    RESULT.write_text('{"of": %d, "mutants": [\n%s\n]}\n' % (of, ",\n".join(entries)), "utf-8")
+    lines = ",\n".join(entries)
+    RESULT.write_text(f'{{"of": {of}, "mutants": [\n{lines}\n]}}\n', "utf-8")
     PAGE.write_text(page(json.loads(RESULT.read_text("utf-8"))), "utf-8")
 
 
