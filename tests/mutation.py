@@ -1,9 +1,9 @@
 """Changes the chart and the settings in one place at a time, and sees whether a test notices.
 
-A mutant is a line that says something else: a condition turned round, an action of a template that gives nothing, a word
-or a number that is another, a default or a bound of a model that is gone. Each is made in a copy of the repository,
-where the quick tests then run until the first that fails. One that none notices stands in docs/mutation.md, with the
-reason why it may (`MAY_LIVE` below), or wants a test.
+A mutant is a line that says something else: a condition turned round, an action of a template that gives nothing, a
+word or a number that is another, a default or a bound of a model that is gone. Each is made in a copy of the
+repository, where the quick tests then run until the first that fails. One that none notices stands in docs/mutation.md,
+with the reason why it may (`MAY_LIVE` below), or wants a test.
 
     make mutation                                                             # all of it: hours
     .venv/bin/python tests/mutation.py --only _pod.tpl                        # a look, which writes nothing
@@ -342,10 +342,10 @@ def page(kept: dict[str, Any]) -> str:
             "<!-- Made by `make mutation` from mutation.json; do not edit. -->",
             "# What the tests would notice",
             "",
-            f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned round, an",
-            "action of a template that gives nothing, a word or number that is another, a default or a bound of a model",
-            f"that is gone. A test noticed {total.total() - total['alive']}; the other {total['alive']} stand below, with",
-            "the reason. Golden renders notice whatever changes what is rendered, and are asked first; then the others.",
+            f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned round,",
+            "an action of a template that gives nothing, a word or number that is another, a default or a bound of a",
+            f"model that is gone. A test noticed {total.total() - total['alive']}; the other {total['alive']} stand below,",
+            "with the reason. Golden renders notice whatever changes what is rendered, and are asked first.",
             "",
             "| file | mutants | noticed by a golden render | by another test | alive |",
             "|---|---|---|---|---|",
