@@ -51,8 +51,10 @@ GOLDEN = "tests/chart/test_golden.py"
 FOR_TEMPLATES = [
     f"tests/chart/test_{name}.py" for name in ("objects", "podspec", "settings", "ceph_key", "run_name", "schema")
 ]
-FOR_MODELS = ["tests/launcher/test_settings.py", "tests/launcher/test_vault.py"]
-FOR_MODELS += [f"tests/chart/test_{name}.py" for name in ("settings", "schema", "ceph_key")]
+FOR_MODELS = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
+FOR_MODELS += ["tests/chart/test_schema.py", "tests/chart/test_ceph_key.py"]
+FOR_THE_KEY = ["tests/chart/test_bounds.py", "tests/launcher/test_vault.py", "tests/launcher/test_ceph_key.py"]
+FOR_THE_KEY += ["tests/chart/test_ceph_key.py", "tests/chart/test_settings.py"]
 LEFT_OUT = "tests/chart/test_schema.py::test_the_generated_files_are_up_to_date"
 # A mutant may make a test wait for ever.
 PATIENCE_S = 900
@@ -242,7 +244,8 @@ class Copy:
                 done = self._python("-m", "k8s_parsl.schema", "--write")
                 if done.returncode:
                     return "the models cannot be read"
-            suites = [FOR_MODELS] if mutant.file in MODELS else [FOR_TEMPLATES]
+            of_the_key = mutant.file.endswith(("vault.py", "ceph_key.py"))
+            suites = [FOR_THE_KEY if of_the_key else FOR_MODELS if mutant.file in MODELS else FOR_TEMPLATES]
             if golden and mutant.file not in MODELS:
                 # The one that has most comes first.
                 suites = [["-k", "reviewed and every-key", GOLDEN], ["-k", "reviewed", GOLDEN], *suites]
@@ -344,8 +347,8 @@ def page(kept: dict[str, Any]) -> str:
             "",
             f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned round,",
             "an action of a template that gives nothing, a word or number that is another, a default or a bound of a",
-            f"model that is gone. A test noticed {total.total() - total['alive']}; the other {total['alive']} stand below,",
-            "with the reason. Golden renders notice whatever changes what is rendered, and are asked first.",
+            f"model that is gone. A test noticed {total.total() - total['alive']}; the other {total['alive']} stand",
+            "below, with the reason. Golden renders notice whatever changes what is rendered, and are asked first.",
             "",
             "| file | mutants | noticed by a golden render | by another test | alive |",
             "|---|---|---|---|---|",
