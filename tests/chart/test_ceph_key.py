@@ -289,6 +289,23 @@ def test_defaults_are_the_commands_own():
     assert schema.KeyPlace.model_fields.keys() == ceph_key.KeyKv.model_fields.keys()
 
 
+@pytest.mark.parametrize(
+    ("auth", "told"),
+    [
+        ({"role": "r"}, "Vault's role r is to be bound to namespace ceph-csi-cephfs and service account"),
+        ({"method": "jwt", "role": "r"}, "(audience vault); docs/vault.md has the commands."),
+        ({"role": "r", "audience": "mine"}, "(audience mine);"),
+        (APPROLE, ""),
+    ],
+)
+def test_notes_say_what_vaults_role_is_to_be_bound_to(helm, auth, told):
+    """Where there is a role: the name of the account is made up by the chart."""
+    command = ["install", "pdgrun", "chart", "-n", "science", "--dry-run=client", "-f", "-"]
+    notes = helm(*command, stdin=json.dumps(vault(auth=auth))).partition("NOTES:\n")[2]
+    assert told in notes
+    assert ("is to be bound" in notes) == bool(told)
+
+
 @pytest.mark.parametrize("url", ["https://v:8200", "http://[::1]:8200", "http://localhost", "https://v/a/b"])
 def test_the_schema_takes_an_address_that_the_command_takes(helm, url):
     assert helm.refusal(vault(url=url)) == ""
