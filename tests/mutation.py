@@ -49,7 +49,8 @@ MODELS = [f"{PACKAGE}/{name}.py" for name in ("settings", "schema", "vault", "ce
 GOLDEN = "tests/chart/test_golden.py"
 # Those that notice most and cost least come first: pytest ends with the first that fails.
 FOR_TEMPLATES = [
-    f"tests/chart/test_{name}.py" for name in ("objects", "podspec", "settings", "ceph_key", "run_name", "schema")
+    f"tests/chart/test_{name}.py"
+    for name in ("objects", "podspec", "ceph_key", "settings", "run_name", "schema", "environments")
 ]
 FOR_MODELS = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
 FOR_MODELS += ["tests/chart/test_schema.py", "tests/chart/test_ceph_key.py", "tests/chart/test_environments.py"]
