@@ -1,8 +1,9 @@
 """What the pages tell a reader to type and to write is so.
 
 Every fenced command of README and docs either renders here and now (`helm template`, `helm lint`), or has a mark above
-its block, an HTML comment: `tested by FILE::TEST`, or `needs your cluster` (your registry, your Ceph, ...). Of marked
-ones, too, all is checked that can be without a cluster: files, values, targets, options.
+its block, an HTML comment: `tested by FILE::TEST`; `run: NAME`, where a test takes it from the page by that name and
+runs it; or `needs your cluster` (your registry, your Ceph, ...). Of marked ones, too, all is checked that can be without
+a cluster: files, values, targets, options.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from chart.helm import REPOSITORY
+from chart.helm import REPOSITORY, VALUES_FILES
 from k8s_parsl import schema
 from k8s_parsl.__main__ import commands
 from k8s_parsl.errors import ExitCode
@@ -32,7 +33,7 @@ PAGES = [
     *sorted((REPOSITORY / "docs").rglob("*.md")),
     *sorted((REPOSITORY / "examples").rglob("*.md")),
 ]
-MARK = re.compile(r"<!-- (?P<kind>tested by|needs your) (?P<what>.+?) -->$")
+MARK = re.compile(r"<!-- (?P<kind>tested by|needs your|run:) (?P<what>.+?) -->$")
 FENCE = re.compile(r"^(?P<fence>```+)(?P<language>\w*)$")
 
 
@@ -87,6 +88,13 @@ def typed(block: Block) -> list[list[str]]:
     return found
 
 
+def in_comments(file: Path) -> Block:
+    """The commands that a values file shows at its head."""
+    lines = re.findall(r"^#   (.*)$", file.read_text("utf-8"), re.MULTILINE)
+    return Block(file, 1, "", "\n".join(lines), "<!-- needs your cluster -->")
+
+
+SHELL += [in_comments(file) for file in (*VALUES_FILES, *sorted((REPOSITORY / "examples").glob("*/values.yaml")))]
 COMMANDS = [(block, words) for block in SHELL for words in typed(block)]
 
 
@@ -108,6 +116,11 @@ def test_every_command_is_run_here_or_marked(block):
     if mark["kind"] == "tested by":
         file, _, test = mark["what"].partition("::")
         assert re.search(rf"^def {test}\(", (REPOSITORY / file).read_text("utf-8"), re.MULTILINE), mark["what"]
+    elif mark["kind"] == "run:":
+        tests = [
+            file.read_text("utf-8") for file in (REPOSITORY / "tests").rglob("test_*.py") if file != Path(__file__)
+        ]
+        assert any("<!-- run: " in text and block.page.name in text for text in tests)
     else:
         assert mark["what"] in ("cluster", "registry", "Ceph", "Vault", "Ceph and cluster"), mark["what"]
 
