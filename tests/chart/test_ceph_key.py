@@ -108,6 +108,15 @@ def test_the_halves_call_the_secret_the_same(helm):
     assert len(volumes) == 1
 
 
+def test_a_secret_has_a_name_however_long_the_claims_is(helm):
+    """253 characters, as the API allows; cut where a name may end."""
+    over = values(**USER)
+    for claim, name in (("c" * 253, "science-" + "c" * 240 + "-ceph"), ("c" * 239 + "." * 9 + "c", None)):
+        over["storage"]["data"]["claimName"] = claim
+        (secret,) = rendered(helm, over).all("Secret")
+        assert secret["metadata"]["name"] == (name or "science-" + "c" * 239 + "-ceph")
+
+
 def test_releases_of_one_name_in_two_namespaces_do_not_meet(helm):
     """Their objects share the Secret's namespace."""
     for secret in (USER, EXTERNAL, {"vault": VAULT}):

@@ -2,8 +2,8 @@
 
 Every fenced command of README and docs either renders here and now (`helm template`, `helm lint`), or has a mark above
 its block, an HTML comment: `tested by FILE::TEST`; `run: NAME`, where a test takes it from the page by that name and
-runs it; or `needs your cluster` (your registry, your Ceph, ...). Of marked ones, too, all is checked that can be without
-a cluster: files, values, targets, options.
+runs it; or `needs your cluster` (your registry, your Ceph, ...). Of marked ones, too, all is checked that can be
+without a cluster: files, values, targets, options.
 """
 
 from __future__ import annotations
