@@ -10,7 +10,7 @@ WORKFLOW ?= examples/tiles
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 IMAGE ?= k8s-parsl:dev
 
-.PHONY: help run test check faults argocd bench cluster cluster-down image push generate format clean
+.PHONY: help run test check faults argocd bench mutation cluster cluster-down image push generate format clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ argocd: $(VENV)/.tests ## Give deploy/argocd to a real Argo CD on that cluster (
 bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, and what an idle run asks of that cluster's API (TEST_IMAGE=...)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/status.py
 	@PYTHONPATH=tests $(BIN)/python benchmarks/idle_traffic.py
+
+mutation: $(VENV)/.tests ## Change chart and settings in one place at a time: do tests notice? Writes docs/mutation.md (hours)
+	@$(BIN)/python tests/mutation.py --jobs 2 --write
 
 cluster: $(VENV)/.tests ## Bring up a real two-node cluster on this machine (needs root and Go)
 	@$(TESTBED) up

@@ -108,6 +108,15 @@ def test_the_halves_call_the_secret_the_same(helm):
     assert len(volumes) == 1
 
 
+def test_a_secret_has_a_name_however_long_the_claims_is(helm):
+    """253 characters, as the API allows; cut where a name may end."""
+    over = values(**USER)
+    for claim, name in (("c" * 253, "science-" + "c" * 240 + "-ceph"), ("c" * 239 + "." * 9 + "c", None)):
+        over["storage"]["data"]["claimName"] = claim
+        (secret,) = rendered(helm, over).all("Secret")
+        assert secret["metadata"]["name"] == (name or "science-" + "c" * 239 + "-ceph")
+
+
 def test_releases_of_one_name_in_two_namespaces_do_not_meet(helm):
     """Their objects share the Secret's namespace."""
     for secret in (USER, EXTERNAL, {"vault": VAULT}):
@@ -287,6 +296,23 @@ def test_defaults_are_the_commands_own():
             assert ours.model_fields[name].alias == theirs.model_fields[name].alias, name
             assert ours.model_fields[name].description == theirs.model_fields[name].description, name
     assert schema.KeyPlace.model_fields.keys() == ceph_key.KeyKv.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("auth", "told"),
+    [
+        ({"role": "r"}, "Vault's role r is to be bound to namespace ceph-csi-cephfs and service account"),
+        ({"method": "jwt", "role": "r"}, "(audience vault); docs/vault.md has the commands."),
+        ({"role": "r", "audience": "mine"}, "(audience mine);"),
+        (APPROLE, ""),
+    ],
+)
+def test_notes_say_what_vaults_role_is_to_be_bound_to(helm, auth, told):
+    """Where there is a role: the name of the account is made up by the chart."""
+    command = ["install", "pdgrun", "chart", "-n", "science", "--dry-run=client", "-f", "-"]
+    notes = helm(*command, stdin=json.dumps(vault(auth=auth))).partition("NOTES:\n")[2]
+    assert told in notes
+    assert ("is to be bound" in notes) == bool(told)
 
 
 @pytest.mark.parametrize("url", ["https://v:8200", "http://[::1]:8200", "http://localhost", "https://v/a/b"])

@@ -82,6 +82,16 @@ def test_another_chart_version_is_the_same_run(helm, tmp_path):
     assert newer.job["spec"] == now.job["spec"]
 
 
+def test_a_long_chart_version_is_still_a_label(helm, tmp_path):
+    """63 characters, of a label's alphabet, and none of - _ . at the end."""
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"version": "1.0.0+" + "a" * 46 + "-" + "b" * 9}))
+    label = helm.template(DEV, chart=chart).job["metadata"]["labels"]["helm.sh/chart"]
+    assert label == "k8s-parsl-1.0.0_" + "a" * 46
+
+
 def test_the_run_is_the_hash_in_name_and_labels(helm, values_file):
     rendered = helm.template(values_file)
     run = rendered.job_name.rpartition("-")[2]

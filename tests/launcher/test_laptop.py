@@ -9,8 +9,11 @@ import pty
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 VALUES = """
 workflow: {call: "flow:main", kwargs: {out: /data/out}}
@@ -107,6 +110,19 @@ def test_a_run_from_values_to_report(folder):
     assert (row["app"], row["submitted"], row["done"], row["failed"]) == ("square", 5, 5, 0)
     assert "<td>square</td><td>5</td><td>5</td><td>0</td>" in page
     assert "report: " in done.stderr
+
+
+def test_the_example_with_two_executors(tmp_path):
+    """`make run VALUES=examples/names/values.yaml WORKFLOW=examples/names`: both executors are local processes."""
+    words = ["run", "-f", "examples/names/values.yaml", "--path", "examples/names", "--volumes", str(tmp_path)]
+    words = [sys.executable, "-m", "k8s_parsl", *words]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "most of all self" in done.stdout
+    (file,) = tmp_path.glob("runs/*/record.json")
+    kept = json.loads(file.read_text())
+    apps = {row["app"]: row["done"] for row in kept["tasks"]}
+    assert apps == {"count": -(-kept["result"]["files"] // 20), "merge": 1}
 
 
 def test_a_terminal_shows_a_bar(folder):

@@ -1,0 +1,192 @@
+"""What a value may just be, and what it may no longer be: on both sides of each bound."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from chart.helm import VALUES
+from k8s_parsl import schema
+from k8s_parsl.ceph_key import CephKeySettings
+from k8s_parsl.errors import UsageError
+from k8s_parsl.settings import Settings, launcher_part, read_yaml
+
+CLAIM = {"mountPath": "/a", "existingClaim": "a"}
+DIGEST = "sha256:" + "0" * 64
+CEPHFS, VAULT = "storage.dev-0.cephfs", "storage.tiles-0.cephfs.secret.vault"
+EXTERNAL = "storage.results-0.cephfs.secret.externalSecret"
+
+# (key of every-key.yaml, values that are taken, values that are refused)
+BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
+    ("image.repository", ["a", "127.0.0.1:5000/a/b__c"], ["", "-a", "a-", "A", "a b"]),
+    ("image.tag", ["", "x" * 128, "1.2_3-x"], ["x" * 129, "a b", "a:b"]),
+    ("image.digest", ["", DIGEST], [DIGEST[:-1], DIGEST + "0", "md5:" + "0" * 64]),
+    ("image.pullPolicy", ["Always", "IfNotPresent", "Never"], ["", "always"]),
+    ("imagePullSecrets", [[], [{"name": "a.b-c"}]], [[{}], [{"name": ""}], [{"name": "A"}], [{"name": "a" * 254}]]),
+    ("workflow.call", ["m:f", "a.b.c:f"], ["m", ":f", "m:", "m:f.g", "1m:f", "a..b:f"]),
+    ("workflow.path", ["/a", "/a/b"], ["/", "a", "/a/", "/a:b"]),
+    ("workflow.files", [{"a" * 253: ""}, {"A-b_c.d": ""}], [{"a" * 254: ""}, {"": ""}, {"a/b": ""}]),
+    ("run.volume", ["", "dev-0"], [1, None]),
+    ("executors", [{"a": {}}, {"a" * 30: {}}, {"0-a": {}}], [{}, {"a" * 31: {}}, {"-a": {}}, {"a-": {}}, {"A": {}}]),
+    ("executors.large.initBlocks", [0, 1], [-1, 1.5, "1"]),
+    ("executors.large.minBlocks", [0, 1], [-1]),
+    ("executors.large.maxBlocks", [1, 10000], [0]),
+    ("executors.large.parallelism", [0, 0.5, 1], [-0.1, 1.1]),
+    ("executors.large.maxWorkersPerNode", [1, 500], [0]),
+    ("executors.large.coresPerWorker", [0.001, 64], [0, -1]),
+    ("executors.large.memPerWorker", [0.001, 64, None], [0, -1]),
+    ("executors.large.prefetchCapacity", [0, 1], [-1]),
+    ("executors.large.heartbeatPeriod", [1, 29], [0, 0.5]),
+    ("executors.large.heartbeatThreshold", [6, 3600], [1]),
+    ("executors.large.pendingTimeout", [0.1, 1e9], [0, -1]),
+    ("executors.large.configurationTimeout", [0.1, 1e9], [0, -1]),
+    ("parsl.strategy", ["none", "simple", "htex_auto_scale"], ["", "auto"]),
+    ("parsl.strategyPeriod", [0.1], [0]),
+    ("parsl.maxIdletime", [0, 0.5], [-0.1]),
+    ("parsl.retries", [0, 9], [-1]),
+    ("parsl.lossRetries", [0, 9], [-1]),
+    ("parsl.retryLostTasks", ["all", "none", [], ["tile"]], ["some", True, [1]]),
+    ("parsl.encrypted", [True, False], ["true", 1]),
+    ("parsl.workerPort", [1024, 65000], [1023, 65001]),
+    ("logging.level", ["DEBUG", "INFO", "WARNING", "ERROR"], ["info", "FATAL"]),
+    ("logging.progressPeriod", [0.1], [0]),
+    ("worker.tolerationSeconds", [0, 300], [-1]),
+    ("storage", [{"dev-0": CLAIM}], [{"Dev": CLAIM}, {"a" * 31: CLAIM}]),
+    ("storage.dev-0.mountPath", ["/a", "/a b"], ["/", "a", "/a/", "/a:b"]),
+    ("storage.dev-0.readOnly", [True, False], ["no", 0]),
+    ("storage.dev-0.size", ["1", "1.5Ti", 5, "5e3"], ["", "1 Gi", "1GB", "-1Gi"]),
+    ("storage.dev-0.accessModes", [["ReadWriteOncePod"], ["ReadWriteMany", "ReadOnlyMany"]], [[], ["RWX"]]),
+    ("storage.dev-0.subPath", ["a", "a/b", ".a", None], ["", "/a", "a/", "..", "a/../b", "."]),
+    ("storage.dev-0.claimName", ["a", "a.b", None], ["", "A", "a_b", "-a", "a" * 254]),
+    ("storage.dev-0.volumeName", ["a", None], ["", "A"]),
+    ("storage.shared.existingClaim", ["a"], ["", "A", None]),
+    ("storage.scratch.storageClassName", ["a"], ["", "A", None]),
+    (f"{CEPHFS}.clusterID", ["c", "c" * 36], ["", "c" * 37]),
+    (f"{CEPHFS}.rootPath", ["/a", "/a/.b", "/a..b"], ["", "/", "a", "/a/", "/a//b", "/..", "/a/../b", "/./b", "/a b"]),
+    (f"{CEPHFS}.mounter", ["", "kernel", "fuse"], ["nfs", "Kernel"]),
+    (f"{CEPHFS}.driver", ["a.b"], ["", "a b"]),
+    (f"{CEPHFS}.volumeHandle", ["", "x" * 128], ["x" * 129]),
+    (f"{CEPHFS}.mountOptions", [[], ["noatime"]], ["noatime", [1]]),
+    (f"{CEPHFS}.secret.name", ["a", "a" * 253], ["A", "a" * 254]),
+    (f"{CEPHFS}.secret.namespace", ["a"], ["", "A"]),
+    ("storage.trial-0.cephfs.secret.values.userID", ["pdg", "client"], ["", "client.pdg"]),
+    ("storage.trial-0.cephfs.secret.values.userKey", ["AQ" + "A" * 38], ["", "A" * 32, "QS" + "A" * 38, "key = AQ"]),
+    (f"{VAULT}.url", ["https://v", "https://v:1/a", "http://127.0.0.1:8200"], ["v", "http://v", "https://", "https://a@v"]),
+    (f"{VAULT}.timeout", [0.1], [0]),
+    (f"{VAULT}.timeBudget", [0.1], [0]),
+    (f"{VAULT}.adopt", [True, False], ["yes"]),
+    (f"{VAULT}.schedule", ["", "@daily", "@every 5m", "0 3 * * 1-5"], ["daily", "0 3 * *", "0 3 * * * *"]),
+    (f"{VAULT}.caBundle", ["", "-----BEGIN CERTIFICATE-----"], ["pem", "-----BEGIN PRIVATE KEY-----"]),
+    (f"{VAULT}.auth.method", ["kubernetes", "jwt"], ["", "ldap", "approle"]),
+    (f"{VAULT}.auth.role", ["r"], [""]),
+    (f"{VAULT}.auth.mount", ["", "a", "a/b"], ["/a", "a/", " a"]),
+    (f"{VAULT}.kv.mount", ["a", "a/b"], ["", "/a", "a/", "a "]),
+    (f"{VAULT}.kv.path", ["a", "a/b"], ["", "/a", "a/"]),
+    (f"{VAULT}.kv.version", ["auto", 1, 2], ["1", 3, ""]),
+    (f"{VAULT}.kv.userIDKey", ["a"], [""]),
+    (f"{VAULT}.kv.userKeyKey", ["a"], [""]),
+    ("storage.inputs-0.cephfs.secret.vault.auth.roleID", ["a"], [""]),
+    ("storage.inputs-0.cephfs.secret.vault.auth.secretRef.key", ["a" * 253, "A_b"], ["", "a" * 254, "a/b"]),
+    (f"{EXTERNAL}.path", ["a"], [""]),
+    (f"{EXTERNAL}.refreshInterval", ["0", "30m", "1h30m", "1.5h"], ["", "30", "1d"]),
+    (f"{EXTERNAL}.storeRef.kind", ["SecretStore", "ClusterSecretStore"], ["", "Vault"]),
+    ("pod.image", ["a", None], ["", "a b"]),
+    ("executors.small.pod.resources.limits.memory", ["1Gi", "1e9", 1, None], ["1GB", "", "x"]),
+    ("job.backoffLimit", [0, 9], [-1]),
+    ("job.activeDeadlineSeconds", [1, None], [0]),
+    ("job.ttlSecondsAfterFinished", [0, None], [-1]),
+    ("job.suspend", [True], ["true"]),
+    ("serviceAccount.name", ["", "a.b"], ["A", "-a", "a" * 254]),
+    ("workerServiceAccount.name", ["", "a"], ["A"]),
+]  # fmt: skip
+EVERY_KEY = read_yaml(VALUES / "every-key.yaml")
+
+
+@functools.cache
+def validator() -> Draft202012Validator:
+    """Of the models as they are, not of the file that is made of them."""
+    return Draft202012Validator(schema.values_schema())
+
+
+def with_value(key: str, value: Any) -> dict[str, Any]:
+    """every-key.yaml with that one value, without what would not fit beside it."""
+    values = copy.deepcopy(EVERY_KEY)
+    if key == "storage":
+        values["run"]["volume"] = ""
+    if key == "image.tag":
+        values["image"]["digest"] = ""
+    if key == f"{VAULT}.caBundle":
+        values["storage"]["tiles-0"]["cephfs"]["secret"]["vault"].pop("caFile", None)
+    *above, last = key.split(".")
+    node = values
+    for name in above:
+        node = node[name]
+    node[last] = value
+    return values
+
+
+@pytest.mark.parametrize(("key", "taken", "refused"), BOUNDS, ids=[key for key, _, _ in BOUNDS])
+def test_both_sides_of_a_bound(key, taken, refused):
+    for value in taken:
+        assert list(validator().iter_errors(with_value(key, value))) == [], value
+    for value in refused:
+        assert not validator().is_valid(with_value(key, value)), value
+
+
+OF_THE_LAUNCHER = (
+    "run.",
+    "executors",
+    "parsl.",
+    "logging.",
+    "workflow.call",
+    "workflow.path",
+    "storage.dev-0.mountPath",
+)
+LAUNCHERS = [row for row in BOUNDS if row[0].startswith(OF_THE_LAUNCHER) and ".pod." not in row[0]]
+
+
+@pytest.mark.parametrize(("key", "taken", "refused"), LAUNCHERS, ids=[key for key, _, _ in LAUNCHERS])
+def test_the_launcher_draws_the_same_line(key, taken, refused):
+    """On a laptop no Helm looks first."""
+    for value in taken:
+        values = launcher_part(with_value(key, value))
+        Settings.parse(values, "x")
+    for value in refused:
+        values = launcher_part(with_value(key, value))
+        with pytest.raises(UsageError):
+            Settings.parse(values, "x")
+
+
+KEY_JOB: dict[str, Any] = {
+    "vault": {"url": "https://v", "auth": {"role": "r"}, "kv": {"mount": "m", "path": "p"}},
+    "secret": {"name": "n", "namespace": "s", "owner": "o"},
+}
+# (section, key, values that are refused)
+OF_THE_KEY_JOB = [
+    ("secret", "name", [""]),
+    ("secret", "namespace", [""]),
+    ("kv", "userIDKey", [""]),
+    ("kv", "userKeyKey", [""]),
+    ("kv", "mount", ["", "a/"]),
+    ("auth", "role", [""]),
+    ("vault", "timeout", [0]),
+    ("vault", "url", ["v", "http://v", "https://a@v", "https://v#a"]),
+    ("", "timeBudget", [0]),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "refused"), OF_THE_KEY_JOB)
+def test_the_key_job_draws_the_same_line(section, key, refused):
+    """It reads a ConfigMap that somebody may have changed."""
+    CephKeySettings.parse(KEY_JOB, "x")
+    for value in refused:
+        values = copy.deepcopy(KEY_JOB)
+        {"": values, "kv": values["vault"]["kv"], "auth": values["vault"]["auth"]}.get(
+            section, values.get(section, values)
+        )[key] = value
+        with pytest.raises(UsageError):
+            CephKeySettings.parse(values, "x")

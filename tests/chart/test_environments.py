@@ -1,0 +1,313 @@
+"""The values files of values/, and that each key that there is does something."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import k8s_parsl
+from chart.helm import CHART, VALUES
+from k8s_parsl import schema, settings
+from k8s_parsl.schema import Values
+from k8s_parsl.settings import merge, read_yaml
+
+ENVIRONMENTS = [VALUES / f"{name}.yaml" for name in ("local", "dev", "staging", "prod")]
+EVERY_KEY = VALUES / "every-key.yaml"
+DEFAULTS = read_yaml(CHART / "values.yaml")
+KeyPath = tuple[str, ...]
+
+
+def leaves(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Each key that holds no map, with what it holds; an empty map is held."""
+    if isinstance(node, Mapping) and node:
+        for key, below in node.items():
+            yield from leaves(below, (*path, str(key)))
+    else:
+        yield path, node
+
+
+def dotted(path: KeyPath) -> str:
+    return ".".join(path)
+
+
+# Environments --------------------------------------------------------------------------------------------------------
+
+
+def said_in_vain(model: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Keys that were given the default of their own model."""
+    for name, field in type(model).model_fields.items():
+        if name not in model.model_fields_set:
+            continue
+        value, here = getattr(model, name), (*path, str(field.alias))
+        if not field.is_required() and value == field.get_default(call_default_factory=True):
+            yield here
+        elif isinstance(value, BaseModel):
+            yield from said_in_vain(value, here)
+        elif isinstance(value, dict):
+            for key, below in value.items():
+                if isinstance(below, BaseModel):
+                    yield from said_in_vain(below, (*here, key))
+
+
+def without_pods(node: Any) -> Any:
+    """The values without what PodSpecs hold, of which the models know no field."""
+    if not isinstance(node, Mapping):
+        return node
+    return {key: without_pods(below) for key, below in node.items() if key not in ("pod", "launcher")}
+
+
+def pods(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """Each map of pod fields of a values file, and what lies below it without that file."""
+    below = merge(DEFAULTS["pod"], values.get("pod", {}))
+    yield "pod", values.get("pod", {}), DEFAULTS["pod"]
+    for kind in ("launcher", "worker"):
+        yield f"{kind}.pod", values.get(kind, {}).get("pod", {}), merge(below, DEFAULTS[kind]["pod"])
+    workers = merge(merge(below, DEFAULTS["worker"]["pod"]), values.get("worker", {}).get("pod", {}))
+    for label, executor in values["executors"].items():
+        yield f"executors.{label}.pod", executor.get("pod", {}), workers
+
+
+@pytest.mark.parametrize("file", ENVIRONMENTS, ids=lambda file: file.stem)
+def test_an_environment_says_nothing_that_is_the_default(file):
+    values = read_yaml(file)
+    model = Values.model_validate_json(json.dumps(without_pods(values)))
+    assert [dotted(path) for path in said_in_vain(model)] == []
+    for where, given, below in pods(values):
+        again = set(map(str, leaves(given))) & set(map(str, leaves(below)))
+        assert again == set(), where
+
+
+# Which workflow it is, in every environment; who installs, in some.
+ALIKE = {"image.repository", "workflow.call", "admin.create"}
+
+
+def test_no_environment_repeats_another():
+    """Each is laid over the chart's defaults alone, and is what is particular to that place."""
+    for one, other in itertools.combinations(ENVIRONMENTS, 2):
+        alike = {path for path, value in leaves(read_yaml(one)) if (path, value) in list(leaves(read_yaml(other)))}
+        # Sizes may come out alike.
+        assert {dotted(path) for path in alike if path[0] != "executors"} <= ALIKE, f"{one.stem} and {other.stem}"
+
+
+@pytest.mark.parametrize("file", ENVIRONMENTS, ids=lambda file: file.stem)
+def test_an_environment_is_small(file):
+    """Read at a glance: less than a page, comments left out."""
+    lines = [line for line in file.read_text("utf-8").splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert len(lines) < 70
+
+
+# Keys ----------------------------------------------------------------------------------------------------------------
+
+
+def resolved(whole: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" not in node:
+        return node
+    return whole["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
+
+
+def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
+    """By its own name, and with the default that it has; a key of a PodSpec is described by Kubernetes."""
+    whole, reference = schema.values_schema(), schema.values_reference()
+    for path, value in leaves(DEFAULTS):
+        node: Mapping[str, Any] = whole
+        for key in path:
+            node = resolved(whole, node)
+            node = node.get("properties", {}).get(key) or node["additionalProperties"]
+        in_pod = "pod" in path[:-1]
+        if path in (("executors",), ("storage",)):
+            assert f"| `{path[0]}.<" in reference
+            continue
+        row = f"| `{dotted(path[: path.index('pod') + 1] if in_pod and path[0] != 'pod' else path)}` |"
+        if path[0] == "pod" and len(path) > 1:
+            row = "| `pod.<field>` |" if f"| `pod.{path[1]}` |" not in reference else f"| `pod.{path[1]}` |"
+        assert row in reference, dotted(path)
+        if not in_pod and path[0] != "pod" and not isinstance(value, dict) and value is not None:
+            line = next(line for line in reference.splitlines() if line.startswith(row))
+            assert f"| `{json.dumps(value)}` |" in line, line
+
+
+# Values that mean something else than the default, where turning it round is no value at all.
+OTHER: dict[str, Any] = {
+    "image.pullPolicy": "Never",
+    "image.digest": "sha256:" + "0" * 64,
+    "imagePullSecrets": [{"name": "x"}],
+    "workflow.call": "another:f",
+    "workflow.kwargs": {"a": 1},
+    "workflow.path": "/elsewhere",
+    "workflow.files": {"a.py": ""},
+    "run.volume": "data",
+    "executors": {"another": {}},
+    "parsl.strategy": "none",
+    "parsl.retryLostTasks": "none",
+    "storage": {"more": {"mountPath": "/more", "existingClaim": "m"}},
+    "logging.level": "DEBUG",
+    "pod.containerSecurityContext.capabilities.drop": ["NET_RAW"],
+    "job.annotations": {"a": "b"},
+    "serviceAccount.annotations": {"a": "b"},
+}
+# `call` and `script` go together: one of them each time.
+INSTEAD: dict[str, dict[str, Any]] = {
+    "workflow.script": {"workflow": {"call": "", "script": "x.py"}},
+    "workflow.args": {"workflow": {"call": "", "script": "x.py", "args": ["-v"]}},
+}
+SCRIPT = {"workflow.args": {"workflow": {"call": "", "script": "x.py"}}}
+LEAST: dict[str, Any] = {
+    "workflow": {"call": "m:f"},
+    "executors": {"w": {}},
+    "storage": {"data": {"mountPath": "/data", "existingClaim": "c"}, "v": {"mountPath": "/v", "cephfs": {
+        "clusterID": "c", "rootPath": "/r", "secret": {"name": "s"}}}},
+}  # fmt: skip
+
+
+def other(path: KeyPath, value: Any) -> dict[str, Any]:
+    """Values with something else at ``path``."""
+    if (name := dotted(path)) in INSTEAD:
+        return INSTEAD[name]
+    changed = OTHER.get(name)
+    if changed is None:
+        changed = (
+            not value if isinstance(value, bool) else (value or 0) + 1 if not isinstance(value, str | list) else "7"
+        )
+    for key in reversed(path):
+        changed = {key: changed}
+    return dict(changed)
+
+
+@pytest.mark.parametrize(("path", "value"), list(leaves(DEFAULTS)), ids=[dotted(path) for path, _ in leaves(DEFAULTS)])
+def test_every_key_of_values_yaml_does_something(helm, path, value):
+    """Another value makes other objects: no key is read by nobody."""
+    # What a run's volume is for shows with one, but for the volume itself.
+    least = LEAST if path == ("run", "volume") else merge(LEAST, {"run": {"volume": "data"}})
+    before = without_hashes(helm, merge(least, SCRIPT.get(dotted(path), {})))
+    assert without_hashes(helm, merge(least, other(path, value))) != before
+
+
+def without_hashes(helm, values: dict[str, Any]) -> str:
+    """What is rendered, or Helm's refusal; another hash alone makes no difference."""
+    text = helm("template", "pdgrun", str(CHART), "-f", "-", stdin=json.dumps(values), check=False)
+    return re.sub(r"\b[0-9a-f]{8}\b", "", text)
+
+
+def model_keys(node: Any, model: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """The keys of a values file that our own models describe, without what a PodSpec holds."""
+    for field in model.model_fields.values():
+        here, value = (*path, str(field.alias)), node.get(field.alias)
+        inner = next((m for m in models_of(field.annotation)), None)
+        if field.alias not in node or field.alias == "global":
+            continue
+        if inner is None or path[-1:] == ("pod",) or field.alias == "pod":
+            yield here
+        elif str(field.annotation).startswith("dict"):
+            for key, below in value.items():
+                yield from model_keys(below, inner, (*here, key))
+        elif isinstance(value, dict):
+            yield from model_keys(value, inner, here)
+        else:
+            yield here
+
+
+def models_of(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, settings.Model):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in models_of(inner)]
+
+
+EVERY = read_yaml(EVERY_KEY)
+# What every-key.yaml sets to the default, as there is no other value or another would leave the rest out.
+AS_DEFAULT = {
+    *("workflow.script", "workflow.args", "storage.dev-0.accessModes"),
+    *("rbac.create", "admin.create", "namespaced.create", "serviceAccount.create", "workerServiceAccount.create"),
+    *("storage.tiles-0.cephfs.secret.namespace", "storage.inputs-0.cephfs.secret.namespace"),
+    # The digest wins.
+    "image.tag",
+}
+
+
+def test_every_key_of_every_key_yaml_does_something(helm):
+    """Without it other objects are made, or none at all since it is needed."""
+    whole = without_hashes(helm, EVERY)
+    in_vain = []
+    for path in model_keys(EVERY, Values):
+        values = copy.deepcopy(EVERY)
+        node = values
+        for key in path[:-1]:
+            node = node[key]
+        del node[path[-1]]
+        if without_hashes(helm, values) == whole:
+            in_vain.append(dotted(path))
+    assert set(in_vain) == AS_DEFAULT
+
+
+STATIC = {"clusterID": "c", "rootPath": "/r"}
+PLACE = {"url": "https://v", "auth": {"role": "r"}, "kv": {"mount": "m", "path": "p"}}
+SOURCES = {
+    "claim": {"existingClaim": "c"},
+    "static": {"cephfs": STATIC | {"secret": {"name": "s"}}},
+    "vault": {"cephfs": STATIC | {"secret": {"vault": PLACE}}},
+    "external": {"cephfs": STATIC | {"secret": {"externalSecret": {"path": "p", "storeRef": {"name": "s"}}}}},
+}
+VOLUMES = {"storage": {key: {"mountPath": f"/{key}"} | source for key, source in SOURCES.items()}}
+# Handed on as they were given to the Job that asks Vault, whose own models have the same default (test_ceph_key.py).
+HANDED_ON = re.compile(r"storage\.vault\.cephfs\.secret\.vault\.(?!caBundle|schedule)")
+
+
+def unsaid(node: Mapping[str, Any], model: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Each key that a values file does not give, with the default that the schema and the reference show for it."""
+    for field in model.model_fields.values():
+        here = (*path, str(field.alias))
+        if isinstance(inner := node.get(field.alias), dict):
+            yield from unsaid(inner, next(iter(models_of(field.annotation))), here)
+        elif field.alias not in node and not field.is_required() and field.default is not None:
+            yield here, json.loads(json.dumps(field.default))
+
+
+UNSAID = [
+    (path, default)
+    for key, volume in VOLUMES["storage"].items()
+    for path, default in unsaid(volume, schema.ChartVolume, ("storage", key))
+    # `readOnly` is the launcher's, `file` no key.
+    if not HANDED_ON.match(dotted(path)) and path[-1] not in ("readOnly", "file")
+]
+
+
+@pytest.mark.parametrize(("path", "default"), UNSAID, ids=[dotted(path) for path, _ in UNSAID])
+def test_a_default_of_a_volume_that_is_said_aloud_changes_nothing(helm, path, default):
+    """What the reference shows is what the templates do; they have these defaults once more."""
+    least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}} | VOLUMES
+    for key in reversed(path):
+        default = {key: default}
+    assert without_hashes(helm, merge(least, default)) == without_hashes(helm, least)
+
+
+def test_every_setting_is_read_by_the_launcher():
+    """A field that nobody asks for would be a promise that is not kept."""
+    folder = Path(k8s_parsl.__file__).parent
+    others = [file for file in folder.glob("*.py") if file.name not in ("settings.py", "schema.py")]
+    asked = {
+        node.attr
+        for file in others
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    models = [
+        getattr(settings, name) for name in ("Settings", "Run", "Workflow", "Executor", "Parsl", "Volume", "Logging")
+    ]
+    fields = {name for model in models for name in model.model_fields}
+    # `run.id` is there to be another: it changes the name of the run.
+    assert fields - asked == {"id"}
+
+
+def test_global_values_are_taken_and_change_nothing(each_helm):
+    """Of a chart that holds this one."""
+    least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}}
+    over = least | {"global": {"imageRegistry": "registry.example.org", "storageClass": "x", "any": {"thing": [1]}}}
+    assert each_helm.template(over=over).text == each_helm.template(over=least).text
