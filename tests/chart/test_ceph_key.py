@@ -222,7 +222,9 @@ def test_two_volumes_do_not_write_one_secret(helm):
     """But they may use one."""
     over = values(name="shared", **USER)
     over["storage"]["more"] = json.loads(json.dumps(over["storage"]["data"])) | {"mountPath": "/more"}
-    assert "storage.more.cephfs.secret: storage.data writes Secret ceph-csi-cephfs/shared" in helm.refusal(over)
+    assert "storage.more.cephfs.secret: storage.data writes Secret ceph-csi-cephfs/shared already;" in helm.refusal(
+        over
+    )
     over["storage"]["more"]["cephfs"]["secret"] = {"name": "shared"}
     assert helm.refusal(over) == ""
 
@@ -393,6 +395,24 @@ def test_its_pod_fits_pod_securitys_restricted_profile(helm, values_file):
         assert {volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume} <= ours
         labels = item["spec"]["template"]["metadata"]["labels"]
         assert {"app.kubernetes.io/version", "helm.sh/chart"}.isdisjoint(labels)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"tolerations": [{"key": "dedicated", "operator": "Exists"}]},
+        {"nodeSelector": {"a": "b"}},
+        {"runtimeClassName": "kata"},
+        {"schedulerName": "other"},
+        {"securityContext": {"runAsUser": 20001}},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_its_pod_is_placed_as_pod_says(helm, asked):
+    """As the launcher's and the workers'."""
+    spec = rendered(helm, vault() | {"pod": asked}).of("ceph-key", "Job")[0]["spec"]["template"]["spec"]
+    ((field, value),) = asked.items()
+    assert spec[field] == value if not isinstance(value, dict) else value.items() <= spec[field].items()
 
 
 def test_it_runs_where_the_other_pods_may(helm):
