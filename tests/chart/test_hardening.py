@@ -75,6 +75,10 @@ EXCEPTIONS = {
 }
 
 
+# By one process alone: the first may have to compile it.
+linted = pytest.mark.xdist_group("kube-score")
+
+
 @pytest.fixture(scope="session")
 def kube_score():
     """The program, compiled from its Go module as the testbed's are."""
@@ -100,6 +104,7 @@ def complaints(kube_score, objects: list[Object]) -> list[tuple[str, str, str]]:
     ]
 
 
+@linted
 @pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
 def test_kube_score_finds_nothing_but_what_is_listed(helm, kube_score, file):
     """In what Helm renders, and in the pods that the launcher makes, which no linter of charts ever sees."""
@@ -109,12 +114,14 @@ def test_kube_score_finds_nothing_but_what_is_listed(helm, kube_score, file):
     assert unknown == []
 
 
+@linted
 def test_every_exception_is_still_needed(helm, kube_score):
     found = complaints(kube_score, everything(helm.template(PROD, over=ADMIN)))
     for name, check in EXCEPTIONS:
         assert any(one[0].startswith(name) and one[1] == check for one in found), (name, check)
 
 
+@linted
 def test_kube_score_sees_the_pods_that_the_launcher_makes(helm, kube_score):
     """A privileged one would be found; so the test above means something."""
     pods = everything(helm.template(DEV, over={"worker": {"pod": {"containerSecurityContext": {"privileged": True}}}}))
@@ -122,6 +129,7 @@ def test_kube_score_sees_the_pods_that_the_launcher_makes(helm, kube_score):
     assert ("pdgrun-workers-5b3c9-0", "container-security-context-privileged") in found
 
 
+@linted
 def test_with_egress_restricted_every_pod_has_policies_in_both_directions(helm, kube_score):
     objects = everything(helm.template(PROD, over=ADMIN | {"networkPolicy": {"restrictEgress": True}}))
     assert [one for one in complaints(kube_score, objects) if "networkpolicy" in one[1]] == []
