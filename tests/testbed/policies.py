@@ -16,10 +16,12 @@ JSON = dict[str, Any]
 Rules = dict[str, list[str]]
 CHAINS = {"Ingress": "KPTB-NP-IN", "Egress": "KPTB-NP-OUT"}
 """By their names `down` finds them, should a test leave them behind."""
+NEW = [f":{chain} - [0:0]" for chain in CHAINS.values()]
+"""Makes them, or empties them."""
 HOOKS = (("FORWARD", "KPTB-NP-IN"), ("FORWARD", "KPTB-NP-OUT"), ("INPUT", "KPTB-NP-OUT"))
 """What a pod sends to another (of its bridge, too: kube-proxy asks the kernel for that), and to this machine."""
 PERIOD = 0.2
-"""Seconds between two looks at pods and policies."""
+"""Seconds between two looks."""
 
 
 class Enforcement:
@@ -33,21 +35,16 @@ class Enforcement:
         self._error: Exception | None = None
 
     def __enter__(self) -> Self:
-        for chain in CHAINS.values():
-            _iptables("-N", chain)
-        for hook, chain in HOOKS:
-            _iptables("-I", hook, "-j", chain)
+        _restore([*NEW, *(f"-I {hook} -j {chain}" for hook, chain in HOOKS)])
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        for hook, chain in HOOKS:
-            _iptables("-D", hook, "-j", chain)
-        for chain in CHAINS.values():
-            _iptables("-F", chain)
-            _iptables("-X", chain)
+        _restore(
+            [*NEW, *(f"-D {hook} -j {chain}" for hook, chain in HOOKS), *(f"-X {chain}" for chain in CHAINS.values())]
+        )
         if self._error:
             raise self._error
 
@@ -62,7 +59,10 @@ class Enforcement:
             while not self._ended.wait(PERIOD):
                 rules = compiled(self._list("networking.k8s.io/v1", "networkpolicies"), self._list("v1", "pods"))
                 if rules != before:
-                    _replace(rules)
+                    known = "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
+                    established = [f"-A {chain} {known}" for chain in CHAINS.values()]
+                    ours = [f"-A {CHAINS[direction]} {rule}" for direction in CHAINS for rule in rules[direction]]
+                    _restore([*NEW, *established, *ours])
                     before = rules
                     self._closed = frozenset(line.split()[1] for line in rules["Ingress"] if line.endswith("DROP"))
         except Exception as error:  # noqa: BLE001 (told by the test's own thread)
@@ -118,20 +118,10 @@ def _ports(rule: JSON) -> list[str]:
     return [f"-p {port['protocol'].lower()} --dport {port['port']}" for port in rule.get("ports", [])] or [""]
 
 
-def _replace(rules: Rules) -> None:
+def _restore(lines: list[str]) -> None:
     """In one transaction: there is no moment without rules."""
-    script = ["*filter", *(f":{chain} - [0:0]" for chain in CHAINS.values())]
-    for direction, chain in CHAINS.items():
-        script.append(f"-A {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN")
-        script += [f"-A {chain} {rule}" for rule in rules[direction]]
-    _checked(["iptables-restore", "-w", "10", "--noflush"], "\n".join([*script, "COMMIT", ""]))
-
-
-def _iptables(*arguments: str) -> None:
-    _checked(["iptables", "-w", "10", "-t", "filter", *arguments])
-
-
-def _checked(command: list[str], script: str = "") -> None:
+    script = "\n".join(["*filter", *lines, "COMMIT", ""])
+    command = ["iptables-restore", "-w", "10", "--noflush"]
     done = subprocess.run(command, input=script, text=True, capture_output=True, check=False)
     if done.returncode != 0:
-        raise TestbedError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise TestbedError(f"iptables-restore: {done.stderr.strip()}")
