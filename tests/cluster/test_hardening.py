@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from chart.helm import VALUES_FILES
 from cluster.conftest import ROOT, image
 
 from k8s_parsl.identity import Identity
@@ -19,6 +20,39 @@ from k8s_parsl.settings import Executor
 from testbed import layout, processes
 
 ADMIN = ("--set", "admin.create=true,namespaced.create=false,admissionPolicy.create=true")
+
+# Pods ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
+def test_pod_security_admits_every_pod(product, file):
+    """The API server's own word, in a namespace that enforces "restricted": launcher, workers, ceph-key, helm test."""
+    on = ("--set", "admin.create=true")
+    objects = list(yaml.safe_load_all(product.helm("template", "pdgrun", "./chart", "-f", str(file), *on).out))
+    specs = {item["metadata"]["name"]: item["spec"] for item in objects if item and item["kind"] == "Pod"}
+    for item in objects:
+        if item and item["kind"] == "Job":
+            specs[item["metadata"]["name"]] = item["spec"]["template"]["spec"]
+        for name, text in (item or {}).get("data", {}).items():
+            if name.startswith("worker-"):
+                specs[f"{item['metadata']['name']}-{name[:-5]}"] = yaml.safe_load(text)["spec"]
+    assert len(specs) >= 4, specs.keys()
+    for name, spec in specs.items():
+        # What other admission plugins would miss here.
+        spec |= {"serviceAccountName": "default", "priorityClassName": "", "preemptionPolicy": "PreemptLowerPriority"}
+        spec.pop("runtimeClassName", None)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        said = product.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
+        assert said.strip().endswith("created (server dry run)"), said
+
+
+def test_pod_security_is_at_work_here(product):
+    """So the test above, and every other one in such a namespace, means something."""
+    container = {"name": "c", "image": "x", "securityContext": {"privileged": True}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}}
+    said = product.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
+    assert 'violates PodSecurity "restricted' in said
+
 
 # Admission -----------------------------------------------------------------------------------------------------------
 
