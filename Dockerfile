@@ -12,21 +12,20 @@ ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS build
 
-# The list of dependencies first and alone: a change of the launcher's code leaves these layers as they are.
+# The locked packages first and alone: a change of the launcher's code leaves these layers as they are. What has another
+# hash than the locked one, or is not locked at all, is not installed (`make lock` writes the lists).
 # kubernetes/aio is a second copy of all its models, for a client that nothing here uses: 68 MB.
-COPY pyproject.toml /src/
+COPY launcher/requirements.txt launcher/requirements-build.txt /src/launcher/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt,target=/run/ca.crt \
-    python3 -c 'import tomllib; p = tomllib.load(open("/src/pyproject.toml", "rb")); \
-open("/src/dependencies.txt", "w").write("\n".join(p["project"]["dependencies"])); \
-open("/src/tools.txt", "w").write("\n".join(p["build-system"]["requires"]))' \
-    && python3 -m venv /opt/k8s-parsl \
-    && /opt/k8s-parsl/bin/pip install --no-cache-dir -r /src/dependencies.txt \
+    python3 -m venv /opt/k8s-parsl \
+    && /opt/k8s-parsl/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /src/launcher/requirements.txt \
     && /opt/k8s-parsl/bin/pip uninstall --yes --quiet setuptools \
+    && /opt/k8s-parsl/bin/pip check \
     && rm -r /opt/k8s-parsl/lib/python3.*/site-packages/kubernetes/aio \
     && python3 -m venv /opt/build \
-    && /opt/build/bin/pip install --no-cache-dir -r /src/tools.txt
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r /src/launcher/requirements-build.txt
 
-COPY README.md /src/
+COPY pyproject.toml README.md /src/
 COPY launcher/k8s_parsl /src/launcher/k8s_parsl
 RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels /src
 

@@ -9,8 +9,12 @@ VALUES ?= values/local.yaml
 WORKFLOW ?= examples/tiles
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 IMAGE ?= k8s-parsl:dev
+SBOM ?= k8s-parsl.cdx.json
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run test check faults argocd bench mutation cluster cluster-down image push generate format clean
+.PHONY: help run test check faults argocd bench mutation cluster cluster-down image push generate lock sbom audit
+.PHONY: format clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -55,6 +59,21 @@ push: $(VENV)/.tests ## Build and publish it (IMAGE=registry/name:tag)
 generate: $(VENV)/.tests ## Write what is generated: values schema, values reference, golden renders
 	$(BIN)/python -m k8s_parsl.schema --write
 	$(BIN)/python -m pytest -q tests/chart --update-golden
+
+lock: $(VENV)/.tests ## Lock the image's packages to versions and hashes, after a change of pyproject.toml (UPGRADE=1: to the newest)
+	$(BIN)/$(LOCK) pyproject.toml -o launcher/requirements.txt
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(BIN)/$(LOCK) - -o launcher/requirements-build.txt
+
+sbom: $(VENV)/.tests ## Write the image's bill of materials, k8s-parsl.cdx.json (CycloneDX; its Python packages)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT \
+	  && $(BIN)/uv venv --quiet --python $(BIN)/python "$$scratch" \
+	  && $(BIN)/uv pip sync --quiet --require-hashes --python "$$scratch/bin/python" launcher/requirements.txt \
+	  && $(BIN)/cyclonedx-py environment "$$scratch" --pyproject pyproject.toml --output-reproducible -o $(SBOM)
+	@echo $(SBOM)
+
+audit: $(VENV)/.tests ## Look the image's packages up among the known vulnerabilities (asks the package index)
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r launcher/requirements.txt
 
 format: $(VENV)/.tests ## Format the code
 	$(BIN)/ruff format

@@ -35,7 +35,7 @@ Of `pod`, what means the same in another namespace: where a pod may run and as w
 Its claims, Secrets and ConfigMaps are the release's.
 */ -}}
 {{- define "k8s-parsl.cephKeyPod" -}}
-{{- $own := dict "terminationGracePeriodSeconds" 15 "resources" (dict "requests" (dict "cpu" "50m" "memory" "96Mi") "limits" (dict "memory" "256Mi")) -}}
+{{- $own := dict "terminationGracePeriodSeconds" 15 "resources" (dict "requests" (dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" "16Mi") "limits" (dict "cpu" "1" "memory" "256Mi" "ephemeral-storage" "64Mi")) -}}
 {{- $shared := pick .Values.pod "affinity" "annotations" "containerSecurityContext" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "image" "labels" "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations" -}}
 {{- $variables := list -}}
 {{- range .Values.pod.env -}}
@@ -50,7 +50,7 @@ Its claims, Secrets and ConfigMaps are the release's.
 {{- define "k8s-parsl.cephKeySpec" -}}
 {{- $auth := .volume.cephfs.secret.vault.auth -}}
 {{- $pod := include "k8s-parsl.cephKeyPod" .root | fromJson -}}
-{{- $context := dict "root" .root "pod" $pod "component" "ceph-key" -}}
+{{- $context := dict "root" .root "pod" $pod "component" "ceph-key" "more" (dict "k8s-parsl/ceph-key" (include "k8s-parsl.cephKeyName" .)) -}}
 podFailurePolicy:
   rules:
     # Ends that another try cannot mend: usage, bad data, permission, configuration. Vault sealed or down (69) is none.

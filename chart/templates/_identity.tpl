@@ -1,11 +1,11 @@
 {{- /* Who this launcher is: launcher/k8s_parsl/identity.py. */ -}}
 {{- define "k8s-parsl.launcherEnv" -}}
 - name: K8S_PARSL_RELEASE
-  value: {{ .Release.Name | quote }}
+  value: {{ .root.Release.Name | quote }}
 - name: K8S_PARSL_INSTALLATION
-  value: {{ include "k8s-parsl.installationName" . | quote }}
+  value: {{ include "k8s-parsl.installationName" .root | quote }}
 - name: K8S_PARSL_CERTIFICATES
-  value: {{ include "k8s-parsl.certificatesName" . }}
+  value: {{ .certificates }}
 - name: K8S_PARSL_RUN
   valueFrom: {fieldRef: {fieldPath: "metadata.labels['k8s-parsl/run']"}}
 - name: K8S_PARSL_NAMESPACE

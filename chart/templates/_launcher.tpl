@@ -37,39 +37,45 @@ template:
       {{- toYaml . | nindent 6 }}
     {{- end }}
   spec:
-    serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
-    {{- include "k8s-parsl.podFields" $context | nindent 4 }}
-    {{- with $pod.tolerations }}
-    tolerations:
-      {{- toYaml . | nindent 6 }}
-    {{- end }}
-    containers:
-      - name: launcher
-        args: [run]
-        {{- include "k8s-parsl.containerFields" $context | nindent 8 }}
-        ports:
-          {{- range $index, $_ := include "k8s-parsl.entries" $values.executors | fromJson | keys | sortAlpha }}
-          - name: executor-{{ $index }}
-            containerPort: {{ add $values.parsl.workerPort $index }}
-          {{- end }}
-        env:
-          {{- include "k8s-parsl.launcherEnv" .root | nindent 10 }}
-          {{- include "k8s-parsl.env" $context | trim | nindent 10 }}
-        volumeMounts:
-          - name: settings
-            mountPath: /etc/k8s-parsl
-            readOnly: true
-          - name: kubernetes-api
-            mountPath: /var/run/secrets/kubernetes.io/serviceaccount
-            readOnly: true
-          {{- include "k8s-parsl.volumeMounts" $context | nindent 10 }}
-      {{- with $pod.containers }}
-      {{- toYaml . | nindent 6 }}
+    {{- $names := dict "settings" (include "k8s-parsl.settingsName" .root) "certificates" (include "k8s-parsl.certificatesName" .root) -}}
+    {{- include "k8s-parsl.launcherPodSpec" (merge $names $context) | nindent 4 }}
+{{- end -}}
+
+{{- /* The PodSpec of what runs `k8s-parsl run`: the launcher, and the pod of `helm test`, with settings and keys of its own. */ -}}
+{{- define "k8s-parsl.launcherPodSpec" -}}
+serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
+{{ include "k8s-parsl.podFields" . }}
+{{- with .pod.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: launcher
+    args: [run]
+    {{- include "k8s-parsl.containerFields" . | nindent 4 }}
+    ports:
+      {{- range $index, $_ := include "k8s-parsl.entries" .root.Values.executors | fromJson | keys | sortAlpha }}
+      - name: executor-{{ $index }}
+        containerPort: {{ add $.root.Values.parsl.workerPort $index }}
       {{- end }}
-    volumes:
+    env:
+      {{- include "k8s-parsl.launcherEnv" . | nindent 6 }}
+      {{- include "k8s-parsl.env" . | trim | nindent 6 }}
+    volumeMounts:
       - name: settings
-        configMap:
-          name: {{ include "k8s-parsl.settingsName" .root }}
-      {{- include "k8s-parsl.apiTokenVolume" . | nindent 6 }}
-      {{- include "k8s-parsl.volumes" $context | nindent 6 }}
+        mountPath: /etc/k8s-parsl
+        readOnly: true
+      - name: kubernetes-api
+        mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+        readOnly: true
+      {{- include "k8s-parsl.volumeMounts" . | nindent 6 }}
+  {{- with .pod.containers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+volumes:
+  - name: settings
+    configMap:
+      name: {{ .settings }}
+  {{- include "k8s-parsl.apiTokenVolume" . | nindent 2 }}
+  {{- include "k8s-parsl.volumes" . | nindent 2 }}
 {{- end -}}

@@ -36,6 +36,15 @@ In another namespace than the release's, `base` stands for the release.
 {{- include "k8s-parsl.name" (dict "root" . "suffix" "certificates") -}}
 {{- end -}}
 
+{{- /* Of `helm test`, which may run beside the launcher: what it has of its own ends in this. */ -}}
+{{- define "k8s-parsl.testName" -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" "test") -}}
+{{- end -}}
+
+{{- define "k8s-parsl.testCertificatesName" -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" "certificates-test") -}}
+{{- end -}}
+
 {{- /*
 What makes the node-stage Secret of a volume, in that Secret's namespace, where other namespaces' releases may have
 theirs. 52 characters, so that a CronJob has room for the 11 of its Jobs.

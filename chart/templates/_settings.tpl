@@ -34,6 +34,6 @@ settings.yaml: |
   {{- include "k8s-parsl.settings" . | nindent 2 }}
 {{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromJson }}
 worker-{{ $label }}.yaml: |
-  {{- include "k8s-parsl.workerManifest" (dict "root" $ "label" $label) | nindent 2 }}
+  {{- include "k8s-parsl.workerManifest" (dict "root" $ "label" $label "certificates" (include "k8s-parsl.certificatesName" $)) | nindent 2 }}
 {{- end }}
 {{- end -}}

@@ -48,7 +48,7 @@ spec:
     {{- /* 0444, as a user that is not root and has no fsGroup could not read it otherwise (design D9). */}}
     - name: certificates
       secret:
-        secretName: {{ include "k8s-parsl.certificatesName" .root }}
+        secretName: {{ .certificates }}
         defaultMode: 0444
     {{- end }}
     {{- include "k8s-parsl.volumes" $context | nindent 4 }}

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from k8s_parsl.errors import ConfigurationError
 
 PREFIX = "K8S_PARSL_"
+# The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
+TEST = "test"
 
 
 @dataclass(frozen=True)

@@ -343,7 +343,10 @@ class PodProvider(ExecutionProvider):
             self._fault(block, finding)
 
     def _count(self, block: Block, before: Finding | None, finding: Finding | None) -> None:
-        block.finding_since = time.monotonic()
+        both = {found.reason.kind for found in (before, finding) if found}
+        if not (before and finding and both == {Kind.CONFIGURATION}):
+            # Kubelet says in turn that it cannot pull an image and that it waits before it tries again: one fault.
+            block.finding_since = time.monotonic()
         if before and before.reason.kind is Kind.WAIT:
             self._waiting[before.reason.name] -= 1
         if finding is None:

@@ -29,7 +29,7 @@ from k8s_parsl.contract import Mount, versions
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
 from k8s_parsl.executor import WatchedExecutor
-from k8s_parsl.identity import Identity
+from k8s_parsl.identity import TEST, Identity
 from k8s_parsl.pods import Api, ApiError, PodWatch, patiently
 from k8s_parsl.provider import owner_reference
 from k8s_parsl.reasons import PodState
@@ -215,12 +215,18 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
 
 
 def _others(identity: Identity, pods: list[PodState]) -> list[PodState]:
-    """The pods that have to be gone: other launchers that have not ended, workers that are not ours."""
+    """The pods that have to be gone: other launchers that have not ended, workers that are not ours.
+
+    Runs and `helm test` leave each other alone: they share neither keys nor folder.
+    """
     return [
         pod
         for pod in pods
-        if (pod.component == "launcher" and pod.uid != identity.pod_uid and not pod.ended)
-        or (pod.component == "worker" and pod.owner != identity.pod_uid)
+        if (pod.run == TEST) is (identity.run == TEST)
+        and (
+            (pod.component == "launcher" and pod.uid != identity.pod_uid and not pod.ended)
+            or (pod.component == "worker" and pod.owner != identity.pod_uid)
+        )
     ]
 
 

@@ -468,6 +468,50 @@ class RBAC(Model):
     create: bool = Field(True, description="Make the Role and bind the launcher's account to it.")
 
 
+Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ApiServer(Model):
+    """Where the Kubernetes API server listens, as a NetworkPolicy sees it."""
+
+    ports: tuple[Port, ...] = Field((443, 6443), min_length=1, description="The ports behind its Service.")
+    cidrs: tuple[Cidr, ...] = Field((), description="Its addresses, `192.0.2.10/32`. Empty: any address.")
+
+
+class NetworkPolicy(Model):
+    """Who may reach the pods, and whom they may reach, on clusters whose network enforces it."""
+
+    create: bool = Field(
+        True, description="Make NetworkPolicies: only a run's workers reach its launcher, nobody reaches the workers."
+    )
+    ingress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyIngressRule]")] = Field(
+        default_factory=list, description="More rules for launcher and workers."
+    )
+    restrict_egress: bool = Field(
+        False,
+        description="Outgoing, too: DNS, and the API server (launcher) or the launcher (workers), and `egress`.",
+    )
+    egress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyEgressRule]")] = Field(
+        default_factory=list, description="More rules for launcher and workers, where `restrictEgress` is set."
+    )
+    api_server: ApiServer = Field(
+        default_factory=ApiServer, description="The launcher's, where `restrictEgress` is set."
+    )
+
+
+class AdmissionPolicy(Model):
+    """What may be made with the launcher's account, on top of its Role; part of the administrator's half."""
+
+    create: bool = Field(
+        False,
+        description="Make a ValidatingAdmissionPolicy: nothing but this release's worker pods (docs/security.md).",
+    )
+    images: tuple[ImageReference, ...] = Field(
+        (), description="Images besides those of the values; one that ends in `/`, `:` or `@` is a beginning."
+    )
+
+
 class Admin(Model):
     """The half that only an administrator may make."""
 
@@ -506,6 +550,8 @@ class Values(Model):
     service_account: ServiceAccount = Field(default_factory=ServiceAccount)
     worker_service_account: WorkerServiceAccount = Field(default_factory=WorkerServiceAccount)
     rbac: RBAC = Field(default_factory=RBAC)
+    network_policy: NetworkPolicy = Field(default_factory=NetworkPolicy)
+    admission_policy: AdmissionPolicy = Field(default_factory=AdmissionPolicy)
     admin: Admin = Field(default_factory=Admin)
     namespaced: Namespaced = Field(default_factory=Namespaced)
     global_: dict[str, Any] = Field(

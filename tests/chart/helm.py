@@ -24,6 +24,11 @@ MINIMAL: dict[str, Any] = {"workflow": {"call": "package.module:main"}, "executo
 Object = dict[str, Any]
 
 
+def hook(item: Object) -> bool:
+    """Whether it is there for `helm test` alone."""
+    return "helm.sh/hook" in item["metadata"].get("annotations", {})
+
+
 @dataclass(frozen=True)
 class Rendered:
     """The objects of one release, in Helm's order, and the text they came from."""
@@ -65,7 +70,7 @@ class Rendered:
 
     @property
     def _settings_data(self) -> dict[str, str]:
-        (found,) = [item for item in self.all("ConfigMap") if "settings.yaml" in item["data"]]
+        (found,) = [item for item in self.all("ConfigMap") if "settings.yaml" in item["data"] and not hook(item)]
         return dict(found["data"])
 
     @property

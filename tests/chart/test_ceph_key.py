@@ -53,11 +53,11 @@ SOURCES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "values": (USER, OURS, ["Secret"]),
     "values, named": (USER | {"name": "mine"}, "mine", ["Secret"]),
     "external-secrets": (EXTERNAL, OURS, ["ExternalSecret"]),
-    "vault": ({"vault": VAULT}, OURS, ["ConfigMap", "Job", "Role", "RoleBinding", "ServiceAccount"]),
+    "vault": ({"vault": VAULT}, OURS, ["ConfigMap", "Job", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount"]),
     "vault, on a schedule": (
         {"vault": VAULT | {"schedule": "0 3 * * *"}, "name": "mine"},
         "mine",
-        ["ConfigMap", "CronJob", "Job", "Role", "RoleBinding", "ServiceAccount"],
+        ["ConfigMap", "CronJob", "Job", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount"],
     ),
     "another source swapped for null": (
         {"values": None, "vault": None} | EXTERNAL,

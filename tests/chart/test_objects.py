@@ -47,7 +47,7 @@ def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
         (["pods/log"], None, ["get"]),
         (["events"], None, ["list"]),
         (["configmaps"], ["pdgrun"], ["get"]),
-        (["secrets"], ["pdgrun-certificates"], ["create", "patch"]),
+        (["secrets"], ["pdgrun-certificates", "pdgrun-certificates-test"], ["create", "patch"]),
     ]
     assert {tuple(rule["apiGroups"]) for rule in rules} == {("",)}
 
@@ -98,8 +98,10 @@ def test_the_two_halves_make_the_whole(helm):
     whole = helm.template(EVERY_KEY)
     volumes = admin.all("PersistentVolume")
     assert len(volumes) == 6
-    assert all(item["metadata"]["namespace"] == "ceph-csi-cephfs" for item in admin.objects if item not in volumes)
-    assert "PersistentVolume" not in {item["kind"] for item in user.objects}
+    cluster_wide = {"PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    placed = [item for item in admin.objects if item["kind"] not in cluster_wide]
+    assert all(item["metadata"]["namespace"] == "ceph-csi-cephfs" for item in placed)
+    assert cluster_wide.isdisjoint({item["kind"] for item in user.objects})
     assert user.of("ceph-key") == []
     assert all("namespace" not in item["metadata"] for item in user.objects)
     assert sorted(map(str, [*admin.objects, *user.objects])) == sorted(map(str, whole.objects))
@@ -428,7 +430,7 @@ def test_no_template_asks_the_cluster_or_the_clock():
     words = re.compile(
         r"\b(lookup|now|randAlpha\w*|randNumeric|uuidv4|genCA|genSignedCert|Release\.Revision|IsUpgrade)\b"
     )
-    for file in (CHART / "templates").iterdir():
+    for file in (CHART / "templates").rglob("*.*"):
         code = re.sub(r"\{\{-? */\*.*?\*/ *-?\}\}", "", file.read_text("utf-8"), flags=re.DOTALL)
         assert words.findall(" ".join(re.findall(r"\{\{.*?\}\}", code))) == [], file.name
 

@@ -50,9 +50,10 @@ class Release:
     namespace: str
     name: str = "pdgrun"
     values: list[str] = field(default_factory=list)
+    program: str = "helm"
 
     def helm(self, *args, check=True):
-        return self._run("helm", *args, check=check)
+        return self._run(self.program, *args, check=check)
 
     def kubectl(self, *args, check=True, input=None):
         return self._run("kubectl", *args, check=check, input=input).out
@@ -156,10 +157,16 @@ class Release:
             "metadata": {"name": name},
             "spec": {
                 "restartPolicy": "Never",
-                "securityContext": {"runAsUser": 10001, "runAsGroup": 10001},
+                "securityContext": {
+                    "runAsUser": 10001,
+                    "runAsGroup": 10001,
+                    "runAsNonRoot": True,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
                 "containers": [
                     {
                         "name": "look",
+                        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                         "image": used,
                         "command": ["python", "-c", code],
                         "env": [{"name": "PYTHONPATH", "value": "/opt/workflow"}],
@@ -199,8 +206,10 @@ def programs():
 
 @pytest.fixture
 def namespace(kube_cluster):
+    """One that takes no pod but those of Pod Security's "restricted" profile."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     kube_cluster.kubectl(f"create namespace {name}")
+    kube_cluster.kubectl(f"label namespace {name} pod-security.kubernetes.io/enforce=restricted", output_format="")
     yield name
     kube_cluster.kubectl(f"delete namespace {name} --wait=false")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -201,6 +202,22 @@ def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_deadline(provider
     assert faults[0].exit_code is ExitCode.CONFIGURATION
     assert "executors.cpu" in str(faults[0])
     assert message in str(faults[0])
+
+
+def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(provider, server, faults):
+    """It tells of them in turn with its waits, of which each may be shorter than the deadline."""
+    provider = provider(configuration_timeout=1.0)
+    name = provider.submit(COMMAND, 1, "parsl.cpu.block-0")
+    pod_of(server, name)
+    began = time.monotonic()
+    reasons = itertools.cycle(["ErrImagePull", "ImagePullBackOff"])
+    while not faults:
+        waiting = {"waiting": {"reason": next(reasons), "message": 'pull "nope:1"'}}
+        server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+        provider._watch.wait_for(lambda _: False, 0.2)
+        provider.status([name])
+        assert time.monotonic() - began < 10
+    assert 'pull "nope:1"' in str(faults[0])
 
 
 def test_a_missing_claim_is_told_apart_from_a_lack_of_room(provider, server, faults):

@@ -44,7 +44,12 @@ OBJECTS = (
         # As ceph-csi's: nothing to attach, and kubelet may apply a pod's fsGroup.
         "spec": {"attachRequired": False, "podInfoOnMount": False, "fsGroupPolicy": "File"},
     },
-    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+    # The plugin is no pod here; the chart's Jobs are, and fit.
+    {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    },
 )
 
 

@@ -57,6 +57,8 @@ PARTS = {
         Part("pause", {"pause": "."}),
         Part("vault", {"vault": "."}),
         Part("argocd", {"argocd": "."}),
+        # A linter: for the tests of the chart, not for the cluster.
+        Part("kube-score", {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"}),
     )
 }
 CLUSTER_PARTS = ("kubernetes", "etcd", "containerd", "registry", "pause")

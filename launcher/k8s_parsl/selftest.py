@@ -1,0 +1,59 @@
+"""The workflow of `helm test`: two tasks in worker pods, the second of what the first left on the volume."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+from parsl import python_app
+
+log = logging.getLogger(__name__)
+
+
+@python_app(cache=False)  # type: ignore[untyped-decorator]
+def leave(text: str, file: str) -> str:
+    """Write ``text`` (to ``file``, where there is one) in a worker pod; hand it on."""
+    if file:
+        Path(file).write_text(text, "utf-8")
+    return text
+
+
+@python_app(cache=False)  # type: ignore[untyped-decorator]
+def find(text: str, file: str) -> str:
+    """What another task left: in ``file``, or ``text`` itself."""
+    return Path(file).read_text("utf-8") if file else text
+
+
+def main(folder: str = "") -> str:
+    """Have a text go through two tasks and the volume that is mounted at ``folder``; empty: there is none.
+
+    What is made there is a folder of its own, which is gone afterwards.
+
+    Raises:
+        RuntimeError: a worker, or this pod, saw another text on the volume than the one that was written.
+        OSError: the volume cannot be written.
+    """
+    text = uuid.uuid4().hex
+    if not folder:
+        log.info("no run.volume is set: tested without a volume")
+        return _through_tasks(text, "")
+    own = tempfile.mkdtemp(prefix=".helm-test-", dir=folder)
+    try:
+        file = f"{own}/text"
+        result = _through_tasks(text, file)
+        if Path(file).read_text("utf-8") != text:
+            raise RuntimeError(f"{file}: this pod does not see what a worker pod wrote")
+        return result
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _through_tasks(text: str, file: str) -> str:
+    found: str = find(leave(text, file), file).result()
+    if found != text:
+        raise RuntimeError(f"{file or 'the second task'}: holds {found!r} where the first task left {text!r}")
+    log.info("two tasks in a worker pod%s: well", f", by way of {file}" if file else "")
+    return found

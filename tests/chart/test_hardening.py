@@ -1,0 +1,302 @@
+"""What an administrator asks of a chart: linted pods, closed networks, an account that can do little."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from chart.helm import MINIMAL, VALUES, VALUES_FILES, Object, Rendered
+from k8s_parsl.identity import TEST, Identity
+from k8s_parsl.provider import PodProvider
+from k8s_parsl.settings import Executor, Settings, _Loader
+from testbed import TestbedError, parts
+
+EVERY_KEY = VALUES / "every-key.yaml"
+DEV = VALUES / "dev.yaml"
+PROD = VALUES / "prod.yaml"
+ADMIN = {"admin": {"create": True}}
+
+
+def settings_of(text: str) -> Settings:
+    """As the launcher reads it."""
+    return Settings.parse(yaml.load(text, Loader=_Loader), "settings.yaml")
+
+
+def provided(rendered: Rendered) -> list[Object]:
+    """The pods that the launcher's own code makes of what Helm rendered, as it would send them to the API server."""
+    settings = settings_of(rendered.settings_text)
+    env = {item["name"]: item.get("value") for item in rendered.launcher["spec"]["containers"][0]["env"]}
+    run = rendered.job["metadata"]["labels"]["k8s-parsl/run"]
+    identity = Identity(
+        release=env["K8S_PARSL_RELEASE"],
+        namespace="pdgrun",
+        pod_name="pdgrun-launcher-abc12345-x1y2z",
+        pod_uid="5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55",
+        pod_ip="10.0.0.1",
+        run=run,
+        installation=env["K8S_PARSL_INSTALLATION"],
+        certificates=env["K8S_PARSL_CERTIFICATES"],
+    )
+    watch: Any = SimpleNamespace(listen=lambda _: None)
+    pods = []
+    for label, template in rendered.workers.items():
+        executor: Executor = settings.executors[label]
+        api: Any = None
+        provider = PodProvider(label, executor, template, identity, api, watch, lambda _: None)
+        pods.append(
+            provider._manifest(f"pdgrun-{label}-5b3c9-0", ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"])
+        )
+        provider.close()
+    return pods
+
+
+def everything(rendered: Rendered) -> list[Object]:
+    return [*rendered.objects, *provided(rendered)]
+
+
+# Linters -------------------------------------------------------------------------------------------------------------
+
+# What kube-score asks for and does not get, each with the reason. (object's name begins with, check) -> reason
+EXCEPTIONS = {
+    ("", "container-image-pull-policy"): "a pull for each pod would make a run depend on the registry; a digest or a "
+    "fixed tag is the same image, and image.pullPolicy sets it",
+    (
+        "",
+        "container-ephemeral-storage-request-and-limit",
+    ): "/tmp is the workflow's scratch, whose size the chart cannot know: a limit evicts; pod.resources sets it",
+    ("", "pod-networkpolicy"): "outgoing traffic is free by default, as workflows fetch data; "
+    "networkPolicy.restrictEgress closes it",
+}
+
+
+# By one process alone: the first may have to compile it.
+linted = pytest.mark.xdist_group("kube-score")
+
+
+@pytest.fixture(scope="session")
+def kube_score():
+    """The program, compiled from its Go module as the testbed's are."""
+    try:
+        return parts.ensure("kube-score") / "kube-score"
+    except TestbedError as error:
+        if os.environ.get("REQUIRE_CLUSTER") == "1":
+            raise
+        pytest.skip(str(error))
+
+
+def complaints(kube_score, objects: list[Object]) -> list[tuple[str, str, str]]:
+    """(object, check, what is wrong) of all that kube-score finds less than perfect."""
+    wanted = ["--enable-optional-test", "container-seccomp-profile", "--enable-optional-test", "container-ports-check"]
+    command = [str(kube_score), "score", "--output-format", "json", "--kubernetes-version", "v1.31", *wanted, "-"]
+    done = subprocess.run(command, input=yaml.safe_dump_all(objects), capture_output=True, text=True, timeout=60)
+    assert done.stdout, done.stderr
+    return [
+        (item["object_meta"]["name"], check["check"]["id"], "; ".join(c["summary"] for c in check["comments"] or []))
+        for item in json.loads(done.stdout)
+        for check in item["checks"]
+        if not check["skipped"] and check["grade"] < 10
+    ]
+
+
+@linted
+@pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
+def test_kube_score_finds_nothing_but_what_is_listed(helm, kube_score, file):
+    """In what Helm renders, and in the pods that the launcher makes, which no linter of charts ever sees."""
+    objects = everything(helm.template(file, over=ADMIN))
+    found = complaints(kube_score, objects)
+    unknown = [one for one in found if not any(one[0].startswith(n) and one[1] == c for n, c in EXCEPTIONS)]
+    assert unknown == []
+
+
+@linted
+def test_every_exception_is_still_needed(helm, kube_score):
+    found = complaints(kube_score, everything(helm.template(PROD, over=ADMIN)))
+    for name, check in EXCEPTIONS:
+        assert any(one[0].startswith(name) and one[1] == check for one in found), (name, check)
+
+
+@linted
+def test_kube_score_sees_the_pods_that_the_launcher_makes(helm, kube_score):
+    """A privileged one would be found; so the test above means something."""
+    pods = everything(helm.template(DEV, over={"worker": {"pod": {"containerSecurityContext": {"privileged": True}}}}))
+    found = {(name, check) for name, check, _ in complaints(kube_score, pods)}
+    assert ("pdgrun-workers-5b3c9-0", "container-security-context-privileged") in found
+
+
+@linted
+def test_with_egress_restricted_every_pod_has_policies_in_both_directions(helm, kube_score):
+    objects = everything(helm.template(PROD, over=ADMIN | {"networkPolicy": {"restrictEgress": True}}))
+    assert [one for one in complaints(kube_score, objects) if "networkpolicy" in one[1]] == []
+
+
+def test_every_container_of_ours_has_requests_and_limits_and_a_read_only_root(helm, values_file):
+    pods = [item for item in everything(helm.template(values_file, over=ADMIN)) if item["kind"] in ("Pod", "Job")]
+    assert {item["kind"] for item in pods} == {"Pod", "Job"}
+    for item in pods:
+        spec = item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
+        for container in spec["containers"]:
+            for kind in ("requests", "limits"):
+                assert {"cpu", "memory"} <= container["resources"][kind].keys(), (item["metadata"]["name"], kind)
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_an_image_by_digest_is_the_same_everywhere(helm):
+    digest = f"sha256:{'a' * 64}"
+    rendered = helm.template(PROD, over=ADMIN | {"image": {"digest": digest}})
+    pods = [rendered.launcher, rendered.of("ceph-key", "Job")[0]["spec"]["template"], *rendered.workers.values()]
+    assert {c["image"] for pod in pods for c in pod["spec"]["containers"]} == {f"k8s-parsl-tiles@{digest}"}
+
+
+# Network -------------------------------------------------------------------------------------------------------------
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"""
+    by_list = all(
+        labels.get(rule["key"]) in rule["values"]
+        for rule in selector.get("matchExpressions", [])
+        if rule["operator"] == "In"
+    )
+    assert all(rule["operator"] == "In" for rule in selector.get("matchExpressions", []))
+    return by_list and all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+def lets_in(policies: list[Object], to: dict[str, str], port: int, source: dict[str, str]) -> bool:
+    """Whether a pod with these labels is reached on this port by another, both in the policies' namespace."""
+    mine = [
+        p["spec"] for p in policies if selects(p["spec"]["podSelector"], to) and "Ingress" in p["spec"]["policyTypes"]
+    ]
+    return not mine or any(
+        port in [entry["port"] for entry in rule.get("ports", [{"port": port}])]
+        and any(selects(peer["podSelector"], source) for peer in rule["from"] if "podSelector" in peer)
+        for spec in mine
+        for rule in spec.get("ingress", [])
+    )
+
+
+def test_only_the_runs_workers_reach_the_launcher_and_only_their_ports(helm):
+    rendered = helm.template(DEV, over={"executors": {"gpu": {}}})
+    policies = rendered.all("NetworkPolicy")
+    launcher = rendered.launcher["metadata"]["labels"]
+    worker = provided(rendered)[0]["metadata"]["labels"]
+    (test,) = [item for item in rendered.all("Pod") if item["metadata"]["labels"]["k8s-parsl/run"] == TEST]
+    assert lets_in(policies, launcher, 54000, worker)
+    assert lets_in(policies, launcher, 54001, worker)
+    assert lets_in(policies, test["metadata"]["labels"], 54000, worker | {"k8s-parsl/run": TEST})
+    assert not lets_in(policies, launcher, 54002, worker)
+    assert not lets_in(policies, launcher, 54000, worker | {"k8s-parsl/run": "0ld0ld00"})
+    assert not lets_in(policies, launcher, 54000, worker | {"app.kubernetes.io/instance": "other"})
+    assert not lets_in(policies, launcher, 54000, {})
+    assert not lets_in(policies, worker, 54000, worker)
+    assert not lets_in(policies, worker, 54000, launcher)
+
+
+def test_outgoing_traffic_is_free_until_it_is_restricted(helm):
+    free = helm.template(PROD, over=ADMIN).all("NetworkPolicy")
+    assert {kind for policy in free for kind in policy["spec"]["policyTypes"]} == {"Ingress"}
+    assert all("egress" not in policy["spec"] for policy in free)
+
+
+def test_restricted_pods_reach_dns_and_what_they_work_with(helm):
+    """The launcher the API server, its workers the launcher, the ceph-key Job both it and Vault; and what is listed."""
+    listed = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}
+    network = {
+        "restrictEgress": True,
+        "egress": [listed],
+        "apiServer": {"ports": [16443], "cidrs": ["198.51.100.7/32"]},
+    }
+    rendered = helm.template(PROD, over=ADMIN | {"networkPolicy": network})
+    policies = {item["metadata"]["name"]: item["spec"] for item in rendered.all("NetworkPolicy")}
+    api = {"ports": [{"port": 16443}], "to": [{"ipBlock": {"cidr": "198.51.100.7/32"}}]}
+    dns = policies["pdgrun-pods"]["egress"][0]
+    assert {(entry["port"], entry["protocol"]) for entry in dns["ports"]} >= {(53, "UDP"), (53, "TCP")}
+    assert policies["pdgrun-pods"]["egress"][1:] == [listed]
+    assert policies["pdgrun-launcher"]["egress"] == [api]
+    (to_launcher,) = policies["pdgrun-worker"]["egress"]
+    assert selects(to_launcher["to"][0]["podSelector"], rendered.launcher["metadata"]["labels"])
+    assert to_launcher["ports"] == [{"port": 54000}]
+    ceph_key = policies["pdgrun-pdgrun-ceph-key-prod-0"]
+    assert ceph_key["egress"] == [dns, api, {"ports": [{"port": 8200}]}, listed]
+    job = rendered.of("ceph-key", "Job")[0]
+    assert selects(ceph_key["podSelector"], job["spec"]["template"]["metadata"]["labels"])
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("https://vault", 443), ("https://vault:8200/path", 8200), ("http://[::1]:8201", 8201), ("http://localhost", 80)],
+)
+def test_vaults_port_is_that_of_its_address(helm, url, port):
+    vault = {"url": url, "auth": {"role": "r"}, "kv": {"mount": "m", "path": "p"}}
+    cephfs = {"clusterID": "c", "rootPath": "/a", "secret": {"vault": vault}}
+    over = MINIMAL | {
+        "storage": {"d": {"mountPath": "/d", "cephfs": cephfs}},
+        "networkPolicy": {"restrictEgress": True},
+    }
+    (policy,) = helm.template(over=over).of("ceph-key", "NetworkPolicy")
+    assert {"ports": [{"port": port}]} in policy["spec"]["egress"]
+
+
+def test_there_are_no_policies_where_they_are_not_wanted(helm):
+    assert helm.template(EVERY_KEY, over={"networkPolicy": {"create": False}}).all("NetworkPolicy") == []
+
+
+# Admission -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_admission_policy_is_the_administrators_to_ask_for(helm, values_file):
+    """Off by default; then in his half alone. What it takes and refuses: tests/cluster/test_hardening.py."""
+    kind = "ValidatingAdmissionPolicy"
+    on = {"admissionPolicy": {"create": True}}
+    assert helm.template(values_file, over=ADMIN | {"admissionPolicy": {"create": False}}).all(kind) == []
+    assert helm.template(values_file, over=on | {"admin": {"create": False}}).all(kind) == []
+    policies = helm.template(values_file, over=on | ADMIN, release="r" * 50, namespace="n" * 60).all(kind)
+    assert len({item["metadata"]["name"] for item in policies}) == 2
+    assert all(len(item["metadata"]["name"]) <= 63 for item in policies)
+
+
+# helm test -----------------------------------------------------------------------------------------------------------
+
+
+def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
+    """Same image, account, volumes and rights; settings that the launcher takes, one worker pod, keys of its own."""
+    rendered = helm.template(values_file)
+    (pod,) = rendered.all("Pod")
+    config = rendered.one("ConfigMap", "pdgrun-settings-test")
+    launcher = rendered.launcher["spec"]
+    assert (
+        pod["spec"].items()
+        >= {key: launcher[key] for key in launcher.keys() - {"containers", "volumes", "activeDeadlineSeconds"}}.items()
+    )
+    ours, theirs = pod["spec"]["containers"][0], launcher["containers"][0]
+    assert {**ours, "env": None} == {**theirs, "env": None}
+    different = {one["name"] for one in ours["env"] if one not in theirs["env"]}
+    assert different == {"K8S_PARSL_CERTIFICATES"}
+    assert [v for v in pod["spec"]["volumes"] if v not in launcher["volumes"]] == [
+        {"name": "settings", "configMap": {"name": "pdgrun-settings-test"}}
+    ]
+    assert pod["metadata"]["labels"]["k8s-parsl/run"] == TEST
+    settings = settings_of(config["data"]["settings.yaml"])
+    ((label, executor),) = settings.executors.items()
+    assert label == min(rendered.workers)
+    assert (executor.init_blocks, executor.max_blocks) == (1, 1)
+    assert settings.run.volume == ""
+    real = settings_of(rendered.settings_text)
+    folder = real.storage[real.run.volume].mount_path if real.run.volume else ""
+    assert settings.workflow.kwargs == {"folder": folder}
+    assert (settings.parsl, settings.storage, settings.logging) == (real.parsl, real.storage, real.logging)
+    text = config["data"][f"worker-{label}.yaml"].replace("pdgrun-certificates-test", "pdgrun-certificates")
+    assert yaml.safe_load(text) == rendered.workers[label]
+
+
+def test_helm_test_leaves_nothing_where_it_went_well(helm):
+    rendered = helm.template(DEV)
+    for item in [*rendered.all("Pod"), rendered.one("ConfigMap", "pdgrun-settings-test")]:
+        assert item["metadata"]["annotations"]["helm.sh/hook"] == "test"
+        assert item["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    assert helm.template(DEV, over={"namespaced": {"create": False}}).all("Pod") == []
