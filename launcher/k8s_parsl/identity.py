@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from k8s_parsl.errors import ConfigurationError
 
 PREFIX = "K8S_PARSL_"
+# Where the chart mounts settings.yaml and worker-<executor>.yaml.
+MOUNTED = Path("/etc/k8s-parsl")
 
 
 @dataclass(frozen=True)
