@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import uuid
 from dataclasses import dataclass, field
 
@@ -60,7 +61,12 @@ class Person:
     def run(self, command, *, check=True):
         """A shell command with the page's namespace and values replaced by the test's; what it prints."""
         command = re.sub(r"-n pdgrun|namespace pdgrun", lambda found: found[0][:-6] + self.namespace, command)
-        command = command.replace("-f values/dev.yaml", " ".join(["-f values/dev.yaml", *self.values]))
+        return self.shell(
+            command.replace("-f values/dev.yaml", " ".join(["-f values/dev.yaml", *self.values])), check=check
+        )
+
+    def shell(self, command, *, check=True):
+        """The command as it is."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=ROOT,
@@ -73,9 +79,19 @@ class Person:
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}"
         return done.stdout
 
-    def page(self, title, *, more=""):
-        """The commands under that mark of the page, each with ``more`` at its end."""
-        return "".join(self.run(line + more) for line in blocks()[title].splitlines())
+    def page(self, title):
+        """The commands under that mark of the page."""
+        return "".join(self.run(line) for line in blocks()[title].splitlines())
+
+    def check(self, more=""):
+        """Lines of `k8s-parsl check` that ask for something."""
+        command = f"{sys.executable} -m k8s_parsl check pdgrun -n pdgrun -f values/dev.yaml {more}"
+        said = self.run(command, check=False).splitlines()
+        asks = [line for line in said if line.startswith("!!  ")]
+        if asks:
+            assert said.pop() == f"k8s-parsl: {len(asks)} of {len(said)} lines above need something"
+        assert all(line[:4] in ("ok  ", "!!  ", "--  ") for line in said), said
+        return asks
 
 
 @pytest.fixture(params=["helm3", "helm4"])
@@ -217,6 +233,46 @@ def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, 
         "role.rbac.authorization.k8s.io",
         "rolebinding.rbac.authorization.k8s.io",
     }
+
+
+def command_of(line):
+    """What a line of `k8s-parsl check` tells to ask for."""
+    return re.search(r"(?:helm template|kubectl) .*", line)[0]
+
+
+def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
+    """Before anything is there: each line's command, run by the administrator as it stands, takes the line away."""
+    (line,) = administrator.check()
+    assert "there is no namespace" in line
+    administrator.shell(command_of(line))
+    someone = user()
+    (line,) = someone.check()
+    assert "you may not make persistentvolumes; set admin.create=false" in line
+    administrator.shell(command_of(line))
+    assert someone.check("--set admin.create=false") == []
+
+    (line,) = someone.check("--set admin.create=false,rbac.create=false")
+    assert "the launcher's account pdgrun-launcher may not create pods" in line
+    administrator.shell(command_of(line))
+    assert someone.check("--set admin.create=false,rbac.create=false") == []
+    # And with a Role of its own Helm would refuse it.
+    assert [line for line in someone.check("--set admin.create=false") if "is not of release pdgrun" in line]
+
+
+def test_check_knows_a_volume_of_an_earlier_claim(administrator, version):
+    """What is left when the user has uninstalled: it can be cleared away or freed."""
+    administrator.page("administrator")
+    administrator.run(f"{blocks()[f'{version} install'].strip()} --set job.suspend=true")
+    bound = "--for=jsonpath={.status.phase}=Bound --timeout=60s"
+    administrator.run(f"kubectl -n pdgrun wait persistentvolumeclaim/pdgrun-dev-0 {bound}")
+    administrator.page(f"{version} uninstall")
+    volume = administrator.run(f"kubectl get persistentvolume -o name | grep {administrator.namespace}").strip()
+    administrator.run(f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Released --timeout=60s")
+    (line,) = administrator.check("--set admin.create=false")
+    assert "still belongs to an earlier claim pdgrun-dev-0" in line
+    administrator.shell(command_of(line))
+    administrator.run(f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Available --timeout=60s")
+    assert administrator.check("--set admin.create=false") == []
 
 
 def test_the_administrators_half_has_the_secret_that_the_user_cannot_read(
