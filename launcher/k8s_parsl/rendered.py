@@ -17,7 +17,7 @@ import yaml
 
 from k8s_parsl.errors import UsageError, one_line
 from k8s_parsl.pods import Api, resource
-from k8s_parsl.settings import Settings, yaml_mapping
+from k8s_parsl.settings import Settings, read_yaml, yaml_mapping
 
 Manifest = dict[str, Any]
 BOTH_HALVES = ("--set", "admin.create=true,namespaced.create=true")
@@ -49,8 +49,12 @@ def from_values(
     """What ``helm install RELEASE CHART -f FILES --set SETS`` would make.
 
     Raises:
+        DataError: a file is no YAML, or has a key twice, which Helm passes over.
         UsageError: there is no helm, or it does not take the values; its own words.
     """
+    for file in files:
+        if "://" not in file:
+            read_yaml(Path(file))
     options = [word for file in files for word in ("-f", file)] + [word for one in sets for word in ("--set", one)]
     words = [release, chart, "--namespace", namespace, *options]
     objects = _template([*words, *BOTH_HALVES])
