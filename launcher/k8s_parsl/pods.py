@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config
-from kubernetes.utils.quantity import parse_quantity as quantity
+from kubernetes.utils.quantity import parse_quantity
 
 from k8s_parsl.errors import ConfigurationError, Failure, PermissionDenied, Unavailable, one_line
 from k8s_parsl.reasons import PodState, read
@@ -45,8 +46,6 @@ CLUSTER_WIDE = frozenset(
         *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
     ]
 )
-
-__all__ = ["Api", "ApiError", "PodWatch", "failure", "quantity"]
 
 
 class ApiError(Exception):
@@ -303,6 +302,15 @@ def _error(response: Any) -> ApiError:
         text = response.reason or "no message"
     after = response.headers.get("Retry-After", "")
     return ApiError(response.status, text, float(after) if after.isdigit() else None)
+
+
+def quantity(text: str | float) -> Decimal:
+    """The number that `500m`, `1.5` or `4Gi` stands for.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+    """
+    number: Decimal = parse_quantity(text)
+    return number
 
 
 def failure(doing: str, error: Exception) -> Failure:

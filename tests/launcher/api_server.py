@@ -28,8 +28,6 @@ class ApiServer:
         # Of these, the ones that were handed out with all that they hold.
         self.whole = []
         self.kubernetes = ("1", "37")
-        # What Vault answers there when it is asked for its health.
-        self.health = 200
         self.version = 100
         self.changed = threading.Condition()
         self.answers = []
@@ -150,11 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         url, state = urlsplit(self.path), self.server_state
         query = {key: value[0] for key, value in parse_qs(url.query).items()}
-        if url.path == "/version":
-            self._json(200, dict(zip(("major", "minor"), state.kubernetes, strict=True)))
-            return
-        if url.path.endswith("/v1/sys/health"):
-            self._json(state.health, {})
+        if url.path in ("/version", "/ready/v1/sys/health", "/sealed/v1/sys/health"):
+            self._about(url.path)
             return
         kind, namespace, name = _place(url.path)
         if kind in state.unseen:
@@ -177,6 +172,14 @@ class _Handler(BaseHTTPRequestHandler):
             with state.changed:
                 items = [pod for pod in state.pods.values() if _matches(pod, query.get("labelSelector", ""))]
                 self._json(200, {"items": items, "metadata": {"resourceVersion": str(state.version)}})
+
+    def _about(self, path):
+        """What a server tells anybody: Kubernetes its version, Vault its health."""
+        state = self.server_state
+        if path == "/version":
+            self._json(200, dict(zip(("major", "minor"), state.kubernetes, strict=True)))
+        else:
+            self._json({"ready": 200, "sealed": 503}[path.split("/")[1]], {})
 
     def _objects(self, kind, namespace, name):
         state = self.server_state
