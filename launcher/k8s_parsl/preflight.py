@@ -9,6 +9,7 @@ changes nothing. What the caller may not see is said to be unseen.
 from __future__ import annotations
 
 import enum
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ ROLES = ("roles", "rolebindings")
 VERBS = ("create", "get", "patch", "delete")
 # Which file of a ConfigMap says what the ceph-key Job reads and writes.
 CEPH_KEY = "ceph-key.yaml"
+# https://github.com/distribution/reference/blob/main/reference.go, of which the first part is a registry's host.
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?:[a-zA-Z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.ASCII
+)
 # Helm's record of a release: https://helm.sh/docs/topics/advanced/#storage-backends
 RECORD = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sh.helm.release.v1"}}
 
@@ -512,7 +518,9 @@ def _images(api: Api, rendered: Rendered, nodes: Sequence[Manifest]) -> Iterator
     here |= {name.removeprefix("docker.io/").removeprefix("library/") for name in here}
     pulled, failed = _pulled(api, rendered.release)
     for image in used:
-        if image in failed:
+        if not IMAGE.fullmatch(image):
+            yield wanted(f"image {image}: no valid name of an image")
+        elif image in failed:
             yield wanted(f"image {image} cannot be pulled: {failed[image]}")
         elif image in here or image in pulled:
             yield fine(f"image {image} has been pulled here before")

@@ -408,6 +408,25 @@ def test_an_image_that_no_node_is_known_to_have(cluster, api):
 
 
 @pytest.mark.parametrize(
+    ("image", "valid"),
+    [
+        ("tiles", True),
+        ("127.0.0.1:15000/a/b_c__d-e:1.2_x", True),
+        (f"registry.example.org/a@sha256:{'0' * 64}", True),
+        ("registry.example.org/Upper:1", False),
+        ("a:b:c", False),
+        ("a@sha256:0", False),
+        ("https://example.org/a", False),
+    ],
+)
+def test_the_name_of_an_image(cluster, api, image, valid):
+    """The API server takes any; only kubelet reads it."""
+    containers = [{"name": "worker", "image": image}]
+    rendered = needs(workers={"workers": pod("worker", "pdgrun-worker", containers=containers)})
+    assert (said(api, rendered) == []) is valid
+
+
+@pytest.mark.parametrize(
     ("status", "state"),
     [
         ({"imageID": "sha256:1", "state": {"running": {}}}, State.FINE),
