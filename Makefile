@@ -7,14 +7,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 VALUES ?= values/local.yaml
 WORKFLOW ?= examples/tiles
+RELEASE ?= pdgrun
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 IMAGE ?= k8s-parsl:dev
 SBOM ?= k8s-parsl.cdx.json
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run test check faults argocd bench mutation cluster cluster-down image push generate lock sbom audit
-.PHONY: format clean
+.PHONY: help run test check check-cluster faults argocd bench mutation cluster cluster-down image push generate lock sbom
+.PHONY: audit format clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -30,6 +31,9 @@ check: $(VENV)/.tests ## Lint, types, and the order of the modules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-cluster: $(VENV)/.runs ## What would be missing for a release of VALUES=file, as KUBECONFIG's user (RELEASE=name NAMESPACE=name)
+	@$(BIN)/k8s-parsl check $(RELEASE) $(foreach file,$(VALUES),-f $(file)) $(if $(NAMESPACE),--namespace $(NAMESPACE))
 
 faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and Parsl's own provider too; writes docs/faults.md (hours)
 	@FAULTS_ALONE=1 PYTHONPATH=tests $(BIN)/python -m cluster.faults

@@ -13,6 +13,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
+{{- /* Those of them that are the same in a newer chart. */ -}}
+{{- define "k8s-parsl.fixedLabels" -}}
+{{- omit (include "k8s-parsl.labels" . | fromYaml) "app.kubernetes.io/version" "helm.sh/chart" | toYaml -}}
+{{- end -}}
+
 {{- /* Labels of a pod: the user's own, and over them those that launcher, NetworkPolicy and `kubectl -l` rely on. */ -}}
 {{- define "k8s-parsl.podLabels" -}}
 {{- $ours := include "k8s-parsl.selectorLabels" .root | fromYaml -}}

@@ -64,8 +64,11 @@ theirs. 52 characters, so that a CronJob has room for the 11 of its Jobs.
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) $hash -}}
 {{- end -}}
 
+{{- /* With a hash of what it grants, and to whom: other rules are another Role, as users may not change one everywhere. */ -}}
 {{- define "k8s-parsl.roleName" -}}
-{{- include "k8s-parsl.name" (dict "root" . "suffix" "launcher") -}}
+{{- $rules := include "k8s-parsl.launcherRules" . | fromYamlArray | toJson -}}
+{{- $hash := printf "%s %s" $rules (include "k8s-parsl.serviceAccountName" .) | sha256sum | trunc 8 -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "launcher-%s" $hash)) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.serviceAccountName" -}}

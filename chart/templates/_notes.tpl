@@ -52,3 +52,13 @@ After a refusal that was mended in Vault, this and a `helm upgrade` make it try 
 The image's pull secrets are needed in namespace {{ $.namespace }}, too.
 {{- end }}
 {{- end -}}
+
+{{- /* Not empty with a Helm that applies on the server's side by default, so wants to patch what it makes. */ -}}
+{{- define "k8s-parsl.serverSide" -}}
+{{- if not (hasPrefix "v3." .Capabilities.HelmVersion.Version) -}}yes{{- end -}}
+{{- end -}}
+
+{{- /* Helm 4's own way to wait wants to list Roles, which not everybody may who may delete them; the old way only gets. */ -}}
+{{- define "k8s-parsl.uninstallWait" -}}
+{{- ternary "--wait=legacy" "--wait" (not (empty (include "k8s-parsl.serverSide" .))) -}}
+{{- end -}}

@@ -66,18 +66,29 @@ def worker(expect: str, worker_init: str, mounts: str, grace: float, pool: tuple
 
 
 @commands.command()
-@click.argument("release")
+@click.argument("release", default="")
+@click.option("-f", "--values", multiple=True, help="Values file, as for helm install: what would be missing for it?")
+@click.option("--set", "sets", multiple=True, help="One value, as for helm install.")
+@click.option("--chart", default="chart", show_default=True, help="The chart, as for helm install.")
 @click.option("-n", "--namespace", default="", help="The release's namespace; else that of the kubeconfig's context.")
-def check(release: str, namespace: str) -> None:
-    """Say what RELEASE waits for, and what to change: with the kubeconfig of whoever asks, changing nothing."""
-    from k8s_parsl import check as checks
-    from k8s_parsl.pods import Api
+def check(release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: str, namespace: str) -> None:
+    """Say what RELEASE would need (with -f) or waits for, and what to change or to ask for. Changes nothing.
 
-    lines = checks.check(Api(namespace, kubeconfig=True), release)
-    for line in lines:
-        click.echo(line)
-    if bad := [line for line in lines if not line.fine]:
-        raise errors.ConfigurationError(f"{len(bad)} of {len(lines)} lines above need something")
+    With the kubeconfig of whoever asks, or in a launcher's pod; -f needs helm on PATH.
+    """
+    from k8s_parsl import check as checks
+
+    bad = total = 0
+    try:
+        for line in checks.lines(dict(os.environ), release, namespace, values, sets, chart):
+            click.echo(line)
+            bad, total = bad + (not line.fine), total + 1
+        if bad:
+            raise errors.ConfigurationError(f"{bad} of {total} lines above need something")
+    except errors.Failure as failure:
+        # By `kubectl exec` it runs beside a launcher, whose termination message is not ours to write.
+        click.echo(f"k8s-parsl: {failure}", err=True)
+        raise click.exceptions.Exit(int(failure.exit_code)) from None
 
 
 @commands.command()

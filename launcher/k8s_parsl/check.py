@@ -1,89 +1,97 @@
-"""`k8s-parsl check`: what a release waits for, and what to change or to ask an administrator for.
+"""`k8s-parsl check`: what a release will need or waits for, and what to change or to ask an administrator for.
 
-For the time in which none of our code runs: a pod whose volume cannot be mounted says so in events alone, in the words
-of the mount's program. Reads with the caller's own rights, changes nothing.
+For the time in which none of our code runs: before an install (`preflight`), and while a pod is not started, as one
+whose volume cannot be mounted says so in events alone, in the words of the mount's program. With the caller's own
+rights; changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import urllib3
 
-from k8s_parsl.errors import ConfigurationError, one_line
+from k8s_parsl import rendered
+from k8s_parsl.errors import ConfigurationError, UsageError
+from k8s_parsl.identity import MOUNTED, Identity
 from k8s_parsl.mounts import explain
 from k8s_parsl.pods import Api, ApiError, failure
+from k8s_parsl.preflight import Line, claim, fine, preflight, wanted
 from k8s_parsl.reasons import event_time, read
 
+# What a release is called where only its values are named, as in the documentation.
+RELEASE = "pdgrun"
 # Events that tell why a pod is not started though a node was found for it.
 TELLING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One finding: fine, or what to do about it."""
-
-    fine: bool
-    text: str
-
-    def __str__(self) -> str:
-        return f"{'ok' if self.fine else '!!'}  {self.text}"
-
-
-def check(api: Api, release: str) -> list[Line]:
-    """Look at the release's claims and pods.
+def lines(
+    environment: Mapping[str, str],
+    release: str,
+    namespace: str,
+    values: Sequence[str],
+    sets: Sequence[str],
+    chart: str,
+) -> Iterator[Line]:
+    """`check` for the command line: in a launcher's pod of its own release, else with the kubeconfig.
 
     Raises:
-        Failure: the API server does not answer, or the caller may not read pods or claims.
+        Failure: see `check`; UsageError: neither a release nor a values file is named, or helm takes none.
+    """
+    if environment.get("K8S_PARSL_POD_UID"):
+        identity = Identity.from_environment(environment)
+        mounted = rendered.in_pod(identity.release, identity.namespace, MOUNTED)
+        yield from check(Api(identity.namespace), identity.release, mounted)
+        return
+    if not (release or values):
+        raise UsageError("name a release, or a values file (-f) for one that is to be installed")
+    api = Api(namespace, kubeconfig=True)
+    release = release or RELEASE
+    if values:
+        yield from check(api, release, rendered.from_values(release, api.namespace, values, sets, chart))
+    else:
+        try:
+            found = rendered.from_release(api, release)
+        except (ApiError, urllib3.exceptions.HTTPError) as error:
+            raise failure(f"look at release {release} in namespace {api.namespace}", error) from None
+        yield from check(api, release, found)
+
+
+def check(api: Api, release: str, needs: rendered.Rendered | None) -> Iterator[Line]:
+    """Look at what the release needs (where that is known), and at its claims and pods as far as there are any.
+
+    Raises:
+        Failure: the API server does not answer, or the caller may not read pods.
         ConfigurationError: there is no such release.
     """
     selector = f"app.kubernetes.io/instance={release}"
     try:
-        claims = api.list_claims(selector)
+        if needs:
+            yield from preflight(api, needs)
         pods, _ = api.list_pods(selector)
-        lines = [_claim(claim) for claim in claims]
+        claims = [] if needs else api.list_claims(selector)
+        if not (needs or claims or pods):
+            raise ConfigurationError(f"there is nothing of a release {release} in namespace {api.namespace}")
+        yield from (claim(found) for found in claims)
         for pod in pods:
-            lines += _pod(api, pod)
+            yield from _pod(api, pod)
     except (ApiError, urllib3.exceptions.HTTPError) as error:
         raise failure(f"look at release {release} in namespace {api.namespace}", error) from None
-    if not lines:
-        raise ConfigurationError(f"there is no claim and no pod of a release {release} in namespace {api.namespace}")
-    return lines
-
-
-def _claim(claim: Mapping[str, Any]) -> Line:
-    name, phase = claim["metadata"]["name"], claim.get("status", {}).get("phase", "Pending")
-    if "deletionTimestamp" in claim["metadata"]:
-        return Line(
-            fine=False,
-            text=f"claim {name} is being deleted, and will be gone once no pod uses it: it is of an earlier install; "
-            "wait for its end, then install again (helm uninstall --wait waits for it)",
-        )
-    if phase == "Bound":
-        return Line(fine=True, text=f"claim {name} is bound to {claim['spec'].get('volumeName')}")
-    if phase == "Lost":
-        return Line(fine=False, text=f"claim {name} has lost its volume {claim['spec'].get('volumeName')}")
-    volume = claim["spec"].get("volumeName")
-    wanted = (
-        f"PersistentVolume {volume} (an administrator makes it: admin.create)" if volume else "a volume of its class"
-    )
-    return Line(fine=False, text=f"claim {name} waits for {wanted}")
 
 
 def _pod(api: Api, pod: Mapping[str, Any]) -> Iterator[Line]:
     state = read(pod)
     what = f"{state.component or 'other'} pod {state.name}"
     if state.running and not state.deleting:
-        yield Line(fine=True, text=f"{what} runs")
+        yield fine(f"{what} runs")
     elif state.finding is None or state.finding.reason.name == "Completed":
-        yield Line(fine=True, text=f"{what} is {'being deleted' if state.deleting else state.phase}")
+        yield fine(f"{what} is {'being deleted' if state.deleting else state.phase}")
     else:
-        yield Line(fine=False, text=f"{what}: {state.finding}")
+        yield wanted(f"{what}: {state.finding}")
     if state.running or state.ended:
         return
     events = sorted(api.pod_events(state.uid), key=event_time)
     latest = {event["reason"]: event for event in events if event["reason"] in TELLING}
     for reason, event in latest.items():
-        yield Line(fine=False, text=one_line(f"{what}: {reason}: {explain(event.get('message', ''))}"))
+        yield wanted(f"{what}: {reason}: {explain(event.get('message', ''))}")

@@ -10,6 +10,7 @@ import logging
 import math
 import queue
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -102,6 +103,19 @@ class ControlClient:
             return int(answer)
 
 
+def _check_free(label: str, address: str, port: int) -> None:
+    with socket.socket() as trial:
+        # As ZMQ does: connections that are about to end hold nobody up.
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"parsl.workerPort: executors.{label} wants port {port} of {address}: {error.strerror}; what "
+                "else runs in the launcher's pod (launcher.pod.containers)?"
+            ) from None
+
+
 class WatchedExecutor(HighThroughputExecutor):
     """An executor whose interchange is watched: upstream hangs for ever when that process dies or says nothing.
 
@@ -127,7 +141,13 @@ class WatchedExecutor(HighThroughputExecutor):
         return ""
 
     def start(self) -> None:
-        """Start the interchange, a thread that waits for its end, and one that talks to it."""
+        """Start the interchange, a thread that waits for its end, and one that talks to it.
+
+        Raises:
+            ConfigurationError: its port is taken. The interchange would die of it, and upstream wait two minutes.
+        """
+        if self.worker_port:
+            _check_free(self.label, self.address, self.worker_port)
         super().start()
         threading.Thread(target=self._watch, args=(self.interchange_proc,), name="interchange", daemon=True).start()
         threading.Thread(target=self._talk, args=(self.interchange_proc,), name="control", daemon=True).start()

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from k8s_parsl.errors import ConfigurationError
 
 PREFIX = "K8S_PARSL_"
 # The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
 TEST = "test"
+# Where the chart mounts settings.yaml and worker-<executor>.yaml.
+MOUNTED = Path("/etc/k8s-parsl")
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes import client, config
+from kubernetes.utils.quantity import parse_quantity
 
 from k8s_parsl.errors import ConfigurationError, Failure, PermissionDenied, Unavailable, one_line
 from k8s_parsl.reasons import PodState, read
@@ -33,6 +36,16 @@ LOG_BYTES = 4096
 # Between two tries while the API server is away: what a lost pod's tasks may have to wait once it is back.
 MAX_PAUSE_S = 10.0
 FIELD_MANAGER = "k8s-parsl"
+# Without what an object holds: a Secret's name and labels, say, but not its data.
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+# Of what is looked at here; all other kinds are in a namespace.
+CLUSTER_WIDE = frozenset(
+    [
+        *("Namespace", "Node", "PersistentVolume", "StorageClass"),
+        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+    ]
+)
 
 
 class ApiError(Exception):
@@ -41,6 +54,31 @@ class ApiError(Exception):
     def __init__(self, code: int, text: str, retry_after: float | None = None) -> None:
         self.code, self.text, self.retry_after = code, one_line(text), retry_after
         super().__init__(f"{code} {self.text}")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object as the API's addresses and Roles call it; ``namespace`` is empty for the cluster's own."""
+
+    group: str
+    version: str
+    plural: str
+    namespace: str
+
+    @property
+    def path(self) -> str:
+        """Where its objects are."""
+        base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return f"{base}/namespaces/{quote(self.namespace)}/{self.plural}" if self.namespace else f"{base}/{self.plural}"
+
+
+def resource(manifest: Mapping[str, Any], namespace: str) -> Resource:
+    """Of a manifest (``apiVersion``, ``kind``, and a namespace where it names one)."""
+    group, _, version = manifest["apiVersion"].rpartition("/")
+    kind = manifest["kind"]
+    plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s" if not kind.endswith("s") else f"{kind}es"
+    own = manifest.get("metadata", {}).get("namespace", namespace)
+    return Resource(group, version, plural.lower(), "" if kind in CLUSTER_WIDE else own)
 
 
 class Api:
@@ -128,6 +166,53 @@ class Api:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         self._call("PATCH", f"{self._base}/secrets/{name}", query, manifest, "application/apply-patch+yaml")
 
+    def server_version(self) -> tuple[int, int]:
+        """Of Kubernetes, as (1, 31)."""
+        answer = self._call("GET", "/version")
+        # Some providers add a "+".
+        return int(answer["major"]), int(answer["minor"].rstrip("+"))
+
+    def may(self, verb: str, kind: Resource, name: str = "", *, account: str = "") -> bool:
+        """Whether the caller may do that, or a service account of this namespace, in whose name the caller then asks.
+
+        https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
+        """
+        resource, _, subresource = kind.plural.partition("/")
+        attributes = {"verb": verb, "group": kind.group, "resource": resource, "subresource": subresource, "name": name}
+        if kind.namespace:
+            attributes["namespace"] = kind.namespace
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        who = {"Impersonate-User": f"system:serviceaccount:{self.namespace}:{account}"} if account else {}
+        status = json.loads(self._open("POST", path, {}, body, headers=who).data)["status"]
+        return bool(status["allowed"])
+
+    def find(self, kind: Resource, name: str, *, accept: str = "application/json") -> dict[str, Any] | None:
+        """One object; None where there is none. ``accept=METADATA_ONLY``: only that it is there, and its labels."""
+        try:
+            found: dict[str, Any] = json.loads(self._open("GET", f"{kind.path}/{quote(name)}", {}, accept=accept).data)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+        return found
+
+    def all_of(self, kind: Resource, selector: str = "") -> list[dict[str, Any]]:
+        """All objects of a kind that match."""
+        items: list[dict[str, Any]] = self._call("GET", kind.path, {"labelSelector": selector})["items"]
+        return items
+
+    def try_out(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """What would become of an object if it were made; nothing is.
+
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+        """
+        return self._call("POST", resource(manifest, self.namespace).path, {"dryRun": "All"}, manifest)
+
     def list_claims(self, selector: str) -> list[dict[str, Any]]:
         """The PersistentVolumeClaims that match."""
         items: list[dict[str, Any]] = self._call(
@@ -179,8 +264,9 @@ class Api:
         content_type: str = "application/json",
         timeout: tuple[float, float] = (CONNECT_S, READ_S),
         accept: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "k8s-parsl"}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "k8s-parsl", **(headers or {})}
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
         payload: Any = body if content_type == "application/json" or body is None else json.dumps(body)
         while True:
@@ -216,6 +302,15 @@ def _error(response: Any) -> ApiError:
         text = response.reason or "no message"
     after = response.headers.get("Retry-After", "")
     return ApiError(response.status, text, float(after) if after.isdigit() else None)
+
+
+def quantity(text: str | float) -> Decimal:
+    """The number that `500m`, `1.5` or `4Gi` stands for.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+    """
+    number: Decimal = parse_quantity(text)
+    return number
 
 
 def failure(doing: str, error: Exception) -> Failure:

@@ -29,7 +29,7 @@ from k8s_parsl.contract import Mount, versions
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
 from k8s_parsl.executor import WatchedExecutor
-from k8s_parsl.identity import TEST, Identity
+from k8s_parsl.identity import MOUNTED, TEST, Identity
 from k8s_parsl.pods import Api, ApiError, PodWatch, patiently
 from k8s_parsl.provider import owner_reference
 from k8s_parsl.reasons import PodState
@@ -38,7 +38,6 @@ from k8s_parsl.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MOUNTED = Path("/etc/k8s-parsl")
 # The pod's own emptyDir: where a run without a volume is kept.
 SCRATCH = Path("/tmp/k8s-parsl")  # noqa: S108
 # At the start the API server may be away for so long; then another launcher may try.

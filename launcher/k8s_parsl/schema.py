@@ -65,11 +65,26 @@ def of_kubernetes(kind: str) -> WithJsonSchema:
     return WithJsonSchema({"x-kubernetes": kind})
 
 
+def _must_match(pattern: str, must: str) -> JSON:
+    return {"if": {"pattern": pattern}, "else": {"const": must}}
+
+
+def _must_not_match(pattern: str, must: str) -> JSON:
+    return {"if": {"pattern": pattern}, "then": {"const": must}}
+
+
 class Image(Model):
     """The image of launcher and workers."""
 
     repository: ImageName = Field("k8s-parsl", description="Registry and name: k8s-parsl's own image or one FROM it.")
-    tag: str = Field("", pattern=r"^[\w.-]*$", max_length=128, description="Empty: the chart's appVersion.")
+    # A tag that moves would give launcher and workers different code, under one and the same name of a run.
+    tag: str = Field(
+        "",
+        pattern=r"^[\w.-]*$",
+        max_length=128,
+        description="Empty: the chart's appVersion. Not `latest`.",
+        json_schema_extra=_must_not_match("^latest$", "a tag that stays with one image"),
+    )
     digest: Digest = Field("", description="`sha256:…`; wins over `tag`.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="When kubelet pulls the image."
@@ -196,14 +211,6 @@ def _given(kind: str, kinds: Mapping[str, str]) -> JSON:
 
 
 # A pattern's own error shows the text that does not match, which may be a key: these two say what it must be.
-def _must_match(pattern: str, must: str) -> JSON:
-    return {"if": {"pattern": pattern}, "else": {"const": must}}
-
-
-def _must_not_match(pattern: str, must: str) -> JSON:
-    return {"if": {"pattern": pattern}, "then": {"const": must}}
-
-
 class CephUser(Model):
     """The Ceph user and key themselves. For development alone: `helm get values` shows them."""
 

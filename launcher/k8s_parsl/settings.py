@@ -279,18 +279,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         # utf-8-sig: an editor's byte order mark is no part of the first key.
-        data = yaml.load(path.read_text("utf-8-sig"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {error}") from None
+    return yaml_mapping(text, str(path))
+
+
+def yaml_mapping(text: str, source: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds; an empty text is an empty mapping.
+
+    Raises:
+        DataError: it is not YAML, or holds something else than a mapping; names ``source``.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise DataError(f"{path}: {line}{error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{source}: {line}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{source}: {error}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise DataError(f"{path}: holds a {type(data).__name__} where a mapping is needed")
+        raise DataError(f"{source}: holds a {type(data).__name__} where a mapping is needed")
     return data
 
 

@@ -467,6 +467,25 @@ class Vault:
         return f"{where} answers {status} {text}"
 
 
+def unwell(url: str, ca_file: str, timeout: float) -> str:
+    """What keeps Vault from answering, as far as it tells anybody; nothing where it is ready. Nobody logs in.
+
+    https://developer.hashicorp.com/vault/api-docs/system/health
+
+    Raises:
+        ConfigurationError: the CA file cannot be used.
+    """
+    _check_ca(ca_file)
+    session = _Session(ca_file, timeout, Budget(timeout))
+    try:
+        session.get(f"{url.rstrip('/')}/v1/sys/health")
+    except requests.RequestException as error:
+        return _final(error) or f"does not answer: {_cause(error)}"
+    # 429, 472 and 473: standbys, which pass requests on.
+    ready = {200: "", 429: "", 472: "", 473: "", 501: "is not initialised", 503: "is sealed"}
+    return ready.get(session.status, f"answers {session.status}, as no Vault does")
+
+
 def _passes(status: int, text: str) -> bool:
     """Whether an answer may be another one in a while. 412: a standby that has not caught up yet.
 

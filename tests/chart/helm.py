@@ -69,20 +69,20 @@ class Rendered:
         return template
 
     @property
-    def _settings_data(self) -> dict[str, str]:
+    def settings_data(self) -> dict[str, str]:
         (found,) = [item for item in self.all("ConfigMap") if "settings.yaml" in item["data"] and not hook(item)]
         return dict(found["data"])
 
     @property
     def settings_text(self) -> str:
-        return self._settings_data["settings.yaml"]
+        return self.settings_data["settings.yaml"]
 
     @property
     def workers(self) -> dict[str, Object]:
         """The workers' pod manifests by executor."""
         return {
             name.removeprefix("worker-").removesuffix(".yaml"): yaml.safe_load(text)
-            for name, text in self._settings_data.items()
+            for name, text in self.settings_data.items()
             if name.startswith("worker-")
         }
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from chart.helm import CHART, MINIMAL, VALUES, Object
+from k8s_parsl import preflight
 from k8s_parsl.errors import ExitCode
 from k8s_parsl.identity import Identity
 
@@ -39,7 +40,7 @@ def environment(pod: Object, name: str) -> dict[str, Any]:
 
 
 def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
-    """The same whatever the values say, as some users may make a Role but not change it."""
+    """The same whatever the values say."""
     (role,) = helm.template(values_file).of("launcher", "Role")
     rules = role["rules"]
     assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
@@ -50,6 +51,20 @@ def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
         (["secrets"], ["pdgrun-certificates", "pdgrun-certificates-test"], ["create", "patch"]),
     ]
     assert {tuple(rule["apiGroups"]) for rule in rules} == {("",)}
+
+
+def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):
+    """One list is the Role's, the other is of `k8s-parsl check`, for Roles that are somebody else's."""
+    rendered = helm.template(values_file)
+    (role,) = rendered.of("launcher", "Role")
+    granted = {
+        (verb, plural, name)
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for plural in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+    }
+    assert granted == set(preflight.launcher_rights("pdgrun", "pdgrun-certificates"))
 
 
 def test_only_the_launchers_account_is_bound(helm):
@@ -124,7 +139,11 @@ def test_every_object_has_the_recommended_labels(helm, values_file):
     recommended = {"name", "instance", "version", "part-of", "managed-by"}
     for item in helm.template(values_file).objects:
         labels = item["metadata"]["labels"]
-        assert {f"app.kubernetes.io/{label}" for label in recommended} | {"helm.sh/chart"} <= labels.keys()
+        # What users may make but not change has none of a version: test_run_name.py.
+        fixed = item["kind"] in ("Role", "RoleBinding") and labels["app.kubernetes.io/component"] == "launcher"
+        wanted = recommended - {"version"} if fixed else recommended
+        assert {f"app.kubernetes.io/{label}" for label in wanted} <= labels.keys()
+        assert ("helm.sh/chart" in labels) is not fixed
 
 
 def test_no_pod_says_which_chart_made_it(helm, values_file):

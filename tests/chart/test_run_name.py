@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import Any
 
@@ -80,6 +81,17 @@ def test_another_chart_version_is_the_same_run(helm, tmp_path):
     assert newer.job["metadata"]["labels"]["helm.sh/chart"] == "k8s-parsl-9.9.9"
     assert newer.job_name == now.job_name
     assert newer.job["spec"] == now.job["spec"]
+    # Some users may make Roles but not change them, so neither changes, by no label either.
+    assert [newer.one(kind) for kind in ("Role", "RoleBinding")] == [now.one(k) for k in ("Role", "RoleBinding")]
+
+
+def test_other_rights_are_another_role(helm):
+    """No Role and no RoleBinding of one name ever differ: their names are a hash of all that they say."""
+    overs = [{}, {"serviceAccount": {"name": "other"}}, {"parsl": {"retries": 3}}]
+    plain, other_account, same = [helm.template(DEV, over=over) for over in overs]
+    for kind in ("Role", "RoleBinding"):
+        assert same.one(kind) == plain.one(kind)
+        assert other_account.one(kind)["metadata"]["name"] != plain.one(kind)["metadata"]["name"]
 
 
 def test_a_long_chart_version_is_still_a_label(helm, tmp_path):
@@ -121,7 +133,8 @@ def test_names_keep_their_suffix_within_63_characters(helm, release):
         assert len(name) <= {"CronJob": 52, "Secret": 253}.get(item["kind"], 63), name
     run = rendered.job["metadata"]["labels"]["k8s-parsl/run"]
     assert rendered.job_name.endswith(f"-launcher-{run}")
-    assert rendered.of("launcher", "Role")[0]["metadata"]["name"].endswith("-launcher")
+    (role,) = rendered.of("launcher", "Role")
+    assert re.search(r"-launcher-[0-9a-f]{8}$", role["metadata"]["name"])
     keys = [item["metadata"]["name"] for item in rendered.of("ceph-key", "ServiceAccount")]
     assert [name.partition("-ceph-key-")[2] for name in sorted(keys)] == ["inputs-0", "tiles-0"]
 

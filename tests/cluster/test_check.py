@@ -1,13 +1,21 @@
-"""`k8s-parsl check`: what a release waits for, where no code of ours runs yet."""
+"""`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs yet.
+
+Its lines one by one are in tests/launcher/test_preflight.py; here a real API server gives the answers.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+from cluster.conftest import ROOT
 
 
-def check(release):
-    words = [sys.executable, "-m", "k8s_parsl", "check", release.name, "-n", release.namespace]
+def check(release, *more):
+    words = [sys.executable, "-m", "k8s_parsl", "check", release.name, "-n", release.namespace, *more]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
@@ -29,8 +37,9 @@ def test_a_claim_that_has_no_volume(dev):
     code, said, end = check(dev)
     assert code == 78
     assert "!!  claim pdgrun-dev-0 waits for PersistentVolume" in said
+    assert "!!  there is no PersistentVolume " in said
     assert "!!  launcher pod pdgrun-launcher-" in said
-    assert end.startswith("k8s-parsl: 2 of 2 lines above need something")
+    assert end.startswith("k8s-parsl: 3 of ")
 
 
 def test_a_claim_of_an_earlier_install_that_is_being_deleted(dev):
@@ -47,4 +56,89 @@ def test_a_claim_of_an_earlier_install_that_is_being_deleted(dev):
 def test_no_such_release(dev):
     code, said, end = check(dev)
     assert (code, said) == (78, "")
-    assert "there is no claim and no pod of a release pdgrun" in end
+    assert "there is nothing of a release pdgrun" in end
+
+
+def test_before_an_install_all_is_well_and_stays_as_it_is(dev):
+    """Every line is ok or a remark, and nothing was made."""
+    code, said, _ = check(dev, *dev.values)
+    assert code == 0, said
+    assert "ok  the API server would take all that you may make (dry run)" in said
+    assert "ok  worker pods of executor workers: the API server would take it (dry run)" in said
+    assert "ok  worker pods of executor workers: fits on a node" in said
+    assert dev.kubectl("get", "all,persistentvolumeclaim,configmap,role", "-o", "name").split() == [
+        "configmap/kube-root-ca.crt"
+    ]
+
+
+def test_make_check_cluster(product):
+    """The same by `make`, for a values file and whoever KUBECONFIG names."""
+    words = ["make", "check-cluster", "VALUES=values/dev.yaml", f"NAMESPACE={product.namespace}"]
+    # The environment is there already: it is the one that runs this.
+    words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.runs"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert "ok  you may install, upgrade and remove all kinds of object of this release" in done.stdout, done.stderr
+    # An administrator has yet to make the Secret of values/dev.yaml.
+    assert "!!  there is no Secret ceph-csi-cephfs/csi-cephfs-pdgrun-secret" in done.stdout
+    assert done.returncode != 0
+
+
+QUOTA = {"kind": "ResourceQuota", "spec": {"hard": {"requests.cpu": "1"}}}
+RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": {"memory": "1536Mi"}}]}}
+
+
+@pytest.mark.parametrize(
+    ("there", "values", "line"),
+    [
+        (
+            [],
+            "pod.securityContext.runAsNonRoot=false",
+            'violates PodSecurity "restricted:latest": runAsNonRoot != true',
+        ),
+        (
+            [QUOTA],
+            "executors.workers.maxBlocks=3",
+            "quota it allows requests.cpu 1, of which 0 is in use; launcher and maxBlocks of all executors take 2",
+        ),
+        ([RANGE], "job.suspend=true", "the launcher's pod: pods "),
+        ([], "executors.workers.pod.nodeSelector.gpu=none", "no node can take it: 2 x has no label gpu=none"),
+        ([], "pod.priorityClassName=none-such", "no PriorityClass with name none-such was found"),
+        ([], "imagePullSecrets[0].name=none-such", "there is no Secret none-such"),
+        ([], "executors.workers.pod.resources.requests.cpu=3", "must be less than or equal to cpu limit"),
+        (
+            [],
+            "storage.dev-0.persistentVolumeSource=null,storage.dev-0.existingClaim=none-such",
+            "there is no claim none-such",
+        ),
+        (
+            [],
+            "storage.dev-0.persistentVolumeSource=null,storage.dev-0.storageClassName=none-such",
+            "there is no StorageClass none-such",
+        ),
+    ],
+)
+def test_before_an_install_what_is_missing_is_said(dev, there, values, line):
+    """The namespace enforces PodSecurity's strictest level, which the chart's own pods pass."""
+    dev.kubectl("label", "namespace", dev.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    for item in there:
+        manifest = {"apiVersion": "v1", "metadata": {"name": "it"}, **item}
+        dev.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    if there:
+        # The controller writes a new quota's status.
+        dev.kubectl("wait", f"{there[0]['kind']}/it", "--for=jsonpath={.metadata.name}=it")
+    code, said, _ = check(dev, *dev.values, "--set", values)
+    asks = [text for text in said.splitlines() if text.startswith("!!")]
+    assert code == 78, said
+    assert any(line in text for text in asks), said
+
+
+def test_in_the_launchers_own_pod(product):
+    """As the launcher's account: what it may see, and that it has its rights."""
+    product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=60")
+    running = lambda pods: any(pod["status"].get("phase") == "Running" for pod in pods.values())  # noqa: E731
+    product.wait_for_pods(running, component="launcher")
+    said = product.kubectl("exec", f"job/{product.job().name}", "--", "k8s-parsl", "check")
+    assert "ok  this launcher has the rights it needs" in said
+    assert "ok  worker pods of executor workers: the API server would take it (dry run)" in said
+    assert "--  quotas: not yours to see, so not looked at" in said
+    assert "!!" not in said

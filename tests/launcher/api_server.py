@@ -22,6 +22,12 @@ class ApiServer:
         self.pods, self.secrets, self.events, self.calls = {}, {}, [], []
         # By the pod's uid, and by its name.
         self.pod_events, self.logs = {}, {}
+        # For `check`: other objects by (plural, namespace, name); plurals that nobody may see; (verb, plural) that
+        # nobody may do; what a dry run of a kind is told; and who asked whether they may do what.
+        self.objects, self.unseen, self.denied, self.refusals, self.reviews = {}, set(), set(), {}, []
+        # Of these, the ones that were handed out with all that they hold.
+        self.whole = []
+        self.kubernetes = ("1", "37")
         self.version = 100
         self.changed = threading.Condition()
         self.answers = []
@@ -142,8 +148,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         url, state = urlsplit(self.path), self.server_state
         query = {key: value[0] for key, value in parse_qs(url.query).items()}
-        kind = url.path.split("/")[5]
-        if kind == "configmaps":
+        if url.path in ("/version", "/ready/v1/sys/health", "/sealed/v1/sys/health"):
+            self._about(url.path)
+            return
+        kind, namespace, name = _place(url.path)
+        if kind in state.unseen:
+            self._status(403, f'{kind} "{name}" is forbidden')
+        elif kind not in ("configmaps", "events", "pods"):
+            self._objects(kind, namespace, name)
+        elif kind == "configmaps":
             self._json(200, {"metadata": {"name": url.path.split("/")[6], "uid": "11111111-2222"}})
         elif kind == "events":
             uid = query["fieldSelector"].removeprefix("involvedObject.uid=")
@@ -159,6 +172,41 @@ class _Handler(BaseHTTPRequestHandler):
             with state.changed:
                 items = [pod for pod in state.pods.values() if _matches(pod, query.get("labelSelector", ""))]
                 self._json(200, {"items": items, "metadata": {"resourceVersion": str(state.version)}})
+
+    def _about(self, path):
+        """What a server tells anybody: Kubernetes its version, Vault its health."""
+        state = self.server_state
+        if path == "/version":
+            self._json(200, dict(zip(("major", "minor"), state.kubernetes, strict=True)))
+        else:
+            self._json({"ready": 200, "sealed": 503}[path.split("/")[1]], {})
+
+    def _objects(self, kind, namespace, name):
+        state = self.server_state
+        if not name:
+            found = [o for place, o in state.objects.items() if place[:2] == (kind, namespace)]
+            self._json(200, {"items": found, "metadata": {}})
+        elif (kind, namespace, name) not in state.objects:
+            self._status(404, f'{kind} "{name}" not found')
+        elif "PartialObjectMetadata" in self.headers["Accept"]:
+            self._json(200, {"metadata": state.objects[kind, namespace, name]["metadata"]})
+        else:
+            state.whole.append(((kind, namespace, name), state.objects[kind, namespace, name]))
+            self._json(200, state.objects[kind, namespace, name])
+
+    def _try_out(self, kind, body):
+        state = self.server_state
+        if kind == "selfsubjectaccessreviews":
+            asked = body["spec"]["resourceAttributes"]
+            state.reviews.append((self.headers.get("Impersonate-User", ""), asked))
+            if asked["subresource"]:
+                asked["resource"] += f"/{asked['subresource']}"
+            allowed = (asked["verb"], asked["resource"]) not in state.denied
+            self._json(201, {"status": {"allowed": allowed}})
+        elif body["kind"] in state.refusals:
+            self._status(*state.refusals[body["kind"]])
+        else:
+            self._json(201, body)
 
     def _watch(self, query):
         state, sent = self.server_state, int(query["resourceVersion"])
@@ -183,6 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self._canned():
             return
         pod, state = self._body(), self.server_state
+        url = urlsplit(self.path)
+        if url.query == "dryRun=All" or url.path.endswith("accessreviews"):
+            self._try_out(_place(url.path)[0], pod)
+            return
         name = pod["metadata"]["name"]
         if name in state.pods:
             self._status(409, f'pods "{name}" already exists')
@@ -209,6 +261,14 @@ class _Handler(BaseHTTPRequestHandler):
         secret = self._body()
         self.server_state.secrets[secret["metadata"]["name"]] = secret
         self._json(200, secret)
+
+
+def _place(path):
+    """(plural, namespace, name) that an address names; the name of a list is empty."""
+    parts = path.strip("/").split("/")
+    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    namespace, parts = (parts[1], parts[2:]) if parts[0] == "namespaces" and len(parts) > 2 else ("", parts)
+    return parts[0], namespace, parts[1] if len(parts) > 1 else ""
 
 
 def _matches(pod, selector):

@@ -1,0 +1,307 @@
+"""What a user can get wrong, as one table: each is refused by the chart, or ends the launcher before it makes a pod.
+
+A row whose test stands beside other tests of its room names it; the others are here. What only a real API server knows
+is in tests/cluster/test_bad_values.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import kubernetes
+import pytest
+import yaml
+from launcher.api_server import ApiServer
+
+from chart.helm import CHART, MINIMAL, REPOSITORY
+from k8s_parsl import certificates, rendered, run
+from k8s_parsl.errors import DataError, ExitCode, Failure
+
+TESTS = REPOSITORY / "tests"
+ENVIRONMENT = {
+    "RELEASE": "pdgrun",
+    "NAMESPACE": "science",
+    "POD_NAME": "pdgrun-launcher-abc12345-x1y2z",
+    "POD_UID": "aaaaaaaa-0000",
+    "POD_IP": "127.0.0.1",
+    "RUN": "abc12345",
+    "INSTALLATION": "pdgrun",
+    "CERTIFICATES": "pdgrun-certificates",
+}
+CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
+
+
+NESTED = {"one": "/data", "two": "/data/b"}
+
+
+def volume(**more: Any) -> dict[str, Any]:
+    return {"storage": {"data": {"mountPath": "/data", **more}}}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """By the chart: both Helms name the key."""
+
+    values: dict[str, Any]
+    names: str
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The launcher's start: its exit code and its line. ``files`` are mounted instead of what the chart renders."""
+
+    values: dict[str, Any]
+    code: ExitCode
+    line: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    port_taken: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """By a test that is there already: its file, its function, and the words of its case."""
+
+    file: str
+    test: str
+    case: str = ""
+
+
+HERE = "chart/test_bad_values.py"
+SCHEMA = ("chart/test_schema.py", "test_a_wrong_value_is_refused_by_name")
+CEPH_KEY = ("chart/test_ceph_key.py", "test_what_is_wrong_is_refused_by_name_and_no_key_shown")
+VAULT = ("cluster/test_vault.py", "test_bad_input")
+SETTINGS = ("launcher/test_settings.py", "test_a_wrong_value_is_one_line_that_names_the_key")
+YAML = ("launcher/test_settings.py", "test_a_file_that_is_no_mapping_is_bad_data")
+WORKFLOW = ("launcher/test_workflow.py", "test_a_wrong_name_or_argument_is_known_before_anything_starts")
+CLUSTER = ("cluster/test_bad_values.py", "test_what_only_a_real_api_server_knows")
+CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_said")
+
+# The list of facts/kubernetes.md, section 7, in its order.
+TABLE: dict[str, Refused | Ends | Shown] = {
+    "an unknown key": Shown(*SCHEMA, "'maxBlock'"),
+    "a missing key": Shown(*SETTINGS, "storage.d.mountPath: is needed"),
+    "a string for a number": Shown(*SCHEMA, "/executors/workers/maxBlocks"),
+    "a string for a truth value": Shown(*SCHEMA, "/parsl/encrypted"),
+    "an unknown key in what is mounted": Ends(
+        {},
+        ExitCode.USAGE,
+        "settings.yaml: workflows: there is no such key",
+        {"settings.yaml": b'workflow: {call: "a:b"}\nexecutors: {w: {}}\nworkflows: {}'},
+    ),
+    "no namespace": Shown(
+        "cluster/test_rights.py", "test_check_says_what_to_ask_for_in_words_that_work", "no namespace"
+    ),
+    "no namespace in the launcher's pod": Ends(
+        {}, ExitCode.CONFIGURATION, "K8S_PARSL_NAMESPACE is not set", environment={"NAMESPACE": ""}
+    ),
+    "a release name that is too long": Shown(HERE, "test_a_release_has_a_name_that_fits"),
+    "a volume's key that is too long": Refused(
+        {"storage": {"k" * 31: {"mountPath": "/k", "existingClaim": "c"}}}, "/storage"
+    ),
+    "an executor's label that is too long": Shown(*SCHEMA, '"w" * 31'),
+    "a claim's name that is none": Refused(
+        volume(storageClassName="a", claimName="My_Claim"), "/storage/data/claimName"
+    ),
+    "a bad quantity": Shown(*SCHEMA, "500mb"),
+    "a worker's requests above its limits": Shown(*CLUSTER, "executors.workers.pod.resources.requests.cpu=3"),
+    "the launcher's requests above its limits": Shown(
+        "cluster/test_bad_values.py", "test_helm_says_what_the_api_server_refuses", "launcher.pod.resources"
+    ),
+    "more blocks at least than at most": Shown(*SCHEMA, "executors.workers.minBlocks"),
+    "no image": Shown(*SCHEMA, "/image/repository"),
+    "an image that moves": Refused({"image": {"tag": "latest"}}, "/image/tag"),
+    "an image that is not there": Shown(
+        "cluster/test_product.py", "test_a_bad_image_of_an_executor_ends_the_run_with_78"
+    ),
+    "no pull secret": Shown(*CHECK, "imagePullSecrets[0].name=none-such"),
+    "clusterID empty": Shown(*SCHEMA, '"clusterID": ""'),
+    "clusterID above 36 characters": Shown(*SCHEMA, '"c" * 37'),
+    "rootPath not absolute": Shown(*SCHEMA, '"rootPath": "a/b"'),
+    "rootPath with a step up": Shown(*SCHEMA, '"rootPath": "/a/../b"'),
+    "staticVolume, which is the chart's to set": Refused(
+        volume(cephfs=CEPHFS | {"staticVolume": True}), "'staticVolume'"
+    ),
+    "userID with client.": Shown(*CEPH_KEY, "client."),
+    "userKey base64 twice": Shown(*CEPH_KEY, "base64 twice"),
+    "userKey with a newline": Shown(*CEPH_KEY, "a newline"),
+    "userKey that is no key": Shown(*CEPH_KEY, "too short"),
+    "a source of the key without its fields": Shown(*CEPH_KEY, "no place"),
+    "two sources of the key": Shown(*CEPH_KEY, "two sources"),
+    "Vault's address without a scheme": Shown(*CEPH_KEY, "Vault without a scheme"),
+    "Vault without TLS": Shown(*CEPH_KEY, "Vault without TLS"),
+    "Vault's address with a slash at its end": Shown(
+        "chart/test_ceph_key.py", "test_the_schema_takes_an_address_that_the_command_takes", "/"
+    ),
+    "data/ in the KV path": Shown(*VAULT, "data/ in the path"),
+    "the wrong KV version": Shown(*VAULT, "version 2 told 1"),
+    "no userID or userKey in Vault": Shown(*VAULT, "missing keys"),
+    "a key that is no string": Shown(*VAULT, "key is a number"),
+    "an empty role": Shown(*CEPH_KEY, "an empty role"),
+    "a CA that is not PEM": Shown(*CEPH_KEY, "no certificate"),
+    "no such module": Shown(*WORKFLOW, "there is no module nope_c"),
+    "no such function": Shown(*WORKFLOW, "has no function main (it has: other)"),
+    "an entry that cannot be called": Shown(*WORKFLOW, "main = 3"),
+    "arguments that do not fit": Shown(*WORKFLOW, "unexpected keyword argument"),
+    "a claim that is in another namespace": Shown(*CHECK, "existingClaim=none-such"),
+    "a worker's claim that is in another namespace": Shown(
+        "cluster/test_product.py", "test_a_missing_claim_of_an_executor_ends_the_run_with_78"
+    ),
+    "fsGroup without a policy, which is put right": Shown(
+        "chart/test_objects.py", "test_an_fs_group_does_not_walk_over_a_volume_that_is_right_already", "OnRootMismatch"
+    ),
+    "one mount path twice": Refused(
+        {"storage": {key: {"mountPath": "/data", "existingClaim": key} for key in ("one", "two")}},
+        "storage.two.mountPath: /data is the mountPath of storage.one, too",
+    ),
+    "a mount path inside another": Ends(
+        {
+            "storage": {
+                "one": {"mountPath": "/data", "existingClaim": "a"},
+                "two": {"mountPath": "/data/b", "existingClaim": "b"},
+            }
+        },
+        ExitCode.USAGE,
+        "storage.two.mountPath: /data/b is inside storage.one.mountPath /data",
+    ),
+    "a port out of range": Shown(*SCHEMA, "/parsl/workerPort"),
+    "a port in use": Ends({}, ExitCode.CONFIGURATION, "Address already in use", port_taken=True),
+    "a key given twice in what is mounted": Ends(
+        {}, ExitCode.DATA, "settings.yaml: line 2: key 'run' is given twice", {"settings.yaml": b"run: {}\nrun: {}\n"}
+    ),
+    "a key given twice in values": Shown(HERE, "test_a_key_given_twice_is_said_by_check"),
+    "a tab": Shown(*YAML, "\\tb: 1"),
+    "a byte order mark, which is none of the first key": Shown(
+        "launcher/test_settings.py", "test_a_scalar_means_what_it_means_to_helm", "ufeff"
+    ),
+    "an empty file": Ends({}, ExitCode.USAGE, "settings.yaml: workflow: is needed", {"settings.yaml": b""}),
+    "a file that is no text": Ends({}, ExitCode.DATA, "settings.yaml: 'utf-8' codec", {"settings.yaml": b"\xff"}),
+    "no file": Ends({}, ExitCode.DATA, "settings.yaml: No such file or directory", {"settings.yaml": None}),
+    "files of more than a ConfigMap holds": Refused(
+        {"workflow": {"call": "a:b", "files": {"a.py": "x" * 600_000, "b.py": "x" * 600_000}}},
+        "workflow.files: 1200000 bytes",
+    ),
+    "a volume for the runs that is read-only": Shown(*SETTINGS, "is readOnly, so no run can be kept on it"),
+    "a folder for the runs that cannot be written": Shown(
+        "launcher/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
+    ),
+    "a timezone that is none, which harms nothing": Shown(HERE, "test_a_timezone_that_is_none"),
+    "a label that is not ASCII": Refused({"executors": {"größe": {}}}, "'größe'"),
+    "a file name that is not ASCII": Refused({"workflow": {"call": "a:b", "files": {"größe.py": ""}}}, "'größe.py'"),
+    "a release's name that is not ASCII": Shown(HERE, "test_a_release_has_a_name_that_fits"),
+}
+
+
+def rows(kind):
+    chosen = {name: row for name, row in TABLE.items() if isinstance(row, kind)}
+    return pytest.mark.parametrize("row", chosen.values(), ids=chosen.keys())
+
+
+def over(row):
+    return MINIMAL | row.values
+
+
+@rows(Refused)
+def test_the_chart_refuses_it(each_helm, row):
+    assert row.names in each_helm.refusal(over(row))
+
+
+@rows(Shown)
+def test_the_test_that_shows_it_is_there(row):
+    """By file and function, and its case by the words that stand in the file."""
+    text = (TESTS / row.file).read_text("utf-8")
+    functions = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    assert row.test in functions
+    assert row.case in text
+
+
+@contextmanager
+def taken(port):
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        yield
+
+
+@pytest.fixture
+def launch(helm, tmp_path, monkeypatch):
+    """The launcher on an API server of the test's; what it raised, and the server."""
+    server = ApiServer()
+
+    def load():
+        configuration = kubernetes.client.Configuration()
+        configuration.host = server.url
+        kubernetes.client.Configuration.set_default(configuration)
+
+    monkeypatch.setattr(kubernetes.config, "load_incluster_config", load)
+    monkeypatch.setattr(certificates, "PRIVATE", tmp_path / "private")
+    monkeypatch.setattr(run, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    (tmp_path / "flow.py").write_text("def main():\n    return 'done'\n")
+
+    def start(row):
+        values = {"workflow": {"call": "flow:main", "path": str(tmp_path)}} | row.values
+        release = helm.template(over=MINIMAL | values)
+        for name, text in (release.settings_data | row.files).items():
+            if text is not None:
+                (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        given = ENVIRONMENT | row.environment
+        run.in_pod({f"K8S_PARSL_{name}": value for name, value in given.items()}, tmp_path)
+
+    yield start, server
+    server.close()
+    sys.modules.pop("flow", None)
+
+
+@rows(Ends)
+def test_the_launcher_ends_before_it_makes_a_pod(launch, row):
+    """With the exit code, and one line."""
+    start, server = launch
+    with taken(54000 if row.port_taken else 0), pytest.raises(Failure) as caught:
+        start(row)
+    assert row.line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code is row.code
+    assert [call for call in server.calls if call[0] == "POST"] == []
+
+
+def test_a_timezone_that_is_none(launch, monkeypatch, tmp_path):
+    """Times are UTC's, whatever TZ says."""
+    start, _ = launch
+    monkeypatch.setenv("TZ", "Nowhere/At:All")
+    time.tzset()
+    try:
+        start(Ends({}, ExitCode.DONE, ""))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    (record,) = (tmp_path / "scratch" / "runs").glob("*/record.json")
+    assert json.loads(record.read_text())["started"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("name", ["x" * 54, "größe", "Pdgrun", "a_b"])
+def test_a_release_has_a_name_that_fits(each_helm, name):
+    """Helm's own rule."""
+    said = each_helm("template", name, str(CHART), "-f", "-", stdin=yaml.safe_dump(MINIMAL), check=False)
+    assert name in said
+    assert "invalid release name" in said
+
+
+def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
+    """Helm takes the last of the two without a word, so this is the only place where it can be seen."""
+    file = tmp_path / "values.yaml"
+    file.write_text(f"{yaml.safe_dump(MINIMAL)}run: {{id: a}}\nrun: {{id: b}}\n")
+    assert "id: b" in helm("template", "x", str(CHART), "-f", str(file))
+    monkeypatch.setenv("PATH", f"{helm.program.parent}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(DataError, match="key 'run' is given twice"):
+        rendered.from_values("x", "science", [str(file)], [], str(CHART))
