@@ -19,6 +19,10 @@ def on_path(each_helm, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
+def annotations(item):
+    return item["metadata"].get("annotations", {})
+
+
 def render(*files, sets=()):
     return rendered.from_values("pdgrun", "science", list(files), list(sets), str(CHART))
 
@@ -28,7 +32,7 @@ def test_pods_settings_and_objects(each_helm):
     assert found.launcher["spec"] == whole.launcher["spec"]
     assert found.workers == whole.workers
     assert found.settings.executors["workers"].max_blocks == 2
-    assert found.installs == list(whole.objects)
+    assert found.installs == [item for item in whole.objects if "helm.sh/hook" not in annotations(item)]
 
 
 def test_the_administrators_half_is_known_also_where_it_is_not_installed():
@@ -56,16 +60,21 @@ def test_the_address_of_every_kind_that_the_chart_makes(each_helm):
     paths = {item["kind"]: pods.resource(item, "science").path for item in objects}
     base = "/namespaces/science"
     csi = "/namespaces/ceph-csi-cephfs"
+    admission = "/apis/admissionregistration.k8s.io/v1"
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     assert {kind: path.replace(csi, base) for kind, path in paths.items()} == {
         "ConfigMap": f"/api/v1{base}/configmaps",
         "CronJob": f"/apis/batch/v1{base}/cronjobs",
         "ExternalSecret": f"/apis/external-secrets.io/v1{base}/externalsecrets",
         "Job": f"/apis/batch/v1{base}/jobs",
+        "NetworkPolicy": f"/apis/networking.k8s.io/v1{base}/networkpolicies",
         "PersistentVolume": "/api/v1/persistentvolumes",
         "PersistentVolumeClaim": f"/api/v1{base}/persistentvolumeclaims",
+        "Pod": f"/api/v1{base}/pods",
         "Role": f"{rbac}{base}/roles",
         "RoleBinding": f"{rbac}{base}/rolebindings",
         "Secret": f"/api/v1{base}/secrets",
         "ServiceAccount": f"/api/v1{base}/serviceaccounts",
+        "ValidatingAdmissionPolicy": f"{admission}/validatingadmissionpolicies",
+        "ValidatingAdmissionPolicyBinding": f"{admission}/validatingadmissionpolicybindings",
     }
