@@ -493,14 +493,14 @@ class NetworkPolicy(Model):
         True, description="Make NetworkPolicies: only a run's workers reach its launcher, nobody reaches the workers."
     )
     ingress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyIngressRule]")] = Field(
-        default_factory=list, description="More rules for launcher and workers."
+        (), description="More rules for launcher and workers."
     )
     restrict_egress: bool = Field(
         False,
         description="Outgoing, too: DNS, and the API server (launcher) or the launcher (workers), and `egress`.",
     )
     egress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyEgressRule]")] = Field(
-        default_factory=list, description="More rules for launcher and workers, where `restrictEgress` is set."
+        (), description="More rules for launcher and workers, where `restrictEgress` is set."
     )
     api_server: ApiServer = Field(
         default_factory=ApiServer, description="The launcher's, where `restrictEgress` is set."

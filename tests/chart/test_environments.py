@@ -227,6 +227,7 @@ AS_DEFAULT = {
     *("workflow.script", "workflow.args", "storage.dev-0.accessModes"),
     *("rbac.create", "admin.create", "namespaced.create", "serviceAccount.create", "workerServiceAccount.create"),
     *("storage.tiles-0.cephfs.secret.namespace", "storage.inputs-0.cephfs.secret.namespace"),
+    "networkPolicy.create",
     # The digest wins.
     "image.tag",
 }
