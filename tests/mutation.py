@@ -353,10 +353,11 @@ def page(kept: dict[str, Any]) -> str:
             "# What the tests would notice",
             "",
             textwrap.fill(
-                f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition "
-                "turned round, an action of a template that gives nothing, a word or number that is another, a default or a bound of a "
-                f"model that is gone. A test noticed {total.total() - total['alive']}; {total['alive']} stand below, "
-                "with the reason. Golden renders notice whatever changes what is rendered, and are asked first.",
+                f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned "
+                "round, an action of a template that gives nothing, a word or number that is another, a default or a "
+                f"bound of a model that is gone. A test noticed {total.total() - total['alive']}; {total['alive']} "
+                "stand below, with the reason. Golden renders notice whatever changes what is rendered, and are "
+                "asked first.",
                 width=120,
             ),
             "",
