@@ -32,6 +32,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -238,8 +239,8 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, folder / name)
 
-    def notices(self, mutant: Mutant, *, golden: bool) -> str:
-        """The first test that fails with ``mutant``; empty if none does."""
+    def notices(self, mutant: Mutant, *, golden: bool, tests: list[str]) -> str:
+        """The first test that fails with ``mutant``, of ``tests`` or of all quick ones; empty if none does."""
         file = self.folder / mutant.file
         before = file.read_text("utf-8")
         file.write_text(before[: mutant.start] + mutant.now + before[mutant.end :], "utf-8")
@@ -255,7 +256,7 @@ class Copy:
             if golden and mutant.file not in MODELS:
                 # The one that has most comes first.
                 suites = [["-k", "reviewed and every-key", GOLDEN], ["-k", "reviewed", GOLDEN], *suites]
-            return next(filter(None, map(self._first_failure, suites)), "")
+            return next(filter(None, map(self._first_failure, [tests] if tests else suites)), "")
         finally:
             file.write_text(before, "utf-8")
             for path, text in zip(generated, kept, strict=True):
@@ -305,7 +306,7 @@ def reason_to_live(mutant: Mutant) -> str:
     return ""
 
 
-def run(chosen: list[Mutant], *, jobs: int, golden: bool, minutes: float) -> dict[Mutant, str]:
+def run(chosen: list[Mutant], *, jobs: int, golden: bool, minutes: float, tests: list[str]) -> dict[Mutant, str]:
     """What noticed each, as far as the time goes."""
     copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
     noticed: dict[Mutant, str] = {}
@@ -316,7 +317,7 @@ def run(chosen: list[Mutant], *, jobs: int, golden: bool, minutes: float) -> dic
             return
         copy = copies.get()
         try:
-            noticed[mutant] = by = copy.notices(mutant, golden=golden)
+            noticed[mutant] = by = copy.notices(mutant, golden=golden, tests=tests)
         finally:
             copies.put(copy)
         print(f"{len(noticed)}/{len(chosen)} {mutant}: {by or 'LIVES ' + reason_to_live(mutant)}", flush=True)
@@ -351,10 +352,14 @@ def page(kept: dict[str, Any]) -> str:
             "<!-- Made by `make mutation` from mutation.json; do not edit. -->",
             "# What the tests would notice",
             "",
-            f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned round,",
-            "an action of a template that gives nothing, a word or number that is another, a default or a bound of a",
-            f"model that is gone. A test noticed {total.total() - total['alive']}; the other {total['alive']} stand",
-            "below, with the reason. Golden renders notice whatever changes what is rendered, and are asked first.",
+            textwrap.fill(
+                f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned "
+                "round, an action of a template that gives nothing, a word or number that is another, a default or a "
+                f"bound of a model that is gone. A test noticed {total.total() - total['alive']}; {total['alive']} "
+                "stand below, with the reason. Golden renders notice whatever changes what is rendered, and are "
+                "asked first.",
+                width=120,
+            ),
             "",
             "| file | mutants | noticed by a golden render | by another test | alive |",
             "|---|---|---|---|---|",
@@ -393,6 +398,7 @@ def main() -> int:
     parser.add_argument("--without-golden", action="store_true", help="leave the golden renders out")
     parser.add_argument("--list", action="store_true", help="list the mutants instead")
     parser.add_argument("--again", action="store_true", help="only those that lived in the last run that was written")
+    parser.add_argument("--tests", nargs="+", default=[], help="ask these files of tests alone, as those just written")
     parser.add_argument("--write", action="store_true", help="write docs/mutation.json and docs/mutation.md")
     given = parser.parse_args()
     os.nice(19 - os.nice(0))
@@ -410,7 +416,8 @@ def main() -> int:
     if given.list:
         print(*chosen, len(chosen), sep="\n")
         return 0
-    noticed = run(chosen, jobs=given.jobs, golden=not given.without_golden, minutes=given.minutes)
+    golden = not given.without_golden
+    noticed = run(chosen, jobs=given.jobs, golden=golden, minutes=given.minutes, tests=given.tests)
     if given.write:
         write(before | noticed, len(everything))
     alive = [mutant for mutant, by in noticed.items() if not by and not reason_to_live(mutant)]
