@@ -73,8 +73,10 @@ def test_an_api_server_that_is_away_is_told_in_few_words(server, api):
 def test_a_missing_right_is_said_at_once(server, api):
     """No waiting for a first list that will never be allowed."""
     server.refuse("GET", 403, 'pods is forbidden: User "x" cannot list resource "pods"', times=9)
+    watch = PodWatch(api, SELECTOR)
     with pytest.raises(Failure, match="cannot list resource") as caught:
-        PodWatch(api, SELECTOR).start(30)
+        watch.start(30)
+    watch.stop()
     assert caught.value.exit_code is ExitCode.PERMISSION
 
 

@@ -30,10 +30,16 @@ def faults():
 
 @pytest.fixture
 def provider(api, watch, identity, faults):
-    def make(**settings):
-        return PodProvider("cpu", Executor(**settings), TEMPLATE, identity, api, watch, faults.append)
+    made = []
 
-    return make
+    def make(**settings):
+        made.append(PodProvider("cpu", Executor(**settings), TEMPLATE, identity, api, watch, faults.append))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        # Or a thread that still wants to make a pod keeps the tests' own process from ending.
+        provider._closed.set()
 
 
 def pod_of(server, name, seconds=10):
