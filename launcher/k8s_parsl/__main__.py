@@ -118,11 +118,10 @@ def main() -> NoReturn:
 
 def _guarded() -> int:
     try:
-        commands(standalone_mode=False)
+        # What --help and `check` exit with comes back as a value.
+        return commands(standalone_mode=False) or errors.ExitCode.DONE
     except errors.Failure as failure:
         return _end(str(failure), failure.exit_code)
-    except click.exceptions.Exit as done:
-        return done.exit_code
     except click.ClickException as error:
         return _end(f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
@@ -130,7 +129,6 @@ def _guarded() -> int:
     except Exception as error:
         logging.getLogger("k8s_parsl").exception("this should not happen; please report it")
         return _end(errors.one_line(f"internal error: {type(error).__name__}: {error}"), errors.ExitCode.INTERNAL)
-    return errors.ExitCode.DONE
 
 
 def _end(message: str, code: int) -> int:

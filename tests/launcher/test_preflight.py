@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -456,3 +458,13 @@ def test_vault_is_asked_how_it_is(cluster, api):
         end = {503: "is sealed", 200: "answers", None: "does not answer: Connection refused"}[answer]
         assert line.text.endswith(end)
         assert line.fine is (answer == 200)
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_ends_with_the_code_of_its_last_line():
+    """But leaves no termination message: by `kubectl exec` it runs beside a launcher, whose that is."""
+    done = subprocess.run([sys.executable, "-m", "k8s_parsl", "check"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr == "k8s-parsl: name a release, or a values file (-f) for one that is to be installed\n"
