@@ -354,7 +354,7 @@ def said_somewhere() -> str:
                 )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)
-    texts += [file.read_text("utf-8") for file in (REPOSITORY / "chart" / "templates").iterdir()]
+    texts += [file.read_text("utf-8") for file in (REPOSITORY / "chart" / "templates").rglob("*.*")]
     return "\n".join(texts)
 
 
