@@ -291,7 +291,7 @@ class Copy:
 
 def mutants() -> list[Mutant]:
     """All there are, in the order of the files."""
-    templates = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "chart/templates").iterdir())
+    templates = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "chart/templates").rglob("*.*"))
     found = [one for file in templates for one in template_mutants(file)]
     found += values_mutants()
     found += [one for file in MODELS for one in model_mutants(file)]

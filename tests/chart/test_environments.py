@@ -130,7 +130,7 @@ def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
         if path[0] == "pod" and len(path) > 1:
             row = "| `pod.<field>` |" if f"| `pod.{path[1]}` |" not in reference else f"| `pod.{path[1]}` |"
         assert row in reference, dotted(path)
-        if not in_pod and path[0] != "pod" and not isinstance(value, dict) and value is not None:
+        if not in_pod and path[0] != "pod" and not isinstance(value, dict) and value not in (None, []):
             line = next(line for line in reference.splitlines() if line.startswith(row))
             assert f"| `{json.dumps(value)}` |" in line, line
 
@@ -225,7 +225,14 @@ EVERY = read_yaml(EVERY_KEY)
 # What every-key.yaml sets to the default, as there is no other value or another would leave the rest out.
 AS_DEFAULT = {
     *("workflow.script", "workflow.args", "storage.dev-0.accessModes"),
-    *("rbac.create", "admin.create", "namespaced.create", "serviceAccount.create", "workerServiceAccount.create"),
+    *(
+        "rbac.create",
+        "networkPolicy.create",
+        "admin.create",
+        "namespaced.create",
+        "serviceAccount.create",
+        "workerServiceAccount.create",
+    ),
     *("storage.tiles-0.cephfs.secret.namespace", "storage.inputs-0.cephfs.secret.namespace"),
     "networkPolicy.create",
     # The digest wins.
