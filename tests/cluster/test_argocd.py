@@ -399,11 +399,16 @@ def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
             volume["cephfs"]["secret"]["namespace"] = site.keys
     site.values("dev", values)
     revision = site.repository.commit("every key")
-    site.apply(*wider(site, {"group": "", "kind": "Secret"}), *site.manifests("application.yaml"))
+    (project,) = wider(site, {"group": "", "kind": "Secret"})
+    policies = [f"ValidatingAdmissionPolicy{more}" for more in ("", "Binding")]
+    project["spec"]["clusterResourceWhitelist"] += [
+        {"group": "admissionregistration.k8s.io", "kind": kind} for kind in policies
+    ]
+    site.apply(project, *site.manifests("application.yaml"))
     # Of the claims, one waits for a class that is not here.
     app = site.app("dev").synced(revision, health="Progressing")
     made = {item["kind"] for item in app["status"]["resources"]}
-    assert made >= {"PersistentVolume", "PersistentVolumeClaim", "Job", "Role", "Secret", "ServiceAccount", "ConfigMap"}
+    assert made >= {"PersistentVolume", "PersistentVolumeClaim", "Job", "NetworkPolicy", "Role", "Secret", *policies}
     before = resource_versions(site.kubectl, f"{site.name}-dev")
     for _ in range(3):
         site.app("dev").synced(revision, health="Progressing")
