@@ -24,7 +24,7 @@ run: $(VENV)/.runs ## Run examples/tiles on this machine, without a cluster (VAL
 	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW)
 
 test: $(VENV)/.tests ## Run every test that this machine allows (REQUIRE_CLUSTER=1: a missing cluster is a failure)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 check: $(VENV)/.tests ## Lint, types, and the order of the modules
 	$(BIN)/ruff check
