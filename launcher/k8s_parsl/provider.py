@@ -463,7 +463,8 @@ def _refusal(error: Exception) -> Finding | None:
     if "admission webhook" in error.text or "violates PodSecurity" in error.text or "ValidatingAdmission" in error.text:
         return find("Refused", error.text)
     if error.code == 403:
-        return find("Forbidden", error.text)
+        # RBAC says so in these words; admission (a LimitRange, a missing PriorityClass ...) answers 403, too.
+        return find("Forbidden" if "cannot create resource" in error.text else "Refused", error.text)
     if error.code in (400, 413, 422):
         return find("Invalid", error.text)
     return None

@@ -258,6 +258,8 @@ def test_a_bad_pod_ends_no_run_in_which_workers_have_registered(provider, server
     [
         (403, 'pods is forbidden: User "x" cannot create resource "pods"', ExitCode.PERMISSION),
         (403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest"', ExitCode.CONFIGURATION),
+        (403, 'pods "p" is forbidden: no PriorityClass with name x was found', ExitCode.CONFIGURATION),
+        (403, 'pods "p" is forbidden: maximum memory usage per Container is 1Gi', ExitCode.CONFIGURATION),
         (422, 'Pod "p" is invalid: spec.containers[0].image: Required value', ExitCode.CONFIGURATION),
         (400, 'admission webhook "policy.example" denied the request: no', ExitCode.CONFIGURATION),
     ],
