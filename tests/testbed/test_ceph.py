@@ -323,7 +323,7 @@ def said(site: Site, science: Science, plain: str) -> dict[str, str]:
     """What kubelet said of each fault; all at once, as kubelet mounts them side by side."""
     # As `echo KEY | base64` makes it; this one is no fault.
     secrets = [site.secret_object(NEWLINE, userID=science.user, userKey=f"{science.key}\n")]
-    storage: dict[str, Any] = {NEWLINE: {"mountPath": "/data", "cephfs": site.cephfs(science.path, NEWLINE)}}
+    storage: dict[str, Any] = {NEWLINE: {"mountPath": "/newline", "cephfs": site.cephfs(science.path, NEWLINE)}}
     for name, fault in FAULTS.items():
         secrets.append(site.secret_object(name, userID=fault.user(science.user), userKey=fault.key(science.key)))
         paths = {"PATH": science.path, "OTHER": plain}
@@ -331,7 +331,7 @@ def said(site: Site, science: Science, plain: str) -> dict[str, str]:
             key: re.sub("PATH|OTHER", lambda found: paths[found[0]], value) for key, value in fault.cephfs.items()
         }
         volume = site.cephfs(science.path, fault.secret or name) | differing
-        storage[name] = {"mountPath": "/data", "cephfs": volume}
+        storage[name] = {"mountPath": f"/{name}", "cephfs": volume}
     site.make_volumes("faults", storage)
     site.apply(*secrets, *(site.pod(name, NODES[n % 2], {"data": f"faults-{name}"}) for n, name in enumerate(storage)))
     said = site.failures({name: fault.says for name, fault in FAULTS.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from testbed.layout import REPOSITORY
 
+LEFT_OUT = r"left out: [1-9]\d* cluster tests, for want of a cluster \(make cluster, or TEST_KUBECONFIG=file\)"
 ONE_OF_EACH = ["tests/launcher/test_mounts.py", "tests/cluster/test_check.py"]
 
 
@@ -32,7 +34,7 @@ def test_without_a_cluster_one_line_says_what_was_left_out(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out:")]
-    assert line == "left out: 4 cluster tests, for want of a cluster (make cluster, or TEST_KUBECONFIG=file)"
+    assert re.fullmatch(LEFT_OUT, line)
 
 
 def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path):
@@ -40,7 +42,7 @@ def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path):
     (tmp_path / "production").write_text("apiVersion: v1\nkind: Config\n")
     done = run(tmp_path, KUBECONFIG=str(tmp_path / "production"))
     assert done.returncode == 0, done.stdout
-    assert "left out: 4 cluster tests" in done.stdout
+    assert re.search(LEFT_OUT, done.stdout)
 
 
 @pytest.mark.parametrize(
