@@ -107,16 +107,22 @@ class App:
         assert differing == set(kept), self.describe()
         return app
 
+    def press_sync(self, **how):
+        """What the button does: Argo CD's API server forgets the operation before, and asks for this one."""
+        mark = [{"name": "test", "value": uuid.uuid4().hex}]
+        options = self.obj["spec"]["syncPolicy"]["syncOptions"]
+        operation = {"info": mark, "sync": {"prune": True, "syncOptions": options, **how}}
+        asked = {"operation": operation, "status": {"operationState": None}}
+        self.kubectl("patch", "application", self.name, "--type=merge", "-p", json.dumps(asked))
+        return mark
+
     def sync(self, **how):
-        """What pressing Sync does, and its end: the operation's state."""
-        mark = uuid.uuid4().hex
-        operation = {"info": [{"name": "test", "value": mark}], "sync": {"prune": True, **how}}
-        operation["sync"]["syncOptions"] = self.obj["spec"]["syncPolicy"]["syncOptions"]
-        self.kubectl("patch", "application", self.name, "--type=merge", "-p", json.dumps({"operation": operation}))
+        """Press Sync, and wait for its end: the operation's state."""
+        mark = self.press_sync(**how)
 
         def ended(app):
             state = app.get("status", {}).get("operationState", {})
-            return state.get("operation", {}).get("info") == operation["info"] and "finishedAt" in state
+            return state.get("operation", {}).get("info") == mark and "finishedAt" in state
 
         return self.wait("the end of a sync", ended)["status"]["operationState"]
 
@@ -209,9 +215,9 @@ def site(argo, kube_cluster, namespace):
             kubectl("patch", name, "--type=merge", "-p", stop)
             kubectl("delete", name, "--wait=false")
             kubectl("wait", "--for=delete", name, f"--timeout={PATIENCE_S}s")
+    kubectl("delete", "namespace", *others, "--wait=false")
     for kind, name in reversed(made.made):
-        kubectl("delete", kind, name, f"--timeout={PATIENCE_S}s", "--ignore-not-found")
-    kubectl("delete", "namespace", *others, "--wait=false", "--ignore-not-found")
+        kubectl("delete", kind, name, "--wait=false", "--ignore-not-found")
     shutil.rmtree(made.folder)
 
 
@@ -278,7 +284,7 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
     assert site.runs() == records
 
     # Drift of a finished run is mended, and nothing runs.
-    site.kubectl("delete", "role,rolebinding", "pdgrun-launcher", "-n", release.namespace)
+    site.kubectl("delete", "role,rolebinding", "--all", "-n", release.namespace)
     site.kubectl("label", "job", first.name, "helm.sh/chart=drift", "--overwrite", "-n", release.namespace)
     app.synced(revision)
     assert release.job().metadata["labels"]["helm.sh/chart"] == "k8s-parsl-9.9.9"
@@ -513,8 +519,7 @@ def test_each_environment_and_the_administrators_half(site, keys):
     prod.refresh()
 
     # Without the administrator's volume the claim is waited for, and nothing runs.
-    asked = {"sync": {"prune": True, "syncOptions": ["ServerSideApply=true"]}}
-    prod.kubectl("patch", "application", prod.name, "--type=merge", "-p", json.dumps({"operation": asked}))
+    prod.press_sync()
     waits = "waiting for healthy state of /PersistentVolumeClaim/pdgrun-prod-0"
     prod.wait("a claim", lambda app: waits in app["status"].get("operationState", {}).get("message", ""))
     assert prod.release.jobs() == []
