@@ -208,12 +208,14 @@ def site(argo, kube_cluster, namespace):
     made.folder.chmod(0o777)
     made.apply(*made.manifests("appproject.yaml"))
     yield made
-    # Whatever a test that failed has left. A sync that waits holds up a deletion, and a project is needed for one.
+    # Whatever a test that failed has left. A set would make its Applications again; a sync that waits holds up a
+    # deletion, and a project is needed for one.
+    kubectl("delete", "applicationset", namespace, "--ignore-not-found")
     stop = json.dumps({"status": {"operationState": {"phase": "Terminating"}}})
     for name in kubectl("get", "applications", "-o", "name").split():
         if name.partition("/")[2].startswith(namespace):
-            kubectl("patch", name, "--type=merge", "-p", stop)
-            kubectl("delete", name, "--wait=false")
+            kubectl("patch", name, "--type=merge", "-p", stop, check=False)
+            kubectl("delete", name, "--wait=false", "--ignore-not-found")
             kubectl("wait", "--for=delete", name, f"--timeout={PATIENCE_S}s")
     kubectl("delete", "namespace", *others, "--wait=false")
     for kind, name in reversed(made.made):
