@@ -35,7 +35,7 @@ def values(pods: int, workers: int) -> dict:
     """The run: ``workers`` pods with a worker each, the rest tiny, and a workflow that hands out no task."""
     numbers = {"maxWorkersPerNode": 1, "coresPerWorker": 0.5}
     small = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "16Mi"}}
-    tiny = {"image": layout.PAUSE_IMAGE, "imagePullPolicy": "Never", "resources": small}
+    tiny = {"image": layout.PAUSE_IMAGE, "resources": small}
     executors = {"workers": blocks(workers) | numbers, "tiny": blocks(pods - workers) | numbers | {"pod": tiny}}
     return {
         "workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}},
