@@ -7,16 +7,12 @@ object of the cluster, so the tests that used them end them too.
 """
 
 import base64
-import contextlib
-import fcntl
 import json
 import shutil
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +94,8 @@ def ensure() -> ArgoCD:
     """The Argo CD of the running testbed; started, and compiled, where it does not run."""
     if not cluster.running():
         raise TestbedError("the testbed is not up: python -m testbed up")
-    with _locked():
+    with cluster.locked("argocd"):
+        _folder().mkdir(exist_ok=True)
         known = cluster.journal().processes()
         if not all(name in known and known[name].alive() for name in PROGRAMS):
             processes.stop(known[name] for name in PROGRAMS if name in known)
@@ -237,22 +234,8 @@ def _listens(port: int) -> bool:
 
 
 def _healthy(port: int) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    return client.healthy(f"http://127.0.0.1:{port}/healthz")
 
 
 def _folder() -> Path:
     return layout.state_dir() / "argocd"
-
-
-@contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    """One start at a time."""
-    _folder().mkdir(parents=True, exist_ok=True)
-    with (_folder() / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,7 +9,6 @@ them.
 
 import base64
 import contextlib
-import fcntl
 import json
 import secrets
 import shutil
@@ -18,7 +17,6 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +137,7 @@ def ensure() -> Ceph:
     """The running Ceph; brought up if there is none, made anew if it is broken. Needs the testbed, which ends it."""
     if not cluster.journal().exists():
         raise TestbedError("the testbed is not up, and without it nothing would end Ceph: python -m testbed up")
-    with locked("ceph"):
+    with cluster.locked("ceph"):
         folder = layout.state_dir() / "ceph"
         ready = folder / "cluster-id"
         if ready.exists():
@@ -256,14 +254,6 @@ def _clear(folder: Path) -> None:
     if folder.exists():
         processes.stop(Journal(folder / "journal.jsonl").processes().values(), grace=0)
         shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def locked(what: str) -> Iterator[None]:
-    """One process at a time brings it up; the others then find it."""
-    with (layout.state_dir() / f"{what}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _addresses() -> str:

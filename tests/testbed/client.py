@@ -40,6 +40,17 @@ def _request(request: urllib.request.Request) -> Any:
     return json.loads(body) if body[:1] in {b"{", b"["} else body.decode()
 
 
+def healthy(url: str) -> bool:
+    """Whether a program of the testbed's answers there with success; without TLS, as on loopback."""
+    # No proxy of the environment's.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def answers(path: str) -> bool:
     try:
         get(path)

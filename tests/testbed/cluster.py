@@ -217,6 +217,14 @@ def _set(name: str, value: str) -> None:
 
 
 @contextlib.contextmanager
+def locked(what: str) -> Iterator[None]:
+    """One process at a time brings ``what`` up on the running testbed; the others then find it."""
+    with (layout.state_dir() / f"{what}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def _locked() -> Iterator[None]:
     """One `up` or `down` at a time; the file is not in the folder that `down` deletes."""
     path = layout.cache_dir() / "testbed" / "lock"

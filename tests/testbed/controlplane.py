@@ -1,8 +1,6 @@
 """etcd, the API server, the controller manager, the scheduler, kube-proxy and the image registry."""
 
 import socket
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,12 +153,7 @@ def start_registry(journal: Journal, programs: Programs) -> Identity:
 
 
 def registry_answers() -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://{layout.REGISTRY}/v2/", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    return client.healthy(f"http://{layout.REGISTRY}/v2/")
 
 
 def check_ports() -> None:

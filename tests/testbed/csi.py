@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from testbed import client, cluster, layout, processes, tools
-from testbed.ceph import Ceph, locked
+from testbed.ceph import Ceph
 from testbed.journal import Journal, Process
 from testbed.layout import GO_MODULES, Node, TestbedError
 from testbed.processes import Identity
@@ -60,7 +60,7 @@ def ensure(ceph: Ceph) -> None:
         raise TestbedError("the CSI plugin needs grpcio and grpcio-tools: pip install -e '.[dev]'")
     if not cluster.running():
         raise TestbedError("the testbed is not up: python -m testbed up")
-    with locked("csi"):
+    with cluster.locked("csi"):
         folder = _folder()
         folder.mkdir(exist_ok=True)
         clusters = {ceph.cluster_id: list(ceph.monitors), UNREACHABLE: ["127.0.67.90:6789"]}

@@ -8,13 +8,10 @@ A test that wants Vault down names a port where nothing listens: where a process
 testbed counts as dead.
 """
 
-import contextlib
-import fcntl
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,7 +125,8 @@ def ensure() -> Vault:
     """The Vault of the running testbed, unsealed; started, and compiled, when there is none yet."""
     if not cluster.running():
         raise TestbedError("the testbed is not up: python -m testbed up")
-    with _locked():
+    with cluster.locked("vault"):
+        _folder().mkdir(exist_ok=True)
         journal = cluster.journal()
         identity = journal.processes().get("vault")
         if identity is None or not identity.alive() or not _state().exists():
@@ -217,12 +215,3 @@ def _state() -> Path:
 def _write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
-
-
-@contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    """One start at a time."""
-    _folder().mkdir(parents=True, exist_ok=True)
-    with (_folder() / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
