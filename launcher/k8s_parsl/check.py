@@ -48,18 +48,14 @@ def lines(
         raise UsageError("name a release, or a values file (-f) for one that is to be installed")
     api = Api(namespace, kubeconfig=True)
     release = release or RELEASE
-    if values:
-        yield from check(api, release, rendered.from_values(release, api.namespace, values, sets, chart))
-    else:
-        try:
-            found = rendered.from_release(api, release)
-        except (ApiError, urllib3.exceptions.HTTPError) as error:
-            raise failure(f"look at release {release} in namespace {api.namespace}", error) from None
-        yield from check(api, release, found)
+    needs = rendered.from_values(release, api.namespace, values, sets, chart) if values else None
+    yield from check(api, release, needs)
 
 
-def check(api: Api, release: str, needs: rendered.Rendered | None) -> Iterator[Line]:
-    """Look at what the release needs (where that is known), and at its claims and pods as far as there are any.
+def check(api: Api, release: str, needs: rendered.Rendered | None = None) -> Iterator[Line]:
+    """Look at what the release needs, and at its claims and pods as far as there are any.
+
+    ``needs``: None for what the installed release does, where it still has a launcher that tells.
 
     Raises:
         Failure: the API server does not answer, or the caller may not read pods.
@@ -67,6 +63,7 @@ def check(api: Api, release: str, needs: rendered.Rendered | None) -> Iterator[L
     """
     selector = f"app.kubernetes.io/instance={release}"
     try:
+        needs = needs or rendered.from_release(api, release)
         if needs:
             yield from preflight(api, needs)
         pods, _ = api.list_pods(selector)

@@ -55,6 +55,11 @@ class ApiError(Exception):
         self.code, self.text, self.retry_after = code, one_line(text), retry_after
         super().__init__(f"{code} {self.text}")
 
+    @property
+    def no_right_to_create(self) -> bool:
+        """RBAC says so in these words; admission (a LimitRange, a missing PriorityClass ...) answers 403, too."""
+        return self.code == 403 and "cannot create resource" in self.text
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -149,12 +154,7 @@ class Api:
 
     def read_secret(self, name: str) -> dict[str, Any] | None:
         """A Secret as the API server has it (its values still in base64); None where there is none."""
-        try:
-            return self._call("GET", f"{self._base}/secrets/{quote(name)}")
-        except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
+        return self.find(Resource("", "v1", "secrets", self.namespace), name)
 
     def apply_secret(self, manifest: Mapping[str, Any]) -> None:
         """Create or update a Secret by server-side apply.
@@ -177,8 +177,8 @@ class Api:
 
         https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
         """
-        resource, _, subresource = kind.plural.partition("/")
-        attributes = {"verb": verb, "group": kind.group, "resource": resource, "subresource": subresource, "name": name}
+        plural, _, subresource = kind.plural.partition("/")
+        attributes = {"verb": verb, "group": kind.group, "resource": plural, "subresource": subresource, "name": name}
         if kind.namespace:
             attributes["namespace"] = kind.namespace
         body = {
@@ -215,10 +215,7 @@ class Api:
 
     def list_claims(self, selector: str) -> list[dict[str, Any]]:
         """The PersistentVolumeClaims that match."""
-        items: list[dict[str, Any]] = self._call(
-            "GET", f"{self._base}/persistentvolumeclaims", {"labelSelector": selector}
-        )["items"]
-        return items
+        return self.all_of(Resource("", "v1", "persistentvolumeclaims", self.namespace), selector)
 
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
         """The pods that match, and the resourceVersion to watch on from."""
@@ -323,14 +320,23 @@ def failure(doing: str, error: Exception) -> Failure:
     return Unavailable(f"{doing}: the API server does not answer: {error}")
 
 
+def pauses(most: float = MAX_PAUSE_S) -> Iterator[float]:
+    """Seconds to wait before each further try: 0.5, doubling up to ``most``; with jitter, or all come at once."""
+    pause = 0.5
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
+        pause = min(pause * 2, most)
+
+
 def patiently(doing: str, call: Callable[[], T], seconds: float) -> T:
     """What ``call`` returns; tried for up to ``seconds`` while the API server is busy, broken or away.
 
     Raises:
         Failure: it said no, or the time is over.
     """
-    end, pause = time.monotonic() + seconds, 0.5
+    end, waits = time.monotonic() + seconds, pauses()
     while True:
+        pause = next(waits)
         try:
             return call()
         except (ApiError, urllib3.exceptions.HTTPError, OSError) as error:
@@ -338,8 +344,7 @@ def patiently(doing: str, call: Callable[[], T], seconds: float) -> T:
             if says_no or time.monotonic() + pause > end:
                 raise failure(doing, error) from None
             log.warning("%s: %s; next try in %.1f s", doing, one_line(str(error)), pause)
-        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
-        pause = min(pause * 2, MAX_PAUSE_S)
+        time.sleep(pause)
 
 
 Listener = Callable[[str, PodState | None], None]
@@ -405,12 +410,12 @@ class PodWatch:
         return isinstance(error, ApiError) and error.code in (401, 403)
 
     def _run(self) -> None:
-        pause = 0.5
+        waits = pauses()
         while not self._stop.is_set():
             try:
                 items, version = self._api.list_pods(self._selector)
                 self._replace(items)
-                pause = 0.5
+                waits = pauses()
                 self._follow(version)
             except (ApiError, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 if isinstance(error, ApiError) and error.code == 410:
@@ -418,9 +423,9 @@ class PodWatch:
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()
+                pause = next(waits)
                 log.warning("watch of the worker pods: %s; next try in %.1f s", one_line(str(error)), pause)
-                self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
-                pause = min(pause * 2, MAX_PAUSE_S)
+                self._stop.wait(pause)
 
     def _follow(self, version: str) -> None:
         """Watch, and go on watching from the last version seen whenever the server closes the stream."""

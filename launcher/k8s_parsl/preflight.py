@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,16 +101,12 @@ def preflight(api: Api, rendered: Rendered) -> Iterator[Line]:
     except ApiError as error:
         if error.code != 403:
             raise
-    steps: list[Callable[[], Iterator[Line]]] = [
-        lambda: _may_install(api, rendered),
-        lambda: _launcher_may(api, rendered),
-        lambda: _claims(api, rendered),
-        lambda: _named(api, rendered),
-        lambda: _pods(api, rendered),
-        lambda: _vault(rendered),
-    ]
-    for step in steps:
-        yield from step()
+    yield from _may_install(api, rendered)
+    yield from _launcher_may(api, rendered)
+    yield from _claims(api, rendered)
+    yield from _named(api, rendered)
+    yield from _pods(api, rendered)
+    yield from _vault(rendered)
 
 
 def _kind(kind: str, namespace: str, version: str = "v1") -> Resource:
@@ -153,7 +149,7 @@ def _asked_for(rendered: Rendered, missing: Mapping[Resource, Sequence[str]]) ->
         )
         yield wanted(
             f"you may not make {names}; set admin.create=false, and ask an administrator for the other half: "
-            f"helm template {rendered.arguments} --set admin.create=true,namespaced.create=false | kubectl apply -f -"
+            f"helm template {rendered.repeated} --set admin.create=true,namespaced.create=false | kubectl apply -f -"
         )
     for kind, verbs in missing.items():
         if kind in admins:
@@ -165,7 +161,7 @@ def _asked_for(rendered: Rendered, missing: Mapping[Resource, Sequence[str]]) ->
             if kind.plural == ROLES[0]:
                 yield wanted(
                     f"you may not {', '.join(verbs)} Roles; set rbac.create=false, and ask for the launcher's: helm "
-                    f"template {rendered.arguments} --set rbac.create=true --show-only templates/rbac.yaml | "
+                    f"template {rendered.repeated} --set rbac.create=true --show-only templates/rbac.yaml | "
                     f"kubectl apply -n {rendered.namespace} -f -"
                 )
         else:
@@ -230,8 +226,7 @@ def _launcher_may(api: Api, rendered: Rendered) -> Iterator[Line]:
         return
     if missing:
         yield wanted(
-            f"{who} may not {', '.join(missing)}; ask for its Role: helm template "
-            f"{rendered.arguments or f'{rendered.release} CHART -n {rendered.namespace} -f VALUES'} "
+            f"{who} may not {', '.join(missing)}; ask for its Role: helm template {rendered.repeated} "
             f"--set rbac.create=true --show-only templates/rbac.yaml | kubectl apply -n {rendered.namespace} -f -"
         )
     else:
@@ -254,6 +249,10 @@ def _both(rendered: Rendered) -> list[tuple[str, Manifest]]:
     """The pods, with what to call them."""
     launcher: list[tuple[str, Manifest]] = [("the launcher's pod", rendered.launcher)] if rendered.launcher else []
     return launcher + [(f"worker pods of executor {label}", pod) for label, pod in rendered.workers.items()]
+
+
+def _containers(pod: Manifest) -> list[Manifest]:
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
 def _object(objects: Sequence[Manifest], kind: str, name: str) -> Manifest | None:
@@ -322,8 +321,7 @@ def _volume(api: Api, rendered: Rendered, name: str, claim_name: str, *, bound: 
         elif there is None and made is None:
             yield wanted(
                 f"there is no PersistentVolume {name}; ask an administrator for it: helm template "
-                f"{rendered.arguments or f'{rendered.release} CHART -n {rendered.namespace} -f VALUES'} "
-                "--set admin.create=true,namespaced.create=false | kubectl apply -f -"
+                f"{rendered.repeated} --set admin.create=true,namespaced.create=false | kubectl apply -f -"
             )
         elif there is None:
             yield fine(f"PersistentVolume {name} comes with this release")
@@ -416,7 +414,7 @@ def _references(pod: Manifest) -> Iterator[tuple[tuple[str, str], str]]:
     spec = pod["spec"]
     for secret in spec.get("imagePullSecrets", []):
         yield ("Secret", secret["name"]), "imagePullSecrets"
-    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+    for container in _containers(pod):
         sources = [("envFrom", source) for source in container.get("envFrom", [])]
         sources += [("env", variable.get("valueFrom", {})) for variable in container.get("env", [])]
         for where, source in sources:
@@ -445,7 +443,7 @@ def _pods(api: Api, rendered: Rendered) -> Iterator[Line]:
             yield fine(f"{what}: the API server would take it (dry run)")
         except ApiError as error:
             admitted.append((what, pod))
-            if error.code == 403 and "cannot create resource" in error.text:
+            if error.no_right_to_create:
                 yield note(f"{what}: you may not create pods, so it was not tried out")
             elif error.code in (400, 403, 422):
                 hint = (
@@ -507,11 +505,7 @@ def _quotas(api: Api, pods: Sequence[tuple[Manifest, int]], rendered: Rendered) 
 
 def _images(api: Api, rendered: Rendered, nodes: Sequence[Manifest]) -> Iterator[Line]:
     """Only nodes can tell whether they can pull: by the images they have, and by what became of this release's pods."""
-    used = dict.fromkeys(
-        container["image"]
-        for _, pod in _both(rendered)
-        for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
-    )
+    used = dict.fromkeys(container["image"] for _, pod in _both(rendered) for container in _containers(pod))
     here = {
         name for node in nodes for image in node.get("status", {}).get("images", []) for name in image["names"] or ()
     }
@@ -534,7 +528,7 @@ def _pulled(api: Api, release: str) -> tuple[set[str], dict[str, str]]:
     pods, _ = api.list_pods(f"app.kubernetes.io/instance={release}")
     for pod in pods:
         status = pod.get("status", {})
-        images = {c["name"]: c["image"] for c in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]}
+        images = {container["name"]: container["image"] for container in _containers(pod)}
         for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
             waiting = container.get("state", {}).get("waiting") or {}
             if container.get("imageID"):

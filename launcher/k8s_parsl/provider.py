@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import random
 import shlex
 import threading
 import time
@@ -28,7 +27,7 @@ from k8s_parsl import settings
 from k8s_parsl.contract import Mount, write_mounts
 from k8s_parsl.errors import ConfigurationError, ExitCode, Failure, PermissionDenied, one_line
 from k8s_parsl.identity import Identity
-from k8s_parsl.pods import Api, ApiError, PodWatch
+from k8s_parsl.pods import Api, ApiError, PodWatch, pauses
 from k8s_parsl.reasons import Finding, Kind, PodState, events_finding, find
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ EARLY_FAILURES = 3
 SETTLED_S = 30.0
 # Pods that end within this time end by one and the same cause, so count once for the back-off.
 BURST_S = 1.0
+# Between two tries to make one pod.
+CREATE_PAUSE_S = 30.0
 # A block that Parsl scales in has no task, but may get one in the last moment: it has this long to finish it.
 RETIRE_S = 600.0
 # A container in the making for longer than this is asked why: by one call in EVENTS_S for each executor.
@@ -225,8 +226,9 @@ class PodProvider(ExecutionProvider):
 
     def _create(self, block: Block, hold_off: float) -> None:
         self._closed.wait(hold_off)
-        pause = 0.5
+        waits = pauses(CREATE_PAUSE_S)
         while not (self._closed.is_set() or block.cancelled):
+            pause = next(waits)
             try:
                 self._api.create_pod(block.manifest)
                 if block.cancelled:
@@ -244,8 +246,7 @@ class PodProvider(ExecutionProvider):
                 else:
                     log.warning("worker pod %s not made yet: %s", block.name, error)
                 after = getattr(error, "retry_after", None)
-                self._closed.wait(after or pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
-                pause = min(pause * 2, 30.0)
+                self._closed.wait(after or pause)
 
     def _delete(self, name: str) -> None:
         try:
@@ -343,9 +344,9 @@ class PodProvider(ExecutionProvider):
             self._fault(block, finding)
 
     def _count(self, block: Block, before: Finding | None, finding: Finding | None) -> None:
-        both = {found.reason.kind for found in (before, finding) if found}
-        if not (before and finding and both == {Kind.CONFIGURATION}):
-            # Kubelet says in turn that it cannot pull an image and that it waits before it tries again: one fault.
+        # Kubelet says in turn that it cannot pull an image and that it waits before it tries again: one fault.
+        same_fault = before and finding and before.reason.kind is finding.reason.kind is Kind.CONFIGURATION
+        if not same_fault:
             block.finding_since = time.monotonic()
         if before and before.reason.kind is Kind.WAIT:
             self._waiting[before.reason.name] -= 1
@@ -463,8 +464,7 @@ def _refusal(error: Exception) -> Finding | None:
     if "admission webhook" in error.text or "violates PodSecurity" in error.text or "ValidatingAdmission" in error.text:
         return find("Refused", error.text)
     if error.code == 403:
-        # RBAC says so in these words; admission (a LimitRange, a missing PriorityClass ...) answers 403, too.
-        return find("Forbidden" if "cannot create resource" in error.text else "Refused", error.text)
+        return find("Forbidden" if error.no_right_to_create else "Refused", error.text)
     if error.code in (400, 413, 422):
         return find("Invalid", error.text)
     return None

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,14 @@ class Rendered:
     settings: Settings
     launcher: Manifest | None
     workers: Mapping[str, Manifest]
-    installs: Sequence[Manifest] = field(default=())
-    objects: Sequence[Manifest] = field(default=())
-    arguments: str = ""
+    installs: Sequence[Manifest]
+    objects: Sequence[Manifest]
+    arguments: str
+
+    @property
+    def repeated(self) -> str:
+        """``arguments``, or what stands for them where nobody remembers."""
+        return self.arguments or f"{self.release} CHART -n {self.namespace} -f VALUES"
 
 
 def from_values(

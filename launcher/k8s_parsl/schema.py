@@ -65,6 +65,7 @@ def of_kubernetes(kind: str) -> WithJsonSchema:
     return WithJsonSchema({"x-kubernetes": kind})
 
 
+# A pattern's own error shows the text that does not match, which may be a key: these two say what it must be.
 def _must_match(pattern: str, must: str) -> JSON:
     return {"if": {"pattern": pattern}, "else": {"const": must}}
 
@@ -210,7 +211,6 @@ def _given(kind: str, kinds: Mapping[str, str]) -> JSON:
     return {"properties": {kind: {"type": kinds[kind]}}, "required": [kind]}
 
 
-# A pattern's own error shows the text that does not match, which may be a key: these two say what it must be.
 class CephUser(Model):
     """The Ceph user and key themselves. For development alone: `helm get values` shows them."""
 
