@@ -51,7 +51,17 @@ GOLDEN = "tests/chart/test_golden.py"
 # Those that notice most and cost least come first: pytest ends with the first that fails.
 FOR_TEMPLATES = [
     f"tests/chart/test_{name}.py"
-    for name in ("objects", "podspec", "ceph_key", "settings", "run_name", "schema", "environments")
+    for name in (
+        "objects",
+        "podspec",
+        "ceph_key",
+        "settings",
+        "run_name",
+        "hardening",
+        "schema",
+        "environments",
+        "bad_values",
+    )
 ]
 FOR_MODELS = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
 FOR_MODELS += ["tests/chart/test_schema.py", "tests/chart/test_ceph_key.py", "tests/chart/test_environments.py"]
@@ -398,6 +408,7 @@ def main() -> int:
     parser.add_argument("--without-golden", action="store_true", help="leave the golden renders out")
     parser.add_argument("--list", action="store_true", help="list the mutants instead")
     parser.add_argument("--again", action="store_true", help="only those that lived in the last run that was written")
+    parser.add_argument("--rest", action="store_true", help="only those that the last written run did not have")
     parser.add_argument("--tests", nargs="+", default=[], help="ask these files of tests alone, as those just written")
     parser.add_argument("--write", action="store_true", help="write docs/mutation.json and docs/mutation.md")
     given = parser.parse_args()
@@ -407,12 +418,13 @@ def main() -> int:
     # The same lot each time.
     random.Random(0).shuffle(chosen)
     before: dict[Mutant, str] = {}
-    if given.again:
-        kept = [(Mutant(**entry["mutant"]), entry["by"]) for entry in json.loads(RESULT.read_text("utf-8"))["mutants"]]
-        before = {mutant: by for mutant, by in kept if by}
+    if given.again or given.rest:
+        kept = {Mutant(**entry["mutant"]): entry["by"] for entry in json.loads(RESULT.read_text("utf-8"))["mutants"]}
+        before = {mutant: kept[mutant] for mutant in everything if kept.get(mutant)}
         # In the same place, whatever they say now.
-        lived = {(mutant.file, mutant.line, mutant.was) for mutant, by in kept if not by}
-        chosen = [mutant for mutant in chosen if (mutant.file, mutant.line, mutant.was) in lived]
+        lived = {(mutant.file, mutant.line, mutant.was) for mutant, by in kept.items() if not by}
+        again = [mutant for mutant in chosen if (mutant.file, mutant.line, mutant.was) in lived]
+        chosen = again if given.again else [mutant for mutant in chosen if mutant not in kept or mutant in again]
     if given.list:
         print(*chosen, len(chosen), sep="\n")
         return 0
