@@ -34,7 +34,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,21 +48,24 @@ PACKAGE = "launcher/k8s_parsl"
 MODELS = [f"{PACKAGE}/{name}.py" for name in ("settings", "schema", "vault", "ceph_key")]
 
 GOLDEN = "tests/chart/test_golden.py"
+# Of the golden renders, the one that has most comes first.
+ALL_GOLDEN = [["-k", "reviewed and every-key", GOLDEN], ["-k", "reviewed", GOLDEN]]
 # Those that notice most and cost least come first: pytest ends with the first that fails.
 FOR_TEMPLATES = [
     f"tests/chart/test_{name}.py"
-    for name in (
-        "objects",
-        "podspec",
-        "ceph_key",
-        "settings",
-        "run_name",
-        "hardening",
-        "schema",
-        "environments",
-        "bad_values",
-    )
+    for name in ("objects", "podspec", "settings", "run_name", "ceph_key", "hardening", "schema", "environments")
 ]
+# What a template is about, where its name says so: asked before the others.
+ABOUT = {
+    "admission": ["hardening"],
+    "network": ["hardening"],
+    "ceph": ["ceph_key"],
+    "checks": ["bad_values", "ceph_key"],
+    "knobs": ["podspec"],
+    "names": ["run_name"],
+    "identity": ["run_name", "argocd"],
+    "tests/": ["hardening", "rendered"],
+}
 FOR_MODELS = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
 FOR_MODELS += ["tests/chart/test_schema.py", "tests/chart/test_ceph_key.py", "tests/chart/test_environments.py"]
 FOR_THE_KEY = ["tests/chart/test_bounds.py", "tests/launcher/test_vault.py", "tests/launcher/test_ceph_key.py"]
@@ -249,8 +252,8 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, folder / name)
 
-    def notices(self, mutant: Mutant, *, golden: bool, tests: list[str]) -> str:
-        """The first test that fails with ``mutant``, of ``tests`` or of all quick ones; empty if none does."""
+    def notices(self, mutant: Mutant, suites: list[list[str]]) -> str:
+        """The first test of ``suites`` that fails with ``mutant``; empty if none does."""
         file = self.folder / mutant.file
         before = file.read_text("utf-8")
         file.write_text(before[: mutant.start] + mutant.now + before[mutant.end :], "utf-8")
@@ -261,12 +264,7 @@ class Copy:
                 done = self._python("-m", "k8s_parsl.schema", "--write")
                 if done.returncode:
                     return "the models cannot be read"
-            of_the_key = mutant.file.endswith(("vault.py", "ceph_key.py"))
-            suites = [FOR_THE_KEY if of_the_key else FOR_MODELS if mutant.file in MODELS else FOR_TEMPLATES]
-            if golden and mutant.file not in MODELS:
-                # The one that has most comes first.
-                suites = [["-k", "reviewed and every-key", GOLDEN], ["-k", "reviewed", GOLDEN], *suites]
-            return next(filter(None, map(self._first_failure, [tests] if tests else suites)), "")
+            return next(filter(None, map(self._first_failure, suites)), "")
         finally:
             file.write_text(before, "utf-8")
             for path, text in zip(generated, kept, strict=True):
@@ -316,28 +314,40 @@ def reason_to_live(mutant: Mutant) -> str:
     return ""
 
 
-def run(chosen: list[Mutant], *, jobs: int, golden: bool, minutes: float, tests: list[str]) -> dict[Mutant, str]:
-    """What noticed each, as far as the time goes."""
-    copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
-    noticed: dict[Mutant, str] = {}
-    end = time.monotonic() + 60 * minutes
+def rules_for(mutant: Mutant) -> list[list[str]]:
+    """The suites that may notice it, apart from golden renders."""
+    if mutant.file in MODELS:
+        return [FOR_THE_KEY if mutant.file.endswith(("vault.py", "ceph_key.py")) else FOR_MODELS]
+    names = [name for part, found in ABOUT.items() if part in mutant.file for name in found]
+    first = [f"tests/chart/test_{name}.py" for name in names]
+    return [[*first, *(file for file in FOR_TEMPLATES if file not in first)]]
 
-    def one(mutant: Mutant) -> None:
+
+def run(
+    chosen: list[Mutant], suites: Callable[[Mutant], list[list[str]]], *, jobs: int, end: float
+) -> Iterator[tuple[Mutant, str]]:
+    """Each mutant and what noticed it, of the tests that ``suites`` names, until ``end`` (of time.monotonic)."""
+    copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
+
+    def one(mutant: Mutant) -> tuple[Mutant, str] | None:
         if time.monotonic() > end:
-            return
+            return None
         copy = copies.get()
         try:
-            noticed[mutant] = by = copy.notices(mutant, golden=golden, tests=tests)
+            return mutant, copy.notices(mutant, suites(mutant))
         finally:
             copies.put(copy)
-        print(f"{len(noticed)}/{len(chosen)} {mutant}: {by or 'LIVES ' + reason_to_live(mutant)}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-mutation-") as folder:
         for number in range(jobs):
             copies.put(Copy(Path(folder) / str(number)))
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(one, chosen))
-    return noticed
+            for number, done in enumerate(
+                concurrent.futures.as_completed(pool.submit(one, each) for each in chosen), 1
+            ):
+                if result := done.result():
+                    print(f"{number}/{len(chosen)} {result[0]}: {result[1] or 'not noticed'}", flush=True)
+                    yield result
 
 
 def page(kept: dict[str, Any]) -> str:
@@ -428,10 +438,25 @@ def main() -> int:
     if given.list:
         print(*chosen, len(chosen), sep="\n")
         return 0
-    golden = not given.without_golden
-    noticed = run(chosen, jobs=given.jobs, golden=golden, minutes=given.minutes, tests=given.tests)
-    if given.write:
-        write(before | noticed, len(everything))
+    noticed: dict[Mutant, str] = {}
+    end = time.monotonic() + 60 * given.minutes
+
+    def keep(mutant: Mutant, by: str) -> None:
+        noticed[mutant] = by
+        if given.write:
+            write(before | noticed, len(everything))
+
+    in_golden = [] if given.without_golden or given.tests else [one for one in chosen if one.file not in MODELS]
+    # Two passes: what a golden render notices costs seconds, the rest minutes.
+    rest = [mutant for mutant in chosen if mutant not in in_golden]
+    for mutant, by in run(in_golden, lambda _: ALL_GOLDEN, jobs=given.jobs, end=end):
+        if by:
+            keep(mutant, by)
+        else:
+            rest.append(mutant)
+    suites = (lambda _: [given.tests]) if given.tests else rules_for
+    for mutant, by in run(rest, suites, jobs=given.jobs, end=end):
+        keep(mutant, by)
     alive = [mutant for mutant, by in noticed.items() if not by and not reason_to_live(mutant)]
     print(
         f"{len(noticed)} mutants, {sum(map(bool, noticed.values()))} noticed; to look at: {len(alive)}",
