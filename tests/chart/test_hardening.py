@@ -260,6 +260,77 @@ def test_the_admission_policy_is_the_administrators_to_ask_for(helm, values_file
     assert all(len(item["metadata"]["name"]) <= 63 for item in policies)
 
 
+# Everything that names something, in a worker pod: (what the policy lists it under, its name, the pod's field).
+SOURCES = [
+    ("secrets", "s-env", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s-env", "key": "k"}}}]}),
+    ("configMaps", "c-env", {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c-env", "key": "k"}}}]}),
+    ("secrets", "s-from", {"envFrom": [{"secretRef": {"name": "s-from"}}]}),
+    ("configMaps", "c-from", {"envFrom": [{"configMapRef": {"name": "c-from"}}]}),
+    ("secrets", "s-vol", {"volumes": [{"name": "v", "secret": {"secretName": "s-vol"}}]}),
+    ("configMaps", "c-vol", {"volumes": [{"name": "v", "configMap": {"name": "c-vol"}}]}),
+    ("secrets", "s-pro", {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s-pro"}}]}}]}),
+    ("configMaps", "c-pro", {"volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "c-pro"}}]}}]}),
+    ("images", "busybox:1", {"initContainers": [{"name": "i", "image": "busybox:1"}]}),
+    ("images", "busybox:2", {"containers": [{"name": "i", "image": "busybox:2"}]}),
+    ("users", 7, {"initContainers": [{"name": "i", "image": "b:1", "securityContext": {"runAsUser": 7}}]}),
+    ("users", 8, {"securityContext": {"runAsUser": 8}}),
+]
+
+
+def rules(rendered: Rendered) -> tuple[dict[str, Any], dict[str, str]]:
+    """Of the policy about pods: its variables, and its expressions by their messages."""
+    (spec,) = [item["spec"] for item in rendered.all("ValidatingAdmissionPolicy") if "variables" in item["spec"]]
+    variables = {one["name"]: one["expression"] for one in spec["variables"] if one["name"] != "containers"}
+    expressions = {" ".join(one["message"].split()): one["expression"] for one in spec["validations"]}
+    return {name: json.loads(text) for name, text in variables.items()}, expressions
+
+
+POLICY = ADMIN | {"admissionPolicy": {"create": True}}
+
+
+@pytest.mark.parametrize(("kind", "name", "field"), SOURCES)
+def test_the_policy_takes_what_the_releases_own_workers_use(helm, kind, name, field):
+    """Each source that their manifests name, and nothing that they do not."""
+    plain, _ = rules(helm.template(DEV, over=POLICY))
+    given, _ = rules(helm.template(DEV, over=POLICY | {"worker": {"pod": field}}))
+    more = {key: [item for item in found if item not in plain[key]] for key, found in given.items()}
+    image = {"images": field["initContainers"][0]["image"]} if "initContainers" in field else {}
+    expected = {key: [] for key in plain} | {key: [text] for key, text in image.items()} | {kind: [name]}
+    assert more == expected
+
+
+@pytest.mark.parametrize(
+    ("volume", "condition"),
+    [
+        ({"hostPath": {"path": "/a"}}, 'has(v.hostPath) && v.hostPath.path == "/a"'),
+        ({"nfs": {"server": "b", "path": "/"}}, 'has(v.nfs) && v.nfs.server == "b"'),
+        ({"csi": {"driver": "c.d"}}, 'has(v.csi) && v.csi.driver == "c.d"'),
+        ({"image": {"reference": "e"}}, "has(v.image)"),
+        ({"persistentVolumeClaim": {"claimName": "f"}}, '"f"'),
+        ({"projected": {"sources": [{"downwardAPI": {}}]}}, "!has(s.serviceAccountToken) &&"),
+        ({"projected": {"sources": []}}, "s.secret.name in variables.secrets"),
+        ({"projected": {"sources": []}}, "s.configMap.name in variables.configMaps"),
+    ],
+)
+def test_the_policy_takes_the_volumes_of_the_releases_own_workers(helm, volume, condition):
+    message = "the launcher's pods have volumes of its release alone"
+    _, plain = rules(helm.template(DEV, over=POLICY))
+    _, given = rules(helm.template(DEV, over=POLICY | {"worker": {"pod": {"volumes": [{"name": "v", **volume}]}}}))
+    assert condition not in plain[message]
+    assert condition in given[message]
+    assert {key: text for key, text in plain.items() if key != message}.items() <= given.items()
+
+
+@pytest.mark.parametrize(
+    ("field", "condition"),
+    [({"priorityClassName": "system-a"}, '["system-a"]'), ({"runtimeClassName": "gvisor"}, '["gvisor",""]')],
+)
+def test_the_policy_takes_the_classes_of_the_releases_own_workers(helm, field, condition):
+    message = "the launcher's pods have priority and runtime class of its release alone"
+    assert condition not in rules(helm.template(DEV, over=POLICY))[1][message]
+    assert condition in rules(helm.template(DEV, over=POLICY | {"worker": {"pod": field}}))[1][message]
+
+
 # helm test -----------------------------------------------------------------------------------------------------------
 
 

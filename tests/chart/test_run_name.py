@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from typing import Any
@@ -137,6 +138,13 @@ def test_names_keep_their_suffix_within_63_characters(helm, release):
     assert re.search(r"-launcher-[0-9a-f]{8}$", role["metadata"]["name"])
     keys = [item["metadata"]["name"] for item in rendered.of("ceph-key", "ServiceAccount")]
     assert [name.partition("-ceph-key-")[2] for name in sorted(keys)] == ["inputs-0", "tiles-0"]
+
+
+def test_a_name_that_is_too_long_uses_all_63_characters(helm):
+    """The release gives way to six characters of its hash, and to nothing else."""
+    name = helm.template(DEV, release="r" * 53).job_name
+    assert len(name) == 63
+    assert re.fullmatch(rf"r+-{hashlib.sha256(b'r' * 53).hexdigest()[:6]}-launcher-[0-9a-f]{{8}}", name)
 
 
 def test_long_names_that_differ_only_where_they_are_cut_stay_apart(helm):
