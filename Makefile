@@ -11,6 +11,8 @@ RELEASE ?= pdgrun
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
 IMAGE ?= k8s-parsl:dev
 SBOM ?= k8s-parsl.cdx.json
+# Not among the tests' packages: with it comes one that kubernetes, and so Parsl, imports where it is there, for two seconds.
+CYCLONEDX := cyclonedx-bom==7.5.0
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
@@ -73,7 +75,7 @@ sbom: $(VENV)/.tests ## Write the image's bill of materials, k8s-parsl.cdx.json 
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT \
 	  && $(BIN)/uv venv --quiet --python $(BIN)/python "$$scratch" \
 	  && $(BIN)/uv pip sync --quiet --require-hashes --python "$$scratch/bin/python" launcher/requirements.txt \
-	  && $(BIN)/cyclonedx-py environment "$$scratch" --pyproject pyproject.toml --output-reproducible -o $(SBOM)
+	  && $(BIN)/uv tool run --quiet --from $(CYCLONEDX) cyclonedx-py environment "$$scratch" --pyproject pyproject.toml --output-reproducible -o $(SBOM)
 	@echo $(SBOM)
 
 audit: $(VENV)/.tests ## Look the image's packages up among the known vulnerabilities (asks the package index)
