@@ -5,11 +5,12 @@ After a change that was meant:  .venv/bin/pytest tests/chart --update-golden
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from chart.helm import VALUES
+from chart.helm import CHART, MINIMAL, VALUES, VALUES_FILES
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -19,12 +20,16 @@ def without_blank_lines(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if line.strip()) + "\n"
 
 
-def test_a_values_file_renders_as_last_reviewed(helm, values_file, request):
-    file = GOLDEN / f"{values_file.stem}.yaml"
-    text = without_blank_lines(helm.template(values_file).text)
+def compare(request, name: str, text: str) -> None:
+    file = GOLDEN / name
     if request.config.getoption("--update-golden", default=False):
+        file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")
     assert file.read_text("utf-8") == text, "if it was meant: .venv/bin/pytest tests/chart --update-golden"
+
+
+def test_a_values_file_renders_as_last_reviewed(helm, values_file, request):
+    compare(request, f"{values_file.stem}.yaml", without_blank_lines(helm.template(values_file).text))
 
 
 def test_helm_3_renders_the_same(each_helm, helm, values_file):
@@ -32,29 +37,44 @@ def test_helm_3_renders_the_same(each_helm, helm, values_file):
     assert without_blank_lines(each_helm.template(values_file).text) == text
 
 
-def test_the_administrators_half_renders_as_last_reviewed(helm, request):
-    """Of the values file that has one: volume, and the Job that brings the key from Vault."""
-    file = GOLDEN / "prod" / "admin.yaml"
-    half = {"admin": {"create": True}, "namespaced": {"create": False}}
-    text = without_blank_lines(helm.template(VALUES / "prod.yaml", over=half).text)
-    if request.config.getoption("--update-golden", default=False):
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text, "utf-8")
-    assert file.read_text("utf-8") == text, "if it was meant: .venv/bin/pytest tests/chart --update-golden"
+# What no file of values/ shows, as (values file, what is laid over it).
+ADMIN = {"admin": {"create": True}, "namespaced": {"create": False}}
+OFF = {"create": False}
+PARTS = ("rbac", "serviceAccount", "workerServiceAccount", "networkPolicy")
+CASES = {
+    # Of the values file that has one: volume, and the Job that brings the key from Vault.
+    "prod-admin": ([VALUES / "prod.yaml"], ADMIN),
+    "least": ([], MINIMAL),
+    # All that can be left out.
+    "without": ([VALUES / "dev.yaml"], {"parsl": {"encrypted": False}, **dict.fromkeys(PARTS, OFF)}),
+}
 
 
-@pytest.mark.parametrize("values", ["dev", "every-key"])
-def test_notes_read_as_last_reviewed(helm, request, values):
-    """All that a user is told, for the seed's own values and where there is most to say."""
-    file = GOLDEN / f"NOTES.{values}.txt"
-    text = helm("install", "pdgrun", "chart", "-n", "pdgrun", "--dry-run=client", "-f", f"values/{values}.yaml")
-    notes = text.partition("NOTES:\n")[2].strip() + "\n"
-    if request.config.getoption("--update-golden", default=False):
-        file.write_text(notes, "utf-8")
-    assert file.read_text("utf-8") == notes, "if it was meant: .venv/bin/pytest tests/chart --update-golden"
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_renders_as_last_reviewed(helm, case, request):
+    files, over = CASES[case]
+    compare(request, f"cases/{case}.yaml", without_blank_lines(helm.template(*files, over=over).text))
 
 
-def test_no_golden_file_is_left_over_from_a_values_file_that_is_gone():
-    from chart.helm import VALUES_FILES
+@pytest.fixture(scope="session")
+def chart_of_notes(tmp_path_factory):
+    """The chart, and an object that holds what NOTES says: without a cluster, Helm 3 shows no notes."""
+    folder = shutil.copytree(CHART, tmp_path_factory.mktemp("notes") / "chart")
+    notes = '{{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}'
+    (folder / "templates" / "notes.yaml").write_text(f"kind: Notes\nmetadata: {{name: notes}}\ntext: {notes}\n")
+    return folder
 
-    assert {file.stem for file in GOLDEN.glob("*.yaml")} == {file.stem for file in VALUES_FILES}
+
+@pytest.mark.parametrize("name", ["dev", "every-key", *CASES])
+def test_notes_read_as_last_reviewed(each_helm, chart_of_notes, request, name):
+    """All that a user is told: for the seed's own values, where there is most to say, and in other words."""
+    files, over = CASES.get(name, ([VALUES / f"{name}.yaml"], {}))
+    notes = each_helm.template(*files, over=over, chart=chart_of_notes).one("Notes")["text"].strip() + "\n"
+    compare(request, f"notes/{name}.{each_helm.program.name}.txt", notes)
+
+
+def test_no_golden_file_is_left_over_from_one_that_is_gone(request):
+    here = {str(file.relative_to(GOLDEN)) for file in GOLDEN.rglob("*") if file.is_file()}
+    assert here - {f"{file.stem}.yaml" for file in VALUES_FILES} - {f"cases/{name}.yaml" for name in CASES} == {
+        str(file.relative_to(GOLDEN)) for file in (GOLDEN / "notes").iterdir()
+    }
