@@ -10,6 +10,7 @@ import pytest
 from testbed.layout import kubeconfig
 
 GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be somebody's production.
+ON_CEPH = ("test_ceph.py", "test_cephfs.py", "test_vault.py")
 HOW = "make cluster, or TEST_KUBECONFIG=file"
 
 
@@ -33,17 +34,21 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With several processes (`make test`) one of them has the cluster and this machine's testbed to itself.
+    """With several processes (`make test`), a file of cluster tests is one process's, and those come first.
 
-    Not xdist_group: pytest 9.2 does not take the name that pytest-xdist 3.8 gives a test for it.
+    They wait more than they compute, each in a namespace of its own; what shares a server that some test stops is one
+    process's, too. Not xdist_group: pytest 9.2 does not take the name that pytest-xdist 3.8 gives a test for it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneForTheCluster(LoadScopeScheduling):
+    class ClusterByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "cluster" if nodeid.startswith(("tests/cluster/", "tests/testbed/")) else nodeid
+            if not nodeid.startswith(("tests/cluster/", "tests/testbed/")):
+                return nodeid
+            file = nodeid.partition("::")[0]
+            return "the testbed's Ceph and Vault" if file.endswith(ON_CEPH) else file
 
-    return OneForTheCluster(config, log)
+    return ClusterByFile(config, log)
 
 
 def pytest_collection_modifyitems(config, items):
