@@ -186,8 +186,8 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a file that is no text": Ends({}, ExitCode.DATA, "settings.yaml: 'utf-8' codec", {"settings.yaml": b"\xff"}),
     "no file": Ends({}, ExitCode.DATA, "settings.yaml: No such file or directory", {"settings.yaml": None}),
     "files of more than a ConfigMap holds": Refused(
-        {"workflow": {"call": "a:b", "files": {"a.py": "x" * 600_000, "b.py": "x" * 600_000}}},
-        "workflow.files: 1200000 bytes",
+        {"workflow": {"call": "a:b", "files": {"a.py": "x" * 600_000, "b.py": "x" * 400_001}}},
+        "workflow.files: 1000001 bytes",
     ),
     "a volume for the runs that is read-only": Shown(*SETTINGS, "is readOnly, so no run can be kept on it"),
     "a folder for the runs that cannot be written": Shown(
@@ -305,3 +305,8 @@ def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{helm.program.parent}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(DataError, match="key 'run' is given twice"):
         rendered.from_values("x", "science", [str(file)], [], str(CHART))
+
+
+def test_files_that_a_configmap_just_holds(helm):
+    files = {"a.py": "x" * 600_000, "b.py": "x" * 400_000}
+    assert helm.refusal({**MINIMAL, "workflow": {"call": "a:b", "files": files}}) == ""

@@ -41,7 +41,45 @@ def test_helm_3_renders_the_same(each_helm, helm, values_file):
 ADMIN = {"admin": {"create": True}, "namespaced": {"create": False}}
 OFF = {"create": False}
 PARTS = ("rbac", "serviceAccount", "workerServiceAccount", "networkPolicy")
+_CEPH = {"clusterID": "c", "rootPath": "/r"}
+_SIDECAR = {"name": "sidecar", "image": "busybox:1"}
+# Keys that exclude what every-key.yaml has, or that it has no second use for.
+OTHERS = {
+    "pod": {
+        "image": "mirror/k8s-parsl:2",
+        "securityContext": {"fsGroup": 100},
+        "env": [{"name": "PYTHONPATH", "value": "/code"}, {"name": "HTTPS_PROXY", "value": "http://proxy"}],
+    },
+    "launcher": {"pod": {"containers": [_SIDECAR], "tolerations": None}},
+    "worker": {"pod": {"containers": [_SIDECAR], "volumes": [{"name": "node", "hostPath": {"path": "/opt"}}]}},
+    "executors": {"workers": {"prefetchCapacity": 2, "maxBlocks": 3}, "none": None},
+    "job": {"backoffLimit": 2},
+    "storage": {
+        "jwt": {
+            "mountPath": "/jwt",
+            "cephfs": _CEPH
+            | {
+                "secret": {
+                    "vault": {
+                        "url": "http://localhost",
+                        "auth": {"method": "jwt", "role": "r"},
+                        "kv": {"mount": "m", "path": "p"},
+                    }
+                }
+            },
+        },
+        "handle": {
+            "mountPath": "/handle",
+            "cephfs": _CEPH | {"volumeHandle": "of-another-claim", "secret": {"name": "s"}},
+        },
+        "none": None,
+    },
+    "networkPolicy": {"restrictEgress": True},
+    "admin": {"create": True},
+    "admissionPolicy": {"create": True, "images": ["mirror/"]},
+}
 CASES = {
+    "others": ([], MINIMAL | OTHERS),
     # Of the values file that has one: volume, and the Job that brings the key from Vault.
     "prod-admin": ([VALUES / "prod.yaml"], ADMIN),
     "least": ([], MINIMAL),
