@@ -86,6 +86,11 @@ def resource(manifest: Mapping[str, Any], namespace: str) -> Resource:
     return Resource(group, version, plural.lower(), "" if kind in CLUSTER_WIDE else own)
 
 
+def of_kind(kind: str, namespace: str = "", version: str = "v1") -> Resource:
+    """Of a kind's name; ``version`` is its ``apiVersion``."""
+    return resource({"apiVersion": version, "kind": kind}, namespace)
+
+
 class Api:
     """Calls for one namespace, as this pod's account, or by ``kubeconfig`` as the person who runs the command.
 
