@@ -15,10 +15,12 @@ import urllib3
 from k8s_parsl import rendered
 from k8s_parsl.errors import ConfigurationError, UsageError
 from k8s_parsl.identity import MOUNTED, Identity
+from k8s_parsl.lines import Line, fine, wanted
 from k8s_parsl.mounts import explain
 from k8s_parsl.pods import Api, ApiError, failure
-from k8s_parsl.preflight import Line, claim, fine, preflight, wanted
+from k8s_parsl.preflight import preflight
 from k8s_parsl.reasons import event_time, read
+from k8s_parsl.references import claim
 
 # What a release is called where only its values are named, as in the documentation.
 RELEASE = "pdgrun"

@@ -36,6 +36,9 @@ LOG_BYTES = 4096
 # Between two tries while the API server is away: what a lost pod's tasks may have to wait once it is back.
 MAX_PAUSE_S = 10.0
 FIELD_MANAGER = "k8s-parsl"
+# Whose right is missing: in a pod its account's, with a kubeconfig that of whoever runs the command.
+ACCOUNT_MAY_NOT = "the launcher's service account may not"
+PERSON_MAY_NOT = "you, the kubeconfig's user, may not"
 # Without what an object holds: a Secret's name and labels, say, but not its data.
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -49,10 +52,15 @@ CLUSTER_WIDE = frozenset(
 
 
 class ApiError(Exception):
-    """The API server's answer was an error: `code` is the HTTP status, `text` its message, `retry_after` seconds."""
+    """The API server's answer was an error: `code` is the HTTP status, `text` its message, `retry_after` seconds.
 
-    def __init__(self, code: int, text: str, retry_after: float | None = None) -> None:
-        self.code, self.text, self.retry_after = code, one_line(text), retry_after
+    `who_may_not` says who asked, for where that is what is wrong.
+    """
+
+    def __init__(
+        self, code: int, text: str, retry_after: float | None = None, who_may_not: str = ACCOUNT_MAY_NOT
+    ) -> None:
+        self.code, self.text, self.retry_after, self.who_may_not = code, one_line(text), retry_after, who_may_not
         super().__init__(f"{code} {self.text}")
 
     @property
@@ -84,6 +92,11 @@ def resource(manifest: Mapping[str, Any], namespace: str) -> Resource:
     plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s" if not kind.endswith("s") else f"{kind}es"
     own = manifest.get("metadata", {}).get("namespace", namespace)
     return Resource(group, version, plural.lower(), "" if kind in CLUSTER_WIDE else own)
+
+
+def of_kind(kind: str, namespace: str = "", version: str = "v1") -> Resource:
+    """Of a kind's name; ``version`` is its ``apiVersion``."""
+    return resource({"apiVersion": version, "kind": kind}, namespace)
 
 
 class Api:
@@ -276,7 +289,7 @@ class Api:
                 raise tries.reason or tries from None
             if response.status < 400:
                 return response
-            error = _error(response)
+            error = _error(response, ACCOUNT_MAY_NOT if self._in_pod else PERSON_MAY_NOT)
             if error.code != 401 or not self._in_pod or self._token(read=True) == token:
                 raise error
 
@@ -292,13 +305,13 @@ class Api:
         return token
 
 
-def _error(response: Any) -> ApiError:
+def _error(response: Any, who_may_not: str) -> ApiError:
     try:
         text = json.loads(response.data)["message"]
     except (ValueError, KeyError, TypeError):
         text = response.reason or "no message"
     after = response.headers.get("Retry-After", "")
-    return ApiError(response.status, text, float(after) if after.isdigit() else None)
+    return ApiError(response.status, text, float(after) if after.isdigit() else None, who_may_not)
 
 
 def quantity(text: str | float) -> Decimal:
@@ -314,7 +327,7 @@ def failure(doing: str, error: Exception) -> Failure:
     """The `Failure` that ends the run when ``doing`` something once and for all did not work."""
     if isinstance(error, ApiError):
         if error.code in (401, 403):
-            return PermissionDenied(f"{doing}: the launcher's service account may not: {error.text}")
+            return PermissionDenied(f"{doing}: {error.who_may_not}: {error.text}")
         if error.code < 500 and error.code != 429:
             return ConfigurationError(f"{doing}: {error}")
     return Unavailable(f"{doing}: the API server does not answer: {error}")

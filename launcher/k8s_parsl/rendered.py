@@ -16,13 +16,13 @@ from typing import Any
 import yaml
 
 from k8s_parsl.errors import UsageError, one_line
-from k8s_parsl.pods import Api, resource
+from k8s_parsl.pods import Api, of_kind
 from k8s_parsl.settings import Settings, read_yaml, yaml_mapping
 
 Manifest = dict[str, Any]
 BOTH_HALVES = ("--set", "admin.create=true,namespaced.create=true")
-JOB = {"apiVersion": "batch/v1", "kind": "Job"}
-CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap"}
+# Which file of a ConfigMap says what the ceph-key Job reads and writes.
+CEPH_KEY = "ceph-key.yaml"
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,34 @@ class Rendered:
     def repeated(self) -> str:
         """``arguments``, or what stands for them where nobody remembers."""
         return self.arguments or f"{self.release} CHART -n {self.namespace} -f VALUES"
+
+    @property
+    def pods(self) -> list[tuple[str, Manifest]]:
+        """The pods, with what to call them."""
+        launcher = [("the launcher's pod", self.launcher)] if self.launcher else []
+        return launcher + [(f"worker pods of executor {label}", pod) for label, pod in self.workers.items()]
+
+    @property
+    def certificates(self) -> str:
+        """Name of the Secret that the launcher writes for its workers; nothing where they talk in the clear."""
+        for pod in self.workers.values():
+            for volume in pod["spec"].get("volumes", []):
+                if volume["name"] == "certificates":
+                    return str(volume["secret"]["secretName"])
+        return ""
+
+    def made(self, kind: str, name: str) -> Manifest | None:
+        """The object of that kind and name, where an install makes it."""
+        return _named(self.installs, kind, name)
+
+    def known(self, kind: str, name: str) -> Manifest | None:
+        """The same, where one of the two halves makes it."""
+        return _named(self.objects, kind, name)
+
+
+def containers(pod: Mapping[str, Any]) -> list[Manifest]:
+    """All that run in it, and the ones before them."""
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
 def from_values(
@@ -72,12 +100,13 @@ def from_values(
 def from_release(api: Api, release: str) -> Rendered | None:
     """The installed release, by its newest launcher Job; None where there is none (any more)."""
     selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/component=launcher"
-    jobs = sorted(api.all_of(resource(JOB, api.namespace), selector), key=lambda j: j["metadata"]["creationTimestamp"])
+    jobs = api.all_of(of_kind("Job", api.namespace, "batch/v1"), selector)
+    jobs.sort(key=lambda job: job["metadata"]["creationTimestamp"])
     if not jobs:
         return None
     volumes = jobs[-1]["spec"]["template"]["spec"]["volumes"]
     name = next(volume["configMap"]["name"] for volume in volumes if volume["name"] == "settings")
-    found = api.find(resource(CONFIG_MAP, api.namespace), name)
+    found = api.find(of_kind("ConfigMap", api.namespace), name)
     return _of(release, api.namespace, jobs[-1], found["data"]) if found else None
 
 
@@ -120,3 +149,7 @@ def _template(words: Sequence[str]) -> list[Manifest]:
 
 def _component(item: Mapping[str, Any]) -> str:
     return str(item["metadata"].get("labels", {}).get("app.kubernetes.io/component", ""))
+
+
+def _named(objects: Sequence[Manifest], kind: str, name: str) -> Manifest | None:
+    return next((item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name), None)

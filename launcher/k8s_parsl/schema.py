@@ -71,20 +71,27 @@ def _must_match(pattern: str, must: str) -> JSON:
 
 
 def _must_not_match(pattern: str, must: str) -> JSON:
-    return {"if": {"pattern": pattern}, "then": {"const": must}}
+    # Of null any pattern is true.
+    return {"if": {"type": "string", "pattern": pattern}, "then": {"const": must}}
+
+
+# A tag that moves would give launcher and workers different code, under one and the same name of a run.
+STAYS = "a tag that stays with one image"
+# Whose tag is `latest`, or, as that is what it then means, without tag and digest.
+MOVING = r"^([^@]*:latest|([^@]*/)?[^/:@]+)$"
+PodImage = Annotated[ImageReference, Field(json_schema_extra=_must_not_match(MOVING, STAYS))]
 
 
 class Image(Model):
     """The image of launcher and workers."""
 
     repository: ImageName = Field("k8s-parsl", description="Registry and name: k8s-parsl's own image or one FROM it.")
-    # A tag that moves would give launcher and workers different code, under one and the same name of a run.
     tag: str = Field(
         "",
         pattern=r"^[\w.-]*$",
         max_length=128,
         description="Empty: the chart's appVersion. Not `latest`.",
-        json_schema_extra=_must_not_match("^latest$", "a tag that stays with one image"),
+        json_schema_extra=_must_not_match("^latest$", STAYS),
     )
     digest: Digest = Field("", description="`sha256:…`; wins over `tag`.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
@@ -139,7 +146,9 @@ class Resources(Model):
 class Pod(Model):
     """PodSpec fields by their own names, and the main container's."""
 
-    image: ImageReference | None = Field(None, description="Full image reference, instead of `image` above.")
+    image: PodImage | None = Field(
+        None, description="Full image reference, with tag or digest, instead of `image` above. Not `latest`."
+    )
     env: Annotated[Any, of_kubernetes("List[V1EnvVar]")] = Field(
         default_factory=list, description="Variables of the main container."
     )

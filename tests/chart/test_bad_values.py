@@ -37,9 +37,7 @@ ENVIRONMENT = {
     "CERTIFICATES": "pdgrun-certificates",
 }
 CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
-
-
-NESTED = {"one": "/data", "two": "/data/b"}
+STAYS = "value must be 'a tag that stays with one image'"
 
 
 def volume(**more: Any) -> dict[str, Any]:
@@ -118,7 +116,17 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     ),
     "more blocks at least than at most": Shown(*SCHEMA, "executors.workers.minBlocks"),
     "no image": Shown(*SCHEMA, "/image/repository"),
-    "an image that moves": Refused({"image": {"tag": "latest"}}, "/image/tag"),
+    "an image that moves": Refused({"image": {"tag": "latest"}}, f"/image/tag': {STAYS}"),
+    "a pod's image that moves": Refused({"pod": {"image": "tiles:latest"}}, f"/pod/image': {STAYS}"),
+    "the launcher's image that moves": Refused(
+        {"launcher": {"pod": {"image": "example.org:5000/tiles:latest"}}}, f"/launcher/pod/image': {STAYS}"
+    ),
+    "the workers' image without a tag": Refused(
+        {"worker": {"pod": {"image": "example.org:5000/tiles"}}}, f"/worker/pod/image': {STAYS}"
+    ),
+    "an executor's image without a tag": Refused(
+        {"executors": {"workers": {"pod": {"image": "tiles"}}}}, f"/executors/workers/pod/image': {STAYS}"
+    ),
     "an image that is not there": Shown(
         "cluster/test_product.py", "test_a_bad_image_of_an_executor_ends_the_run_with_78"
     ),

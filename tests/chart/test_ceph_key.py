@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import Secret, SecretStr
 
-from chart.helm import CHART, MINIMAL, VALUES, Object
+from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object
 from k8s_parsl import ceph_key, schema
 from k8s_parsl.ceph_key import CephKeySettings
 from k8s_parsl.errors import ExitCode
@@ -216,6 +217,15 @@ TAKEN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("over", TAKEN.values(), ids=TAKEN.keys())
 def test_what_is_right_is_taken(helm, over):
     assert helm.refusal(over) == ""
+
+
+@pytest.mark.parametrize("file", [EVERY_KEY, REPOSITORY / "docs" / "ceph-volume.md"], ids=lambda file: file.name)
+def test_the_command_would_take_a_sample_as_it_is(file):
+    """So whoever fills in a key of their own by its form is not misled; and it is nobody's."""
+    ((user_id, user_key),) = re.findall(r"values: \{userID: (.+), userKey: (.+)\}", file.read_text("utf-8"))
+    key = ceph_key.check_key(Secret(user_id), Secret(user_key))
+    assert key == ceph_key.CephKey(user_id, SecretStr(user_key))
+    assert base64.b64decode(user_key).endswith(b"not a real key!!")
 
 
 def test_two_volumes_do_not_write_one_secret(helm):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from chart.helm import CHART, MINIMAL, VALUES, Object
-from k8s_parsl import preflight
+from k8s_parsl import rights
 from k8s_parsl.errors import ExitCode
 from k8s_parsl.identity import Identity
 
@@ -67,7 +67,7 @@ def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):
         for name in rule.get("resourceNames", [""])
         if name != "pdgrun-certificates-test"
     }
-    assert granted == set(preflight.launcher_rights("pdgrun", "pdgrun-certificates"))
+    assert granted == set(rights.launcher_rights("pdgrun", "pdgrun-certificates"))
 
 
 def test_only_the_launchers_account_is_bound(helm):

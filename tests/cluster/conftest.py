@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from cluster import restricted
 from pykube import Job, Pod
 
 from testbed import images, layout, tools
@@ -157,16 +158,11 @@ class Release:
             "metadata": {"name": name},
             "spec": {
                 "restartPolicy": "Never",
-                "securityContext": {
-                    "runAsUser": 10001,
-                    "runAsGroup": 10001,
-                    "runAsNonRoot": True,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
+                "securityContext": restricted.POD,
                 "containers": [
                     {
                         "name": "look",
-                        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                        "securityContext": restricted.CONTAINER,
                         "image": used,
                         "command": ["python", "-c", code],
                         "env": [{"name": "PYTHONPATH", "value": "/opt/workflow"}],
@@ -208,8 +204,7 @@ def programs():
 def namespace(kube_cluster):
     """One that takes no pod but those of Pod Security's "restricted" profile."""
     name = f"t-{uuid.uuid4().hex[:8]}"
-    kube_cluster.kubectl(f"create namespace {name}")
-    kube_cluster.kubectl(f"label namespace {name} pod-security.kubernetes.io/enforce=restricted", output_format="")
+    kube_cluster.kubectl("create", std_input=json.dumps(restricted.namespace(name)))
     yield name
     kube_cluster.kubectl(f"delete namespace {name} --wait=false")
 

@@ -1,6 +1,7 @@
 """`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs yet.
 
-Its lines one by one are in tests/launcher/test_preflight.py; here a real API server gives the answers.
+Its lines one by one are in tests/launcher/ (test_preflight.py, test_rights.py, test_references.py); here a real API
+server gives the answers.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ RULES = [
 CEPHFS = {
     "clusterID": "none",
     "rootPath": "/volumes/none",
-    "secret": {"values": {"userID": "nobody", "userKey": "AQAAAAAAAAAAAAAAEABub3QgYSByZWFsIGtleSEh"}},
+    "secret": {"values": {"userID": "nobody", "userKey": "AQAAAAAAAAAAABAAbm90IGEgcmVhbCBrZXkhIQ=="}},
 }
 
 

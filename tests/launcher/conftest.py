@@ -8,6 +8,7 @@ from k8s_parsl.identity import Identity
 from k8s_parsl.pods import Api, PodWatch
 from launcher.api_server import ApiServer
 from launcher.pipes import Pipes
+from launcher.release import NS
 
 
 @pytest.fixture
@@ -15,6 +16,22 @@ def server():
     server = ApiServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def cluster(server):
+    """Where all is well: namespace, Secret of the volume, one roomy node that has the image."""
+    server.objects["namespaces", "", NS] = {"metadata": {"name": NS}}
+    server.objects["secrets", "ceph", "key"] = {"metadata": {"name": "key"}, "data": {"userKey": "c2VjcmV0"}}
+    server.objects["nodes", "", "n1"] = {
+        "metadata": {"name": "n1", "labels": {"disk": "fast", "cores": "8"}},
+        "spec": {},
+        "status": {
+            "allocatable": {"cpu": "8", "memory": "16Gi"},
+            "images": [{"names": ["example.org/tiles:1"]}],
+        },
+    }
+    return server
 
 
 @pytest.fixture
@@ -41,7 +58,7 @@ def api(server, token, monkeypatch):
         Loader(token, token, environ=environment).load_and_set(configuration)
 
     monkeypatch.setattr(kubernetes.config, "load_incluster_config", load)
-    return Api("science")
+    return Api(NS)
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import urllib3
+from kubernetes.config import kube_config
 
 from k8s_parsl.errors import ExitCode, Failure
-from k8s_parsl.pods import ApiError, PodWatch, failure, patiently
+from k8s_parsl.pods import Api, ApiError, PodWatch, failure, patiently
 
 SELECTOR = "app.kubernetes.io/instance=pdgrun"
 
@@ -92,6 +95,39 @@ def test_a_missing_right_is_said_at_once(server, api):
 )
 def test_an_error_of_the_api_has_the_exit_code_of_what_can_be_done_about_it(code, exit_code):
     assert failure("do it", ApiError(code, "text")).exit_code is exit_code
+
+
+@pytest.fixture
+def laptop(server, tmp_path, monkeypatch):
+    """The same door, from outside of the cluster."""
+    named = {"name": "test"}
+    context = {"cluster": "test", "user": "test", "namespace": "science"}
+    kubeconfig = {
+        "current-context": "test",
+        "clusters": [named | {"cluster": {"server": server.url}}],
+        "users": [named | {"user": {"token": "mine"}}],
+        "contexts": [named | {"context": context}],
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(kubeconfig))
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    return Api("", kubeconfig=True)
+
+
+@pytest.mark.parametrize(
+    ("door", "line"),
+    [
+        ("api", "list the pods: the launcher's service account may not: pods is forbidden"),
+        ("laptop", "list the pods: you, the kubeconfig's user, may not: pods is forbidden"),
+    ],
+)
+def test_a_missing_right_is_said_to_be_of_who_asked(server, request, door, line):
+    """In a pod its account; with a kubeconfig the person, whom no Role of the launcher's helps."""
+    asks = request.getfixturevalue(door)
+    server.refuse("GET", 403, "pods is forbidden")
+    with pytest.raises(Failure) as caught:
+        patiently("list the pods", lambda: asks.list_pods(SELECTOR), 0)
+    assert str(caught.value) == line
 
 
 def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):

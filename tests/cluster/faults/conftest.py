@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 import pytest
+from cluster import restricted
 
-from testbed import Testbed
+from testbed import Testbed, layout
 
 from .kube import Cluster
 from .runs import OURS, THEIRS, OurRun, TheirRun, as_json
@@ -116,11 +117,12 @@ class Slots:
             "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": run.namespace}, "value": 1000}
         )
         resources = {"requests": {RESOURCE: "2"}, "limits": {RESOURCE: "2"}}
-        image = {"image": "localhost/pause:1", "imagePullPolicy": "Never"}
+        image = {"image": layout.PAUSE_IMAGE, "imagePullPolicy": "Never", "securityContext": restricted.CONTAINER}
         spec = {
             "priorityClassName": run.namespace,
             "nodeSelector": {"kubernetes.io/hostname": node},
             "terminationGracePeriodSeconds": 0,
+            "securityContext": restricted.POD,
             "containers": [{"name": "pause", "resources": resources} | image],
         }
         self._cluster.post(f"{run.base}/pods", {"metadata": {"name": "intruder"}, "spec": spec})

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cluster import restricted
+
 from testbed import images, layout, tools
 from testbed.processes import POLL
 
@@ -76,6 +78,8 @@ class Run:
     """One run in a namespace of its own; counts by the files of its tasks."""
 
     system: ClassVar[str]
+    # Of Pod Security, which the namespace enforces.
+    profile: ClassVar[str] = "restricted"
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
@@ -85,7 +89,7 @@ class Run:
         self.ledger = self.data / "tasks"
         self.kwargs: Json = {"folder": "/data/tasks", "tasks": 12, "seconds": 3.0}
         self.began = time.monotonic()
-        cluster.post("/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+        cluster.post("/api/v1/namespaces", restricted.namespace(self.namespace, self.profile))
         self.data.mkdir(parents=True)
         self.data.chmod(0o777)
         self.pods = PodWatch(cluster, self.namespace)
@@ -331,6 +335,9 @@ class TheirRun(Run):
     """Parsl's own KubernetesProvider in a Job, as the tutorial has it."""
 
     system = THEIRS
+    # Its provider sets user, group and runAsNonRoot alone (V1SecurityContext in parsl/providers/kubernetes/kube.py):
+    # "restricted" would refuse every worker pod for want of seccompProfile, allowPrivilegeEscalation and capabilities.
+    profile = "baseline"
 
     def start(self, *, image: str = "", memory: str = WORKER_MEMORY, **kwargs: Any) -> None:
         self.kwargs |= kwargs

@@ -6,6 +6,7 @@ import os
 import urllib.request
 
 import pytest
+from cluster import restricted
 
 from testbed import images, layout
 
@@ -154,7 +155,8 @@ def test_admission_policy_that_denies_the_workers(run, report):
 
 
 def _denied(run):
-    spec = {"containers": [{"name": "pause", "image": layout.PAUSE_IMAGE}]}
+    container = {"name": "pause", "image": layout.PAUSE_IMAGE, "securityContext": restricted.CONTAINER}
+    spec = {"securityContext": restricted.POD, "containers": [container]}
     pod = {"metadata": {"name": "try", "labels": {"app.kubernetes.io/component": "worker"}}, "spec": spec}
     try:
         run.cluster.post(f"{run.base}/pods?dryRun=All", pod)

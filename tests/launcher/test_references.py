@@ -1,0 +1,106 @@
+"""What the pods name: each line that `k8s-parsl check` says of it, and when it does not say it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from k8s_parsl.lines import State
+from launcher.release import CLAIM, NS, VOLUME, made, needs, only, pod, said
+
+
+def there(claim=CLAIM, **status):
+    return copy.deepcopy(claim) | {"status": status}
+
+
+def test_a_claim_of_somebody_elses_that_is_missing(cluster, api):
+    shared = needs(launcher=pod("launcher", "pdgrun-launcher", "everybodys"), workers={})
+    assert only(api, shared).startswith("there is no claim everybodys in namespace science; ask for it")
+
+
+@pytest.mark.parametrize(
+    ("claim", "line"),
+    [
+        (there(phase="Lost"), "claim pdgrun-dev-0 has lost its volume pv"),
+        (there(phase="Pending"), "claim pdgrun-dev-0 waits for PersistentVolume pv (an administrator makes it"),
+        (there(CLAIM | {"metadata": {"name": "pdgrun-dev-0", "deletionTimestamp": "x"}}), "is being deleted"),
+    ],
+)
+def test_a_claim_that_is_there_but_not_well(cluster, api, claim, line):
+    cluster.objects["persistentvolumeclaims", NS, "pdgrun-dev-0"] = claim
+    assert line in only(api, needs())
+
+
+def test_a_volume_that_is_the_administrators_to_make(cluster, api):
+    line = only(api, needs(admin=False))
+    assert line.startswith("there is no PersistentVolume pv; ask an administrator for it: helm template pdgrun chart")
+
+
+@pytest.mark.parametrize(
+    ("claim_ref", "phase", "line"),
+    [
+        ({"namespace": NS, "name": "pdgrun-dev-0", "uid": "old"}, "Released", "still belongs to an earlier claim"),
+        ({"namespace": "other", "name": "pdgrun-dev-0"}, "Bound", "is for claim other/pdgrun-dev-0"),
+    ],
+)
+def test_a_volume_that_binds_no_claim_of_ours(cluster, api, claim_ref, phase, line):
+    volume = VOLUME | {"spec": {"claimRef": claim_ref}, "status": {"phase": phase}}
+    cluster.objects["persistentvolumes", "", "pv"] = volume
+    assert line in only(api, needs(admin=False))
+
+
+def test_a_volume_and_its_secret_that_are_there(cluster, api):
+    cluster.objects["persistentvolumes", "", "pv"] = VOLUME | {"status": {"phase": "Available"}}
+    assert said(api, needs(admin=False)) == []
+
+
+def test_a_secret_that_nodes_will_look_for(cluster, api):
+    del cluster.objects["secrets", "ceph", "key"]
+    line = only(api, needs())
+    assert line.startswith(
+        "there is no Secret ceph/key (Ceph user and key); ask an administrator for it: kubectl -n ceph"
+    )
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        made("Secret", "key", stringData={}),
+        made("ExternalSecret", "x", "external-secrets.io/v1", spec={"target": {"name": "key"}}),
+        made("ConfigMap", "x", data={"ceph-key.yaml": "vault: {url: ''}\nsecret: {name: key, namespace: ceph}"}),
+    ],
+    ids=lambda item: item["kind"],
+)
+def test_a_secret_that_comes_with_the_release(cluster, api, writer):
+    del cluster.objects["secrets", "ceph", "key"]
+    writer = writer | {"metadata": writer["metadata"] | {"namespace": "ceph"}}
+    rendered = needs()
+    rendered = replace(rendered, installs=[*rendered.installs, writer])
+    assert said(api, rendered) == []
+
+
+def test_what_a_user_may_not_see_is_a_remark(cluster, api):
+    """Nothing of the cluster's own, nothing of another namespace's."""
+    cluster.unseen = {"persistentvolumes", "secrets", "nodes", "namespaces"}
+    assert said(api, needs(admin=False)) == []
+    unseen = [line for line in said(api, needs(admin=False), State.NOTE) if line.endswith("so not looked at")]
+    assert [line.split(" ")[0] for line in unseen] == ["PersistentVolume", "Secret", "nodes"]
+
+
+def test_what_the_pods_name_has_to_be_there(cluster, api):
+    """Unless it is optional, or the release's own."""
+    spec = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "containers": [
+            {
+                "name": "launcher",
+                "image": "example.org/tiles:1",
+                "envFrom": [{"secretRef": {"name": "maybe", "optional": True}}],
+                "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "kube-root-ca.crt", "key": "x"}}}],
+            }
+        ],
+    }
+    rendered = needs(launcher=pod("launcher", "pdgrun-launcher", **spec))
+    assert only(api, rendered) == "there is no Secret registry in namespace science, which imagePullSecrets names"
