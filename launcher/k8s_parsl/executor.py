@@ -61,6 +61,7 @@ def common_arguments(label: str, executor: settings.Executor, parsl: settings.Pa
         "max_workers_per_node": executor.max_workers_per_node,
         "cores_per_worker": executor.cores_per_worker,
         "mem_per_worker": executor.mem_per_worker,
+        "available_accelerators": executor.available_accelerators,
         "prefetch_capacity": executor.prefetch_capacity,
         "heartbeat_period": executor.heartbeat_period,
         "heartbeat_threshold": executor.heartbeat_threshold,

@@ -15,7 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from k8s_parsl.errors import DataError, UsageError
@@ -23,6 +31,15 @@ from k8s_parsl.errors import DataError, UsageError
 # RFC 1123 label, short enough that `<release>-<label>-<block>` stays a label too.
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=30)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
+# Parsl puts the names on the worker's command line as they are, with spaces between them: nothing that a shell or an
+# option parser would read.
+ACCELERATOR = r"^[A-Za-z0-9][-A-Za-z0-9_.,:/]*$"
+Accelerators = Annotated[
+    Annotated[int, Field(ge=0)] | tuple[Annotated[str, StringConstraints(pattern=ACCELERATOR)], ...],
+    WithJsonSchema(
+        {"type": ["integer", "array"], "minimum": 0, "items": {"type": "string", "pattern": ACCELERATOR}},
+    ),
+]
 
 
 class Model(BaseModel):
@@ -122,6 +139,11 @@ class Executor(Model):
         1.0, gt=0, description="CPUs for each worker; with the pod's CPU limit it also bounds the workers in a pod."
     )
     mem_per_worker: float | None = Field(None, gt=0, description="GB for each worker; bounds the workers likewise.")
+    available_accelerators: Accelerators = Field(
+        (),
+        description="GPUs of each pod, one for each worker (`CUDA_VISIBLE_DEVICES` and its like): how many, or their "
+        "names. Not more than `maxWorkersPerNode`; with fewer there are only as many workers.",
+    )
     prefetch_capacity: int = Field(0, ge=0, description="Tasks queued in a pod ahead of need; only for short tasks.")
     heartbeat_period: int = Field(5, ge=1, description="Seconds between heartbeats of launcher and worker pods.")
     heartbeat_threshold: int = Field(30, ge=2, description="Seconds without a heartbeat after which a pod is lost.")
@@ -147,6 +169,17 @@ class Executor(Model):
             raise ValueError(
                 f"heartbeatThreshold ({self.heartbeat_threshold}) is not more than "
                 f"heartbeatPeriod ({self.heartbeat_period})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_accelerator_idle(self) -> Self:
+        given = self.available_accelerators
+        number = given if isinstance(given, int) else len(given)
+        if number > self.max_workers_per_node:
+            raise ValueError(
+                f"availableAccelerators ({number}) is more than maxWorkersPerNode ({self.max_workers_per_node}): each "
+                "worker has one, so the rest would be idle"
             )
         return self
 

@@ -115,6 +115,8 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "cluster/test_bad_values.py", "test_helm_says_what_the_api_server_refuses", "launcher.pod.resources"
     ),
     "more blocks at least than at most": Shown(*SCHEMA, "executors.workers.minBlocks"),
+    "more GPUs than workers for them": Shown(*SCHEMA, "executors.workers.availableAccelerators: 2 is more"),
+    "a GPU's name that a shell would read": Shown(*SETTINGS, "0; reboot"),
     "no image": Shown(*SCHEMA, "/image/repository"),
     "an image that moves": Refused({"image": {"tag": "latest"}}, f"/image/tag': {STAYS}"),
     "a pod's image that moves": Refused({"pod": {"image": "tiles:latest"}}, f"/pod/image': {STAYS}"),

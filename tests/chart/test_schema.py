@@ -48,6 +48,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (executor(parallelism=1.5), "/executors/workers/parallelism"),
     (executor(coresPerWorker=0), "/executors/workers/coresPerWorker"),
     (executor(initBlocks=None), "/executors/workers/initBlocks"),
+    (executor(availableAccelerators="all"), "/executors/workers/availableAccelerators"),
+    (executor(availableAccelerators=-1), "/executors/workers/availableAccelerators"),
+    (executor(availableAccelerators=[0]), "/executors/workers/availableAccelerators/0"),
+    (executor(availableAccelerators=["0 1"]), "/executors/workers/availableAccelerators/0"),
     (executor(pod={"resources": {"limits": {"memory": "500mb"}}}), "/executors/workers/pod/resources/limits/memory"),
     ({"launcher": {"pod": {"resources": {"requests": {"cpu": "half"}}}}}, "/launcher/pod/resources/requests/cpu"),
     (pod(env=[{"name": "A", "value": 1}]), "/pod/env/0/value"),
@@ -84,6 +88,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"executors": {"w" * 31: {}}}, "/executors"),
     (executor(minBlocks=3, maxBlocks=2), "executors.workers.minBlocks"),
     (executor(initBlocks=3, maxBlocks=2), "executors.workers.initBlocks"),
+    # A GPU for each worker, and no worker for some.
+    (
+        executor(availableAccelerators=2),
+        "executors.workers.availableAccelerators: 2 is more",
+    ),
+    (executor(availableAccelerators=["a"] * 3, maxWorkersPerNode=2), "executors.workers.availableAccelerators: 3 is"),
     # Volumes: exactly one of four.
     (volume(), "existingClaim"),
     (volume(existingClaim="a", cephfs=CEPHFS), "/storage/data/existingClaim"),
@@ -119,6 +129,10 @@ TAKEN: dict[str, dict[str, Any]] = {
     "an image at a registry's port": {"image": {"repository": "127.0.0.1:5000/a_b/c__d-e", "tag": "1.2_3-x"}},
     "a script with arguments": {"workflow": {"call": "", "script": "run.py", "args": ["--fast"]}},
     "a GPU": executor(pod={"resources": {"limits": {"nvidia.com/gpu": 1}}}),
+    "GPUs for workers, by number": executor(availableAccelerators=4, maxWorkersPerNode=4),
+    "GPUs for workers, by names, fewer than workers, one shared": executor(
+        availableAccelerators=["0", "0", "MIG-GPU-8932f937-d72c/1/0"], maxWorkersPerNode=4
+    ),
     "a removed job that is removed at once": {"job": {"ttlSecondsAfterFinished": 0}},
 }
 

@@ -31,12 +31,12 @@ PATIENCE_S = 60
 class Run:
     """A DataFlowKernel with one executor of two blocks; a heartbeat is missed only after ten minutes."""
 
-    def __init__(self, server, api, watch, identity, folder, blocks=2):
+    def __init__(self, server, api, watch, identity, folder, blocks=2, **more):
         self.faults = queue.SimpleQueue()
         # Its first digits are in the names of the pods, and those in the paths of their logs.
         identity = replace(identity, pod_uid=uuid.uuid4().hex)
         self.server, self.kubelet = server, Kubelet(server)
-        executor = Executor(init_blocks=blocks, max_blocks=blocks, heartbeat_threshold=600)
+        executor = Executor(init_blocks=blocks, max_blocks=blocks, heartbeat_threshold=600, **more)
         self.provider = PodProvider("cpu", executor, TEMPLATE, identity, api, watch, self.faults.put)
         with zmq.Context() as context, context.socket(zmq.DEALER) as probe:
             port = probe.bind_to_random_port("tcp://127.0.0.1", 54000, 55000)
@@ -91,6 +91,24 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
     pipes.go_on()
     assert task.result(PATIENCE_S) == second != first
     assert run.provider.reasons["Killed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [(3, ["0", "1", "2"]), (("GPU-b", "GPU-a"), ["GPU-b", "GPU-a"]), ((), [])],
+    ids=["a number", "names", "none"],
+)
+def test_a_pods_workers_are_told_its_gpus(server, api, watch, identity, tmp_path, given, arguments):
+    """At the end of the pod's arguments, as Parsl's worker pool reads them."""
+    more = {"max_workers_per_node": 4, "available_accelerators": given}
+    run = Run(server, api, watch, identity, tmp_path, blocks=1, **more)
+    try:
+        server.wait_for(lambda s: s.pods, PATIENCE_S)
+        (pod,) = server.pods.values()
+        words = pod["spec"]["containers"][0]["args"]
+        assert words[words.index("--available-accelerators") + 1 :] == arguments
+    finally:
+        run.close()
 
 
 def test_a_pod_that_is_being_deleted_finishes_its_task_and_ends(run, pipes):

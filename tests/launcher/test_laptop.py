@@ -70,6 +70,19 @@ def named_load(out):
     load(Config())
     return square(3, out).result()
 
+@python_app
+def accelerator(out, first):
+    import os, pathlib
+    # A named pipe opens when both ends do, so the two tasks run at once, on two workers.
+    (pathlib.Path(out) / "pipe").open("r" if first else "w").close()
+    return [os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")]
+
+def accelerators(out):
+    import os, pathlib
+    pathlib.Path(out).mkdir()
+    os.mkfifo(f"{out}/pipe")
+    return sorted(f.result() for f in [accelerator(out, first) for first in (True, False)])
+
 def leave(out):
     import sys
     sys.exit(3)
@@ -83,14 +96,14 @@ def folder(tmp_path):
     return tmp_path
 
 
-def command(folder, function):
-    (folder / "over.yaml").write_text(f'workflow: {{call: "flow:{function}"}}\n')
+def command(folder, function, more=""):
+    (folder / "over.yaml").write_text(f'workflow: {{call: "flow:{function}"}}\n{more}\n')
     words = ["run", "-f", "values.yaml", "-f", "over.yaml", "--path", str(folder), "--volumes", "volumes"]
     return [sys.executable, "-m", "k8s_parsl", *words]
 
 
-def run(folder, function="main"):
-    return subprocess.run(command(folder, function), cwd=folder, capture_output=True, text=True, timeout=120)
+def run(folder, function="main", more=""):
+    return subprocess.run(command(folder, function, more), cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def record(folder):
@@ -123,6 +136,16 @@ def test_the_example_with_two_executors(tmp_path):
     kept = json.loads(file.read_text())
     apps = {row["app"]: row["done"] for row in kept["tasks"]}
     assert apps == {"count": -(-kept["result"]["files"] // 20), "merge": 1}
+
+
+@pytest.mark.parametrize(("given", "seen"), [("2", ["0", "1"]), ('["GPU-a", "GPU-b"]', ["GPU-a", "GPU-b"])])
+def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
+    """By their number, or by their names; no GPU is needed to be told which one to use."""
+    # A worker for each, however few CPUs there are.
+    workers = f"{{coresPerWorker: 0.1, availableAccelerators: {given}}}"
+    done = run(folder, "accelerators", f"executors: {{workers: {workers}}}")
+    assert done.returncode == 0, done.stderr
+    assert record(folder)[0]["result"] == [[name] * 3 for name in seen]
 
 
 def test_a_terminal_shows_a_bar(folder):

@@ -36,6 +36,16 @@ def test_the_least_that_a_run_needs():
             {"executors": {"cpu": {"heartbeatThreshold": 5}}},
             "heartbeatThreshold (5) is not more than heartbeatPeriod (5)",
         ),
+        (
+            {"executors": {"gpu": {"availableAccelerators": 2}}},
+            "executors.gpu: availableAccelerators (2) is more than maxWorkersPerNode (1)",
+        ),
+        (
+            {"executors": {"gpu": {"availableAccelerators": ["0", "1"]}}},
+            "executors.gpu: availableAccelerators (2) is more than maxWorkersPerNode (1)",
+        ),
+        ({"executors": {"gpu": {"availableAccelerators": ["0; reboot"]}}}, "executors.gpu.availableAccelerators"),
+        ({"executors": {"gpu": {"availableAccelerators": True}}}, "executors.gpu.availableAccelerators"),
         ({"executors": {"CPU_1": {}}}, "executors.CPU_1"),
         ({"executors": {}}, "x.yaml: executors: dictionary should have at least 1 item"),
         ({"workflow": {}}, "x.yaml: workflow: give exactly one of call (module:function) and script (a path)"),
