@@ -23,6 +23,13 @@ podFailurePolicy:
         containerName: launcher
         operator: In
         values: [{{ if not $values.job.retryOnFailure }}1, {{ end }}64, 65, 77, 78]
+    {{- if ($values.workflow.git).url }}
+    - action: FailJob
+      onExitCodes:
+        containerName: checkout
+        operator: In
+        values: [64, 77, 78]
+    {{- end }}
     # Drained, preempted, evicted: not the run's fault, so not counted.
     - action: Ignore
       onPodConditions:
@@ -45,6 +52,7 @@ template:
 {{- define "k8s-parsl.launcherPodSpec" -}}
 serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
 {{ include "k8s-parsl.podFields" . }}
+{{- include "k8s-parsl.initContainers" . }}
 {{- with .pod.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}

@@ -5,7 +5,7 @@
   mountPath: /tmp
 - name: run
   mountPath: /run/k8s-parsl
-{{- if .root.Values.workflow.files }}
+{{- if or .root.Values.workflow.files (.root.Values.workflow.git).url }}
 - name: workflow
   mountPath: {{ .root.Values.workflow.path | quote }}
   readOnly: true
@@ -37,6 +37,10 @@
 - name: workflow
   configMap:
     name: {{ include "k8s-parsl.workflowName" .root }}
+{{- else if (.root.Values.workflow.git).url }}
+- name: workflow
+  emptyDir:
+    sizeLimit: 1Gi
 {{- end }}
 {{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
 - name: storage-{{ $key }}

@@ -40,7 +40,8 @@ matchExpressions:
 {{- end -}}
 {{- end -}}
 
-{{- define "k8s-parsl.vaultPort" -}}
+{{- /* Of Vault or a git server: a policy knows no names, so it is let through by the port alone. */ -}}
+{{- define "k8s-parsl.portOfUrl" -}}
 {{- $host := (urlParse .).host -}}
 {{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default (ternary "443" "80" (hasPrefix "https:" .)) -}}
 {{- end -}}

@@ -5,7 +5,7 @@ claim), and at the end the launcher's last line. One line for each pod.
 {{- define "k8s-parsl.whyWaiting" -}}
 kubectl --namespace {{ .namespace }} get pods --selector batch.kubernetes.io/job-name={{ .job }} --output jsonpath='
 {{- "{range .items[*]}{.metadata.name}{\": \"}{.status.phase}{\" \"}" -}}
-{{- "{.status.initContainerStatuses[*].state.waiting.reason}{\" \"}{.status.initContainerStatuses[*].state.waiting.message}{\" \"}" -}}
+{{- "{.status.initContainerStatuses[*].state.waiting.reason}{\" \"}{.status.initContainerStatuses[*].state.*.message}{\" \"}" -}}
 {{- "{.status.containerStatuses[*].state.*.reason}{\" \"}{.status.containerStatuses[*].state.*.message}{\" \"}" -}}
 {{- "{.status.conditions[?(@.status==\"False\")].message}{\"\\n\"}{end}" -}}
 '

@@ -19,6 +19,9 @@ metadata:
 spec:
   serviceAccountName: {{ include "k8s-parsl.workerServiceAccountName" .root | quote }}
   {{- include "k8s-parsl.podFields" $context | nindent 2 }}
+  {{- with include "k8s-parsl.initContainers" $context }}
+  {{- . | trim | nindent 2 }}
+  {{- end }}
   tolerations:
     {{- include "k8s-parsl.workerTolerations" $context | trim | nindent 4 }}
   containers:

@@ -1,4 +1,4 @@
-"""The command line: `k8s-parsl run`, `k8s-parsl worker`, `k8s-parsl ceph-key`, `k8s-parsl check`.
+"""The command line: `k8s-parsl run`, `worker`, `checkout`, `ceph-key`, `check`.
 
 Whatever happens, the last line says what it was, and so does the pod's termination message.
 """
@@ -89,6 +89,21 @@ def check(release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: s
         # By `kubectl exec` it runs beside a launcher, whose termination message is not ours to write.
         click.echo(f"k8s-parsl: {failure}", err=True)
         raise click.exceptions.Exit(int(failure.exit_code)) from None
+
+
+@commands.command()
+@click.option("--url", required=True, help="The repository, https:// or http://.")
+@click.option("--commit", required=True, help="Full id of the commit.")
+@click.option("--path", default="", help="Folder of the repository, instead of all of it.")
+@click.option("--secret", default="", help="Where the credentials in the environment come from.")
+@click.argument("folder", type=click.Path(path_type=Path))
+def checkout(folder: Path, **git: str) -> None:
+    """Put a commit's files into FOLDER; the first thing that is done in pods with `workflow.git`."""
+    from k8s_parsl import checkout as checkouts
+    from k8s_parsl.settings import Git
+
+    logging.getLogger("k8s_parsl").setLevel("INFO")
+    checkouts.checkout(Git.parse(git, "workflow.git"), folder, os.environ)
 
 
 @commands.command()

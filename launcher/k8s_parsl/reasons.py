@@ -87,7 +87,7 @@ _ROWS = (
     Reason(
         "WorkerPermission",
         Kind.CONFIGURATION,
-        "the worker may not use a file or a volume",
+        "the worker may not use a file, a volume or a git repository",
         at_once=True,
         exit_code=ExitCode.PERMISSION,
     ),
@@ -109,6 +109,8 @@ def table() -> str:
     return "\n".join(lines)
 
 
+# The chart's init container, whose exit codes mean what a worker's do (chart/templates/_checkout.tpl).
+CHECKOUT = "checkout"
 # 128 + SIGKILL
 KILLED = 137
 # Worker exits (k8s_parsl.worker, a shell's 128 + signal) that say what it was; the first four, no new pod would change.
@@ -255,9 +257,23 @@ def _finding(
     if ended:
         return _ended(ended, deleting=deleting)
     if status.get("phase") == "Failed":
+        if first := _failed_first(status):
+            return first
         reason = status.get("reason", "Error")
         return find(reason if reason in REASONS else "Error", status.get("message", "") or reason)
     return _waiting(status, conditions, main)
+
+
+def _failed_first(status: Mapping[str, Any]) -> Finding | None:
+    """The init container that failed, so that the main one never began."""
+    for container in status.get("initContainerStatuses", []):
+        ended = container.get("state", {}).get("terminated") or {}
+        if ended.get("exitCode") and container["name"] == CHECKOUT:
+            return _ended(ended, deleting=False)
+        if ended.get("exitCode"):
+            said = f"exit code {ended['exitCode']} {ended.get('message', '')}"
+            return find("Error", f"init container {container['name']}: {said}")
+    return None
 
 
 def _waiting(

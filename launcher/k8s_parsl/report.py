@@ -35,6 +35,8 @@ class Record:
     workflow: str
     versions: str
     started: str
+    # Repository and commit of the workflow's code, where it is from git.
+    code: str = ""
     status: str = "running"
     ended: str = ""
     seconds: float = 0.0

@@ -25,6 +25,7 @@ from typing import Any
 import urllib3
 
 from k8s_parsl import certificates, parsl_config, progress, volumes, workflow
+from k8s_parsl.checkout import checkout, described
 from k8s_parsl.contract import Mount, versions
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
@@ -76,6 +77,11 @@ class Folder:
     def page(self) -> Path:
         """The run's report, for people."""
         return self.path / "report.html"
+
+    @property
+    def code(self) -> Path:
+        """What a laptop's run fetched of the workflow from git."""
+        return self.path / "code"
 
     @property
     def parsl(self) -> Path:
@@ -146,7 +152,7 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
             cert_dir=cert_dir,
             on_fault=ends.put,
         )
-        record = _new_record(identity.run, installation, settings)
+        record = _new_record(identity.run, installation, settings, _code(settings))
         providers = [executor.provider for executor in config.executors]
         try:
             supervise(settings, config, call, record, folder, ends)
@@ -167,14 +173,25 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path) -> No
     for mount_path, path in folders.items():
         path.mkdir(parents=True, exist_ok=True)
         log.info("volume %s is %s here", mount_path, path)
-    call = workflow.prepare(settings.workflow, workflow_path or Path(settings.workflow.path), folders)
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
     folder = Folder(base / "runs" / run)
+    call = workflow.prepare(settings.workflow, _code_on_laptop(settings, workflow_path, folder), folders)
+    code = "" if workflow_path else _code(settings)
     ends: Ends = queue.SimpleQueue()
     with folder.held():
         config = parsl_config.for_laptop(settings, run_dir=folder.parsl, on_fault=ends.put)
-        supervise(settings, config, call, _new_record(run, "laptop", settings), folder, ends)
+        supervise(settings, config, call, _new_record(run, "laptop", settings, code), folder, ends)
+
+
+def _code_on_laptop(settings: Settings, given: Path | None, folder: Folder) -> Path:
+    """Where the workflow's code is; that of a git repository is put into the run's folder."""
+    git = settings.workflow.git
+    if git.url and given:
+        log.info("workflow code: %s, and not %s", given, described(git))
+    elif git.url:
+        checkout(git, folder.code, os.environ)
+    return given or (folder.code if git.url else Path(settings.workflow.path))
 
 
 def set_level(level: str) -> None:
@@ -370,9 +387,13 @@ def _within(seconds: float, doing: str, act: Callable[[], object]) -> None:
         log.warning("could not %s within %.0f s; going on without", doing, seconds)
 
 
-def _new_record(run: str, installation: str, settings: Settings) -> Record:
+def _code(settings: Settings) -> str:
+    return described(settings.workflow.git) if settings.workflow.git.url else ""
+
+
+def _new_record(run: str, installation: str, settings: Settings, code: str) -> Record:
     name = settings.workflow.call or settings.workflow.script
-    return Record(run, installation, workflow=name, versions=versions(), started=_now())
+    return Record(run, installation, workflow=name, versions=versions(), started=_now(), code=code)
 
 
 def _now() -> str:

@@ -24,7 +24,21 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
 from k8s_parsl import reasons
-from k8s_parsl.settings import Executor, Label, Logging, Model, Parsl, Run, Volume, Workflow
+from k8s_parsl.settings import (
+    COMMIT,
+    COMMIT_IS,
+    GIT_URL,
+    GIT_URL_IS,
+    Executor,
+    Git,
+    Label,
+    Logging,
+    Model,
+    Parsl,
+    Run,
+    Volume,
+    Workflow,
+)
 from k8s_parsl.vault import Auth, Kv, VaultSettings
 
 JSON = dict[str, Any]
@@ -105,6 +119,28 @@ class PullSecret(Model):
     name: Name = Field(description="Name of a Secret of type `kubernetes.io/dockerconfigjson`.")
 
 
+_FROM_GIT: JSON = {"properties": {"url": {"minLength": 1}}, "required": ["url"]}
+
+
+class ChartGit(Git):
+    """A git repository with the user's code, at one commit."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": _FROM_GIT,
+            "then": {"required": ["commit"], "properties": {"commit": {"minLength": 1}}},
+            "else": {"properties": {key: {"maxLength": 0} for key in ("commit", "path", "secret")}},
+        }
+    )
+
+    url: str = Field(
+        "", description=Git.model_fields["url"].description, json_schema_extra=_must_match(GIT_URL, GIT_URL_IS)
+    )
+    commit: str = Field(
+        "", description=Git.model_fields["commit"].description, json_schema_extra=_must_match(COMMIT, COMMIT_IS)
+    )
+
+
 class ChartWorkflow(Workflow):
     """The user's code, how it comes into the pods and how it is called."""
 
@@ -114,6 +150,12 @@ class ChartWorkflow(Workflow):
             "if": {"properties": {"call": {"minLength": 1}}},
             "then": {"properties": {"script": {"maxLength": 0}, "args": {"maxItems": 0}}},
             "else": {"properties": {"kwargs": {"maxProperties": 0}}},
+            "allOf": [
+                {
+                    "if": {"properties": {"git": _FROM_GIT}, "required": ["git"]},
+                    "then": {"properties": {"files": {"maxProperties": 0}}},
+                }
+            ],
         }
     )
 
@@ -126,8 +168,9 @@ class ChartWorkflow(Workflow):
     files: dict[FileName, str] = Field(
         default_factory=dict,
         description="Files by name, put into `path` (a ConfigMap; some 500 KB in all). From the command line: "
-        r"`--set-file 'workflow.files.product\.py=examples/product/product.py'`.",
+        r"`--set-file 'workflow.files.product\.py=examples/product/product.py'`. Not together with `git`.",
     )
+    git: ChartGit = Field(default_factory=ChartGit)
 
 
 class Resources(Model):

@@ -93,6 +93,41 @@ class Run(Model):
     )
 
 
+GIT_URL, GIT_URL_IS = r"^(https?://[^\s/?#@]+/[^\s?#@]+)?$", "https://… or http://…, with no user name in it"
+COMMIT, COMMIT_IS = r"^([0-9a-f]{40})?$", "a full commit id, 40 hex digits: a branch or a tag may move"
+
+
+class Git(Model):
+    """Where in a git repository the workflow's code is."""
+
+    url: str = Field("", description="The repository, `https://…` (or `http://…`), with no user name in it.")
+    commit: str = Field(
+        "",
+        description="Full id of the commit, 40 hex digits; no branch or tag, which may move from one pod to the next.",
+    )
+    path: str = Field(
+        "",
+        pattern=r"^(\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*)?$",
+        description="Folder of the repository that is put into `workflow.path`. Empty: all of it.",
+    )
+    secret: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
+        max_length=253,
+        description="For a private repository: a Secret in the release's namespace with `username` and `password` "
+        "(which may be a token), as type `kubernetes.io/basic-auth` has them.",
+    )
+
+    @model_validator(mode="after")
+    def _one_commit(self) -> Self:
+        for key, pattern, must in (("url", GIT_URL, GIT_URL_IS), ("commit", COMMIT, COMMIT_IS)):
+            if not re.fullmatch(pattern, getattr(self, key)):
+                raise ValueError(f"{key} must be {must}, not {getattr(self, key)!r}")
+        if bool(self.url) != bool(self.commit):
+            raise ValueError("url and commit go together")
+        return self
+
+
 class Workflow(Model):
     """The user's code, and how it is called."""
 
@@ -113,8 +148,9 @@ class Workflow(Model):
     path: AbsolutePath = Field(
         "/opt/workflow",
         description="Folder that is on PYTHONPATH in launcher and workers: baked into the image, filled from "
-        "`files`, or on a volume.",
+        "`files` or `git`, or on a volume.",
     )
+    git: Git = Field(default_factory=Git)
 
     @model_validator(mode="after")
     def _call_or_script(self) -> Self:

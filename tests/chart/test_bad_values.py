@@ -78,6 +78,7 @@ SCHEMA = ("chart/test_schema.py", "test_a_wrong_value_is_refused_by_name")
 CEPH_KEY = ("chart/test_ceph_key.py", "test_what_is_wrong_is_refused_by_name_and_no_key_shown")
 VAULT = ("cluster/test_vault.py", "test_bad_input")
 SETTINGS = ("launcher/test_settings.py", "test_a_wrong_value_is_one_line_that_names_the_key")
+CHECKOUT = ("launcher/test_checkout.py", "test_what_is_wrong_is_one_line_that_names_the_key")
 YAML = ("launcher/test_settings.py", "test_a_file_that_is_no_mapping_is_bad_data")
 WORKFLOW = ("launcher/test_workflow.py", "test_a_wrong_name_or_argument_is_known_before_anything_starts")
 CLUSTER = ("cluster/test_bad_values.py", "test_what_only_a_real_api_server_knows")
@@ -161,6 +162,12 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "no such function": Shown(*WORKFLOW, "has no function main (it has: other)"),
     "an entry that cannot be called": Shown(*WORKFLOW, "main = 3"),
     "arguments that do not fit": Shown(*WORKFLOW, "unexpected keyword argument"),
+    "a branch for a commit": Shown(*SCHEMA, 'from_git(commit="main")'),
+    "a git server by ssh": Shown(*SCHEMA, "git@example.org:a/b.git"),
+    "a token in the git server's address": Shown(*SCHEMA, "https://me:token@"),
+    "files and git": Shown(*SCHEMA, '"files": {"a.py": ""}, **from_git()'),
+    "a commit that is not there": Shown(*CHECKOUT, '{"commit": NOWHERE}'),
+    "a folder of the repository that is not there": Shown(*CHECKOUT, '{"path": "nope"}'),
     "a claim that is in another namespace": Shown(*CHECK, "existingClaim=none-such"),
     "a worker's claim that is in another namespace": Shown(
         "cluster/test_product.py", "test_a_missing_claim_of_an_executor_ends_the_run_with_78"

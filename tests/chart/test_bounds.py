@@ -30,6 +30,10 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("workflow.call", ["m:f", "a.b.c:f"], ["m", ":f", "m:", "m:f.g", "1m:f", "a..b:f"]),
     ("workflow.path", ["/a", "/a/b"], ["/", "a", "/a/", "/a:b"]),
     ("workflow.files", [{"a" * 253: ""}, {"A-b_c.d": ""}], [{"a" * 254: ""}, {"": ""}, {"a/b": ""}]),
+    ("workflow.git.url", ["http://a/b", "https://a.b:1/c/d.git"], ["", "a/b", "ssh://a/b", "https://a", "https://u@a/b"]),
+    ("workflow.git.commit", ["0" * 40, "abcdef0123" * 4], ["", "0" * 39, "0" * 41, "A" * 40, "g" * 40, "main"]),
+    ("workflow.git.path", ["", "a", "a/b", ".a/..b"], ["/a", "a/", "a//b", ".", "..", "../a", "a/../b"]),
+    ("workflow.git.secret", ["", "a.b-c", "a" * 253], ["A", "-a", "a b", "a" * 254]),
     ("run.volume", ["", "dev-0"], [1, None]),
     ("executors", [{"a": {}}, {"a" * 30: {}}, {"0-a": {}}], [{}, {"a" * 31: {}}, {"-a": {}}, {"a-": {}}, {"A": {}}]),
     ("executors.large.initBlocks", [0, 1], [-1, 1.5, "1"]),
@@ -39,6 +43,8 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("executors.large.maxWorkersPerNode", [1, 500], [0]),
     ("executors.large.coresPerWorker", [0.001, 64], [0, -1]),
     ("executors.large.memPerWorker", [0.001, 64, None], [0, -1]),
+    ("executors.large.availableAccelerators", [0, 1, [], ["MIG-GPU-8f/1/0"], ["0,1"]], [-1, 0.5, "1", True, [0]]),
+    ("executors.large.availableAccelerators", [["0.1"]], [[""], ["a b"], ["-a"], ["$a"]]),
     ("executors.large.prefetchCapacity", [0, 1], [-1]),
     ("executors.large.heartbeatPeriod", [1, 29], [0, 0.5]),
     ("executors.large.heartbeatThreshold", [6, 3600], [1]),
@@ -118,6 +124,8 @@ def with_value(key: str, value: Any) -> dict[str, Any]:
     values = copy.deepcopy(EVERY_KEY)
     if key == "storage":
         values["run"]["volume"] = ""
+    if key == "workflow.files":
+        values["workflow"]["git"] = {}
     if key == "image.tag":
         values["image"]["digest"] = ""
     if key == f"{VAULT}.caBundle":
@@ -145,6 +153,7 @@ OF_THE_LAUNCHER = (
     "logging.",
     "workflow.call",
     "workflow.path",
+    "workflow.git.",
     "storage.dev-0.mountPath",
 )
 LAUNCHERS = [row for row in BOUNDS if row[0].startswith(OF_THE_LAUNCHER) and ".pod." not in row[0]]

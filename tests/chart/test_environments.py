@@ -154,12 +154,18 @@ OTHER: dict[str, Any] = {
     "job.annotations": {"a": "b"},
     "serviceAccount.annotations": {"a": "b"},
 }
-# `call` and `script` go together: one of them each time.
+# `call` and `script` go together: one of them each time; and the keys of `git` do.
+GIT = {"url": "https://example.org/a/b", "commit": "1" * 40}
 INSTEAD: dict[str, dict[str, Any]] = {
+    "workflow.git.url": {"workflow": {"git": GIT | {"url": "https://example.org/c/d"}}},
+    "workflow.git.commit": {"workflow": {"git": GIT | {"commit": "2" * 40}}},
+    "workflow.git.path": {"workflow": {"git": GIT | {"path": "flows"}}},
+    "workflow.git.secret": {"workflow": {"git": GIT | {"secret": "pdg-git"}}},
     "workflow.script": {"workflow": {"call": "", "script": "x.py"}},
     "workflow.args": {"workflow": {"call": "", "script": "x.py", "args": ["-v"]}},
 }
-SCRIPT = {"workflow.args": {"workflow": {"call": "", "script": "x.py"}}}
+BESIDE = {"workflow.args": {"workflow": {"call": "", "script": "x.py"}}}
+BESIDE |= {f"workflow.git.{key}": {"workflow": {"git": GIT}} for key in ("url", "commit", "path", "secret")}
 LEAST: dict[str, Any] = {
     "workflow": {"call": "m:f"},
     "executors": {"w": {}},
@@ -187,7 +193,7 @@ def test_every_key_of_values_yaml_does_something(helm, path, value):
     """Another value makes other objects: no key is read by nobody."""
     # What a run's volume is for shows with one, but for the volume itself.
     least = LEAST if path == ("run", "volume") else merge(LEAST, {"run": {"volume": "data"}})
-    before = without_hashes(helm, merge(least, SCRIPT.get(dotted(path), {})))
+    before = without_hashes(helm, merge(least, BESIDE.get(dotted(path), {})))
     assert without_hashes(helm, merge(least, other(path, value))) != before
 
 
@@ -224,7 +230,7 @@ def models_of(annotation: Any) -> list[Any]:
 EVERY = read_yaml(EVERY_KEY)
 # What every-key.yaml sets to the default, as there is no other value or another would leave the rest out.
 AS_DEFAULT = {
-    *("workflow.script", "workflow.args", "storage.dev-0.accessModes"),
+    *("workflow.script", "workflow.args", "workflow.files", "storage.dev-0.accessModes"),
     *(
         "rbac.create",
         "networkPolicy.create",
@@ -307,7 +313,8 @@ def test_every_setting_is_read_by_the_launcher():
         if isinstance(node, ast.Attribute)
     }
     models = [
-        getattr(settings, name) for name in ("Settings", "Run", "Workflow", "Executor", "Parsl", "Volume", "Logging")
+        getattr(settings, name)
+        for name in ("Settings", "Run", "Workflow", "Git", "Executor", "Parsl", "Volume", "Logging")
     ]
     fields = {name for model in models for name in model.model_fields}
     # `run.id` is there to be another: it changes the name of the run.

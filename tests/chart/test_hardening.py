@@ -140,7 +140,7 @@ def test_every_container_of_ours_has_requests_and_limits_and_a_read_only_root(he
     assert {item["kind"] for item in pods} == {"Pod", "Job"}
     for item in pods:
         spec = item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
-        for container in spec["containers"]:
+        for container in spec["containers"] + [one for one in spec.get("initContainers", []) if "args" in one]:
             for kind in ("requests", "limits"):
                 assert {"cpu", "memory"} <= container["resources"][kind].keys(), (item["metadata"]["name"], kind)
             assert container["securityContext"]["readOnlyRootFilesystem"] is True

@@ -35,6 +35,8 @@ ANOTHER: dict[str, dict[str, Any]] = {
     "a keyword argument": {"workflow": {"kwargs": {"max_zoom": 3}}},
     "a file": {"workflow": {"files": {"tiles.py": "def main(): ..."}}},
     "a file's content": {"workflow": {"files": {"tiles.py": "def main(): pass"}}},
+    "a commit": {"workflow": {"git": {"url": "https://example.org/a/b.git", "commit": "1" * 40}}},
+    "another commit": {"workflow": {"git": {"url": "https://example.org/a/b.git", "commit": "2" * 40}}},
     "Parsl's numbers": {"executors": {"workers": {"maxBlocks": 3}}},
     "an executor": {"executors": {"more": {}}},
     "an executor's pod": {"executors": {"workers": {"pod": {"nodeSelector": {"a": "b"}}}}},

@@ -21,6 +21,13 @@ def executor(**more: Any) -> dict[str, Any]:
     return {"executors": {"workers": more}}
 
 
+COMMIT = "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12"
+
+
+def from_git(**more: Any) -> dict[str, Any]:
+    return {"workflow": {"git": {"url": "https://example.org/a/b.git", "commit": COMMIT, **more}}}
+
+
 def pod(**more: Any) -> dict[str, Any]:
     return {"pod": more}
 
@@ -82,6 +89,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workflow": {"path": "relative"}}, "/workflow/path"),
     ({"workflow": {"files": {"a/b.py": ""}}}, "'a/b.py'"),
     ({"workflow": {"kwargs": {"true": 1}}}, "/workflow/kwargs/true"),
+    # Code from git: at a commit, without credentials in the address, and from nowhere else.
+    (from_git(commit="main"), "/workflow/git/commit': value must be 'a full commit id, 40 hex digits: a branch"),
+    (from_git(commit=COMMIT[:12]), "/workflow/git/commit"),
+    (from_git(commit=COMMIT.upper()), "/workflow/git/commit"),
+    (from_git(commit=""), "/workflow/git/commit"),
+    (from_git(url=""), "/workflow/git/commit"),
+    (from_git(url="git@example.org:a/b.git"), "/workflow/git/url': value must be 'https://"),
+    (from_git(url="ssh://git@example.org/a/b.git"), "/workflow/git/url"),
+    (from_git(url="https://me:token@example.org/a/b.git"), "/workflow/git/url"),
+    (from_git(url="https://example.org"), "/workflow/git/url"),
+    (from_git(path="/flows"), "/workflow/git/path"),
+    (from_git(path="a/../../b"), "/workflow/git/path"),
+    (from_git(secret="My_Secret"), "/workflow/git/secret"),
+    (from_git(branch="main"), "'branch'"),
+    ({"workflow": {"git": {"secret": "a"}}}, "/workflow/git/secret"),
+    ({"workflow": {"files": {"a.py": ""}, **from_git()["workflow"]}}, "/workflow/files"),
     # Executors: at least one, by a name that a pod's name can hold.
     ({"executors": {"workers": None}}, "executors"),
     ({"executors": {"Workers": {}}}, "'Workers'"),
@@ -133,6 +156,7 @@ TAKEN: dict[str, dict[str, Any]] = {
     "GPUs for workers, by names, fewer than workers, one shared": executor(
         availableAccelerators=["0", "0", "MIG-GPU-8932f937-d72c/1/0"], maxWorkersPerNode=4
     ),
+    "code from git": from_git(url="http://git.example.org:3000/a/b", path="flows/.hidden", secret="pdg-git"),
     "a removed job that is removed at once": {"job": {"ttlSecondsAfterFinished": 0}},
 }
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.git_server import GitServer, git
+
 ROOT = Path(__file__).parents[2]
 
 VALUES = """
@@ -146,6 +148,60 @@ def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
     done = run(folder, "accelerators", f"executors: {{workers: {workers}}}")
     assert done.returncode == 0, done.stderr
     assert record(folder)[0]["result"] == [[name] * 3 for name in seen]
+
+
+@pytest.fixture
+def from_git(folder):
+    """The values of a run whose code is in a private git repository; the repository's address and commit."""
+    work = folder / "work"
+    (work / "flows").mkdir(parents=True)
+    (folder / "flow.py").rename(work / "flows" / "flow.py")
+    git(work, "init", "--quiet")
+    git(work, "add", "--all")
+    git(work, "commit", "--quiet", "--message", "one")
+    commit = git(work, "rev-parse", "HEAD")
+    git(folder, "clone", "--quiet", "--bare", "work", "served/flows.git")
+    server = GitServer(folder / "served")
+    server.credentials = "ada:t0ken"
+    place = {"url": f"{server.url}/flows.git", "commit": commit, "path": "flows", "secret": "pdg-git"}
+    (folder / "git.yaml").write_text(json.dumps({"workflow": {"git": place}}))
+    yield place
+    server.close()
+
+
+def run_from_git(folder, *more):
+    words = ["run", "-f", "values.yaml", "-f", "git.yaml", "--volumes", "volumes", *more]
+    credentials = {"K8S_PARSL_GIT_USERNAME": "ada", "K8S_PARSL_GIT_PASSWORD": "t0ken", "no_proxy": "127.0.0.1"}
+    return subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", *words],
+        cwd=folder,
+        env=os.environ | credentials,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_code_comes_from_git(folder, from_git):
+    """Of that very commit, for launcher and workers, and the record says so; without the credentials."""
+    done = run_from_git(folder)
+    assert done.returncode == 0, done.stderr
+    kept, page = record(folder)
+    assert kept["result"] == {"squares": [0, 1, 4, 9, 16]}
+    assert kept["code"] == f"{from_git['url']} at {from_git['commit']}, folder flows"
+    assert from_git["commit"] in page
+    assert "t0ken" not in page + done.stderr
+
+
+def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):
+    """Where somebody works on the code; the log says which of the two it was."""
+    (folder / "mine").mkdir()
+    (folder / "mine" / "flow.py").write_text("def main(out):\n    return 'mine'\n")
+    done = run_from_git(folder, "--path", "mine")
+    assert done.returncode == 0, done.stderr
+    kept, _ = record(folder)
+    assert (kept["result"], kept["code"]) == ("mine", "")
+    assert f"workflow code: mine, and not {from_git['url']} at" in done.stderr
 
 
 def test_a_terminal_shows_a_bar(folder):

@@ -108,6 +108,19 @@ def test_the_worker_is_told_what_it_has_to_know_of_its_pod(server, api, watch, i
     assert worker["args"][1:5] == ["--mounts", "/data,/reference:ro,/old:ro", "--grace", "90"]
 
 
+def test_code_that_cannot_be_fetched_ends_the_run(provider, server, faults):
+    """The init container's words are the run's: no worker had any."""
+    provider = provider()
+    name = provider.submit(COMMAND, 1, "parsl.cpu.block-0")
+    pod_of(server, name)
+    said = {"exitCode": 77, "reason": "Error", "message": "workflow.git.secret: refused"}
+    server.set_status(name, phase="Failed", initContainerStatuses=[{"name": "checkout", "state": {"terminated": said}}])
+    until(provider, name, JobState.FAILED)
+    (fault,) = faults
+    assert fault.exit_code is ExitCode.PERMISSION
+    assert str(fault).endswith("(workflow.git.secret: refused)")
+
+
 def test_states_follow_the_pod(provider, server):
     """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then removed, but so."""
     provider = provider()

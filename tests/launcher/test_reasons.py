@@ -56,6 +56,33 @@ def test_a_worker_without_last_words_is_told_by_the_last_line_of_its_log():
     assert killed.detail == "exit code 137"
 
 
+def init(name, code, message=""):
+    state = {"terminated": {"exitCode": code, "reason": "Error", "message": message}}
+    waiting = {"name": "worker", "state": {"waiting": {"reason": "PodInitializing"}}}
+    return {"initContainerStatuses": [{"name": name, "state": state}], "containerStatuses": [waiting]}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "found", "detail"),
+    [
+        ("checkout", 77, "WorkerPermission", "workflow.git.secret: refused"),
+        ("checkout", 78, "WorkerConfiguration", "workflow.git.secret: refused"),
+        ("checkout", 69, "Error", "exit code 69: workflow.git.secret: refused"),
+        ("fetch", 78, "Error", "init container fetch: exit code 78 workflow.git.secret: refused"),
+    ],
+)
+def test_an_init_container_that_failed(name, code, found, detail):
+    """The worker never began, and says nothing. What another's exit code means nobody knows."""
+    finding = read(pod(phase="Failed", **init(name, code, "workflow.git.secret: refused"))).finding
+    assert (finding.reason.name, finding.detail) == (found, detail)
+
+
+def test_a_sidecar_that_failed_is_not_why_the_worker_ended():
+    status = init("checkout", 0) | {"containerStatuses": ended(0, "Completed")}
+    status["initContainerStatuses"] += init("sidecar", 143)["initContainerStatuses"]
+    assert read(pod(phase="Failed", **status)).finding.reason.name == "Completed"
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [

@@ -104,3 +104,14 @@ def test_what_the_pods_name_has_to_be_there(cluster, api):
     }
     rendered = needs(launcher=pod("launcher", "pdgrun-launcher", **spec))
     assert only(api, rendered) == "there is no Secret registry in namespace science, which imagePullSecrets names"
+
+
+def test_the_git_servers_secret_has_to_be_there(cluster, api):
+    """Only the init container names it; its user name may be missing, where a token is enough."""
+
+    def key(name, **more):
+        return {"name": name, "valueFrom": {"secretKeyRef": {"name": "pdg-git", "key": name, **more}}}
+
+    checkout = {"name": "checkout", "image": "example.org/tiles:1", "env": [key("user", optional=True), key("token")]}
+    rendered = needs(launcher=pod("launcher", "pdgrun-launcher", initContainers=[checkout]))
+    assert only(api, rendered) == "there is no Secret pdg-git in namespace science, which env names"

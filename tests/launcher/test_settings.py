@@ -52,6 +52,13 @@ def test_the_least_that_a_run_needs():
         ({"workflow": {"call": "a:b", "script": "c.py"}}, "workflow: give exactly one of call"),
         ({"workflow": {"call": "a:b", "args": ["x"]}}, "workflow: args go with script"),
         ({"workflow": {"script": "a.py", "kwargs": {"x": 1}}}, "workflow: kwargs go with call"),
+        (
+            {"workflow": {"call": "a:b", "git": {"url": "https://a/b", "commit": "main"}}},
+            "workflow.git: commit must be a full commit id, 40 hex digits: a branch or a tag may move, not 'main'",
+        ),
+        ({"workflow": {"call": "a:b", "git": {"url": "git@a:b"}}}, "workflow.git: url must be https://… or http://…"),
+        ({"workflow": {"call": "a:b", "git": {"url": "https://a/b"}}}, "workflow.git: url and commit go together"),
+        ({"workflow": {"call": "a:b", "git": {"path": "../up"}}}, "workflow.git.path: string should match pattern"),
         ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: string should match pattern"),
         (
             {"parsl": {"strategy": "magic"}},

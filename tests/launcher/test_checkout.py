@@ -1,0 +1,271 @@
+"""`k8s-parsl checkout` and the git servers it meets: real git, behind an HTTP server that can be told to be unwell."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import sys
+
+import pytest
+import urllib3
+
+from k8s_parsl import checkout
+from k8s_parsl.errors import ConfigurationError, PermissionDenied, Unavailable, UsageError
+from k8s_parsl.settings import Git
+from launcher.git_server import GitServer, git
+from testbed import pki
+
+NOWHERE = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A bare one, `served/flows.git`; the ids of its two commits."""
+    work = tmp_path / "work"
+    (work / "flows").mkdir(parents=True)
+    git(work, "init", "--quiet", "--initial-branch", "main")
+    (work / "README").write_text("about\n")
+    (work / "flows" / "flow.py").write_text("VERSION = 1\n")
+    (work / "flows" / "run.sh").write_text("#!/bin/sh\n")
+    (work / "flows" / "run.sh").chmod(0o755)
+    (work / "flows" / "link.py").symlink_to("flow.py")
+    git(work, "add", "--all")
+    git(work, "commit", "--quiet", "--message", "one")
+    (work / "flows" / "flow.py").write_text("VERSION = 2\n")
+    git(work, "commit", "--quiet", "--all", "--message", "two")
+    git(tmp_path, "clone", "--quiet", "--bare", "work", "served/flows.git")
+    return git(work, "rev-parse", "HEAD~1"), git(work, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def server(tmp_path, repository, monkeypatch):
+    monkeypatch.setattr(checkout, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None))
+    # Whatever proxy this machine has, it is not for the server here.
+    monkeypatch.setenv("no_proxy", "127.0.0.1,127.0.0.2")
+    server = GitServer(tmp_path / "served")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def fetch(server, repository, tmp_path):
+    """Fetch the first commit, with `over`, into the folder `code`; that folder."""
+
+    def fetch(environment=None, **over):
+        given = {"url": f"{server.url}/flows.git", "commit": repository[0]} | over
+        checkout.checkout(Git(**given), tmp_path / "code", environment or {})
+        return tmp_path / "code"
+
+    return fetch
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["protocol 2", "protocol 0"])
+def test_the_files_are_those_of_the_commit_and_nothing_else(fetch, server, old):
+    """Not the branch's newest; modes and links as they are, no history beside them."""
+    server.old = old
+    code = fetch()
+    assert files(code) == ["README", "flows/flow.py", "flows/link.py", "flows/run.sh"]
+    assert (code / "flows/flow.py").read_text() == "VERSION = 1\n"
+    assert (code / "flows/link.py").readlink().name == "flow.py"
+    assert os.access(code / "flows/run.sh", os.X_OK)
+
+
+def test_only_that_commit_travels(fetch, server, repository, monkeypatch):
+    """A long history would cost every worker pod its time."""
+    fetched = []
+
+    def noted(*arguments):
+        store = arguments[2]
+        fetched.extend(one for one in store if store[one].type_name == b"commit")
+
+    monkeypatch.setattr(checkout, "build_index_from_tree", noted)
+    fetch(commit=repository[1])
+    assert fetched == [repository[1].encode()]
+
+
+def test_a_folder_of_the_repository_takes_the_place_of_all_of_it(fetch):
+    assert files(fetch(path="flows")) == ["flow.py", "link.py", "run.sh"]
+
+
+def test_once_more_does_no_harm(fetch):
+    """A pod whose sandbox is made anew runs its init containers again, on the same emptyDir."""
+    code = fetch()
+    (code / "flows/flow.py").write_text("half of i")
+    assert (fetch() / "flows/flow.py").read_text() == "VERSION = 1\n"
+
+
+def test_a_server_that_gives_only_what_has_a_name_is_asked_for_all_branches_and_tags(fetch, server, repository):
+    server.old = server.tips_only = True
+    assert (fetch(commit=repository[0]) / "flows/flow.py").read_text() == "VERSION = 1\n"
+    with pytest.raises(ConfigurationError, match=f"workflow.git.commit: .* has no commit {NOWHERE}"):
+        fetch(commit=NOWHERE)
+
+
+# What can be wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("over", "status", "failure", "line"),
+    [
+        ({"commit": NOWHERE}, 0, ConfigurationError, "workflow.git.commit: {url}/flows.git has no commit 01234567"),
+        ({"path": "nope"}, 0, ConfigurationError, "workflow.git.path: {url}/flows.git has no folder nope at "),
+        ({"path": "README"}, 0, ConfigurationError, "workflow.git.path: {url}/flows.git has no folder README at "),
+        ({"path": "README/x"}, 0, ConfigurationError, "workflow.git.path: {url}/flows.git has no folder README/x at "),
+        ({}, 404, ConfigurationError, "workflow.git.url: there is no repository {url}/flows.git (404)"),
+        ({}, 200, ConfigurationError, "workflow.git.url: {url}/flows.git is no git repository, but a page"),
+        ({}, 400, ConfigurationError, "workflow.git.url: {url}/flows.git answers 400"),
+        ({}, 401, PermissionDenied, "workflow.git.url: {url}/flows.git wants credentials (401)"),
+        ({}, 403, PermissionDenied, "workflow.git.url: {url}/flows.git wants credentials (403)"),
+        ({}, 429, Unavailable, "workflow.git.url: {url}/flows.git answered 429"),
+        ({}, 503, Unavailable, "workflow.git.url: {url}/flows.git answered 503"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_key(fetch, server, over, status, failure, line):
+    server.status = status
+    with pytest.raises(failure) as caught:
+        fetch(**over)
+    assert str(caught.value).startswith(line.format(url=server.url))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_repository_that_is_not_there(fetch, server):
+    with pytest.raises(ConfigurationError, match="there is no repository"):
+        fetch(url=f"{server.url}/none.git")
+
+
+def test_a_dead_server_is_asked_again_then_unavailable(fetch, server):
+    """A new launcher, or another worker pod, may find it back."""
+    server.close()
+    with pytest.raises(Unavailable, match=r"workflow\.git\.url: .* does not answer: .*Connection refused"):
+        fetch()
+
+
+def test_a_server_that_comes_back_in_time_is_no_failure(fetch, server, monkeypatch):
+    monkeypatch.setattr(checkout, "PATIENCE", checkout.PATIENCE.new(status_forcelist=[503]))
+    server.answers = iter([503, 503])
+    assert files(fetch())
+
+
+def test_a_server_without_the_certificate_that_it_should_have_is_not_waited_for(fetch, server):
+    with pytest.raises(ConfigurationError, match=r"workflow\.git\.url: https://.* \[SSL"):
+        fetch(url=f"{server.url.replace('http', 'https')}/flows.git")
+
+
+def test_a_folder_that_cannot_be_written(fetch, tmp_path):
+    (tmp_path / "code").write_text("a file")
+    with pytest.raises(PermissionDenied, match="code cannot be written: File exists"):
+        fetch()
+
+
+# Networks ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
+    """As docs/own-workflow.md says: by the variable that OpenSSL reads."""
+    authority = pki.Authority(tmp_path / "pki")
+    authority.issue("git", "git", names=("127.0.0.1",))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "pki" / "git.crt", tmp_path / "pki" / "git.key")
+    server = GitServer(tmp_path / "served", tls=tls)
+    try:
+        with pytest.raises(ConfigurationError, match="CERTIFICATE_VERIFY_FAILED"):
+            fetch(url=f"{server.url}/flows.git")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pki" / "ca.crt"))
+        assert files(fetch(url=f"{server.url}/flows.git"))
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy(fetch, server, monkeypatch, variable):
+    """As docs/own-workflow.md says: by the variable that other programs read, whichever way it is written."""
+    monkeypatch.setenv(variable, server.url)
+    assert files(fetch(url="http://git.example.org/flows.git"))
+    assert server.requests[0].startswith("http://git.example.org/flows.git/info/refs")
+
+
+def test_a_server_that_needs_no_proxy(fetch, server, monkeypatch):
+    """By `no_proxy`, which the fixture sets."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert files(fetch())
+
+
+# Private repositories ------------------------------------------------------------------------------------------------
+
+SECRET = {checkout.USERNAME: "ada", checkout.PASSWORD: "t0ken"}
+
+
+def test_a_private_repository(fetch, server):
+    server.credentials = "ada:t0ken"
+    assert files(fetch(SECRET, secret="pdg-git"))
+
+
+def test_a_token_needs_no_name(fetch, server):
+    """Servers that know a user by the token take any."""
+    server.credentials = "git:t0ken"
+    assert files(fetch({checkout.PASSWORD: "t0ken"}, secret="pdg-git"))
+
+
+def test_credentials_that_are_refused(fetch, server):
+    """The line names the Secret, and tells nothing of what is in it."""
+    server.credentials = "ada:another"
+    with pytest.raises(PermissionDenied, match=r"workflow\.git\.secret: .* refuses the credentials of pdg-git \(401\)"):
+        fetch(SECRET, secret="pdg-git")
+
+
+def test_a_secret_that_is_not_handed_over(fetch, server):
+    """On a laptop: there is no Secret."""
+    with pytest.raises(UsageError, match=r"workflow\.git\.secret: K8S_PARSL_GIT_PASSWORD .* Secret pdg-git"):
+        fetch(secret="pdg-git")
+    assert server.requests == []
+
+
+def test_another_server_does_not_get_the_credentials(fetch, server):
+    """That of a redirection."""
+    other = GitServer(server.root, "127.0.0.2")
+    try:
+        server.credentials, server.redirect = "ada:t0ken", other.url
+        assert files(fetch(SECRET, secret="pdg-git"))
+        assert len(other.requests) > 1
+        assert other.authorizations == {None}
+    finally:
+        other.close()
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def command(server, commit, folder, *more, **environment):
+    words = ["checkout", f"--url={server.url}/flows.git", f"--commit={commit}", *more, str(folder)]
+    return subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", *words], env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+def test_the_command_of_the_init_container(server, repository, tmp_path):
+    server.credentials = "ada:t0ken"
+    done = command(server, repository[1], tmp_path / "code", "--path=flows", "--secret=pdg-git", **SECRET)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "code") == ["flow.py", "link.py", "run.sh"]
+    (said,) = done.stderr.splitlines()
+    assert f"workflow code: {server.url}/flows.git at {repository[1]}, folder flows" in said
+    assert "t0ken" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("commit", "code", "line"),
+    [
+        ("main", 64, "workflow.git: commit must be a full commit id, 40 hex digits: a branch or a tag may move, not"),
+        (NOWHERE, 78, "has no commit"),
+    ],
+)
+def test_the_command_ends_with_its_code_and_one_last_line(server, tmp_path, commit, code, line):
+    done = command(server, commit, tmp_path / "code")
+    assert done.returncode == code
+    assert line in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
