@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def pytest_xdist_make_scheduler(config, log):
             return "the testbed's Ceph and Vault" if file.endswith(ON_CEPH) else file
 
     return ClusterByFile(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory):
+    """What tests and the processes that they kill leave in it goes with it: keys of clients, above all.
+
+    Short, as sockets are made there; and after pytest has chosen its own folders, which stay to be looked at.
+    """
+    tmp_path_factory.getbasetemp()
+    with (
+        tempfile.TemporaryDirectory(prefix="kp-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 def pytest_collection_modifyitems(config, items):
