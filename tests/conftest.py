@@ -34,6 +34,12 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores where there is a cluster, whose tests wait for much of their time."""
+    return (os.cpu_count() or 1) + (cluster() is not None)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """With several processes (`make test`), a file of cluster tests is one process's, and those come first.
 

@@ -53,7 +53,17 @@ ALL_GOLDEN = [["-k", "reviewed and every-key", GOLDEN], ["-k", "reviewed", GOLDE
 # Those that notice most and cost least come first: pytest ends with the first that fails.
 FOR_TEMPLATES = [
     f"tests/chart/test_{name}.py"
-    for name in ("objects", "podspec", "settings", "run_name", "ceph_key", "hardening", "schema", "environments")
+    for name in (
+        "objects",
+        "podspec",
+        "settings",
+        "code",
+        "run_name",
+        "ceph_key",
+        "hardening",
+        "schema",
+        "environments",
+    )
 ]
 # What a template is about, where its name says so: asked before the others.
 ABOUT = {
@@ -64,6 +74,9 @@ ABOUT = {
     "knobs": ["podspec"],
     "names": ["run_name"],
     "identity": ["run_name", "argocd"],
+    "mounts": ["code"],
+    "workflow": ["code"],
+    "checkout": ["code"],
     "tests/": ["hardening", "rendered"],
 }
 FOR_MODELS = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]

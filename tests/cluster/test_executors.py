@@ -111,7 +111,7 @@ def test_what_the_values_ask_for_is_so_inside(release, kube_cluster, namespace):
     patch({"op": "add", "path": path, "value": "1"})
     try:
         init = helper("prepare", "open('/prepared/by-init', 'w').write('by the init container')")
-        sidecar = helper("beside", "import time; time.sleep(3600)", restartPolicy="Always")
+        sidecar = helper("beside", "import signal; signal.sigwait({signal.SIGTERM})", restartPolicy="Always")
         release.workflow(
             "tests/cluster/knobs.py",
             workflow={"call": "knobs:main"},
