@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor
 
 from k8s_parsl.errors import DataError, UsageError
-from k8s_parsl.settings import Settings, merge, read_yaml
+from k8s_parsl.settings import Executor, Parsl, Settings, merge, read_yaml
 
 GOOD = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}}
 
@@ -15,6 +19,26 @@ def test_the_least_that_a_run_needs():
     settings = Settings.parse(GOOD, "x")
     assert settings.executors["cpu"].max_blocks == 1
     assert settings.parsl.encrypted
+
+
+# Where our default is not Parsl's, which is meant for one person and a batch queue.
+OUR_DEFAULTS = {
+    "max_workers_per_node": "Parsl takes as many as the node has cores, which are not the pod's",
+    "heartbeat_period": "a pod that is lost is to be known soon, and the network is a cluster's own",
+    "heartbeat_threshold": "likewise",
+    "strategy": "blocks of several executors come and go by their own tasks",
+    "strategy_period": "a new pod is there in seconds, so looking each second pays",
+}
+
+
+@pytest.mark.parametrize(("model", "parsls"), [(Executor, HighThroughputExecutor), (Parsl, Config)])
+def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
+    """Who knows Parsl knows what a key does that is left out."""
+    parameters = inspect.signature(parsls.__init__).parameters
+    shared = {name: field.default for name, field in model.model_fields.items() if name in parameters}
+    assert len(shared) > 3
+    different = {name for name, default in shared.items() if default != parameters[name].default}
+    assert different == OUR_DEFAULTS.keys() & shared.keys()
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,13 @@ def test_nothing_of_the_environment_gets_in(server, read, monkeypatch, tmp_path)
     assert {headers["X-Vault-Namespace"] for _, headers in server.asked} == {"team"}
 
 
+def test_a_vault_without_namespaces_is_asked_without_one(server, read, monkeypatch):
+    """Also where VAULT_NAMESPACE is set."""
+    monkeypatch.setenv("VAULT_NAMESPACE", "of the environment")
+    assert read().version == 4
+    assert not any("X-Vault-Namespace" in headers for _, headers in server.asked)
+
+
 def test_a_secret_id_that_vault_repeats_is_not_shown(server, read):
     """vault:builtin/credential/approle/path_login.go: `invalid secret_id %q`."""
     server.first["POST /v1/auth/approle/login"] = [(400, {"errors": ['what is "header.e30.signature"?']})]
