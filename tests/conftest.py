@@ -41,21 +41,19 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With several processes (`make test`), a file of cluster tests is one process's, and those come first.
+    """With several processes (`make test`), each takes the next test, but what shares a server is one process's.
 
-    They wait more than they compute, each in a namespace of its own; what shares a server that some test stops is one
-    process's, too. Not xdist_group: pytest 9.2 does not take the name that pytest-xdist 3.8 gives a test for it.
+    Some test stops that server, or it takes long to set up. Not xdist_group: pytest 9.2 does not take the name that
+    pytest-xdist 3.8 gives a test for it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ClusterByFile(LoadScopeScheduling):
+    class ByServer(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            if not nodeid.startswith(("tests/cluster/", "tests/testbed/")):
-                return nodeid
             file = nodeid.partition("::")[0]
-            return "the testbed's Ceph and Vault" if file.endswith(ON_CEPH) else file
+            return "the testbed's Ceph and Vault" if file.endswith(ON_CEPH) else nodeid
 
-    return ClusterByFile(config, log)
+    return ByServer(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,6 +74,8 @@ def own_temporary_folder(tmp_path_factory):
 
 def pytest_collection_modifyitems(config, items):
     if cluster() is not None:
+        # First those that wait, so that others compute meanwhile.
+        items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
         return
     left_out = [item for item in items if item.get_closest_marker("cluster")]
     if left_out:
