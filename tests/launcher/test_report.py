@@ -66,6 +66,17 @@ def test_what_a_workflow_says_is_text_and_no_markup(tmp_path, record):
     assert "<script>" not in (tmp_path / "report.html").read_text()
 
 
+def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
+    """And not the page with it."""
+    record.tasks = [{"app": "stage"} | dict.fromkeys(("submitted", "done", "failed", "retried", "total_s"), 1)]
+    record.tasks[0] |= {"median_s": None, "longest_s": None}
+    record.reasons = {"Evicted": 2}
+    write_page(record, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<table") == page.count('<div class="wide"><table') == 2
+    assert ".wide { overflow-x: auto; }" in page
+
+
 def test_tasks_are_counted_by_app(record):
     """Memoised tasks have no time of their own; failures are kept with their text, up to a number."""
     tasks = TaskLog()
