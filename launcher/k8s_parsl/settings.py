@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -407,16 +407,19 @@ def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
     part = {key: values[key] for key in ("run", "workflow", "parsl", "logging") if key in values}
     if isinstance(part.get("workflow"), Mapping):
         part["workflow"] = _without(part["workflow"], CHART_ONLY["workflow"])
-    part["executors"] = {
-        label: _without(executor, CHART_ONLY["executors"]) if isinstance(executor, Mapping) else executor
-        for label, executor in values.get("executors", {}).items()
-    }
+    part["executors"] = _each(values.get("executors", {}), lambda executor: _without(executor, CHART_ONLY["executors"]))
     volume_keys = [field.alias for field in Volume.model_fields.values()]
-    part["storage"] = {
-        key: {name: volume[name] for name in volume_keys if name in volume} if isinstance(volume, Mapping) else volume
-        for key, volume in values.get("storage", {}).items()
-    }
+    part["storage"] = _each(
+        values.get("storage", {}), lambda volume: {name: volume[name] for name in volume_keys if name in volume}
+    )
     return part
+
+
+def _each(entries: Any, part: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+    """``part`` of each entry; what is no mapping stays as it is, for the model to refuse by name."""
+    if not isinstance(entries, Mapping):
+        return entries
+    return {key: part(entry) if isinstance(entry, Mapping) else entry for key, entry in entries.items()}
 
 
 def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
@@ -437,5 +440,9 @@ def _say(error: Any) -> str:
             return "is needed"
         case "value_error":
             return str(error["ctx"]["error"])
+        case "too_short":
+            return "at least one is needed, such as workers: {}"
+        case "string_pattern_mismatch" if error["loc"][-1] == "call":
+            return f"is not module:function: {error['input']!r}"
         case _:
             return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"

@@ -11,6 +11,7 @@ import inspect
 import os
 import runpy
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -21,6 +22,8 @@ from k8s_parsl.dataflow import no_load
 from k8s_parsl.errors import Failure, UsageError, WorkflowFailed, one_line
 
 Call = Callable[[], Any]
+# In the path of a file that is not the user's own code.
+NOT_THEIRS = ("site-packages", "k8s_parsl", sysconfig.get_path("stdlib"))
 
 
 def prepare(workflow: settings.Workflow, path: Path, folders: Mapping[str, Path]) -> Call:
@@ -66,13 +69,22 @@ def _function(workflow: settings.Workflow, path: Path, kwargs: dict[str, Any]) -
     module = _import(module_name, path, f"workflow.call {workflow.call}")
     function = getattr(module, name, None)
     if not callable(function):
-        have = ", ".join(sorted(n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")))
+        have = ", ".join(_functions(module))
         raise UsageError(f"workflow.call: module {module_name} has no function {name} (it has: {have or 'none'})")
     try:
         inspect.signature(function).bind(**kwargs)
     except TypeError as error:
         raise UsageError(f"workflow.kwargs: {workflow.call}: {error}") from None
     return lambda: function(**kwargs)
+
+
+def _functions(module: ModuleType) -> list[str]:
+    """The names that may be meant: not private, and not what the module itself imports."""
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    )
 
 
 def _import(name: str, path: Path, key: str) -> ModuleType:
@@ -123,7 +135,7 @@ def describe(error: BaseException) -> str:
     frame = error.__traceback__
     while frame:
         file = frame.tb_frame.f_code.co_filename
-        if not file.startswith("<") and "site-packages" not in file and "k8s_parsl" not in file:
+        if not file.startswith("<") and not any(part in file for part in NOT_THEIRS):
             where = f" ({PurePosixPath(file).name}:{frame.tb_lineno})"
         frame = frame.tb_next
     notes = ""

@@ -211,6 +211,11 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "launcher/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
     ),
     "a timezone that is none, which harms nothing": Shown(HERE, "test_a_timezone_that_is_none"),
+    # `workers:` with nothing below it is null.
+    "no executor but null": Refused({"executors": {"workers": None}}, "executors: at least one is needed"),
+    "a list where a mapping is needed": Shown(
+        "launcher/test_settings.py", "test_a_values_file_of_another_shape_is_refused_by_name", "[workers]"
+    ),
     "a label that is not ASCII": Refused({"executors": {"größe": {}}}, "'größe'"),
     "a file name that is not ASCII": Refused({"workflow": {"call": "a:b", "files": {"größe.py": ""}}}, "'größe.py'"),
     "a release's name that is not ASCII": Shown(HERE, "test_a_release_has_a_name_that_fits"),

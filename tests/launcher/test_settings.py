@@ -71,7 +71,7 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
         ({"executors": {"gpu": {"availableAccelerators": ["0; reboot"]}}}, "executors.gpu.availableAccelerators"),
         ({"executors": {"gpu": {"availableAccelerators": True}}}, "executors.gpu.availableAccelerators"),
         ({"executors": {"CPU_1": {}}}, "executors.CPU_1"),
-        ({"executors": {}}, "x.yaml: executors: dictionary should have at least 1 item"),
+        ({"executors": {}}, "x.yaml: executors: at least one is needed, such as workers: {}"),
         ({"workflow": {}}, "x.yaml: workflow: give exactly one of call (module:function) and script (a path)"),
         ({"workflow": {"call": "a:b", "script": "c.py"}}, "workflow: give exactly one of call"),
         ({"workflow": {"call": "a:b", "args": ["x"]}}, "workflow: args go with script"),
@@ -83,7 +83,7 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
         ({"workflow": {"call": "a:b", "git": {"url": "git@a:b"}}}, "workflow.git: url must be https://… or http://…"),
         ({"workflow": {"call": "a:b", "git": {"url": "https://a/b"}}}, "workflow.git: url and commit go together"),
         ({"workflow": {"call": "a:b", "git": {"path": "../up"}}}, "workflow.git.path: string should match pattern"),
-        ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: string should match pattern"),
+        ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: is not module:function: 'no colon'"),
         (
             {"parsl": {"strategy": "magic"}},
             "x.yaml: parsl.strategy: input should be 'none', 'simple' or 'htex_auto_scale'",
@@ -107,6 +107,22 @@ def test_a_wrong_value_is_one_line_that_names_the_key(changed, line):
         Settings.parse(GOOD | changed, "x.yaml")
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("executors: [workers]", "executors: input should be an object, not ['workers']"),
+        ("executors: {w: {}}\nstorage: data", "storage: input should be an object, not 'data'"),
+        ("executors: {workers: }", "executors: at least one is needed"),
+    ],
+)
+def test_a_values_file_of_another_shape_is_refused_by_name(tmp_path, text, line):
+    file = tmp_path / "values.yaml"
+    file.write_text(f"workflow: {{call: 'a:b'}}\n{text}")
+    with pytest.raises(UsageError) as caught:
+        Settings.from_values([file])
+    assert str(caught.value).startswith(f"{file}: {line}")
 
 
 @pytest.mark.parametrize(

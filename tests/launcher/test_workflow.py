@@ -46,6 +46,7 @@ def test_the_code_is_on_the_path_of_children_too(folder):
     [
         ("", {"call": "nope_c:main"}, "workflow.call nope_c:main: there is no module nope_c in "),
         ("def other(): pass", {"call": "flow_c:main"}, "module flow_c has no function main (it has: other)"),
+        ("from os.path import join", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
         ("main = 3", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
         ("import nope_d", {"call": "flow_c:main"}, "module flow_c imports nope_d, which the image does not have"),
         (
@@ -78,6 +79,7 @@ def test_a_wrong_name_or_argument_is_known_before_anything_starts(folder, code, 
     [
         ("x = 1 / 0", {"call": "flow_e:main"}, "ZeroDivisionError: division by zero (flow_e.py:1)"),
         ("def main(:", {"script": "flow_e.py"}, "SyntaxError"),
+        ("def main(:", {"call": "flow_e:main"}, "SyntaxError: invalid syntax (flow_e.py, line 1)"),
     ],
 )
 def test_code_that_cannot_be_imported_is_the_workflows_fault(folder, code, values, line):
@@ -85,6 +87,7 @@ def test_code_that_cannot_be_imported_is_the_workflows_fault(folder, code, value
     with pytest.raises(WorkflowFailed) as caught:
         call(folder, **values)
     assert line in str(caught.value)
+    assert "__init__" not in str(caught.value)  # importlib's own frames are nobody's code
 
 
 def test_a_script_with_a_main_is_imported_under_its_own_name(folder):
