@@ -27,6 +27,9 @@ RELEASE = "pdgrun"
 # Events that tell why a pod is not started though a node was found for it.
 TELLING = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed")
 
+# Reasons whose words speak of a worker; of another pod its own last line tells.
+OF_A_WORKER = ("WorkerConfiguration", "WorkerPermission", "Error")
+
 
 def lines(
     environment: Mapping[str, str],
@@ -86,6 +89,8 @@ def _pod(api: Api, pod: Mapping[str, Any]) -> Iterator[Line]:
         yield fine(f"{what} runs")
     elif state.finding is None or state.finding.reason.name == "Completed":
         yield fine(f"{what} is {'being deleted' if state.deleting else state.phase}")
+    elif state.component != "worker" and state.finding.reason.name in OF_A_WORKER and state.finding.detail:
+        yield wanted(f"{what} ended: {state.finding.detail}")
     else:
         yield wanted(f"{what}: {state.finding}")
     if state.running or state.ended:

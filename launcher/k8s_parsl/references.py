@@ -71,9 +71,10 @@ def claim(found: Manifest) -> Line:
         return fine(f"claim {name} is bound to {volume}")
     if _phase(found) == "Lost":
         return wanted(f"claim {name} has lost its volume {volume}")
-    waits_for = (
-        f"PersistentVolume {volume} (an administrator makes it: admin.create)" if volume else "a volume of its class"
-    )
+    waits_for = f"PersistentVolume {volume} (an administrator makes it: admin.create)"
+    if not volume:
+        of = f"StorageClass {found['spec'].get('storageClassName') or '(none, and the cluster has no default)'}"
+        waits_for = f"a volume of {of}; kubectl describe pvc {name} says why"
     return wanted(f"claim {name} waits for {waits_for}")
 
 

@@ -505,7 +505,7 @@ def _final(error: requests.RequestException) -> str | None:
                 return f"vault.url: Vault's certificate is not for this name: {reason}"
             if "expired" in reason or "not yet valid" in reason:
                 return f"Vault's certificate: {reason}"
-            return f"vault.caFile: Vault's certificate is of no authority that is in it: {reason}"
+            return f"vault.caBundle (or caFile): Vault's certificate is of no authority that it holds: {reason}"
         if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
             return "vault.url: what listens there does not speak TLS"
     if isinstance(error, requests.exceptions.InvalidURL):

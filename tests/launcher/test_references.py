@@ -25,6 +25,11 @@ def test_a_claim_of_somebody_elses_that_is_missing(cluster, api):
     [
         (there(phase="Lost"), "claim pdgrun-dev-0 has lost its volume pv"),
         (there(phase="Pending"), "claim pdgrun-dev-0 waits for PersistentVolume pv (an administrator makes it"),
+        (
+            there(CLAIM | {"spec": {"storageClassName": "slow"}}, phase="Pending"),
+            "claim pdgrun-dev-0 waits for a volume of StorageClass slow; kubectl describe pvc pdgrun-dev-0 says why",
+        ),
+        (there(CLAIM | {"spec": {}}, phase="Pending"), "waits for a volume of StorageClass (none,"),
         (there(CLAIM | {"metadata": {"name": "pdgrun-dev-0", "deletionTimestamp": "x"}}), "is being deleted"),
     ],
 )

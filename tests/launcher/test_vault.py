@@ -263,6 +263,14 @@ def test_a_private_authority(server, read, tmp_path):
     assert read(caFile=str(tmp_path / "pki" / "ca.crt")).version == 4
 
 
+def test_an_authority_that_was_not_given(server, read, tmp_path):
+    """The chart's key is caBundle, and that is the one to name."""
+    server.encrypt(tmp_path / "pki", "127.0.0.1")
+    with pytest.raises(ConfigurationError, match=r"vault\.caBundle \(or caFile\): Vault's certificate is of no authority"):
+        read()
+    assert server.asked == []
+
+
 def test_a_certificate_for_another_name(server, read, tmp_path):
     """Told apart from a wrong authority: other things are to be changed."""
     server.encrypt(tmp_path / "pki", "vault.example.org")
