@@ -60,6 +60,7 @@ image: $(VENV)/.tests ## Build the launcher's image (IMAGE=name:tag)
 	@$(BIN)/python launcher/image.py build --tag $(IMAGE)
 
 push: $(VENV)/.tests ## Build and publish it (IMAGE=registry/name:tag)
+	$(if $(filter file,$(origin IMAGE)),$(error where to? make push IMAGE=registry/name:tag))
 	@$(BIN)/python launcher/image.py push --to $(IMAGE)
 
 generate: $(VENV)/.tests ## Write what is generated: values schema, values reference, golden renders

@@ -202,6 +202,8 @@ def _base(builder: Builder, recipe: Recipe, wanted: str) -> str:
         raise ImageError(f"{recipe.file} has no `ARG BASE=…` default: name its base with --build-arg BASE=…")
     if wanted == "auto" and builder.can_pull(public):
         return public
+    if recipe.context != REPOSITORY:  # a workflow's: Debian alone is no base for it
+        raise ImageError(f"no image {public} to pull: name the launcher's, --build-arg BASE=REGISTRY/k8s-parsl:TAG")
     return bootstrap(builder)
 
 

@@ -118,8 +118,8 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
     Raises:
         Failure: how the run ended, other than well.
     """
+    identity = Identity.from_environment(environment)  # first: outside a pod it says what to type instead
     settings = Settings.from_file(mounted / "settings.yaml")
-    identity = Identity.from_environment(environment)
     set_level(settings.logging.level)
     mounts = [Mount(v.mount_path, v.read_only, f"storage.{key}") for key, v in settings.storage.items()]
     run_volume = settings.storage[settings.run.volume].mount_path if settings.run.volume else ""

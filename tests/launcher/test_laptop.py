@@ -296,7 +296,7 @@ def test_the_death_of_the_interchange_ends_the_run(folder):
         (["run", "-f", "nope.yaml"], 65, "nope.yaml: No such file or directory"),
         (["run", "--nope"], 64, "No such option"),
         (["dance"], 64, "No such command 'dance'"),
-        (["run"], 65, "/etc/k8s-parsl/settings.yaml: No such file or directory"),
+        (["run"], 78, "on a laptop name values files: k8s-parsl run --values values/local.yaml"),
     ],
 )
 def test_a_wrong_command_is_one_line(tmp_path, words, code, line):

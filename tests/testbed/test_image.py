@@ -102,6 +102,23 @@ def test_a_mistake_is_told_in_one_line(arguments: list[str], message: str) -> No
     assert done.stderr.count("\n") == 1
 
 
+def test_a_workflows_image_is_not_built_on_debian_alone(
+    image: ModuleType, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `--build-arg BASE` was forgotten, and its default is in no registry."""
+    monkeypatch.setattr(image.Builder, "can_pull", lambda self, name: False)
+    recipe = image.Recipe(context / "Dockerfile", context, {})
+    with pytest.raises(image.ImageError, match=r"name the launcher's, --build-arg BASE="):
+        image.build(image.Builder("docker"), recipe, base="auto", tag=None)
+
+
+def test_make_push_asks_where_to() -> None:
+    """Its default would be somebody's Docker Hub."""
+    done = subprocess.run(["make", "-n", "push"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "make push IMAGE=registry/name:tag" in done.stderr
+
+
 def test_a_copied_file_that_is_missing_is_named(image: ModuleType, context: Path) -> None:
     (context / "list.txt").unlink()
     with pytest.raises(image.ImageError, match=r"copies list.txt, which is not in "):
