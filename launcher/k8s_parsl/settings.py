@@ -408,7 +408,7 @@ def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(part.get("workflow"), Mapping):
         part["workflow"] = _without(part["workflow"], CHART_ONLY["workflow"])
     part["executors"] = _each(values.get("executors", {}), lambda executor: _without(executor, CHART_ONLY["executors"]))
-    volume_keys = [field.alias for field in Volume.model_fields.values()]
+    volume_keys = [to_camel(name) for name in Volume.model_fields]
     part["storage"] = _each(
         values.get("storage", {}), lambda volume: {name: volume[name] for name in volume_keys if name in volume}
     )
