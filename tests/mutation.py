@@ -9,9 +9,9 @@ with the reason why it may (`MAY_LIVE` below), or wants a test.
     .venv/bin/python tests/mutation.py --only _pod.tpl                        # a look, which writes nothing
     .venv/bin/python tests/mutation.py --without-golden --minutes 30          # what hangs on the golden renders alone
 
-Golden renders notice any change of what is rendered, so they are asked first; `--without-golden` leaves them out.
-Left out always is the test that generated files are up to date: it would notice any change of a model, and whoever
-changes one writes the files anew, as this program does with each mutant. So is one that takes as long as all the rest.
+Golden renders notice any change of what is rendered, so they are asked first; `--without-golden` leaves them out. The
+values schema, which is made of the models anew with each of their mutants, is the same to them, but asked after the
+quickest rules. Left out is one test that takes as long as all the rest.
 """
 
 from __future__ import annotations
@@ -79,12 +79,14 @@ ABOUT = {
     "checkout": ["code"],
     "tests/": ["hardening", "rendered"],
 }
-FOR_MODELS = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
-FOR_MODELS += ["tests/chart/test_ceph_key.py", "tests/chart/test_schema.py", "tests/chart/test_environments.py"]
+QUICK = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
+FOR_MODELS = ["tests/chart/test_ceph_key.py", "tests/chart/test_schema.py", "tests/chart/test_environments.py"]
 FOR_THE_KEY = ["tests/chart/test_bounds.py", "tests/launcher/test_vault.py", "tests/launcher/test_ceph_key.py"]
 FOR_THE_KEY += ["tests/chart/test_ceph_key.py", "tests/chart/test_settings.py"]
+# Of the models, the schema that is made of them is what a golden render is of the templates: reviewed as a diff.
+GENERATED = "tests/chart/test_schema.py::test_the_generated_files_are_up_to_date"
 LEFT_OUT = [
-    "tests/chart/test_schema.py::test_the_generated_files_are_up_to_date",
+    GENERATED,
     # As long as all others together: a render for each key.
     "tests/chart/test_environments.py::test_every_key_of_every_key_yaml_does_something",
 ]
@@ -281,7 +283,10 @@ class Copy:
                 done = self._python("-m", "k8s_parsl.schema", "--write")
                 if done.returncode:
                     return "the models cannot be read"
-            return next(filter(None, map(self._first_failure, suites)), "")
+            same = kept == [path.read_text("utf-8") for path in generated]
+            as_reviewed = "" if same else GENERATED
+            found = (as_reviewed if suite == [GENERATED] else self._first_failure(suite) for suite in suites)
+            return next(filter(None, found), "")
         finally:
             file.write_text(before, "utf-8")
             for path, text in zip(generated, kept, strict=True):
@@ -335,7 +340,8 @@ def reason_to_live(mutant: Mutant) -> str:
 def rules_for(mutant: Mutant) -> list[list[str]]:
     """The suites that may notice it, apart from golden renders."""
     if mutant.file in MODELS:
-        return [FOR_THE_KEY if mutant.file.endswith(("vault.py", "ceph_key.py")) else FOR_MODELS]
+        key = mutant.file.endswith(("vault.py", "ceph_key.py"))
+        return [FOR_THE_KEY, [GENERATED]] if key else [QUICK, [GENERATED], FOR_MODELS]
     names = [name for part, found in ABOUT.items() if part in mutant.file for name in found]
     first = [f"tests/chart/test_{name}.py" for name in names]
     return [[*first, *(file for file in FOR_TEMPLATES if file not in first)]]
@@ -373,7 +379,7 @@ def page(kept: dict[str, Any]) -> str:
     noticed = {Mutant(**entry["mutant"]): entry["by"] for entry in kept["mutants"]}
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for mutant, by in noticed.items():
-        counts[mutant.file]["golden" if by.startswith(GOLDEN) else "rule" if by else "alive"] += 1
+        counts[mutant.file]["golden" if by.startswith((GOLDEN, GENERATED)) else "rule" if by else "alive"] += 1
     total = sum(counts.values(), collections.Counter())
     rows = [
         f"| {file} | {count.total()} | {count['golden']} | {count['rule']} | {count['alive']} |"
@@ -394,12 +400,12 @@ def page(kept: dict[str, Any]) -> str:
                 f"Chart and settings, changed in {total.total()} places{part}, one at a time: a condition turned "
                 "round, an action of a template that gives nothing, a word or number that is another, a default or a "
                 f"bound of a model that is gone. A test noticed {total.total() - total['alive']}; {total['alive']} "
-                "stand below, with the reason. Golden renders notice whatever changes what is rendered, and are "
-                "asked first.",
+                "stand below, with the reason. Golden files (renders, and the values schema that is made of the "
+                "models) notice whatever changes them, and are asked first, or after the quickest rules.",
                 width=120,
             ),
             "",
-            "| file | mutants | noticed by a golden render | by another test | alive |",
+            "| file | mutants | noticed by a golden file | by another test | alive |",
             "|---|---|---|---|---|",
             *rows,
             "",

@@ -22,6 +22,10 @@ ROOT = Path(__file__).parent.parent.parent
 # Longest wait for anything here; a test that needs more has found a fault.
 PATIENCE_S = 180
 
+# Several tests' pods share two small nodes; what a pod asks for there is no matter here, but where a test says so.
+_ASKED = "resources.requests.cpu=100m"
+SMALL = ["--set", f"launcher.pod.{_ASKED},worker.pod.{_ASKED}"]
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
@@ -213,7 +217,7 @@ def namespace(kube_cluster):
 def dev(kube_cluster, namespace):
     """`-f values/dev.yaml` with the testbed's volume and the image that was just built."""
     repository, _, tag = image("k8s-parsl-tiles").rpartition(":")
-    values = ["-f", "values/dev.yaml", "--set", f"image.repository={repository},image.tag={tag}"]
+    values = ["-f", "values/dev.yaml", "--set", f"image.repository={repository},image.tag={tag}", *SMALL]
     if given := os.environ.get("TEST_VALUES"):
         values += ["-f", given]
     else:
@@ -231,7 +235,7 @@ def dev(kube_cluster, namespace):
 def product(kube_cluster, namespace):
     """examples/product in a ConfigMap, with no volume, as the seed's first example."""
     repository, _, tag = image("k8s-parsl").rpartition(":")
-    values = ["--set", f"image.repository={repository},image.tag={tag}"]
+    values = ["--set", f"image.repository={repository},image.tag={tag}", *SMALL]
     values += ["--set", "executors.workers.maxBlocks=2,executors.workers.initBlocks=2"]
     values += ["--set", "executors.workers.maxWorkersPerNode=2", "--set-json", "executors.workers.coresPerWorker=0.5"]
     for file in ("product.py", "example-parsl.py", "parslexec.py"):

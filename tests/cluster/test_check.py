@@ -84,7 +84,7 @@ def test_make_check_cluster(product):
     assert done.returncode != 0
 
 
-QUOTA = {"kind": "ResourceQuota", "spec": {"hard": {"requests.cpu": "1"}}}
+QUOTA = {"kind": "ResourceQuota", "spec": {"hard": {"requests.cpu": "300m"}}}
 RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": {"memory": "1536Mi"}}]}}
 
 
@@ -99,7 +99,7 @@ RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": 
         (
             [QUOTA],
             "executors.workers.maxBlocks=3",
-            "quota it allows requests.cpu 1, of which 0 is in use; launcher and maxBlocks of all executors take 2",
+            "quota it allows requests.cpu 0.3, of which 0 is in use; launcher and maxBlocks of all executors take 0.4",
         ),
         ([RANGE], "job.suspend=true", "the launcher's pod: pods "),
         ([], "executors.workers.pod.nodeSelector.gpu=none", "no node can take it: 2 x has no label gpu=none"),

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import yaml
-from cluster.conftest import PATIENCE_S, Release, image
+from cluster.conftest import PATIENCE_S, SMALL, Release, image
 
 # Every kind of thing at once: `pod` is for launcher and workers.
 POD = {
@@ -45,7 +45,7 @@ def helper(name, code, **more):
         "command": ["python", "-c", code],
         "volumeMounts": [{"name": "prepared", "mountPath": "/prepared"}],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "resources": {"limits": {"cpu": "200m", "memory": "64Mi"}},
+        "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "200m", "memory": "64Mi"}},
     } | more
 
 
@@ -54,7 +54,7 @@ def release(kube_cluster, namespace, tmp_path):
     """Made of values files that a test writes, with files of a workflow."""
     repository, _, tag = image("k8s-parsl").rpartition(":")
     release = Release(kube_cluster, namespace, name="several")
-    release.values = ["--set", f"image.repository={repository},image.tag={tag}"]
+    release.values = ["--set", f"image.repository={repository},image.tag={tag}", *SMALL]
 
     def workflow(file, **values):
         written = tmp_path / "values.yaml"
