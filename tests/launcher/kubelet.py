@@ -77,8 +77,11 @@ class Kubelet:
 
 
 def kill(entry):
-    """End a worker's entry and its pool, which has a session of its own."""
-    for pid in [*_children(entry), entry]:
+    """End a worker's entry and its pool, which has a session of its own.
+
+    The entry first: a container's processes end at once, so it sees no pool that is gone before it.
+    """
+    for pid in [entry, *_children(entry)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             os.killpg(pid, signal.SIGKILL)
