@@ -98,6 +98,7 @@ SAME_ALIAS = "the same: the models make this alias of the field's name by themse
 MAY_LIVE: dict[tuple[str, str, str], str] = {
     ("ceph_key.py", 'alias="userKeyKey", ', ""): SAME_ALIAS,
     ("schema.py", 'alias="userKeyKey", ', ""): SAME_ALIAS,
+    ("schema.py", 'alias="userKey",\n        ', ""): SAME_ALIAS,
 }
 
 
