@@ -153,6 +153,7 @@ def test_the_least_that_has_to_be_said():
     assert it.vault.auth.path == "auth/kubernetes"
     assert (it.vault.kv.user_id_key, it.vault.kv.user_key_key) == ("userID", "userKey")
     assert not it.adopt
+    assert (it.secret.owner, it.secret.labels) == ("", {})
 
 
 @pytest.mark.parametrize(
