@@ -305,7 +305,7 @@ def test_the_policy_takes_what_the_releases_own_workers_use(helm, kind, name, fi
         ({"hostPath": {"path": "/a"}}, 'has(v.hostPath) && v.hostPath.path == "/a"'),
         ({"nfs": {"server": "b", "path": "/"}}, 'has(v.nfs) && v.nfs.server == "b"'),
         ({"csi": {"driver": "c.d"}}, 'has(v.csi) && v.csi.driver == "c.d"'),
-        ({"image": {"reference": "e"}}, "has(v.image)"),
+        ({"image": {"reference": "e"}}, "(has(v.image))"),
         ({"persistentVolumeClaim": {"claimName": "f"}}, '"f"'),
         ({"projected": {"sources": [{"downwardAPI": {}}]}}, "!has(s.serviceAccountToken) &&"),
         ({"projected": {"sources": []}}, "s.secret.name in variables.secrets"),
@@ -319,6 +319,12 @@ def test_the_policy_takes_the_volumes_of_the_releases_own_workers(helm, volume, 
     assert condition not in plain[message]
     assert condition in given[message]
     assert {key: text for key, text in plain.items() if key != message}.items() <= given.items()
+
+
+@pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"downwardAPI": {}}], ids=str)
+def test_the_policy_is_the_same_for_volumes_that_hold_nobodys_data(helm, volume):
+    over = {"worker": {"pod": {"volumes": [{"name": "v", **volume}]}}}
+    assert rules(helm.template(DEV, over=POLICY | over)) == rules(helm.template(DEV, over=POLICY))
 
 
 @pytest.mark.parametrize(
