@@ -461,3 +461,11 @@ def test_the_floor_of_kubernetes_is_said(helm):
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == ">=1.31.0-0"
     text = helm("template", "a", "chart", "-f", str(DEV), "--kube-version", "1.30.9", check=False)
     assert "incompatible with Kubernetes v1.30.9" in text
+
+
+def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
+    """Else kubelet looks at the root alone; without an fsGroup nothing is said."""
+    context = {"fsGroup": 100, "fsGroupChangePolicy": "Always"}
+    given = helm.template(over=MINIMAL | {"pod": {"securityContext": context}})
+    assert given.launcher["spec"]["securityContext"].items() >= context.items()
+    assert "fsGroupChangePolicy" not in helm.template(over=MINIMAL).launcher["spec"]["securityContext"]
