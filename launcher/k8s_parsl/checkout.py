@@ -34,12 +34,14 @@ USERNAME, PASSWORD = "K8S_PARSL_GIT_USERNAME", "K8S_PARSL_GIT_PASSWORD"
 ANY_USER = "git"
 # Of one connection, and of each read from it.
 TIMEOUT_S = 30.0
+# A server that may be well again in a moment.
+UNWELL = (429, 500, 502, 503, 504)
 # About a minute of pauses: 0, 2, 4, 8, 16, 30 seconds. Also after a POST, which changes nothing at the server.
 PATIENCE = urllib3.Retry(
     6,
     backoff_factor=1,
     backoff_max=30,
-    status_forcelist=(429, 500, 502, 503, 504),
+    status_forcelist=UNWELL,
     allowed_methods=None,
     raise_on_status=False,
     retry_after_max=30,
@@ -70,12 +72,7 @@ def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
             build_index_from_tree(str(folder), f"{scratch}/index", repository.object_store, tree)
         except OSError as error:
             raise PermissionDenied(f"{folder} cannot be written: {error.strerror}") from None
-    log.info("workflow code: %s", described(git))
-
-
-def described(git: Git) -> str:
-    """The code in one text, for logs and the run's record."""
-    return f"{git.url} at {git.commit}{f', folder {git.path}' if git.path else ''}"
+    log.info("workflow code: %s", git.described)
 
 
 class _Client(HttpGitClient):
@@ -134,7 +131,7 @@ def _refused(git: Git, status: int) -> Failure:
         case 404:
             whom = f" for the credentials of {git.secret}" if git.secret else ""
             return ConfigurationError(f"workflow.git.url: there is no repository {git.url}{whom} (404)")
-        case 429 | 500 | 502 | 503 | 504:
+        case _ if status in UNWELL:
             return Unavailable(f"workflow.git.url: {git.url} answered {status} for a minute")
         case _:
             return ConfigurationError(f"workflow.git.url: {git.url} answers {status}, as no git server does")

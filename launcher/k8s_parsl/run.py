@@ -25,7 +25,6 @@ from typing import Any
 import urllib3
 
 from k8s_parsl import certificates, parsl_config, progress, volumes, workflow
-from k8s_parsl.checkout import checkout, described
 from k8s_parsl.contract import Mount, versions
 from k8s_parsl.dataflow import LauncherDataFlowKernel, TaskLog, loaded
 from k8s_parsl.errors import Failure, PermissionDenied, Stopped, Temporary, WorkflowFailed
@@ -152,7 +151,7 @@ def in_pod(environment: dict[str, str], mounted: Path = MOUNTED) -> None:
             cert_dir=cert_dir,
             on_fault=ends.put,
         )
-        record = _new_record(identity.run, installation, settings, _code(settings))
+        record = _new_record(identity.run, installation, settings, settings.workflow.git.described)
         providers = [executor.provider for executor in config.executors]
         try:
             supervise(settings, config, call, record, folder, ends)
@@ -177,7 +176,7 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path) -> No
     base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
     folder = Folder(base / "runs" / run)
     call = workflow.prepare(settings.workflow, _code_on_laptop(settings, workflow_path, folder), folders)
-    code = "" if workflow_path else _code(settings)
+    code = "" if workflow_path else settings.workflow.git.described
     ends: Ends = queue.SimpleQueue()
     with folder.held():
         config = parsl_config.for_laptop(settings, run_dir=folder.parsl, on_fault=ends.put)
@@ -188,8 +187,10 @@ def _code_on_laptop(settings: Settings, given: Path | None, folder: Folder) -> P
     """Where the workflow's code is; that of a git repository is put into the run's folder."""
     git = settings.workflow.git
     if git.url and given:
-        log.info("workflow code: %s, and not %s", given, described(git))
+        log.info("workflow code: %s, and not %s", given, git.described)
     elif git.url:
+        from k8s_parsl.checkout import checkout  # a launcher's pod does without dulwich
+
         checkout(git, folder.code, os.environ)
     return given or (folder.code if git.url else Path(settings.workflow.path))
 
@@ -385,10 +386,6 @@ def _within(seconds: float, doing: str, act: Callable[[], object]) -> None:
     thread.join(seconds)
     if thread.is_alive():
         log.warning("could not %s within %.0f s; going on without", doing, seconds)
-
-
-def _code(settings: Settings) -> str:
-    return described(settings.workflow.git) if settings.workflow.git.url else ""
 
 
 def _new_record(run: str, installation: str, settings: Settings, code: str) -> Record:

@@ -127,6 +127,12 @@ class Git(Model):
             raise ValueError("url and commit go together")
         return self
 
+    @property
+    def described(self) -> str:
+        """The code in one text, for logs and the run's record; empty where it is not from git."""
+        folder = f", folder {self.path}" if self.path else ""
+        return f"{self.url} at {self.commit}{folder}" if self.url else ""
+
 
 class Workflow(Model):
     """The user's code, and how it is called."""
