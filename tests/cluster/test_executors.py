@@ -7,6 +7,7 @@ import json
 
 import pytest
 import yaml
+from cluster import restricted
 from cluster.conftest import PATIENCE_S, SMALL, Release, image
 
 # Every kind of thing at once: `pod` is for launcher and workers.
@@ -44,7 +45,7 @@ def helper(name, code, **more):
         "image": image("k8s-parsl"),
         "command": ["python", "-c", code],
         "volumeMounts": [{"name": "prepared", "mountPath": "/prepared"}],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": restricted.CONTAINER,
         "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "200m", "memory": "64Mi"}},
     } | more
 

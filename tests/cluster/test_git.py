@@ -8,7 +8,7 @@ import re
 
 import pytest
 import yaml
-from cluster.conftest import Release, image
+from cluster.conftest import SMALL, Release, image
 from cluster.test_product import _arguments as arguments
 from launcher.git_server import GitServer, git
 
@@ -65,7 +65,7 @@ def release(kube_cluster, namespace, repository, tmp_path):
         "executors": {"workers": {}},
     }
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
-    release = Release(kube_cluster, namespace, name="git", values=["-f", str(tmp_path / "values.yaml")])
+    release = Release(kube_cluster, namespace, name="git", values=["-f", str(tmp_path / "values.yaml"), *SMALL])
     yield release
     with contextlib.suppress(AssertionError):
         release.helm("uninstall", release.name, check=False)

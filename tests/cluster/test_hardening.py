@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from chart.helm import VALUES_FILES
+from cluster import restricted
 from cluster.conftest import ROOT, image
 
 from k8s_parsl.identity import Identity
@@ -105,7 +106,7 @@ HOLDER = {
         "containers": [
             {
                 "name": "c",
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "securityContext": restricted.CONTAINER,
             }
         ],
     },
@@ -186,7 +187,6 @@ def _second(**more):
 
 
 OWNER = ("metadata", "ownerReferences", 0)
-CONTEXT = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 # (what somebody would try, what the refusal says). Pod Security refuses some of it as well, but not in every namespace.
 DENIED = {
     "owned by another pod": (_set(*OWNER, "uid", "5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55"), "owned by the launcher pod"),
@@ -226,11 +226,16 @@ DENIED = {
     "a node of its choice": (_set("spec", "nodeName", "node1"), "share nothing with their node"),
     "root": (_set("spec", "securityContext", "runAsUser", 0), "run as the user of its release"),
     "anybody": (_set("spec", "securityContext", "runAsUser", 12345), "run as the user of its release"),
-    "root to begin with": (_second(securityContext=CONTEXT | {"runAsUser": 0}), "run as the user of its release"),
+    "root to begin with": (
+        _second(securityContext=restricted.CONTAINER | {"runAsUser": 0}),
+        "run as the user of its release",
+    ),
     "privileged": (_container(securityContext={"privileged": True}), "run as the user of its release"),
     "all capabilities": (_container(securityContext={"allowPrivilegeEscalation": False}), "run as the user of its"),
     "one capability": (
-        _container(securityContext=CONTEXT | {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}),
+        _container(
+            securityContext=restricted.CONTAINER | {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}
+        ),
         "run as the user of its release",
     ),
     "no seccomp": (_set("spec", "securityContext", "seccompProfile", {"type": "Unconfined"}), "a seccomp profile"),
