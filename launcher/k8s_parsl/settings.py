@@ -245,7 +245,13 @@ class Parsl(Model):
     )
     encrypted: bool = Field(True, description="CurveZMQ between launcher and workers.")
     worker_port: int = Field(
-        54000, ge=1024, le=65000, description="Launcher port of the first executor; the next ones follow on from it."
+        # Linux gives 32768 to 60999 to outgoing connections, such as the launcher's own to the API server:
+        # https://docs.kernel.org/networking/ip-sysctl.html (ip_local_port_range)
+        24000,
+        ge=1024,
+        le=65000,
+        description="Launcher port of the first executor; the next ones follow on from it. From 32768 to 60999 a "
+        "connection of the launcher's own may hold it.",
     )
 
 

@@ -289,7 +289,7 @@ def launch(helm, tmp_path, monkeypatch):
 def test_the_launcher_ends_before_it_makes_a_pod(launch, row):
     """With the exit code, and one line."""
     start, server = launch
-    with taken(54000 if row.port_taken else 0), pytest.raises(Failure) as caught:
+    with taken(24000 if row.port_taken else 0), pytest.raises(Failure) as caught:
         start(row)
     assert row.line in str(caught.value)
     assert "\n" not in str(caught.value)

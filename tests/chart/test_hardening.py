@@ -186,15 +186,15 @@ def test_only_the_runs_workers_reach_the_launcher_and_only_their_ports(helm):
     launcher = rendered.launcher["metadata"]["labels"]
     worker = provided(rendered)[0]["metadata"]["labels"]
     (test,) = [item for item in rendered.all("Pod") if item["metadata"]["labels"]["k8s-parsl/run"] == TEST]
-    assert lets_in(policies, launcher, 54000, worker)
-    assert lets_in(policies, launcher, 54001, worker)
-    assert lets_in(policies, test["metadata"]["labels"], 54000, worker | {"k8s-parsl/run": TEST})
-    assert not lets_in(policies, launcher, 54002, worker)
-    assert not lets_in(policies, launcher, 54000, worker | {"k8s-parsl/run": "0ld0ld00"})
-    assert not lets_in(policies, launcher, 54000, worker | {"app.kubernetes.io/instance": "other"})
-    assert not lets_in(policies, launcher, 54000, {})
-    assert not lets_in(policies, worker, 54000, worker)
-    assert not lets_in(policies, worker, 54000, launcher)
+    assert lets_in(policies, launcher, 24000, worker)
+    assert lets_in(policies, launcher, 24001, worker)
+    assert lets_in(policies, test["metadata"]["labels"], 24000, worker | {"k8s-parsl/run": TEST})
+    assert not lets_in(policies, launcher, 24002, worker)
+    assert not lets_in(policies, launcher, 24000, worker | {"k8s-parsl/run": "0ld0ld00"})
+    assert not lets_in(policies, launcher, 24000, worker | {"app.kubernetes.io/instance": "other"})
+    assert not lets_in(policies, launcher, 24000, {})
+    assert not lets_in(policies, worker, 24000, worker)
+    assert not lets_in(policies, worker, 24000, launcher)
 
 
 def test_outgoing_traffic_is_free_until_it_is_restricted(helm):
@@ -220,7 +220,7 @@ def test_restricted_pods_reach_dns_and_what_they_work_with(helm):
     assert policies["pdgrun-launcher"]["egress"] == [api]
     (to_launcher,) = policies["pdgrun-worker"]["egress"]
     assert selects(to_launcher["to"][0]["podSelector"], rendered.launcher["metadata"]["labels"])
-    assert to_launcher["ports"] == [{"port": 54000}]
+    assert to_launcher["ports"] == [{"port": 24000}]
     ceph_key = policies["pdgrun-pdgrun-ceph-key-prod-0"]
     assert ceph_key["egress"] == [dns, api, {"ports": [{"port": 8200}]}, listed]
     job = rendered.of("ceph-key", "Job")[0]

@@ -253,7 +253,7 @@ def test_workers_have_the_runs_keys_only_where_it_is_encrypted(helm):
 
 def test_there_is_a_port_for_each_executor(helm):
     ports = container(helm.template(EVERY_KEY).launcher, "launcher")["ports"]
-    assert [port["containerPort"] for port in ports] == [55000, 55001]
+    assert [port["containerPort"] for port in ports] == [25000, 25001]
 
 
 def test_knobs_are_laid_over_each_other(helm):

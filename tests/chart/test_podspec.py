@@ -329,9 +329,9 @@ def test_each_executor_has_its_own_pods(helm):
         assert "/data" in [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]]
     ports = rendered.launcher["spec"]["containers"][0]["ports"]
     assert {port["name"]: port["containerPort"] for port in ports} == {
-        "executor-0": 54000,
-        "executor-1": 54001,
-        "executor-2": 54002,
+        "executor-0": 24000,
+        "executor-1": 24001,
+        "executor-2": 24002,
     }
 
 

@@ -23,7 +23,7 @@ SAME: dict[str, dict[str, Any]] = {
     "the Job's annotations": {"job": {"annotations": {"a": "b"}}},
     "an account's annotations": {"serviceAccount": {"annotations": {"a": "b"}}},
     "the size of a volume": {"storage": {"dev-0": {"size": "20Gi"}}},
-    "a default, said aloud": {"parsl": {"workerPort": 54000}, "executors": {"workers": {"pod": {"labels": {}}}}},
+    "a default, said aloud": {"parsl": {"workerPort": 24000}, "executors": {"workers": {"pod": {"labels": {}}}}},
 }
 
 ANOTHER: dict[str, dict[str, Any]] = {

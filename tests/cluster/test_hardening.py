@@ -302,7 +302,7 @@ def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
         component="worker",
     )
     worker, other = workers.items()
-    stranger = KNOCK.format(host=address, port=54000)
+    stranger = KNOCK.format(host=address, port=24000)
     # Without a policy at work it is open; so the "closed" below means something.
     assert product.python(stranger, name="k8s-parsl").strip() == "open"
     with Enforcement(product.namespace) as enforcement:
@@ -315,12 +315,12 @@ def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
 
         # A refusal would be an answer: a policy is silent.
         assert product.python(stranger, name="k8s-parsl").strip() == "closed: timed out"
-        assert knock(worker[0], address, 54000) == "open"
-        assert knock(worker[0], address, 54001) == "closed: timed out"
+        assert knock(worker[0], address, 24000) == "open"
+        assert knock(worker[0], address, 24001) == "closed: timed out"
         assert knock(worker[0], layout.API_SERVER_IP, layout.API_PORT) == "closed: timed out"
-        assert knock(worker[0], other[1]["status"]["podIP"], 54000) == "closed: timed out"
+        assert knock(worker[0], other[1]["status"]["podIP"], 24000) == "closed: timed out"
         assert knock(launcher["metadata"]["name"], layout.API_SERVER_IP, layout.API_PORT) == "open"
-        assert knock(launcher["metadata"]["name"], other[1]["status"]["podIP"], 54000) == "closed: timed out"
+        assert knock(launcher["metadata"]["name"], other[1]["status"]["podIP"], 24000) == "closed: timed out"
         # With new pods, too: they come to a network that is closed already.
         again = product.upgrade("--set", f"{CALL}", "--set", network, "--set-string", "run.id=2")
         assert again.name != job.name

@@ -38,15 +38,14 @@ class Run:
         self.server, self.kubelet = server, Kubelet(server)
         executor = Executor(init_blocks=blocks, max_blocks=blocks, heartbeat_threshold=600, **more)
         self.provider = PodProvider("cpu", executor, TEMPLATE, identity, api, watch, self.faults.put)
-        with zmq.Context() as context, context.socket(zmq.DEALER) as probe:
-            port = probe.bind_to_random_port("tcp://127.0.0.1", 54000, 55000)
         self.executor = PodExecutor(
             "cpu",
             executor,
             Parsl(encrypted=False),
             provider=self.provider,
             address="127.0.0.1",
-            worker_port=port,
+            # Any that is free, chosen by the interchange that binds it: one that was found free may be taken by then.
+            worker_port=0,
             cert_dir=None,
             on_fault=self.faults.put,
         )
