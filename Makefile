@@ -16,7 +16,7 @@ CYCLONEDX := cyclonedx-bom==7.5.0
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run test check check-cluster faults argocd bench mutation cluster cluster-down image push generate lock sbom
+.PHONY: help run test check check-cluster faults argocd external-secrets bench mutation cluster cluster-down image push generate lock sbom
 .PHONY: audit format clean
 
 help: ## List these commands
@@ -42,6 +42,9 @@ faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and P
 
 argocd: $(VENV)/.tests ## Give deploy/argocd to a real Argo CD on that cluster (compiled the first time, some ten minutes)
 	@$(BIN)/python -m pytest -m slow tests/cluster/test_argocd.py
+
+external-secrets: $(VENV)/.tests ## Let a real External Secrets Operator bring the Ceph key there (compiled the first time, some five minutes)
+	@$(BIN)/python -m pytest -m slow tests/cluster/test_cephfs.py
 
 bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, and what an idle run asks of that cluster's API (TEST_IMAGE=...)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/status.py

@@ -13,6 +13,7 @@ A worker that knows more than its exit code tells it in the first word of its la
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,12 @@ _ROWS = (
     Reason("MissingClaim", Kind.CONFIGURATION, "a claim that it names does not exist"),
     Reason("ErrImagePull", Kind.CONFIGURATION, "its image cannot be pulled"),
     Reason("ImagePullBackOff", Kind.CONFIGURATION, "its image cannot be pulled"),
+    Reason(
+        "ImagePullDenied",
+        Kind.CONFIGURATION,
+        "there is no such image, or its registry wants a password: imagePullSecrets, which names a Secret of type "
+        "kubernetes.io/dockerconfigjson",
+    ),
     Reason("ErrImageNeverPull", Kind.CONFIGURATION, "its image is not on the node, and pullPolicy is Never"),
     Reason("InvalidImageName", Kind.CONFIGURATION, "its image has no valid name", at_once=True),
     Reason("CreateContainerError", Kind.CONFIGURATION, "the container cannot be made"),
@@ -129,6 +136,13 @@ _EVENTS = {
     "FailedAttachVolume": "FailedMount",
     "FailedCreatePodSandBox": "FailedCreatePodSandBox",
 }
+
+# A pull that ended in 401 or 403, as containerd and CRI-O hand it on; many registries say so of what is not there, too.
+# https://github.com/containerd/containerd/blob/main/core/remotes/docker/resolver.go
+_DENIED = re.compile(
+    r"authorization failed|no basic auth credentials|401 Unauthorized|403 Forbidden"
+    r"|access denied|is denied|unauthorized: "
+)
 
 # DisruptionTarget condition: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
 _DISRUPTIONS = {
@@ -282,7 +296,9 @@ def _waiting(
     for container in [*status.get("initContainerStatuses", []), main, *status.get("containerStatuses", [])]:
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in REASONS and waiting["reason"] != "ContainerCreating":
-            return find(waiting["reason"], waiting.get("message", ""))
+            message = waiting.get("message", "")
+            denied = waiting["reason"] in ("ErrImagePull", "ImagePullBackOff") and _DENIED.search(message)
+            return find("ImagePullDenied" if denied else waiting["reason"], message)
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         message = scheduled.get("message", "")

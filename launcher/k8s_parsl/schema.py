@@ -836,6 +836,8 @@ def _type(node: JSON) -> str:
         return ", ".join(f"`{value}`" if value else "empty" for value in node["enum"])
     if node.get("pattern") == QUANTITY["pattern"]:
         return "quantity"
+    if "anyOf" in node:
+        return " or ".join(_type(kind) for kind in node["anyOf"] if kind != {"type": "null"})
     kinds = node.get("type", "any")
     kinds = [kinds] if isinstance(kinds, str) else kinds
     names = {"object": "map", "array": "list", "integer": "whole number", "string": "text", "boolean": "true, false"}

@@ -456,5 +456,13 @@ def _say(error: Any) -> str:
             return "at least one is needed, such as workers: {}"
         case "string_pattern_mismatch" if error["loc"][-1] == "call":
             return f"is not module:function: {error['input']!r}"
-        case _:
-            return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+        case kind:
+            # Pydantic has JSON's words for these, and a file of values is YAML.
+            wanted = _SHAPES.get(kind, f"{error['msg'][0].lower()}{error['msg'][1:]}")
+            return f"{wanted}, not {error['input']!r}"
+
+
+_SHAPES = {
+    **dict.fromkeys(("dict_type", "model_type"), "should be a map, that is lines of `key: value`"),
+    "tuple_type": "should be a list, that is lines of `- value`",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections import Counter
@@ -12,7 +13,7 @@ import yaml
 from cluster.conftest import Release, image
 from pykube import Pod, Secret
 
-from testbed import ceph, csi, vault
+from testbed import ceph, csi, external_secrets, vault
 
 pytestmark = pytest.mark.testbed
 
@@ -137,6 +138,62 @@ def test_tiles_on_cephfs_with_the_key_from_vault(pdgrun, keys, site, namespace, 
     assert set(tiles["runs"]) < set(found["runs"]) | {"new"}
     assert release.wait_for_end(again) == "Complete", release.describe()
     assert "set run.id" not in release.log(again)
+
+
+@pytest.fixture
+def operator():
+    running = external_secrets.ensure()
+    yield running
+    # It watches the whole cluster; the tests after these are better off without.
+    running.stop()
+
+
+@pytest.fixture
+def store(operator, keys, site, namespace):
+    """The administrator's part: the key in Vault, and a ClusterSecretStore that may read it."""
+    keys.put(f"pdg/{namespace}", {"userID": site.user, "userKey": site.key})
+    keys.policy(namespace, f"secret/data/pdg/{namespace}")
+    keys.role(namespace, SECRETS, "default", namespace)
+    account = {"name": "default", "namespace": SECRETS, "audiences": [vault.AUDIENCE]}
+    server = {
+        "server": keys.address,
+        "caBundle": base64.b64encode(keys.ca_file.read_bytes()).decode(),
+        "path": "secret",
+        "version": "v2",
+        "auth": {"kubernetes": {"mountPath": "kubernetes", "role": namespace, "serviceAccountRef": account}},
+    }
+    manifest = {
+        "apiVersion": "external-secrets.io/v1",
+        "kind": "ClusterSecretStore",
+        "metadata": {"name": namespace},
+        "spec": {"provider": {"vault": server}},
+    }
+    vault.kubectl("apply", "-f", "-", text=json.dumps(manifest))
+    yield {"name": namespace}
+    vault.kubectl("delete", "clustersecretstore", namespace)
+
+
+@pytest.mark.slow
+def test_tiles_on_cephfs_with_the_key_from_external_secrets(pdgrun, store, site, namespace):
+    """A real operator takes the chart's ExternalSecret, writes the Secret, and that goes with the release."""
+    source = {"storeRef": store, "path": f"pdg/{namespace}"}
+    release = pdgrun(secret_of(namespace) | {"externalSecret": source})
+    job = release.install()
+    assert release.wait_for_end(job) == "Complete", release.describe()
+    assert json.loads(release.python(LIST, claim=CLAIM))["type"].startswith("fuse.ceph")
+
+    def there(kind, name):
+        return json.loads(vault.kubectl("get", kind, name, f"--namespace={SECRETS}", "-o", "json"))
+
+    secret = there("secret", f"key-{namespace}")
+    held = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    assert held == {"userID": site.user, "userKey": site.key}
+    (owner,) = secret["metadata"]["ownerReferences"]
+    assert owner["kind"] == "ExternalSecret"
+    assert there("externalsecret", owner["name"])["status"]["conditions"][0]["reason"] == "SecretSynced"
+    release.uninstall()
+    for kind, name in (("externalsecret", owner["name"]), ("secret", f"key-{namespace}")):
+        vault.kubectl("wait", "--for=delete", f"{kind}/{name}", f"--namespace={SECRETS}", "--timeout=60s")
 
 
 LIST = """

@@ -93,12 +93,9 @@ def test_an_example_that_uses_two(release):
     assert begun[highmem[0]] >= max(begun[pod] for pod in counted.split(", "))
 
 
-@pytest.mark.testbed
-def test_what_the_values_ask_for_is_so_inside(release, kube_cluster, namespace):
-    """On launcher and workers: variables, names, an init container's files, a sidecar that does not keep a pod alive.
-
-    And the worker that wants a device runs on the one node that has it.
-    """
+@pytest.fixture
+def device_and_classes(release, namespace):
+    """The administrator's part: a device on one node, a PriorityClass and a RuntimeClass; that node, and the device."""
     nodes = json.loads(release.kubectl("get", "nodes", "-o", "json"))["items"]
     node = min(item["metadata"]["name"] for item in nodes)
     device = f"k8s-parsl.test/{namespace}"
@@ -107,37 +104,57 @@ def test_what_the_values_ask_for_is_so_inside(release, kube_cluster, namespace):
     def patch(*operations):
         release.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(operations))
 
-    release.kubectl("create", "configmap", "flags", "--from-literal=FROM_MAP=from a ConfigMap")
-    release.kubectl("create", "priorityclass", namespace, "--value=10", "--preemption-policy=Never")
     patch({"op": "add", "path": path, "value": "1"})
-    try:
-        init = helper("prepare", "open('/prepared/by-init', 'w').write('by the init container')")
-        sidecar = helper("beside", "import signal; signal.sigwait({signal.SIGTERM})", restartPolicy="Always")
-        release.workflow(
-            "tests/cluster/knobs.py",
-            workflow={"call": "knobs:main"},
-            pod=POD | {"initContainers": [init, sidecar], "priorityClassName": namespace},
-            executors={
-                "cpu": {"pod": {"env": [{"name": "PLAIN", "value": "from the executor"}]}},
-                "device": {"initBlocks": 0, "pod": {"resources": {"limits": {device: 1}}}},
+    release.kubectl("create", "priorityclass", namespace, "--value=10", "--preemption-policy=Never")
+    # The testbed's nodes have no other runtime, but this is how one is chosen; and its overhead is the pod's.
+    runtime = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": namespace},
+        "handler": "runc",
+        "overhead": {"podFixed": {"memory": "7Mi"}},
+    }
+    release.kubectl("create", "-f", "-", input=json.dumps(runtime))
+    yield node, device
+    release.kubectl("delete", "priorityclass,runtimeclass", namespace)
+    patch({"op": "remove", "path": path})
+
+
+@pytest.mark.testbed
+def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, namespace):
+    """On launcher and workers: variables, names, an init container's files, a sidecar that does not keep a pod alive.
+
+    And the worker that wants a device runs on the one node that has it, by the runtime that it names.
+    """
+    node, device = device_and_classes
+    release.kubectl("create", "configmap", "flags", "--from-literal=FROM_MAP=from a ConfigMap")
+    init = helper("prepare", "open('/prepared/by-init', 'w').write('by the init container')")
+    sidecar = helper("beside", "import signal; signal.sigwait({signal.SIGTERM})", restartPolicy="Always")
+    release.workflow(
+        "tests/cluster/knobs.py",
+        workflow={"call": "knobs:main"},
+        pod=POD | {"initContainers": [init, sidecar], "priorityClassName": namespace},
+        executors={
+            "cpu": {"pod": {"env": [{"name": "PLAIN", "value": "from the executor"}]}},
+            "device": {
+                "initBlocks": 0,
+                "pod": {"resources": {"limits": {device: 1}}, "runtimeClassName": namespace},
             },
-        )
-        job = release.install()
-        seen = {}
+        },
+    )
+    job = release.install()
+    seen = {}
 
-        def all_kinds(pods):
-            for pod in pods.values():
-                labels = pod["metadata"]["labels"]
-                if pod["status"].get("phase") == "Running":
-                    seen[labels.get("k8s-parsl/executor", "launcher")] = pod
-            return {"launcher", "cpu", "device"} <= seen.keys()
+    def all_kinds(pods):
+        for pod in pods.values():
+            labels = pod["metadata"]["labels"]
+            if pod["status"].get("phase") == "Running":
+                seen[labels.get("k8s-parsl/executor", "launcher")] = pod
+        return {"launcher", "cpu", "device"} <= seen.keys()
 
-        release.wait_for_pods(all_kinds)
-        assert release.wait_for_end(job) == "Complete", release.describe()
-        lines = [line.split(" ", 2) for line in release.log(job).splitlines() if line.startswith("SEEN ")]
-    finally:
-        patch({"op": "remove", "path": path})
-        release.kubectl("delete", "priorityclass", namespace)
+    release.wait_for_pods(all_kinds)
+    assert release.wait_for_end(job) == "Complete", release.describe()
+    lines = [line.split(" ", 2) for line in release.log(job).splitlines() if line.startswith("SEEN ")]
     inside = {kind: json.loads(text) for _, kind, text in lines}
     plain = {"launcher": "from the values", "cpu": "from the executor", "device": "from the values"}
     for kind, found in inside.items():
@@ -157,6 +174,8 @@ def test_what_the_values_ask_for_is_so_inside(release, kube_cluster, namespace):
         assert [item["name"] for item in pod["status"]["initContainerStatuses"]] == ["prepare", "beside"]
     assert set(inside) == {"launcher", "cpu", "device"}
     assert seen["device"]["spec"]["nodeName"] == node
+    overheads = {kind: pod["spec"].get("overhead") for kind, pod in seen.items()}
+    assert overheads == {"launcher": None, "cpu": None, "device": {"memory": "7Mi"}}
     # The launcher's pod is done although the sidecar would run for an hour.
     release.wait_for_pods(
         lambda pods: all(pod["status"]["phase"] == "Succeeded" for pod in pods.values()), component="launcher"

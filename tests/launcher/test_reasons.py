@@ -97,6 +97,36 @@ def test_why_a_pod_has_no_node(message, reason):
     assert read(pod(phase="Pending", conditions=[condition])).finding.reason.name == reason
 
 
+# containerd's words (core/remotes/docker) and CRI-O's.
+REFUSED = "failed to resolve image: pull access denied, repository does not exist or may require authorization"
+
+
+@pytest.mark.parametrize(
+    ("message", "denied"),
+    [
+        (f"{REFUSED}: authorization failed: no basic auth credentials", True),
+        (f'Back-off pulling image "r/n:1": ErrImagePull: {REFUSED}: insufficient_scope', True),
+        (
+            "failed to fetch anonymous token: unexpected status from GET request to https://r/token: 401 Unauthorized",
+            True,
+        ),
+        ("unexpected status from HEAD request to https://r/v2/n/manifests/1: 403 Forbidden", True),
+        ("reading manifest 1 in r/n: unauthorized: authentication required", True),
+        ("reading manifest 1 in r/n: requested access to the resource is denied", True),
+        ("failed to resolve image: r/n:1: not found", False),
+        ("failed to authorize: failed to fetch anonymous token: dial tcp 192.0.2.1:443: i/o timeout", False),
+        ("unexpected status from HEAD request to https://r/v2/n/manifests/1: 429 Too Many Requests", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["ErrImagePull", "ImagePullBackOff"])
+def test_a_pull_that_the_registry_refuses(name, message, denied):
+    """It is the user who can mend that, by a Secret; what kubelet was told is kept."""
+    container = {"name": "worker", "state": {"waiting": {"reason": name, "message": message}}}
+    finding = read(pod(phase="Pending", containerStatuses=[container])).finding
+    assert finding.reason.name == ("ImagePullDenied" if denied else name)
+    assert finding.detail == message
+
+
 def test_a_workers_lack_of_permission_ends_the_run_with_77():
     assert REASONS["WorkerPermission"].exit_code is ExitCode.PERMISSION
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import yaml
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 
@@ -112,14 +113,21 @@ def test_a_wrong_value_is_one_line_that_names_the_key(changed, line):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("executors: [workers]", "executors: input should be an object, not ['workers']"),
-        ("executors: {w: {}}\nstorage: data", "storage: input should be an object, not 'data'"),
+        ("executors: [workers]", "executors: should be a map, that is lines of `key: value`, not ['workers']"),
+        ("executors: {w: {}}\nstorage: data", "storage: should be a map, that is lines of `key: value`, not 'data'"),
+        ("executors:", "executors: at least one is needed"),
+        ("executors: {w: 3}", "executors.w: should be a map, that is lines of `key: value`, not 3"),
+        (
+            "executors: {w: {}}\nworkflow: {call: 'a:b', args: x}",
+            "workflow.args: should be a list, that is lines of `- value`, not 'x'",
+        ),
         ("executors: {workers: }", "executors: at least one is needed"),
     ],
 )
 def test_a_values_file_of_another_shape_is_refused_by_name(tmp_path, text, line):
     file = tmp_path / "values.yaml"
-    file.write_text(f"workflow: {{call: 'a:b'}}\n{text}")
+    values = yaml.safe_load(text)
+    file.write_text(yaml.safe_dump({"workflow": {"call": "a:b"}} | values))
     with pytest.raises(UsageError) as caught:
         Settings.from_values([file])
     assert str(caught.value).startswith(f"{file}: {line}")

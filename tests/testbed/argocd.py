@@ -167,7 +167,8 @@ def _environment() -> dict[str, str]:
 
 def _install() -> None:
     """Its kinds, its namespace, and this cluster as one that it deploys to."""
-    for file in sorted((_module() / "manifests" / "crds").glob("*-crd.yaml")):
+    # They are in no package.
+    for file in sorted((parts.sources("argocd", MODULE) / "manifests" / "crds").glob("*-crd.yaml")):
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
     served = [f"/apis/argoproj.io/v1alpha1/{kind}" for kind in KINDS]
     processes.wait_for("Argo CD's kinds", lambda: all(map(client.answers, served)), seconds=READY_SECONDS, processes={})
@@ -203,20 +204,6 @@ def _identity() -> dict[str, str]:
     """The administrator's certificate; Argo CD wants the files' contents."""
     files = {"caData": "ca.crt", "certData": "admin.crt", "keyData": "admin.key"}
     return {key: base64.b64encode((layout.pki_dir() / file).read_bytes()).decode() for key, file in files.items()}
-
-
-def _module() -> Path:
-    """The module's sources, as its custom resource definitions are in no package; downloaded if they are gone."""
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", MODULE],
-        cwd=parts.PARTS["argocd"].folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise TestbedError(f"cannot download {MODULE}: {done.stderr.strip() or done.stdout.strip()}")
-    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _ready() -> bool:

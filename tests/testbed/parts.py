@@ -6,6 +6,7 @@ they are about an hour of a two-core machine.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,10 @@ class Part:
     programs: dict[str, str]
     stamped: tuple[str, ...] = field(default=())
     """Packages whose version variables are set by the linker, from the version of k8s.io/kubernetes in go.mod."""
+    changed: str = ""
+    """The one module that is not compiled as it is."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Files of that module, each with the file of our folder that takes its place."""
 
     @property
     def folder(self) -> Path:
@@ -57,6 +62,15 @@ PARTS = {
         Part("pause", {"pause": "."}),
         Part("vault", {"vault": "."}),
         Part("argocd", {"argocd": "."}),
+        Part(
+            "external-secrets",
+            {"external-secrets": "github.com/external-secrets/external-secrets"},
+            changed="github.com/external-secrets/external-secrets",
+            files={
+                "pkg/provider/register/register.go": "providers.go",
+                "pkg/generator/register/register.go": "generators.go",
+            },
+        ),
         # A linter: for the tests of the chart, not for the cluster.
         Part("kube-score", {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"}),
     )
@@ -80,7 +94,24 @@ def key(part: Part, go_version: str) -> str:
     for source in sorted(part.folder.iterdir()):
         if source.suffix == ".go" or source.name in {"go.mod", "go.sum"}:
             digest.update(f"{source.name}\n".encode() + source.read_bytes())
+    for theirs, ours in sorted(part.files.items()):
+        digest.update(f"{part.changed}/{theirs}\n{ours}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def sources(name: str, module: str) -> Path:
+    """The folder with the sources of a module that a part requires, downloaded if they are gone."""
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", module],
+        cwd=PARTS[name].folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(),
+    )
+    if done.returncode != 0:
+        raise TestbedError(f"cannot download {module}: {done.stderr.strip() or done.stdout.strip()}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def _go_version() -> str:
@@ -101,10 +132,11 @@ def _compile(part: Part, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     log = partial / "build.log"
-    flags = ["-buildvcs=false", "-ldflags", " ".join([*LINKER_FLAGS, *_version_flags(part)])]
     started = time.monotonic()
     try:
-        with _Progress(part, log):
+        modules = _changed_module(part, partial)
+        flags = [*modules, "-buildvcs=false", "-ldflags", " ".join([*LINKER_FLAGS, *_version_flags(part)])]
+        with _Progress(part, log, modules):
             for program, package in part.programs.items():
                 with log.open("ab") as output:
                     done = subprocess.run(
@@ -121,12 +153,32 @@ def _compile(part: Part, target: Path) -> None:
                     shutil.copy(log, kept)
                     last = (log.read_text(errors="replace").strip().splitlines() or ["go said nothing"])[-1]
                     raise TestbedError(f"compiling {part.name} failed: {last} (all of it in {kept})")
+        shutil.rmtree(partial / "module", ignore_errors=True)
         if target.exists():  # somebody else compiled the same meanwhile
             return
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     _say(f"{part.name}: compiled in {time.monotonic() - started:.0f} s")
+
+
+def _changed_module(part: Part, folder: Path) -> list[str]:
+    """The flag for a go.mod beside the part's own, in which the changed module is a copy with our files in it."""
+    if not part.changed:
+        return []
+    copy = folder / "module"
+    # File by file, as the cache is read-only and its modes would stay.
+    shutil.copytree(sources(part.name, part.changed), copy, copy_function=shutil.copyfile)
+    for path in (copy, *copy.rglob("*/")):
+        path.chmod(0o755)
+    for theirs, ours in part.files.items():
+        if not (copy / theirs).is_file():
+            raise TestbedError(f"{part.name}: {part.changed} has no {theirs} any more")
+        shutil.copyfile(part.folder / ours, copy / theirs)
+    shutil.copyfile(part.folder / "go.sum", folder / "go.sum")
+    text = (part.folder / "go.mod").read_text()
+    (folder / "go.mod").write_text(f"{text}\nreplace {part.changed} => {copy}\n")
+    return [f"-modfile={folder / 'go.mod'}"]
 
 
 def _version_flags(part: Part) -> list[str]:
@@ -144,8 +196,9 @@ def _version_flags(part: Part) -> list[str]:
 class _Progress:
     """A line every few seconds while a part compiles: a silent quarter of an hour looks like a hang."""
 
-    def __init__(self, part: Part, log: Path) -> None:
+    def __init__(self, part: Part, log: Path, modules: list[str]) -> None:
         self._part = part
+        self._modules = modules
         self._log = log
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -171,7 +224,7 @@ class _Progress:
 
     def _packages(self) -> int:
         done = subprocess.run(
-            ["go", "list", "-deps", *self._part.programs.values()],
+            ["go", "list", "-deps", *self._modules, *self._part.programs.values()],
             cwd=self._part.folder,
             env=_environment(),
             capture_output=True,

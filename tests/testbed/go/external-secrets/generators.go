@@ -1,0 +1,2 @@
+// No generator of passwords, tokens and keys.
+package register
