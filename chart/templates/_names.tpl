@@ -29,7 +29,7 @@ In another namespace than the release's, `base` stands for the release.
 {{- end -}}
 
 {{- define "k8s-parsl.launcherName" -}}
-{{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "launcher-%s" (include "k8s-parsl.run" .))) -}}
+{{- include "k8s-parsl.name" (dict "root" .root "suffix" (printf "launcher-%s" .run)) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.certificatesName" -}}

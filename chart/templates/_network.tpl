@@ -1,12 +1,12 @@
 {{- /* What NetworkPolicies say more than once. */ -}}
 
-{{- /* A label selector: the launcher, or the workers, of this run (or of `helm test`), and not of the one before. */ -}}
+{{- /* A label selector: the launcher, or the workers, of this `run` (or of `helm test`), and not of the one before. */ -}}
 {{- define "k8s-parsl.podsOfRun" -}}
 matchLabels:
   {{- include "k8s-parsl.selectorLabels" .root | nindent 2 }}
   app.kubernetes.io/component: {{ .component }}
 matchExpressions:
-  - {key: k8s-parsl/run, operator: In, values: [{{ include "k8s-parsl.run" .root | quote }}, test]}
+  - {key: k8s-parsl/run, operator: In, values: [{{ .run | quote }}, test]}
 {{- end -}}
 
 {{- define "k8s-parsl.workerPorts" -}}
