@@ -99,11 +99,16 @@ def secret_of(namespace):
     return {"name": f"key-{namespace}", "namespace": SECRETS}
 
 
-def from_vault(keys, namespace, site):
-    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's account."""
+def key_in_vault(keys, namespace, site, account):
+    """The key, a policy for it, and a role of the policy's name for that service account."""
     keys.put(f"pdg/{namespace}", {"userID": site.user, "userKey": site.key})
     keys.policy(namespace, f"secret/data/pdg/{namespace}")
-    keys.role(namespace, SECRETS, "*", namespace)
+    keys.role(namespace, SECRETS, account, namespace)
+
+
+def from_vault(keys, namespace, site):
+    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's account."""
+    key_in_vault(keys, namespace, site, "*")
     return secret_of(namespace) | {
         "vault": {
             "url": keys.address,
@@ -151,9 +156,7 @@ def operator():
 @pytest.fixture
 def store(operator, keys, site, namespace):
     """The administrator's part: the key in Vault, and a ClusterSecretStore that may read it."""
-    keys.put(f"pdg/{namespace}", {"userID": site.user, "userKey": site.key})
-    keys.policy(namespace, f"secret/data/pdg/{namespace}")
-    keys.role(namespace, SECRETS, "default", namespace)
+    key_in_vault(keys, namespace, site, "default")
     account = {"name": "default", "namespace": SECRETS, "audiences": [vault.AUDIENCE]}
     server = {
         "server": keys.address,

@@ -14,7 +14,6 @@ from testbed.layout import TestbedError
 from testbed.vault import kubectl
 
 NAME = "external-secrets"
-MODULE = "github.com/external-secrets/external-secrets"
 METRICS_PORT = 18285
 HEALTH_PORT = 18286
 READY_SECONDS = 60.0
@@ -46,7 +45,9 @@ def _start() -> None:
     program = parts.ensure(NAME) / NAME
     started = time.monotonic()
     # They are in no package.
-    kinds = (parts.sources(NAME, MODULE) / "config" / "crds" / "bases").glob("*external-secrets.io_*.yaml")
+    kinds = (parts.sources(NAME, parts.PARTS[NAME].changed) / "config" / "crds" / "bases").glob(
+        "*external-secrets.io_*.yaml"
+    )
     kubectl("apply", "--server-side", "--force-conflicts", *(f"--filename={file}" for file in sorted(kinds)))
     served = [f"/apis/external-secrets.io/v1/{kind}" for kind in KINDS]
     processes.wait_for(
