@@ -15,6 +15,7 @@ SBOM ?= k8s-parsl.cdx.json
 CYCLONEDX := cyclonedx-bom==7.5.0
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+LOCKED := launcher/requirements.txt runtime/requirements.txt
 
 .PHONY: help run test check check-cluster faults argocd external-secrets bench mutation cluster cluster-down image push generate lock sbom
 .PHONY: audit format clean
@@ -59,7 +60,7 @@ cluster: $(VENV)/.tests ## Bring up a real two-node cluster on this machine (nee
 cluster-down: $(VENV)/.tests ## End that cluster, and undo all it did to this machine
 	@$(TESTBED) down
 
-image: $(VENV)/.tests ## Build the launcher's image (IMAGE=name:tag)
+image: $(VENV)/.tests ## Build the image (IMAGE=name:tag)
 	@$(BIN)/python launcher/image.py build --tag $(IMAGE)
 
 push: $(VENV)/.tests ## Build and publish it (IMAGE=registry/name:tag)
@@ -70,20 +71,22 @@ generate: $(VENV)/.tests ## Write what is generated: values schema, values refer
 	$(BIN)/python -m k8s_parsl.schema --write
 	$(BIN)/python -m pytest -q tests/chart --update-golden
 
+# Both of the image's environments get the same version of what is in both: one bill of materials, one list to watch.
 lock: $(VENV)/.tests ## Lock the image's packages to versions and hashes, after a change of pyproject.toml (UPGRADE=1: to the newest)
 	$(BIN)/$(LOCK) pyproject.toml -o launcher/requirements.txt
+	$(BIN)/$(LOCK) runtime/pyproject.toml -c launcher/requirements.txt -o runtime/requirements.txt
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	  | $(BIN)/$(LOCK) - -o launcher/requirements-build.txt
 
 sbom: $(VENV)/.tests ## Write the image's bill of materials, k8s-parsl.cdx.json (CycloneDX; its Python packages)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT \
 	  && $(BIN)/uv venv --quiet --python $(BIN)/python "$$scratch" \
-	  && $(BIN)/uv pip sync --quiet --require-hashes --python "$$scratch/bin/python" launcher/requirements.txt \
+	  && $(BIN)/uv pip sync --quiet --require-hashes --python "$$scratch/bin/python" $(LOCKED) \
 	  && $(BIN)/uv tool run --quiet --from $(CYCLONEDX) cyclonedx-py environment "$$scratch" --pyproject pyproject.toml --output-reproducible -o $(SBOM)
 	@echo $(SBOM)
 
 audit: $(VENV)/.tests ## Look the image's packages up among the known vulnerabilities (asks the package index)
-	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r launcher/requirements.txt
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(LOCKED))
 
 format: $(VENV)/.tests ## Format the code
 	$(BIN)/ruff format
@@ -96,9 +99,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: $(PYTHON) is older than 3.11 (PYTHON=... names another)' >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'make: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
-$(VENV)/.runs: pyproject.toml examples/tiles/requirements.txt | $(BIN)/python
+$(VENV)/.runs: pyproject.toml runtime/pyproject.toml examples/tiles/requirements.txt | $(BIN)/python
 	@echo 'Installing the packages into $(VENV) ...'
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e . -r examples/tiles/requirements.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e . -e runtime -r examples/tiles/requirements.txt
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs

@@ -3,8 +3,8 @@
     TEST_IMAGE=... PYTHONPATH=tests python benchmarks/idle_traffic.py [--pods 100] [--minutes 2]
 
 On the testbed (`make cluster`). All pods are real, made and watched by the launcher. Some run real workers; the rest
-hold a program that only waits, since a hundred Pythons would not start on a small machine within minutes: to the API
-server they are worker pods like any other, and what a worker says goes to the launcher by ZMQ and not there.
+only wait, since a hundred of Parsl's pools would not start on a small machine within minutes: to the API server they
+are worker pods like any other, and what a worker says goes to the workflow's container by ZMQ and not there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from cluster.faults.kube import Cluster
 from cluster.faults.proxy import Proxy
 from cluster.faults.runs import OurRun
 
-from testbed import Testbed, layout
+from testbed import Testbed
 
 # A pod that starts still has its last change of state before it.
 SETTLED_S = 15.0
 REQUESTS_A_MINUTE = 6
+WAITS = "exec sleep infinity"
 IDLE = """\
 import time
 
@@ -34,9 +35,10 @@ def main(seconds):
 def values(pods: int, workers: int) -> dict:
     """The run: ``workers`` pods with a worker each, the rest tiny, and a workflow that hands out no task."""
     numbers = {"maxWorkersPerNode": 1, "coresPerWorker": 0.5}
-    small = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "16Mi"}}
-    tiny = {"image": layout.PAUSE_IMAGE, "resources": small}
-    executors = {"workers": blocks(workers) | numbers, "tiny": blocks(pods - workers) | numbers | {"pod": tiny}}
+    small = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "64Mi"}}
+    # A worker's program begins with these lines: it comes no further, and Parsl is not imported.
+    tiny = {"workerInit": WAITS, "pod": {"resources": small, "terminationGracePeriodSeconds": 1}}
+    executors = {"workers": blocks(workers) | numbers, "tiny": blocks(pods - workers) | numbers | tiny}
     return {
         "workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}},
         "executors": executors if pods > workers else {"workers": executors["workers"]},

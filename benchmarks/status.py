@@ -2,13 +2,15 @@
 
     PYTHONPATH=tests python benchmarks/status.py [--blocks 1000]
 
-Both ask one and the same small API server (tests/launcher/api_server.py), in a process of its own on this machine: the
-best case for whoever asks it often, since a real one is a network away and limits its clients.
+Here it asks what the launcher has told it; the launcher watches the pods, and what one of them costs it in memory is
+measured, too. Both ask one and the same small API server (tests/launcher/api_server.py), in a process of its own on
+this machine: the best case for whoever asks it often, since a real one is a network away and limits its clients.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import multiprocessing
@@ -16,8 +18,10 @@ import os
 import statistics
 import tempfile
 import time
+import tracemalloc
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,15 +34,21 @@ from launcher.api_server import ApiServer  # noqa: E402
 from parsl.jobs.states import JobState  # noqa: E402
 from parsl.providers import KubernetesProvider  # noqa: E402
 
+from k8s_parsl.config.settings import Executor  # noqa: E402
 from k8s_parsl.identity import Identity  # noqa: E402
-from k8s_parsl.pods import Api, PodWatch  # noqa: E402
-from k8s_parsl.provider import PodProvider  # noqa: E402
-from k8s_parsl.settings import Executor  # noqa: E402
+from k8s_parsl.kube.api import Api  # noqa: E402
+from k8s_parsl.kube.connection import InPod  # noqa: E402
+from k8s_parsl.kube.watch import PodWatch  # noqa: E402
+from k8s_parsl.run.worker_pods import State, Tell, WorkerPods  # noqa: E402
+from k8s_parsl_runtime.workflow.provider import LauncherProvider  # noqa: E402
 
-CALLS = {"PodProvider": 500, "KubernetesProvider": 5}
+SPAWN = multiprocessing.get_context("spawn")
+CALLS = {"LauncherProvider": 500, "KubernetesProvider": 5}
 LABELS = {"app.kubernetes.io/instance": "run", "app.kubernetes.io/component": "worker"}
 WORKER = {"name": "worker", "image": "registry.example/k8s-parsl:1", "args": ["worker"]}
 TEMPLATE = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": LABELS}, "spec": {"containers": [WORKER]}}
+# Of `worker_arguments` for a usual run.
+ARGUMENTS = ["--expect", "py3.11/parsl2026.10.26", "--work", "/data/runs/0a1b2c3d-4e5f6a7b/work", "--", *["-x"] * 24]
 
 
 def serve(pipe: Connection) -> None:
@@ -56,7 +66,7 @@ def serve(pipe: Connection) -> None:
             pipe.send(calls)
 
 
-def running(name: str) -> dict:
+def running(name: str) -> dict[str, Any]:
     """The status of a pod that runs, as kubelet writes it."""
     now = "2026-01-01T00:00:00Z"
     kinds = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -73,25 +83,75 @@ def running(name: str) -> dict:
     }
 
 
-def ours(blocks: int) -> tuple[PodProvider, list[str]]:
-    api = Api("science", kubeconfig=True)
-    watch = PodWatch(api, "app.kubernetes.io/instance=run")
-    watch.start(10)
-    words = dict.fromkeys(("namespace", "pod_name", "run", "installation", "certificates"), "run")
-    identity = Identity(release="run", pod_uid="aaaaaaaa-0000", pod_ip="127.0.0.1", **words)
-    provider = PodProvider("cpu", Executor(), TEMPLATE, identity, api, watch, on_fault=click.echo)
-    names = [provider.submit("--block_id=0", 1, f"parsl.cpu.block-{number}") for number in range(blocks)]
-    if not watch.wait_for(lambda pods: len(pods) == blocks, 120):
-        raise SystemExit(f"PodProvider: only {len(watch.pods())} of {blocks} pods are there")
-    return provider, names
+class Launcher:
+    """The launcher's side of one run."""
+
+    def __init__(self, url: str, release: str, blocks: int, tell: Tell = lambda _: None) -> None:
+        with tempfile.TemporaryDirectory() as account:
+            Path(account, "token").write_text("t")
+            api = Api("science", connection=InPod(Path(account), url=url))
+        self.watch = PodWatch(api, f"app.kubernetes.io/instance={release}")
+        self.watch.start(10)
+        words = dict.fromkeys(("namespace", "pod_name", "run", "installation", "certificates"), "run")
+        identity = Identity(release=release, pod_uid="aaaaaaaa-0000", pod_ip="127.0.0.1", **words)
+        labels = LABELS | {"app.kubernetes.io/instance": release}
+        self.pods = WorkerPods(
+            "cpu",
+            Executor(max_blocks=blocks),
+            TEMPLATE | {"metadata": {"labels": labels}},
+            identity,
+            api,
+            self.watch,
+            arguments=lambda number: [*ARGUMENTS, f"--block_id={number}"],
+            on_fault=click.echo,
+            tell=tell,
+        )
+
+    def until_there(self, blocks: int) -> None:
+        """Wait until the server has made all pods."""
+        if not self.watch.wait_for(lambda pods: len(pods) == blocks, 120):
+            raise SystemExit(f"the launcher: only {len(self.watch.pods())} of {blocks} pods are there")
 
 
-def theirs(blocks: int) -> tuple[KubernetesProvider, list[str]]:
+def ours(url: str, blocks: int) -> tuple[LauncherProvider, list[str]]:
+    """Parsl's side and the launcher's in one process; on a cluster there is a socket between them."""
+    executor = Executor(max_blocks=blocks).model_dump()
+    provider = LauncherProvider("cpu", executor, lambda message: launcher.pods.submit(message["block"]))
+    launcher = Launcher(url, "run", blocks, provider.take)
+    numbers = [provider.submit("worker", 1, f"parsl.cpu.block-{number}") for number in range(blocks)]
+    launcher.until_there(blocks)
+    return provider, numbers
+
+
+def theirs(_: str, blocks: int) -> tuple[KubernetesProvider, list[str]]:
+    """Parsl's own."""
     provider = KubernetesProvider(image=WORKER["image"], namespace="science")
     return provider, [provider.submit("true", 1, f"block-{number}") for number in range(blocks)]
 
 
-def until_running(provider: PodProvider | KubernetesProvider, names: list[str]) -> None:
+def memory(url: str, blocks: int, pipe: Connection) -> None:
+    """The launcher's side alone; tells what Python has allocated for each of its pods, when all of them run."""
+    logging.disable(logging.CRITICAL)
+    launcher = Launcher(url, "memory", blocks)
+    # Threads and connections are there once, however many pods there are.
+    launcher.pods.submit("0")
+    launcher.until_there(1)
+    tracemalloc.start()
+    for number in range(1, blocks):
+        launcher.pods.submit(str(number))
+    launcher.until_there(blocks)
+    pipe.send("run")
+    pipe.recv()
+    end = time.monotonic() + 60
+    while any(launcher.pods.status(str(number)).state is not State.RUNNING for number in range(blocks)):
+        if time.monotonic() > end:
+            raise SystemExit("the launcher: not all pods run")
+        time.sleep(0.1)
+    gc.collect()
+    pipe.send(tracemalloc.get_traced_memory()[0] / (blocks - 1))
+
+
+def until_running(provider: LauncherProvider | KubernetesProvider, names: list[str]) -> None:
     """All blocks have to run, or it would measure something else."""
     end = time.monotonic() + 60
     while blocks := [status for status in provider.status(names) if status.state is not JobState.RUNNING]:
@@ -100,7 +160,7 @@ def until_running(provider: PodProvider | KubernetesProvider, names: list[str]) 
         time.sleep(0.1)
 
 
-def measure(provider: PodProvider | KubernetesProvider, names: list[str], calls: int) -> list[float]:
+def measure(provider: LauncherProvider | KubernetesProvider, names: list[str], calls: int) -> list[float]:
     """Seconds of each call."""
     taken = []
     for _ in range(calls):
@@ -114,15 +174,15 @@ def measure(provider: PodProvider | KubernetesProvider, names: list[str], calls:
 @click.option("--blocks", default=1000, show_default=True)
 def main(blocks: int) -> None:
     logging.disable(logging.CRITICAL)
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
-    process.start()
-    user = {"clusters": [{"name": "c", "cluster": {"server": here.recv()}}], "users": [{"name": "u", "user": {}}]}
+    here, there = SPAWN.Pipe()
+    SPAWN.Process(target=serve, args=(there,), daemon=True).start()
+    url = here.recv()
+    user = {"clusters": [{"name": "c", "cluster": {"server": url}}], "users": [{"name": "u", "user": {}}]}
     context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
     CONFIG.write_text(json.dumps(user | {"contexts": [context], "current-context": "x"}))
     print(f"status() of {blocks} blocks           median         p99     calls  requests a call", flush=True)
     for make in (ours, theirs):
-        provider, names = make(blocks)
+        provider, names = make(url, blocks)
         here.send("run")
         here.recv()
         until_running(provider, names)
@@ -133,7 +193,13 @@ def main(blocks: int) -> None:
         here.send("count")
         requests = here.recv() / len(taken)
         middle, last = statistics.median(taken), taken[min(len(taken) - 1, round(len(taken) * 0.99))]
-        print(f"{name:<28} {middle * 1000:8.1f} ms {last * 1000:8.1f} ms {len(taken):8}  {requests:8.0f}", flush=True)
+        print(f"{name:<28} {middle * 1000:8.2f} ms {last * 1000:8.2f} ms {len(taken):8}  {requests:8.0f}", flush=True)
+    ends = SPAWN.Pipe()
+    SPAWN.Process(target=memory, args=(url, blocks, ends[1]), daemon=True).start()
+    here.send(ends[0].recv())
+    here.recv()
+    ends[0].send("they run")
+    print(f"the launcher's memory for each pod: {ends[0].recv() / 1024:.1f} KiB")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ pulled, lends the build this machine's pip settings and certificates, and does n
 
     python launcher/image.py build [--tag TAG] [--file Dockerfile] [--build-arg KEY=VALUE]
     python launcher/image.py push --to REGISTRY/NAME:TAG [--platform linux/amd64,linux/arm64]
+    python launcher/image.py base
 
-The last line printed is the image's name. It needs nothing but Python's standard library.
+The last line printed is the image's name; of `base`, that of what ours is built on. This program needs nothing but
+Python's standard library.
 """
 
 import argparse
@@ -53,6 +55,9 @@ BASE_FORGOTTEN = (
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 """What of this machine's pip settings a build needs; paths on this machine mean nothing there."""
 
+TOLD = re.compile(r"(?:#\d+ [\d.]+ )?== (.+)")
+"""What a Dockerfile's command prints to say what it is at; docker puts a number and a time before it."""
+
 
 class ImageError(Exception):
     """Something that stops the build, told in one line that says what to do."""
@@ -93,6 +98,7 @@ class Builder:
 
     def push(self, image: str, target: str) -> None:
         """Push; a registry on loopback is spoken to in plain HTTP, as docker does by itself."""
+        _say(f"pushing {target}")
         if self.name == "docker":
             self.tag(image, target)
             _run(["docker", "push", target], f"cannot push {target}")
@@ -157,6 +163,7 @@ def build(builder: Builder, recipe: Recipe, *, base: str, tag: str | None) -> st
         recipe = Recipe(recipe.file, recipe.context, {**recipe.arguments, "BASE": _base(builder, recipe, base)})
     image = f"{recipe.name}:{recipe.key()}"
     if not builder.has(image):
+        _say(f"building {image} with {builder.name}, on {recipe.arguments['BASE']}")
         arguments = [word for key, value in recipe.arguments.items() for word in ("--build-arg", f"{key}={value}")]
         with _site_settings() as secrets:
             builder.build([*secrets, *arguments, "--file", str(recipe.file), "--tag", image, str(recipe.context)])
@@ -181,6 +188,7 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
         raise ImageError("a base made on this machine is of its own platform only: name it with --platform")
     arguments = [word for key, value in recipe.arguments.items() for word in ("--build-arg", f"{key}={value}")]
     common = ["--platform", ",".join(possible), *arguments, "--file", str(recipe.file)]
+    _say(f"building and pushing {target} for {', '.join(possible)} with {builder.name}")
     with _site_settings() as secrets:
         if builder.name == "docker":
             command = ["docker", "buildx", "build", *secrets, *common, "--tag", target, "--push"]
@@ -226,7 +234,7 @@ def bootstrap(builder: Builder) -> str:
         raise ImageError(
             "the public base cannot be pulled, and making one needs mmdebstrap: install it, or name a --base"
         )
-    _say("the public base cannot be pulled: making one from Debian's packages")
+    _say(f"making a base of Debian {suite} from its packages, once and for some minutes")
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-base-") as scratch:
         folder = Path(scratch)
         command = ["mmdebstrap", "--quiet", *options, suite, str(folder / "base.tar"), *_debian_mirrors()]
@@ -339,18 +347,23 @@ def _quiet(command: list[str], timeout: float | None = None) -> bool:
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run it, its output shown only when it fails."""
-    done = subprocess.run(  # noqa: S603  (all commands are made here)
+    """Run it; of its output, what it says of its doings is told at once, and the end of all of it when it fails."""
+    lines = []
+    with subprocess.Popen(  # noqa: S603  (all commands are made here)
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.strip().splitlines() if line.strip()]
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            if line.strip():
+                lines.append(line.rstrip())
+            if told := TOLD.match(line):
+                _say(f"  {told[1]}")
+    if process.returncode != 0:
         _say("\n".join(lines[-30:]))
         reason = next((line for line in reversed(lines) if "rror" in line), (lines or ["it said nothing"])[-1])
         raise ImageError(f"{failure}: {reason}")
@@ -358,6 +371,7 @@ def _run(command: list[str], failure: str, environment: dict[str, str] | None = 
 
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -386,6 +400,7 @@ def _parser() -> argparse.ArgumentParser:
     pushing.add_argument(
         "--platform", default=DEFAULT_PLATFORMS, help=f"default {DEFAULT_PLATFORMS}; 'native' for this machine's own"
     )
+    commands.add_parser("base", parents=[shared], help="pull or make what the image is built on")
     return parser
 
 
@@ -403,6 +418,8 @@ def main() -> int:
         builder = find_builder(options.builder)
         if options.command == "build":
             name = build(builder, recipe, base=options.base, tag=options.tag)
+        elif options.command == "base":
+            name = _base(builder, recipe, options.base)
         else:
             platforms = options.platform.replace("native", _host_platform()).split(",")
             push(builder, recipe, base=options.base, target=options.to, platforms=platforms)

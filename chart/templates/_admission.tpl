@@ -31,7 +31,7 @@ other things that they use. Gathered from the very manifests that the launcher r
 {{- end -}}
 {{- /* Of other kinds, what tells one from another, where we know it. */ -}}
 {{- range $kind, $source := omit . "name" "secret" "configMap" "persistentVolumeClaim" "emptyDir" "downwardAPI" -}}
-{{- $field := get (dict "hostPath" "path" "nfs" "server" "csi" "driver") $kind -}}
+{{- $field := get (dict "hostPath" "path" "nfs" "server" "csi" "driver" "image" "reference") $kind -}}
 {{- $condition := printf "has(v.%s)" $kind -}}
 {{- if $field -}}
 {{- $condition = printf "has(v.%s) && v.%s.%s == %s" $kind $kind $field (get $source $field | toJson) -}}

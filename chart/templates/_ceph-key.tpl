@@ -3,7 +3,7 @@ The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the
 it is in that Secret's namespace: whoever may make pods in the release's could use its account (design D6).
 */ -}}
 
-{{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key.py. */ -}}
+{{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key/job.py. */ -}}
 {{- define "k8s-parsl.cephKeyData" -}}
 {{- $given := .volume.cephfs.secret.vault -}}
 {{- $vault := omit $given "caBundle" "schedule" "adopt" "timeBudget" -}}
@@ -36,7 +36,7 @@ Its claims, Secrets and ConfigMaps are the release's.
 */ -}}
 {{- define "k8s-parsl.cephKeyPod" -}}
 {{- $own := dict "terminationGracePeriodSeconds" 15 "resources" (dict "requests" (dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" "16Mi") "limits" (dict "cpu" "1" "memory" "256Mi" "ephemeral-storage" "64Mi")) -}}
-{{- $shared := pick .Values.pod "affinity" "annotations" "containerSecurityContext" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "image" "labels" "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations" -}}
+{{- $shared := pick .Values.pod "affinity" "annotations" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "labels" "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations" -}}
 {{- $variables := list -}}
 {{- range .Values.pod.env -}}
 {{- if .value -}}
@@ -81,7 +81,7 @@ template:
     containers:
       - name: ceph-key
         args: [ceph-key]
-        {{- include "k8s-parsl.containerFields" $context | nindent 8 }}
+        {{- include "k8s-parsl.ourContainerFields" (dict "root" $.root "resources" $pod.resources) | nindent 8 }}
         {{- with $pod.env }}
         env:
           {{- toYaml . | nindent 10 }}

@@ -1,7 +1,11 @@
-{{- /* Of launcher and workers: the code first, then what the knobs hold. */ -}}
+{{- /* Of launcher and workers: our runtime and the code first, then what the knobs hold. */ -}}
 {{- define "k8s-parsl.initContainers" -}}
-{{- if or (.root.Values.workflow.git).url .pod.initContainers }}
+{{- $copied := eq (include "k8s-parsl.runtimeBy" .) "copy" -}}
+{{- if or $copied (.root.Values.workflow.git).url .pod.initContainers }}
 initContainers:
+  {{- if $copied }}
+  {{- include "k8s-parsl.runtimeContainer" . | nindent 2 }}
+  {{- end }}
   {{- if (.root.Values.workflow.git).url }}
   {{- include "k8s-parsl.checkout" . | nindent 2 }}
   {{- end }}
@@ -12,11 +16,18 @@ initContainers:
 {{- end -}}
 
 {{- /*
-Fetches the workflow's code from git, in launcher and workers alike: same image, user and size as the main container, but
-the credentials are only here. Not mounted at workflow.path, so that none of the code is on its own PYTHONPATH.
+Fetches the workflow's code from git, in launcher and workers alike, by our image. It has what the way to the server may
+need of the user's container (variables of a proxy, a certificate on a volume); the credentials are only here. It is our
+own Python that runs, so it gets no variable that is for the user's.
 */ -}}
 {{- define "k8s-parsl.checkout" -}}
 {{- $git := .root.Values.workflow.git -}}
+{{- $given := list -}}
+{{- range .pod.env -}}
+{{- if not (hasPrefix "PYTHON" .name) -}}
+{{- $given = append $given . -}}
+{{- end -}}
+{{- end -}}
 - name: checkout
   args:
     - checkout
@@ -26,7 +37,11 @@ the credentials are only here. Not mounted at workflow.path, so that none of the
     {{- end }}
     {{- end }}
     - /checkout
-  {{- include "k8s-parsl.containerFields" . | nindent 2 }}
+  {{- include "k8s-parsl.ourContainerFields" . | nindent 2 }}
+  {{- with .pod.envFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   env:
     {{- with $git.secret }}
     - name: K8S_PARSL_GIT_USERNAME
@@ -34,7 +49,7 @@ the credentials are only here. Not mounted at workflow.path, so that none of the
     - name: K8S_PARSL_GIT_PASSWORD
       valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: password}}
     {{- end }}
-    {{- include "k8s-parsl.env" . | trim | nindent 4 }}
+    {{- include "k8s-parsl.env" (dict "ours" (dict "HOME" "/tmp") "given" $given) | trim | nindent 4 }}
   volumeMounts:
     - name: tmp
       mountPath: /tmp

@@ -1,5 +1,5 @@
 {{- /* Who this launcher is: launcher/k8s_parsl/identity.py. */ -}}
-{{- define "k8s-parsl.launcherEnv" -}}
+{{- define "k8s-parsl.identityEnv" -}}
 - name: K8S_PARSL_RELEASE
   value: {{ .root.Release.Name | quote }}
 - name: K8S_PARSL_INSTALLATION
@@ -16,6 +16,19 @@
   valueFrom: {fieldRef: {fieldPath: metadata.uid}}
 - name: K8S_PARSL_POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
+- name: K8S_PARSL_WORKFLOW_UID
+  value: {{ include "k8s-parsl.workflowUid" . | quote }}
+- name: K8S_PARSL_GRACE
+  value: {{ dig "terminationGracePeriodSeconds" 30 .pod | int64 | quote }}
+{{- end -}}
+
+{{- /* As whom the workflow runs, so who may use the socket; empty where the values leave it to the image. */ -}}
+{{- define "k8s-parsl.workflowUid" -}}
+{{- $uid := dig "securityContext" "runAsUser" nil .pod -}}
+{{- $uid = dig "containerSecurityContext" "runAsUser" $uid .pod -}}
+{{- if not (kindIs "invalid" $uid) -}}
+{{- int64 $uid -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* What kubelet mounts by itself where automountServiceAccountToken is true; asked for by name, in one container. */ -}}

@@ -9,7 +9,7 @@ https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-polic
 */ -}}
 {{- define "k8s-parsl.launcherSpec" -}}
 {{- $values := .root.Values -}}
-{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 60) $values.pod $values.launcher.pod) | fromJson -}}
+{{- $pod := include "k8s-parsl.launcherPod" .root | fromJson -}}
 {{- $context := dict "root" .root "pod" $pod "component" "launcher" "more" (ternary dict (dict "k8s-parsl/run" .run) (empty .run)) -}}
 completions: 1
 parallelism: 1
@@ -48,7 +48,18 @@ template:
     {{- include "k8s-parsl.launcherPodSpec" (merge $names $context) | nindent 4 }}
 {{- end -}}
 
-{{- /* The PodSpec of what runs `k8s-parsl run`: the launcher, and the pod of `helm test`, with settings and keys of its own. */ -}}
+{{- /* The knobs of the launcher's pod. Of its containers kubectl shows the launcher, unless it is told another. */ -}}
+{{- define "k8s-parsl.launcherPod" -}}
+{{- $annotations := dict "kubectl.kubernetes.io/default-container" "launcher" -}}
+{{- $own := dict "terminationGracePeriodSeconds" 60 "annotations" $annotations -}}
+{{- include "k8s-parsl.knobs" (list $own .Values.pod .Values.launcher.pod) -}}
+{{- end -}}
+
+{{- /*
+The PodSpec of the launcher, and of `helm test`, whose settings and keys are its own. Container `workflow` runs the user's
+code and has no rights; container `launcher` has the rights and runs none of that code; they talk over a socket. kubelet
+starts containers in the order of the list: `workflow` is the first, as it takes longer to be ready.
+*/ -}}
 {{- define "k8s-parsl.launcherPodSpec" -}}
 serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
 {{ include "k8s-parsl.podFields" . }}
@@ -58,17 +69,36 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 containers:
-  - name: launcher
-    args: [run]
-    {{- include "k8s-parsl.containerFields" . | nindent 4 }}
+  - name: workflow
+    command:
+      - {{ .root.Values.image.python | quote }}
+      - -I
+      - /opt/k8s-parsl-runtime/start.py
+      - workflow
+      - --socket
+      - /run/k8s-parsl-launcher/socket
+    {{- include "k8s-parsl.userContainerFields" . | nindent 4 }}
     ports:
       {{- range $index, $_ := include "k8s-parsl.entries" .root.Values.executors | fromJson | keys | sortAlpha }}
       - name: executor-{{ $index }}
         containerPort: {{ add $.root.Values.parsl.workerPort $index }}
       {{- end }}
     env:
-      {{- include "k8s-parsl.launcherEnv" . | nindent 6 }}
-      {{- include "k8s-parsl.env" . | trim | nindent 6 }}
+      {{- include "k8s-parsl.userEnv" . | trim | nindent 6 }}
+    volumeMounts:
+      {{- with include "k8s-parsl.runtimeMount" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
+      - name: socket
+        mountPath: /run/k8s-parsl-launcher
+        readOnly: true
+      {{- include "k8s-parsl.volumeMounts" . | nindent 6 }}
+  - name: launcher
+    args: [run]
+    {{- include "k8s-parsl.ourContainerFields" . | nindent 4 }}
+    env:
+      {{- include "k8s-parsl.identityEnv" . | nindent 6 }}
+      {{- include "k8s-parsl.env" (dict "ours" (dict "HOME" "/tmp") "given" .root.Values.launcher.env) | trim | nindent 6 }}
     volumeMounts:
       - name: settings
         mountPath: /etc/k8s-parsl
@@ -76,7 +106,13 @@ containers:
       - name: kubernetes-api
         mountPath: /var/run/secrets/kubernetes.io/serviceaccount
         readOnly: true
-      {{- include "k8s-parsl.volumeMounts" . | nindent 6 }}
+      - name: socket
+        mountPath: /run/k8s-parsl-launcher
+      - name: launcher-tmp
+        mountPath: /tmp
+      {{- with get (include "k8s-parsl.storage" .root | fromJson) .root.Values.run.volume }}
+      {{- include "k8s-parsl.storageMount" (dict "key" $.root.Values.run.volume "volume" .) | nindent 6 }}
+      {{- end }}
   {{- with .pod.containers }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -85,5 +121,11 @@ volumes:
     configMap:
       name: {{ .settings }}
   {{- include "k8s-parsl.apiTokenVolume" . | nindent 2 }}
+  - name: socket
+    emptyDir:
+      medium: Memory
+      sizeLimit: 1Mi
+  - name: launcher-tmp
+    emptyDir: {}
   {{- include "k8s-parsl.volumes" . | nindent 2 }}
 {{- end -}}

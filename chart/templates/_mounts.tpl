@@ -1,4 +1,4 @@
-{{- /* Where launcher and workers may write and what they share: the same in both pods. */ -}}
+{{- /* Where workflow and workers may write and what they share: the same in both pods. */ -}}
 
 {{- define "k8s-parsl.volumeMounts" -}}
 - name: tmp
@@ -8,24 +8,35 @@
 {{- if or .root.Values.workflow.files (.root.Values.workflow.git).url }}
 - name: workflow
   mountPath: {{ .root.Values.workflow.path | quote }}
+  {{- if .root.Values.workflow.files }}
+  {{- /* The files themselves: what lies above are links into a folder that has another name in each pod. */}}
+  subPath: ..data
+  {{- end }}
   readOnly: true
 {{- end }}
 {{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
-- name: storage-{{ $key }}
-  mountPath: {{ $volume.mountPath | quote }}
-  {{- with $volume.subPath }}
-  subPath: {{ . | quote }}
-  {{- end }}
-  {{- if $volume.readOnly }}
-  readOnly: true
-  {{- end }}
+{{ include "k8s-parsl.storageMount" (dict "key" $key "volume" $volume) }}
 {{- end }}
 {{- with .pod.volumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
+{{- define "k8s-parsl.storageMount" -}}
+- name: storage-{{ .key }}
+  mountPath: {{ .volume.mountPath | quote }}
+  {{- with .volume.subPath }}
+  subPath: {{ . | quote }}
+  {{- end }}
+  {{- if .volume.readOnly }}
+  readOnly: true
+  {{- end }}
+{{- end -}}
+
 {{- define "k8s-parsl.volumes" -}}
+{{- with include "k8s-parsl.runtimeVolume" . }}
+{{- . }}
+{{ end -}}
 {{- /* The root file system is read-only: to write there are /tmp, the folder of the keys (in memory) and the volumes. */ -}}
 - name: tmp
   emptyDir: {}

@@ -1,12 +1,5 @@
 {{- /* What the launcher's pod and the workers' pods have in common, so that they cannot disagree. */ -}}
 
-{{- define "k8s-parsl.image" -}}
-{{- with .Values.image -}}
-{{- .repository -}}
-{{- if .digest -}}@{{ .digest }}{{- else -}}:{{ .tag | default $.Chart.AppVersion }}{{- end -}}
-{{- end -}}
-{{- end -}}
-
 {{- /* PodSpec fields: what every pod has, then all that the knobs hold under a PodSpec's own names. */ -}}
 {{- define "k8s-parsl.podFields" -}}
 restartPolicy: Never
@@ -20,10 +13,10 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{- /* Container fields, but for name, args and what else tells a launcher from a worker. */ -}}
-{{- define "k8s-parsl.containerFields" -}}
-image: {{ .pod.image | default (include "k8s-parsl.image" .root) | quote }}
-imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+{{- /* Fields of a container in which the user's code runs, but for what tells the workflow's from a worker's. */ -}}
+{{- define "k8s-parsl.userContainerFields" -}}
+image: {{ include "k8s-parsl.userImage" . | quote }}
+imagePullPolicy: {{ include "k8s-parsl.userPullPolicy" . }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- with .pod.containerSecurityContext }}
 securityContext:
@@ -39,21 +32,45 @@ envFrom:
 {{- end }}
 {{- end -}}
 
-{{- /* Variables of every container of ours; one that the knobs give too is theirs. */ -}}
-{{- define "k8s-parsl.env" -}}
-{{- $given := list -}}
-{{- range .pod.env -}}
-{{- $given = append $given .name -}}
+{{- /*
+Fields of a container of our image; its resources are `launcher.resources`, or those given. Nothing that the values say of
+the user's container reaches it but the securityContext that `pod` has for all.
+*/ -}}
+{{- define "k8s-parsl.ourContainerFields" -}}
+{{- $own := dict "resources" (.resources | default .root.Values.launcher.resources) -}}
+{{- $fields := include "k8s-parsl.knobs" (list (pick .root.Values.pod "containerSecurityContext") $own) | fromJson -}}
+image: {{ include "k8s-parsl.launcherImage" .root | quote }}
+imagePullPolicy: {{ .root.Values.launcher.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- with $fields.containerSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $fields.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
-{{- if not (has "HOME" $given) }}
-- name: HOME
-  value: /tmp
+
+{{- /* Variables of a container in which the user's code runs. */ -}}
+{{- define "k8s-parsl.userEnv" -}}
+{{- $ours := dict "HOME" "/tmp" "PYTHONPATH" .root.Values.workflow.path "PYTHONUNBUFFERED" "1" -}}
+{{- include "k8s-parsl.env" (dict "ours" $ours "given" .pod.env) -}}
+{{- end -}}
+
+{{- /* Variables: `ours` by name, but for those that are in the list `given`, too; then `given`. */ -}}
+{{- define "k8s-parsl.env" -}}
+{{- $names := list -}}
+{{- range .given -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range $name, $value := .ours -}}
+{{- if not (has $name $names) }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
 {{- end }}
-{{- if not (has "PYTHONPATH" $given) }}
-- name: PYTHONPATH
-  value: {{ .root.Values.workflow.path | quote }}
 {{- end }}
-{{- with .pod.env }}
+{{- with .given }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

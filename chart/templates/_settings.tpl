@@ -11,7 +11,7 @@
 
 {{- /*
 What the launcher reads: its part of the values, without the keys that are the chart's alone. The same as
-launcher_part() in launcher/k8s_parsl/settings.py; a test for each values file ties the two.
+launcher_part() in launcher/k8s_parsl/config/, but for `laptop`; a test for each values file ties the two.
 */ -}}
 {{- define "k8s-parsl.settings" -}}
 {{- $executors := dict -}}

@@ -26,8 +26,9 @@ spec:
     {{- include "k8s-parsl.workerTolerations" $context | trim | nindent 4 }}
   containers:
     - name: worker
+      command: [{{ $values.image.python | quote }}, -I, /opt/k8s-parsl-runtime/start.py]
       args: [worker]
-      {{- include "k8s-parsl.containerFields" $context | nindent 6 }}
+      {{- include "k8s-parsl.userContainerFields" $context | nindent 6 }}
       env:
         - name: K8S_PARSL_POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -35,12 +36,15 @@ spec:
           valueFrom: {resourceFieldRef: {containerName: worker, resource: limits.cpu, divisor: 1m}}
         - name: K8S_PARSL_MEMORY_BYTES
           valueFrom: {resourceFieldRef: {containerName: worker, resource: limits.memory, divisor: "1"}}
-        {{- include "k8s-parsl.env" $context | trim | nindent 8 }}
+        {{- include "k8s-parsl.userEnv" $context | trim | nindent 8 }}
       volumeMounts:
         {{- if $values.parsl.encrypted }}
         - name: certificates
           mountPath: /etc/k8s-parsl-certificates
           readOnly: true
+        {{- end }}
+        {{- with include "k8s-parsl.runtimeMount" $context }}
+        {{- . | nindent 8 }}
         {{- end }}
         {{- include "k8s-parsl.volumeMounts" $context | nindent 8 }}
     {{- with $pod.containers }}

@@ -1,9 +1,6 @@
-"""Run a Parsl workflow inside a Kubernetes namespace, from one values file.
+"""Run a Parsl workflow inside a Kubernetes namespace, from one values file: the launcher's side.
 
-The modules stand in the order of the flow: settings -> identity -> parsl_config -> workflow -> run.
-Each imports only those before it; pyproject.toml states the order and ``make check`` enforces it.
+Packages by what they are for: `config`, `kube`, `run`, `record`, `ceph_key`, `check`. Each imports only those below it;
+pyproject.toml states the order and ``make check`` enforces it. What runs in the user's environment is another
+distribution, `k8s_parsl_runtime`.
 """
-
-from importlib.metadata import version
-
-__version__ = version("k8s-parsl")

@@ -1,4 +1,4 @@
-"""The command line: `k8s-parsl run`, `worker`, `checkout`, `ceph-key`, `check`.
+"""The command line: `k8s-parsl run`, `checkout`, `ceph-key`, `check`.
 
 Whatever happens, the last line says what it was, and so does the pod's termination message.
 """
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-from rich.logging import RichHandler
 
-from k8s_parsl import __version__, errors
-from k8s_parsl.progress import CONSOLE
+from k8s_parsl.log import to_stderr
+from k8s_parsl_runtime.shared import errors
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="k8s-parsl")
+@click.version_option(package_name="k8s-parsl", prog_name="k8s-parsl")
 def commands() -> None:
     """Run a Parsl workflow in Kubernetes, or on this machine, from one values file."""
 
@@ -38,31 +37,17 @@ def commands() -> None:
     show_default=True,
     help="Folder that holds a folder for each volume.",
 )
-def run(values: tuple[Path, ...], path: Path | None, volumes: Path) -> None:
+@click.option("--python", default="", help="Python of the workflow's own environment, instead of laptop.python.")
+def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str) -> None:
     """Run the workflow: of the mounted settings in the chart's pod, of values files (-f) on a laptop."""
-    from k8s_parsl import run as runs
-
     if values:
-        runs.on_laptop(list(values), path, volumes)
+        from k8s_parsl.run import laptop
+
+        laptop.on_laptop(list(values), path, volumes, python)
     else:
-        runs.in_pod(dict(os.environ))
+        from k8s_parsl.run import pod
 
-
-@commands.command(context_settings={"ignore_unknown_options": True})
-@click.option("--expect", required=True, help="Versions of the launcher, as py3.11/parsl2026.10.26.")
-@click.option("--init", "worker_init", default="", help="Shell lines to run first.")
-@click.option("--mounts", default="", help="Volumes that have to answer first: /path[:ro],...")
-@click.option("--grace", type=float, default=30.0, help="Seconds between the pod's SIGTERM and its SIGKILL.")
-@click.argument("pool", nargs=-1, type=click.UNPROCESSED)
-def worker(expect: str, worker_init: str, mounts: str, grace: float, pool: tuple[str, ...]) -> None:
-    """Run Parsl's worker pool; the launcher's worker pods call it."""
-    from k8s_parsl import worker as workers
-
-    if worker_init:
-        workers.initialised(worker_init, ["--expect", expect, "--mounts", mounts, "--grace", str(grace), "--", *pool])
-    workers.check_versions(expect)
-    workers.check_mounts(mounts)
-    workers.work(pool, grace, mounts)
+        pod.in_pod(dict(os.environ))
 
 
 @commands.command()
@@ -76,7 +61,7 @@ def check(release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: s
 
     With the kubeconfig of whoever asks, or in a launcher's pod; -f needs helm on PATH.
     """
-    from k8s_parsl import check as checks
+    from k8s_parsl.check import command as checks
 
     bad = total = 0
     try:
@@ -99,8 +84,8 @@ def check(release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: s
 @click.argument("folder", type=click.Path(path_type=Path))
 def checkout(folder: Path, **git: str) -> None:
     """Put a commit's files into FOLDER; the first thing that is done in pods with `workflow.git`."""
-    from k8s_parsl import checkout as checkouts
-    from k8s_parsl.settings import Git
+    from k8s_parsl.config.settings import Git
+    from k8s_parsl.run import checkout as checkouts
 
     logging.getLogger("k8s_parsl").setLevel("INFO")
     checkouts.checkout(Git.parse(git, "workflow.git"), folder, os.environ)
@@ -116,14 +101,14 @@ def checkout(folder: Path, **git: str) -> None:
 )
 def ceph_key(config: Path) -> None:
     """Write a Ceph user's key from Vault into the Secret that kubelet mounts CephFS with."""
-    from k8s_parsl import ceph_key as keys
+    from k8s_parsl.ceph_key import job as keys
 
     keys.in_pod(config)
 
 
 def main() -> NoReturn:
     """Run a command, and end with an exit code of `errors.ExitCode`."""
-    _log_to_stderr()
+    to_stderr()
     code = _guarded()
     # Not sys.exit: threads of Parsl's or of the workflow's must not keep a finished launcher alive.
     sys.stdout.flush()
@@ -150,18 +135,6 @@ def _end(message: str, code: int) -> int:
     print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201 (the program's last word)
     errors.write_termination_message(message)
     return int(code)
-
-
-def _log_to_stderr() -> None:
-    """Plain lines with the time; on a terminal by rich, so that they do not tear the progress bar."""
-    if CONSOLE.is_terminal:
-        handler: logging.Handler = RichHandler(console=CONSOLE, show_path=False, show_level=False)
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%X"))
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.captureWarnings(capture=True)
 
 
 if __name__ == "__main__":

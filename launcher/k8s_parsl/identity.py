@@ -6,10 +6,10 @@ Apart from `settings`, because nobody chooses them: the chart asks kubelet for t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
-from k8s_parsl.errors import ConfigurationError
+from k8s_parsl_runtime.shared.errors import ConfigurationError
 
 PREFIX = "K8S_PARSL_"
 # The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
@@ -33,6 +33,10 @@ class Identity:
     installation: str
     # Name of the Secret that carries the run's certificates to the workers.
     certificates: str
+    # Seconds between the pod's SIGTERM and its SIGKILL.
+    grace: str = "60"
+    # The uid of the workflow container, where the chart knows it; else that of this one.
+    workflow_uid: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Identity:
@@ -44,6 +48,8 @@ class Identity:
         facts = {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
+            if not environment.get(name) and field.default is not MISSING:
+                continue
             if not environment.get(name):
                 raise ConfigurationError(
                     f"{name} is not set: in a pod the chart sets it; on a laptop name values files: "

@@ -23,8 +23,8 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
-from k8s_parsl import reasons
-from k8s_parsl.settings import (
+from k8s_parsl.ceph_key.vault import Auth, Kv, VaultSettings
+from k8s_parsl.config.settings import (
     COMMIT,
     COMMIT_IS,
     GIT_URL,
@@ -32,6 +32,7 @@ from k8s_parsl.settings import (
     Executor,
     Git,
     Label,
+    Laptop,
     Logging,
     Model,
     Parsl,
@@ -39,7 +40,7 @@ from k8s_parsl.settings import (
     Volume,
     Workflow,
 )
-from k8s_parsl.vault import Auth, Kv, VaultSettings
+from k8s_parsl.kube import reasons
 
 JSON = dict[str, Any]
 
@@ -59,7 +60,10 @@ OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-.a-z0-9]*
 FileName = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-._/:]*[a-z0-9])*$")]
+OptionalImageName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-._/:]*[a-z0-9])*)?$")]
 ImageReference = Annotated[str, StringConstraints(pattern=r"^\S+$")]
+# One word: what a container's command begins with.
+Command = Annotated[str, StringConstraints(pattern=r"^[^\s-]\S*$")]
 # Absolute, and no step of it is "." or "..".
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/\.{0,2}[^./\s][^/\s]*)+$")]
 RelativePath = Annotated[str, StringConstraints(pattern=r"^\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*$")]
@@ -89,17 +93,17 @@ def _must_not_match(pattern: str, must: str) -> JSON:
     return {"if": {"type": "string", "pattern": pattern}, "then": {"const": must}}
 
 
-# A tag that moves would give launcher and workers different code, under one and the same name of a run.
+# A tag that moves would give workflow and workers different code, under one and the same name of a run.
 STAYS = "a tag that stays with one image"
 # Whose tag is `latest`, or, as that is what it then means, without tag and digest.
 MOVING = r"^([^@]*:latest|([^@]*/)?[^/:@]+)$"
 PodImage = Annotated[ImageReference, Field(json_schema_extra=_must_not_match(MOVING, STAYS))]
 
 
-class Image(Model):
-    """The image of launcher and workers."""
+class LauncherImage(Model):
+    """k8s-parsl's own image."""
 
-    repository: ImageName = Field("k8s-parsl", description="Registry and name: k8s-parsl's own image or one FROM it.")
+    repository: ImageName = Field("k8s-parsl", description="Registry and name of k8s-parsl's own image.")
     tag: str = Field(
         "",
         pattern=r"^[\w.-]*$",
@@ -110,6 +114,23 @@ class Image(Model):
     digest: Digest = Field("", description="`sha256:…`; wins over `tag`.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="When kubelet pulls the image."
+    )
+
+
+class Image(LauncherImage):
+    """The workflow's image: the workflow and its tasks run in it. Any image will do that has Python and Parsl."""
+
+    repository: OptionalImageName = Field(
+        "", description="Registry and name. Empty: k8s-parsl's own image, `launcher.image`, which has both."
+    )
+    runtime: Literal["inject", "included"] = Field(
+        "inject",
+        description="`inject`: k8s-parsl brings what it needs in this image, and in each `pod.image`, into the pods "
+        "(`launcher.runtimeVolume`). `included`: these images were built FROM k8s-parsl's own at this chart's version.",
+    )
+    python: Command = Field(
+        "python3",
+        description="The command of the Python interpreter that has Parsl, in this image and each `pod.image`.",
     )
 
 
@@ -174,7 +195,7 @@ class ChartWorkflow(Workflow):
 
 
 class Resources(Model):
-    """Requests and limits of the main container."""
+    """Requests and limits of a container."""
 
     requests: dict[str, Quantity | None] = Field(default_factory=dict, description="What the scheduler sets aside.")
     limits: dict[str, Quantity | None] = Field(
@@ -187,13 +208,15 @@ class Resources(Model):
 
 
 class Pod(Model):
-    """PodSpec fields by their own names, and the main container's."""
+    """PodSpec fields by their own names, and fields of the container in which the user's code runs."""
 
     image: PodImage | None = Field(
-        None, description="Full image reference, with tag or digest, instead of `image` above. Not `latest`."
+        None,
+        description="Image of the user's container: full reference, with tag or digest, instead of `image` above. Not "
+        "`latest`.",
     )
     env: Annotated[Any, of_kubernetes("List[V1EnvVar]")] = Field(
-        default_factory=list, description="Variables of the main container."
+        default_factory=list, description="Variables of the user's container."
     )
     env_from: Annotated[Any, of_kubernetes("List[V1EnvFromSource]")] = Field(
         default_factory=list, description="Secrets and ConfigMaps whose keys become variables."
@@ -202,10 +225,12 @@ class Pod(Model):
         default_factory=list, description="Volumes besides those of `storage` (which are named `storage-<key>`)."
     )
     volume_mounts: Annotated[Any, of_kubernetes("List[V1VolumeMount]")] = Field(
-        default_factory=list, description="Where the main container mounts `volumes`."
+        default_factory=list, description="Where the user's container mounts `volumes`."
     )
     container_security_context: Annotated[Any, of_kubernetes("V1SecurityContext")] = Field(
-        default_factory=dict, description="securityContext of the main container; the pod's is `securityContext`."
+        default_factory=dict,
+        description="securityContext of the user's container; the pod's is `securityContext`. That of `pod` itself is "
+        "also that of k8s-parsl's own containers.",
     )
     labels: dict[str, str | None] = Field(default_factory=dict, description="More labels of the pod.")
     annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of the pod.")
@@ -221,7 +246,9 @@ class Pod(Model):
 class OwnPod(Pod):
     """The same of one kind of pod, which also has a size; laid over `pod`."""
 
-    resources: Resources = Field(default_factory=Resources, description="Requests and limits of the main container.")
+    resources: Resources = Field(
+        default_factory=Resources, description="Requests and limits of the container in which the user's code runs."
+    )
 
 
 class ChartExecutor(Executor):
@@ -232,10 +259,35 @@ class ChartExecutor(Executor):
     )
 
 
-class Launcher(Model):
-    """The pod of the launcher."""
+class LauncherResources(Model):
+    """Requests and limits of k8s-parsl's own containers: `launcher`, and init containers `runtime` and `checkout`."""
 
-    pod: OwnPod = Field(default_factory=OwnPod, description="As `pod`, for the launcher's pod; laid over it.")
+    requests: dict[str, Quantity | None] = Field(
+        {"cpu": "100m", "memory": "128Mi"}, description="What the scheduler sets aside for each of these containers."
+    )
+    limits: dict[str, Quantity | None] = Field(
+        {"cpu": "1", "memory": "512Mi"}, description="What each of these containers may use."
+    )
+
+
+class Launcher(Model):
+    """The launcher: the container that has the rights, and its pod, in which the workflow has a container, too."""
+
+    image: LauncherImage = Field(default_factory=LauncherImage)
+    resources: LauncherResources = Field(default_factory=LauncherResources)
+    env: Annotated[Any, of_kubernetes("List[V1EnvVar]")] = Field(
+        default_factory=list,
+        description="Variables of the container `launcher`. No variable of `pod` or `launcher.pod` reaches it.",
+    )
+    runtime_volume: Literal["copy", "image"] = Field(
+        "copy",
+        description="How `image.runtime: inject` gets k8s-parsl's part into a pod. `copy`: an init container copies "
+        "it. `image`: kubelet mounts it from `launcher.image` (Kubernetes 1.33 or later, with its image volumes).",
+    )
+    pod: OwnPod = Field(
+        default_factory=OwnPod,
+        description="As `pod`, for the launcher's pod; laid over it. `resources` are those of container `workflow`.",
+    )
 
 
 class Worker(Model):
@@ -354,7 +406,7 @@ class VaultSource(VaultSettings):
     auth: KeyAuth
     kv: KeyPlace
     time_budget: float = Field(120.0, gt=0, description="Seconds that Vault and the API server may take to answer.")
-    adopt: bool = Field(False, description="Take over a Secret of this name that somebody else made.")
+    adopt: bool = Field(False, description="Take over a Secret of this name that was made in another way.")
     schedule: Schedule = Field(
         "", description="When the key is read again, as in a CronJob: `0 3 * * *`. Empty: with each change only."
     )
@@ -399,7 +451,7 @@ class CephSecret(Model):
     )
     namespace: Name = Field(
         "ceph-csi-cephfs",
-        description="Its namespace; not the release's, where whoever may make pods could read it.",
+        description="Its namespace; not the release's, where everyone who may create pods could read it.",
     )
     values: CephUser | None = Field(None, description="**At most one of three.** User and key themselves.")
     vault: VaultSource | None = Field(None, description="**At most one of three.** From Vault.")
@@ -437,7 +489,7 @@ KINDS_OF_VOLUME = {
 
 
 class ChartVolume(Volume):
-    """A volume that launcher and workers share: where it is mounted, and where it comes from."""
+    """A volume that workflow and workers share: where it is mounted, and where it comes from."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -539,20 +591,20 @@ class ApiServer(Model):
 
 
 class NetworkPolicy(Model):
-    """Who may reach the pods, and whom they may reach, on clusters whose network enforces it."""
+    """Who may reach the pods, and what they may reach, on clusters whose network enforces it."""
 
     create: bool = Field(
         True, description="Make NetworkPolicies: only a run's workers reach its launcher, nobody reaches the workers."
     )
     ingress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyIngressRule]")] = Field(
-        (), description="More rules for launcher and workers."
+        (), description="More rules for the launcher's pod and the worker pods."
     )
     restrict_egress: bool = Field(
         False,
         description="Outgoing, too: DNS, and the API server (launcher) or the launcher (workers), and `egress`.",
     )
     egress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyEgressRule]")] = Field(
-        (), description="More rules for launcher and workers, where `restrictEgress` is set."
+        (), description="More rules for the launcher's pod and the worker pods, where `restrictEgress` is set."
     )
     api_server: ApiServer = Field(
         default_factory=ApiServer, description="The launcher's, where `restrictEgress` is set."
@@ -587,7 +639,7 @@ class Values(Model):
     """All of a values file, in the order of chart/values.yaml."""
 
     image: Image = Field(default_factory=Image)
-    image_pull_secrets: tuple[PullSecret, ...] = Field((), description="Secrets to pull the image with.")
+    image_pull_secrets: tuple[PullSecret, ...] = Field((), description="Secrets to pull the images with.")
     workflow: ChartWorkflow
     run: Run = Field(default_factory=Run)
     executors: dict[Label, ChartExecutor | None] = Field(
@@ -598,10 +650,12 @@ class Values(Model):
     parsl: Parsl = Field(default_factory=Parsl)
     storage: dict[Label, ChartVolume | None] = Field(
         default_factory=dict,
-        description="Volumes by key, each mounted at the same path in launcher and workers. The claim is "
-        "`<release>-<key>`; a key reads best as `<function>-<instance>`, for example `dev-0`.",
+        description="Volumes by key, each mounted at the same path in workflow and workers; the launcher mounts "
+        "`run.volume` alone. The claim is `<release>-<key>`; a key reads best as `<function>-<instance>`, for example "
+        "`dev-0`.",
     )
     logging: Logging = Field(default_factory=Logging)
+    laptop: Laptop = Field(default_factory=Laptop)
     pod: Pod = Field(default_factory=Pod)
     launcher: Launcher = Field(default_factory=Launcher)
     worker: Worker = Field(default_factory=Worker)
@@ -767,13 +821,15 @@ The source of a static volume (`cephfs`, `persistentVolumeSource`) cannot be cha
 its volume: give the other source another key, or `helm uninstall` first (the data stays where it is). Where two
 releases make the two halves (`admin.create`, `namespaced.create`), give `claimName` in the file that both read.
 
-`cephfs.secret` is the node-stage Secret, with which nodes mount the volume. Somebody has made it already, or one of
+`cephfs.secret` is the node-stage Secret, with which nodes mount the volume. It exists already, or one of
 `values`, `vault` and `externalSecret` says where user and key come from: [ceph-volume.md](ceph-volume.md),
 [vault.md](vault.md).
 """,
     "pod": """\
-For launcher and workers alike. `launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order:
-maps merge, lists are replaced, null takes a key away. How big a pod is (`resources`) is said only there.
+For the launcher's pod and the workers' pods alike. In each of them one container runs the user's code, `workflow` or
+`worker`: what is said of a container here (image, variables, mounts, securityContext) is said of that one.
+`launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order: maps merge, lists are replaced,
+null takes a key away. How big that container is (`resources`) is said only there.
 """,
     "job": """\
 Of these, `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and `annotations` can be changed

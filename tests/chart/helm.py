@@ -27,6 +27,13 @@ FAST = yaml.CSafeLoader
 Object = dict[str, Any]
 
 
+def container(pod: Object, name: str) -> Object:
+    """A pod's container, or init container, of this name."""
+    spec = pod["spec"]
+    (found,) = [item for item in spec["containers"] + spec.get("initContainers", []) if item["name"] == name]
+    return dict(found)
+
+
 def hook(item: Object) -> bool:
     """Whether it is there for `helm test` alone."""
     return "helm.sh/hook" in item["metadata"].get("annotations", {})

@@ -69,7 +69,7 @@ def test_a_newer_chart_changes_labels_and_nothing_else(helm, values_file, tmp_pa
     chart = shutil.copytree(CHART, tmp_path / "chart")
     file = chart / "Chart.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | about))
-    pinned = {"image": {"tag": "1"}}
+    pinned = {"image": {"tag": "1"}, "launcher": {"image": {"tag": "1"}}}
     now, newer = (helm.template(values_file, over=pinned, chart=where) for where in (CHART, chart))
     assert [_without_version(item) for item in newer.objects] == [_without_version(item) for item in now.objects]
     # A Role bears none: where users may not change one, it must stay as it is.

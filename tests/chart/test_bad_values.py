@@ -10,20 +10,23 @@ import ast
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import kubernetes
 import pytest
 import yaml
 from launcher.api_server import ApiServer
 
 from chart.helm import CHART, MINIMAL, REPOSITORY
-from k8s_parsl import certificates, rendered, run
-from k8s_parsl.errors import DataError, ExitCode, Failure
+from k8s_parsl.check import release as rendered
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.connection import InPod
+from k8s_parsl.run import plan, pod
+from k8s_parsl_runtime.shared.errors import DataError, ExitCode, Failure
 
 TESTS = REPOSITORY / "tests"
 ENVIRONMENT = {
@@ -35,6 +38,8 @@ ENVIRONMENT = {
     "RUN": "abc12345",
     "INSTALLATION": "pdgrun",
     "CERTIFICATES": "pdgrun-certificates",
+    "WORKFLOW_UID": str(os.getuid()),
+    "GRACE": "60",
 }
 CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
 STAYS = "value must be 'a tag that stays with one image'"
@@ -78,9 +83,11 @@ SCHEMA = ("chart/test_schema.py", "test_a_wrong_value_is_refused_by_name")
 CEPH_KEY = ("chart/test_ceph_key.py", "test_what_is_wrong_is_refused_by_name_and_no_key_shown")
 VAULT = ("cluster/test_vault.py", "test_bad_input")
 SETTINGS = ("launcher/test_settings.py", "test_a_wrong_value_is_one_line_that_names_the_key")
+SETTINGS_BOUND = ("chart/test_bounds.py", "test_the_launcher_draws_the_same_line")
 CHECKOUT = ("launcher/test_checkout.py", "test_what_is_wrong_is_one_line_that_names_the_key")
 YAML = ("launcher/test_settings.py", "test_a_file_that_is_no_mapping_is_bad_data")
-WORKFLOW = ("launcher/test_workflow.py", "test_a_wrong_name_or_argument_is_known_before_anything_starts")
+NAME = ("runtime/test_code.py", "test_a_wrong_name_is_known_before_anything_starts")
+CODE = ("runtime/test_code.py", "test_a_wrong_argument_or_import_is_known_before_the_function_is_called")
 CLUSTER = ("cluster/test_bad_values.py", "test_what_only_a_real_api_server_knows")
 CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_said")
 
@@ -118,10 +125,17 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "more blocks at least than at most": Shown(*SCHEMA, "executors.workers.minBlocks"),
     "more GPUs than workers for them": Shown(*SCHEMA, "executors.workers.availableAccelerators: 2 is more"),
     "a GPU's name that a shell would read": Shown(*SETTINGS, "0; reboot"),
-    "no image": Shown(*SCHEMA, "/image/repository"),
+    "no image": Shown(*SCHEMA, "/launcher/image/repository"),
+    "a tag of no image": Shown(*SCHEMA, "image.tag: image.repository is empty"),
+    "an image that is neither given the runtime nor includes it": Shown(*SCHEMA, "/image/runtime"),
+    "an image volume on a cluster that has none": Shown(HERE, "test_image_volumes_need_a_cluster_that_has_them"),
+    "a working directory that is not absolute": Shown(*SETTINGS_BOUND, "workflow.workDir"),
     "an image that moves": Refused({"image": {"tag": "latest"}}, f"/image/tag': {STAYS}"),
+    "a launcher's image that moves": Refused(
+        {"launcher": {"image": {"tag": "latest"}}}, f"/launcher/image/tag': {STAYS}"
+    ),
     "a pod's image that moves": Refused({"pod": {"image": "tiles:latest"}}, f"/pod/image': {STAYS}"),
-    "the launcher's image that moves": Refused(
+    "the workflow's image that moves": Refused(
         {"launcher": {"pod": {"image": "example.org:5000/tiles:latest"}}}, f"/launcher/pod/image': {STAYS}"
     ),
     "the workers' image without a tag": Refused(
@@ -158,10 +172,10 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a key that is no string": Shown(*VAULT, "key is a number"),
     "an empty role": Shown(*CEPH_KEY, "an empty role"),
     "a CA that is not PEM": Shown(*CEPH_KEY, "no certificate"),
-    "no such module": Shown(*WORKFLOW, "there is no module nope_c"),
-    "no such function": Shown(*WORKFLOW, "has no function main (it has: other)"),
-    "an entry that cannot be called": Shown(*WORKFLOW, "main = 3"),
-    "arguments that do not fit": Shown(*WORKFLOW, "unexpected keyword argument"),
+    "no such module": Shown(*CODE, "there is no module nope_c"),
+    "no such function": Shown(*NAME, "has no function main (it has: other)"),
+    "an entry that cannot be called": Shown(*CODE, "main = 3"),
+    "arguments that do not fit": Shown(*CODE, "unexpected keyword argument"),
     "a branch for a commit": Shown(*SCHEMA, 'from_git(commit="main")'),
     "a git server by ssh": Shown(*SCHEMA, "git@example.org:a/b.git"),
     "a token in the git server's address": Shown(*SCHEMA, "https://me:token@"),
@@ -208,7 +222,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     ),
     "a volume for the runs that is read-only": Shown(*SETTINGS, "is readOnly, so no run can be kept on it"),
     "a folder for the runs that cannot be written": Shown(
-        "launcher/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
+        "runtime/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
     ),
     "a timezone that is none, which harms nothing": Shown(HERE, "test_a_timezone_that_is_none"),
     # `workers:` with nothing below it is null.
@@ -254,35 +268,39 @@ def taken(port):
         yield
 
 
+START = REPOSITORY / "runtime" / "k8s_parsl_runtime" / "start.py"
+
+
 @pytest.fixture
 def launch(helm, tmp_path, monkeypatch):
-    """The launcher on an API server of the test's; what it raised, and the server."""
+    """The launcher on an API server of the test's, beside the workflow's container, a process here; and that server."""
     server = ApiServer()
-
-    def load():
-        configuration = kubernetes.client.Configuration()
-        configuration.host = server.url
-        kubernetes.client.Configuration.set_default(configuration)
-
-    monkeypatch.setattr(kubernetes.config, "load_incluster_config", load)
-    monkeypatch.setattr(certificates, "PRIVATE", tmp_path / "private")
-    monkeypatch.setattr(run, "SCRATCH", tmp_path / "scratch")
-    monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setenv("PYTHONPATH", "")
+    account = tmp_path / "account"
+    account.mkdir()
+    (account / "token").write_text("any")
+    connection = InPod(account, url=server.url)
+    monkeypatch.setattr(pod, "Api", lambda namespace: Api(namespace, connection=connection))
+    monkeypatch.setattr(plan, "SCRATCH", tmp_path / "scratch")
     (tmp_path / "flow.py").write_text("def main():\n    return 'done'\n")
 
     def start(row):
-        values = {"workflow": {"call": "flow:main", "path": str(tmp_path)}} | row.values
+        values = {"workflow": {"call": "flow:main", "path": str(tmp_path)}, "parsl": {"encrypted": False}} | row.values
         release = helm.template(over=MINIMAL | values)
         for name, text in (release.settings_data | row.files).items():
             if text is not None:
                 (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         given = ENVIRONMENT | row.environment
-        run.in_pod({f"K8S_PARSL_{name}": value for name, value in given.items()}, tmp_path)
+        meeting = tmp_path / "socket"
+        command = [sys.executable, "-I", str(START), "workflow", "--socket", str(meeting)]
+        workflow = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+        try:
+            pod.in_pod({f"K8S_PARSL_{name}": value for name, value in given.items()}, tmp_path, meeting)
+        finally:
+            workflow.terminate()
+            workflow.wait(30)
 
     yield start, server
     server.close()
-    sys.modules.pop("flow", None)
 
 
 @rows(Ends)
@@ -327,6 +345,18 @@ def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{helm.program.parent}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(DataError, match="key 'run' is given twice"):
         rendered.from_values("x", "science", [str(file)], [], str(CHART))
+
+
+def test_image_volumes_need_a_cluster_that_has_them(each_helm):
+    """With a folder of the image, that is: from Kubernetes 1.33 on."""
+    values = yaml.safe_dump(MINIMAL | {"launcher": {"runtimeVolume": "image"}})
+
+    def said(version: str) -> str:
+        command = ["template", "a", str(CHART), "--kube-version", version, "-f", "-"]
+        return each_helm(*command, stdin=values, check=False)
+
+    assert "launcher.runtimeVolume: image needs Kubernetes 1.33 or later, not v1.32.9" in said("1.32.9")
+    assert "needs Kubernetes" not in said("1.33.0")
 
 
 def test_files_that_a_configmap_just_holds(helm):

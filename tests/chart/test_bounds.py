@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator
 
 from chart.helm import VALUES
 from k8s_parsl import schema
-from k8s_parsl.ceph_key import CephKeySettings
-from k8s_parsl.errors import UsageError
-from k8s_parsl.settings import Settings, launcher_part, read_yaml
+from k8s_parsl.ceph_key.job import CephKeySettings
+from k8s_parsl.config.settings import Settings, launcher_part, read_yaml
+from k8s_parsl_runtime.shared.errors import UsageError
 
 CLAIM = {"mountPath": "/a", "existingClaim": "a"}
 DIGEST = "sha256:" + "0" * 64
@@ -22,13 +22,23 @@ EXTERNAL = "storage.results-0.cephfs.secret.externalSecret"
 
 # (key of every-key.yaml, values that are taken, values that are refused)
 BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
-    ("image.repository", ["a", "127.0.0.1:5000/a/b__c"], ["", "-a", "a-", "A", "a b"]),
+    ("image.repository", ["", "a", "127.0.0.1:5000/a/b__c"], ["-a", "a-", "A", "a b"]),
     ("image.tag", ["", "x" * 128, "1.2_3-x"], ["x" * 129, "a b", "a:b"]),
     ("image.digest", ["", DIGEST], [DIGEST[:-1], DIGEST + "0", "md5:" + "0" * 64]),
     ("image.pullPolicy", ["Always", "IfNotPresent", "Never"], ["", "always"]),
+    ("image.runtime", ["inject", "included"], ["", "none", True]),
+    ("image.python", ["python3", "python3.12", "/opt/conda/bin/python"], ["", "-I", "python3 -I", " python3"]),
+    ("launcher.image.repository", ["a", "127.0.0.1:5000/a/b__c"], ["", "-a", "a-", "A", "a b"]),
+    ("launcher.image.tag", ["", "x" * 128, "1.2_3-x"], ["x" * 129, "a b", "a:b"]),
+    ("launcher.image.digest", ["", DIGEST], [DIGEST[:-1], DIGEST + "0", "md5:" + "0" * 64]),
+    ("launcher.image.pullPolicy", ["Always", "IfNotPresent", "Never"], ["", "always"]),
+    ("launcher.resources.limits.memory", ["1Gi", "1e9", 1, None], ["1GB", "", "x"]),
+    ("launcher.runtimeVolume", ["copy", "image"], ["", "emptyDir"]),
+    ("laptop.python", ["", "python3", "/a b/python3"], [None, 3]),
     ("imagePullSecrets", [[], [{"name": "a.b-c"}]], [[{}], [{"name": ""}], [{"name": "A"}], [{"name": "a" * 254}]]),
     ("workflow.call", ["m:f", "a.b.c:f"], ["m", ":f", "m:", "m:f.g", "1m:f", "a..b:f"]),
     ("workflow.path", ["/a", "/a/b"], ["/", "a", "/a/", "/a:b"]),
+    ("workflow.workDir", ["", "/a", "/a/b"], ["/", "a", "/a/", "/a:b"]),
     ("workflow.files", [{"a" * 253: ""}, {"A-b_c.d": ""}], [{"a" * 254: ""}, {"": ""}, {"a/b": ""}]),
     ("workflow.git.url", ["http://a/b", "https://a.b:1/c/d.git"], ["", "a/b", "ssh://a/b", "https://a", "https://u@a/b"]),
     ("workflow.git.commit", ["0" * 40, "abcdef0123" * 4], ["", "0" * 39, "0" * 41, "A" * 40, "g" * 40, "main"]),
@@ -153,6 +163,8 @@ OF_THE_LAUNCHER = (
     "logging.",
     "workflow.call",
     "workflow.path",
+    "workflow.workDir",
+    "laptop.",
     "workflow.git.",
     "storage.dev-0.mountPath",
 )

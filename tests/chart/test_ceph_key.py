@@ -15,11 +15,12 @@ import pytest
 import yaml
 from pydantic import Secret, SecretStr
 
-from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object
-from k8s_parsl import ceph_key, schema
-from k8s_parsl.ceph_key import CephKeySettings
-from k8s_parsl.errors import ExitCode
-from k8s_parsl.vault import Auth
+from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object, container
+from k8s_parsl import schema
+from k8s_parsl.ceph_key import job as ceph_key
+from k8s_parsl.ceph_key.job import CephKeySettings
+from k8s_parsl.ceph_key.vault import Auth
+from k8s_parsl_runtime.shared.errors import ExitCode
 
 EVERY_KEY = VALUES / "every-key.yaml"
 KEY = base64.b64encode(struct.pack("<HIIH", 1, 1700000000, 5, 16) + bytes(range(16))).decode()
@@ -426,13 +427,14 @@ def test_its_pod_is_placed_as_pod_says(helm, asked):
 
 
 def test_it_runs_where_the_other_pods_may(helm):
-    """With the same image, and what `pod` says of places and proxies."""
+    """With the launcher's image, and what `pod` says of places and proxies."""
     release = helm.template(EVERY_KEY)
     for item in release.of("ceph-key", "Job"):
         spec = item["spec"]["template"]["spec"]
         for field in ("nodeSelector", "affinity", "imagePullSecrets", "hostAliases", "dnsConfig", "priorityClassName"):
             assert spec[field] == release.launcher["spec"][field], field
-        assert spec["containers"][0]["image"] == release.launcher["spec"]["containers"][0]["image"]
+        for field in ("image", "imagePullPolicy", "securityContext"):
+            assert spec["containers"][0][field] == container(release.launcher, "launcher")[field], field
         assert {"name": "OMP_NUM_THREADS", "value": "1"} in spec["containers"][0]["env"]
         assert spec["terminationGracePeriodSeconds"] == 15
 
@@ -477,6 +479,10 @@ SAME: dict[str, dict[str, Any]] = {
     "another workflow": {"workflow": {"kwargs": {"max_zoom": 3}}},
     "another run": {"run": {"id": "again"}},
     "an executor": {"executors": {"more": {}}},
+    "the workflow's image": {"image": {"tag": "2", "pullPolicy": "Always", "runtime": "inject"}},
+    "an image of all pods": {"pod": {"image": "other:1"}},
+    "the launcher's size": {"launcher": {"resources": {"limits": {"memory": "1Gi"}}}},
+    "the launcher's variables": {"launcher": {"env": [{"name": "A", "value": "b"}]}},
     "the launcher's pod": {"launcher": {"pod": {"nodeSelector": {"a": "b"}}}},
     "a claim's volume in all pods": {"pod": {"volumes": [{"name": "x", "emptyDir": {}}]}},
     "a variable from a Secret": {
@@ -486,7 +492,8 @@ SAME: dict[str, dict[str, Any]] = {
     "the size of the volume": {"storage": {"prod-0": {"size": "3Ti"}}},
 }
 ANOTHER: dict[str, dict[str, Any]] = {
-    "image": {"image": {"tag": "2"}},
+    "image": {"launcher": {"image": {"tag": "2"}}},
+    "pull policy": {"launcher": {"image": {"pullPolicy": "Always"}}},
     "Vault's address": prod(url="https://other:8200"),
     "its authority": prod(caBundle="-----BEGIN CERTIFICATE-----"),
     "the role": prod(auth={"role": "other"}),

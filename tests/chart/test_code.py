@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from chart.helm import MINIMAL, VALUES, Object, Rendered
-from k8s_parsl import checkout, reasons
+from chart.helm import MINIMAL, VALUES, Object, Rendered, container
 from k8s_parsl.__main__ import commands
-from k8s_parsl.errors import ExitCode
+from k8s_parsl.kube import reasons
+from k8s_parsl.run import checkout
+from k8s_parsl_runtime.shared.errors import ExitCode
 
 EVERY_KEY = VALUES / "every-key.yaml"
 GIT = {"url": "https://example.org/a/b.git", "commit": "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12"}
@@ -38,12 +39,15 @@ def test_files_are_where_launcher_and_workers_look_for_code(helm):
     for spec in pods(rendered):
         assert named("workflow", spec["volumes"])["configMap"] == {"name": made["metadata"]["name"]}
         mount = named("workflow", spec["containers"][0]["volumeMounts"])
-        assert mount == {"name": "workflow", "mountPath": "/code", "readOnly": True}
+        # No links: `Path(__file__).resolve()` has to be the same in every pod.
+        assert mount == {"name": "workflow", "mountPath": "/code", "subPath": "..data", "readOnly": True}
         assert "initContainers" not in spec
 
 
 def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
-    """In a folder that only the init container may write; by a command that k8s-parsl takes; as the same user."""
+    """In a folder that only the init container may write; by a command that k8s-parsl takes; made as the launcher's
+    container is, in every pod.
+    """
     theirs = {"name": "fetch", "image": "fetch:1"}
     rendered = helm.template(over=values(git=PRIVATE) | {"pod": {"initContainers": [theirs]}})
     for spec in pods(rendered):
@@ -57,7 +61,8 @@ def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
         folder = named("workflow", first["volumeMounts"])["mountPath"]
         assert command.make_context(name, words).params == PRIVATE | {"folder": Path(folder)}
         alike = ("image", "imagePullPolicy", "securityContext", "resources", "terminationMessagePolicy")
-        assert {key: first[key] for key in alike} == {key: main[key] for key in alike}
+        launcher = container(rendered.launcher, "launcher")
+        assert {key: first[key] for key in alike} == {key: launcher[key] for key in alike}
 
 
 def test_a_later_file_takes_git_away(each_helm):
@@ -70,17 +75,25 @@ def test_a_later_file_takes_git_away(each_helm):
 
 
 def test_what_pods_are_told_the_init_container_is_told(helm):
-    """A proxy in the environment, an authority's certificate on a volume, an image of an executor's own."""
+    """A proxy in the environment, an authority's certificate on a volume. Not what the user's Python is told, nor the
+    user's image: the init container runs our own.
+    """
     pod = {
         "image": "other:1",
-        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "env": [
+            {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
+            {"name": "PYTHONPATH", "value": "/mine"},
+            {"name": "PYTHONHOME", "value": "/mine"},
+        ],
+        "envFrom": [{"configMapRef": {"name": "proxies"}}],
         "volumes": [{"name": "ca", "configMap": {"name": "ca"}}],
         "volumeMounts": [{"name": "ca", "mountPath": "/ca"}],
     }
     for spec in pods(helm.template(over=values(git=GIT) | {"pod": pod})):
-        (first,) = spec["initContainers"]
-        assert first["image"] == "other:1"
-        assert pod["env"][0] in first["env"]
+        first = named(reasons.CHECKOUT, spec["initContainers"])
+        assert first["image"] == "k8s-parsl:0.1.0"
+        assert first["env"] == [{"name": "HOME", "value": "/tmp"}, pod["env"][0]]
+        assert first["envFrom"] == pod["envFrom"]
         assert pod["volumeMounts"][0] in first["volumeMounts"]
 
 

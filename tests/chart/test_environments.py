@@ -15,10 +15,12 @@ import pytest
 from pydantic import BaseModel
 
 import k8s_parsl
+import k8s_parsl_runtime
 from chart.helm import CHART, VALUES
-from k8s_parsl import schema, settings
+from k8s_parsl import schema
+from k8s_parsl.config import settings
+from k8s_parsl.config.settings import merge, read_yaml
 from k8s_parsl.schema import Values
-from k8s_parsl.settings import merge, read_yaml
 
 ENVIRONMENTS = [VALUES / f"{name}.yaml" for name in ("local", "dev", "staging", "prod")]
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -59,10 +61,11 @@ def said_in_vain(model: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 
 def without_pods(node: Any) -> Any:
-    """The values without what PodSpecs hold, of which the models know no field."""
+    """The values without what PodSpecs hold, of which the models know no field, and without what held nothing else."""
     if not isinstance(node, Mapping):
         return node
-    return {key: without_pods(below) for key, below in node.items() if key not in ("pod", "launcher")}
+    rest = {key: without_pods(below) for key, below in node.items() if key != "pod"}
+    return {key: below for key, below in rest.items() if key != "launcher" or below}
 
 
 def pods(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
@@ -87,7 +90,7 @@ def test_an_environment_says_nothing_that_is_the_default(file):
 
 
 # Which workflow it is, in every environment; who installs, in some.
-ALIKE = {"image.repository", "workflow.call", "admin.create"}
+ALIKE = {"image.repository", "image.runtime", "workflow.call", "admin.create"}
 
 
 def test_no_environment_repeats_another():
@@ -114,10 +117,19 @@ def resolved(whole: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, 
     return whole["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
 
 
+def described(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """As `leaves`, but for the free maps of the launcher's resources, whose default the reference shows as a whole."""
+    if isinstance(node, Mapping) and node and path[:-1] != ("launcher", "resources"):
+        for key, below in node.items():
+            yield from described(below, (*path, str(key)))
+    else:
+        yield path, node
+
+
 def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
     """By its own name, and with the default that it has; a key of a PodSpec is described by Kubernetes."""
     whole, reference = schema.values_schema(), schema.values_reference()
-    for path, value in leaves(DEFAULTS):
+    for path, value in described(DEFAULTS):
         node: Mapping[str, Any] = whole
         for key in path:
             node = resolved(whole, node)
@@ -130,7 +142,7 @@ def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
         if path[0] == "pod" and len(path) > 1:
             row = "| `pod.<field>` |" if f"| `pod.{path[1]}` |" not in reference else f"| `pod.{path[1]}` |"
         assert row in reference, dotted(path)
-        if not in_pod and path[0] != "pod" and not isinstance(value, dict) and value not in (None, []):
+        if not in_pod and path[0] != "pod" and value not in (None, [], {}):
             line = next(line for line in reference.splitlines() if line.startswith(row))
             assert f"| `{json.dumps(value)}` |" in line, line
 
@@ -139,10 +151,13 @@ def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
 OTHER: dict[str, Any] = {
     "image.pullPolicy": "Never",
     "image.digest": "sha256:" + "0" * 64,
+    "image.repository": "other/image",
+    "image.runtime": "included",
     "imagePullSecrets": [{"name": "x"}],
     "workflow.call": "another:f",
     "workflow.kwargs": {"a": 1},
     "workflow.path": "/elsewhere",
+    "workflow.workDir": "/elsewhere",
     "workflow.files": {"a.py": ""},
     "run.volume": "data",
     "executors": {"another": {}},
@@ -151,6 +166,11 @@ OTHER: dict[str, Any] = {
     "storage": {"more": {"mountPath": "/more", "existingClaim": "m"}},
     "logging.level": "DEBUG",
     "pod.containerSecurityContext.capabilities.drop": ["NET_RAW"],
+    "launcher.image.repository": "other/k8s-parsl",
+    "launcher.image.digest": "sha256:" + "0" * 64,
+    "launcher.image.pullPolicy": "Never",
+    "launcher.env": [{"name": "A", "value": "b"}],
+    "launcher.runtimeVolume": "image",
     "job.annotations": {"a": "b"},
     "serviceAccount.annotations": {"a": "b"},
 }
@@ -165,6 +185,11 @@ INSTEAD: dict[str, dict[str, Any]] = {
     "workflow.args": {"workflow": {"call": "", "script": "x.py", "args": ["-v"]}},
 }
 BESIDE = {"workflow.args": {"workflow": {"call": "", "script": "x.py"}}}
+# Of an image that is not k8s-parsl's own.
+OF_AN_IMAGE = ("image.tag", "image.digest", "image.pullPolicy", "image.runtime", "launcher.runtimeVolume")
+BESIDE |= {key: {"image": {"repository": "any"}} for key in OF_AN_IMAGE}
+# Of the laptop, of which the chart knows nothing: test_settings.py.
+NOT_THE_CHARTS = {"laptop.python"}
 BESIDE |= {f"workflow.git.{key}": {"workflow": {"git": GIT}} for key in ("url", "commit", "path", "secret")}
 LEAST: dict[str, Any] = {
     "workflow": {"call": "m:f"},
@@ -193,8 +218,9 @@ def test_every_key_of_values_yaml_does_something(helm, path, value):
     """Another value makes other objects: no key is read by nobody."""
     # What a run's volume is for shows with one, but for the volume itself.
     least = LEAST if path == ("run", "volume") else merge(LEAST, {"run": {"volume": "data"}})
-    before = without_hashes(helm, merge(least, BESIDE.get(dotted(path), {})))
-    assert without_hashes(helm, merge(least, other(path, value))) != before
+    least = merge(least, BESIDE.get(dotted(path), {}))
+    changed = without_hashes(helm, merge(least, other(path, value)))
+    assert (changed != without_hashes(helm, least)) is (dotted(path) not in NOT_THE_CHARTS)
 
 
 def without_hashes(helm, values: dict[str, Any]) -> str:
@@ -230,7 +256,7 @@ def models_of(annotation: Any) -> list[Any]:
 EVERY = read_yaml(EVERY_KEY)
 # What every-key.yaml sets to the default, as there is no other value or another would leave the rest out.
 AS_DEFAULT = {
-    *("workflow.script", "workflow.args", "workflow.files", "storage.dev-0.accessModes"),
+    *("workflow.script", "workflow.args", "workflow.files", "storage.dev-0.accessModes", "image.runtime"),
     *(
         "rbac.create",
         "networkPolicy.create",
@@ -242,7 +268,9 @@ AS_DEFAULT = {
     *("storage.tiles-0.cephfs.secret.namespace", "storage.inputs-0.cephfs.secret.namespace"),
     "networkPolicy.create",
     # The digest wins.
-    "image.tag",
+    *("image.tag", "launcher.image.tag"),
+    # Not the chart's.
+    "laptop.python",
 }
 
 
@@ -302,23 +330,29 @@ def test_a_default_of_a_volume_that_is_said_aloud_changes_nothing(helm, path, de
     assert without_hashes(helm, merge(least, default)) == without_hashes(helm, least)
 
 
-def test_every_setting_is_read_by_the_launcher():
+def asks_for(node: ast.AST) -> str:
+    """The name of an attribute, or of a key of the maps that the runtime has for models; empty: no such node."""
+    match node:
+        case ast.Attribute(attr=str(name)):
+            return name
+        case ast.Subscript(value=ast.Name(id="parsl" | "executor"), slice=ast.Constant(value=str(name))):
+            return name
+    return ""
+
+
+def test_every_setting_is_read_by_launcher_or_runtime():
     """A field that nobody asks for would be a promise that is not kept."""
-    folder = Path(k8s_parsl.__file__).parent
-    others = [file for file in folder.glob("*.py") if file.name not in ("settings.py", "schema.py")]
-    asked = {
-        node.attr
-        for file in others
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.Attribute)
-    }
+    folders = [Path(package.__file__).parent for package in (k8s_parsl, k8s_parsl_runtime)]
+    whole = [file for folder in folders for file in folder.rglob("*.py")]
+    others = [file for file in whole if file.parent.name != "config" and file.name != "schema.py"]
+    asked = {asks_for(node) for file in others for node in ast.walk(ast.parse(file.read_text("utf-8")))}
     models = [
         getattr(settings, name)
-        for name in ("Settings", "Run", "Workflow", "Git", "Executor", "Parsl", "Volume", "Logging")
+        for name in ("Settings", "Run", "Workflow", "Git", "Executor", "Parsl", "Volume", "Logging", "Laptop")
     ]
     fields = {name for model in models for name in model.model_fields}
     # `run.id` is there to be another: it changes the name of the run.
-    assert fields - asked == {"id"}
+    assert fields - asked - {"id"} == set()
 
 
 def test_global_values_are_taken_and_change_nothing(each_helm):

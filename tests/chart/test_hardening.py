@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.helm import MINIMAL, VALUES, VALUES_FILES, Object, Rendered
+from chart.helm import MINIMAL, VALUES, VALUES_FILES, Object, Rendered, container
+from k8s_parsl.config.settings import Executor, Settings, _Loader
 from k8s_parsl.identity import TEST, Identity
-from k8s_parsl.provider import PodProvider
-from k8s_parsl.settings import Executor, Settings, _Loader
+from k8s_parsl.run.worker_pods import WorkerPods
 from testbed import TestbedError, parts
 
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -31,28 +31,26 @@ def settings_of(text: str) -> Settings:
 def provided(rendered: Rendered) -> list[Object]:
     """The pods that the launcher's own code makes of what Helm rendered, as it would send them to the API server."""
     settings = settings_of(rendered.settings_text)
-    env = {item["name"]: item.get("value") for item in rendered.launcher["spec"]["containers"][0]["env"]}
-    run = rendered.job["metadata"]["labels"]["k8s-parsl/run"]
-    identity = Identity(
-        release=env["K8S_PARSL_RELEASE"],
-        namespace="pdgrun",
-        pod_name="pdgrun-launcher-abc12345-x1y2z",
-        pod_uid="5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55",
-        pod_ip="10.0.0.1",
-        run=run,
-        installation=env["K8S_PARSL_INSTALLATION"],
-        certificates=env["K8S_PARSL_CERTIFICATES"],
-    )
+    kubelets = {
+        "K8S_PARSL_NAMESPACE": "pdgrun",
+        "K8S_PARSL_POD_NAME": "pdgrun-launcher-abc12345-x1y2z",
+        "K8S_PARSL_POD_UID": "5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55",
+        "K8S_PARSL_POD_IP": "10.0.0.1",
+        "K8S_PARSL_RUN": rendered.job["metadata"]["labels"]["k8s-parsl/run"],
+    }
+    told = {item["name"]: item.get("value") for item in container(rendered.launcher, "launcher")["env"]}
+    identity = Identity.from_environment(told | kubelets)
     watch: Any = SimpleNamespace(listen=lambda _: None)
     pods = []
     for label, template in rendered.workers.items():
         executor: Executor = settings.executors[label]
         api: Any = None
-        provider = PodProvider(label, executor, template, identity, api, watch, lambda _: None)
-        pods.append(
-            provider._manifest(f"pdgrun-{label}-5b3c9-0", ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"])
+        arguments = ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"]
+        makes = WorkerPods(
+            label, executor, template, identity, api, watch, arguments=lambda _: arguments, on_fault=lambda _: None
         )
-        provider.close()
+        pods.append(makes._manifest(makes.name("0"), "0"))
+        makes.close()
     return pods
 
 
@@ -140,17 +138,26 @@ def test_every_container_of_ours_has_requests_and_limits_and_a_read_only_root(he
     assert {item["kind"] for item in pods} == {"Pod", "Job"}
     for item in pods:
         spec = item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
-        for container in spec["containers"] + [one for one in spec.get("initContainers", []) if "args" in one]:
+        ours = [one for one in spec.get("initContainers", []) if one["name"] in ("runtime", "checkout")]
+        for one in spec["containers"] + ours:
             for kind in ("requests", "limits"):
-                assert {"cpu", "memory"} <= container["resources"][kind].keys(), (item["metadata"]["name"], kind)
-            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+                assert {"cpu", "memory"} <= one["resources"][kind].keys(), (item["metadata"]["name"], kind)
+            assert one["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_an_image_by_digest_is_the_same_everywhere(helm):
-    digest = f"sha256:{'a' * 64}"
-    rendered = helm.template(PROD, over=ADMIN | {"image": {"digest": digest}})
-    pods = [rendered.launcher, rendered.of("ceph-key", "Job")[0]["spec"]["template"], *rendered.workers.values()]
-    assert {c["image"] for pod in pods for c in pod["spec"]["containers"]} == {f"k8s-parsl-tiles@{digest}"}
+    """The workflow's in workflow and workers; k8s-parsl's own wherever there are rights, and pinned apart from it."""
+    theirs, own = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+    rendered = helm.template(PROD, over=ADMIN | {"image": {"digest": theirs}, "launcher": {"image": {"digest": own}}})
+    (job, *_) = rendered.of("ceph-key", "Job")
+    users = [container(rendered.launcher, "workflow"), *(container(pod, "worker") for pod in rendered.workers.values())]
+    ours = [container(rendered.launcher, "launcher"), container(job["spec"]["template"], "ceph-key")]
+    assert {one["image"] for one in users} == {f"k8s-parsl-tiles@{theirs}"}
+    assert {one["image"] for one in ours} == {f"k8s-parsl@{own}"}
+    assert len(users) + len(ours) == sum(
+        len(pod["spec"]["containers"])
+        for pod in (rendered.launcher, job["spec"]["template"], *rendered.workers.values())
+    )
 
 
 # Network -------------------------------------------------------------------------------------------------------------
@@ -299,13 +306,29 @@ def test_the_policy_takes_what_the_releases_own_workers_use(helm, kind, name, fi
     assert more == expected
 
 
+def test_the_policy_takes_the_launchers_image_where_the_runtime_comes_from_it(helm):
+    """By the init container's name of it, or by the volume's; no image and no kind of volume where neither is."""
+    message = "the launcher's pods have volumes of its release alone"
+    own, volume = "mirror/k8s-parsl:1", '(has(v.image) && v.image.reference == "mirror/k8s-parsl:1")'
+
+    def takes(**over: Any) -> tuple[bool, bool]:
+        image = {"repository": "mirror/k8s-parsl", "tag": "1"}
+        given = over | {"launcher": {"image": image} | over.get("launcher", {})}
+        variables, expressions = rules(helm.template(DEV, over=POLICY | given))
+        return own in variables["images"], volume in expressions[message]
+
+    assert takes() == (False, False)
+    assert takes(image={"runtime": "inject"}) == (True, False)
+    assert takes(image={"runtime": "inject"}, launcher={"runtimeVolume": "image"}) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("volume", "condition"),
     [
         ({"hostPath": {"path": "/a"}}, 'has(v.hostPath) && v.hostPath.path == "/a"'),
         ({"nfs": {"server": "b", "path": "/"}}, 'has(v.nfs) && v.nfs.server == "b"'),
         ({"csi": {"driver": "c.d"}}, 'has(v.csi) && v.csi.driver == "c.d"'),
-        ({"image": {"reference": "e"}}, "(has(v.image))"),
+        ({"image": {"reference": "e"}}, '(has(v.image) && v.image.reference == "e")'),
         ({"persistentVolumeClaim": {"claimName": "f"}}, '"f"'),
         ({"projected": {"sources": [{"downwardAPI": {}}]}}, "!has(s.serviceAccountToken) &&"),
         ({"projected": {"sources": []}}, "s.secret.name in variables.secrets"),
@@ -341,7 +364,7 @@ def test_the_policy_takes_the_classes_of_the_releases_own_workers(helm, field, c
 
 
 def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
-    """Same image, account, volumes and rights; settings that the launcher takes, one worker pod, keys of its own."""
+    """Same images, account, volumes and rights; settings that the launcher takes, one worker pod, keys of its own."""
     rendered = helm.template(values_file)
     (pod,) = rendered.all("Pod")
     config = rendered.one("ConfigMap", "pdgrun-settings-test")
@@ -350,8 +373,11 @@ def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
         pod["spec"].items()
         >= {key: launcher[key] for key in launcher.keys() - {"containers", "volumes", "activeDeadlineSeconds"}}.items()
     )
-    ours, theirs = pod["spec"]["containers"][0], launcher["containers"][0]
+    ours, theirs = container(pod, "launcher"), container(rendered.launcher, "launcher")
     assert {**ours, "env": None} == {**theirs, "env": None}
+    others = [one for one in launcher["containers"] if one != theirs]
+    assert [one for one in pod["spec"]["containers"] if one != ours] == others
+    assert [one["name"] for one in pod["spec"]["containers"]] == [one["name"] for one in launcher["containers"]]
     different = {one["name"] for one in ours["env"] if one not in theirs["env"]}
     assert different == {"K8S_PARSL_CERTIFICATES"}
     assert [v for v in pod["spec"]["volumes"] if v not in launcher["volumes"]] == [
@@ -365,6 +391,7 @@ def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
     assert settings.run.volume == ""
     real = settings_of(rendered.settings_text)
     folder = real.storage[real.run.volume].mount_path if real.run.volume else ""
+    assert settings.workflow.call == "k8s_parsl_runtime.workflow.selftest:main"
     assert settings.workflow.kwargs == {"folder": folder}
     assert (settings.parsl, settings.storage, settings.logging) == (real.parsl, real.storage, real.logging)
     text = config["data"][f"worker-{label}.yaml"].replace("pdgrun-certificates-test", "pdgrun-certificates")

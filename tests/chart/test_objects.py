@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.helm import CHART, MINIMAL, VALUES, Object
-from k8s_parsl import rights
-from k8s_parsl.errors import ExitCode
+from chart.helm import CHART, MINIMAL, VALUES, Object, container
+from k8s_parsl.check import rights
 from k8s_parsl.identity import Identity
+from k8s_parsl_runtime.shared.errors import ExitCode
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -22,14 +22,9 @@ EVERY_KEY = VALUES / "every-key.yaml"
 DEV = VALUES / "dev.yaml"
 
 
-def container(pod: Object, name: str) -> Object:
-    (found,) = [item for item in pod["spec"]["containers"] if item["name"] == name]
-    return found
-
-
 def pods(rendered) -> list[tuple[Object, str]]:
-    """Every pod that comes of a release, with the name of its main container."""
-    return [(rendered.launcher, "launcher"), *((pod, "worker") for pod in rendered.workers.values())]
+    """Every pod that comes of a release, with the name of the container in which the user's code runs."""
+    return [(rendered.launcher, "workflow"), *((pod, "worker") for pod in rendered.workers.values())]
 
 
 def environment(pod: Object, name: str) -> dict[str, Any]:
@@ -151,7 +146,8 @@ def test_every_object_has_the_recommended_labels(helm, values_file):
 
 def test_no_pod_says_which_chart_made_it(helm, values_file):
     """A version in a pod template would make every upgrade of the chart a new run."""
-    for pod, component in pods(helm.template(values_file)):
+    rendered = helm.template(values_file)
+    for pod, component in [(rendered.launcher, "launcher"), *((pod, "worker") for pod in rendered.workers.values())]:
         labels = pod["metadata"]["labels"]
         assert {"app.kubernetes.io/version", "helm.sh/chart", "app.kubernetes.io/managed-by"}.isdisjoint(labels)
         assert labels["app.kubernetes.io/component"] == component
@@ -171,7 +167,7 @@ def test_names_that_yaml_could_take_for_numbers_stay_text(helm):
 
 def test_every_pod_fits_pod_securitys_restricted_profile(helm, values_file):
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-    allowed = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+    allowed = {"configMap", "downwardAPI", "emptyDir", "image", "persistentVolumeClaim", "projected", "secret"}
     for pod, _ in pods(helm.template(values_file)):
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
@@ -189,10 +185,10 @@ def test_an_fs_group_does_not_walk_over_a_volume_that_is_right_already(helm):
     assert spec["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
 
 
-def test_launcher_and_workers_agree(helm, values_file):
+def test_workflow_and_workers_agree(helm, values_file):
     """On the image, where they may write, where the volumes are and where the workflow's code is."""
     rendered = helm.template(values_file)
-    theirs = {"settings", "kubernetes-api", "certificates"}
+    theirs = {"settings", "kubernetes-api", "socket", "launcher-tmp", "certificates"}
 
     def shared(pod: Object, name: str) -> tuple[Any, ...]:
         mounts = [mount for mount in container(pod, name)["volumeMounts"] if mount["name"] not in theirs]
@@ -201,7 +197,7 @@ def test_launcher_and_workers_agree(helm, values_file):
         code = environment(pod, name)["PYTHONPATH"]
         return mounts, volumes, image, code, environment(pod, name)["HOME"]
 
-    expected = shared(rendered.launcher, "launcher")
+    expected = shared(rendered.launcher, "workflow")
     for pod in rendered.workers.values():
         assert shared(pod, "worker") == expected
     mounts = {mount["mountPath"] for mount in expected[0]}
@@ -230,7 +226,7 @@ def test_a_worker_is_told_how_big_its_pod_is(helm):
 
 
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
-    """Name, namespace, owner and run; the main container comes first and takes the launcher's arguments."""
+    """Name, namespace, owner and run; container `worker` comes first and takes the launcher's arguments."""
     for label, pod in helm.template(values_file).workers.items():
         assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
         assert pod["metadata"].keys() <= {"labels", "annotations"}
@@ -252,8 +248,10 @@ def test_workers_have_the_runs_keys_only_where_it_is_encrypted(helm):
 
 
 def test_there_is_a_port_for_each_executor(helm):
-    ports = container(helm.template(EVERY_KEY).launcher, "launcher")["ports"]
-    assert [port["containerPort"] for port in ports] == [25000, 25001]
+    """Of the workflow's container, in which the interchange listens."""
+    launcher = helm.template(EVERY_KEY).launcher
+    assert [port["containerPort"] for port in container(launcher, "workflow")["ports"]] == [25000, 25001]
+    assert "ports" not in container(launcher, "launcher")
 
 
 def test_knobs_are_laid_over_each_other(helm):

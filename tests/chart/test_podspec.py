@@ -72,7 +72,7 @@ SPEC: dict[str, Any] = {
     "topologySpreadConstraints": SPREAD,
     "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}],
 }
-# The main container's, by the field of the container that they become.
+# Of the container in which the user's code runs, by the field of the container that they become.
 CONTAINER: dict[str, tuple[str, Any]] = {
     "image": ("image", "registry.example.org/other:2"),
     "env": (
@@ -93,7 +93,7 @@ KNOBS: dict[str, tuple[JSON, JSON, JSON, JSON]] = {
     **{name: ({name: value}, {}, {field: value}, {}) for name, (field, value) in CONTAINER.items()},
     **{name: ({name: value}, {}, {}, {name: value}) for name, value in METADATA.items()},
 }
-"""What is given under `pod`; what stands then in the pod's spec, in its main container and in its metadata."""
+"""What is given under `pod`; what stands then in the pod's spec, in the user's container and in its metadata."""
 
 # Also of one kind of pod alone; a size for all kinds would fit none.
 SIZES: dict[str, JSON] = {
@@ -129,7 +129,7 @@ def asked_for(pod: Object, main: str, knob: tuple[JSON, JSON, JSON, JSON]) -> bo
 
 def who(rendered, knob: tuple[JSON, JSON, JSON, JSON]) -> set[str]:
     """Which pods of the release are as the knob says."""
-    pods = {"launcher": (rendered.launcher, "launcher")}
+    pods = {"launcher": (rendered.launcher, "workflow")}
     pods |= {label: (pod, "worker") for label, pod in rendered.workers.items()}
     return {name for name, (pod, main) in pods.items() if asked_for(pod, main, knob)}
 
@@ -174,11 +174,12 @@ def test_all_of_it_at_once_is_what_kubernetes_takes(helm):
     assert [who(rendered, knob) for knob in knobs] == [{"launcher", "cpu", "gpu", "highmem"}] * len(knobs)
 
 
-def test_the_main_container_stays_the_first(helm):
-    """The launcher's arguments go to it, and kubectl shows its log by default; a sidecar comes after."""
+def test_the_users_container_stays_the_first(helm):
+    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first; a sidecar comes after."""
     rendered = helm.template(over=values(pod={"containers": SPEC["containers"], "initContainers": [SIDECAR]}))
-    for pod, main in [(rendered.launcher, "launcher"), *((pod, "worker") for pod in rendered.workers.values())]:
-        assert [item["name"] for item in pod["spec"]["containers"]] == [main, "exporter"]
+    ours = [(rendered.launcher, ["workflow", "launcher"]), *((pod, ["worker"]) for pod in rendered.workers.values())]
+    for pod, names in ours:
+        assert [item["name"] for item in pod["spec"]["containers"]] == [*names, "exporter"]
         assert [item["name"] for item in pod["spec"]["initContainers"]] == ["agent"]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chart.helm import CHART, VALUES
-from k8s_parsl import pods, rendered
-from k8s_parsl.errors import UsageError
+from k8s_parsl.check import release as rendered
+from k8s_parsl.kube import api as pods
+from k8s_parsl_runtime.shared.errors import UsageError
 
 DEV = str(VALUES / "dev.yaml")
 EVERY_KEY = VALUES / "every-key.yaml"

@@ -9,8 +9,8 @@ import yaml
 from pydantic.json_schema import SkipJsonSchema
 
 from chart.helm import CHART, MINIMAL, VALUES
+from k8s_parsl.config.settings import Executor, Laptop, Model, Settings, Volume, launcher_part, read_yaml
 from k8s_parsl.schema import Values
-from k8s_parsl.settings import Executor, Model, Settings, Volume, launcher_part, read_yaml
 
 
 def in_a_pod(rendered, folder: Path) -> Settings:
@@ -19,8 +19,22 @@ def in_a_pod(rendered, folder: Path) -> Settings:
     return Settings.from_file(file)
 
 
+def on_a_laptop(files: list[Path]) -> Settings:
+    """But for `laptop`, which no pod has."""
+    return Settings.from_values(files).model_copy(update={"laptop": Laptop()})
+
+
 def test_a_values_file_means_the_same_in_a_pod_and_on_a_laptop(each_helm, values_file, tmp_path):
-    assert in_a_pod(each_helm.template(values_file), tmp_path) == Settings.from_values([values_file])
+    assert in_a_pod(each_helm.template(values_file), tmp_path) == on_a_laptop([values_file])
+
+
+def test_what_is_for_a_laptop_is_read_there_alone(helm, tmp_path):
+    """A pod has the interpreter that its image has."""
+    file = VALUES / "every-key.yaml"
+    assert Settings.from_values([file]).laptop.python == "/opt/conda/bin/python3"
+    rendered = helm.template(file)
+    assert in_a_pod(rendered, tmp_path).laptop == Laptop()
+    assert "laptop" not in rendered.text
 
 
 def test_later_files_win_in_the_same_way(each_helm, tmp_path):
@@ -35,7 +49,7 @@ def test_later_files_win_in_the_same_way(each_helm, tmp_path):
         """
     )
     files = [VALUES / "every-key.yaml", later]
-    merged = Settings.from_values(files)
+    merged = on_a_laptop(files)
     assert in_a_pod(each_helm.template(*files), tmp_path) == merged
     assert set(merged.executors) == {"small", "third"}
     assert merged.workflow.kwargs["names"]["day"] is None
@@ -119,6 +133,8 @@ def test_values_yaml_shows_the_charts_defaults():
         assert shown[name] == models[name], name
     assert shown["workflow"] | {"call": ""} == models["workflow"] | {"call": ""}
     assert shown["worker"]["tolerationSeconds"] == models["worker"]["tolerationSeconds"]
+    for name in shown["launcher"].keys() - {"pod"}:
+        assert shown["launcher"][name] == models["launcher"][name], name
 
 
 def test_the_launchers_part_has_no_key_of_the_charts(helm, values_file, tmp_path):

@@ -33,10 +33,33 @@ def pytest_collection_modifyitems(items):
             item.add_marker("cluster")
 
 
+# Of a cluster that was given; the others are the testbed's alone.
+GIVEN = {"k8s-parsl": "TEST_IMAGE", "k8s-parsl-tiles": "TEST_TILES_IMAGE"}
+
+
 def image(name):
     """The image to test: of the cluster that was given, or the testbed's."""
-    given = {"k8s-parsl": "TEST_IMAGE", "k8s-parsl-tiles": "TEST_TILES_IMAGE"}[name]
-    return os.environ.get(given) or images.known()[name]
+    return os.environ.get(GIVEN.get(name, "")) or images.known()[name]
+
+
+def image_values(workflow=None):
+    """Values of the launcher's image, and of the workflow's where that is another one."""
+    repository, _, tag = image("k8s-parsl").rpartition(":")
+    values = {"launcher": {"image": {"repository": repository, "tag": tag}}}
+    if workflow:
+        repository, _, tag = image(workflow).rpartition(":")
+        values |= {"image": {"repository": repository, "tag": tag}}
+    return values
+
+
+def images_of(workflow=None):
+    """Helm's arguments for the launcher's image, and for the workflow's where that is another one."""
+    repository, _, tag = image("k8s-parsl").rpartition(":")
+    arguments = ["--set", f"launcher.image.repository={repository},launcher.image.tag={tag}"]
+    if workflow:
+        repository, _, tag = image(workflow).rpartition(":")
+        arguments += ["--set", f"image.repository={repository},image.tag={tag}"]
+    return arguments
 
 
 @dataclass
@@ -132,15 +155,20 @@ class Release:
         return list(Pod.objects(self.cluster.kube_client, self.namespace).filter(selector=selector))
 
     def log(self, job=None):
-        """The launcher's log."""
-        return self.kubectl("logs", f"job/{(job or self.job()).name}", "--tail=-1", check=False)
+        """The log of launcher and workflow, by the one command that shows both."""
+        return self.kubectl("logs", f"job/{(job or self.job()).name}", "--all-containers", "--tail=-1", check=False)
 
     def end_of_launcher(self, job=None):
         """Exit code and termination message of the (last) launcher pod."""
+        return self.end_of("launcher", job)
+
+    def end_of(self, container, job=None):
+        """Exit code and termination message of a container of the (last) launcher pod."""
         selector = {"job-name": (job or self.job()).name}
         pods = Pod.objects(self.cluster.kube_client, self.namespace).filter(selector=selector)
         pod = max(pods, key=lambda pod: pod.metadata["creationTimestamp"])
-        state = pod.obj["status"]["containerStatuses"][0]["state"]["terminated"]
+        (status,) = [one for one in pod.obj["status"]["containerStatuses"] if one["name"] == container]
+        state = status["state"]["terminated"]
         return state["exitCode"], state.get("message", "")
 
     def describe(self):
@@ -216,8 +244,7 @@ def namespace(kube_cluster):
 @pytest.fixture
 def dev(kube_cluster, namespace):
     """`-f values/dev.yaml` with the testbed's volume and the image that was just built."""
-    repository, _, tag = image("k8s-parsl-tiles").rpartition(":")
-    values = ["-f", "values/dev.yaml", "--set", f"image.repository={repository},image.tag={tag}", *SMALL]
+    values = ["-f", "values/dev.yaml", *images_of("k8s-parsl-tiles"), *SMALL]
     if given := os.environ.get("TEST_VALUES"):
         values += ["-f", given]
     else:
@@ -234,8 +261,7 @@ def dev(kube_cluster, namespace):
 @pytest.fixture
 def product(kube_cluster, namespace):
     """examples/product in a ConfigMap, with no volume, as the seed's first example."""
-    repository, _, tag = image("k8s-parsl").rpartition(":")
-    values = ["--set", f"image.repository={repository},image.tag={tag}", *SMALL]
+    values = [*images_of(), *SMALL]
     values += ["--set", "executors.workers.maxBlocks=2,executors.workers.initBlocks=2"]
     values += ["--set", "executors.workers.maxWorkersPerNode=2", "--set-json", "executors.workers.coresPerWorker=0.5"]
     for file in ("product.py", "example-parsl.py", "parslexec.py"):

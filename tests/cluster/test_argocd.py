@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 import pytest
 import yaml
-from cluster.conftest import PATIENCE_S, ROOT, Release, _watch, image
+from cluster.conftest import PATIENCE_S, ROOT, Release, _watch, image_values
 from pykube import Job, Secret
 from pykube.objects import NamespacedAPIObject
 
-from k8s_parsl.settings import merge, read_yaml
+from k8s_parsl.config.settings import merge, read_yaml
 from testbed import argocd, ceph, cluster, layout, vault
 
 pytestmark = [pytest.mark.testbed, pytest.mark.slow]
@@ -173,8 +173,7 @@ class Site:
 
     def dev(self, *over):
         """values/dev.yaml on a folder of this machine, with the images of the testbed; the commit."""
-        repository, _, tag = image("k8s-parsl-tiles").rpartition(":")
-        small = merge(SMALL, {"image": {"repository": repository, "tag": tag}})
+        small = merge(SMALL, image_values("k8s-parsl-tiles"))
         self.values("dev", small, *(over or [self.static]))
         return self.repository.commit("values/dev.yaml")
 
@@ -493,9 +492,8 @@ def test_each_environment_and_the_administrators_half(site, keys):
     admin = App(f"{site.name}-prod-admin", prod.release)
     keys.role(site.name, site.keys, "*", site.name)
     secret = {"namespace": site.keys, "vault": in_vault(keys, site) | {"schedule": "30 4 * * *"}}
-    repository, _, tag = image("k8s-parsl").rpartition(":")
     volume = {"volumeName": f"cephfs-{site.name}", "cephfs": {"secret": secret}}
-    site.values("prod", {"image": {"repository": repository, "tag": tag}, "storage": {"prod-0": volume}})
+    site.values("prod", image_values() | {"storage": {"prod-0": volume}})
     revision = site.dev()
     site.repository.tag("v0.1.0")
     site.apply(*site.manifests("applicationset.yaml"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 import yaml
-from cluster.conftest import Release, image
+from cluster.conftest import Release, image_values
 from pykube import Pod, Secret
 
 from testbed import ceph, csi, external_secrets, vault
@@ -65,10 +65,8 @@ def pdgrun(kube_cluster, namespace, site, tmp_path):
 
     def make(secret, **more):
         file = tmp_path / "ceph.yaml"
-        repository, _, tag = image("k8s-parsl-tiles").rpartition(":")
         volume = {"cephfs": site.values | {"secret": secret}, "size": "1Gi"} | more
-        values = {
-            "image": {"repository": repository, "tag": tag},
+        values = image_values("k8s-parsl-tiles") | {
             "workflow": {"kwargs": {"max_zoom": 3}},
             "executors": {"workers": {"initBlocks": 2, "minBlocks": 2, "pod": _one_on_each_node()}},
             "storage": {"dev-0": volume},
@@ -217,7 +215,9 @@ def everything(release, kube_cluster):
     for namespace in (release.namespace, SECRETS):
         said.append(kube_cluster.kubectl("get events,configmaps,jobs,pods", namespace=namespace, output_format="yaml"))
         pods = [pod.name for pod in Pod.objects(kube_cluster.kube_client, namespace)]
-        said += [kube_cluster.kubectl(f"logs {pod}", namespace=namespace, output_format="") for pod in pods]
+        said += [
+            kube_cluster.kubectl(f"logs {pod} --all-containers", namespace=namespace, output_format="") for pod in pods
+        ]
     return "\n".join(str(text) for text in said)
 
 

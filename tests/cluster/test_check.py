@@ -43,9 +43,12 @@ def test_a_claim_that_has_no_volume(dev):
     assert end.startswith("k8s-parsl: 3 of ")
 
 
+NO_IMAGE = "launcher.image.repository=127.0.0.1:9/none,launcher.image.tag=v1"
+
+
 def test_a_claim_of_an_earlier_install_that_is_being_deleted(dev):
     """Helm takes it for its own, and it vanishes under the new release: it has to be said."""
-    dev.install("--set", "workflow.kwargs.max_zoom=1", "--set", "launcher.pod.image=127.0.0.1:9/none:1")
+    dev.install("--set", "workflow.kwargs.max_zoom=1", "--set", NO_IMAGE)
     dev.wait_for_pods(lambda pods: any(pod["spec"].get("nodeName") for pod in pods.values()))
     dev.kubectl("delete", "pvc", "pdgrun-dev-0", "--wait=false")
     code, said, _ = check(dev)
@@ -99,7 +102,7 @@ RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": 
         (
             [QUOTA],
             "executors.workers.maxBlocks=3",
-            "quota it allows requests.cpu 0.3, of which 0 is in use; launcher and maxBlocks of all executors take 0.4",
+            "quota it allows requests.cpu 0.3, of which 0 is in use; launcher and maxBlocks of all executors take 0.5",
         ),
         ([RANGE], "job.suspend=true", "the launcher's pod: pods "),
         ([], "executors.workers.pod.nodeSelector.gpu=none", "no node can take it: 2 x has no label gpu=none"),
@@ -136,8 +139,9 @@ def test_before_an_install_what_is_missing_is_said(dev, there, values, line):
 def test_in_the_launchers_own_pod(product):
     """As the launcher's account: what it may see, and that it has its rights."""
     product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=60")
-    running = lambda pods: any(pod["status"].get("phase") == "Running" for pod in pods.values())  # noqa: E731
-    product.wait_for_pods(running, component="launcher")
+    # Launcher and both workers; one that is still being made is a line to look at.
+    running = lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 3  # noqa: E731
+    product.wait_for_pods(running)
     said = product.kubectl("exec", f"job/{product.job().name}", "--", "k8s-parsl", "check")
     assert "ok  this launcher has the rights it needs" in said
     assert "ok  worker pods of executor workers: the API server would take it (dry run)" in said

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 from cluster import restricted
-from cluster.conftest import PATIENCE_S, SMALL, Release, image
+from cluster.conftest import PATIENCE_S, SMALL, Release, image, images_of
 
 # Every kind of thing at once: `pod` is for launcher and workers.
 POD = {
@@ -53,9 +53,8 @@ def helper(name, code, **more):
 @pytest.fixture
 def release(kube_cluster, namespace, tmp_path):
     """Made of values files that a test writes, with files of a workflow."""
-    repository, _, tag = image("k8s-parsl").rpartition(":")
     release = Release(kube_cluster, namespace, name="several")
-    release.values = ["--set", f"image.repository={repository},image.tag={tag}", *SMALL]
+    release.values = [*images_of(), *SMALL]
 
     def workflow(file, **values):
         written = tmp_path / "values.yaml"

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import yaml
-from cluster.conftest import SMALL, Release, image
+from cluster.conftest import SMALL, Release, image_values
 from cluster.test_product import _arguments as arguments
 from launcher.git_server import GitServer, git
 
@@ -57,10 +57,8 @@ def repository(tmp_path):
 @pytest.fixture
 def release(kube_cluster, namespace, repository, tmp_path):
     server, commit = repository
-    name, _, tag = image("k8s-parsl").rpartition(":")
     place = {"url": f"{server.url}/flows.git", "commit": commit, "path": "flows", "secret": "pdg-git"}
-    values = {
-        "image": {"repository": name, "tag": tag},
+    values = image_values() | {
         "workflow": {"call": "flow:main", "git": place},
         "executors": {"workers": {}},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -13,11 +14,11 @@ import pytest
 import yaml
 from chart.helm import VALUES_FILES
 from cluster import restricted
-from cluster.conftest import ROOT, image
+from cluster.conftest import ROOT, image, images_of
 
+from k8s_parsl.config.settings import Executor
 from k8s_parsl.identity import Identity
-from k8s_parsl.provider import PodProvider
-from k8s_parsl.settings import Executor
+from k8s_parsl.run.worker_pods import WorkerPods
 from testbed import layout, processes
 
 ADMIN = ("--set", "admin.create=true,namespaced.create=false,admissionPolicy.create=true")
@@ -58,13 +59,21 @@ def test_pod_security_is_at_work_here(product):
 # Admission -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def policy(product, kube_cluster):
+@contextlib.contextmanager
+def admitted(product):
     """The administrator's half: the policy for the launcher's account of `product`."""
     rendered = product.helm("template", product.name, "./chart", *product.values, "--set", CALL, *ADMIN).out
     product.kubectl("apply", "-f", "-", input=rendered)
-    yield rendered
-    product.kubectl("delete", "-f", "-", "--ignore-not-found", input=rendered)
+    try:
+        yield rendered
+    finally:
+        product.kubectl("delete", "-f", "-", "--ignore-not-found", input=rendered)
+
+
+@pytest.fixture
+def policy(product):
+    with admitted(product) as rendered:
+        yield rendered
 
 
 CALL = "workflow.call=product:main,workflow.kwargs.seconds=1"
@@ -74,6 +83,16 @@ def test_a_run_and_helm_test_work_under_the_policy(product, policy):
     job = product.install("--set", CALL)
     assert product.wait_for_end(job) == "Complete", product.describe()
     product.helm("test", product.name, "--timeout", "170s")
+
+
+@pytest.mark.testbed
+@pytest.mark.parametrize("by", ["copy", "image"])
+def test_so_does_a_run_whose_image_is_given_the_runtime(product, by):
+    """Its worker pods have our image, too, to begin with or as a volume."""
+    product.values += [*images_of("k8s-parsl-plain"), "--set", f"launcher.runtimeVolume={by}"]
+    with admitted(product):
+        assert product.wait_for_end(product.install("--set", CALL)) == "Complete", product.describe()
+        product.helm("test", product.name, "--timeout", "170s")
 
 
 @pytest.fixture
@@ -147,10 +166,18 @@ class Account:
             installation="product",
             certificates="product-certificates",
         )
-        watch = SimpleNamespace(listen=lambda _: None)
-        provider = PodProvider("workers", Executor(), yaml.safe_load(text), identity, None, watch, lambda _: None)
-        provider.close()
-        return provider._manifest("product-workers-test-0", ["--expect", "x", "--", "-a", "10.0.0.1"])
+        pods = WorkerPods(
+            "workers",
+            Executor(),
+            yaml.safe_load(text),
+            identity,
+            None,
+            SimpleNamespace(listen=lambda _: None),
+            arguments=lambda _: ["--expect", "x", "--", "-a", "10.0.0.1"],
+            on_fault=lambda _: None,
+        )
+        pods.close()
+        return pods._manifest("product-workers-test-0", "0")
 
 
 def _set(*path):

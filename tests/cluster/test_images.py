@@ -8,11 +8,24 @@ import json
 import pytest
 from cluster.conftest import ROOT
 
+# The launcher's environment has both packages; what pods are given is the runtime's folder.
 HASHES = """
-import hashlib, json, pathlib, k8s_parsl
-folder = pathlib.Path(k8s_parsl.__file__).parent
-print(json.dumps({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.glob("*.py")}))
+import hashlib, json, pathlib
+(launcher,) = pathlib.Path("/opt/k8s-parsl/lib").glob("python3.*/site-packages")
+def hashes(folder):
+    found = [p for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+print(json.dumps({
+    "launcher": hashes(launcher / "k8s_parsl"),
+    "runtime": hashes(launcher / "k8s_parsl_runtime"),
+    "injected": hashes(pathlib.Path("/opt/k8s-parsl-runtime/k8s_parsl_runtime")),
+}))
 """
+
+
+def hashes(folder):
+    found = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 @pytest.mark.testbed
@@ -20,5 +33,12 @@ print(json.dumps({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in fo
 def test_an_image_holds_the_code_of_this_tree(product, name):
     """A builder that takes an old layer for a new one would have every test here prove something about yesterday."""
     there = json.loads(product.python(HASHES, name=name).splitlines()[-1])
-    sources = (ROOT / "launcher" / "k8s_parsl").glob("*.py")
-    assert there == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sources}
+    runtime = hashes(ROOT / "runtime" / "k8s_parsl_runtime")
+    assert _differ(there["launcher"], hashes(ROOT / "launcher" / "k8s_parsl")) == []
+    assert _differ(there["runtime"], runtime) == []
+    assert _differ(there["injected"], runtime) == []
+
+
+def _differ(one, other):
+    """Files that are not alike, or in one of both only."""
+    return sorted({file for file, _ in one.items() ^ other.items()})

@@ -57,7 +57,7 @@ def registry(tmp_path):
 def release(kube_cluster, namespace, registry, tmp_path):
     name, _, tag = image("k8s-parsl").partition("/")[2].rpartition(":")
     # Always: a node may have it from an earlier test.
-    values = {"image": {"repository": f"{registry}/{name}", "tag": tag, "pullPolicy": "Always"}}
+    values = {"launcher": {"image": {"repository": f"{registry}/{name}", "tag": tag, "pullPolicy": "Always"}}}
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
     given = ["-f", "examples/names/values.yaml", "-f", str(tmp_path / "values.yaml"), *SMALL]
     release = Release(kube_cluster, namespace, name="private", values=given)

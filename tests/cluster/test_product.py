@@ -90,6 +90,7 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
+        ("launcher.image.repository=127.0.0.1:9/nowhere/none,launcher.image.tag=v1", "127.0.0.1:9/nowhere/none:v1"),
         ("launcher.pod.image=127.0.0.1:9/nowhere/none:1", "127.0.0.1:9/nowhere/none:1"),
         (
             "launcher.pod.volumes[0].name=x,launcher.pod.volumes[0].persistentVolumeClaim.claimName=not-there",
@@ -98,7 +99,7 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
     ],
 )
 def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(product, settings, named):
-    """None of our code runs yet, so the one place to look is what NOTES print."""
+    """Where none of our code runs yet, the one place to look is what NOTES print; no worse where the launcher does."""
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out
     command = notes.split("what the launcher waits for:")[1].strip().split("\nand, ")[0]

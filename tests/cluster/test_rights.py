@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import yaml
-from cluster.conftest import PATIENCE_S, ROOT, Release, image
+from cluster.conftest import PATIENCE_S, ROOT, Release, images_of
 
 from testbed import layout, tools
 
@@ -112,8 +112,7 @@ def version(helm):
 def place(kube_cluster):
     """A namespace's name and values; the test makes it as the page says, and all that it made goes at the end."""
     name = f"t-{uuid.uuid4().hex[:8]}"
-    repository, _, tag = image("k8s-parsl-tiles").rpartition(":")
-    values = ["--set", f"image.repository={repository},image.tag={tag},workflow.kwargs.max_zoom=1"]
+    values = [*images_of("k8s-parsl-tiles"), "--set", "workflow.kwargs.max_zoom=1"]
     if given := os.environ.get("TEST_VALUES"):
         values = ["-f", given, *values]
     else:

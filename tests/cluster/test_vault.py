@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -23,17 +24,17 @@ import pytest
 import requests
 import yaml
 
-from k8s_parsl.vault import VaultSettings
+from k8s_parsl.ceph_key.vault import VaultSettings
 from testbed import cluster, layout, pki
 from testbed import vault as vaults
 
 NAME = "csi-cephfs-pdgrun-secret"
 # The client looks for its account where kubelet mounts it; here it is in a folder of the test's.
 MAIN = """
-import os
-from kubernetes.config import incluster_config as pod
-pod.SERVICE_TOKEN_FILENAME, pod.SERVICE_CERT_FILENAME = os.environ["TOKEN"], os.environ["CA"]
+import functools, os, pathlib
 from k8s_parsl.__main__ import main
+from k8s_parsl.kube import api
+api.InPod = functools.partial(api.InPod, pathlib.Path(os.environ["ACCOUNT"]))
 main()
 """
 
@@ -123,13 +124,13 @@ class Stage:
         """The command, started."""
         (self.folder / "vault-token").write_text(self.token(account, audience))
         (self.folder / "token").write_text(self.token(account))
+        shutil.copy(layout.pki_dir() / "ca.crt", self.folder)
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBERNETES_SERVICE_PORT": str(layout.API_PORT),
-            "TOKEN": str(self.folder / "token"),
-            "CA": str(layout.pki_dir() / "ca.crt"),
+            "ACCOUNT": str(self.folder),
         }
         command = [sys.executable, "-c", MAIN, "ceph-key", "--config", str(self.config(change))]
         return subprocess.Popen(

@@ -127,7 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
         with state.changed:
             state.calls.append((self.command, self.path))
             state.changed.notify_all()
-            if state.token and self.headers.get("Authorization") != f"bearer {state.token}":
+            scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+            # A scheme is written either way: https://www.rfc-editor.org/rfc/rfc9110#section-11.1
+            if state.token and (scheme.lower(), token) != ("bearer", state.token):
                 self._body()
                 self._status(401, "Unauthorized")
                 return True

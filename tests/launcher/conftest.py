@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import kubernetes
 import pytest
-from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from k8s_parsl.identity import Identity
-from k8s_parsl.pods import Api, PodWatch
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.connection import InPod
+from k8s_parsl.kube.watch import PodWatch
 from launcher.api_server import ApiServer
-from launcher.pipes import Pipes
 from launcher.release import NS
 
 
@@ -44,21 +43,9 @@ def token(tmp_path):
 
 
 @pytest.fixture
-def api(server, token, monkeypatch):
+def api(server, token):
     """The launcher's own door to the API, led to the test's server instead of the pod's."""
-    environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-
-    class Loader(InClusterConfigLoader):
-        def _load_config(self):
-            super()._load_config()
-            self.host = server.url  # without TLS
-
-    def load(configuration=None):
-        # The certificate only has to be a file that is not empty.
-        Loader(token, token, environ=environment).load_and_set(configuration)
-
-    monkeypatch.setattr(kubernetes.config, "load_incluster_config", load)
-    return Api(NS)
+    return Api(NS, connection=InPod(token.parent, url=server.url))
 
 
 @pytest.fixture
@@ -81,10 +68,3 @@ def identity():
         installation="pdgrun",
         certificates="pdgrun-certificates",
     )
-
-
-@pytest.fixture
-def pipes(tmp_path):
-    pipes = Pipes(tmp_path)
-    yield pipes
-    pipes.close()

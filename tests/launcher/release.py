@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from k8s_parsl.lines import State
-from k8s_parsl.preflight import preflight
-from k8s_parsl.rendered import Rendered
-from k8s_parsl.settings import Settings
+from k8s_parsl.check.lines import State
+from k8s_parsl.check.preflight import preflight
+from k8s_parsl.check.release import Rendered
+from k8s_parsl.config.settings import Settings
 
 NS = "science"
 CSI = {"driver": "cephfs.csi.ceph.com", "nodeStageSecretRef": {"name": "key", "namespace": "ceph"}}

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from pydantic import Secret
 
-from k8s_parsl.ceph_key import CephKeySettings, Writer, check_key, manifest
-from k8s_parsl.errors import DataError, ExitCode, Failure
-from k8s_parsl.vault import Budget
+from k8s_parsl.ceph_key.job import CephKeySettings, Writer, check_key, manifest
+from k8s_parsl.ceph_key.vault import Budget
+from k8s_parsl_runtime.shared.errors import DataError, ExitCode, Failure
 
 
 def cephx(secret=bytes(range(16)), cipher=1, length=None):
@@ -211,7 +211,7 @@ def test_the_secret_says_what_it_is_made_of():
 @pytest.fixture
 def write(api, monkeypatch):
     """Write the good key by the API; what was done."""
-    monkeypatch.setattr("k8s_parsl.vault.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("k8s_parsl.ceph_key.vault.FIRST_PAUSE_S", 0.01)
 
     def write(budget=5.0):
         it = settings({"secret.namespace": "science"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k8s_parsl.check import check
+from k8s_parsl.check.command import check
 from launcher.release import NS
 
 
@@ -28,3 +28,17 @@ def pod(code, component="launcher", reason="Error", message="workflow.call: modu
 def test_what_a_pod_left_is_said_of_itself_and_not_of_a_worker(cluster, api, pod, line):
     cluster.put("ADDED", pod)
     assert [said.text for said in check(api, "pdgrun") if said.text.startswith(line)]
+
+
+def test_a_workflow_container_that_cannot_start_is_said_beside_a_launcher_that_runs(cluster, api):
+    """The launcher waits for it, for a while; its own state is no fault."""
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "r/n:1: not found"}}
+    running = pod(0)
+    running["status"] = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "launcher", "state": {"running": {}}}, {"name": "workflow", "state": waiting}],
+    }
+    cluster.put("ADDED", running)
+    why = "its workflow container is not started: ErrImagePull: its image cannot be pulled (r/n:1: not found)"
+    said = [line.text for line in check(api, "pdgrun") if "pod p" in line.text]
+    assert said == ["launcher pod p runs", f"launcher pod p: {why}"]

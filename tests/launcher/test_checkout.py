@@ -10,9 +10,9 @@ import sys
 import pytest
 import urllib3
 
-from k8s_parsl import checkout
-from k8s_parsl.errors import ConfigurationError, PermissionDenied, Unavailable, UsageError
-from k8s_parsl.settings import Git
+from k8s_parsl.config.settings import Git
+from k8s_parsl.run import checkout
+from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Unavailable, UsageError
 from launcher.git_server import GitServer, git
 from testbed import pki
 

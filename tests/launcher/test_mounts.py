@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k8s_parsl.mounts import SYMPTOMS, explain, redact
+from k8s_parsl.kube.mount_errors import SYMPTOMS, explain, redact
 
 # As seen on the testbed; tests/testbed/test_ceph.py makes each of them happen.
 FUSE = (

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from k8s_parsl.lines import State
-from k8s_parsl.preflight import preflight
+from k8s_parsl.check.lines import State
+from k8s_parsl.check.preflight import preflight
 from launcher.release import NS, made, needs, only, pod, said
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from k8s_parsl.errors import ExitCode
-from k8s_parsl.reasons import REASONS, Kind, events_finding, read
+from k8s_parsl.kube.reasons import REASONS, Kind, events_finding, read
+from k8s_parsl_runtime.shared.errors import ExitCode
 
 
 def pod(metadata=None, **status):
@@ -167,3 +167,64 @@ def test_the_newest_event_counts_whichever_field_has_its_time():
     assert events_finding([new, old]) is None
     assert events_finding([new, old, again]).reason.name == "FailedMount"
     assert events_finding([]) is None
+
+
+def launcher_pod(workflow, launcher=None, phase="Running", component="launcher"):
+    labels = {"app.kubernetes.io/component": component}
+    states = {"workflow": workflow, component: launcher or {"running": {}}}
+    statuses = [{"name": name, "state": state} for name, state in states.items()]
+    return read(pod({"labels": labels}, phase=phase, containerStatuses=statuses))
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "detail", "has_ended"),
+    [
+        (
+            {"waiting": {"reason": "ErrImagePull", "message": "r/n:1: not found"}},
+            "ErrImagePull",
+            "r/n:1: not found",
+            False,
+        ),
+        (
+            {"waiting": {"reason": "ErrImagePull", "message": REFUSED + ": is denied"}},
+            "ImagePullDenied",
+            REFUSED,
+            False,
+        ),
+        ({"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}}, "InvalidImageName", "A:b:c", False),
+        ({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "OOMKilled", "", True),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no python3"}},
+            "StartError",
+            "no py",
+            True,
+        ),
+        ({"terminated": {"exitCode": 3, "reason": "Error"}}, "Error", "exit code 3", True),
+        ({"terminated": {"exitCode": 0, "reason": "Completed"}}, "Completed", "", True),
+    ],
+)
+def test_the_workflow_container_beside_a_launcher(state, name, detail, has_ended):
+    """The launcher's own container is another matter: it runs."""
+    found = launcher_pod(state)
+    assert (found.workflow.finding.reason.name, found.workflow.ended) == (name, has_ended)
+    assert found.workflow.finding.detail.startswith(detail)
+    assert found.running
+    assert not found.ended
+
+
+@pytest.mark.parametrize("state", [{"running": {}}, {"waiting": {"reason": "ContainerCreating"}}, {}])
+def test_of_one_that_starts_or_runs_there_is_nothing_to_say(state):
+    assert launcher_pod(state).workflow is None
+
+
+def test_a_workers_pod_has_no_such_container_whatever_its_sidecars_are_called():
+    assert launcher_pod({"waiting": {"reason": "ErrImagePull"}}, component="worker").workflow is None
+
+
+def test_a_launchers_pod_has_ended_when_both_have():
+    """The workflow's container may go on for a moment, and write."""
+    over = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    assert not launcher_pod({"running": {}}, over).ended
+    assert not launcher_pod(over).ended
+    assert launcher_pod(over, over).ended
+    assert launcher_pod({"running": {}}, over, phase="Failed").ended

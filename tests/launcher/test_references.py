@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from k8s_parsl.lines import State
+from k8s_parsl.check.lines import State
 from launcher.release import CLAIM, NS, VOLUME, made, needs, only, pod, said
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime, timedelta
 
 import pytest
 
-from k8s_parsl import report
-from k8s_parsl.dataflow import KEPT_FAILURES, TaskLog
-from k8s_parsl.report import Record, pictures, write_page
+from k8s_parsl.record.report import Picture, Record, write_page
+from k8s_parsl.record.tasks import KEPT_APPS, KEPT_FAILURES, OTHERS, TaskLog
 
 # The smallest PNG there is: one transparent pixel.
 PIXEL = base64.b64decode(
@@ -38,23 +36,19 @@ def test_a_record_that_a_dying_launcher_left_half_is_no_end(tmp_path, text):
 
 
 def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):
-    """Wherever in the result they are; the page needs no file beside it."""
-    picture = tmp_path / "map.png"
-    picture.write_bytes(PIXEL)
-    record.result = {"all": [{"map": str(picture)}, str(picture)], "gone": str(tmp_path / "gone.png"), "n": 3}
-    assert pictures(record.result) == [picture]
-    write_page(record, tmp_path / "report.html")
+    """The page needs no file beside it."""
+    record.result = {"all": [{"map": "/data/map.png"}], "n": 3}
+    write_page(record, tmp_path / "report.html", [Picture("/data/map.png", "image/png", PIXEL)])
     page = (tmp_path / "report.html").read_text()
     assert f'src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"' in page
     assert page.count("<img") == 1
     assert "http" not in page.split("<body>")[0]
 
 
-def test_a_picture_too_large_to_open_at_once_is_only_named(tmp_path, record, monkeypatch):
-    monkeypatch.setattr(report, "PICTURE_BYTES", 10)
-    (tmp_path / "map.png").write_bytes(PIXEL)
-    record.result = str(tmp_path / "map.png")
-    write_page(record, tmp_path / "report.html")
+def test_a_picture_too_large_to_open_at_once_is_only_named(tmp_path, record):
+    """It comes without its content."""
+    record.result = "/data/map.png"
+    write_page(record, tmp_path / "report.html", [Picture("/data/map.png", "image/png", b"")])
     page = (tmp_path / "report.html").read_text()
     assert "<img" not in page
     assert "map.png" in page
@@ -62,7 +56,10 @@ def test_a_picture_too_large_to_open_at_once_is_only_named(tmp_path, record, mon
 
 def test_what_a_workflow_says_is_text_and_no_markup(tmp_path, record):
     record.message = "the workflow raised ValueError: <script>alert(1)</script>"
-    write_page(record, tmp_path / "report.html")
+    record.last_lines = ["<script>alert(2)</script>"]
+    record.result = {"<script>": "<script>alert(3)</script>"}
+    record.failures = [("<script>", "<script>alert(4)</script>")]
+    write_page(record, tmp_path / "report.html", [Picture('"><script>', "image/png", PIXEL)])
     assert "<script>" not in (tmp_path / "report.html").read_text()
 
 
@@ -80,19 +77,33 @@ def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
 def test_tasks_are_counted_by_app(record):
     """Memoised tasks have no time of their own; failures are kept with their text, up to a number."""
     tasks = TaskLog()
-    for _ in range(3):
-        tasks.submitted("stage")
-    tasks.done("stage", datetime.now() - timedelta(seconds=2))
-    tasks.done("stage", None)
-    tasks.retried("stage")
+    tasks.take([["submitted", "stage", 3], ["done", "stage", 2.0], ["done", "stage", None], ["retried", "stage", 1]])
+    tasks.take([["submitted", "merge", KEPT_FAILURES + 5]])
     for number in range(KEPT_FAILURES + 5):
-        tasks.submitted("merge")
-        tasks.failed("merge", ValueError(f"no\n{number}"))
+        tasks.take([["failed", "merge", f"ValueError: no {number}"]])
     record.add(tasks)
     merge, stage = record.tasks
     assert (stage["submitted"], stage["done"], stage["failed"], stage["retried"]) == (3, 2, 0, 1)
-    assert stage["median_s"] == pytest.approx(2, abs=1)
+    assert stage["median_s"] == 2
     assert (merge["failed"], merge["median_s"]) == (KEPT_FAILURES + 5, None)
     assert len(record.failures) == KEPT_FAILURES
     assert record.failures[0] == ("merge", "ValueError: no 0")
     assert tasks.counts() == (KEPT_FAILURES + 8, 2, KEPT_FAILURES + 5)
+
+
+def test_apps_beyond_a_thousand_are_counted_together(record):
+    """Their names come from the workflow's side, which may have as many as it likes."""
+    tasks = TaskLog()
+    for number in range(KEPT_APPS + 7):
+        tasks.take([["submitted", f"app{number}", 1], ["failed", f"app{number}", "no"]])
+    assert len(tasks.apps) == KEPT_APPS + 1
+    assert (tasks.apps[OTHERS].submitted, tasks.apps[OTHERS].failed) == (7, 7)
+    assert tasks.counts() == (KEPT_APPS + 7, 0, KEPT_APPS + 7)
+    tasks.take([["done", "app0", 1.0]])
+    assert tasks.apps["app0"].done == 1
+
+
+def test_the_last_lines_of_a_workflow_that_failed_are_in_the_page(tmp_path, record):
+    record.last_lines = ["loading", "Segmentation fault"]
+    write_page(record, tmp_path / "report.html")
+    assert "loading\nSegmentation fault" in (tmp_path / "report.html").read_text()

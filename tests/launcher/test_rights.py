@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from k8s_parsl.lines import State
+from k8s_parsl.check.lines import State
 from launcher.release import NS, made, needs, only, pod, said
 
 

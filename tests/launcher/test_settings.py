@@ -9,8 +9,8 @@ import yaml
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 
-from k8s_parsl.errors import DataError, UsageError
-from k8s_parsl.settings import Executor, Parsl, Settings, merge, read_yaml
+from k8s_parsl.config.settings import Executor, Parsl, Settings, merge, read_yaml
+from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
 GOOD = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}}
 
@@ -84,6 +84,9 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
         ({"workflow": {"call": "a:b", "git": {"url": "git@a:b"}}}, "workflow.git: url must be https://… or http://…"),
         ({"workflow": {"call": "a:b", "git": {"url": "https://a/b"}}}, "workflow.git: url and commit go together"),
         ({"workflow": {"call": "a:b", "git": {"path": "../up"}}}, "workflow.git.path: string should match pattern"),
+        ({"workflow": {"call": "a:b", "workDir": "work"}}, "workflow.workDir: string should match pattern"),
+        ({"workflow": {"call": "a:b", "workDir": "/work/"}}, "workflow.workDir: string should match pattern"),
+        ({"laptop": {"pyhton": "x"}}, "x.yaml: laptop.pyhton: there is no such key"),
         ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: is not module:function: 'no colon'"),
         (
             {"parsl": {"strategy": "magic"}},
@@ -197,9 +200,12 @@ def test_the_charts_own_keys_are_not_the_launchers(tmp_path):
 image: {repository: x}
 workflow: {call: "flow:main", files: {flow.py: "text"}}
 executors: {cpu: {maxBlocks: 2, pod: {nodeSelector: {a: b}}}}
+launcher: {runtimeVolume: image}
+laptop: {python: /opt/env/bin/python}
 storage: {data: {mountPath: /data, existingClaim: c, size: 1Gi}}
 """
     )
     settings = Settings.from_values([file])
     assert settings.executors["cpu"].max_blocks == 2
     assert settings.storage["data"].mount_path == "/data"
+    assert settings.laptop.python == "/opt/env/bin/python"

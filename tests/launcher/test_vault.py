@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from k8s_parsl.errors import ConfigurationError, ExitCode, Failure, Unavailable
-from k8s_parsl.vault import LONGEST_PAUSE_S, Budget, Vault, VaultSettings
+from k8s_parsl.ceph_key.vault import LONGEST_PAUSE_S, Budget, Vault, VaultSettings
+from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure, Unavailable
 from testbed import pki
 
 TOKEN = "hvs.not-to-be-seen"
@@ -105,7 +105,7 @@ def server():
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Pauses as in real life would take these tests a minute; proxies of this machine's have no part in them."""
-    monkeypatch.setattr("k8s_parsl.vault.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("k8s_parsl.ceph_key.vault.FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "*")
 
 
@@ -298,7 +298,7 @@ def test_a_budget_ends_in_time(monkeypatch, seconds):
     """No pause is begun that would outlast it, and none that has room is left out."""
     now = [1000.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda pause: now.append(now.pop() + pause))
-    monkeypatch.setattr("k8s_parsl.vault.time", clock)
+    monkeypatch.setattr("k8s_parsl.ceph_key.vault.time", clock)
     budget = Budget(seconds)
     while budget.wait("nothing"):
         pass

@@ -1,4 +1,4 @@
-"""The project's images in the testbed's registry, each under a tag that is its content.
+"""The project's images, and some that know nothing of it, in the testbed's registry, each tagged with its content.
 
 A pod must never run yesterday's code because a tag was reused, so the tag is the hash that `launcher/image.py` gives,
 and tests read the names from here. Nothing is built or pushed when nothing has changed.
@@ -7,30 +7,52 @@ and tests read the names from here. Nothing is built or pushed when nothing has 
 import json
 import subprocess
 import sys
+import tomllib
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import layout, packages
 from testbed.layout import REPOSITORY, TestbedError
 
 BUILDER = REPOSITORY / "launcher" / "image.py"
-TILES = REPOSITORY / "examples" / "tiles" / "Dockerfile"
+THEIRS = layout.HERE / "images"
+(PARSL,) = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"]["dependencies"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A Dockerfile and what it starts from: another image of the list, or what ours is built on."""
+
+    file: Path
+    base: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+IMAGES = {
+    "k8s-parsl": Image(REPOSITORY / "Dockerfile"),
+    "k8s-parsl-tiles": Image(REPOSITORY / "examples" / "tiles" / "Dockerfile", base="k8s-parsl"),
+    "k8s-parsl-noparsl": Image(THEIRS / "noparsl" / "Dockerfile"),
+    "k8s-parsl-plain": Image(THEIRS / "plain" / "Dockerfile", arguments=(f"PARSL={PARSL}",)),
+    "k8s-parsl-oldparsl": Image(THEIRS / "plain" / "Dockerfile", arguments=("PARSL=parsl==2025.6.2",)),
+    "k8s-parsl-conflict": Image(THEIRS / "conflict" / "Dockerfile", base="k8s-parsl-plain"),
+}
 
 
 def ensure(only: str | None = None) -> dict[str, str]:
     """Build and push what has changed; the images' names by the name of what is in them.
 
-    `only` leaves the others as they were: an image on top of the launcher's is made anew whenever the launcher changes,
-    which takes a minute.
+    `only` leaves the others as they were: an image on top of ours is made anew whenever ours changes, which takes half
+    a minute.
     """
     packages.ensure(packages.IMAGES)
-    launcher = _image_py("build")
-    names = {"k8s-parsl": _push(launcher, "k8s-parsl", [])}
-    if only == "k8s-parsl" and _file().exists():
-        names = known() | names
-    elif TILES.exists():
-        arguments = ["--file", str(TILES), "--build-arg", f"BASE={launcher}"]
-        names["k8s-parsl-tiles"] = _push(_image_py("build", *arguments), "k8s-parsl-tiles", arguments)
+    names = known() if only and _file().exists() else {}
+    wanted = [only] if names and only else list(IMAGES)
+    base = _image_py("base")
+    built: dict[str, str] = {}
+    for name in wanted:
+        arguments = _build(name, base, built)
+        names[name] = _push(built[name], name, arguments)
     _file().write_text(json.dumps(names, indent=1))
     return names
 
@@ -41,6 +63,17 @@ def known() -> dict[str, str]:
         raise TestbedError("the testbed holds no images yet: python -m testbed images")
     names: dict[str, str] = json.loads(_file().read_text())
     return names
+
+
+def _build(name: str, base: str, built: dict[str, str]) -> list[str]:
+    """Build it, and first what it starts from; the arguments that made it."""
+    image = IMAGES[name]
+    if image.base and image.base not in built:
+        _build(image.base, base, built)
+    given = [f"BASE={built[image.base] if image.base else base}", *image.arguments]
+    arguments = ["--file", str(image.file), *(word for each in given for word in ("--build-arg", each))]
+    built[name] = _image_py("build", *arguments)
+    return arguments
 
 
 def _push(image: str, name: str, arguments: list[str]) -> str:

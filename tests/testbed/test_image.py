@@ -1,13 +1,19 @@
-"""`launcher/image.py` builds when something has changed, and says in one line why it cannot."""
+"""`launcher/image.py` builds when something has changed, and says in one line why it cannot; and what it has built."""
 
 import importlib.util
+import json
+import re
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from testbed import images
 from testbed.layout import REPOSITORY
 
 PROGRAM = REPOSITORY / "launcher" / "image.py"
@@ -144,3 +150,123 @@ def test_pip_settings_reach_the_build_and_no_layer(image: ModuleType, monkeypatc
     assert "index-url = https://mirror.example/simple" in content
     assert "cert = /run/ca.crt" in content
     assert not Path(sources["pip.conf"]).exists()
+
+
+def test_what_a_long_command_is_at_is_told(image: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it comes from podman and buildah, and from docker; and nothing else that they print."""
+    printed = "STEP 3/9: RUN echo '== not yet'\n== one\nnoise\n#12 [3/9] RUN echo '== not yet'\n#12 0.345 == two\n"
+    image._run([sys.executable, "-c", f"print({printed!r})"], "cannot print")
+    assert capsys.readouterr().err == "  one\n  two\n"
+
+
+def test_a_command_that_fails_is_told_with_the_end_of_its_output(
+    image: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(image.ImageError, match="cannot do it: Error: no such thing"):
+        image._run(["sh", "-c", "echo working; echo Error: no such thing; echo bye; exit 3"], "cannot do it")
+    assert capsys.readouterr().err == "working\nError: no such thing\nbye\n"
+
+
+# What is in the image -------------------------------------------------------------------------------------------------
+
+OWN = """\
+ARG BASE
+FROM ${BASE}
+USER 0
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt,target=/run/ca.crt \\
+    pip install --no-cache-dir --only-binary :all: 'pydantic<2' 'urllib3<2' 'click<8'
+USER 10001:0
+COPY look.py /
+RUN python3 /look.py
+"""
+"""As docs/own-workflow.md has it, with packages that the launcher could not run with; then what its user sees there."""
+
+LOOK = """\
+import importlib.metadata, json, os, pathlib, shutil, subprocess
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return [done.returncode, done.stdout + done.stderr]
+
+def distributions(folder):
+    found = importlib.metadata.distributions(path=[str(*pathlib.Path(folder).glob("lib/python3.*/site-packages"))])
+    return {each.metadata["Name"].lower(): each.version for each in found}
+
+subprocess.run(["cp", "-r", "/opt/k8s-parsl-runtime/.", "/tmp/runtime/"], check=True)
+runtime = pathlib.Path("/tmp/runtime/k8s_parsl_runtime")
+print("==", json.dumps({
+    "user": [os.getuid(), os.getgid()],
+    "programs": {name: shutil.which(name) for name in ("python3", "python", "pip", "k8s-parsl", "gcc", "make", "git")},
+    "version": run("k8s-parsl", "--version"),
+    "check": run("pip", "check"),
+    "launcher": distributions("/opt/k8s-parsl"),
+    "workflow": distributions("/opt/workflow-env"),
+    "aio": run("/opt/k8s-parsl/bin/python3", "-c", "import kubernetes.aio"),
+    "writable": [str(path) for path in pathlib.Path("/opt").rglob("*") if os.access(path, os.W_OK)],
+    "sources": sorted(str(path.relative_to(runtime)) for path in runtime.rglob("*.py")),
+    "compiled": {
+        str(path.relative_to(runtime)): path.read_bytes()[4] for path in runtime.rglob("*.pyc")
+    },
+    "starts": run("python3", "-I", "/tmp/runtime/start.py", "worker", "--help"),
+    "pip.conf": [os.path.exists(path) for path in ("/etc/pip.conf", "/run/ca.crt")],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def inside(image: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What an image on top of ours holds, as its user sees it."""
+    folder = tmp_path_factory.mktemp("image") / "of-a-test"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(OWN)
+    # Never a layer of an earlier test.
+    (folder / "look.py").write_text(f"{LOOK}# {uuid.uuid4()}\n")
+    base = f"localhost/k8s-parsl:{images.known()['k8s-parsl'].rpartition(':')[2]}"
+    command = [sys.executable, PROGRAM, "build", "--file", folder / "Dockerfile", "--build-arg", f"BASE={base}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    yield json.loads(done.stderr.strip().splitlines()[-1])
+    name = done.stdout.strip()
+    subprocess.run([image.find_builder().name, "rmi", name, f"{name.rpartition(':')[0]}:dev"], capture_output=True)
+
+
+@pytest.mark.cluster
+@pytest.mark.testbed
+def test_packages_of_a_workflow_leave_the_launcher_as_it_is(inside: dict[str, Any]) -> None:
+    """pydantic 1 in an image FROM ours, by plain `pip install`: the launcher goes on with its own."""
+    assert inside["workflow"]["pydantic"].startswith("1.10.")
+    assert inside["check"] == [0, "No broken requirements found.\n"]
+    assert inside["launcher"]["pydantic"].startswith("2.")
+    code, said = inside["version"]
+    assert code == 0, said
+    assert re.fullmatch(r"k8s-parsl, version \S+\n", said)
+
+
+@pytest.mark.cluster
+@pytest.mark.testbed
+def test_the_image_has_two_environments_and_no_build_tools(inside: dict[str, Any]) -> None:
+    """The workflow's on PATH, and neither what the other is for; nothing that the user may change."""
+    assert inside["user"] == [10001, 0]
+    own = {name: f"/opt/workflow-env/bin/{name}" for name in ("python3", "python", "pip")}
+    none = dict.fromkeys(("gcc", "make", "git"))
+    assert inside["programs"] == own | none | {"k8s-parsl": "/usr/local/bin/k8s-parsl"}
+    assert {"k8s-parsl", "k8s-parsl-runtime", "kubernetes"} <= inside["launcher"].keys()
+    assert not {"parsl", "pip", "setuptools", "wheel"} & inside["launcher"].keys()
+    assert {"parsl", "pip"} <= inside["workflow"].keys()
+    assert not {"k8s-parsl", "k8s-parsl-runtime", "kubernetes", "setuptools", "wheel"} & inside["workflow"].keys()
+    assert inside["aio"][0] == 1
+    assert inside["writable"] == []
+    assert inside["pip.conf"] == [False, False]
+
+
+@pytest.mark.cluster
+@pytest.mark.testbed
+def test_the_runtime_can_be_taken_into_another_image(inside: dict[str, Any]) -> None:
+    """By `cp` as nobody in particular; it is compiled, and stays so whatever time its files then have."""
+    assert {"start.py", "__init__.py", "__main__.py"} <= set(inside["sources"])
+    compiled = {re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path) for path in inside["compiled"]}
+    assert compiled == set(inside["sources"])
+    unchecked = 1  # PEP 552
+    assert set(inside["compiled"].values()) == {unchecked}
+    code, said = inside["starts"]
+    assert code == 0, said

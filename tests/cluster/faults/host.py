@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,16 +36,21 @@ class Process:
         return self.identity.alive()
 
 
-def processes_of(pod: Pod) -> list[Process]:
-    """What runs in the pod's containers, but for the pause process that only holds its network."""
+def processes_of(pod: Pod, container: str = "*") -> list[Process]:
+    """What runs in the pod's containers, or in one, but for the pause process that only holds its network."""
     found = []
-    root = next(h for h in cgroups.hierarchies() if cgroups.is_unified() or h.name == "memory")
-    for node in layout.NODES:
-        for folder in (root / node.cgroup).glob(f"**/pod{pod.uid}"):
-            for file in folder.glob("*/cgroup.procs"):
-                with contextlib.suppress(OSError):
-                    found += [process for pid in file.read_text().split() if (process := _process(int(pid)))]
+    for folder in _cgroups(pod, container):
+        with contextlib.suppress(OSError):
+            pids = (folder / "cgroup.procs").read_text().split()
+            found += [process for pid in pids if (process := _process(int(pid)))]
     return [process for process in found if not process.command.startswith("/pause")]
+
+
+def _cgroups(pod: Pod, container: str) -> list[Path]:
+    """Where the memory of the pod's containers, or of one of them, is counted."""
+    name = "*" if container == "*" else pod.container(container)["containerID"].rpartition("/")[2]
+    root = next(h for h in cgroups.hierarchies() if cgroups.is_unified() or h.name == "memory")
+    return [folder for node in layout.NODES for folder in (root / node.cgroup).glob(f"**/pod{pod.uid}/{name}")]
 
 
 def _process(pid: int) -> Process | None:
@@ -58,14 +64,19 @@ def _process(pid: int) -> Process | None:
     return Process(identity, int(inside), command) if identity else None
 
 
-def main_process(pod: Pod) -> Process:
-    """The one whose end ends the container."""
-    return next(process for process in processes_of(pod) if process.inside == 1)
+def main_process(pod: Pod, container: str = "") -> Process:
+    """The one whose end ends the container; of the pod's main container where none is named."""
+    return next(process for process in processes_of(pod, container) if process.inside == 1)
 
 
 def interchange(pod: Pod) -> Process:
-    """The launcher's process that hands out the tasks."""
+    """The process that hands out the tasks."""
     return next(p for p in processes_of(pod) if "interchange" in p.command and p.inside != 1)
+
+
+def workflow_process(pod: Pod) -> Process:
+    """The one that has Parsl and the user's code, below the workflow container's first one."""
+    return next(p for p in processes_of(pod, "workflow") if "start.py kernel" in p.command)
 
 
 def kill(process: Process) -> float:
@@ -92,6 +103,28 @@ def oom_kills() -> int:
     """Processes that the kernel has killed for want of memory since boot."""
     lines = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return int(lines["oom_kill"])
+
+
+# The kernel takes it last: kubelet gives whatever runs in a pod a score by which that goes first.
+HOARDER = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+hoard = []
+while True:
+    hoard.append(bytearray(os.urandom(1 << 20)) * 16)
+"""
+
+
+@contextlib.contextmanager
+def starved(pod: Pod) -> Iterator[None]:
+    """All the memory that the pod's main container may use is taken."""
+    (folder,) = _cgroups(pod, "")
+    hoarder = subprocess.Popen([sys.executable, "-c", HOARDER, str(folder / "cgroup.procs")])
+    try:
+        yield
+    finally:
+        hoarder.kill()
+        hoarder.wait()
 
 
 @contextlib.contextmanager

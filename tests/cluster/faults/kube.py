@@ -17,6 +17,8 @@ from testbed.processes import POLL
 
 Json = dict[str, Any]
 MERGE = "application/merge-patch+json"
+# Of a pod with several containers, the one by whose end its own is told: a launcher's pod has the workflow's, too.
+MAIN = ("launcher", "worker")
 
 
 class Refused(Exception):
@@ -141,7 +143,7 @@ class Pod:
     uid: str
     last: Json
     leaving_at: float | None = None
-    # A container of ours has ended (containerStatuses), or the pod itself has gone before that was told.
+    # The main container has ended (containerStatuses), or the pod itself has gone before that was told.
     ended_at: float | None = None
     gone_at: float | None = None
 
@@ -162,11 +164,16 @@ class Pod:
     def ip(self) -> str:
         return self.last["status"].get("podIP", "")
 
+    def container(self, name: str = "") -> Json:
+        """The status of a container; of the main one where none is named."""
+        statuses = {status["name"]: status for status in self.last["status"].get("containerStatuses", [])}
+        wanted = [name] if name else [*MAIN, *statuses]
+        return next((statuses[one] for one in wanted if one in statuses), {})
+
     @property
     def state(self) -> Json:
         """Of the main container: `waiting`, `running` or `terminated`."""
-        statuses = self.last["status"].get("containerStatuses", [])
-        return statuses[0].get("state", {}) if statuses else {}
+        return self.container().get("state", {})
 
     @property
     def alive(self) -> bool:

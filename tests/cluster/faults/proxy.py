@@ -59,7 +59,7 @@ class Proxy(ThreadingHTTPServer):
     def values(self) -> dict:
         """Values that lead a launcher here."""
         address = {"KUBERNETES_SERVICE_HOST": layout.API_SERVER_IP, "KUBERNETES_SERVICE_PORT": str(self.server_port)}
-        return {"launcher": {"pod": {"env": [{"name": name, "value": value} for name, value in address.items()]}}}
+        return {"launcher": {"env": [{"name": name, "value": value} for name, value in address.items()]}}
 
     def add(self, fault: Fault) -> Fault:
         with self.lock:

@@ -21,7 +21,7 @@ from testbed import images, layout, tools
 from testbed.processes import POLL
 
 from . import ledger
-from .kube import Cluster, Late, Pod, PodWatch, Refused, Watch
+from .kube import MAIN, Cluster, Late, Pod, PodWatch, Refused, Watch
 from .ledger import Execution
 
 HERE = Path(__file__).parent
@@ -186,8 +186,14 @@ class Run:
         return ends[0] if ends else ""
 
     def log(self, pod: Pod) -> str:
+        """Of all its containers, the main one's first."""
+        containers = [container["name"] for container in pod.last["spec"]["containers"]]
+        containers.sort(key=lambda name: name not in MAIN)
+        return "\n".join(self._log(pod, container) for container in containers)
+
+    def _log(self, pod: Pod, container: str) -> str:
         try:
-            return str(self.cluster.get(f"{self.base}/pods/{pod.name}/log"))
+            return str(self.cluster.get(f"{self.base}/pods/{pod.name}/log", container=container))
         except Refused as error:
             return f"(no log: {error.code})"
 
@@ -292,7 +298,6 @@ class OurRun(Run):
         source = {"hostPath": {"path": str(self.data), "type": "Directory"}}
         resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": WORKER_MEMORY}}
         return {
-            "image": {"repository": repository, "tag": tag},
             "workflow": {
                 "call": "counted:main",
                 "kwargs": self.kwargs,
@@ -310,7 +315,11 @@ class OurRun(Run):
                     "pod": {"resources": resources},
                 }
             },
-            "launcher": {"pod": {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}}},
+            "launcher": {
+                "image": {"repository": repository, "tag": tag},
+                "resources": {"requests": {"cpu": "50m"}},
+                "pod": {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}},
+            },
         }
 
     def _file(self) -> str:

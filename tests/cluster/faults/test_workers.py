@@ -48,7 +48,7 @@ def test_worker_killed_in_place(run, report):
     victim = run.victim()
     host.kill(host.main_process(victim))
     run.until_pod("the container's end", lambda: victim.ended_at)
-    code = victim.state.get("terminated", victim.last["status"]["containerStatuses"][0].get("lastState", {}))
+    code = victim.state.get("terminated", victim.container().get("lastState", {}))
     report(
         run.finish(
             "worker SIGKILLed",

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
+
+# The client of Kubernetes that its provider needs: in that image only the launcher's environment has it.
+sys.path += map(str, Path("/opt/k8s-parsl/lib").glob("python3.*/site-packages"))
 
 import parsl
 from counted import main

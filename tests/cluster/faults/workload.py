@@ -56,13 +56,13 @@ def warm(number):
     return os.environ["HOSTNAME"]
 
 
-def main(folder, tasks=12, seconds=3.0, at_once=2, pods=2, slots=4, greedy_task=-1, greedy_launcher=0):
+def main(folder, tasks=12, seconds=3.0, at_once=2, pods=2, slots=4, greedy_task=-1, greedy=0):
     """``tasks`` tasks, ``at_once`` at a time: fewer than slots, so that a retry never waits for one.
 
     Before them, tasks that are not counted, until ``pods`` pods have run one: the fault then meets a pool that is
-    complete.
+    complete. ``greedy``: the workflow itself takes all memory there is, the first time.
     """
-    marker = Path(folder) / "launcher-was-greedy"
+    marker = Path(folder) / "workflow-was-greedy"
     marker.parent.mkdir(parents=True, exist_ok=True)
     seen, patience = set(), time.monotonic() + 60
     while len(seen) < pods and time.monotonic() < patience:
@@ -78,7 +78,7 @@ def main(folder, tasks=12, seconds=3.0, at_once=2, pods=2, slots=4, greedy_task=
             break
         done, running = wait(running, return_when=FIRST_COMPLETED)
         results += [future.result() for future in done]
-        if greedy_launcher and len(results) >= 2 and not marker.exists():
+        if greedy and len(results) >= 2 and not marker.exists():
             marker.touch()
             hoard = []
             while True:

@@ -1,0 +1,1 @@
+"""The values files and what the launcher reads of them."""

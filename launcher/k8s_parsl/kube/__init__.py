@@ -1,0 +1,1 @@
+"""The Kubernetes API: one door, one watch, and what its answers mean."""

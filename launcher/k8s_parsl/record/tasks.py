@@ -1,0 +1,71 @@
+"""What the tasks of a run did, by app; told by the workflow's side, shown by progress and report."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# Failures kept with their text, and apps kept apart; beyond that they are only counted.
+KEPT_FAILURES = 100
+KEPT_APPS = 1000
+OTHERS = "(other apps)"
+
+
+@dataclass
+class AppTasks:
+    """The tasks of one app."""
+
+    submitted: int = 0
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    # Seconds from launch to result, of those that were done; four bytes each, however many there are.
+    seconds: array[float] = field(default_factory=lambda: array("f"))
+
+
+@dataclass
+class TaskLog:
+    """The tasks of a run; one thread fills it, others read it."""
+
+    apps: dict[str, AppTasks] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many tasks were submitted, done and failed so far."""
+        with self.lock:
+            apps = list(self.apps.values())
+        return sum(a.submitted for a in apps), sum(a.done for a in apps), sum(a.failed for a in apps)
+
+    def take(self, events: Iterable[Sequence[Any]]) -> None:
+        """Take the workflow's events.
+
+        Args:
+            events: `["submitted", app, number]`, `["retried", app, number]`, `["done", app, seconds]` (null where a
+                checkpoint had the result) and `["failed", app, text]`; checked already.
+        """
+        with self.lock:
+            for kind, app, more in events:
+                self._take(kind, self._app(app), app, more)
+
+    def _app(self, name: str) -> AppTasks:
+        if name not in self.apps and len(self.apps) >= KEPT_APPS:
+            name = OTHERS
+        return self.apps.setdefault(name, AppTasks())
+
+    def _take(self, kind: str, tasks: AppTasks, app: str, more: Any) -> None:
+        if kind == "submitted":
+            tasks.submitted += more
+        elif kind == "retried":
+            tasks.retried += more
+        elif kind == "done":
+            tasks.done += 1
+            if more is not None:
+                tasks.seconds.append(more)
+        else:
+            tasks.failed += 1
+            if len(self.failures) < KEPT_FAILURES:
+                self.failures.append((app, more))

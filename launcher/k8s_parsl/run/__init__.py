@@ -1,0 +1,1 @@
+"""One run: the launcher's pod or the laptop, the workflow container, and the worker pods."""

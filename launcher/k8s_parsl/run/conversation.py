@@ -1,0 +1,220 @@
+"""The launcher's end of the socket that it shares with the workflow container.
+
+One connection of a supervisor and one of a kernel, both of the uid that is expected; whatever else connects is refused.
+What comes in is put on the run's queue, or goes to who asked for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from k8s_parsl.run import messages
+from k8s_parsl_runtime.shared.errors import ConfigurationError
+from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, ProtocolError
+
+log = logging.getLogger(__name__)
+
+# A connection says who it is within this time.
+HELLO_S = 10.0
+# Connections at once, with those that have not said who they are.
+CONNECTIONS = 8
+# Messages that one connection may send in a second; the rest waits its turn at the sender's end.
+RATE = 2000
+# Messages that wait for the other end to read, at most; and at the end, for so long.
+WAITING, FINISH_S = 20_000, 2.0
+_PEER = struct.Struct("3i")  # pid, uid, gid: https://man7.org/linux/man-pages/man7/unix.7.html (SO_PEERCRED)
+
+
+class Outbox:
+    """What is to be sent on one connection, by a thread of its own: a process that does not read holds up nobody."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._messages: queue.Queue[Message | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, message: Message) -> bool:
+        """Have a message sent; False where the other end is gone or has not read for long."""
+        if not self._thread.is_alive():
+            return False
+        try:
+            self._messages.put_nowait(message)
+        except queue.Full:
+            return False
+        return True
+
+    def finish(self, seconds: float) -> None:
+        """Wait until all is sent, but no longer than this."""
+        with contextlib.suppress(queue.Full):
+            self._messages.put_nowait(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (message := self._messages.get()) is not None:
+            try:
+                if not self._channel.send(message):
+                    return
+            except ProtocolError:
+                log.exception("not sent to the workflow container")
+
+
+class Gone:
+    """A connection has ended: `role` says whose."""
+
+    def __init__(self, role: str, why: str = "") -> None:
+        self.role = role
+        self.why = why
+
+
+class Conversation:
+    """The socket at ``path``, from `with` to its end.
+
+    Args:
+        path: where it is made; a Unix socket's path has at most 107 characters.
+        uid: the only user whose connections are taken.
+        take: gets each message of either connection, `messages.Hello` and `Gone` among them; on the connection's own
+            thread, one at a time for each connection.
+    """
+
+    def __init__(self, path: Path, uid: int, take: Callable[[Any], None]) -> None:
+        self._path = path
+        self._uid = uid
+        self._take = take
+        self._outboxes: dict[str, Outbox] = {}
+        self._channels: set[Channel] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+        self._listener = socket.socket(socket.AF_UNIX)
+
+    def __enter__(self) -> Self:
+        self._path.unlink(missing_ok=True)
+        self._listener.bind(str(self._path))
+        # The peer's uid is asked for each connection; the mode alone could not tell one user from the others.
+        self._path.chmod(0o666)
+        self._listener.listen(CONNECTIONS)
+        threading.Thread(target=self._accept, name="socket", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            self._closed = True
+            outboxes = list(self._outboxes.values())
+            channels = list(self._channels)
+        for outbox in outboxes:
+            outbox.finish(FINISH_S)
+        for channel in channels:
+            channel.close()
+        # Its file stays: whoever comes now is refused there, and knows that this launcher has ended.
+
+    def send(self, role: str, message: Message) -> bool:
+        """Send a message to the connection of this role; whether there was one that took it."""
+        with self._lock:
+            outbox = self._outboxes.get(role)
+        return outbox is not None and outbox.put(message)
+
+    def has(self, role: str) -> bool:
+        """Whether there is a connection of this role."""
+        with self._lock:
+            return role in self._outboxes
+
+    def _accept(self) -> None:
+        while True:
+            self._free.acquire()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="connection", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        channel = Channel(connection)
+        with self._lock:
+            # One that was accepted in the last moment is not among those that `__exit__` closes.
+            is_late = self._closed
+            self._channels.add(channel)
+        try:
+            # An error is that of a socket which `__exit__` closes meanwhile.
+            with contextlib.suppress(OSError):
+                if not is_late:
+                    self._converse(connection, channel)
+        finally:
+            with self._lock:
+                self._channels.discard(channel)
+            channel.close()
+            self._free.release()
+
+    def _converse(self, connection: socket.socket, channel: Channel) -> None:
+        uid = _uid(connection)
+        if uid != self._uid:
+            log.warning("a connection of uid %d to the launcher's socket was refused (expected: %d)", uid, self._uid)
+            return
+        try:
+            connection.settimeout(HELLO_S)
+            line = channel.receive_line()
+            connection.settimeout(None)
+            if line is None:
+                return
+            hello = messages.hello(line)
+            if hello.protocol != PROTOCOL:
+                self._take(_other_version(hello.protocol))
+                raise ProtocolError(f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl")
+        except ProtocolError as error:
+            log.warning("a connection to the launcher's socket was refused: %s", error)
+            return
+        with self._lock:
+            if hello.role in self._outboxes:
+                log.warning("a second connection of the workflow's %s was refused", hello.role)
+                return
+            self._outboxes[hello.role] = Outbox(channel)
+        why = ""
+        try:
+            self._take(hello)
+            self._listen(hello.role, channel)
+        except ProtocolError as error:
+            why = str(error)
+            log.warning("the workflow's %s sent what is no message: %s", hello.role, why)
+        finally:
+            with self._lock:
+                outbox = self._outboxes.pop(hello.role)
+            outbox.finish(0)
+            self._take(Gone(hello.role, why))
+
+    def _listen(self, role: str, channel: Channel) -> None:
+        second, number = 0, 0
+        while (line := channel.receive_line()) is not None:
+            now = time.monotonic()
+            if int(now) != second:
+                second, number = int(now), 0
+            number += 1
+            if number > RATE:
+                time.sleep(second + 1 - now)
+            self._take(messages.checked(role, line))
+
+
+def _other_version(protocol: int) -> ConfigurationError:
+    return ConfigurationError(
+        f"the workflow's image holds another version of k8s-parsl's runtime (protocol {protocol}, not {PROTOCOL}): set "
+        "image.runtime to inject, or build the image FROM launcher.image"
+    )
+
+
+def _uid(connection: socket.socket) -> int:
+    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(uid)

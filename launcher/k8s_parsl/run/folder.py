@@ -1,0 +1,70 @@
+"""Where one run is kept."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
+
+
+@dataclass(frozen=True)
+class Folder:
+    """`<run.volume>/runs/<run>-<installation>/`.
+
+    docs/decisions/0003-runs-are-kept-by-installation.md tells why.
+    """
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """The run's record, for programs."""
+        return self.path / "record.json"
+
+    @property
+    def page(self) -> Path:
+        """The run's report, for people."""
+        return self.path / "report.html"
+
+    @property
+    def code(self) -> Path:
+        """What a laptop's run fetched of the workflow from git."""
+        return self.path / "code"
+
+    @property
+    def parsl(self) -> Path:
+        """Parsl's run_dir: checkpoints."""
+        return self.path / "parsl"
+
+    @property
+    def work(self) -> Path:
+        """The working directory of the workflow and its tasks, where the values name no other."""
+        return self.path / "work"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and keep every other launcher out of it.
+
+        Raises:
+            PermissionDenied: the volume cannot be written.
+            Temporary: another launcher works in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a")
+        except OSError as error:
+            raise PermissionDenied(
+                f"run.volume: {error.filename or self.path} cannot be written as uid {os.getuid()} gid {os.getgid()}: "
+                f"{error.strerror}"
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Temporary(f"{self.path}: another launcher works on this run") from None
+            yield

@@ -1,0 +1,107 @@
+"""The run of values files on this machine: the same two programs, as two processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from k8s_parsl.config.settings import Settings
+from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.run import plan
+from k8s_parsl.run.conversation import Conversation
+from k8s_parsl.run.folder import Folder
+from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
+from k8s_parsl.run.workflow import Container, Workflow
+from k8s_parsl_runtime.shared.errors import UsageError, WorkflowFailed
+from k8s_parsl_runtime.shared.programs import START
+
+log = logging.getLogger(__name__)
+
+END_S = 15.0
+
+
+def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, python: str = "") -> None:
+    """Run the workflow of these values files, with a folder below ``parent`` for each volume.
+
+    Args:
+        paths: the values files; a later one wins.
+        workflow_path: folder of the code, instead of `workflow.path`.
+        parent: where the volumes' folders are.
+        python: the interpreter of the user's environment; empty: `laptop.python`, or else this one.
+
+    Raises:
+        Failure: how the run ended, other than well.
+    """
+    settings = Settings.from_values(paths)
+    set_level(settings.logging.level)
+    folders = {volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()}
+    for mount_path, path in folders.items():
+        path.mkdir(parents=True, exist_ok=True)
+        log.info("volume %s is %s here", mount_path, path)
+    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
+    folder = Folder(base / "runs" / run)
+    path = _code(settings, workflow_path, folder)
+    code = "" if workflow_path else settings.workflow.git.described
+    work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
+    workflow = Workflow(TaskLog(), "the memory of this machine")
+    with (
+        folder.held(),
+        stoppable(workflow),
+        tempfile.TemporaryDirectory(prefix="k8s-parsl-") as scratch,
+        Conversation(Path(scratch, "socket"), os.getuid(), workflow.take) as conversation,
+        _process(python or settings.laptop.python or sys.executable, Path(scratch, "socket"), workflow),
+    ):
+        versions = workflow.greeting(conversation).versions
+        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
+        workflow.start(plan.start(settings, path=path, work=work, run_dir=folder.parsl, folders=folders), {})
+        supervise(settings, workflow, new_record(run, "laptop", settings, versions, code), folder)
+
+
+def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
+    """Where the workflow's code is; that of a git repository is put into the run's folder."""
+    git = settings.workflow.git
+    if git.url and given:
+        log.info("workflow code: %s, and not %s", given, git.described)
+    elif git.url:
+        from k8s_parsl.run.checkout import checkout  # a launcher's pod does without dulwich
+
+        checkout(git, folder.code, os.environ)
+    return (given or (folder.code if git.url else Path(settings.workflow.path))).absolute()
+
+
+@contextlib.contextmanager
+def _process(python: str, socket: Path, workflow: Workflow) -> Iterator[None]:
+    """The workflow's supervisor, in the user's environment, from its start to its end."""
+    command = [python, "-I", START, "workflow", "--socket", str(socket)]
+    try:
+        process = subprocess.Popen(command, env=_environment(os.environ))  # noqa: S603 (the interpreter that the user names)
+    except OSError as error:
+        raise UsageError(f"laptop.python (--python): {python}: {error.strerror}") from None
+    threading.Thread(target=_wait, args=(process, workflow), name="supervisor", daemon=True).start()
+    try:
+        yield
+    finally:
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
+    code = process.wait()
+    failure = WorkflowFailed(f"the workflow's first process ended with {code}")
+    workflow.container(Container(failure, ended=True))
+
+
+def _environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what belongs to this interpreter's own environment."""
+    return {key: value for key, value in environment.items() if key not in ("__PYVENV_LAUNCHER__", "PYTHONHOME")}

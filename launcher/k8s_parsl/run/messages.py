@@ -1,0 +1,181 @@
+"""The messages that the workflow container sends, as models: bounded and checked before anything is done with one.
+
+k8s_parsl_runtime.shared.protocol says what each is for. What comes in is data from outside: nothing in it is unpickled,
+run, or used as a path.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from k8s_parsl_runtime.shared.protocol import ProtocolError
+
+Label = Annotated[str, StringConstraints(max_length=63)]
+Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
+App = Annotated[str, StringConstraints(max_length=300)]
+Text = Annotated[str, StringConstraints(max_length=8000)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    """Strict, and without keys that it does not know."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Fault(Model):
+    """Why the run cannot go on."""
+
+    code: Annotated[int, Field(ge=1, le=255)]
+    text: Text
+
+
+class Hello(Model):
+    """The first message of each connection."""
+
+    type: Literal["hello"]
+    role: Literal["supervisor", "kernel"]
+    protocol: int
+    versions: Annotated[str, StringConstraints(max_length=100)] = ""
+    fault: Fault | None = None
+
+
+class Ready(Model):
+    """The workflow container has looked at code, volumes and working directory."""
+
+    type: Literal["ready"]
+    fault: Fault | None = None
+    linked: Annotated[list[Text], Field(max_length=100_000)] = []
+
+
+class Notice(Model):
+    """Something that has no more to say."""
+
+    type: Literal["stopped", "continued", "terminating"]
+
+
+class Ended(Model):
+    """How the workflow's process ended (k8s_parsl_runtime.workflow.supervisor)."""
+
+    type: Literal["ended"]
+    status: Annotated[int, Field(ge=0, le=255)]
+    signal: Annotated[str, StringConstraints(max_length=20)]
+    asked: bool
+    out_of_memory: bool
+    lines: Annotated[list[Text], Field(max_length=100)]
+
+
+class Submit(Model):
+    """Make a worker pod."""
+
+    type: Literal["submit"]
+    executor: Label
+    block: Number
+
+
+class Blocks(Model):
+    """Delete these worker pods, or let them end."""
+
+    type: Literal["cancel", "retire"]
+    executor: Label
+    blocks: Annotated[list[Number], Field(max_length=100_000)]
+
+
+class Registered(Model):
+    """A worker pod of this executor has registered."""
+
+    type: Literal["registered"]
+    executor: Label
+
+
+class Tasks(Model):
+    """What tasks did."""
+
+    type: Literal["tasks"]
+    events: Annotated[
+        list[
+            tuple[Literal["submitted", "retried"], App, Count]
+            | tuple[Literal["done"], App, Seconds | None]
+            | tuple[Literal["failed"], App, Text]
+        ],
+        Field(max_length=5000),
+    ]
+
+
+class Log(Model):
+    """A line for the launcher's log."""
+
+    type: Literal["log"]
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+    text: Text
+
+
+class Faulted(Fault):
+    """The run cannot go on."""
+
+    type: Literal["fault"]
+
+
+class Raised(Model):
+    """The workflow raised."""
+
+    type: Literal["raised"]
+    text: Text
+
+
+class Returned(Model):
+    """What the workflow returned."""
+
+    type: Literal["returned"]
+    result: Any
+
+
+class Picture(Model):
+    """A part of a picture for the report."""
+
+    type: Literal["picture"]
+    name: Annotated[str, StringConstraints(max_length=5000)]
+    media: Literal["image/png", "image/jpeg", "image/svg+xml"]
+    data: Annotated[str, StringConstraints(max_length=900_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+    last: bool
+
+
+FromSupervisor = Ready | Notice | Ended
+FromKernel = Submit | Blocks | Registered | Tasks | Log | Faulted | Raised | Returned | Picture
+
+_HELLO: TypeAdapter[Hello] = TypeAdapter(Hello)
+_FROM: dict[str, TypeAdapter[Any]] = {
+    "supervisor": TypeAdapter(Annotated[FromSupervisor, Field(discriminator="type")]),
+    "kernel": TypeAdapter(Annotated[FromKernel, Field(discriminator="type")]),
+}
+
+
+def hello(line: bytes) -> Hello:
+    """Return the first message of a connection.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    greeting: Hello = _checked(_HELLO, line)
+    return greeting
+
+
+def checked(role: str, line: bytes) -> Any:
+    """Return a message of a connection of this role, as its model.
+
+    Raises:
+        ProtocolError: that role sends no such message, or its content is out of bounds.
+    """
+    return _checked(_FROM[role], line)
+
+
+def _checked(adapter: TypeAdapter[Any], line: bytes) -> Any:
+    try:
+        return adapter.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(f"{place or 'message'}: {first['msg']}") from None

@@ -1,0 +1,82 @@
+"""What the end of the workflow's process means for the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from k8s_parsl.run.messages import Ended
+from k8s_parsl_runtime.shared.errors import Failure, Stopped, WorkflowFailed
+
+# Signals by which somebody asks a process to end, and which are no crash.
+ASKING = ("SIGTERM", "SIGINT", "SIGHUP")
+# Of a crash's last lines, what fits into the one line of the message; all of them are in record and log.
+SHOWN_CHARACTERS = 300
+
+
+@dataclass
+class Told:
+    """What the workflow's process itself has told of its end, before it came."""
+
+    raised: str = ""
+    returned: bool = False
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: well, with the workflow's result, or with a failure."""
+
+    failure: Failure | None = None
+    result: Any = None
+    # The exit status of the workflow's process, where it is known.
+    status: int | None = None
+    lines: list[str] = field(default_factory=list)
+
+
+def of_process(ended: Ended, told: Told, memory_limit: str) -> Outcome:
+    """Return what the end of the workflow's process means.
+
+    Args:
+        ended: what its supervisor saw.
+        told: what it said itself.
+        memory_limit: the key that limits its memory, for a message.
+    """
+    failure = _failure(ended, told, memory_limit)
+    result = told.result if failure is None else None
+    return Outcome(failure, result, ended.status, ended.lines)
+
+
+def _failure(ended: Ended, told: Told, memory_limit: str) -> Failure | None:
+    if ended.asked:
+        return Stopped(f"{ended.signal or 'SIGTERM'}: the run was stopped from outside")
+    if ended.out_of_memory and (ended.signal == "SIGKILL" or not told.returned):
+        return out_of_memory(memory_limit)
+    if ended.signal:
+        return WorkflowFailed(f"the workflow's process was ended by {ended.signal}{_hint(ended)}{last(ended.lines)}")
+    if ended.status == 0:
+        return None
+    if told.raised:
+        return WorkflowFailed(f"the workflow raised {told.raised}")
+    return WorkflowFailed(f"the workflow ended with exit status {ended.status}{last(ended.lines)}")
+
+
+def _hint(ended: Ended) -> str:
+    hints = {
+        "SIGSEGV": " (a crash in compiled code)",
+        "SIGABRT": " (a crash in compiled code)",
+        "SIGBUS": " (a file in memory could not grow: /dev/shm is full, or a mapped file was cut short)",
+        "SIGILL": " (compiled for another kind of CPU)",
+        "SIGKILL": " (from outside, or its node ran out of memory)",
+    }
+    return hints.get(ended.signal, "")
+
+
+def last(lines: list[str]) -> str:
+    """Return the last of the workflow's lines, for the end of a message."""
+    return f"; its last line: {lines[-1][:SHOWN_CHARACTERS]}" if lines else ""
+
+
+def out_of_memory(memory_limit: str) -> Failure:
+    """Return the failure of a workflow that the kernel has ended for memory."""
+    return WorkflowFailed(f"OOMKilled: the workflow used more memory than it may: raise {memory_limit}")

@@ -1,0 +1,185 @@
+"""What the workflow's side needs to know: settings in, messages and worker arguments out."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from k8s_parsl.config.settings import Executor, Settings
+from k8s_parsl_runtime.shared.errors import ConfigurationError
+from k8s_parsl_runtime.shared.keys import PRIVATE
+from k8s_parsl_runtime.shared.protocol import Message
+
+# The worker pod's own emptyDir.
+WORKER_LOGS = "/tmp/k8s-parsl"  # noqa: S108
+# Where a run without a volume has its working directory: in each pod's own emptyDir.
+SCRATCH = Path("/tmp/k8s-parsl")  # noqa: S108
+# A worker may be there before the interchange is: it tries for so long to reach it.
+PROBE_S = 300
+
+
+def code(settings: Settings, path: Path) -> dict[str, str]:
+    """Return where the user's code is, as `prepare` and `start` have it."""
+    return {"call": settings.workflow.call, "script": settings.workflow.script, "path": str(path)}
+
+
+def preparation(settings: Settings, path: Path, work: Path, folders: Mapping[str, Path]) -> Message:
+    """Return the message `prepare`.
+
+    Args:
+        settings: the run's.
+        path: folder of the code.
+        work: working directory.
+        folders: the folder that stands for each mount path (in a pod: itself).
+    """
+    mounts = [
+        [str(folders[volume.mount_path]), volume.read_only, f"storage.{key}"]
+        for key, volume in settings.storage.items()
+    ]
+    return {"mounts": mounts, "code": code(settings, path), "work": str(work)}
+
+
+def start(
+    settings: Settings,
+    *,
+    path: Path,
+    work: Path,
+    run_dir: Path,
+    folders: Mapping[str, Path],
+    address: str = "",
+    keys: Mapping[str, str] | None = None,
+) -> Message:
+    """Return the message `start`.
+
+    Args:
+        settings: the run's.
+        path: folder of the code.
+        work: working directory.
+        run_dir: Parsl's.
+        folders: the folder that stands for each mount path; string arguments below one are moved likewise.
+        address: where workers reach this pod; empty: they are processes of this machine.
+        keys: the key files of an encrypted run.
+    """
+    executors = {
+        label: executor.model_dump() | {"port": port(settings, label)} for label, executor in settings.executors.items()
+    }
+    return {
+        "code": code(settings, path),
+        "kwargs": relocate(settings.workflow.kwargs, folders),
+        "args": list(settings.workflow.args),
+        "work": str(work),
+        "run_dir": str(run_dir),
+        "address": address,
+        "keys": dict(keys or {}),
+        "executors": executors,
+        "parsl": settings.parsl.model_dump(),
+        "checkpoint": bool(settings.run.volume),
+        "log_level": settings.logging.level,
+    }
+
+
+def port(settings: Settings, label: str) -> int:
+    """Return an executor's port: in the order of their names, as Helm renders maps."""
+    return settings.parsl.worker_port + sorted(settings.executors).index(label)
+
+
+def check_ports(settings: Settings, address: str) -> None:
+    """See that the workflow container's interchanges can have their ports: the containers of a pod share them.
+
+    An interchange would die of it, and Parsl wait two minutes for it.
+
+    Raises:
+        ConfigurationError: a port is taken; names the executor.
+    """
+    for label in settings.executors:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+            # As ZMQ does: connections that are about to end hold nobody up.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, port(settings, label)))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"parsl.workerPort: executors.{label} wants port {port(settings, label)} of {address}: "
+                    f"{error.strerror}; what else runs in the launcher's pod (launcher.pod.containers)?"
+                ) from None
+
+
+def work_folder(settings: Settings, run: Path) -> Path:
+    """Return the working directory; ``run`` is the one that goes with the run."""
+    return Path(settings.workflow.work_dir) if settings.workflow.work_dir else run
+
+
+def is_shared(settings: Settings, folder: Path) -> bool:
+    """Return whether a folder is the same in all pods: on one of the volumes."""
+    return any(PurePosixPath(folder).is_relative_to(volume.mount_path) for volume in settings.storage.values())
+
+
+def worker_arguments(
+    settings: Settings, label: str, *, versions: str, address: str, work: Path
+) -> Callable[[str], list[str]]:
+    """Return a function from a block's number to its worker's arguments.
+
+    Behind the dashes they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of the worker's pod.
+    """
+    executor = settings.executors[label]
+    path = _folders(settings)
+    ours = ["--expect", versions, "--path", ":".join(path), "--work", str(work)]
+    if executor.worker_init:
+        ours.append(f"--init={executor.worker_init}")
+    if not is_shared(settings, work):
+        ours += ["--data", path[0]]
+    pool = _pool(executor, address, port(settings, label), encrypted=settings.parsl.encrypted)
+    return lambda number: [*ours, "--", *(word.replace(NUMBER, number) for word in pool)]
+
+
+NUMBER = "{block}"
+
+
+def _pool(executor: Executor, address: str, worker_port: int, *, encrypted: bool) -> list[str]:
+    accelerators = executor.available_accelerators
+    names = [str(number) for number in range(accelerators)] if isinstance(accelerators, int) else list(accelerators)
+    return [
+        *(["--debug"] if executor.worker_debug else []),
+        f"--max_workers_per_node={executor.max_workers_per_node}",
+        *("-a", address),
+        *("-p", str(executor.prefetch_capacity)),
+        *("-c", str(executor.cores_per_worker)),
+        *("-m", str(executor.mem_per_worker)),
+        *("--poll", "10"),
+        f"--port={worker_port}",
+        *("--cert_dir", str(PRIVATE / "certificates") if encrypted else "None"),
+        f"--logdir={WORKER_LOGS}",
+        "--logconf=None",
+        f"--block_id={NUMBER}",
+        f"--hb_period={executor.heartbeat_period}",
+        f"--address_probe_timeout={PROBE_S}",
+        f"--hb_threshold={executor.heartbeat_threshold}",
+        "--drain_period=None",
+        *("--cpu-affinity", "none"),
+        "--mpi-launcher=mpiexec",
+        *("--available-accelerators", *names),
+    ]
+
+
+def _folders(settings: Settings) -> list[str]:
+    """Return the folders of the user's modules, the script's own first."""
+    path = settings.workflow.path
+    script = settings.workflow.script
+    first = str(PurePosixPath(path, script).parent) if script else path
+    return list(dict.fromkeys([first, path]))
+
+
+def relocate(value: Any, folders: Mapping[str, Path]) -> Any:
+    """Return ``value`` with every string that is a path at or below a mount path moved to that volume's folder."""
+    if isinstance(value, Mapping):
+        return {key: relocate(item, folders) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [relocate(item, folders) for item in value]
+    if isinstance(value, str) and value.startswith("/"):
+        for mount_path, folder in folders.items():
+            if value == mount_path or value.startswith(f"{mount_path}/"):
+                # What is behind stays as it is: a `/` at the end may be meant.
+                return str(folder) + value.removeprefix(mount_path)
+    return value

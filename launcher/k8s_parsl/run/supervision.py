@@ -1,0 +1,151 @@
+"""From the workflow's start to the run's record: alike in a pod and on a laptop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from k8s_parsl.config.settings import Settings
+from k8s_parsl.record import progress
+from k8s_parsl.record.report import Record, write_page
+from k8s_parsl.run.folder import Folder
+from k8s_parsl.run.outcome import Outcome
+from k8s_parsl.run.workflow import Workflow
+from k8s_parsl_runtime.shared.errors import Stopped
+
+log = logging.getLogger(__name__)
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def set_level(level: str) -> None:
+    """Show messages of ``level`` and above."""
+    logging.getLogger("k8s_parsl").setLevel(level)
+    # It warns of each of its own tries at a connection; the caller says once what came of them.
+    logging.getLogger("urllib3").setLevel("INFO" if level == "DEBUG" else "ERROR")
+
+
+@contextmanager
+def stoppable(workflow: Workflow) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run, in whatever phase it is.
+
+    Before the workflow is watched the main thread may wait for anything: there the signal raises Stopped. From then on
+    it is one of the ends that `Workflow.result` waits for.
+
+    Raises:
+        Stopped: one of them came.
+    """
+
+    def stop(number: int, _: object) -> None:
+        stopped = Stopped(f"{signal.Signals(number).name}: the run was stopped from outside")
+        if not workflow.watched:
+            raise stopped
+        workflow.fault(stopped)
+
+    before = {number: signal.signal(number, stop) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say_linked(work: Path, linked: list[str]) -> None:
+    """Say which data beside the code is only linked into the working directory."""
+    if linked:
+        log.info("too large to be copied into %s, so linked there: %s", work, ", ".join(linked))
+
+
+def supervise(
+    settings: Settings,
+    workflow: Workflow,
+    record: Record,
+    folder: Folder,
+    reasons: Callable[[], Iterable[Counter[str]]] = tuple,
+) -> None:
+    """Wait for the run's end, and keep its record.
+
+    Raises:
+        Failure: how the run ended, other than well.
+    """
+    began = time.monotonic()
+    record.write(folder.record)
+    log.info("%s: run %s", record.workflow, record.run)
+    with progress.shown(workflow.tasks, settings.logging.progress_period):
+        outcome = workflow.result()
+    _complete(record, outcome, workflow, time.monotonic() - began)
+    record.reasons = dict(sum(reasons(), Counter()).most_common())
+    # The end is known: what is kept of it may fail, and changes nothing.
+    best_effort("write the record", lambda: record.write(folder.record))
+    best_effort("write the report", lambda: write_page(record, folder.page, workflow.pictures))
+    best_effort("show the end", lambda: _say_end(record, folder, workflow))
+    if outcome.failure:
+        raise outcome.failure
+
+
+def best_effort(doing: str, act: Callable[[], object]) -> None:
+    """Do it; a failure is one line in the log."""
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
+        log.warning("could not %s: %s: %s", doing, type(error).__name__, error)
+
+
+def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: float) -> None:
+    end = outcome.failure
+    record.add(workflow.tasks)
+    record.ended = now()
+    record.seconds = round(seconds, 3)
+    record.result = outcome.result
+    record.status = "done"
+    record.exit_code = 0
+    record.workflow_status = outcome.status
+    if end:
+        record.status = "stopped" if isinstance(end, Stopped) else "failed"
+        record.exit_code = int(end.exit_code)
+        record.message = str(end)
+        record.last_lines = outcome.lines
+
+
+def _say_end(record: Record, folder: Folder, workflow: Workflow) -> None:
+    for line in record.last_lines:
+        log.info("the workflow's last lines: %s", line)
+    submitted, done, failed = workflow.tasks.counts()
+    log.info("%s after %.1f s: %d tasks, %d done, %d failed", record.status, record.seconds, submitted, done, failed)
+    for picture in workflow.pictures:
+        log.info("picture: %s", picture.name)
+    log.info("report: %s", folder.page)
+
+
+def new_record(run: str, installation: str, settings: Settings, versions: str, code: str) -> Record:
+    """Return the record of a run that begins."""
+    name = settings.workflow.call or settings.workflow.script
+    return Record(run, installation, workflow=name, versions=versions, started=now(), code=code)
+
+
+def now() -> str:
+    """Return the time as records have it: ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def within(seconds: float, doing: str, act: Callable[[], object]) -> None:
+    """Do it, but go on without it after ``seconds``."""
+
+    def guarded() -> None:
+        try:
+            act()
+        except Exception:
+            log.exception("could not %s", doing)
+
+    thread = threading.Thread(target=guarded, name=doing, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        log.warning("could not %s within %.0f s; going on without", doing, seconds)

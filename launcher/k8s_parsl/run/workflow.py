@@ -1,0 +1,431 @@
+"""The workflow container as the launcher sees it: greeted, prepared, started, listened to, stopped.
+
+It may do whatever it likes: hang, crash, be killed, send nonsense. What it did becomes an `Outcome`, and nothing here
+waits for it without a deadline.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from k8s_parsl.record.report import Picture
+from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.run import messages, outcome
+from k8s_parsl.run.conversation import Conversation, Gone
+from k8s_parsl.run.outcome import Outcome, Told
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    Stopped,
+    Temporary,
+    UsageError,
+    WorkflowFailed,
+    failure,
+)
+from k8s_parsl_runtime.shared.protocol import Message, ProtocolError, encode
+
+log = logging.getLogger(__name__)
+workflow_log = logging.getLogger("k8s_parsl.workflow")
+
+# The workflow container starts before the launcher; its Python greets within this time.
+GREETING_S = 120.0
+# The workflow container looks at code and volumes within this time; a volume's own deadline is shorter.
+PREPARE_S = 90.0
+# After the process has ended, what it sent before is on the way.
+LAST_WORDS_S = 5.0
+# After a connection has broken off, kubelet says what became of the container.
+WHY_S = 15.0
+# A process that was stopped (SIGSTOP) and is not continued ends the run.
+STOPPED_S = 60.0
+# A picture is shown up to this size, and so many of them.
+PICTURE_BYTES, PICTURES = 8_000_000, 12
+# What its messages may leave for the main thread, which looks at something else at times.
+EVENTS = 1000
+# Lines that the workflow's side may add to the log within LOG_PERIOD_S.
+LOG_LINES, LOG_PERIOD_S = 200, 10.0
+
+
+class Pods(Protocol):
+    """The worker pods of one executor, as the workflow's side may use them."""
+
+    registered: bool
+
+    def submit(self, number: str) -> bool:
+        """Ask for a pod."""
+
+    def cancel(self, number: str) -> None:
+        """Delete a pod."""
+
+    def retire(self, number: str) -> None:
+        """Let a pod end."""
+
+    def tell_all(self) -> None:
+        """Tell of every pod."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What kubelet says of the workflow's container (or what the laptop says of its process)."""
+
+    # It cannot be started, or has ended.
+    failure: Failure
+    # It has ended: nothing more will come of it.
+    ended: bool
+    # It ended for memory.
+    out_of_memory: bool = False
+
+
+class Workflow:
+    """The workflow's side of one run.
+
+    Args:
+        tasks: gets what its tasks do.
+        memory_limit: the key that limits its memory, for a message.
+        stop_s: seconds that its process has between SIGTERM and SIGKILL.
+    """
+
+    def __init__(self, tasks: TaskLog, memory_limit: str, stop_s: float = 10.0) -> None:
+        self.tasks = tasks
+        # Whether `result` waits for an end.
+        self.watched = False
+        self.pictures: list[Picture] = []
+        self._memory_limit = memory_limit
+        self._stop_s = stop_s
+        self._told = Told()
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._conversation: Conversation | None = None
+        self._pods: Mapping[str, Pods] = {}
+        self._plan: Message | None = None
+        self._starting = threading.Lock()
+        # The kernel has its plan, which is the first message that it takes.
+        self._started = False
+        self._container: Container | None = None
+        self._stopped_since = float("inf")
+        self._part = b""
+        self._throttle = _Throttle()
+
+    # What happens, from any thread --------------------------------------------------------------------------------
+
+    def take(self, message: Any) -> None:
+        """Take a message of the socket's; on the thread of its connection."""
+        act = _ACTS.get(type(message))
+        if act:
+            act(self, message)
+        elif self._has_room() or not isinstance(message, messages.Notice):
+            self._events.put(message)
+
+    def _has_room(self) -> bool:
+        """Whether another message that is as good as one before it may be kept until somebody looks."""
+        return self._events.qsize() < EVENTS
+
+    def fault(self, fault: Failure) -> None:
+        """The run cannot go on, or was stopped: the first reason counts."""
+        self._events.put(fault)
+
+    def container(self, seen: Container) -> None:
+        """Kubelet says that the workflow's container cannot start, or has ended."""
+        self._events.put(seen)
+
+    # The run's course, on its main thread -------------------------------------------------------------------------
+
+    def greeting(self, conversation: Conversation, waits: Callable[[], bool] = lambda: False) -> messages.Hello:
+        """Wait for the workflow container's greeting.
+
+        Args:
+            conversation: the socket.
+            waits: whether the container is not started yet; it is then waited for.
+
+        Raises:
+            Failure: its image does not fit, it cannot start, or the run was stopped.
+        """
+        self._conversation = conversation
+        while True:
+            try:
+                event = self._events.get(timeout=GREETING_S)
+            except queue.Empty:
+                if waits():
+                    continue
+                raise ConfigurationError(
+                    f"the workflow container runs, but nothing in it answers ({GREETING_S:.0f} s); see image.python"
+                ) from None
+            if isinstance(event, messages.Hello) and event.role == "supervisor":
+                if event.fault:
+                    raise failure(event.fault.code, event.fault.text)
+                return event
+            self._before_start(event)
+
+    def prepare(self, order: Message) -> list[str]:
+        """Have the workflow container look at code and volumes; return the names of data that is linked.
+
+        Raises:
+            Failure: something is wrong with them, or the run was stopped.
+        """
+        self._send("supervisor", order | {"type": "prepare"})
+        deadline = time.monotonic() + PREPARE_S
+        while True:
+            try:
+                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                raise Temporary(f"the workflow container did not answer within {PREPARE_S:.0f} s") from None
+            if isinstance(event, messages.Ready):
+                if event.fault:
+                    raise failure(event.fault.code, event.fault.text)
+                return event.linked
+            self._before_start(event)
+
+    def nothing(self) -> None:
+        """There is nothing to do: the container ends well."""
+        self._send("supervisor", {"type": "nothing"})
+
+    def start(self, plan: Message, pods: Mapping[str, Pods]) -> None:
+        """Let the kernel begin; it may not be connected yet.
+
+        Raises:
+            UsageError: the plan is too long to be sent.
+        """
+        plan = plan | {"type": "start"}
+        try:
+            encode(plan)
+        except ProtocolError as error:
+            raise UsageError(f"workflow.kwargs, workflow.args: {error}") from None
+        self._pods = pods
+        self._plan = plan
+        self._start_kernel()
+
+    def result(self) -> Outcome:
+        """Wait for the end of the run, whatever ends it; nothing of the workflow's runs after it."""
+        self.watched = True
+        while True:
+            if outcome := self._outcome(self._next()):
+                return outcome
+
+    def _next(self) -> Any:
+        """Wait for the next event; a process that was stopped for too long is one."""
+        try:
+            return self._events.get(timeout=_left(self._stopped_since + STOPPED_S))
+        except queue.Empty:
+            return WorkflowFailed(
+                f"the workflow's process was stopped (SIGSTOP) and not continued for {STOPPED_S:.0f} s"
+            )
+
+    def _outcome(self, event: Any) -> Outcome | None:
+        """Return what an event means for the run; None where it goes on."""
+        match event:
+            case messages.Notice():
+                return self._noticed(event)
+            case messages.Ended():
+                return self._ended(event)
+            case Failure():
+                return self.stop(event)
+            case Gone(role="kernel") if event.why:
+                # What else it says is lost, and it waits for answers that never come.
+                return self.stop(WorkflowFailed(f"the workflow's process sent what is no message: {event.why}"))
+            case Container():
+                self._container = event
+        supervised = self._conversation is not None and self._conversation.has("supervisor")
+        if isinstance(event, Gone) and event.role == "supervisor":
+            return self._gone(event)
+        # Where the container's first process still has a word to say, that comes first.
+        return self._gone(Gone("supervisor")) if self._container and not supervised else None
+
+    def _gone(self, gone: Gone) -> Outcome:
+        """The container's first process is gone; what it said before may still wait here."""
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, messages.Ended):
+                return self._ended(event)
+            if isinstance(event, Stopped):
+                return Outcome(event)
+            if isinstance(event, Container):
+                self._container = event
+        return Outcome(self._why_gone(gone))
+
+    def _noticed(self, notice: messages.Notice) -> Outcome | None:
+        if notice.type == "terminating":
+            return self.stop(Stopped("SIGTERM: the run was stopped from outside"))
+        self._stopped_since = float("inf")
+        if notice.type == "stopped":
+            log.warning("the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT")
+            self._stopped_since = time.monotonic()
+        return None
+
+    def stop(self, why: Failure) -> Outcome:
+        """End the workflow's process, and wait until it has ended; return the outcome of this failure."""
+        seconds = self._stop_s
+        if not self._send("supervisor", {"type": "stop", "seconds": seconds}):
+            return Outcome(why)
+        deadline = time.monotonic() + seconds + LAST_WORDS_S
+        with contextlib.suppress(queue.Empty):
+            while True:
+                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
+                if isinstance(event, messages.Ended):
+                    return Outcome(why, status=event.status, lines=event.lines)
+                if isinstance(event, Gone) and event.role == "supervisor":
+                    return Outcome(why)
+        log.warning("the workflow container did not end within %.0f s; going on without", seconds + LAST_WORDS_S)
+        return Outcome(why)
+
+    def _ended(self, ended: messages.Ended) -> Outcome:
+        """Its process has ended; what it sent before that comes first."""
+        deadline = time.monotonic() + LAST_WORDS_S
+        fault: Failure | None = None
+        with contextlib.suppress(queue.Empty):
+            while self._conversation and self._conversation.has("kernel"):
+                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
+                if isinstance(event, Failure) and fault is None:
+                    fault = event
+        while not self._events.empty():
+            event = self._events.get()
+            if isinstance(event, Failure) and fault is None:
+                fault = event
+        if fault:
+            return Outcome(fault, status=ended.status, lines=ended.lines)
+        return outcome.of_process(ended, self._told, self._memory_limit)
+
+    def _why_gone(self, gone: Gone) -> Failure:
+        """The container's first process is gone without a word: kubelet knows why, a moment later."""
+        if gone.why:
+            return WorkflowFailed(f"the workflow container sent what is no message: {gone.why}")
+        deadline = time.monotonic() + WHY_S
+        with contextlib.suppress(queue.Empty):
+            while self._container is None:
+                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
+                if isinstance(event, Container):
+                    self._container = event
+                if isinstance(event, Stopped):
+                    return event
+        if self._container and self._container.out_of_memory:
+            return outcome.out_of_memory(self._memory_limit)
+        if self._container:
+            return self._container.failure
+        return WorkflowFailed("the workflow container ended, and nothing says why")
+
+    def _before_start(self, event: Any) -> None:
+        """What may happen before the workflow has begun, other than what is waited for."""
+        match event:
+            case Failure():
+                raise event
+            case messages.Notice(type="terminating"):
+                raise Stopped("SIGTERM: the run was stopped from outside")
+            case Container():
+                raise event.failure
+            case Gone(role="supervisor"):
+                raise self._why_gone(event)
+            case messages.Ended():
+                last = outcome.last(event.lines)
+                raise WorkflowFailed(f"the workflow's process ended before the workflow began{last}")
+
+    def _send(self, role: str, message: Message) -> bool:
+        return self._conversation is not None and self._conversation.send(role, message)
+
+    def to_kernel(self, message: Message) -> None:
+        """Tell the kernel, unless it is gone; one that has not begun yet is told of every pod when it does."""
+        if self._started:
+            self._send("kernel", message)
+
+    def _start_kernel(self) -> None:
+        with self._starting:
+            if self._plan is None or not self._send("kernel", self._plan):
+                return
+            self._plan = None
+            self._started = True
+            for pods in self._pods.values():
+                pods.tell_all()
+
+    # The kernel's messages, on its connection's thread --------------------------------------------------------------
+
+    def _hello(self, hello: messages.Hello) -> None:
+        if hello.role == "kernel":
+            self._start_kernel()
+        else:
+            self._events.put(hello)
+
+    def _submit(self, message: messages.Submit) -> None:
+        if pods := self._pods.get(message.executor):
+            pods.submit(message.block)
+
+    def _blocks(self, message: messages.Blocks) -> None:
+        if pods := self._pods.get(message.executor):
+            act: Callable[[str], None] = pods.cancel if message.type == "cancel" else pods.retire
+            for number in message.blocks:
+                act(number)
+
+    def _registered(self, message: messages.Registered) -> None:
+        if pods := self._pods.get(message.executor):
+            pods.registered = True
+
+    def _tasks(self, message: messages.Tasks) -> None:
+        self.tasks.take(message.events)
+
+    def _log(self, message: messages.Log) -> None:
+        # Each line by itself, with the mark of the log: what is without one is the workflow's own output.
+        for line in message.text.splitlines():
+            if self._throttle.lets_pass():
+                workflow_log.log(logging.getLevelNamesMapping()[message.level], "%s", line)
+
+    def _faulted(self, message: messages.Faulted) -> None:
+        if self._has_room():
+            self._events.put(failure(message.code, message.text))
+
+    def _raised(self, message: messages.Raised) -> None:
+        self._told.raised = message.text
+
+    def _returned(self, message: messages.Returned) -> None:
+        self._told.returned = True
+        self._told.result = message.result
+
+    def _picture(self, message: messages.Picture) -> None:
+        if len(self.pictures) >= PICTURES:
+            return
+        with contextlib.suppress(binascii.Error):
+            if len(self._part) <= PICTURE_BYTES:
+                self._part += base64.b64decode(message.data)
+        if message.last:
+            content = self._part if len(self._part) <= PICTURE_BYTES else b""
+            self.pictures.append(Picture(message.name, message.media, content))
+            self._part = b""
+
+
+_ACTS: dict[type, Callable[[Workflow, Any], None]] = {
+    messages.Hello: Workflow._hello,  # noqa: SLF001
+    messages.Submit: Workflow._submit,  # noqa: SLF001
+    messages.Blocks: Workflow._blocks,  # noqa: SLF001
+    messages.Registered: Workflow._registered,  # noqa: SLF001
+    messages.Tasks: Workflow._tasks,  # noqa: SLF001
+    messages.Log: Workflow._log,  # noqa: SLF001
+    messages.Faulted: Workflow._faulted,  # noqa: SLF001
+    messages.Raised: Workflow._raised,  # noqa: SLF001
+    messages.Returned: Workflow._returned,  # noqa: SLF001
+    messages.Picture: Workflow._picture,  # noqa: SLF001
+}
+
+
+@dataclass
+class _Throttle:
+    """At most LOG_LINES lines in LOG_PERIOD_S; says once that more were left out."""
+
+    since: float = field(default_factory=time.monotonic)
+    lines: int = 0
+
+    def lets_pass(self) -> bool:
+        now = time.monotonic()
+        if now - self.since > LOG_PERIOD_S:
+            self.since, self.lines = now, 0
+        self.lines += 1
+        if self.lines == LOG_LINES + 1:
+            more = "the workflow's side logs more than %d lines in %.0f s; the rest is left out"
+            log.warning(more, LOG_LINES, LOG_PERIOD_S)
+        return self.lines <= LOG_LINES
+
+
+def _left(deadline: float) -> float | None:
+    return None if deadline == float("inf") else max(deadline - time.monotonic(), 0)

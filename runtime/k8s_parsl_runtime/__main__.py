@@ -1,0 +1,87 @@
+"""The runtime's programs; `start.py` calls this one with the first argument's name."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from k8s_parsl_runtime.shared import userpath
+from k8s_parsl_runtime.shared.errors import ExitCode, Failure, one_line, write_termination_message
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run a program, and end the process with its exit code whatever its threads do."""
+    program, *rest = arguments
+    code = _PROGRAMS[program](rest)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _worker(arguments: Sequence[str]) -> int:
+    from k8s_parsl_runtime.worker import entry
+
+    return _guarded(lambda: entry.main(arguments))
+
+
+def _guarded(run: Callable[[], None]) -> int:
+    """Run it; the last line, and the pod's termination message, say how it ended."""
+    try:
+        run()
+    except Failure as failure:
+        return _end(str(failure), failure.exit_code)
+    except Exception as error:  # noqa: BLE001 (the last line says what it was)
+        traceback.print_exc()
+        return _end(one_line(f"internal error: {type(error).__name__}: {error}"), ExitCode.INTERNAL)
+    return ExitCode.DONE
+
+
+def _end(message: str, code: int) -> int:
+    print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201 (the program's last word)
+    write_termination_message(message)
+    return int(code)
+
+
+def _workflow(arguments: Sequence[str]) -> int:
+    from k8s_parsl_runtime.workflow import supervisor
+
+    return supervisor.main(arguments)
+
+
+def _kernel(arguments: Sequence[str]) -> NoReturn:
+    from k8s_parsl_runtime.workflow import program
+
+    program.main(arguments)
+
+
+def _interchange(arguments: Sequence[str]) -> int:
+    from k8s_parsl_runtime.workflow import interchange
+
+    interchange.main(arguments)
+    return ExitCode.DONE
+
+
+def _pool(arguments: Sequence[str]) -> int:
+    """Parsl's own program, as `python -m` would run it: the user's folders come after its imports."""
+    import runpy
+
+    # Once by its name, so that all it imports is there before the user's folders.
+    import parsl.executors.high_throughput.process_worker_pool as pool
+
+    sys.argv = [pool.__file__, *arguments]
+    userpath.put()
+    del sys.modules[pool.__name__]
+    runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
+    return ExitCode.DONE
+
+
+_PROGRAMS = {
+    "worker": _worker,
+    "workflow": _workflow,
+    "kernel": _kernel,
+    "interchange": _interchange,
+    "pool": _pool,
+}

@@ -1,0 +1,113 @@
+"""Everything that can go wrong, as one class for each exit code.
+
+Exit codes are an interface (design D13): the Job's ``podFailurePolicy`` decides on them whether a new launcher may
+help. Each message is one line that names the key or the object to change. Numbers 64 to 78 are those of
+sysexits.h; 143 is 128 + SIGTERM, as a shell reports it.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+# Kubelet reads this file when the container ends: `kubectl describe pod` then shows the reason without any log.
+# https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
+TERMINATION_LOG = Path("/dev/termination-log")
+TERMINATION_LOG_BYTES = 4096
+
+
+class ExitCode(enum.IntEnum):
+    """What a launcher's or a worker's end means to the Job that runs it."""
+
+    DONE = 0
+    WORKFLOW = 1
+    USAGE = 64
+    DATA = 65
+    UNAVAILABLE = 69
+    INTERNAL = 70
+    TEMPORARY = 75
+    PERMISSION = 77
+    CONFIGURATION = 78
+    STOPPED = 143
+
+
+class Failure(Exception):
+    """A known end of a run; ``str()`` of it is the one line the user sees."""
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+class WorkflowFailed(Failure):
+    """The user's own code raised."""
+
+    exit_code = ExitCode.WORKFLOW
+
+
+class UsageError(Failure):
+    """A wrong command line or a wrong value in a values file."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(Failure):
+    """A mounted file that cannot be read or parsed."""
+
+    exit_code = ExitCode.DATA
+
+
+class Unavailable(Failure):
+    """A service (API server, Vault) that does not answer."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class Temporary(Failure):
+    """Something that a new launcher may well not meet again."""
+
+    exit_code = ExitCode.TEMPORARY
+
+
+class PermissionDenied(Failure):
+    """RBAC, Vault or the file system said no."""
+
+    exit_code = ExitCode.PERMISSION
+
+
+class ConfigurationError(Failure):
+    """The cluster cannot run what the values ask for, and trying again changes nothing."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class Stopped(Failure):
+    """SIGTERM or SIGINT: somebody ended the run from outside. Never 0, or the Job would count as complete."""
+
+    exit_code = ExitCode.STOPPED
+
+
+def failure(code: int, text: str) -> Failure:
+    """Return the failure of this exit code; an unknown one is an internal error."""
+    return _BY_CODE.get(code, Failure)(text)
+
+
+_BY_CODE: dict[int, type[Failure]] = {
+    kind.exit_code: kind
+    for kind in (
+        *(WorkflowFailed, UsageError, DataError, Unavailable, Temporary),
+        *(PermissionDenied, ConfigurationError, Stopped),
+    )
+}
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of white space (newlines too) folded into one space."""
+    return " ".join(text.split())
+
+
+def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:
+    """Leave ``message`` where kubelet picks it up; outside a pod there is no such file and nothing is done."""
+    if path.is_file():
+        path.write_bytes(message.encode()[:TERMINATION_LOG_BYTES])

@@ -1,0 +1,40 @@
+"""The runtime's own Python processes: how they are started, and what they have in common."""
+
+from __future__ import annotations
+
+import ctypes
+import getpass
+import os
+import signal
+import sys
+from pathlib import Path
+
+START = str(Path(__file__).resolve().parents[1] / "start.py")
+# https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
+_PR_SET_CHILD_SUBREAPER = 36
+# https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+_PR_SET_PDEATHSIG = 1
+
+
+def command(program: str, *arguments: str) -> list[str]:
+    """Return the command of one of our programs, in this interpreter, without the user's folders on its path."""
+    return [sys.executable, "-P", START, program, *arguments]
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose parent ends; PID 1 is so anyway."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """End by SIGKILL when the process that started this one ends, as everything does with PID 1 of a container."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def name_the_user() -> None:
+    """Set USER and HOME where the image does not know this uid: Parsl asks for the user's name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = os.environ["LOGNAME"] = "k8s-parsl"
+    os.environ.setdefault("HOME", "/tmp")  # noqa: S108

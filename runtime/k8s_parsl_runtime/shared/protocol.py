@@ -1,0 +1,151 @@
+"""The conversation between the launcher and the workflow container, over one Unix socket.
+
+One JSON object a line. The workflow container opens two connections: the supervisor's (its first process) and the
+kernel's (the process below it that holds Parsl). The launcher treats what comes in as data from outside: each line has
+a bound, and each message is checked before it is used.
+
+From the supervisor:
+    hello     role, protocol, versions; fault where this image does not fit
+    ready     fault where code, volumes or working directory do not fit, else none
+    stopped   the workflow's process was stopped by a signal (SIGSTOP)
+    continued the workflow's process goes on after that
+    ended     how the workflow's process ended: see `Ended`
+From the kernel:
+    hello     role, protocol
+    submit    executor, block: make a worker pod
+    cancel    executor, blocks: delete these
+    retire    executor, blocks: these get no more tasks; delete them if they do not end by themselves
+    registered executor: its first worker pod has registered
+    tasks     events: a list of [kind, app, ...], see `record.tasks` of the launcher
+    log       level, text: a line for the launcher's log
+    fault     code, text: the run cannot go on
+    raised    text, traceback: the workflow raised
+    returned  result: what the workflow returned, as JSON
+    picture   name, media, data (base64), last: a part of a picture for the report
+To the supervisor:
+    prepare   what to look at before anything starts: see `workflow.preparation`
+    nothing   there is nothing to do: end with 0
+    stop      seconds: end the workflow's process by SIGTERM, and by SIGKILL after so many seconds
+To the kernel:
+    start     the whole of what the kernel needs: see `workflow.plan`
+    block     executor, block, state, name, message: what became of a worker pod
+    lost      executor, block: the pod is gone, its tasks have to run elsewhere
+    drain     executor, block: the pod will be gone soon, give it no more tasks
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from typing import Any
+
+PROTOCOL = 1
+# A longer line is no message of ours.
+LINE_BYTES = 1 << 20
+
+Message = dict[str, Any]
+
+
+class ProtocolError(Exception):
+    """What came over the socket is no message of this protocol."""
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as its line. A surrogate alone, as in a file's name that is no UTF-8, is none of JSON's.
+
+    Raises:
+        ProtocolError: the message is longer than a line may be.
+    """
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    line = text.encode(errors="replace") + b"\n"
+    if len(line) > LINE_BYTES:
+        raise ProtocolError(f"a message of {len(line)} bytes is too long ({message['type']})")
+    return line
+
+
+class Channel:
+    """One end of a connection. Any thread may send; one thread receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._received = b""
+        self._sending = threading.Lock()
+
+    def send(self, message: Message) -> bool:
+        """Send one message.
+
+        Returns:
+            False where the other end is gone.
+
+        Raises:
+            ProtocolError: the message is longer than a line may be.
+        """
+        line = encode(message)
+        try:
+            with self._sending:
+                self._connection.sendall(line)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Message | None:
+        """Wait for the next message.
+
+        Returns:
+            The message, or None once the other end is gone.
+
+        Raises:
+            ProtocolError: it is too long, no JSON object, or has no type.
+        """
+        line = self.receive_line()
+        if line is None:
+            return None
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"not JSON: {error}") from None
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            raise ProtocolError("not an object with a type")
+        return message
+
+    def receive_line(self) -> bytes | None:
+        """Wait for the next message; return it as it came, or None once the other end is gone.
+
+        Raises:
+            ProtocolError: it is too long.
+        """
+        while b"\n" not in self._received:
+            if len(self._received) >= LINE_BYTES:
+                raise ProtocolError(f"a line of more than {LINE_BYTES} bytes")
+            try:
+                more = self._connection.recv(65536)
+            except OSError:
+                return None
+            if not more:
+                return None
+            self._received += more
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def close(self) -> None:
+        """End the connection; a thread that waits in `receive` gets None."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+def connect(path: str) -> Channel:
+    """Connect to the launcher's socket at ``path``.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return Channel(connection)

@@ -1,0 +1,132 @@
+"""The user's code, run as Python itself would run it: `python script.py`, or a function of a module."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import gc
+import importlib
+import importlib.machinery
+import inspect
+import io
+import sys
+import sysconfig
+import types
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from k8s_parsl_runtime.shared.errors import Failure, UsageError, WorkflowFailed, one_line
+
+# In the path of a file that is not the user's own code.
+NOT_THEIRS = ("site-packages", "k8s_parsl", sysconfig.get_path("stdlib"))
+
+
+def run_script(script: str, arguments: list[str]) -> Any:
+    """Run a script as `__main__`; return what it calls `result`, if it does."""
+    sys.argv = [script, *arguments]
+    main = types.ModuleType("__main__")
+    loader = importlib.machinery.SourceFileLoader("__main__", script)
+    vars(main).update(__file__=script, __loader__=loader, __builtins__=builtins, __annotations__={}, __cached__=None)
+    sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:
+        # By this name multiprocessing's spawned children send back what they have of the script.
+        sys.modules["__mp_main__"] = main
+    exec(loader.source_to_code(loader.get_data(script), script), vars(main))  # noqa: S102 (what this program is for)
+    return vars(main).get("result")
+
+
+def let_go() -> None:
+    """Let go of the script, as Python does at its end: open files are written, and `__del__` is called."""
+    # First, as the collector may close what is below a file before the file is written.
+    _write_files()
+    for name in ("__main__", "__mp_main__"):
+        sys.modules.pop(name, None)
+    gc.collect()
+    _write_files()
+
+
+def _write_files() -> None:
+    for one in gc.get_objects():
+        with contextlib.suppress(Exception):
+            if isinstance(one, io.IOBase) and not one.closed:
+                one.flush()
+
+
+def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
+    """Import a module, and call the function ``module:function`` with these arguments; return its result.
+
+    Raises:
+        UsageError: there is no such module or function, or the arguments do not fit; names the key.
+        WorkflowFailed: the module raised while it was imported.
+        BaseException: whatever the function raises.
+    """
+    name, _, function_name = call.partition(":")
+    module = _import(name, path, f"workflow.call {call}")
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        have = ", ".join(_functions(module)) or "none"
+        raise UsageError(f"workflow.call: module {name} has no function {function_name} (it has: {have})")
+    try:
+        inspect.signature(function).bind(**kwargs)
+    except TypeError as error:
+        raise UsageError(f"workflow.kwargs: {call}: {error}") from None
+    return function(**kwargs)
+
+
+def _functions(module: types.ModuleType) -> list[str]:
+    """Return the names that may be meant: not private, and not what the module itself imports."""
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    )
+
+
+def _import(name: str, path: str, key: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Failure:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(f"{key}: there is no module {error.name} in {path} or in the image") from None
+        raise UsageError(f"{key}: module {name} imports {error.name}, which the image does not have") from None
+    except Exception as error:
+        raise WorkflowFailed(f"{key}: module {name} cannot be imported: {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line, with the line of the user's code it came from, and the notes on its causes."""
+    where = ""
+    frame = error.__traceback__
+    while frame:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith("<") and not any(part in file for part in NOT_THEIRS):
+            where = f" ({PurePosixPath(file).name}:{frame.tb_lineno})"
+        frame = frame.tb_next
+    notes = ""
+    cause: BaseException | None = error
+    while cause:
+        notes += "".join(f"; {note}" for note in getattr(cause, "__notes__", []))
+        cause = cause.__cause__
+    return one_line(f"{type(error).__name__}: {_text(error)}{where}{notes}")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 (an exception of the user's own)
+        return f"(its text cannot be made: {type(second).__name__})"
+
+
+def without_ours(error: BaseException, folder: str) -> types.TracebackType | None:
+    """Return the traceback from the first frame that is not of the runtime in ``folder``; importlib's go, too."""
+    frame = error.__traceback__
+    while frame and _is_ours(frame.tb_frame.f_code.co_filename, folder):
+        frame = frame.tb_next
+    return frame
+
+
+def _is_ours(file: str, folder: str) -> bool:
+    return file.startswith("<frozen importlib") or Path(file).is_relative_to(folder)

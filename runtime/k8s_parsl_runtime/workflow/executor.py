@@ -1,0 +1,288 @@
+"""Parsl's HighThroughputExecutor with worker pods for blocks.
+
+One of the rooms that know Parsl's insides (with `kernel`): what they use of them is pinned by
+tests/runtime/test_parsl_contract.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+from parsl.executors import HighThroughputExecutor
+from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError, VersionMismatch
+from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelector
+from parsl.jobs.states import TERMINAL_STATES
+
+from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary
+from k8s_parsl_runtime.workflow.interchange import Command
+from k8s_parsl_runtime.workflow.provider import LauncherProvider
+
+log = logging.getLogger(__name__)
+
+# Where the interchange writes its log: on the pod's own disk. It writes from the loop that answers heartbeats, and a
+# volume that stalls would cost every worker.
+LOGS = "/tmp/k8s-parsl"  # noqa: S108
+# Commands are answered within a turn of the interchange's loop, so in milliseconds: one that is silent for this long
+# hangs. While there is nothing else to say it is asked every PING_S; one question waits ASK_S for its answer.
+SILENT_S, PING_S, ASK_S = 60.0, 10.0, 5.0
+# At the end of the run nobody waits longer for the interchange to stop the workers, or to say why it gave up.
+STOP_S, LAST_WORD_S = 2.0, 5.0
+
+
+def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -> dict[str, Any]:
+    """Return the arguments of HighThroughputExecutor that come from the settings, alike in a pod and on a laptop."""
+    same = (
+        *("max_workers_per_node", "cores_per_worker", "mem_per_worker", "prefetch_capacity"),
+        *("heartbeat_period", "heartbeat_threshold", "worker_debug"),
+    )
+    accelerators = executor["available_accelerators"]
+    return {name: executor[name] for name in same} | {
+        "label": label,
+        "available_accelerators": accelerators if isinstance(accelerators, int) else tuple(accelerators),
+        "encrypted": encrypted,
+        # With the default random choice, htex_auto_scale finds every block a little busy and ends none.
+        "manager_selector": BlockIdManagerSelector(),
+        # The launcher decides what a failed pod means.
+        "block_error_handler": False,
+    }
+
+
+class ControlClient:
+    """The launcher's end of the interchange's control socket; any thread may call it.
+
+    A socket for each question, as one whose answer did not come cannot be used again
+    (https://zguide.zeromq.org/docs/chapter4/#Client-Side-Reliability-Lazy-Pirate-Pattern).
+    """
+
+    def __init__(self) -> None:
+        # Who may enter the folder (mode 0700) may command the interchange.
+        self._folder = tempfile.mkdtemp(prefix="k8s-parsl-")
+        self.endpoint = f"ipc://{self._folder}/control"
+
+    def close(self) -> None:
+        """Remove the socket's file."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def ask(self, command: Command, block: str = "", timeout_s: float = ASK_S) -> int | None:
+        """The number of managers that it concerns; None where no answer came within ``timeout_s``."""
+        socket: zmq.Socket[bytes]
+        with zmq.Context.instance().socket(zmq.REQ) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(self.endpoint)
+            socket.send_json([command, block])
+            if not socket.poll(timeout_s * 1000):
+                return None
+            answer: Any = socket.recv_json()
+            return int(answer)
+
+
+class WatchedExecutor(HighThroughputExecutor):
+    """An executor whose interchange is watched: upstream hangs for ever when that process dies or says nothing.
+
+    https://github.com/Parsl/parsl/issues/3374
+    Whatever is wrong with it ends in `on_fault`, once for each thing that is seen; the first is the one that counts.
+    """
+
+    def __init__(self, on_fault: Callable[[Failure], None], **arguments: Any) -> None:
+        self._client = ControlClient()
+        command = programs.command("interchange", self._client.endpoint)
+        super().__init__(**arguments | {"interchange_launch_cmd": command})
+        self._on_fault = on_fault
+        self._stopping = threading.Event()
+        self._words: queue.SimpleQueue[tuple[Command, str]] = queue.SimpleQueue()
+        self.interchange_died = False
+
+    def why(self, pod: str) -> str:  # noqa: ARG002 (for those that know)
+        """Why this pod ended; nothing is known of a laptop's processes."""
+        return ""
+
+    def start(self) -> None:
+        """Start the interchange, a thread that waits for its end, and one that talks to it."""
+        super().start()
+        threading.Thread(target=self._watch, args=(self.interchange_proc,), name="interchange", daemon=True).start()
+        threading.Thread(target=self._talk, args=(self.interchange_proc,), name="control", daemon=True).start()
+
+    def lost(self, block: str) -> None:
+        """The block's worker is gone: its tasks fail with ManagerLost now, so that they are run again. At once."""
+        self._words.put((Command.LOST, block))
+
+    def drain(self, block: str) -> None:
+        """Give the block no more tasks; it ends when it has done those that it has. At once."""
+        self._words.put((Command.DRAIN, block))
+
+    def stop(self) -> None:
+        """Tell every manager to end now, whatever it does; for this no account of the API is needed."""
+        interchange = self.interchange_proc
+        if interchange and interchange.poll() is None and self._client.ask(Command.STOP, timeout_s=STOP_S) is None:
+            log.warning("executors.%s: its interchange did not take the order to stop the workers", self.label)
+
+    def end_blocks(self) -> None:
+        """End every block there is, without asking the interchange."""
+        self.provider.cancel(list(self.job_ids_to_block))
+        self._client.close()
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        """End the interchange."""
+        self._stopping.set()
+        super().shutdown(timeout)
+        self._client.close()
+
+    def set_bad_state_and_fail_all(self, exception: Exception) -> None:
+        """The interchange gave up: upstream fails each task and then goes on, and may hang at the end."""
+        self.interchange_died = True
+        say = f"executors.{self.label}: {exception}"
+        self._on_fault(ConfigurationError(say) if isinstance(exception, VersionMismatch) else Temporary(say))
+        super().set_bad_state_and_fail_all(exception)
+
+    def connected_managers(self) -> list[dict[str, Any]]:
+        """The managers that are there, as upstream; with a deadline."""
+        managers: list[dict[str, Any]] = self._command("MANAGERS")
+        return managers
+
+    def connected_managers_packages(self) -> dict[str, dict[str, str]]:
+        """What is installed at each manager, as upstream; with a deadline."""
+        packages: dict[str, dict[str, str]] = self._command("MANAGERS_PACKAGES")
+        return packages
+
+    def connected_blocks(self) -> list[str]:
+        """Blocks that ever registered, as upstream; with a deadline."""
+        blocks: list[str] = self._command("CONNECTED_BLOCKS")
+        return blocks
+
+    def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
+        """End ``blocks`` blocks: any (at the end of the run), or those idle for more than ``max_idletime`` seconds.
+
+        They are drained, so that a task which one of them got in the last moment is finished and not lost.
+        Upstream counts a block that has not registered yet as idle for ever: with one task for two workers it ends
+        each new block before its first task, and starts the next, without end.
+        """
+        if max_idletime is None:
+            active = [block for block, status in self.status_facade.items() if status.state not in TERMINAL_STATES]
+            chosen = active[:blocks]
+        else:
+            idle = self._idle()
+            chosen = [b for b in sorted(idle, key=lambda b: -idle[b]) if idle[b] > max_idletime][:blocks]
+        for block in chosen:
+            self.drain(block)
+        jobs = [self.blocks_to_job_id[block] for block in chosen if block in self.blocks_to_job_id]
+        if max_idletime is None:
+            self.provider.cancel(jobs)
+        else:
+            self._retire(jobs)
+        return chosen
+
+    def _idle(self) -> dict[str, float]:
+        """For how long each block that gets tasks has had none, in seconds."""
+        idle: dict[str, float] = {}
+        for manager in self.connected_managers():
+            if manager["active"] and not manager["draining"]:
+                block = manager["block_id"]
+                free = manager["idle_duration"] if manager["tasks"] == 0 else 0.0
+                idle[block] = min(free, idle.get(block, math.inf))
+        return idle
+
+    def _retire(self, jobs: list[str]) -> None:
+        """End blocks that have no task and get none."""
+        self.provider.cancel(jobs)
+
+    def _command(self, command: object) -> Any:
+        """Ask the interchange; upstream waits for its answer for ever, with a lock held.
+
+        Raises:
+            CommandClientTimeoutError, CommandClientBadError: it did not answer, now or before; the run ends.
+        """
+        try:
+            return self.command_client.run(command, timeout_s=SILENT_S)
+        except (CommandClientTimeoutError, CommandClientBadError):
+            self._end_silent()
+            raise
+
+    def _talk(self, interchange: subprocess.Popen[bytes]) -> None:
+        """Hand over each word, again until it is taken: all of them may be said twice."""
+        heard = time.monotonic()
+        word = (Command.PING, "")
+        while not self._stopping.is_set() and interchange.poll() is None:
+            if self._client.ask(*word) is not None:
+                heard = time.monotonic()
+                try:
+                    word = self._words.get(timeout=PING_S)
+                except queue.Empty:
+                    word = (Command.PING, "")
+            elif time.monotonic() - heard > SILENT_S:
+                self._end_silent()
+                return
+
+    def _end_silent(self) -> None:
+        """A hanging interchange is of no more use than a dead one, and that one's end is noticed."""
+        if self.interchange_proc and not self._stopping.is_set() and self.interchange_proc.poll() is None:
+            log.error("executors.%s: its interchange said nothing for %.0f s; ended", self.label, SILENT_S)
+            self.interchange_proc.kill()
+
+    def _watch(self, interchange: subprocess.Popen[bytes]) -> None:
+        code = interchange.wait()
+        if not self._stopping.is_set():
+            # Where it ended by itself, its reason is on the way (see set_bad_state_and_fail_all).
+            if code == 0 and self._executor_bad_state.wait(LAST_WORD_S):
+                return
+            self.interchange_died = True
+            self._on_fault(Temporary(f"executors.{self.label}: its interchange process ended with {code}"))
+
+
+class PodExecutor(WatchedExecutor):
+    """An executor of worker pods."""
+
+    provider: LauncherProvider
+
+    def __init__(
+        self,
+        label: str,
+        executor: dict[str, Any],
+        *,
+        provider: LauncherProvider,
+        address: str,
+        cert_dir: Path | None,
+        on_fault: Callable[[Failure], None],
+    ) -> None:
+        super().__init__(
+            on_fault,
+            **common_arguments(label, executor, encrypted=cert_dir is not None),
+            provider=provider,
+            address=address,
+            worker_port=executor["port"],
+            # The launcher knows how a worker is started.
+            launch_cmd="worker",
+        )
+        provider.control = self
+        # No argument of the constructor, but Parsl leaves it alone where it is set.
+        self.cert_dir = str(cert_dir) if cert_dir else None
+
+    @property
+    def logdir(self) -> str:
+        """Where the interchange writes its log."""
+        return f"{LOGS}/{self.label}"
+
+    def why(self, pod: str) -> str:
+        """Return why this pod ended, or what is wrong with it; empty where nothing is, or it is not one of ours."""
+        return self.provider.why(pod)
+
+    def connected_blocks(self) -> list[str]:
+        """Blocks that ever registered; from the first on, a bad pod no longer ends the run."""
+        blocks: list[str] = super().connected_blocks()
+        if blocks:
+            self.provider.registered()
+        return blocks
+
+    def _retire(self, jobs: list[str]) -> None:
+        self.provider.retire(jobs)

@@ -1,0 +1,133 @@
+"""What the supervisor looks at before any worker pod is made: volumes, the user's code, the working directory.
+
+The code is read, not run: a missing file, a syntax error or a misspelt function is known within milliseconds. What only
+an import can show, the kernel finds.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from k8s_parsl_runtime.shared import userpath, volumes, workdir
+from k8s_parsl_runtime.shared.errors import ExitCode, Failure, UsageError, WorkflowFailed, one_line
+from k8s_parsl_runtime.shared.protocol import Message
+from k8s_parsl_runtime.shared.volumes import Mount
+
+# globals()["name"] = …, exec(…): any name may come of it.
+BINDING = ("globals", "exec", "setattr", "vars")
+# Names of linked data that the launcher is told: for its log, and a folder may have any number.
+NAMED = 100
+TEXT_CHARACTERS = 4000
+
+
+def look(order: Message) -> Message:
+    """Do what the launcher's message `prepare` asks for; return the answer to it.
+
+    Args:
+        order: `mounts` ([path, read only, key] of each), `code` (call, script, path) and `work` (the working
+            directory).
+    """
+    try:
+        volumes.check(Mount(*mount) for mount in order["mounts"])
+        check_code(**order["code"])
+        work = Path(order["work"])
+        workdir.make(work)
+        linked = workdir.bring(data_folder(**order["code"]), work)
+    except Failure as failure:
+        return {"type": "ready", "fault": {"code": int(failure.exit_code), "text": str(failure)[:TEXT_CHARACTERS]}}
+    except OSError as error:
+        text = f"{order['code']['path']}: {error.filename}: {error.strerror}"
+        return {"type": "ready", "fault": {"code": int(ExitCode.PERMISSION), "text": one_line(text)[:TEXT_CHARACTERS]}}
+    return {"type": "ready", "linked": linked[:NAMED]}
+
+
+def data_folder(call: str, script: str, path: str) -> Path:
+    """Return the folder whose data lies beside the code."""
+    return (Path(path) / script).parent if script and not call else Path(path)
+
+
+def folders(call: str, script: str, path: str) -> list[str]:
+    """Return the folders that the user's imports are looked for in, the first one first."""
+    return list(dict.fromkeys([str(data_folder(call, script, path)), path]))
+
+
+def check_code(call: str, script: str, path: str) -> None:
+    """Look for the code without running it.
+
+    Raises:
+        UsageError: there is no such file, module or function.
+        WorkflowFailed: it is no Python, or hides a module of Python's own.
+    """
+    if script:
+        _check_script(Path(path) / script)
+    else:
+        _check_function(call, Path(path))
+    if why := userpath.hiding(folders(call, script, path)):
+        raise WorkflowFailed(why)
+
+
+def _check_script(file: Path) -> None:
+    if not file.is_file():
+        raise UsageError(f"workflow.script: there is no file {file}")
+    _parse(file, "workflow.script")
+
+
+def _check_function(call: str, path: Path) -> None:
+    """A module elsewhere (in the image), or with names that only running it shows, is left to the import."""
+    module, _, function = call.partition(":")
+    file = path.joinpath(*module.split(".")).with_suffix(".py")
+    if not file.is_file():
+        return
+    tree = _parse(file, f"workflow.call {call}: module {module} cannot be imported")
+    names = _names(tree)
+    if names is not None and function not in names:
+        functions = sorted(name for name in names if names[name] and not name.startswith("_"))
+        have = ", ".join(functions) or "none"
+        raise UsageError(f"workflow.call: module {module} has no function {function} (it has: {have})")
+
+
+def _parse(file: Path, key: str) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except SyntaxError as error:
+        where = f"{file.name}, line {error.lineno}"
+        raise WorkflowFailed(f"{key}: {type(error).__name__}: {error.msg} ({where})") from None
+    except (ValueError, OSError) as error:
+        raise WorkflowFailed(f"{key}: {file}: {type(error).__name__}: {error}") from None
+
+
+def _names(tree: ast.Module) -> dict[str, bool] | None:
+    """Return the module's names, and whether each is a function; None where reading alone does not show them all."""
+    names: dict[str, bool] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            names[statement.name] = statement.name != "__getattr__"
+        elif isinstance(statement, ast.ClassDef):
+            names[statement.name] = False
+        else:
+            found = _bound(statement)
+            if found is None:
+                return None
+            names |= dict.fromkeys(found, False)
+    # A function may bind them, too.
+    unknown = "__getattr__" in names or any(isinstance(node, ast.Global) for node in ast.walk(tree))
+    return None if unknown else names
+
+
+def _bound(statement: ast.stmt) -> set[str] | None:
+    """Return every name that a statement may bind, however deep; None for `from x import *`."""
+    found: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            if "*" in names:
+                return None
+            found |= names
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.MatchAs | ast.MatchStar):
+            found.add(node.name or "_")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BINDING:
+            return None
+    return found

@@ -1,0 +1,326 @@
+"""The workflow's process: Parsl's kernel, and the user's code in the main thread.
+
+It ends as Python would end: with the status, the output and the exit handlers of the user's code. What the launcher has
+to know of it goes over the socket meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import base64
+import concurrent.futures.thread as pools
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import k8s_parsl_runtime
+from k8s_parsl_runtime.shared import keys, programs, userpath
+from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, one_line
+from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, ProtocolError, connect
+from k8s_parsl_runtime.workflow import code, parsl_config, preparation
+from k8s_parsl_runtime.workflow import kernel as kernels
+from k8s_parsl_runtime.workflow.executor import WatchedExecutor
+from k8s_parsl_runtime.workflow.kernel import Kernel
+from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher
+
+log = logging.getLogger("k8s_parsl_runtime")
+
+OURS = str(Path(k8s_parsl_runtime.__file__).parent)
+# Parsl's own end can wait for ever for a dead interchange.
+CLOSE_S = 20.0
+# The launcher shows a result of up to this length; of a longer one, its beginning.
+RESULT_CHARACTERS = 200_000
+# Parsers of JSON have a limit, and a page's reader has one.
+RESULT_DEPTH = 50
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+# Larger ones are named, not shown: the report should open at once.
+PICTURE_BYTES, SENT_PICTURES = 8_000_000, 12
+PART_BYTES = 300_000
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the workflow, and end with its exit status."""
+    parser = argparse.ArgumentParser(prog="kernel", allow_abbrev=False)
+    parser.add_argument("--socket", required=True)
+    options = parser.parse_args(arguments)
+    programs.end_with_parent()
+    launcher = connect(options.socket)
+    launcher.send({"type": "hello", "role": "kernel", "protocol": PROTOCOL})
+    kernels.take_the_place_of_parsl_load()
+    try:
+        plan = launcher.receive()
+    except ProtocolError as error:
+        sys.exit(f"k8s-parsl: the launcher is of another version: {error}")
+    if plan is None:
+        # The launcher has ended, or there is nothing to do.
+        os._exit(ExitCode.DONE)
+    program = Program(launcher, plan)
+    status = program.run()
+    _flush()
+    os._exit(status)
+
+
+class Program:
+    """One run of the user's code."""
+
+    def __init__(self, launcher: Channel, plan: Message) -> None:
+        self._launcher = launcher
+        self._plan = plan
+        self._pid = os.getpid()
+        self._reporter = Reporter(launcher)
+        self._executors: list[WatchedExecutor] = []
+        self._kernel: Kernel | None = None
+        # Threads that are not the user's.
+        self._own: set[threading.Thread] = set()
+
+    def run(self) -> int:
+        """Start Parsl, run the code and end as Python would; return the exit status."""
+        self._log()
+        self._reporter.start()
+        try:
+            self._start_parsl()
+        except Failure as failure:
+            self._reporter.fault(failure)
+            return failure.exit_code
+        status = self._call()
+        if os.getpid() != self._pid:
+            # A child that the script forked, and that came back here.
+            self._wait_for_threads()
+            _end_python()
+            _flush()
+            os._exit(status)
+        self._end(status)
+        return status
+
+    def _log(self) -> None:
+        handler = ToLauncher(self._reporter)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        level = self._plan["log_level"]
+        log.setLevel(level)
+        log.addHandler(handler)
+        log.propagate = False
+        parsl = logging.getLogger("parsl")
+        parsl.setLevel("INFO" if level == "DEBUG" else "ERROR")
+        # By the handler, too: a script may set the logger's level for a handler of its own.
+        parsl.addHandler(ToLauncher(self._reporter, parsl.level))
+
+    def _start_parsl(self) -> None:
+        cert_dir = None
+        if self._plan["keys"]:
+            cert_dir = keys.install(self._plan["keys"], keys.PRIVATE)
+        self._executors = parsl_config.executors(self._plan, cert_dir, self._reporter.send, self._reporter.fault)
+        threading.Thread(target=self._listen, name="launcher", daemon=True).start()
+        self._kernel = Kernel(parsl_config.config(self._plan, self._executors), self._reporter, self._reporter.fault)
+        kernels.load(self._kernel)
+        self._own = set(threading.enumerate())
+
+    def _listen(self) -> None:
+        """Take what the launcher says of the worker pods; it ends the process by a signal."""
+        providers = {executor.label: executor.provider for executor in self._executors}
+        with contextlib.suppress(ProtocolError):
+            while (message := self._launcher.receive()) is not None:
+                providers[message["executor"]].take(message)
+
+    def _enter(self) -> None:
+        """The working directory and the module path of the user's code."""
+        os.chdir(self._plan["work"])
+        folders = preparation.folders(**self._plan["code"])
+        if why := userpath.hiding(folders):
+            raise WorkflowFailed(why)
+        before = os.environ.get(userpath.VARIABLE, "").split(os.pathsep)
+        os.environ[userpath.VARIABLE] = os.pathsep.join(dict.fromkeys(part for part in [*folders, *before] if part))
+        userpath.put()
+
+    def _call(self) -> int:
+        """Run the user's code; return the status that Python would exit with."""
+        place = self._plan["code"]
+        try:
+            self._enter()
+            if place["script"]:
+                from k8s_parsl_runtime.shared import pickling
+
+                pickling.register()
+                result = code.run_script(str(Path(place["path"], place["script"])), self._plan["args"])
+            else:
+                sys.argv = [place["call"]]
+                result = code.run_function(place["call"], self._plan["kwargs"], place["path"])
+        except SystemExit as end:
+            return self._exit(end)
+        except Failure as failure:
+            self._reporter.fault(failure)
+            return failure.exit_code
+        except BaseException as error:  # noqa: BLE001 (KeyboardInterrupt too: whatever it was, it is the end)
+            return self._raised(error)
+        self._returned(result)
+        return 0
+
+    def _exit(self, end: SystemExit) -> int:
+        """`sys.exit`: with nothing, a number, or a text for standard error."""
+        if end.code is None:
+            self._returned(None)
+            return 0
+        if not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)  # noqa: T201 (as Python does)
+        status = end.code & 0xFF if isinstance(end.code, int) else 1
+        if status:
+            self._reporter.send({"type": "raised", "text": one_line(f"SystemExit: {end.code}")[:2000]})
+        else:
+            self._returned(None)
+        return status
+
+    def _raised(self, error: BaseException) -> int:
+        self._reporter.send({"type": "raised", "text": code.describe(error)[:4000]})
+        error.__traceback__ = code.without_ours(error, OURS)
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+        except Exception:  # noqa: BLE001 (the user's own hook)
+            traceback.print_exc()
+        return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+
+    def _returned(self, result: Any) -> None:
+        """The code came to its end: tasks that nobody waits for are waited for."""
+        if self._kernel and os.getpid() == self._pid:
+            self._kernel.wait_for_current_tasks()
+            for picture in pictures(result):
+                self._send_picture(picture)
+            self._reporter.send({"type": "returned", "result": presentable(result)})
+
+    def _send_picture(self, picture: Path) -> None:
+        with contextlib.suppress(OSError):
+            content = picture.read_bytes() if picture.stat().st_size <= PICTURE_BYTES else b""
+            parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)] or [b""]
+            for number, part in enumerate(parts, 1):
+                message: Message = {"type": "picture", "name": str(picture), "media": PICTURES[picture.suffix.lower()]}
+                message |= {"data": base64.b64encode(part).decode(), "last": number == len(parts)}
+                self._reporter.send(message)
+
+    def _end(self, status: int) -> None:
+        """Do what Python does at its end: wait for threads, call the exit handlers. Then end Parsl."""
+        self._wait_for_threads()
+        if status == 0 and self._kernel:
+            self._kernel.wait_for_current_tasks()
+        self._reporter.flush()
+        self._end_parsl()
+        _end_python()
+        self._reporter.finish()
+
+    def _wait_for_threads(self) -> None:
+        for thread in threading.enumerate():
+            if not thread.daemon and thread not in self._own and not _is_parsls(thread):
+                thread.join()
+
+    def _end_parsl(self) -> None:
+        """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a dead one.
+
+        The managers are told to stop first: after `helm uninstall` nothing else ends them.
+        """
+        for executor in self._executors:
+            executor.stop()
+        if any(executor.interchange_died for executor in self._executors):
+            for executor in self._executors:
+                executor.end_blocks()
+        elif self._kernel:
+            within(CLOSE_S, "end Parsl", self._kernel.close)
+
+
+def _is_parsls(thread: threading.Thread) -> bool:
+    return thread in pools._threads_queues or thread.name.startswith(("HTEX-", "Task-Launch", "_parsl_internal"))  # noqa: SLF001
+
+
+def _end_python() -> None:
+    """Do what Python does at its end once there are no threads left to wait for."""
+    pools._python_exit()  # noqa: SLF001 (a user's ThreadPoolExecutor finishes its work)
+    atexit._run_exitfuncs()  # noqa: SLF001
+    code.let_go()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def within(seconds: float, doing: str, act: Callable[[], object]) -> None:
+    """Do it, but go on without it after ``seconds``."""
+
+    def guarded() -> None:
+        try:
+            act()
+        except Exception:
+            log.exception("could not %s", doing)
+
+    thread = threading.Thread(target=guarded, name=doing, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        log.warning("could not %s within %.0f s; going on without", doing, seconds)
+
+
+def presentable(result: Any) -> Any:
+    """Return a result as JSON takes it; what it does not take is shown by its `repr`, what is too long is cut."""
+    try:
+        plain = _plain(result)
+        if len(json.dumps(plain, allow_nan=False)) <= RESULT_CHARACTERS:
+            return plain
+    except Exception as error:  # noqa: BLE001 (whatever a result of the user's does)
+        log.warning("what the workflow returned cannot be shown: %s: %s", type(error).__name__, error)
+        return f"({type(result).__name__}, which cannot be shown)"
+    return f"{_shown(result)[:RESULT_CHARACTERS]} …"
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if depth > RESULT_DEPTH:
+        return _shown(value)
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if value - value == 0 else repr(value)
+        case dict():
+            return {
+                key if isinstance(key, str) else _shown(key): _plain(item, depth + 1) for key, item in value.items()
+            }
+        case list() | tuple():
+            return [_plain(item, depth + 1) for item in value]
+        case Path():
+            return str(value)
+        case _:
+            return _shown(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = str(value) if isinstance(value, int | float) else repr(value)
+    except Exception as error:  # noqa: BLE001 (whatever a result of the user's does)
+        return f"({type(value).__name__}, whose repr raises {type(error).__name__})"
+    return text if len(text) <= RESULT_CHARACTERS else text[:RESULT_CHARACTERS]
+
+
+def pictures(result: Any) -> list[Path]:
+    """Return the picture files that a result names, in its order."""
+    found: list[Path] = []
+    with contextlib.suppress(RecursionError):
+        found = list(dict.fromkeys(_pictures(result)))
+    return found[:SENT_PICTURES]
+
+
+def _pictures(result: Any) -> Iterator[Path]:
+    if isinstance(result, dict):
+        for item in result.values():
+            yield from _pictures(item)
+    elif isinstance(result, list | tuple):
+        for item in result:
+            yield from _pictures(item)
+    elif isinstance(result, str | Path) and Path(result).suffix.lower() in PICTURES:
+        with contextlib.suppress(OSError, ValueError):
+            if Path(result).is_file():
+                yield Path(result)

@@ -1,0 +1,109 @@
+"""The workflow goes, and the launcher beside it stays: it ends the run, says why, and leaves nothing.
+
+Where the workflow only lost its interchange, which is none of its own doing, a new launcher goes on: `test_launcher`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from . import host
+
+
+def ends(run, report, fault, *, confirmed, said):
+    """No launcher tries again; the last word, the record and the exit code tell what it was."""
+    row = run.finish(fault, confirmed=confirmed, about=[said], spare_slot=False)
+    launcher = run.launcher()
+    code = launcher.state["terminated"]["exitCode"]
+    row.lost, row.note = None, f"exit code {code}; the run is over"
+    report(row, outcome="Failed", lost=None)
+    (record,) = run.data.glob("runs/*/record.json")
+    kept = json.loads(record.read_text())
+    assert (code, row.launchers, said in launcher.said) == (1, 1, True), row.say()
+    assert (kept["status"], kept["exit_code"], kept["message"]) == ("failed", 1, launcher.said)
+    assert record.with_name("report.html").is_file()
+
+
+def until_ended(run, pod):
+    """Until kubelet says that the pod's workflow container has ended; how it did."""
+
+    def ended():
+        return pod.container("workflow").get("state", {}).get("terminated")
+
+    return run.until_pod("the workflow container's end", ended)
+
+
+@pytest.mark.quick
+def test_workflow_container_killed(run, report):
+    """SIGKILL to its first process, which takes Parsl and the workflow along and can say nothing itself."""
+    run.start()
+    run.until_busy()
+    launcher = run.launcher()
+    host.kill(host.main_process(launcher, "workflow"))
+    code = until_ended(run, launcher)["exitCode"]
+    ends(
+        run,
+        report,
+        "workflow container SIGKILLed",
+        confirmed=f"container ended: {code}",
+        said="the workflow container ended: Killed",
+    )
+
+
+def test_workflow_process_killed(run, report):
+    """SIGKILL to the process that has Parsl and the user's code: the one above it says how it ended."""
+    run.start()
+    run.until_busy()
+    launcher = run.launcher()
+    victim = host.workflow_process(launcher)
+    host.kill(victim)
+    code = until_ended(run, launcher)["exitCode"]
+    ends(
+        run,
+        report,
+        "workflow's process SIGKILLed",
+        confirmed=f"process gone; container ended: {code}",
+        said="the workflow's process was ended by SIGKILL",
+    )
+
+
+def test_workflow_out_of_memory(run, report):
+    """It takes more than the limit of its container: the kernel kills a process, or (cgroup v2) the whole container."""
+    before = host.oom_kills()
+    run.start(values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy=1)
+    run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+    code = until_ended(run, run.launcher())["exitCode"]
+    ends(
+        run,
+        report,
+        "workflow out of memory",
+        confirmed=f"oom_kill count up; container ended: {code}",
+        said="OOMKilled: the workflow used more memory than it may: raise launcher.pod.resources.limits.memory",
+    )
+
+
+def test_uninstall_with_a_workflow_that_does_not_listen(run, report):
+    """`helm uninstall`; all of the workflow's container is stopped (SIGSTOP), so it can tell nobody anything."""
+    run.start(values={"launcher": {"pod": {"terminationGracePeriodSeconds": 10}}})
+    run.until_busy()
+    old, workers = run.launcher(), run.workers()
+    running = [process for worker in workers for process in host.processes_of(worker)]
+    with host.frozen(host.main_process(old, "workflow")), host.frozen(host.workflow_process(old)):
+        run.uninstall()
+        run.until_gone(old)
+    for worker in workers:
+        run.until_gone(worker, 60)
+    dead = host.until_dead(running, 30)
+    after = max(worker.gone_at for worker in workers) - old.gone_at
+    row = run.finish(
+        "helm uninstall, workflow does not listen",
+        confirmed="SIGSTOP; uid of launcher pod gone after its grace period",
+        uninstalled=True,
+        spare_slot=False,
+        note=f"the last worker pod was gone {after:.1f} s after the launcher's",
+    )
+    row.lost, row.message = None, ""
+    report(row, outcome="uninstalled", lost=None)
+    assert dead is not None

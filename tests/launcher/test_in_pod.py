@@ -1,0 +1,209 @@
+"""A whole run of a launcher's pod: its two programs as two processes of this machine, before a small API server."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from k8s_parsl.run import pod as own_pod
+from k8s_parsl_runtime.shared.errors import ConfigurationError, Stopped, UsageError, WorkflowFailed
+from k8s_parsl_runtime.shared.programs import START
+
+FLOW = """
+import os
+import signal
+import sys
+import time
+
+
+def well(n):
+    print("computing")
+    return {"n": n, "where": os.getcwd()}
+
+
+def badly(n):
+    print("computing", flush=True)
+    raise ValueError(f"no {n}")
+
+
+def crashes(n):
+    print("about to", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def long(n):
+    time.sleep(600)
+"""
+WORKER = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/component": "worker"}},
+    "spec": {"containers": [{"name": "worker", "args": ["worker"]}]},
+}
+
+
+class Launcher:
+    """One installation: its volume, its mounted files, and runs of its launcher."""
+
+    def __init__(self, folder, identity):
+        self.folder, self.identity = folder, identity
+        self.volume, self.mounted, self.code = (folder / name for name in ("volume", "mounted", "code"))
+        for made in (self.volume, self.mounted, self.code):
+            made.mkdir()
+        (self.code / "flow.py").write_text(FLOW)
+        (self.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER))
+        self.status = None
+
+    def run(self, call, **more):
+        """Run in this thread, as the process does; a failure is raised."""
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        values = {
+            "workflow": {"call": f"flow:{call}", "path": str(self.code), "kwargs": {"n": 1}},
+            "executors": {"cpu": {"initBlocks": 2, "maxBlocks": 2}},
+            "parsl": {"encrypted": False, "workerPort": port},
+            "storage": {"data": {"mountPath": str(self.volume)}},
+            "run": {"volume": "data"},
+        }
+        (self.mounted / "settings.yaml").write_text(yaml.safe_dump(values | more))
+        facts = {f"K8S_PARSL_{name.upper()}": value for name, value in dataclasses.asdict(self.identity).items()}
+        with tempfile.TemporaryDirectory() as short:
+            command = [sys.executable, "-I", START, "workflow", "--socket", f"{short}/socket"]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                own_pod.in_pod(facts, self.mounted, Path(short, "socket"))
+            finally:
+                self.status = process.wait(60)
+
+    @property
+    def record(self):
+        (file,) = self.volume.glob("runs/*/record.json")
+        return json.loads(file.read_text())
+
+
+@pytest.fixture
+def launcher(tmp_path, identity, api, server, monkeypatch):
+    monkeypatch.setattr(own_pod, "Api", lambda namespace: api)
+    return Launcher(tmp_path, dataclasses.replace(identity, pod_ip="127.0.0.1"))
+
+
+def made(server):
+    return [path for method, path in server.calls if method == "POST"]
+
+
+def at_the_first_pod(server, act):
+    """Do it once the worker pods are there; in the background."""
+
+    def wait():
+        server.wait_for(lambda s: len(s.pods) == 2, 60)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_a_run_from_its_beginning_to_its_end(launcher, server):
+    """Pods are asked for before Parsl has started, with all that a worker has to know; and none is left."""
+    launcher.run("well")
+    pods = {pod["metadata"]["name"]: pod for _, kind, pod in server.events if kind == "ADDED"}
+    assert len(made(server)) == 2
+    assert server.pods == {}
+    assert sorted(pods) == ["pdgrun-cpu-aaaaa-0", "pdgrun-cpu-aaaaa-1"]
+    arguments = pods["pdgrun-cpu-aaaaa-1"]["spec"]["containers"][0]["args"]
+    python = f"py{sys.version_info.major}.{sys.version_info.minor}/parsl"
+    assert arguments[arguments.index("--expect") + 1].startswith(python)
+    assert "--block_id=1" in arguments
+    record = launcher.record
+    work = f"{launcher.volume}/runs/abc12345-11111111/work"
+    assert (record["status"], record["exit_code"], record["result"]) == ("done", 0, {"n": 1, "where": work})
+    assert record["versions"].startswith(python)
+    assert launcher.status == 0
+
+
+def test_a_run_that_is_done_is_not_run_again(launcher, server, caplog):
+    """The Job's next pod, say, after a node was lost at the wrong moment: both containers end well."""
+    caplog.set_level("INFO", logger="k8s_parsl")
+    launcher.run("well")
+    before = launcher.record
+    server.calls.clear()
+    launcher.run("well")
+    assert "set run.id to run again" in caplog.text
+    assert made(server) == []
+    assert launcher.record == before
+    assert launcher.status == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "failure", "line"),
+    [
+        (
+            "wel",
+            UsageError,
+            r"^workflow\.call: module flow has no function wel \(it has: badly, crashes, long, well\)$",
+        ),
+        ("well", UsageError, r"^workflow\.kwargs"),
+    ],
+)
+def test_a_mistake_in_the_values_is_told(launcher, server, call, failure, line):
+    """The first without any pod; the second is known once the module is imported."""
+    kwargs = {"n": 1} if call == "wel" else {"m": 1}
+    with pytest.raises(failure, match=line):
+        launcher.run(call, workflow={"call": f"flow:{call}", "path": str(launcher.code), "kwargs": kwargs})
+    assert len(made(server)) == (0 if call == "wel" else 2)
+    assert server.pods == {}
+
+
+def test_a_workflow_that_raises(launcher, server):
+    with pytest.raises(WorkflowFailed, match=r"^the workflow raised ValueError: no 1 \(flow\.py:\d+\)$"):
+        launcher.run("badly")
+    record = launcher.record
+    assert (record["status"], record["exit_code"], record["workflow_status"]) == ("failed", 1, 1)
+    assert record["last_lines"][0] == "computing"
+    assert record["last_lines"][-1] == "ValueError: no 1"
+    assert server.pods == {}
+    assert launcher.status == 1
+
+
+def test_a_workflow_that_crashes(launcher, server):
+    """The launcher is another process: record and report are written."""
+    with pytest.raises(WorkflowFailed, match=r"ended by SIGSEGV \(a crash in .*\); its last line: about to"):
+        launcher.run("crashes")
+    assert (launcher.record["status"], launcher.record["workflow_status"]) == ("failed", 139)
+    assert list(launcher.volume.glob("runs/*/report.html"))
+    assert server.pods == {}
+    assert launcher.status == 139
+
+
+def test_a_cluster_that_cannot_run_it_ends_it(launcher, server):
+    """Whatever the workflow does meanwhile."""
+
+    def refuse():
+        waiting = {"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}}
+        name = next(iter(server.pods))
+        server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+
+    at_the_first_pod(server, refuse)
+    with pytest.raises(ConfigurationError, match=r"^executors\.cpu: worker pod pdgrun-cpu-aaaaa-\d: InvalidImageName"):
+        launcher.run("long")
+    assert launcher.record["exit_code"] == 78
+    assert launcher.record["reasons"]["InvalidImageName"] == 1
+    assert server.pods == {}
+
+
+def test_sigterm_ends_it(launcher, server):
+    """Kubelet's; the workflow's process has its time, and the pods go."""
+    at_the_first_pod(server, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        launcher.run("long")
+    assert server.pods == {}
+    assert launcher.status != 0

@@ -1,0 +1,149 @@
+"""OwnPod: what the watch says of the workflow's container, while the launcher's waits for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from k8s_parsl.kube.reasons import read
+from k8s_parsl.run import pod as own_pod
+from k8s_parsl.run.pod import OwnPod
+from k8s_parsl_runtime.shared.errors import ExitCode
+
+RUNS = {"running": {}}
+# Long enough for a thread of this process.
+SOON_S = 10
+
+
+class Workflow:
+    """Stands for the run: what it is told of the container."""
+
+    def __init__(self):
+        self.told, self.changed = [], threading.Condition()
+
+    def container(self, seen):
+        with self.changed:
+            self.told.append(seen)
+            self.changed.notify_all()
+
+    def wait(self, number=1, seconds=SOON_S):
+        with self.changed:
+            return self.changed.wait_for(lambda: len(self.told) >= number, seconds)
+
+
+def waits(reason, message=""):
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+def ended(code, reason="Error", message=""):
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+@pytest.fixture
+def workflow():
+    return Workflow()
+
+
+@pytest.fixture
+def container(identity, workflow):
+    """Show a state of the container `workflow` in this launcher's pod, or in another."""
+    own = OwnPod(identity, workflow)
+
+    def show(*states, name=identity.pod_name):
+        labels = {"app.kubernetes.io/component": "launcher"}
+        for state in states:
+            statuses = [{"name": "launcher", "state": RUNS}, {"name": "workflow", "state": state}]
+            status = {"phase": "Running", "containerStatuses": statuses}
+            own.changed(name, read({"metadata": {"name": name, "uid": "u", "labels": labels}, "status": status}))
+
+    yield show
+    own._starts()
+    # Nobody has to look after a pod that is gone: this process goes with it.
+    own.changed(identity.pod_name, None)
+
+
+def test_a_container_that_starts_and_runs_needs_no_word(container, workflow, caplog):
+    container(waits("ContainerCreating"), waits("PodInitializing"), RUNS, RUNS)
+    assert workflow.told == []
+    assert caplog.records == []
+
+
+def test_other_pods_of_the_release_are_not_this_one(container, workflow):
+    container(waits("InvalidImageName"), ended(1), name="pdgrun-launcher-other")
+    assert workflow.told == []
+
+
+def test_what_waiting_does_not_mend_is_told_at_once(container, workflow):
+    container(waits("InvalidImageName", 'couldn\'t parse image name "A:b:c"'))
+    (told,) = workflow.told
+    assert told.failure.exit_code is ExitCode.CONFIGURATION
+    assert str(told.failure) == (
+        "the workflow container cannot start: InvalidImageName: its image has no valid name "
+        '(couldn\'t parse image name "A:b:c"); see image.repository, image.tag'
+    )
+    assert (told.ended, told.out_of_memory) == (True, False)
+
+
+def test_an_image_that_cannot_be_pulled_is_told_after_a_while_and_once(container, workflow, monkeypatch, caplog):
+    """Kubelet says in turn that it tries and that it waits; a registry may be away for a moment."""
+    monkeypatch.setattr(own_pod, "IMAGE_S", 0.3)
+    tries = [waits("ErrImagePull", "r/n:1: not found"), waits("ImagePullBackOff", "Back-off")] * 3
+    container(*tries)
+    assert workflow.told == []
+    assert workflow.wait()
+    assert not workflow.wait(2, 0.5)
+    (told,) = workflow.told
+    assert told.failure.exit_code is ExitCode.CONFIGURATION
+    assert str(told.failure).startswith("the workflow container cannot start: ErrImagePull: its image cannot be pulled")
+    assert "the workflow container is not started: ImagePullBackOff" in caplog.text
+
+
+def test_one_that_starts_after_all_is_no_fault(container, workflow, monkeypatch):
+    monkeypatch.setattr(own_pod, "IMAGE_S", 0.3)
+    container(waits("ErrImagePull"), RUNS)
+    assert not workflow.wait(1, 0.6)
+    container(waits("ErrImagePull"))
+    assert workflow.wait(), "and the next time it is waited for anew"
+
+
+def test_what_may_still_come_is_waited_for(container, workflow, monkeypatch, caplog):
+    """A Secret that envFrom names, say: as any pod does."""
+    monkeypatch.setattr(own_pod, "IMAGE_S", 0.1)
+    container(waits("CreateContainerConfigError", 'secret "pdg" not found'))
+    assert not workflow.wait(1, 0.3)
+    assert "the workflow container is not started: CreateContainerConfigError: a Secret or ConfigMap" in caplog.text
+    assert 'secret "pdg" not found' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "message", "out_of_memory"),
+    [
+        (
+            ended(128, "StartError", 'exec: "python3": file not found in $PATH'),
+            ExitCode.CONFIGURATION,
+            'the workflow container cannot start: exec: "python3": file not found in $PATH; see image.python',
+            False,
+        ),
+        (
+            ended(137, "OOMKilled"),
+            ExitCode.WORKFLOW,
+            "the workflow container ended: OOMKilled: it used more memory than resources.limits.memory",
+            True,
+        ),
+        (ended(137), ExitCode.WORKFLOW, "the workflow container ended: Killed: exit code 137", False),
+        (ended(3), ExitCode.WORKFLOW, "the workflow container ended: Error: exit code 3", False),
+        (
+            ended(1, message="a\nlast"),
+            ExitCode.WORKFLOW,
+            "the workflow container ended: Error: exit code 1: last",
+            False,
+        ),
+    ],
+)
+def test_the_end_of_the_container(container, workflow, state, code, message, out_of_memory):
+    """Told once, however often the pod changes after it; whoever knows more says so before."""
+    container(RUNS, state, state)
+    (told,) = workflow.told
+    assert (told.failure.exit_code, str(told.failure)) == (code, message)
+    assert (told.ended, told.out_of_memory) == (True, out_of_memory)

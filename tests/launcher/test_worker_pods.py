@@ -1,0 +1,702 @@
+"""WorkerPods: what becomes of a block, for each thing that can happen to its pod."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+from parsl.jobs.states import JobState
+
+from k8s_parsl.config.settings import Executor
+from k8s_parsl.run.worker_pods import State, WorkerPods
+from k8s_parsl_runtime.shared.errors import ExitCode
+
+TEMPLATE = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/component": "worker"},
+    },
+    "spec": {"containers": [{"name": "worker", "args": ["worker"]}, {"name": "sidecar", "args": ["x"]}]},
+}
+
+
+class Told:
+    """Stands for the workflow's side: what it was told, in order."""
+
+    def __init__(self, server):
+        self.words, self.blocks, self.server = [], [], server
+
+    def __call__(self, message):
+        assert message["executor"] == "cpu"
+        with self.server.changed:
+            if message["type"] == "block":
+                self.blocks.append(message)
+            else:
+                self.words.append((message["type"], message["block"]))
+            self.server.changed.notify_all()
+
+
+@pytest.fixture
+def faults():
+    return []
+
+
+@pytest.fixture
+def told(server):
+    return Told(server)
+
+
+@pytest.fixture
+def make(api, watch, identity, faults, told):
+    made = []
+
+    def make(template=TEMPLATE, **settings):
+        pods = WorkerPods(
+            "cpu",
+            Executor(**settings),
+            template,
+            identity,
+            api,
+            watch,
+            arguments=lambda number: ["--expect", "py3.11/parsl1", "--", f"--block_id={number}"],
+            on_fault=faults.append,
+            tell=told,
+        )
+        made.append(pods)
+        return pods
+
+    yield make
+    for pods in made:
+        # Or a thread that still wants to make a pod keeps the tests' own process from ending.
+        pods._closed.set()
+
+
+@pytest.fixture
+def pods(make):
+    """Of an executor with one block."""
+    return make()
+
+
+@pytest.fixture
+def five(make):
+    """The same with five, all of them asked for; and their pods' names."""
+    pods = make(max_blocks=5)
+    return pods, [submitted(pods, str(number)) for number in range(5)]
+
+
+def submitted(pods, number="0"):
+    """The name of the pod of a block that was asked for."""
+    assert pods.submit(number)
+    return pods.name(number)
+
+
+def pod_of(server, name, seconds=10):
+    server.wait_for(lambda s: name in s.pods, seconds)
+    return server.pods[name]
+
+
+def until(pods, name, state, seconds=10):
+    """Look until the block is in ``state``."""
+    end = time.monotonic() + seconds
+    while (block := pods._blocks[name]).state is not state:
+        assert time.monotonic() < end, f"{block} never became {state}"
+        pods.check_times()
+        pods._watch.wait_for(lambda _: False, 0.05)
+    return block
+
+
+def running(server, name):
+    server.set_status(
+        name, phase="Running", containerStatuses=[{"name": "worker", "state": {"running": {"startedAt": "now"}}}]
+    )
+
+
+def ended(server, name, code, reason="Error", message="", phase="Failed"):
+    state = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+    server.set_status(name, phase=phase, containerStatuses=[{"name": "worker", "state": state}])
+
+
+def test_a_pod_is_the_template_with_name_labels_owner_and_arguments(pods, server, identity):
+    """Nothing else is added: what is a PodSpec stays in Helm."""
+    name = submitted(pods)
+    pod = pod_of(server, name)
+    assert name == "pdgrun-cpu-aaaaa-0"
+    assert pod["metadata"]["labels"]["k8s-parsl/run"] == identity.run
+    (owner,) = pod["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (identity.pod_uid, True, False)
+    worker, sidecar = pod["spec"]["containers"]
+    given = ["--expect", "py3.11/parsl1", "--", "--block_id=0"]
+    assert worker["args"] == ["worker", "--mounts", "", "--grace", "30", *given]
+    assert sidecar == {"name": "sidecar", "args": ["x"]}
+
+
+def test_the_worker_is_told_what_it_has_to_know_of_its_pod(make, server):
+    """Which volumes have to answer first, and how long its tasks may take after SIGTERM."""
+    spec = {
+        "terminationGracePeriodSeconds": 90,
+        "containers": [
+            {
+                "name": "worker",
+                "args": ["worker"],
+                "volumeMounts": [
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "data", "mountPath": "/data"},
+                    {"name": "reference", "mountPath": "/reference"},
+                    {"name": "data", "mountPath": "/old", "readOnly": True},
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "a"}},
+            {"name": "reference", "persistentVolumeClaim": {"claimName": "b", "readOnly": True}},
+        ],
+    }
+    pods = make(TEMPLATE | {"spec": spec})
+    (worker,) = pod_of(server, submitted(pods))["spec"]["containers"]
+    assert worker["args"][1:5] == ["--mounts", "/data,/reference:ro,/old:ro", "--grace", "90"]
+
+
+def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):
+    """The init container's words are the run's: no worker had any."""
+    name = submitted(pods)
+    pod_of(server, name)
+    said = {"exitCode": 77, "reason": "Error", "message": "workflow.git.secret: refused"}
+    server.set_status(name, phase="Failed", initContainerStatuses=[{"name": "checkout", "state": {"terminated": said}}])
+    until(pods, name, State.FAILED)
+    (fault,) = faults
+    assert fault.exit_code is ExitCode.PERMISSION
+    assert str(fault).endswith("(workflow.git.secret: refused)")
+
+
+def test_states_follow_the_pod(pods, server):
+    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then removed, but so."""
+    name = submitted(pods)
+    assert pods.status("0").state is State.PENDING
+    pod_of(server, name)
+    running(server, name)
+    until(pods, name, State.RUNNING)
+    ended(server, name, 0, "Completed", phase="Succeeded")
+    until(pods, name, State.COMPLETED)
+    server.wait_for(lambda s: name not in s.pods)
+    assert pods.status("0").state is State.COMPLETED
+
+
+def test_the_container_is_asked_before_the_phase(pods, server):
+    """`phase` follows about a second after the container's own status."""
+    name = submitted(pods)
+    pod_of(server, name)
+    ended(server, name, 1, message="the worker pool ended with 1", phase="Running")
+    assert "the worker pool ended with 1" in until(pods, name, State.FAILED).message
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}, "Evicted"),
+        (
+            {
+                "phase": "Failed",
+                "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}],
+            },
+            "Preempted",
+        ),
+        (
+            {
+                "phase": "Failed",
+                "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+            },
+            "Drained",
+        ),
+        (
+            {
+                "phase": "Failed",
+                "containerStatuses": [
+                    {"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+                ],
+            },
+            "OOMKilled",
+        ),
+        ({"phase": "Failed", "reason": "DeadlineExceeded"}, "DeadlineExceeded"),
+    ],
+)
+def test_a_pod_that_the_cluster_took_is_a_loss(pods, server, faults, status, reason):
+    """A loss is TIMEOUT, which Parsl replaces without calling the executor broken; it ends no run."""
+    name = submitted(pods)
+    pod_of(server, name)
+    server.set_status(name, **status)
+    assert until(pods, name, State.TIMEOUT).message.startswith(reason)
+    assert not faults
+
+
+def test_a_pod_that_somebody_deleted_is_a_loss(pods, server, faults):
+    """Upstream's provider says RUNNING for ever."""
+    name = submitted(pods)
+    pod_of(server, name)
+    until_seen = pods._watch.wait_for(lambda pods: any(p.name == name for p in pods), 10)
+    assert until_seen
+    pods.check_times()
+    server.remove(name)
+    assert "somebody deleted" in until(pods, name, State.TIMEOUT).message
+    assert not faults
+
+
+def test_a_cancelled_pod_is_deleted_and_no_loss(pods, server):
+    name = submitted(pods)
+    pod_of(server, name)
+    pods.cancel("0")
+    until(pods, name, State.CANCELLED)
+    server.wait_for(lambda s: name not in s.pods)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("ErrImagePull", 'pull "nope:1": not found'), ("ImagePullBackOff", "Back-off pulling image")],
+)
+def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_deadline(make, server, faults, reason, message):
+    """Not at once: a registry may be away for a moment."""
+    pods = make(configuration_timeout=0.3)
+    name = submitted(pods)
+    pod_of(server, name)
+    waiting = {"waiting": {"reason": reason, "message": message}}
+    server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+    until_fault(pods, faults)
+    assert faults[0].exit_code is ExitCode.CONFIGURATION
+    assert "executors.cpu" in str(faults[0])
+    assert message in str(faults[0])
+
+
+def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, faults):
+    """It tells of them in turn with its waits, of which each may be shorter than the deadline."""
+    pods = make(configuration_timeout=1.0)
+    name = submitted(pods)
+    pod_of(server, name)
+    began = time.monotonic()
+    reasons = itertools.cycle(["ErrImagePull", "ImagePullBackOff"])
+    while not faults:
+        waiting = {"waiting": {"reason": next(reasons), "message": 'pull "nope:1"'}}
+        server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+        pods._watch.wait_for(lambda _: False, 0.2)
+        pods.check_times()
+        assert time.monotonic() - began < 10
+    assert 'pull "nope:1"' in str(faults[0])
+
+
+def test_a_missing_claim_is_told_apart_from_a_lack_of_room(make, server, faults):
+    """Both are Unschedulable; only one of them ends the run."""
+    pods = make(configuration_timeout=0.3)
+    name = submitted(pods)
+    pod_of(server, name)
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    server.set_status(name, phase="Pending", conditions=[condition | {"message": "0/2 nodes: 2 Insufficient cpu."}])
+    status = until_message(pods, name, "Unschedulable")
+    assert "Insufficient cpu" in status.message
+    missing = condition | {"message": 'persistentvolumeclaim "data" not found'}
+    server.set_status(name, phase="Pending", conditions=[missing])
+    until_fault(pods, faults)
+    assert '"data" not found' in str(faults[0])
+
+
+def test_a_bad_pod_ends_no_run_in_which_workers_have_registered(make, server, faults):
+    """What works for some pods may work again."""
+    pods = make(configuration_timeout=0.1)
+    pods.registered = True
+    name = submitted(pods)
+    pod_of(server, name)
+    waiting = {"waiting": {"reason": "InvalidImageName", "message": "bad"}}
+    server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+    until_message(pods, name, "InvalidImageName")
+    assert not faults
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "exit_code"),
+    [
+        (403, 'pods is forbidden: User "x" cannot create resource "pods"', ExitCode.PERMISSION),
+        (403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest"', ExitCode.CONFIGURATION),
+        (403, 'pods "p" is forbidden: no PriorityClass with name x was found', ExitCode.CONFIGURATION),
+        (403, 'pods "p" is forbidden: maximum memory usage per Container is 1Gi', ExitCode.CONFIGURATION),
+        (422, 'Pod "p" is invalid: spec.containers[0].image: Required value', ExitCode.CONFIGURATION),
+        (400, 'admission webhook "policy.example" denied the request: no', ExitCode.CONFIGURATION),
+    ],
+)
+def test_a_refused_pod_ends_the_run_at_once(pods, server, faults, code, message, exit_code):
+    server.refuse("POST", code, message)
+    name = submitted(pods)
+    until(pods, name, State.FAILED)
+    assert faults[0].exit_code is exit_code
+    assert message in str(faults[0])
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "headers"),
+    [
+        (429, "Too many requests", {"Retry-After": "1"}),
+        (500, "etcdserver: leader changed", {}),
+        (503, "apiserver is starting", {}),
+        (403, 'pods "p" is forbidden: exceeded quota: compute', {}),
+    ],
+)
+def test_a_create_that_may_work_later_is_tried_again(pods, server, faults, code, message, headers):
+    server.refuse("POST", code, message, headers, times=2)
+    name = submitted(pods)
+    pod_of(server, name)
+    assert pods.status("0").state is State.PENDING
+    assert not faults
+
+
+def test_submit_and_status_never_wait_for_the_server(make, server):
+    """They are called on the thread that listens to the workflow's process, for every block of every executor."""
+    pods = make(max_blocks=50)
+    server.refuse("POST", 429, "Too many requests", {"Retry-After": "1"}, times=50)
+    began = time.perf_counter()
+    names = [submitted(pods, str(n)) for n in range(50)]
+    pods.check_times()
+    assert {pods.status(str(n)).state for n in range(50)} == {State.PENDING}
+    mine = time.perf_counter() - began
+    server.wait_for(lambda s: set(names) <= set(s.pods), 30)
+    assert mine < (time.perf_counter() - began) / 2
+
+
+def test_there_are_never_more_pods_than_max_blocks_allows(make, server, told):
+    """Whatever the workflow's process asks for. One that was asked for already is not made twice; an end makes room."""
+    pods = make(max_blocks=2)
+    assert [pods.submit(number) for number in ("0", "1", "2", "1", "3")] == [True, True, False, True, False]
+    server.wait_for(lambda s: len(s.pods) == 2)
+    with pytest.raises(KeyError):
+        pods.status("2")
+    refused = {"executor": "cpu", "type": "block", "state": "CANCELLED"}
+    assert [block["block"] for block in told.blocks if block.items() >= refused.items()] == ["2", "3"]
+    ended(server, pods.name("0"), 0, "Completed", phase="Succeeded")
+    until(pods, pods.name("0"), State.COMPLETED)
+    server.wait_for(lambda s: set(s.pods) == {pods.name("1")})
+    assert [pods.submit("0"), pods.submit("4")] == [True, True], "one that has ended is not made again"
+    server.wait_for(lambda s: set(s.pods) == {pods.name("1"), pods.name("4")})
+    assert len([path for method, path in server.calls if method == "POST"]) == 3
+
+
+def test_a_block_that_was_scaled_in_makes_room_but_not_for_any_number(make, server):
+    """It may work for long until it ends, and Parsl does not count it any more."""
+    pods = make(max_blocks=2)
+    asked = [submitted(pods, number) for number in ("0", "1")]
+    server.wait_for(lambda s: len(s.pods) == 2)
+    for number in ("0", "1"):
+        pods.retire(number)
+    assert [pods.submit(number) for number in ("2", "3", "4")] == [True, True, False]
+    pods.retire("2")
+    pods.retire("3")
+    assert not pods.submit("5"), "twice maxBlocks is all that there ever is"
+    server.wait_for(lambda s: len(s.pods) == 4)
+    ended(server, asked[0], 0, "Completed", phase="Succeeded")
+    until(pods, asked[0], State.COMPLETED)
+    assert pods.submit("6")
+
+
+def test_what_the_workflow_asks_of_a_block_that_there_never_was_is_nothing(pods, server):
+    pods.cancel("7")
+    pods.retire("7")
+    pods.check_times()
+    pods.close()
+    assert [call for call in server.calls if call[0] != "GET"] == []
+    assert not pods.submit("0"), "after the end no pod is made"
+
+
+def test_close_leaves_no_pod(five, server):
+    pods, names = five
+    server.wait_for(lambda s: len(s.pods) == 5)
+    pods.close()
+    assert not server.pods
+    assert len(names) == 5
+
+
+def test_a_launcher_whose_account_is_gone_says_so_once(five, server, caplog):
+    """After `helm uninstall` each call is a 401 at once; owner references and the workers' lifelines do the rest."""
+    pods, names = five
+    server.wait_for(lambda s: len(s.pods) == 5)
+    server.refuse("DELETE", 401, "Unauthorized", times=5)
+    pods.close()
+    assert len(names) == len(server.pods)
+    assert [r.getMessage() for r in caplog.records if "account is gone" in r.getMessage()] == [
+        "the launcher's account is gone (uninstalled?): the worker pods end by themselves"
+    ]
+
+
+def test_workers_that_always_fail_early_end_the_run(pods, server, faults):
+    """Three in a row, none of which reached the launcher: a fourth would not either."""
+    for number in range(3):
+        name = submitted(pods, str(number))
+        pod_of(server, name)
+        ended(server, name, 1, message="no such library")
+        until(pods, name, State.FAILED)
+        assert bool(faults) == (number == 2)
+    assert "no such library" in str(faults[0])
+
+
+@pytest.fixture
+def running_block(pods, server, told):
+    """The pods of an executor with one block that runs, its name, and what the workflow's side is told."""
+    name = submitted(pods, "7")
+    pod_of(server, name)
+    running(server, name)
+    until(pods, name, State.RUNNING)
+    return pods, name, told
+
+
+def test_states_are_parsls():
+    """The workflow's process looks them up by name."""
+    assert {state.value for state in State} <= set(JobState.__members__)
+
+
+def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
+    """By the watch, and with all that Parsl will show of it; nobody asks for a state here."""
+    pods, name, told = running_block
+    server.logs[name] = "no such library"
+    ended(server, name, 1, message="ImportError")
+    server.wait_for(lambda _: "its last lines" in told.blocks[-1]["message"])
+    pods.check_times()
+    said = [(block["state"], block["message"]) for block in told.blocks]
+    assert all(one != other for one, other in itertools.pairwise(said))
+    assert [state for state, _ in itertools.groupby(state for state, _ in said)] == ["PENDING", "RUNNING", "FAILED"]
+    assert [message for state, message in said if state == "RUNNING"] == [""]
+    shared = {"type": "block", "executor": "cpu", "block": "7", "name": name}
+    assert all(block.items() >= shared.items() for block in told.blocks)
+    assert told.blocks[-1]["message"].endswith("(exit code 1: ImportError)\nits last lines:\nno such library")
+
+
+def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
+    """The first pods are asked for before the workflow's process has connected."""
+    pods, names = five
+    server.wait_for(lambda s: len(s.pods) == 5)
+    running(server, names[3])
+    until(pods, names[3], State.RUNNING)
+    with server.changed:
+        told.blocks = []
+    pods.tell_all()
+    states = {block["block"]: block["state"] for block in told.blocks}
+    assert states == dict.fromkeys("0124", "PENDING") | {"3": "RUNNING"}
+
+
+def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(running_block, server):
+    """The block's tasks start again at once; nobody calls `status` here."""
+    _, name, told = running_block
+    ended(server, name, 137, phase="Running")
+    server.wait_for(lambda _: ("lost", "7") in told.words)
+
+
+def test_a_pod_that_is_gone_from_the_next_list_is_lost_too(running_block, server):
+    """Its end fell between two watches."""
+    _, name, told = running_block
+    with server.changed:
+        server.pods.pop(name)
+    server.end_watches()
+    server.wait_for(lambda _: ("lost", "7") in told.words)
+
+
+@pytest.mark.parametrize("sign", ["deletionTimestamp", "DisruptionTarget"])
+def test_a_pod_that_will_be_gone_gets_no_more_tasks_and_a_replacement(running_block, server, sign):
+    """It finishes what it runs in its grace period; Parsl may ask for another pod meanwhile."""
+    pods, name, told = running_block
+    if sign == "deletionTimestamp":
+        server.mark_deleted(name)
+    else:
+        condition = {"type": sign, "status": "True", "reason": "EvictionByEvictionAPI"}
+        server.set_status(name, **(server.pods[name]["status"] | {"conditions": [condition]}))
+    server.wait_for(lambda _: told.words == [("drain", "7")])
+    until(pods, name, State.TIMEOUT)
+    ended(server, name, 0)
+    server.wait_for(lambda _: told.words[-1] == ("lost", "7"))
+
+
+def test_a_pod_on_a_lost_node_is_lost_before_it_is_gone(running_block, server):
+    """Its object stays until the node is back or removed."""
+    pods, name, told = running_block
+    conditions = [
+        {"type": "Ready", "status": "False"},
+        {"type": "ContainersReady", "status": "True"},
+        {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"},
+    ]
+    server.mark_deleted(name, conditions=conditions)
+    server.wait_for(lambda _: told.words == [("lost", "7")])
+    assert until(pods, name, State.TIMEOUT).message.startswith("NodeLost")
+
+
+def test_a_taint_of_an_administrators_is_no_lost_node(running_block, server):
+    """That pod's worker can still finish its tasks."""
+    _, name, told = running_block
+    conditions = [
+        {"type": "Ready", "status": "True"},
+        {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"},
+    ]
+    server.mark_deleted(name, conditions=conditions)
+    server.wait_for(lambda _: told.words == [("drain", "7")])
+
+
+def test_the_last_lines_of_a_worker_that_failed_are_in_its_message(running_block, server):
+    """The pod stays for whoever wants to see more; a loss is removed."""
+    pods, name, _ = running_block
+    server.logs[name] = "loading\nno such library\n"
+    ended(server, name, 1)
+    assert "its last lines:\nloading\nno such library" in until_message(pods, name, "its last lines").message
+    assert name in server.pods
+
+
+def test_a_pod_that_was_lost_is_removed_after_its_last_lines_are_read(running_block, server):
+    _, name, _ = running_block
+    ended(server, name, 137, "OOMKilled")
+    server.wait_for(lambda s: name not in s.pods)
+    (log_call,) = [path for method, path in server.calls if method == "GET" and "/log?" in path]
+    assert "tailLines=20" in log_call
+
+
+def test_each_reason_is_counted(make, server):
+    """Once for each change of it, for the run's record."""
+    pods = make(max_blocks=2)
+    names = [submitted(pods, str(n)) for n in range(2)]
+    for name in names:
+        pod_of(server, name)
+        server.set_status(name, phase="Failed", reason="Evicted", message="low on memory")
+        until(pods, name, State.TIMEOUT)
+    assert pods.reasons["Evicted"] == 2
+
+
+def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_signal(pods, server):
+    """Kubelet evicts: first the container has ended with 137, a moment later the pod says Evicted."""
+    name = submitted(pods)
+    pod_of(server, name)
+    server.set_status(
+        name,
+        phase="Running",
+        containerStatuses=[{"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}],
+    )
+    assert until(pods, name, State.TIMEOUT).message.startswith("Killed")
+    server.set_status(name, phase="Failed", reason="Evicted", message="ephemeral storage")
+    assert until_message(pods, name, "Evicted").state is State.TIMEOUT
+    assert (pods.reasons["Evicted"], pods.reasons["Killed"]) == (1, 0)
+    server.wait_for(lambda s: name not in s.pods)
+
+
+def test_pods_that_wait_for_the_same_reason_are_shown_once(five, server, caplog):
+    """A hundred lines would hide the one that matters."""
+    pods, names = five
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    for name in names:
+        pod_of(server, name)
+        server.set_status(name, phase="Pending", conditions=[condition])
+        until_message(pods, name, "Unschedulable")
+    shown = [r for r in caplog.records if r.levelname == "WARNING" and "Unschedulable" in r.getMessage()]
+    assert len(shown) == 1
+    assert pods.reasons["Unschedulable"] == 5
+
+
+def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, faults):
+    """Only an event tells; the finding goes when a later event says that it works now."""
+    monkeypatch.setattr("k8s_parsl.run.worker_pods.CREATING_S", 0.0)
+    monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
+    name = submitted(pods)
+    uid = pod_of(server, name)["metadata"]["uid"]
+    failed = {
+        "reason": "FailedMount",
+        "message": "MountVolume.MountDevice failed: failed to find the secret ceph in the namespace csi with error",
+        "lastTimestamp": "2026-01-01T00:00:02Z",
+    }
+    scheduled = {"reason": "Scheduled", "message": "ok", "eventTime": "2026-01-01T00:00:01.000000Z"}
+    server.pod_events[uid] = [failed, scheduled]
+    assert "Secret csi/ceph does not exist (yet)" in until_message(pods, name, "FailedMount").message
+    server.pod_events[uid].append({"reason": "Pulling", "message": "x", "lastTimestamp": "2026-01-01T00:00:03Z"})
+    until_message(pods, name, "ContainerCreating")
+    assert not faults
+
+
+def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monkeypatch):
+    """An older Role has no such rule; the rest works without."""
+    monkeypatch.setattr("k8s_parsl.run.worker_pods.CREATING_S", 0.0)
+    monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
+    name = submitted(pods)
+    pod_of(server, name)
+    # Or the watch's own first call would be the one that is refused.
+    server.wait_for(lambda s: any("watch=true" in path for _, path in s.calls))
+    server.refuse("GET", 403, "events is forbidden", times=1)
+    end = time.monotonic() + 30
+    while pods._events_allowed:
+        assert time.monotonic() < end, "nobody asked for events"
+        pods.check_times()
+        pods._watch.wait_for(lambda _: False, 0.01)
+    asked = len([path for _, path in server.calls if "/events?" in path])
+    for _ in range(5):
+        pods.check_times()
+    pods.close()
+    assert len([path for _, path in server.calls if "/events?" in path]) == asked
+
+
+def test_status_asks_no_server_and_costs_the_same_for_each_block(make, server, told):
+    """Nor does the look at deadlines, each second; and where there is no news, nobody is told."""
+    pods = make(max_blocks=1000)
+    numbers = [str(n) for n in range(1000)]
+    names = [submitted(pods, number) for number in numbers]
+    server.wait_for(lambda s: len(s.pods) == 1000, 60)
+    for name in names:
+        running(server, name)
+    until(pods, names[-1], State.RUNNING, 60)
+    calls, told.blocks = len(server.calls), []
+
+    def seconds(numbers):
+        """Of this thread's own CPU, whatever else the machine does."""
+        best = 1e9
+        for _ in range(5):
+            began = time.thread_time()
+            assert {pods.status(number).state for number in numbers} == {State.RUNNING}
+            best = min(best, time.thread_time() - began)
+        return best
+
+    assert seconds(numbers) < 30 * seconds(numbers[:100])
+    pods.check_times()
+    assert len(server.calls) == calls
+    assert told.blocks == []
+
+
+def test_a_block_that_is_scaled_in_ends_by_itself_and_is_no_failure(running_block, server):
+    """It gets no more tasks, so its manager ends when it is idle; then the pod is removed."""
+    pods, name, _ = running_block
+    pods.retire("7")
+    pods.check_times()
+    assert name in server.pods
+    ended(server, name, 0, "Completed", phase="Succeeded")
+    until(pods, name, State.COMPLETED)
+    server.wait_for(lambda s: name not in s.pods)
+
+
+def test_a_block_that_is_scaled_in_but_never_idle_is_deleted_after_its_time(running_block, server, monkeypatch):
+    monkeypatch.setattr("k8s_parsl.run.worker_pods.RETIRE_S", 0.0)
+    pods, name, _ = running_block
+    pods.retire("7")
+    until(pods, name, State.CANCELLED)
+    server.wait_for(lambda s: name not in s.pods)
+
+
+def test_all_pods_lost_at_once_are_one_reason_to_hold_off(five, server):
+    """A node that takes ten pods with it must not make the next ones wait for a minute."""
+    pods, names = five
+    server.wait_for(lambda s: len(s.pods) == 5)
+    for name in names:
+        server.set_status(name, phase="Failed", reason="Evicted", message="low on memory")
+        until(pods, name, State.TIMEOUT)
+    pod_of(server, submitted(pods, "9"))
+
+
+def until_fault(pods, faults, seconds=10):
+    end = time.monotonic() + seconds
+    while not faults:
+        pods.check_times()
+        assert time.monotonic() < end, "no fault came"
+        pods._watch.wait_for(lambda _: bool(faults), 0.05)
+
+
+def until_message(pods, name, text, seconds=10):
+    end = time.monotonic() + seconds
+    while text not in (block := pods._blocks[name]).message:
+        assert time.monotonic() < end, f"{block} never told of {text}"
+        pods.check_times()
+        pods._watch.wait_for(lambda _: False, 0.05)
+    return block

@@ -1,0 +1,99 @@
+"""Runs the worker pods of the test's API server as processes of this machine, and tells the server how they fare."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from k8s_parsl_runtime.shared.programs import START
+
+TESTS = str(Path(__file__).parents[1])
+
+
+class Kubelet:
+    """A pod's worker is `python -I start.py <args>` in a session of its own; its status is container status only."""
+
+    def __init__(self, server):
+        self.server, self.processes, self.closing = server, {}, False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def kill(self, name):
+        """What `kubectl delete --grace-period=0 --force` does to the processes."""
+        kill(self.processes[name].pid)
+
+    def close(self):
+        self.closing = True
+        with self.server.changed:
+            self.server.changed.notify_all()
+        self.thread.join()
+        for name, process in self.processes.items():
+            if process.poll() is None:
+                self.kill(name)
+            process.wait()
+
+    def _run(self):
+        while not self.closing:
+            with self.server.changed:
+                self.server.changed.wait_for(lambda: self.closing or self._new() or self._gone())
+                new, gone = self._new(), self._gone()
+            for name in [] if self.closing else new:
+                self._start(name)
+            for name in gone:
+                self.processes[name].terminate()
+
+    def _new(self):
+        return [name for name in self.server.pods if name not in self.processes]
+
+    def _gone(self):
+        running = [name for name, process in self.processes.items() if process.poll() is None]
+        return [name for name in running if name not in self.server.pods]
+
+    def _start(self, name):
+        (arguments,) = [c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"]
+        environment = os.environ | {"K8S_PARSL_POD_NAME": name, "PYTHONPATH": TESTS}
+        self.processes[name] = process = subprocess.Popen(
+            [sys.executable, "-I", START, *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._tell(name, {"running": {}})
+        threading.Thread(target=self._wait, args=(name, process), daemon=True).start()
+
+    def _wait(self, name, process):
+        said = process.stderr.read()
+        process.stderr.close()
+        code = process.wait()
+        message = said.splitlines()[-1].removeprefix("k8s-parsl: ") if said else ""
+        self._tell(name, {"terminated": {"exitCode": code % 256 if code >= 0 else 128 - code, "message": message}})
+
+    def _tell(self, name, state):
+        if name in self.server.pods and not self.closing:
+            self.server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
+
+
+def kill(entry):
+    """End a worker's entry and its pool, which has a session of its own.
+
+    The entry first: a container's processes end at once, so it sees no pool that is gone before it.
+    """
+    for pid in [entry, *_children(entry)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _children(pid):
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []

@@ -1,0 +1,394 @@
+"""PodExecutor with all that belongs to it: provider, pods, watch, interchange and real worker pools on this machine."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import tempfile
+import threading
+import uuid
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zmq
+from parsl.config import Config
+from parsl.dataflow.dflow import DataFlowKernel
+from parsl.executors.high_throughput.errors import ManagerLost
+from parsl.jobs.states import JobState, JobStatus
+
+from k8s_parsl.config.settings import Executor, Settings
+from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.run import plan
+from k8s_parsl.run.conversation import Conversation
+from k8s_parsl.run.worker_pods import State, WorkerPods
+from k8s_parsl.run.workflow import Workflow
+from k8s_parsl_runtime.shared.errors import ExitCode
+from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
+from k8s_parsl_runtime.shared.versions import versions
+from k8s_parsl_runtime.workflow.code import describe
+from k8s_parsl_runtime.workflow.executor import PodExecutor
+from k8s_parsl_runtime.workflow.losses import retry_cost
+from k8s_parsl_runtime.workflow.provider import LauncherProvider
+from runtime.kubelet import Kubelet
+from runtime.tasks import named, surroundings
+
+PATIENCE_S = 60
+TEMPLATE = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/component": "worker"},
+    },
+    "spec": {"containers": [{"name": "worker", "args": ["worker"]}]},
+}
+
+
+class Direct:
+    """Calls from side to side in place of the socket."""
+
+    def __init__(self, pods, folder):
+        self.pods = pods
+
+    def join(self, provider):
+        self.pods.tell = provider.take
+
+    def send(self, message):
+        match message["type"]:
+            case "submit":
+                self.pods.submit(message["block"])
+            case "cancel" | "retire":
+                for block in message["blocks"]:
+                    getattr(self.pods, message["type"])(block)
+            case "registered":
+                self.pods.registered = True
+
+    def close(self):
+        pass
+
+
+class Socket:
+    """The socket, with what a launcher and a workflow's process have at its ends."""
+
+    def __init__(self, pods, folder):
+        self.workflow = Workflow(TaskLog(), "memory")
+        pods.tell = self.workflow.to_kernel
+        self.conversation = Conversation(folder / "socket", os.getuid(), self.workflow.take).__enter__()
+        self.workflow._conversation = self.conversation
+        self.workflow.start({}, {"cpu": pods})
+        self.channel = connect(str(folder / "socket"))
+        self.channel.send({"type": "hello", "role": "kernel", "protocol": PROTOCOL})
+        assert self.channel.receive() == {"type": "start"}
+
+    def join(self, provider):
+        def listen():
+            while (message := self.channel.receive()) is not None:
+                provider.take(message)
+
+        self.thread = threading.Thread(target=listen)
+        self.thread.start()
+
+    def send(self, message):
+        self.channel.send(message)
+
+    def close(self):
+        self.conversation.__exit__(None, None, None)
+        self.thread.join()
+        self.channel.close()
+
+
+class Run:
+    """A DataFlowKernel with one executor of two blocks; a heartbeat is missed only after ten minutes.
+
+    Both sides of it are in this process: the pods of the launcher's, and Parsl of the workflow's.
+    """
+
+    def __init__(self, server, api, watch, identity, folder, blocks=2, link=Direct, **more):
+        self.faults = queue.SimpleQueue()
+        # Its first digits are in the names of the pods, and those in the paths of their logs.
+        identity = replace(identity, pod_uid=uuid.uuid4().hex)
+        self.server, self.kubelet = server, Kubelet(server)
+        executor = {"init_blocks": blocks, "max_blocks": blocks, "heartbeat_threshold": 600, **more}
+        self.settings = {"workflow": {"call": "flow:main", "path": str(folder)}, "executors": {"cpu": executor}}
+        self.work = folder / "work"
+        executor = Settings.parse(self.settings, "test").executors["cpu"]
+        self.pods = WorkerPods(
+            *("cpu", executor, TEMPLATE, identity, api, watch), arguments=self.arguments, on_fault=self.faults.put
+        )
+        self.link = link(self.pods, folder)
+        # Any port that is free, chosen by the interchange that binds it: one that was found free may be taken by then.
+        executor = executor.model_dump() | {"port": 0}
+        self.provider = LauncherProvider("cpu", executor, self.link.send)
+        self.executor = PodExecutor(
+            "cpu", executor, provider=self.provider, address="127.0.0.1", cert_dir=None, on_fault=self.faults.put
+        )
+        self.link.join(self.provider)
+        config = Config(
+            executors=[self.executor],
+            strategy="htex_auto_scale",
+            strategy_period=0.2,
+            run_dir=str(folder / "runs"),
+            retries=0,
+            retry_handler=retry_cost(0, 5, why=self.executor.why),
+            initialize_logging=False,
+        )
+        self.kernel = DataFlowKernel(config)
+
+    def arguments(self, number):
+        parsl = {"encrypted": False, "worker_port": self.executor.worker_port}
+        settings = Settings.parse(self.settings | {"parsl": parsl}, "test")
+        words = plan.worker_arguments(settings, "cpu", versions=versions(), address="127.0.0.1", work=self.work)
+        return words(number)
+
+    def name(self, block):
+        return self.pods.name(block)
+
+    def call(self, function, *arguments):
+        return self.kernel.submit(function, arguments, "all", False, (), {})
+
+    def close(self):
+        if self.executor.interchange_died:
+            # As the workflow's process does, which then ends: Parsl would wait for ever.
+            self.kernel.job_status_poller._kill_event.set()
+        else:
+            self.executor.stop()
+            self.kernel.cleanup()
+        self.pods.close()
+        self.link.close()
+        self.kubelet.close()
+
+
+@pytest.fixture
+def run(server, api, watch, identity, tmp_path):
+    run = Run(server, api, watch, identity, tmp_path)
+    yield run
+    run.close()
+
+
+def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
+    """Without a retry of the user's, and long before any heartbeat is missed."""
+    task = run.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    run.kubelet.kill(first)
+    second = pipes.next_begun()
+    pipes.go_on()
+    assert task.result(PATIENCE_S) == second != first
+    assert run.pods.reasons["Killed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [(3, ["0", "1", "2"]), (("GPU-b", "GPU-a"), ["GPU-b", "GPU-a"]), ((), [])],
+    ids=["a number", "names", "none"],
+)
+def test_a_pods_workers_are_told_its_gpus(server, api, watch, identity, tmp_path, given, arguments):
+    """At the end of the pod's arguments, as Parsl's worker pool reads them."""
+    more = {"max_workers_per_node": 4, "available_accelerators": given}
+    run = Run(server, api, watch, identity, tmp_path, blocks=1, **more)
+    try:
+        server.wait_for(lambda s: s.pods, PATIENCE_S)
+        (pod,) = server.pods.values()
+        words = pod["spec"]["containers"][0]["args"]
+        assert words[words.index("--available-accelerators") + 1 :] == arguments
+    finally:
+        run.close()
+
+
+def test_a_task_has_the_working_directory_and_the_users_folders(server, api, watch, identity, tmp_path):
+    """What lies beside the code is there, where no volume has that directory for all pods; modules are found first."""
+    (tmp_path / "input.txt").write_text("input")
+    (tmp_path / "antigravity.py").write_text("mine = True")
+    run = Run(server, api, watch, identity, tmp_path, blocks=1)
+    try:
+        place, text, mine, path = run.call(surroundings).result(PATIENCE_S)
+        assert (place, text, mine) == (str(tmp_path / "work"), "input", True)
+        assert path == [str(tmp_path), str(Path(__file__).parents[1])]
+    finally:
+        run.close()
+
+
+def test_a_pod_that_is_being_deleted_finishes_its_task_and_ends(run, pipes):
+    """It is run once."""
+    task = run.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    run.server.mark_deleted(first)
+    while not any(manager["draining"] for manager in run.executor.connected_managers()):
+        pass
+    pipes.go_on()
+    assert task.result(PATIENCE_S) == first
+    run.server.wait_for(lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"], PATIENCE_S)
+    assert pipes.nothing_begun()
+
+
+def test_the_interchange_that_says_nothing_ends_the_run(run, monkeypatch):
+    """Upstream waits for ever."""
+    monkeypatch.setattr("k8s_parsl_runtime.workflow.executor.SILENT_S", 0.5)
+    monkeypatch.setattr("k8s_parsl_runtime.workflow.executor.ASK_S", 0.1)
+    run.executor.drain("no block")
+    os.kill(run.executor.interchange_proc.pid, signal.SIGSTOP)
+    fault = run.faults.get(timeout=PATIENCE_S)
+    assert (fault.exit_code, "ended with -9" in str(fault)) == (ExitCode.TEMPORARY, True)
+
+
+def test_a_manager_of_another_version_ends_the_run_with_78(run):
+    """Upstream fails all tasks, and may hang at the end."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as manager:
+        manager.connect(f"tcp://127.0.0.1:{run.executor.worker_port}")
+        registration = {"type": "registration", "parsl_v": "2020.1.1", "python_v": "3.9.1", "start_time": 0}
+        manager.send(pickle.dumps(registration | {"block_id": "9", "hostname": "h"}))
+        fault = run.faults.get(timeout=PATIENCE_S)
+    assert fault.exit_code is ExitCode.CONFIGURATION
+    assert "executors.cpu: Manager version info py.v=3.9" in str(fault)
+    assert run.executor.interchange_died
+
+
+def test_blocks_that_are_scaled_in_end_by_themselves(run, pipes):
+    """The idle one; the one that has a task stays."""
+    task = run.call(named, str(pipes.folder))
+    busy = pipes.next_begun()
+    while len(run.executor.connected_managers()) < 2:
+        pass
+    (block,) = run.executor.scale_in(2, max_idletime=0.0)
+    idle = run.name(run.executor.blocks_to_job_id[block])
+    assert idle != busy
+    run.server.wait_for(lambda s: idle not in s.pods, PATIENCE_S)
+    pipes.go_on()
+    assert task.result(PATIENCE_S) == busy
+
+
+def test_workers_end_when_the_launcher_is_gone(run, pipes):
+    """In mid-task, and long before they would miss a heartbeat; nobody asks the API for it."""
+    run.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    run.executor.interchange_proc.kill()
+    run.server.wait_for(lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"], PATIENCE_S)
+    ended = run.server.pods[first]["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["message"]) == (ExitCode.TEMPORARY, "LauncherGone: the launcher is gone")
+
+
+def test_stop_ends_all_workers_without_the_api(run, pipes):
+    """After `helm uninstall` the launcher's account is gone."""
+    run.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    run.executor.stop()
+    run.server.wait_for(lambda s: first not in s.pods, PATIENCE_S)
+    assert run.pods.reasons["Completed"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("lost_tasks", "app", "again"),
+    [("all", "tile", True), ("none", "tile", False), (("tile",), "tile", True), (("tile",), "append", False)],
+)
+def test_only_tasks_that_may_run_twice_are_run_again_after_a_loss(lost_tasks, app, again):
+    """A task that was begun may have appended to a file already."""
+    cost = retry_cost(0, 3, lost_tasks)(ManagerLost(b"m", "h"), {"id": 1, "func_name": app})
+    assert (cost == 0) == again
+
+
+def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
+    cost = retry_cost(2, 3)
+    lost = ManagerLost(b"m", "h")
+    assert [cost(lost, {"id": 1, "func_name": "f"}) for _ in range(4)] == [0, 0, 0, 3]
+    assert cost(lost, {"id": 2, "func_name": "f"}) == 0
+    assert cost(ValueError(), {"id": 2, "func_name": "f"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("lost_tasks", "note"),
+    [
+        ("all", "lost 2 times, not run again (parsl.lossRetries is 1); worker pod h: OOMKilled"),
+        ("none", "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod h: OOMKilled"),
+    ],
+)
+def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
+    """Parsl's own words are `loss of manager` with a number."""
+    cost = retry_cost(0, 1, lost_tasks, {"h": "OOMKilled"}.get)
+    errors = [ManagerLost(b"m", "h") for _ in range(2)]
+    while cost(error := errors.pop(), {"id": 1, "func_name": "f"}) == 0:
+        pass
+    assert describe(error).endswith(f"; {note}")
+    dependent = ValueError("a task that needed it")
+    dependent.__cause__ = error
+    assert note in describe(dependent)
+
+
+def test_a_block_that_was_scaled_in_and_still_works_does_not_stand_in_the_way_of_another(
+    server, api, watch, identity, tmp_path, pipes
+):
+    """It got a task in the last moment. For Parsl it is gone, and it asks for a new one within its maxBlocks."""
+    run = Run(server, api, watch, identity, tmp_path, blocks=1)
+    try:
+        tasks = [run.call(named, str(pipes.folder))]
+        first = pipes.next_begun()
+        run.executor.drain("0")
+        run.provider.retire(["0"])
+        run.executor._simulated_status["0"] = JobStatus(JobState.SCALED_IN)
+        tasks.append(run.call(named, str(pipes.folder)))
+        second = pipes.next_begun()
+        pipes.go_on()
+        # The first to read the pipe takes all that is in it.
+        done, _ = wait(tasks, PATIENCE_S, FIRST_COMPLETED)
+        assert done
+        pipes.go_on()
+        assert {task.result(PATIENCE_S) for task in tasks} == {first, second} == {run.name("0"), run.name("1")}
+    finally:
+        run.close()
+
+
+@pytest.fixture
+def linked(server, api, watch, identity):
+    """The same with the socket between the two sides; its folder is short, as a socket's path has to be."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(server, api, watch, identity, Path(folder), link=Socket)
+        yield run
+        run.close()
+
+
+def test_a_killed_pods_task_is_run_again_by_way_of_the_socket(linked, pipes):
+    """And what became of the pod is known on the workflow's side by its name."""
+    task = linked.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    linked.kubelet.kill(first)
+    second = pipes.next_begun()
+    pipes.go_on()
+    assert task.result(PATIENCE_S) == second != first
+    assert linked.executor.why(first).startswith("Killed")
+    assert linked.pods.registered
+
+
+def test_a_pod_that_is_being_deleted_is_drained_by_way_of_the_socket(linked, pipes):
+    task = linked.call(named, str(pipes.folder))
+    first = pipes.next_begun()
+    linked.server.mark_deleted(first)
+    while not any(manager["draining"] for manager in linked.executor.connected_managers()):
+        pass
+    pipes.go_on()
+    assert task.result(PATIENCE_S) == first
+
+
+def test_blocks_are_scaled_in_and_cancelled_by_way_of_the_socket(linked):
+    while len(linked.executor.connected_managers()) < 2:
+        pass
+    (block,) = linked.executor.scale_in(1, max_idletime=0.0)
+    linked.server.wait_for(lambda s: linked.name(block) not in s.pods, PATIENCE_S)
+    linked.executor.scale_in(1)
+    linked.server.wait_for(lambda s: not s.pods, PATIENCE_S)
+
+
+def test_a_pod_that_is_not_made_is_none_that_parsl_waits_for():
+    """The launcher bounds what it makes; else one that is refused would pend for ever, and take a block's place."""
+    sent = []
+    provider = LauncherProvider("cpu", Executor().model_dump(), sent.append)
+    assert provider.submit("", 1, "parsl.cpu.block-7") == "7"
+    assert [status.state for status in provider.status(["7"])] == [JobState.PENDING]
+    provider.take({"type": "block", "executor": "cpu", "block": "7", "state": "CANCELLED", "name": "", "message": ""})
+    assert [status.state for status in provider.status(["7"])] == [JobState.CANCELLED]
+    assert sent == [{"type": "submit", "executor": "cpu", "block": "7"}]
+
+
+def test_every_state_of_a_block_is_one_of_parsls():
+    """The launcher does without Parsl, and names them."""
+    assert {state.value for state in State} <= set(JobState.__members__)

@@ -1,0 +1,212 @@
+"""The interchange's control socket, with real sockets: managers and launcher are played by the test."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import time
+
+import pytest
+import zmq
+from parsl.executors.high_throughput import zmq_pipes
+from parsl.executors.high_throughput.errors import ManagerLost
+from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE
+from parsl.executors.high_throughput.manager_selector import RandomManagerSelector
+from parsl.serialize import deserialize
+from parsl.version import VERSION
+
+from k8s_parsl_runtime.shared import programs
+
+LOOPBACK, PORTS, PATIENCE_S = "127.0.0.1", (55000, 56000), 20
+
+
+class Launcher:
+    """The three channels of HighThroughputExecutor, and the control socket."""
+
+    def __init__(self, folder):
+        self.endpoint, self.context = f"ipc://{folder}/control", zmq.Context()
+        self.managers = []
+        self.tasks = zmq_pipes.TasksOutgoing(LOOPBACK, PORTS)
+        self.results = zmq_pipes.ResultsIncoming(LOOPBACK, PORTS)
+        self.commands = zmq_pipes.CommandClient(LOOPBACK, PORTS)
+        configuration = {
+            "client_address": LOOPBACK,
+            "client_ports": (self.tasks.port, self.results.port, self.commands.port),
+            "interchange_address": LOOPBACK,
+            "worker_port": None,
+            "worker_port_range": (54000, 55000),
+            "hub_address": None,
+            "hub_zmq_port": None,
+            "heartbeat_threshold": 600,
+            "logdir": str(folder),
+            "logging_level": 20,
+            "poll_period": 10,
+            "cert_dir": None,
+            "manager_selector": RandomManagerSelector(),
+            "run_id": "test",
+            "log_config": None,
+            "_check_python_mismatch": True,
+        }
+        command = programs.command("interchange", self.endpoint)
+        # Below a shell of its own, so that the interchange's parent can go while the test stays.
+        shell = ["/bin/sh", "-c", 'exec 3<&0; "$@" <&3 & wait', "sh"]
+        self.parent = subprocess.Popen([*shell, *command], stdin=subprocess.PIPE)
+        self.parent.stdin.write(pickle.dumps(configuration))
+        self.parent.stdin.close()
+        self.worker_port = self.commands.run("WORKER_BINDS", timeout_s=60)
+
+    def ask(self, *words):
+        with self.context.socket(zmq.REQ) as socket:
+            socket.connect(self.endpoint)
+            socket.send_json(words if len(words) == 2 else [*words, ""])
+            assert socket.poll(PATIENCE_S * 1000), f"no answer to {words}"
+            return socket.recv_json()
+
+    def submit(self, number):
+        self.tasks.put({"task_id": number, "context": {}, "buffer": b""})
+
+    def failed(self):
+        """Task number and exception of the next result."""
+        message = pickle.loads(self.results.get(PATIENCE_S * 1000))
+        return message["task_id"], deserialize(message["exception"]).e_value
+
+    def close(self):
+        self.parent.kill()
+        self.parent.wait()
+        for manager in self.managers:
+            manager.socket.close(0)
+        self.tasks.zmq_socket.linger = 0
+        for pipe in (self.tasks, self.results, self.commands):
+            pipe.close()
+        self.context.destroy(0)
+
+
+class Manager:
+    """A worker pod's end of the worker port."""
+
+    def __init__(self, launcher, block):
+        self.socket = launcher.context.socket(zmq.DEALER)
+        self.socket.identity = f"pod-{block}".encode()
+        self.socket.connect(f"tcp://{LOOPBACK}:{launcher.worker_port}")
+        self.block = block
+        launcher.managers.append(self)
+
+    def register(self, capacity=1):
+        version = ".".join(map(str, sys.version_info[:3]))
+        self.socket.send(
+            pickle.dumps(
+                {
+                    "type": "registration",
+                    "parsl_v": VERSION,
+                    "python_v": version,
+                    "packages": {},
+                    "worker_count": capacity,
+                    "uid": f"pod-{self.block}",
+                    "block_id": self.block,
+                    "start_time": time.time(),
+                    "prefetch_capacity": 0,
+                    "max_capacity": capacity,
+                    "hostname": f"pod-{self.block}",
+                }
+            )
+        )
+        return self
+
+    def receive(self):
+        assert self.socket.poll(PATIENCE_S * 1000), f"nothing came to block {self.block}"
+        return self.socket.recv()
+
+    def task(self):
+        (task,) = pickle.loads(self.receive())
+        return task["task_id"]
+
+    def done(self, number):
+        self.socket.send(pickle.dumps({"type": "result", "task_id": number, "result": b"4"}))
+
+
+@pytest.fixture
+def launcher(tmp_path_factory):
+    launcher = Launcher(tmp_path_factory.mktemp("i"))
+    yield launcher
+    launcher.close()
+
+
+def test_the_tasks_of_a_lost_block_fail_at_once(launcher):
+    """And only its own; the heartbeat would notice after ten minutes here."""
+    lost, other = Manager(launcher, "0").register(), Manager(launcher, "1").register()
+    launcher.submit(1)
+    launcher.submit(2)
+    tasks = {lost: lost.task(), other: other.task()}
+    assert launcher.ask("lost", "0") == 1
+    number, error = launcher.failed()
+    assert (number, type(error)) == (tasks[lost], ManagerLost)
+    assert error.hostname == "pod-0"
+    assert [manager["block_id"] for manager in launcher.commands.run("MANAGERS", timeout_s=10)] == ["1"]
+
+
+def test_a_lost_worker_that_lives_is_told_to_stop(launcher):
+    """A node cut off from Kubernetes goes on working: its task is run elsewhere, so it must not be finished here."""
+    lost = Manager(launcher, "0").register()
+    launcher.submit(1)
+    lost.task()
+    launcher.ask("lost", "0")
+    assert lost.receive() == PKL_SHUTDOWN_CODE
+
+
+def test_a_result_that_was_sent_before_the_loss_counts(launcher):
+    """No task is run twice for it."""
+    lost = Manager(launcher, "0").register(capacity=2)
+    launcher.submit(1)
+    first = lost.task()
+    launcher.submit(2)
+    second = lost.task()
+    lost.done(first)
+    lost.done(second)
+    lost.socket.close(1000)
+    launcher.ask("lost", "0")
+    messages = [pickle.loads(launcher.results.get(PATIENCE_S * 1000)) for _ in range(2)]
+    assert {message["task_id"]: "result" in message for message in messages} == {first: True, second: True}
+
+
+def test_a_manager_that_registers_after_its_loss_gets_no_task(launcher):
+    """Its registration may have been on the way when the pod died."""
+    assert launcher.ask("lost", "0") == 0
+    launcher.submit(1)
+    late, good = Manager(launcher, "0").register(), Manager(launcher, "1")
+    assert late.receive() == PKL_SHUTDOWN_CODE
+    assert good.register().task() == 1
+
+
+def test_a_draining_block_finishes_its_task_and_gets_no_other(launcher):
+    draining = Manager(launcher, "0").register()
+    launcher.submit(1)
+    assert draining.task() == 1
+    assert launcher.ask("drain", "0") == 1
+    launcher.submit(2)
+    draining.done(1)
+    assert pickle.loads(launcher.results.get(PATIENCE_S * 1000))["task_id"] == 1
+    assert draining.receive() == PKL_SHUTDOWN_CODE
+    assert Manager(launcher, "1").register().task() == 2
+
+
+def test_stop_ends_every_manager_whatever_it_does(launcher):
+    """After `helm uninstall` the launcher's account is gone, and no API call would end a worker."""
+    busy, idle = Manager(launcher, "0").register(), Manager(launcher, "1")
+    launcher.submit(1)
+    busy.task()
+    idle.register()
+    while launcher.ask("ping") < 2:
+        pass
+    assert launcher.ask("stop") == 2
+    assert (busy.receive(), idle.receive()) == (PKL_SHUTDOWN_CODE, PKL_SHUTDOWN_CODE)
+    assert Manager(launcher, "2").register().receive() == PKL_SHUTDOWN_CODE
+
+
+def test_it_ends_and_stops_its_managers_when_the_launcher_is_gone(launcher):
+    """On a laptop nobody else would: upstream's goes on for ever."""
+    manager = Manager(launcher, "0").register()
+    launcher.submit(1)
+    manager.task()
+    launcher.parent.kill()
+    assert manager.receive() == PKL_SHUTDOWN_CODE

@@ -1,0 +1,165 @@
+"""What `executor`, `interchange`, `kernel`, `provider` and `pickling` use of Parsl's insides, and `run.plan`.
+
+Run this first when you move to another Parsl.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import metadata
+from pathlib import Path
+
+import parsl
+import pytest
+from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
+from parsl.executors import HighThroughputExecutor
+from parsl.executors.high_throughput import executor, process_worker_pool, zmq_pipes
+from parsl.executors.high_throughput.interchange import Interchange
+from parsl.executors.high_throughput.manager_record import ManagerRecord
+from parsl.jobs.states import TERMINAL_STATES, JobState
+from parsl.serialize import facade
+from parsl.version import VERSION
+
+from k8s_parsl.config.settings import Settings
+from k8s_parsl.run import plan
+from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
+from k8s_parsl_runtime.workflow.parsl_config import executors
+
+
+def test_the_release_is_one_that_was_read():
+    """The hooks below were read in these releases, and no other is let in."""
+    assert metadata.version("parsl") == VERSION
+    assert VERSION in PARSL_RELEASES
+    assert PARSL_RELEASES == ("2026.10.26",)
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (
+            DataFlowKernel.submit,
+            ["self", "func", "app_args", "executors", "cache", "ignore_for_cache", "app_kwargs", "join"],
+        ),
+        (DataFlowKernel._complete_task_result, ["self", "task_record", "new_state", "result"]),
+        (DataFlowKernel._complete_task_exception, ["self", "task_record", "new_state", "exception"]),
+        (DataFlowKernel._update_task_state, ["self", "task_record", "new_state"]),
+        (DataFlowKernel.wait_for_current_tasks, ["self"]),
+        (DataFlowKernel.cleanup, ["self"]),
+        (DataFlowKernel.atexit_cleanup, ["self"]),
+        (DataFlowKernel.__exit__, ["self", "exc_type", "exc_value", "traceback"]),
+        (DataFlowKernelLoader.load.__func__, ["cls", "config"]),
+        (DataFlowKernelLoader.clear.__func__, ["cls"]),
+        (HighThroughputExecutor.start, ["self"]),
+        (HighThroughputExecutor.shutdown, ["self", "timeout"]),
+        (HighThroughputExecutor.connected_blocks, ["self"]),
+        (HighThroughputExecutor.scale_in, ["self", "blocks", "max_idletime"]),
+        (HighThroughputExecutor.connected_managers, ["self"]),
+        (HighThroughputExecutor.connected_managers_packages, ["self"]),
+        (HighThroughputExecutor.set_bad_state_and_fail_all, ["self", "exception"]),
+        (zmq_pipes.CommandClient.run, ["self", "message", "max_retries", "timeout_s"]),
+        (Interchange.expire_bad_managers, ["self", "interesting_managers", "monitoring_radio"]),
+    ],
+)
+def test_a_method_that_is_overridden_has_the_signature_that_was_read(function, parameters):
+    assert list(inspect.signature(inspect.unwrap(function)).parameters) == parameters
+
+
+def test_the_loader_holds_the_kernel_where_dataflow_puts_it():
+    assert hasattr(DataFlowKernelLoader, "_dfk")
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+@pytest.mark.parametrize(
+    "more", [{}, {"worker_debug": True, "max_workers_per_node": 2, "available_accelerators": ["GPU-b", "GPU-a"]}]
+)
+def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
+    """Behind the dashes: what Parsl makes of its DEFAULT_LAUNCH_CMD, with the paths of the worker's pod."""
+    values = {"workflow": {"call": "a:b"}, "executors": {"a": {}, "cpu": more}, "parsl": {"encrypted": encrypted}}
+    settings = Settings.parse(values, "test")
+    arguments = plan.worker_arguments(settings, "cpu", versions="v", address="10.0.0.1", work=Path("/work"))("7")
+    order = plan.start(settings, path=Path("/p"), work=Path("/w"), run_dir=Path("/r"), folders={}, address="10.0.0.1")
+    _, ours = executors(order, Path("/run/k8s-parsl/certificates") if encrypted else None, print, print)
+    assert (ours.label, ours.worker_port) == ("cpu", settings.parsl.worker_port + 1)
+    ours.launch_cmd = executor.DEFAULT_LAUNCH_CMD
+    monkeypatch.setattr(type(ours), "worker_logdir", plan.WORKER_LOGS)
+    ours.logconf_path = None
+    # A worker pod may be there before its interchange is.
+    ours.address_probe_timeout = plan.PROBE_S
+    ours.initialize_scaling()
+    ours._client.close()
+    assert arguments[arguments.index("--") + 1 :] == ours._get_launch_command("7").split()[1:]
+
+
+def test_a_laptops_worker_is_parsls_own_program():
+    """Its name is replaced in the launch command: once, at its beginning."""
+    assert executor.DEFAULT_LAUNCH_CMD.startswith("process_worker_pool.py ")
+    assert 'if __name__ == "__main__"' in inspect.getsource(process_worker_pool)
+
+
+def test_scripts_own_configs_are_made_of_what_these_modules_export():
+    """`kernel` lets each of them be made, whatever it misses."""
+    for module in (parsl.executors, parsl.providers):
+        for name in module.__all__:
+            assert isinstance(getattr(module, name), type), name
+
+
+def test_parsl_takes_the_first_serializer_there_is_and_finds_ours_by_its_name():
+    """The methods are tried in their order; a worker loads by module and name what it does not know."""
+    source = inspect.getsource(facade)
+    assert "for method in methods.values()" in inspect.getsource(facade.serialize)
+    assert "importlib.import_module(decoded_module_name)" in source
+    assert isinstance(facade.methods_for_code, dict)
+    assert isinstance(facade.methods_for_data, dict)
+
+
+def test_parsls_threads_are_known_by_their_names():
+    """At the end of the workflow the user's threads are waited for, and not these."""
+    assert 'name="HTEX-Result-Queue-Thread"' in inspect.getsource(HighThroughputExecutor)
+    assert 'thread_name_prefix="Task-Launch"' in inspect.getsource(DataFlowKernel)
+
+
+def test_the_interchange_looks_at_the_managers_once_per_turn_and_before_it_sends_tasks():
+    """So that a lost or draining block gets none any more."""
+    turn = inspect.getsource(Interchange.start)
+    steps = [
+        "process_manager_socket_message",
+        "expire_bad_managers",
+        "expire_drained_managers",
+        "process_tasks_to_send",
+    ]
+    assert [turn.index(f"self.{step}(") for step in steps] == sorted(turn.index(f"self.{step}(") for step in steps)
+
+
+def test_a_manager_is_lost_by_its_heartbeat_and_drained_by_its_flag():
+    assert {"block_id", "last_heartbeat", "active", "draining"} <= set(ManagerRecord.__annotations__)
+    assert "time.time() - m['last_heartbeat'] > self.heartbeat_threshold" in inspect.getsource(
+        Interchange.expire_bad_managers
+    )
+    assert "if m['draining'] and len(m['tasks']) == 0" in inspect.getsource(Interchange.expire_drained_managers)
+
+
+def test_every_command_to_the_interchange_has_a_deadline():
+    """Those that `WatchedExecutor` does not override are not called by it, or have their own."""
+    asking = [
+        name
+        for name, method in inspect.getmembers(HighThroughputExecutor, inspect.isfunction)
+        if "command_client.run" in inspect.getsource(inspect.unwrap(method))
+    ]
+    overridden = {"connected_managers", "connected_managers_packages", "connected_blocks"}
+    # Called by upstream's scale_in alone, which is overridden; and by `start`, with a deadline of its own.
+    assert set(asking) - overridden == {"_hold_manager", "_start_local_interchange_process"}
+
+
+def test_cert_dir_that_is_set_is_left_alone():
+    source = inspect.getsource(HighThroughputExecutor.start)
+    assert "self.encrypted and self.cert_dir is None" in source
+
+
+def test_the_pool_reads_the_limits_that_the_worker_tells():
+    source = inspect.getsource(process_worker_pool)
+    assert "os.environ.get('PARSL_CORES')" in source
+    assert "os.environ.get('PARSL_MEMORY_GB')" in source
+
+
+def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():
+    assert JobState.TIMEOUT in TERMINAL_STATES

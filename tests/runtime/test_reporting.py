@@ -1,0 +1,362 @@
+"""What the workflow's process tells the launcher, and takes from it; every message is one that the launcher takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from parsl.jobs.states import JobState
+
+from k8s_parsl.config.settings import Executor
+from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.run import messages
+from k8s_parsl_runtime.shared import workdir
+from k8s_parsl_runtime.shared.errors import ConfigurationError
+from k8s_parsl_runtime.shared.protocol import Channel, encode
+from k8s_parsl_runtime.workflow import preparation, program, supervisor
+from k8s_parsl_runtime.workflow.program import pictures, presentable
+from k8s_parsl_runtime.workflow.provider import LauncherProvider
+from k8s_parsl_runtime.workflow.reporter import EVENTS, KEPT_FAILURES, Reporter, ToLauncher
+
+
+class Launcher:
+    """The other end: what came, checked as the launcher checks it."""
+
+    def __init__(self, connection):
+        self.channel, self.taken = Channel(connection), []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while (line := self.channel.receive_line()) is not None:
+            self.taken.append(messages.checked("kernel", line))
+
+
+@pytest.fixture
+def launcher():
+    ours, theirs = socket.socketpair()
+    launcher = Launcher(theirs)
+    launcher.reporter = Reporter(Channel(ours))
+    yield launcher
+    ours.close()
+    launcher.thread.join()
+    theirs.close()
+
+
+def taken(launcher):
+    """All that came, once it has."""
+    launcher.reporter._launcher.close()
+    launcher.thread.join()
+    return launcher.taken
+
+
+# Tasks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_tasks_did_comes_together(launcher):
+    """As few messages as that takes; the launcher counts the same."""
+    reporter = launcher.reporter
+    for _ in range(3 * EVENTS):
+        reporter.submitted("stage")
+        reporter.done("stage", 0.5)
+    reporter.retried("stage")
+    reporter.done("stage", None)
+    reporter.failed("merge", ValueError("no\nland"))
+    reporter.flush()
+    log = TaskLog()
+    for message in taken(launcher):
+        log.take(message.events)
+    assert len(launcher.taken) < 10
+    stage, merge = log.apps["stage"], log.apps["merge"]
+    assert (stage.submitted, stage.done, stage.retried, len(stage.seconds)) == (
+        3 * EVENTS,
+        3 * EVENTS + 1,
+        1,
+        3 * EVENTS,
+    )
+    assert merge.failed == 1
+    assert log.failures == [("merge", "ValueError: no land")]
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("never")
+
+
+@pytest.mark.parametrize(
+    ("app", "error", "text"),
+    [
+        ("a" * 1000, ValueError("x"), "ValueError: x"),
+        ("a", Unprintable(), "Unprintable (its text cannot be made: RuntimeError)"),
+        ("a", ValueError("x" * 100_000), "ValueError: x"),
+        ("a", FileNotFoundError("r\udce9sum\udce9"), "FileNotFoundError: r?sum?"),
+        ("a", ValueError('"\\\x00\u2028'), 'ValueError: "\\\x00'),
+    ],
+    ids=["a long name", "no text", "a long text", "no UTF-8", "marks of JSON's"],
+)
+def test_whatever_a_task_raises_the_launcher_can_take_it(launcher, app, error, text):
+    launcher.reporter.failed(app, error)
+    launcher.reporter.flush()
+    ((_, name, said),) = taken(launcher)[0].events
+    assert said.startswith(text)
+    assert app.startswith(name)
+
+
+def test_many_failures_with_long_texts_at_once_are_all_counted(launcher):
+    """Their message would be too long; beyond a number they come without their texts."""
+    for _ in range(5 * KEPT_FAILURES):
+        launcher.reporter.failed("a", ValueError("\N{SNOWMAN}" * 100_000))
+    launcher.reporter.flush()
+    texts = [text for message in taken(launcher) for _, _, text in message.events]
+    assert len(texts) == 5 * KEPT_FAILURES
+    assert sum(bool(text) for text in texts) == KEPT_FAILURES
+
+
+def test_a_clock_that_is_put_back_makes_no_negative_time(launcher):
+    launcher.reporter.done("a", -3600.0)
+    launcher.reporter.flush()
+    assert taken(launcher)[0].events == [("done", "a", 0.0)]
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_child_that_the_script_forked_is_no_part_of_the_run(launcher):
+    """It has the connection, too."""
+    launcher.reporter.submitted("a")
+    child = os.fork()
+    if not child:
+        launcher.reporter.submitted("b")
+        launcher.reporter.flush()
+        launcher.reporter.fault(ConfigurationError("of a child"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    launcher.reporter.flush()
+    (message,) = taken(launcher)
+    assert message.events == [("submitted", "a", 1)]
+
+
+def test_a_launcher_that_is_gone_is_no_error(launcher):
+    """The supervisor ends the process; until then it goes on."""
+    launcher.channel.close()
+    launcher.reporter.submitted("a")
+    launcher.reporter.flush()
+    launcher.reporter.fault(ConfigurationError("x"))
+
+
+def test_a_fault_comes_after_what_was_before_it(launcher):
+    launcher.reporter.submitted("a")
+    launcher.reporter.fault(ConfigurationError("executors.cpu: " + "x" * 10_000))
+    first, second = taken(launcher)
+    assert (first.type, second.type, second.code) == ("tasks", "fault", 78)
+    assert second.text.startswith("executors.cpu: xxx")
+
+
+def test_any_number_of_linked_files_is_told_in_one_message(tmp_path, monkeypatch):
+    """A folder of data beside the code may hold a hundred thousand; the log shows some of them."""
+    monkeypatch.setattr(workdir, "COPIED_FILES", 0)
+    code, work = tmp_path / "code", tmp_path / "work"
+    code.mkdir()
+    (code / "flow.py").write_text("def main(): pass")
+    for number in range(300):
+        (code / f"{number}.nc").touch()
+    place = {"call": "flow:main", "script": "", "path": str(code)}
+    answer = preparation.look({"mounts": [], "code": place, "work": str(work)})
+    assert len(list(work.iterdir())) == 301
+    assert len(messages.checked("supervisor", encode(answer)).linked) == preparation.NAMED
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "signal 40"), (64, "SIGRTMAX")])
+def test_every_signal_has_a_name_that_the_launcher_takes(number, name):
+    ended = supervisor.Ended(128 + number, supervisor._name(number), False, False, [])
+    message = {"type": "ended", **dataclasses.asdict(ended)}
+    assert messages.checked("supervisor", encode(message)).signal == name
+
+
+# The log -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "level"), [(10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARNING"), (40, "ERROR"), (60, "CRITICAL")]
+)
+def test_a_level_keeps_its_name_whatever_a_script_calls_it(launcher, number, level):
+    """Colours, say: `logging.addLevelName`."""
+    before = logging.getLevelName(number)
+    logging.addLevelName(number, f"\033[31m{level}\033[0m")
+    try:
+        record = logging.LogRecord("k8s_parsl_runtime", number, "file", 1, "%s", ("said",), None)
+        ToLauncher(launcher.reporter).emit(record)
+    finally:
+        logging.addLevelName(number, before)
+    (message,) = taken(launcher)
+    assert (message.level, message.text) == (level, "said")
+
+
+def test_a_line_that_cannot_be_made_is_left_out(launcher):
+    record = logging.LogRecord("k8s_parsl_runtime", logging.INFO, "file", 1, "%d", ("no number",), None)
+    ToLauncher(launcher.reporter).emit(record)
+    assert taken(launcher) == []
+
+
+# The result ----------------------------------------------------------------------------------------------------------
+
+
+class Loud:
+    def __repr__(self):
+        raise RuntimeError("never")
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        ({"land": 148.9, "n": 3, "all": (1, None, True), 7: Path("/data/a")}, None),
+        (float("nan"), "nan"),
+        ([float("inf")], ["inf"]),
+        (Loud(), "(Loud, whose repr raises RuntimeError)"),
+        ({1, 2}, "{1, 2}"),
+        (b"x", "b'x'"),
+        ("r\udce9", "r?"),
+        (10**5000, "(int, which cannot be shown)"),
+    ],
+    ids=["plain", "nan", "inf", "loud", "set", "bytes", "no UTF-8", "many digits"],
+)
+def test_what_a_workflow_returns_is_shown_as_far_as_json_goes(launcher, result, shown):
+    launcher.reporter.send({"type": "returned", "result": presentable(result)})
+    (message,) = taken(launcher)
+    expected = {"land": 148.9, "n": 3, "all": [1, None, True], "7": "/data/a"} if shown is None else shown
+    assert message.result == expected
+
+
+@pytest.mark.parametrize(
+    "result",
+    [nested(150), nested(900), "x" * 10**7, ["\N{SNOWMAN}" * 10**5] * 100],
+    ids=["deep", "deeper", "long", "wide"],
+)
+def test_what_is_too_deep_or_too_long_is_cut_and_still_taken(launcher, result):
+    launcher.reporter.send({"type": "returned", "result": presentable(result)})
+    (message,) = taken(launcher)
+    assert json.dumps(message.result)
+
+
+def test_the_pictures_that_a_result_names_are_found_wherever_they_are(tmp_path):
+    """In its order, each once; one that is not there, and a name that is none, are left out."""
+    picture, other = tmp_path / "map.png", tmp_path / "other.SVG"
+    picture.write_bytes(b"x")
+    other.write_bytes(b"x")
+    result = {"all": [{"map": str(picture)}, str(picture)], "gone": str(tmp_path / "gone.png"), "n": 3, "o": (other,)}
+    assert pictures(result) == [picture, other]
+    assert pictures(["\0.png", "x" * 10_000 + ".png", str(tmp_path)]) == []
+    endless = []
+    endless.append(endless)
+    assert pictures(endless) == []
+
+
+def test_pictures_are_sent_in_parts_and_a_large_one_by_its_name(launcher, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "PART_BYTES", 4)
+    monkeypatch.setattr(program, "PICTURE_BYTES", 10)
+    small, large, empty = (tmp_path / name for name in ("small.png", "large.jpeg", "empty.svg"))
+    small.write_bytes(b"0123456789")
+    large.write_bytes(b"0123456789x")
+    empty.write_bytes(b"")
+    run = program.Program(launcher.reporter._launcher, {})
+    for one in (small, large, empty, tmp_path / "gone.png"):
+        run._send_picture(one)
+    said = [(Path(message.name).name, message.media, message.data, message.last) for message in taken(launcher)]
+    assert said == [
+        ("small.png", "image/png", "MDEyMw==", False),
+        ("small.png", "image/png", "NDU2Nw==", False),
+        ("small.png", "image/png", "ODk=", True),
+        ("large.jpeg", "image/jpeg", "", True),
+        ("empty.svg", "image/svg+xml", "", True),
+    ]
+
+
+# The provider --------------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """Stands for the executor: what the provider told it, in order."""
+
+    def __init__(self):
+        self.words = []
+
+    def lost(self, block):
+        self.words.append(("lost", block))
+
+    def drain(self, block):
+        self.words.append(("drain", block))
+
+
+@pytest.fixture
+def provider():
+    sent = []
+    provider = LauncherProvider("cpu", Executor(max_blocks=3).model_dump(), sent.append)
+    provider.sent = sent
+    return provider
+
+
+def block(number, state, message="", name="pod"):
+    said = {"type": "block", "executor": "cpu", "block": number, "state": state}
+    return said | {"name": f"{name}-{number}", "message": message}
+
+
+def test_each_status_is_a_fresh_object(provider):
+    """Parsl writes into the ones it is given (HighThroughputExecutor.status)."""
+    number = provider.submit("worker", 1, "parsl.cpu.block-0")
+    first, second = provider.status([number, number])
+    assert first is not second
+    first.state = JobState.CANCELLED
+    assert provider.status([number])[0].state is JobState.PENDING
+
+
+def test_a_block_is_as_the_launcher_says_and_an_end_is_final(provider):
+    """The launcher may have asked for it before Parsl did; a block that nobody knows pends."""
+    provider.take(block("0", "RUNNING"))
+    assert provider.submit("worker", 1, "parsl.cpu.block-0") == "0"
+    states = [status.state for status in provider.status(["0", "9"])]
+    assert states == [JobState.RUNNING, JobState.PENDING]
+    provider.take(block("0", "TIMEOUT", "Killed: by somebody"))
+    provider.take(block("0", "RUNNING"))
+    (status,) = provider.status(["0"])
+    assert (status.state, status.message) == (JobState.TIMEOUT, "Killed: by somebody")
+    provider.take(block("0", "TIMEOUT", "Evicted: ephemeral storage\nits last lines:\nx"))
+    assert provider.status(["0"])[0].message.startswith("Evicted")
+    assert provider.why("pod-0") == "Evicted: ephemeral storage"
+    assert provider.why("pod-1") == ""
+
+
+def test_what_parsl_asks_of_it_is_sent_and_waits_for_nothing(provider):
+    provider.submit("worker", 1, "parsl.cpu.block-2")
+    assert provider.cancel(["0", "2"]) == [True, True]
+    provider.retire(["1"])
+    provider.registered()
+    provider.registered()
+    shared = {"executor": "cpu"}
+    assert provider.sent == [
+        {"type": "submit", "block": "2"} | shared,
+        {"type": "cancel", "blocks": ["0", "2"]} | shared,
+        {"type": "retire", "blocks": ["1"]} | shared,
+        {"type": "registered"} | shared,
+    ]
+    for message in provider.sent:
+        messages.checked("kernel", json.dumps(message).encode())
+
+
+def test_a_pod_that_is_gone_or_will_be_is_passed_on_at_once(provider):
+    """To the executor, once there is one."""
+    provider.take({"type": "lost", "executor": "cpu", "block": "0"})
+    provider.control = Told()
+    provider.take({"type": "drain", "executor": "cpu", "block": "1"})
+    provider.take({"type": "lost", "executor": "cpu", "block": "1"})
+    assert provider.control.words == [("drain", "1"), ("lost", "1")]

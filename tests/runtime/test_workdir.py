@@ -1,0 +1,210 @@
+"""The working directory of a run: writable, with the data beside the code, the same for the workflow and its tasks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from k8s_parsl_runtime.shared import workdir
+from k8s_parsl_runtime.shared.errors import PermissionDenied
+from k8s_parsl_runtime.worker import entry
+
+
+@pytest.fixture
+def code(tmp_path):
+    folder = tmp_path / "code"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path):
+    folder = tmp_path / "work"
+    workdir.make(folder)
+    return folder
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_it_is_made_with_all_above_it_and_may_be_there(tmp_path):
+    for _ in range(2):
+        workdir.make(tmp_path / "runs" / "abc" / "work")
+    assert (tmp_path / "runs" / "abc" / "work").is_dir()
+
+
+def test_one_that_cannot_be_made_is_named_with_its_key(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermissionDenied, match=rf"^workflow.workDir: {tmp_path}/file/work cannot be made: Not a dir"):
+        workdir.make(tmp_path / "file" / "work")
+    with pytest.raises(PermissionDenied, match=r"cannot be made: File exists"):
+        workdir.make(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user than root is needed")
+def test_one_that_cannot_be_written_is_named_with_who_would_write(tmp_path):
+    for folder in [tmp_path, *tmp_path.parents][:-1]:
+        if str(folder) != "/tmp":
+            folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "work").mkdir(mode=0o755)
+    text = (
+        "import os, sys; from pathlib import Path; from k8s_parsl_runtime.shared import workdir\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "workdir.make(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", text, str(tmp_path / "work")], capture_output=True, text=True)
+    assert f"workflow.workDir: {tmp_path}/work cannot be written as uid 65534 gid 65534" in done.stderr
+
+
+def test_what_lies_beside_the_code_is_brought(code, work):
+    """With its folders; not what is hidden, or made by Python."""
+    for name in ("flow.py", "input.txt", "data/a/b.csv", "data/.hidden", ".git/config", "__pycache__/flow.pyc"):
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        (code / name).write_text(name)
+    (code / "data" / "empty").mkdir()
+    assert workdir.bring(code, work) == []
+    assert tree(work) == ["data", "data/a", "data/a/b.csv", "data/empty", "flow.py", "input.txt"]
+    assert (work / "data/a/b.csv").read_text() == "data/a/b.csv"
+
+
+def test_it_is_a_copy_that_may_be_written(code, work):
+    """The code's own folder is read-only in a pod, and the user's checkout on a laptop."""
+    (code / "data").mkdir()
+    for name in ("one", "data/two"):
+        (code / name).write_text("original")
+        (code / name).chmod(0o444)
+    workdir.bring(code, work)
+    for name in ("one", "data/two"):
+        assert (work / name).stat().st_mode & 0o200
+        (work / name).write_text("changed")
+        assert (code / name).read_text() == "original"
+    (work / "data" / "new").write_text("")
+    assert not (code / "data" / "new").exists()
+
+
+def test_what_is_there_already_stays(code, work):
+    """A launcher that starts again must not undo what the workflow made of it; links that lead nowhere stay too."""
+    for name in ("a", "b", "c"):
+        (code / name).write_text("original")
+    workdir.bring(code, work)
+    (work / "a").write_text("changed")
+    (work / "b").unlink()
+    (work / "b").symlink_to("nowhere")
+    (code / "later").write_text("later")
+    workdir.bring(code, work)
+    assert (work / "a").read_text() == "changed"
+    assert (work / "b").readlink() == Path("nowhere")
+    assert (work / "later").read_text() == "later"
+
+
+def test_what_is_too_large_is_linked_and_named(code, work, monkeypatch):
+    """By bytes and by files; what fits into the rest is still copied."""
+    monkeypatch.setattr(workdir, "COPIED_BYTES", 1000)
+    monkeypatch.setattr(workdir, "COPIED_FILES", 5)
+    (code / "big").write_bytes(b"x" * 1001)
+    (code / "many").mkdir()
+    for number in range(6):
+        (code / "many" / str(number)).write_text("")
+    (code / "small").write_bytes(b"x" * 900)
+    (code / "small2").write_bytes(b"x" * 200)
+    (code / "tiny").write_bytes(b"x" * 100)
+    assert workdir.bring(code, work) == ["big", "many", "small2"]
+    assert (work / "big").readlink() == code / "big"
+    assert (work / "many").readlink() == code / "many"
+    assert not (work / "small").is_symlink()
+    assert not (work / "tiny").is_symlink()
+
+
+def test_links_are_followed_to_files_and_not_into_folders(code, work, tmp_path):
+    """A ConfigMap's files are links; a link to a folder may lead to a volume, or round in a circle."""
+    (tmp_path / "volume" / "deep").mkdir(parents=True)
+    (tmp_path / "volume" / "deep" / "huge").write_text("huge")
+    (code / "..2026").mkdir()
+    (code / "..2026" / "flow.py").write_text("flow")
+    (code / "..data").symlink_to("..2026")
+    (code / "flow.py").symlink_to("..data/flow.py")
+    (code / "data").mkdir()
+    (code / "data" / "volume").symlink_to(tmp_path / "volume")
+    (code / "data" / "round").symlink_to("../data")
+    (code / "data" / "nowhere").symlink_to("nowhere")
+    (code / "data" / "file").symlink_to("../flow.py")
+    assert workdir.bring(code, work) == []
+    assert not (work / "flow.py").is_symlink()
+    assert (work / "flow.py").read_text() == (work / "data" / "file").read_text() == "flow"
+    assert (work / "data" / "volume").readlink() == tmp_path / "volume"
+    assert (work / "data" / "round").readlink() == code / "data"
+    assert not (work / "data" / "nowhere").exists()
+    assert (work / "data" / "volume" / "deep" / "huge").read_text() == "huge"
+
+
+def test_what_cannot_be_copied_does_not_keep_the_rest_away(code, work):
+    """A pipe or a socket is no data; nothing half done is left."""
+    (code / "data").mkdir()
+    (code / "data" / "good").write_text("good")
+    os.mkfifo(code / "data" / "pipe")
+    os.mkfifo(code / "pipe")
+    (code / "gone").symlink_to("nowhere")
+    assert workdir.bring(code, work) == []
+    assert tree(work) == ["data", "data/good"]
+
+
+def test_a_working_directory_inside_the_code_or_the_same_folder(code):
+    """`workDir` may be one of the user's own; nothing is copied into itself."""
+    (code / "input").write_text("input")
+    assert workdir.bring(code, code) == []
+    assert tree(code) == ["input"]
+    (code / "out" / "work").mkdir(parents=True)
+    workdir.bring(code, code / "out" / "work")
+    assert tree(code) == ["input", "out", "out/work", "out/work/input"]
+
+
+def test_code_that_is_not_there_brings_nothing(tmp_path, work):
+    """The workflow may be in the image alone."""
+    assert workdir.bring(tmp_path / "none", work) == []
+
+
+def test_two_that_bring_at_once_leave_whole_files(code, work):
+    """Workers of one node that share a folder."""
+    (code / "data").mkdir()
+    for number in range(50):
+        (code / "data" / str(number)).write_text("x" * 1000)
+        (code / str(number)).write_text("x" * 1000)
+    # Each has a process of its own there: the same id would be the same name.
+    text = (
+        "import sys; from pathlib import Path; from k8s_parsl_runtime.shared import workdir; "
+        "workdir.bring(*map(Path, sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", text, str(code), str(work)]
+    threads = [threading.Thread(target=subprocess.run, args=(words,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tree(work) == tree(code)
+    assert {path.stat().st_size for path in work.rglob("*") if path.is_file()} == {1000}
+
+
+def test_a_worker_enters_it(code, tmp_path, monkeypatch):
+    """Where it is the pod's own, it brings the data there first."""
+    monkeypatch.chdir(tmp_path)
+    (code / "input").write_text("input")
+    options = entry._parser().parse_args(["--work", str(tmp_path / "own"), "--data", str(code)])
+    entry.enter(options)
+    assert Path.cwd() == tmp_path / "own"
+    assert Path("input").read_text() == "input"
+    shared = tmp_path / "shared"
+    entry.enter(entry._parser().parse_args(["--work", str(shared)]))
+    assert (Path.cwd(), tree(shared)) == (shared, [])
+
+
+def test_a_worker_that_cannot_write_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermissionDenied, match=r"workflow.workDir: .*/file/work cannot be made"):
+        entry.enter(entry._parser().parse_args(["--work", str(tmp_path / "file" / "work")]))
