@@ -115,13 +115,15 @@ def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp
     monkeypatch.setattr(type(executor), "logdir", "logs", raising=False)
     executor.initialize_scaling()
     executor._client.close()
-    words = ["/bin/sh", "-c", executor._get_launch_command("7")]
+    python = tmp_path / "an=environment"
+    python.symlink_to(sys.executable)
+    words = ["/bin/sh", "-c", executor._get_launch_command("7").replace(sys.executable, str(python), 1)]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "/theirs", userpath.VARIABLE: "/shell"}
     done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True)
     place, arguments, first, seen = json.loads(done.stdout)
     assert (place, arguments) == (str(work), ["pool", "--max_workers_per_node=1"])
     assert first != "/theirs"
-    assert "PYTHONPATH" not in seen
+    assert seen["PYTHONPATH"] == ""
     assert seen[userpath.VARIABLE].split(":") == [f"{code}/jobs", str(code), "/shell", "/theirs"]
 
 

@@ -49,9 +49,10 @@ def _pool(plan: Message) -> str:
     Not by this process's own environment: the first pools are started before the workflow has one.
     """
     folders = ":".join(preparation.folders(**plan["code"]))
-    path = f'{shlex.quote(f"{userpath.VARIABLE}={folders}")}":${userpath.VARIABLE}:$PYTHONPATH"'
+    path = f'{userpath.VARIABLE}={shlex.quote(folders)}":${userpath.VARIABLE}:$PYTHONPATH"'
     pool = shlex.join(programs.command("pool"))
-    line = f"cd {shlex.quote(plan['work'])} && env -u PYTHONPATH {path} {pool}"
+    # Not by `env`: it would take a path of the interpreter with a `=` for one more variable.
+    line = f"cd {shlex.quote(plan['work'])} && {path} PYTHONPATH= {pool}"
     # Parsl formats it twice.
     return line.replace("{", "{{{{").replace("}", "}}}}")
 
