@@ -70,7 +70,7 @@ class CephKeySettings(Model):
 
     vault: KeySource
     secret: SecretSettings
-    adopt: bool = Field(False, description="Take over a Secret of this name that somebody else made.")
+    adopt: bool = Field(False, description="Take over a Secret of this name that was made in another way.")
     time_budget: float = Field(120.0, gt=0, description="Seconds that Vault and the API server may take to answer.")
 
 
