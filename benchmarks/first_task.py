@@ -82,7 +82,7 @@ def one_run(cluster: Cluster, version: Version, seconds: float) -> dict[str, flo
         executor = "executors.workers.maxBlocks=2,executors.workers.initBlocks=2,executors.workers.maxWorkersPerNode=2"
         arguments = [
             *(*version.images, *SMALL, "--set", executor, "--set-json", "executors.workers.coresPerWorker=0.5"),
-            *("--set", f"workflow.call=flow:main,workflow.kwargs.seconds={seconds}"),
+            *("--set", "workflow.call=flow:main", "--set-json", f"workflow.kwargs.seconds={seconds}"),
             *("--set-file", f"workflow.files.flow\\.py={file}"),
         ]
         began = time.time()
@@ -158,7 +158,8 @@ def main(runs: int, seconds: float, old: Path | None, old_image: str, inject: bo
         versions.append(Version("this one, plain image (mounted)", ROOT, mounted))
     if old:
         repository, _, tag = old_image.rpartition(":")
-        versions.append(Version("the other", old, ["--set", f"image.repository={repository},image.tag={tag}"]))
+        images_of_old = ["--set", f"image.repository={repository}", "--set-string", f"image.tag={tag}"]
+        versions.append(Version("the other", old, images_of_old))
     floors: list[float] = []
     found: dict[str, list[dict[str, float]]] = {version.name: [] for version in versions}
     for _ in range(runs):
