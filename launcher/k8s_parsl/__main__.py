@@ -121,20 +121,16 @@ def _guarded() -> int:
         # What --help and `check` exit with comes back as a value.
         return commands(standalone_mode=False) or errors.ExitCode.DONE
     except errors.Failure as failure:
-        return _end(str(failure), failure.exit_code)
+        return errors.last_word(str(failure), failure.exit_code)
     except click.ClickException as error:
-        return _end(f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE)
+        return errors.last_word(f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        return _end("stopped from the keyboard", errors.ExitCode.STOPPED)
+        return errors.last_word("stopped from the keyboard", errors.ExitCode.STOPPED)
     except Exception as error:
         logging.getLogger("k8s_parsl").exception("this should not happen; please report it")
-        return _end(errors.one_line(f"internal error: {type(error).__name__}: {error}"), errors.ExitCode.INTERNAL)
-
-
-def _end(message: str, code: int) -> int:
-    print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201 (the program's last word)
-    errors.write_termination_message(message)
-    return int(code)
+        return errors.last_word(
+            errors.one_line(f"internal error: {type(error).__name__}: {error}"), errors.ExitCode.INTERNAL
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from k8s_parsl_runtime.shared import userpath
-from k8s_parsl_runtime.shared.errors import ExitCode, Failure, one_line, write_termination_message
+from k8s_parsl_runtime.shared.errors import ExitCode, Failure, last_word, one_line
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -32,17 +32,11 @@ def _guarded(run: Callable[[], None]) -> int:
     try:
         run()
     except Failure as failure:
-        return _end(str(failure), failure.exit_code)
+        return last_word(str(failure), failure.exit_code)
     except Exception as error:  # noqa: BLE001 (the last line says what it was)
         traceback.print_exc()
-        return _end(one_line(f"internal error: {type(error).__name__}: {error}"), ExitCode.INTERNAL)
+        return last_word(one_line(f"internal error: {type(error).__name__}: {error}"), ExitCode.INTERNAL)
     return ExitCode.DONE
-
-
-def _end(message: str, code: int) -> int:
-    print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201 (the program's last word)
-    write_termination_message(message)
-    return int(code)
 
 
 def _workflow(arguments: Sequence[str]) -> int:

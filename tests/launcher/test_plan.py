@@ -13,6 +13,7 @@ from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.run import plan
+from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.protocol import encode
 
@@ -72,7 +73,7 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
         addresses=theirs.all_addresses if isinstance(theirs.all_addresses, str) else ",".join(theirs.all_addresses),
         address_probe_timeout_string=f"--address_probe_timeout={theirs.address_probe_timeout}",
         cert_dir="/run/k8s-parsl/certificates" if encrypted else None,
-        logdir=plan.WORKER_LOGS,
+        logdir=programs.SCRATCH,
         logconf=None,
         enable_mpi_mode="",
         accelerators=" ".join(theirs.available_accelerators),

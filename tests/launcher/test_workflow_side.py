@@ -45,8 +45,8 @@ def notice(kind):
 RETURNED = messages.Returned(type="returned", result={"land": 1})
 RAISED = messages.Raised(type="raised", text="ValueError: no (flow.py:3)")
 FAULT = messages.Faulted(type="fault", code=78, text="executors.cpu: its interchange is of another version")
-ENDS_WELL = Container(WorkflowFailed("the workflow container ended: Completed"), ended=True)
-OOM_KILLED = Container(WorkflowFailed("the workflow container ended: OOMKilled"), ended=True, out_of_memory=True)
+ENDS_WELL = Container(WorkflowFailed("the workflow container ended: Completed"))
+OOM_KILLED = Container(WorkflowFailed("the workflow container ended: OOMKilled"), out_of_memory=True)
 
 
 class Socket:
@@ -144,7 +144,7 @@ BEFORE = {
         "SIGTERM: the run was stopped from outside",
     ),
     "a container that cannot start": (
-        lambda w, _: w.container(Container(ConfigurationError("the workflow container cannot start: x"), ended=True)),
+        lambda w, _: w.container(Container(ConfigurationError("the workflow container cannot start: x"))),
         ExitCode.CONFIGURATION,
         "the workflow container cannot start: x",
     ),

@@ -22,6 +22,7 @@ from parsl.version import VERSION
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.run import plan
+from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from k8s_parsl_runtime.workflow.parsl_config import executors
 
@@ -81,7 +82,7 @@ def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
     _, ours = executors(order, Path("/run/k8s-parsl/certificates") if encrypted else None, print, print)
     assert (ours.label, ours.worker_port) == ("cpu", settings.parsl.worker_port + 1)
     ours.launch_cmd = executor.DEFAULT_LAUNCH_CMD
-    monkeypatch.setattr(type(ours), "worker_logdir", plan.WORKER_LOGS)
+    monkeypatch.setattr(type(ours), "worker_logdir", programs.SCRATCH)
     ours.logconf_path = None
     # A worker pod may be there before its interchange is.
     ours.address_probe_timeout = plan.PROBE_S

@@ -100,9 +100,9 @@ class ByKubeconfig:
         except config.ConfigException as error:
             raise ConfigurationError(f"no kubeconfig (KUBECONFIG, ~/.kube/config): {error}") from None
         self.namespace: str = context["context"].get("namespace", "default")
-        self._client = client.ApiClient()
-        self._client.configuration.retries = False
-        self._client = client.ApiClient(self._client.configuration)
+        configuration = client.Configuration.get_default_copy()
+        configuration.retries = False
+        self._client = client.ApiClient(configuration)
 
     def request(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, timeout: Timeout

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# Failures kept with their text, and apps kept apart; beyond that they are only counted.
-KEPT_FAILURES = 100
+from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
+
+# Apps kept apart; beyond that they are only counted.
 KEPT_APPS = 1000
 OTHERS = "(other apps)"
 

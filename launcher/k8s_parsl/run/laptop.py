@@ -99,7 +99,7 @@ def _process(python: str, socket: Path, workflow: Workflow) -> Iterator[None]:
 def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
     code = process.wait()
     failure = WorkflowFailed(f"the workflow's first process ended with {code}")
-    workflow.container(Container(failure, ended=True))
+    workflow.container(Container(failure))
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from k8s_parsl_runtime.shared.protocol import ProtocolError
+from k8s_parsl_runtime.shared.protocol import APP_CHARACTERS, TEXT_CHARACTERS, ProtocolError
 
 Label = Annotated[str, StringConstraints(max_length=63)]
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
-App = Annotated[str, StringConstraints(max_length=300)]
-Text = Annotated[str, StringConstraints(max_length=8000)]
+App = Annotated[str, StringConstraints(max_length=APP_CHARACTERS)]
+Text = Annotated[str, StringConstraints(max_length=2 * TEXT_CHARACTERS)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
 

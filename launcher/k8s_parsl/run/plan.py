@@ -8,14 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from k8s_parsl.config.settings import Executor, Settings
+from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.keys import PRIVATE
 from k8s_parsl_runtime.shared.protocol import Message
 
-# The worker pod's own emptyDir.
-WORKER_LOGS = "/tmp/k8s-parsl"  # noqa: S108
 # Where a run without a volume has its working directory: in each pod's own emptyDir.
-SCRATCH = Path("/tmp/k8s-parsl")  # noqa: S108
+SCRATCH = Path(programs.SCRATCH)
 # A worker may be there before the interchange is: it tries for so long to reach it.
 PROBE_S = 300
 
@@ -124,7 +123,7 @@ def worker_arguments(
     Behind the dashes they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of the worker's pod.
     """
     executor = settings.executors[label]
-    path = _folders(settings)
+    path = userpath.of_code(**code(settings, Path(settings.workflow.path)))
     ours = ["--expect", versions, "--path", ":".join(path), "--work", str(work)]
     if executor.worker_init:
         ours.append(f"--init={executor.worker_init}")
@@ -150,7 +149,7 @@ def _pool(executor: Executor, address: str, worker_port: int, *, encrypted: bool
         *("--poll", "10"),
         f"--port={worker_port}",
         *("--cert_dir", str(PRIVATE / "certificates") if encrypted else "None"),
-        f"--logdir={WORKER_LOGS}",
+        f"--logdir={programs.SCRATCH}",
         "--logconf=None",
         f"--block_id={NUMBER}",
         f"--hb_period={executor.heartbeat_period}",
@@ -161,14 +160,6 @@ def _pool(executor: Executor, address: str, worker_port: int, *, encrypted: bool
         "--mpi-launcher=mpiexec",
         *("--available-accelerators", *names),
     ]
-
-
-def _folders(settings: Settings) -> list[str]:
-    """Return the folders of the user's modules, the script's own first."""
-    path = settings.workflow.path
-    script = settings.workflow.script
-    first = str(PurePosixPath(path, script).parent) if script else path
-    return list(dict.fromkeys([first, path]))
 
 
 def relocate(value: Any, folders: Mapping[str, Path]) -> Any:

@@ -23,11 +23,12 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import certificates, plan
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise, within
+from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
 from k8s_parsl.run.takeover import wait_until_alone
 from k8s_parsl.run.worker_pods import WorkerPods, owner_reference
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared import volumes
+from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, WorkflowFailed
 from k8s_parsl_runtime.shared.volumes import Mount
 
@@ -214,7 +215,7 @@ class OwnPod:
         if finding.reason.kind is Kind.WAIT:
             return
         failure = ConfigurationError(f"the workflow container cannot start: {finding}; see image.repository, image.tag")
-        container = Container(failure, ended=True)
+        container = Container(failure)
         if finding.reason.at_once:
             self._workflow.container(container)
         elif self._timer is None:
@@ -226,13 +227,13 @@ class OwnPod:
 def _ended(finding: Finding) -> Container:
     if finding.reason.name == "StartError":
         failure = ConfigurationError(f"the workflow container cannot start: {finding.detail}; see image.python")
-        return Container(failure, ended=True)
+        return Container(failure)
     detail = finding.detail or finding.reason.say
     if "can't open file" in detail and "start.py" in detail:
         failure = ConfigurationError(
             "the workflow's image holds no runtime of k8s-parsl: image.runtime is included only for an image that was "
             "built FROM launcher.image; set it to inject"
         )
-        return Container(failure, ended=True)
+        return Container(failure)
     ended: Failure = WorkflowFailed(f"the workflow container ended: {finding.reason.name}: {detail}")
-    return Container(ended, ended=True, out_of_memory=finding.reason.name == "OOMKilled")
+    return Container(ended, out_of_memory=finding.reason.name == "OOMKilled")

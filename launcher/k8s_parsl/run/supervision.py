@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -133,19 +132,3 @@ def new_record(run: str, installation: str, settings: Settings, versions: str, c
 def now() -> str:
     """Return the time as records have it: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def within(seconds: float, doing: str, act: Callable[[], object]) -> None:
-    """Do it, but go on without it after ``seconds``."""
-
-    def guarded() -> None:
-        try:
-            act()
-        except Exception:
-            log.exception("could not %s", doing)
-
-    thread = threading.Thread(target=guarded, name=doing, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        log.warning("could not %s within %.0f s; going on without", doing, seconds)

@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages, outcome
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl.run.outcome import Outcome, Told
+from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
     Failure,
@@ -31,7 +32,7 @@ from k8s_parsl_runtime.shared.errors import (
     WorkflowFailed,
     failure,
 )
-from k8s_parsl_runtime.shared.protocol import Message, ProtocolError, encode
+from k8s_parsl_runtime.shared.protocol import PICTURE_BYTES, PICTURES, Message, ProtocolError, encode
 
 log = logging.getLogger(__name__)
 workflow_log = logging.getLogger("k8s_parsl.workflow")
@@ -46,8 +47,6 @@ LAST_WORDS_S = 5.0
 WHY_S = 15.0
 # A process that was stopped (SIGSTOP) and is not continued ends the run.
 STOPPED_S = 60.0
-# A picture is shown up to this size, and so many of them.
-PICTURE_BYTES, PICTURES = 8_000_000, 12
 # What its messages may leave for the main thread, which looks at something else at times.
 EVENTS = 1000
 # Lines that the workflow's side may add to the log within LOG_PERIOD_S.
@@ -74,12 +73,9 @@ class Pods(Protocol):
 
 @dataclass(frozen=True)
 class Container:
-    """What kubelet says of the workflow's container (or what the laptop says of its process)."""
+    """The workflow's container cannot be started, or has ended; on a laptop its first process has."""
 
-    # It cannot be started, or has ended.
     failure: Failure
-    # It has ended: nothing more will come of it.
-    ended: bool
     # It ended for memory.
     out_of_memory: bool = False
 
@@ -170,17 +166,13 @@ class Workflow:
             Failure: something is wrong with them, or the run was stopped.
         """
         self._send("supervisor", order | {"type": "prepare"})
-        deadline = time.monotonic() + PREPARE_S
-        while True:
-            try:
-                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
-            except queue.Empty:
-                raise Temporary(f"the workflow container did not answer within {PREPARE_S:.0f} s") from None
+        for event in self._events_within(PREPARE_S):
             if isinstance(event, messages.Ready):
                 if event.fault:
                     raise failure(event.fault.code, event.fault.text)
                 return event.linked
             self._before_start(event)
+        raise Temporary(f"the workflow container did not answer within {PREPARE_S:.0f} s")
 
     def nothing(self) -> None:
         """There is nothing to do: the container ends well."""
@@ -211,7 +203,7 @@ class Workflow:
     def _next(self) -> Any:
         """Wait for the next event; a process that was stopped for too long is one."""
         try:
-            return self._events.get(timeout=_left(self._stopped_since + STOPPED_S))
+            return self._events.get(timeout=left(self._stopped_since + STOPPED_S))
         except queue.Empty:
             return WorkflowFailed(
                 f"the workflow's process was stopped (SIGSTOP) and not continued for {STOPPED_S:.0f} s"
@@ -231,16 +223,14 @@ class Workflow:
                 return self.stop(WorkflowFailed(f"the workflow's process sent what is no message: {event.why}"))
             case Container():
                 self._container = event
-        supervised = self._conversation is not None and self._conversation.has("supervisor")
         if isinstance(event, Gone) and event.role == "supervisor":
             return self._gone(event)
         # Where the container's first process still has a word to say, that comes first.
-        return self._gone(Gone("supervisor")) if self._container and not supervised else None
+        return self._gone(Gone("supervisor")) if self._container and not self._has("supervisor") else None
 
     def _gone(self, gone: Gone) -> Outcome:
         """The container's first process is gone; what it said before may still wait here."""
-        while not self._events.empty():
-            event = self._events.get()
+        for event in self._events_within(0):
             if isinstance(event, messages.Ended):
                 return self._ended(event)
             if isinstance(event, Stopped):
@@ -263,30 +253,22 @@ class Workflow:
         seconds = self._stop_s
         if not self._send("supervisor", {"type": "stop", "seconds": seconds}):
             return Outcome(why)
-        deadline = time.monotonic() + seconds + LAST_WORDS_S
-        with contextlib.suppress(queue.Empty):
-            while True:
-                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
-                if isinstance(event, messages.Ended):
-                    return Outcome(why, status=event.status, lines=event.lines)
-                if isinstance(event, Gone) and event.role == "supervisor":
-                    return Outcome(why)
+        for event in self._events_within(seconds + LAST_WORDS_S):
+            if isinstance(event, messages.Ended):
+                return Outcome(why, status=event.status, lines=event.lines)
+            if isinstance(event, Gone) and event.role == "supervisor":
+                return Outcome(why)
         log.warning("the workflow container did not end within %.0f s; going on without", seconds + LAST_WORDS_S)
         return Outcome(why)
 
     def _ended(self, ended: messages.Ended) -> Outcome:
         """Its process has ended; what it sent before that comes first."""
-        deadline = time.monotonic() + LAST_WORDS_S
         fault: Failure | None = None
-        with contextlib.suppress(queue.Empty):
-            while self._conversation and self._conversation.has("kernel"):
-                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
-                if isinstance(event, Failure) and fault is None:
-                    fault = event
-        while not self._events.empty():
-            event = self._events.get()
+        for event in self._events_within(LAST_WORDS_S if self._has("kernel") else 0):
             if isinstance(event, Failure) and fault is None:
                 fault = event
+            if not self._has("kernel") and self._events.empty():
+                break
         if fault:
             return Outcome(fault, status=ended.status, lines=ended.lines)
         return outcome.of_process(ended, self._told, self._memory_limit)
@@ -295,14 +277,13 @@ class Workflow:
         """The container's first process is gone without a word: kubelet knows why, a moment later."""
         if gone.why:
             return WorkflowFailed(f"the workflow container sent what is no message: {gone.why}")
-        deadline = time.monotonic() + WHY_S
-        with contextlib.suppress(queue.Empty):
-            while self._container is None:
-                event = self._events.get(timeout=max(deadline - time.monotonic(), 0))
-                if isinstance(event, Container):
-                    self._container = event
+        if self._container is None:
+            for event in self._events_within(WHY_S):
                 if isinstance(event, Stopped):
                     return event
+                if isinstance(event, Container):
+                    self._container = event
+                    break
         if self._container and self._container.out_of_memory:
             return outcome.out_of_memory(self._memory_limit)
         if self._container:
@@ -323,6 +304,16 @@ class Workflow:
             case messages.Ended():
                 last = outcome.last(event.lines)
                 raise WorkflowFailed(f"the workflow's process ended before the workflow began{last}")
+
+    def _events_within(self, seconds: float) -> Iterator[Any]:
+        """Yield what happens within so many seconds, what waits already first."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._events.get(timeout=left(deadline))
+
+    def _has(self, role: str) -> bool:
+        return self._conversation is not None and self._conversation.has(role)
 
     def _send(self, role: str, message: Message) -> bool:
         return self._conversation is not None and self._conversation.send(role, message)
@@ -425,7 +416,3 @@ class _Throttle:
             more = "the workflow's side logs more than %d lines in %.0f s; the rest is left out"
             log.warning(more, LOG_LINES, LOG_PERIOD_S)
         return self.lines <= LOG_LINES
-
-
-def _left(deadline: float) -> float | None:
-    return None if deadline == float("inf") else max(deadline - time.monotonic(), 0)

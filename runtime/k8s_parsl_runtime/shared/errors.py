@@ -8,6 +8,7 @@ sysexits.h; 143 is 128 + SIGTERM, as a shell reports it.
 from __future__ import annotations
 
 import enum
+import sys
 from pathlib import Path
 
 # Kubelet reads this file when the container ends: `kubectl describe pod` then shows the reason without any log.
@@ -105,6 +106,13 @@ _BY_CODE: dict[int, type[Failure]] = {
 def one_line(text: str) -> str:
     """``text`` with every run of white space (newlines too) folded into one space."""
     return " ".join(text.split())
+
+
+def last_word(message: str, code: int) -> int:
+    """Leave the program's last line, on standard error and for kubelet; return its exit code."""
+    print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201
+    write_termination_message(message)
+    return int(code)
 
 
 def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:

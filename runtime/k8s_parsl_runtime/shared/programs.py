@@ -9,6 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
+# On a pod's own disk (an emptyDir): logs, and what a run without a volume keeps.
+SCRATCH = "/tmp/k8s-parsl"  # noqa: S108
 START = str(Path(__file__).resolve().parents[1] / "start.py")
 # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 _PR_SET_CHILD_SUBREAPER = 36

@@ -44,6 +44,12 @@ from typing import Any
 PROTOCOL = 1
 # A longer line is no message of ours.
 LINE_BYTES = 1 << 20
+# The longest text that the workflow container sends, and the longest name of an app: what is longer is cut.
+TEXT_CHARACTERS, APP_CHARACTERS = 4000, 300
+# Failures that are told with their text; beyond that they are only counted.
+KEPT_FAILURES = 100
+# Pictures for the report, and the size of the largest that is shown: the page should open at once.
+PICTURES, PICTURE_BYTES = 12, 8_000_000
 
 Message = dict[str, Any]
 

@@ -28,6 +28,18 @@ def clean(environment: dict[str, str], folders: Iterable[str]) -> dict[str, str]
     return {key: value for key, value in environment.items() if key != "PYTHONPATH"} | {VARIABLE: path}
 
 
+def of_code(call: str, script: str, path: str) -> list[str]:
+    """Return the folders that the user's imports are looked for in: the one of the code itself first, with its data.
+
+    Args:
+        call: `workflow.call`, or empty.
+        script: `workflow.script`, relative to ``path``, or empty.
+        path: `workflow.path`.
+    """
+    own = path if call else str(Path(path, script).parent)
+    return list(dict.fromkeys([own, path]))
+
+
 def put() -> list[str]:
     """Put the folders first on this process's path and into PYTHONPATH, for its children; return them."""
     folders = list(dict.fromkeys(folder for folder in os.environ.pop(VARIABLE, "").split(os.pathsep) if folder))

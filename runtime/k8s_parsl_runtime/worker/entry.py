@@ -23,8 +23,6 @@ from k8s_parsl_runtime.shared.volumes import Mount, read_mounts
 from k8s_parsl_runtime.worker.manager_log import ManagerLog
 from k8s_parsl_runtime.worker.pool import Event, Pool
 
-# The pod's own emptyDir.
-LOGS = "/tmp/k8s-parsl"  # noqa: S108
 # Seconds between two looks at the volumes while the pool runs.
 ASK_S = 30.0
 # Seconds between two looks at the kernel's counter, as cgroup v1 gives no event to a container. Rather before Parsl
@@ -189,7 +187,7 @@ def _options(pool_arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-a", dest="address")
     parser.add_argument("--port")
     parser.add_argument("--block_id")
-    parser.add_argument("--logdir", default=LOGS)
+    parser.add_argument("--logdir", default=programs.SCRATCH)
     parser.add_argument("--hb_threshold", type=float, default=120.0)
     return parser.parse_known_args(list(pool_arguments))[0]
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import Failure, Stopped, Temporary
 
 # Of the seconds that kubelet gives us, the last ones: for the pool to end on SIGTERM, and for us after its SIGKILL.
@@ -74,8 +75,7 @@ class Pool:
             self.command, env=self.environment, start_new_session=True
         )
         while self._process.returncode is None:
-            left = None if self._deadline == math.inf else max(self._deadline - time.monotonic(), 0)
-            if select.select([self._wake[0]], [], [], left)[0]:
+            if select.select([self._wake[0]], [], [], left(self._deadline))[0]:
                 os.read(self._wake[0], 1024)
                 while not self._events.empty():
                     self._take(*self._events.get())

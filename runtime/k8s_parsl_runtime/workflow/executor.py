@@ -31,9 +31,6 @@ from k8s_parsl_runtime.workflow.provider import LauncherProvider
 
 log = logging.getLogger(__name__)
 
-# Where the interchange writes its log: on the pod's own disk. It writes from the loop that answers heartbeats, and a
-# volume that stalls would cost every worker.
-LOGS = "/tmp/k8s-parsl"  # noqa: S108
 # Commands are answered within a turn of the interchange's loop, so in milliseconds: one that is silent for this long
 # hangs. While there is nothing else to say it is asked every PING_S; one question waits ASK_S for its answer.
 SILENT_S, PING_S, ASK_S = 60.0, 10.0, 5.0
@@ -270,8 +267,11 @@ class PodExecutor(WatchedExecutor):
 
     @property
     def logdir(self) -> str:
-        """Where the interchange writes its log."""
-        return f"{LOGS}/{self.label}"
+        """Where the interchange writes its log: on the pod's own disk.
+
+        It writes from the loop that answers heartbeats, and a volume that stalls would cost every worker.
+        """
+        return f"{programs.SCRATCH}/{self.label}"
 
     def why(self, pod: str) -> str:
         """Return why this pod ended, or what is wrong with it; empty where nothing is, or it is not one of ours."""

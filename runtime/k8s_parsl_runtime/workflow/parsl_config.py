@@ -14,7 +14,6 @@ from parsl.providers import LocalProvider
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 from k8s_parsl_runtime.shared.protocol import Message
-from k8s_parsl_runtime.workflow import preparation
 from k8s_parsl_runtime.workflow.executor import PodExecutor, WatchedExecutor, common_arguments
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider, Send
@@ -48,7 +47,7 @@ def _pool(plan: Message) -> str:
 
     Not by this process's own environment: the first pools are started before the workflow has one.
     """
-    folders = ":".join(preparation.folders(**plan["code"]))
+    folders = ":".join(userpath.of_code(**plan["code"]))
     path = f'{userpath.VARIABLE}={shlex.quote(folders)}":${userpath.VARIABLE}:$PYTHONPATH"'
     pool = shlex.join(programs.command("pool"))
     # Not by `env`: it would take a path of the interpreter with a `=` for one more variable.

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared import userpath, volumes, workdir
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, UsageError, WorkflowFailed, one_line
-from k8s_parsl_runtime.shared.protocol import Message
+from k8s_parsl_runtime.shared.protocol import TEXT_CHARACTERS, Message
 from k8s_parsl_runtime.shared.volumes import Mount
 
 # globals()["name"] = …, exec(…): any name may come of it.
 BINDING = ("globals", "exec", "setattr", "vars")
 # Names of linked data that the launcher is told: for its log, and a folder may have any number.
 NAMED = 100
-TEXT_CHARACTERS = 4000
 
 
 def look(order: Message) -> Message:
@@ -33,23 +32,13 @@ def look(order: Message) -> Message:
         check_code(**order["code"])
         work = Path(order["work"])
         workdir.make(work)
-        linked = workdir.bring(data_folder(**order["code"]), work)
+        linked = workdir.bring(Path(userpath.of_code(**order["code"])[0]), work)
     except Failure as failure:
         return {"type": "ready", "fault": {"code": int(failure.exit_code), "text": str(failure)[:TEXT_CHARACTERS]}}
     except OSError as error:
         text = f"{order['code']['path']}: {error.filename}: {error.strerror}"
         return {"type": "ready", "fault": {"code": int(ExitCode.PERMISSION), "text": one_line(text)[:TEXT_CHARACTERS]}}
     return {"type": "ready", "linked": linked[:NAMED]}
-
-
-def data_folder(call: str, script: str, path: str) -> Path:
-    """Return the folder whose data lies beside the code."""
-    return (Path(path) / script).parent if script and not call else Path(path)
-
-
-def folders(call: str, script: str, path: str) -> list[str]:
-    """Return the folders that the user's imports are looked for in, the first one first."""
-    return list(dict.fromkeys([str(data_folder(call, script, path)), path]))
 
 
 def check_code(call: str, script: str, path: str) -> None:
@@ -63,7 +52,7 @@ def check_code(call: str, script: str, path: str) -> None:
         _check_script(Path(path) / script)
     else:
         _check_function(call, Path(path))
-    if why := userpath.hiding(folders(call, script, path)):
+    if why := userpath.hiding(userpath.of_code(call, script, path)):
         raise WorkflowFailed(why)
 
 

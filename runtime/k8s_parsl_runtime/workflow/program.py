@@ -18,15 +18,25 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import k8s_parsl_runtime
 from k8s_parsl_runtime.shared import keys, programs, userpath
+from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, one_line
-from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, ProtocolError, connect
-from k8s_parsl_runtime.workflow import code, parsl_config, preparation
+from k8s_parsl_runtime.shared.protocol import (
+    PICTURE_BYTES,
+    PICTURES,
+    PROTOCOL,
+    TEXT_CHARACTERS,
+    Channel,
+    Message,
+    ProtocolError,
+    connect,
+)
+from k8s_parsl_runtime.workflow import code, parsl_config
 from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -41,9 +51,7 @@ CLOSE_S = 20.0
 RESULT_CHARACTERS = 200_000
 # Parsers of JSON have a limit, and a page's reader has one.
 RESULT_DEPTH = 50
-PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
-# Larger ones are named, not shown: the report should open at once.
-PICTURE_BYTES, SENT_PICTURES = 8_000_000, 12
+MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 PART_BYTES = 300_000
 
 
@@ -133,7 +141,7 @@ class Program:
     def _enter(self) -> None:
         """The working directory and the module path of the user's code."""
         os.chdir(self._plan["work"])
-        folders = preparation.folders(**self._plan["code"])
+        folders = userpath.of_code(**self._plan["code"])
         if why := userpath.hiding(folders):
             raise WorkflowFailed(why)
         before = os.environ.get(userpath.VARIABLE, "").split(os.pathsep)
@@ -146,9 +154,8 @@ class Program:
         try:
             self._enter()
             if place["script"]:
-                from k8s_parsl_runtime.shared import pickling
+                from k8s_parsl_runtime.shared import pickling  # noqa: F401 (it registers itself)
 
-                pickling.register()
                 result = code.run_script(str(Path(place["path"], place["script"])), self._plan["args"])
             else:
                 sys.argv = [place["call"]]
@@ -178,7 +185,7 @@ class Program:
         return status
 
     def _raised(self, error: BaseException) -> int:
-        self._reporter.send({"type": "raised", "text": code.describe(error)[:4000]})
+        self._reporter.send({"type": "raised", "text": code.describe(error)[:TEXT_CHARACTERS]})
         error.__traceback__ = code.without_ours(error, OURS)
         try:
             sys.excepthook(type(error), error, error.__traceback__)
@@ -199,7 +206,7 @@ class Program:
             content = picture.read_bytes() if picture.stat().st_size <= PICTURE_BYTES else b""
             parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)] or [b""]
             for number, part in enumerate(parts, 1):
-                message: Message = {"type": "picture", "name": str(picture), "media": PICTURES[picture.suffix.lower()]}
+                message: Message = {"type": "picture", "name": str(picture), "media": MEDIA[picture.suffix.lower()]}
                 message |= {"data": base64.b64encode(part).decode(), "last": number == len(parts)}
                 self._reporter.send(message)
 
@@ -249,22 +256,6 @@ def _flush() -> None:
             stream.flush()
 
 
-def within(seconds: float, doing: str, act: Callable[[], object]) -> None:
-    """Do it, but go on without it after ``seconds``."""
-
-    def guarded() -> None:
-        try:
-            act()
-        except Exception:
-            log.exception("could not %s", doing)
-
-    thread = threading.Thread(target=guarded, name=doing, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        log.warning("could not %s within %.0f s; going on without", doing, seconds)
-
-
 def presentable(result: Any) -> Any:
     """Return a result as JSON takes it; what it does not take is shown by its `repr`, what is too long is cut."""
     try:
@@ -310,7 +301,7 @@ def pictures(result: Any) -> list[Path]:
     found: list[Path] = []
     with contextlib.suppress(RecursionError):
         found = list(dict.fromkeys(_pictures(result)))
-    return found[:SENT_PICTURES]
+    return found[:PICTURES]
 
 
 def _pictures(result: Any) -> Iterator[Path]:
@@ -320,7 +311,7 @@ def _pictures(result: Any) -> Iterator[Path]:
     elif isinstance(result, list | tuple):
         for item in result:
             yield from _pictures(item)
-    elif isinstance(result, str | Path) and Path(result).suffix.lower() in PICTURES:
+    elif isinstance(result, str | Path) and Path(result).suffix.lower() in MEDIA:
         with contextlib.suppress(OSError, ValueError):
             if Path(result).is_file():
                 yield Path(result)

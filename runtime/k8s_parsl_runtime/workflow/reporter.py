@@ -13,17 +13,19 @@ from collections import Counter
 from typing import Any
 
 from k8s_parsl_runtime.shared.errors import Failure, one_line
-from k8s_parsl_runtime.shared.protocol import Channel, Message, ProtocolError
+from k8s_parsl_runtime.shared.protocol import (
+    APP_CHARACTERS,
+    KEPT_FAILURES,
+    TEXT_CHARACTERS,
+    Channel,
+    Message,
+    ProtocolError,
+)
 
 # Task events wait so long for others.
 PERIOD_S = 0.1
-TEXT_CHARACTERS = 4000
-# Failures that are sent with their text; beyond that they are only counted.
-KEPT_FAILURES = 100
 # Events of one message; if their texts make it too long, it is sent in parts.
 EVENTS = 2000
-# What is longer is no name for a table.
-APP_CHARACTERS = 300
 
 
 class Reporter:

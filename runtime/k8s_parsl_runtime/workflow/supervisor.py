@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from k8s_parsl_runtime.shared import programs, userpath
+from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import ExitCode
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, connect
@@ -201,9 +202,8 @@ class Supervisor:
     def _next(self) -> Message:
         """Wait for the next event; kill the process when it is time."""
         while True:
-            left = None if self._kill_at == math.inf else max(self._kill_at - time.monotonic(), 0)
             try:
-                return self._events.get(timeout=left)
+                return self._events.get(timeout=left(self._kill_at))
             except queue.Empty:
                 self._kill_at = math.inf
                 _signal(self._pid, signal.SIGKILL)
@@ -260,9 +260,9 @@ def end_orphans(seconds: float = ORPHANS_S) -> None:
     """End what the workflow's process left behind; the interchange ends by itself once it has stopped its workers."""
     deadline = time.monotonic() + seconds
     # Of one that is killed the children come to this process, and are next.
-    while (left := list(_children())) and time.monotonic() < deadline + KILLED_S:
+    while (children := list(_children())) and time.monotonic() < deadline + KILLED_S:
         if time.monotonic() > deadline:
-            for pid in left:
+            for pid in children:
                 _signal(pid, signal.SIGKILL)
         time.sleep(0.02)
 
