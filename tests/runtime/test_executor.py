@@ -18,7 +18,7 @@ import zmq
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors.high_throughput.errors import ManagerLost
-from parsl.jobs.states import JobState, JobStatus
+from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.record.tasks import TaskLog
@@ -374,6 +374,9 @@ def test_blocks_are_scaled_in_and_cancelled_by_way_of_the_socket(linked):
         pass
     (block,) = linked.executor.scale_in(1, max_idletime=0.0)
     linked.server.wait_for(lambda s: linked.name(block) not in s.pods, PATIENCE_S)
+    # Parsl's own poll has seen it, too; until then it would be chosen once more.
+    while linked.executor.status_facade[block].state not in TERMINAL_STATES:
+        pass
     linked.executor.scale_in(1)
     linked.server.wait_for(lambda s: not s.pods, PATIENCE_S)
 

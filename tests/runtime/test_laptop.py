@@ -16,16 +16,9 @@ import pytest
 from launcher.git_server import GitServer, git
 
 from k8s_parsl_runtime.shared.programs import START
+from runtime.laptop import VALUES
 
 ROOT = Path(__file__).parents[2]
-
-VALUES = """
-workflow: {call: "flow:main", kwargs: {out: /data/out}}
-run: {volume: data}
-executors: {workers: {maxWorkersPerNode: 2}}
-parsl: {strategyPeriod: 0.5}
-storage: {data: {mountPath: /data, existingClaim: x}}
-"""
 
 FLOW = """
 from parsl import load, python_app

@@ -19,6 +19,7 @@ import k8s_parsl_runtime
 from k8s_parsl_runtime.shared.programs import START
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from runtime import test_pickling
+from runtime.laptop import VALUES
 from runtime.pythons import THIS, environment, interpreter
 
 RUNTIME = Path(k8s_parsl_runtime.__file__).parent
@@ -121,13 +122,6 @@ def test_what_a_script_defines_goes_there_and_back(with_parsl, version, tmp_path
 
 # Real runs ------------------------------------------------------------------------------------------------------------
 
-VALUES = """
-workflow: {call: "flow:main", kwargs: {out: /data/out}}
-run: {volume: data}
-executors: {workers: {maxWorkersPerNode: 2}}
-parsl: {strategyPeriod: 0.5}
-storage: {data: {mountPath: /data, existingClaim: x}}
-"""
 FLOW = """
 import sys
 from parsl import python_app

@@ -10,6 +10,7 @@ from . import host
 from .both import both
 from .kube import Late
 from .runs import OURS
+from .uninstall import uninstalled
 
 # Longer than anything of a worker may outlive its launcher's SIGKILL, and the issue's figure for it.
 ORPHANS_S, ORPHANS_LIMIT_S = 40.0, 15.0
@@ -107,29 +108,8 @@ def test_interchange_killed(run, report):
 
 
 def test_uninstall_with_a_launcher_that_does_not_listen(run, report):
-    """`helm uninstall`; the launcher is stopped (SIGSTOP), so it can tell nobody anything: nothing is left."""
-    run.start(values={"launcher": {"pod": {"terminationGracePeriodSeconds": 10}}})
-    run.until_busy()
-    old, workers = run.launcher(), run.workers()
-    running = [process for worker in workers for process in host.processes_of(worker)]
-    with host.frozen(host.main_process(old)):
-        run.uninstall()
-        run.until_gone(old)
-    for worker in workers:
-        run.until_gone(worker, 60)
-    dead = host.until_dead(running, 30)
-    after = max(worker.gone_at for worker in workers) - old.gone_at
-    row = run.finish(
-        "helm uninstall, launcher does not listen",
-        confirmed="SIGSTOP; uid of launcher pod gone after its grace period",
-        uninstalled=True,
-        spare_slot=False,
-        note=f"the last worker pod was gone {after:.1f} s after the launcher's",
-    )
-    # What was not done is not lost: the user took the release away.
-    row.lost, row.message = None, ""
-    report(row, outcome="uninstalled", lost=None)
-    assert dead is not None
+    """The launcher is stopped, so it can tell its workers nothing: nothing is left."""
+    uninstalled(run, report, "launcher", lambda pod: [host.main_process(pod)])
 
 
 def test_a_second_launcher_waits_for_the_first(run, report):

@@ -10,6 +10,7 @@ import json
 import pytest
 
 from . import host
+from .uninstall import uninstalled
 
 
 def ends(run, report, fault, *, confirmed, said):
@@ -85,25 +86,10 @@ def test_workflow_out_of_memory(run, report):
 
 
 def test_uninstall_with_a_workflow_that_does_not_listen(run, report):
-    """`helm uninstall`; all of the workflow's container is stopped (SIGSTOP), so it can tell nobody anything."""
-    run.start(values={"launcher": {"pod": {"terminationGracePeriodSeconds": 10}}})
-    run.until_busy()
-    old, workers = run.launcher(), run.workers()
-    running = [process for worker in workers for process in host.processes_of(worker)]
-    with host.frozen(host.main_process(old, "workflow")), host.frozen(host.workflow_process(old)):
-        run.uninstall()
-        run.until_gone(old)
-    for worker in workers:
-        run.until_gone(worker, 60)
-    dead = host.until_dead(running, 30)
-    after = max(worker.gone_at for worker in workers) - old.gone_at
-    row = run.finish(
-        "helm uninstall, workflow does not listen",
-        confirmed="SIGSTOP; uid of launcher pod gone after its grace period",
-        uninstalled=True,
-        spare_slot=False,
-        note=f"the last worker pod was gone {after:.1f} s after the launcher's",
+    """All of the workflow's container is stopped, so it can tell the launcher nothing."""
+    uninstalled(
+        run,
+        report,
+        "workflow",
+        lambda pod: [host.main_process(pod, "workflow"), host.workflow_process(pod)],
     )
-    row.lost, row.message = None, ""
-    report(row, outcome="uninstalled", lost=None)
-    assert dead is not None
