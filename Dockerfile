@@ -1,6 +1,6 @@
 # The image of k8s-parsl: the launcher and the ceph-key Job run it, and a workflow that names no image of its own. It holds
 #
-# /opt/k8s-parsl          the launcher's virtual environment: nobody installs into it (it has no pip), and it has no Parsl
+# /opt/k8s-parsl          the launcher's virtual environment: without pip, so that no build installs into it, and without Parsl
 # /opt/workflow-env       the workflow's: Parsl and pip, and first on PATH. A workflow's own image can start FROM this one with
 #                         `USER 0`, `RUN pip install …`, `USER 10001:0`: whatever that brings, the launcher does not see it.
 # /opt/k8s-parsl-runtime  what an init container takes into images that know nothing of ours: standard library and Parsl only
@@ -40,7 +40,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && /opt/workflow-env/bin/pip check
 
 # Into a pod the runtime comes by `cp`, which changes its files' times: so byte code that is valid whatever these are. And all
-# of it readable by everybody, whatever the umask of whoever builds this.
+# of it readable by every user, whatever the umask of the build.
 COPY pyproject.toml README.md /src/
 COPY launcher/k8s_parsl /src/launcher/k8s_parsl
 COPY runtime/pyproject.toml /src/runtime/

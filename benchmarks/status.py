@@ -4,7 +4,7 @@
 
 Here it asks what the launcher has told it; the launcher watches the pods, and what one of them costs it in memory is
 measured, too. Both ask one and the same small API server (tests/launcher/api_server.py), in a process of its own on
-this machine: the best case for whoever asks it often, since a real one is a network away and limits its clients.
+this machine: the best case for a caller that asks it often, since a real one is a network away and limits its clients.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ def _quiet(command: list[str], timeout: float | None = None) -> bool:
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run it; of its output, what it says of its doings is told at once, and the end of all of it when it fails."""
+    """Run it. Print its progress lines as they come, and the last lines of all its output when it fails."""
     lines = []
     with subprocess.Popen(  # noqa: S603  (all commands are made here)
         command,

@@ -48,7 +48,7 @@ template:
     {{- include "k8s-parsl.launcherPodSpec" (merge $names $context) | nindent 4 }}
 {{- end -}}
 
-{{- /* The knobs of the launcher's pod. Of its containers kubectl shows the launcher, unless it is told another. */ -}}
+{{- /* The knobs of the launcher's pod. kubectl shows the container `launcher`, unless a command names another. */ -}}
 {{- define "k8s-parsl.launcherPod" -}}
 {{- $annotations := dict "kubectl.kubernetes.io/default-container" "launcher" -}}
 {{- $own := dict "terminationGracePeriodSeconds" 60 "annotations" $annotations -}}

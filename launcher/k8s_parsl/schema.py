@@ -286,7 +286,7 @@ class Launcher(Model):
     )
     pod: OwnPod = Field(
         default_factory=OwnPod,
-        description="As `pod`, for the launcher's pod; laid over it. `resources` are those of container `workflow`.",
+        description="As `pod`, for the launcher's pod; merged over it. `resources` are those of container `workflow`.",
     )
 
 
@@ -828,8 +828,8 @@ releases make the two halves (`admin.create`, `namespaced.create`), give `claimN
     "pod": """\
 For the launcher's pod and the workers' pods alike. In each of them one container runs the user's code, `workflow` or
 `worker`: what is said of a container here (image, variables, mounts, securityContext) is said of that one.
-`launcher.pod`, `worker.pod` and `executors.<label>.pod` are laid over it in this order: maps merge, lists are replaced,
-null takes a key away. How big that container is (`resources`) is said only there.
+`launcher.pod`, `worker.pod` and `executors.<label>.pod` are merged over it in this order: maps merge, lists are
+replaced, null takes a key away. How big that container is (`resources`) is said only there.
 """,
     "job": """\
 Of these, `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and `annotations` can be changed

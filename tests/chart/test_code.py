@@ -75,8 +75,8 @@ def test_a_later_file_takes_git_away(each_helm):
 
 
 def test_what_pods_are_told_the_init_container_is_told(helm):
-    """A proxy in the environment, an authority's certificate on a volume. Not what the user's Python is told, nor the
-    user's image: the init container runs our own.
+    """A proxy in the environment, an authority's certificate on a volume. Not what is meant for the user's Python, nor
+    the user's image: the init container runs our own.
     """
     pod = {
         "image": "other:1",

@@ -225,7 +225,7 @@ def test_of_the_volumes_the_launcher_mounts_that_of_the_runs_alone(helm):
 
 
 UID, GRACE = "K8S_PARSL_WORKFLOW_UID", "K8S_PARSL_GRACE"
-NOBODY = {"securityContext": {"runAsUser": None}}
+NO_USER = {"securityContext": {"runAsUser": None}}
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ NOBODY = {"securityContext": {"runAsUser": None}}
         ({"pod": {"containerSecurityContext": {"runAsUser": 20002}}}, "20002"),
         ({"launcher": {"pod": {"containerSecurityContext": {"runAsUser": 20003}}}}, "20003"),
         ({"launcher": {"pod": {"containerSecurityContext": {"runAsUser": 0}}}}, "0"),
-        ({"pod": NOBODY | {"containerSecurityContext": {"runAsUser": 20004}}}, "20004"),
+        ({"pod": NO_USER | {"containerSecurityContext": {"runAsUser": 20004}}}, "20004"),
         ({"worker": {"pod": {"containerSecurityContext": {"runAsUser": 20005}}}}, "10001"),
-        ({"pod": NOBODY}, ""),
+        ({"pod": NO_USER}, ""),
         ({"pod": {"securityContext": None, "containerSecurityContext": None}}, ""),
     ],
 )

@@ -488,7 +488,7 @@ def test_a_message_that_is_too_long_to_be_sent_costs_no_other(greeted, conversat
 
 
 def test_the_end_closes_every_connection_and_refuses_new_ones(open_socket, folder, client, taken):
-    """Those that have not greeted, too. A launcher that starts again makes the socket anew."""
+    """Those that have not greeted, too. A launcher that starts again makes a new socket."""
     conversation = open_socket()
     greeted, silent = client(), client()
     greeted.sendall(hello())

@@ -100,7 +100,7 @@ ENDS = {
     ids=["list", "watch", "log"],
 )
 def test_an_answer_that_breaks_off_is_none(token, call, answer):
-    """Nothing of the library's leaves the door: whoever asks knows one kind of error, and may ask again."""
+    """No exception of urllib3's leaves the package: a caller handles one kind of error, and may ask again."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():

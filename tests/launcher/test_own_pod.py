@@ -17,7 +17,7 @@ SOON_S = 10
 
 
 class Workflow:
-    """Stands for the run: what it is told of the container."""
+    """Stands for the run: keeps what it gets to know of the container."""
 
     def __init__(self):
         self.told, self.changed = [], threading.Condition()
@@ -59,7 +59,7 @@ def container(identity, workflow):
 
     yield show
     own._starts()
-    # Nobody has to look after a pod that is gone: this process goes with it.
+    # No test waits for a pod that is gone: this process goes with it.
     own.changed(identity.pod_name, None)
 
 
@@ -104,7 +104,7 @@ def test_one_that_starts_after_all_is_no_fault(container, workflow, monkeypatch)
     container(waits("ErrImagePull"), RUNS)
     assert not workflow.wait(1, 0.6)
     container(waits("ErrImagePull"))
-    assert workflow.wait(), "and the next time it is waited for anew"
+    assert workflow.wait(), "and the next time the wait begins again"
 
 
 def test_what_may_still_come_is_waited_for(container, workflow, monkeypatch, caplog):
@@ -142,7 +142,7 @@ def test_what_may_still_come_is_waited_for(container, workflow, monkeypatch, cap
     ],
 )
 def test_the_end_of_the_container(container, workflow, state, code, message, out_of_memory):
-    """Told once, however often the pod changes after it; whoever knows more says so before."""
+    """Reported once, however often the pod changes after it."""
     container(RUNS, state, state)
     (told,) = workflow.told
     assert (told.failure.exit_code, str(told.failure)) == (code, message)

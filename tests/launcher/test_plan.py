@@ -1,4 +1,4 @@
-"""What the workflow's side is told: settings in, messages and the worker's arguments out."""
+"""What the launcher sends to the workflow's side: settings in, messages and the worker's arguments out."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_each_worker_has_its_blocks_number():
 
 
 def test_ports_are_in_the_order_of_the_executors_names():
-    """As Helm renders maps, whose order in the values is nobody's choice."""
+    """As Helm renders maps, so the order in the values has no meaning."""
     given = settings(executors={"gpu": {}, "cpu": {}, "big": {}}, parsl={"workerPort": 20000})
     assert {label: plan.port(given, label) for label in given.executors} == {"big": 20000, "cpu": 20001, "gpu": 20002}
     order = plan.start(given, path=Path("/w"), work=Path("/w"), run_dir=Path("/r"), folders={})

@@ -436,7 +436,7 @@ def test_workers_that_always_fail_early_end_the_run(pods, server, faults):
 
 @pytest.fixture
 def running_block(pods, server, told):
-    """The pods of an executor with one block that runs, its name, and what the workflow's side is told."""
+    """The pods of an executor with one block that runs, its name, and what goes to the workflow's side."""
     name = submitted(pods, "7")
     pod_of(server, name)
     running(server, name)
@@ -450,7 +450,7 @@ def test_states_are_parsls():
 
 
 def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
-    """By the watch, and with all that Parsl will show of it; nobody asks for a state here."""
+    """By the watch, and with all that Parsl will show of it; no state is asked for here."""
     pods, name, told = running_block
     server.logs[name] = "no such library"
     ended(server, name, 1, message="ImportError")
@@ -620,7 +620,7 @@ def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monke
     server.refuse("GET", 403, "events is forbidden", times=1)
     end = time.monotonic() + 30
     while pods._events_allowed:
-        assert time.monotonic() < end, "nobody asked for events"
+        assert time.monotonic() < end, "no events were asked for"
         pods.check_times()
         pods._watch.wait_for(lambda _: False, 0.01)
     asked = len([path for _, path in server.calls if "/events?" in path])
@@ -631,7 +631,7 @@ def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monke
 
 
 def test_status_asks_no_server_and_costs_the_same_for_each_block(make, server, told):
-    """Nor does the look at deadlines, each second; and where there is no news, nobody is told."""
+    """Nor does the look at deadlines, each second; and without news there is no message."""
     pods = make(max_blocks=1000)
     numbers = [str(n) for n in range(1000)]
     names = [submitted(pods, number) for number in numbers]

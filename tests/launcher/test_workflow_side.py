@@ -235,7 +235,7 @@ def test_the_kernel_gets_its_plan_once_then_what_became_of_the_pods(watched, soc
     if early:
         sockets.roles.add("kernel")
         watched.take(KERNEL)
-        # What the first pods are told of meanwhile comes with `tell_all`.
+        # What happens to the first pods meanwhile comes with `tell_all`.
         watched.to_kernel({"type": "block"})
         assert sockets.sent == []
     watched.start({"work": "/work"}, {"cpu": pods})
@@ -252,7 +252,7 @@ def test_the_kernel_gets_its_plan_once_then_what_became_of_the_pods(watched, soc
 
 
 def test_a_plan_that_is_too_long_is_the_users_to_shorten(watched, sockets):
-    """Nobody waits for a plan that cannot be sent."""
+    """A plan that cannot be sent ends the run at once."""
     with pytest.raises(UsageError, match=r"workflow\.kwargs, workflow\.args: a message of \d+ bytes is too long"):
         watched.start({"kwargs": {"x": "x" * LINE_BYTES}}, {})
     assert sockets.sent == []
@@ -342,7 +342,7 @@ GONE = {
 @pytest.mark.parametrize("first", ["the connection", "kubelet"])
 @pytest.mark.parametrize(("says", "message"), GONE.values(), ids=GONE)
 def test_a_container_that_is_gone_without_a_word_is_explained_by_kubelet(watched, sockets, first, says, message):
-    """Out of memory may take the first process itself. Which is told first is chance."""
+    """Out of memory may take the first process itself. Which of the two arrives first is chance."""
     steps = [lambda: leaves(watched, sockets, "supervisor")]
     steps.insert(
         len(steps) if first == "the connection" else 0,

@@ -170,7 +170,7 @@ def test_code_that_cannot_be_imported_is_the_workflows_fault(folder):
     with pytest.raises(WorkflowFailed) as caught:
         run(folder, "flow_e:main")
     assert "ZeroDivisionError: division by zero (flow_e.py:1)" in str(caught.value)
-    assert "__init__" not in str(caught.value)  # importlib's own frames are nobody's code
+    assert "__init__" not in str(caught.value)  # importlib's own frames are not the user's code
 
 
 def test_a_file_that_hides_a_module_of_pythons_is_named(folder):

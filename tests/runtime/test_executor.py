@@ -260,7 +260,7 @@ def test_blocks_that_are_scaled_in_end_by_themselves(run, pipes):
 
 
 def test_workers_end_when_the_launcher_is_gone(run, pipes):
-    """In mid-task, and long before they would miss a heartbeat; nobody asks the API for it."""
+    """In mid-task, and long before they would miss a heartbeat; without a call of the API."""
     run.call(named, str(pipes.folder))
     first = pipes.next_begun()
     run.executor.interchange_proc.kill()

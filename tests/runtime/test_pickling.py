@@ -301,7 +301,7 @@ SCRIPTS = {
         base, derived = there(work, Derived())
         assert type(base) is Base and derived is Derived and Meta.made == ["Base", "Derived"]
         """,
-    "classes that are told of their subclasses": """
+    "classes with __init_subclass__": """
         class Plugin:
             known = {}
             def __init_subclass__(cls, /, key, **more):
@@ -364,7 +364,7 @@ SCRIPTS = {
         back, size = there(work, Thing(2))
         assert type(back) is Thing and back.size == 4 and size == 2
         """,
-    "a class that is told of its subclasses and does not know them": """
+    "a class whose __init_subclass__ refuses": """
         class Plugin:
             def __init_subclass__(cls, /, key, **more):
                 super().__init_subclass__(**more)

@@ -321,15 +321,15 @@ def test_each_status_is_a_fresh_object(provider):
 
 
 def test_a_block_is_as_the_launcher_says_and_an_end_is_final(provider):
-    """The launcher may have asked for it before Parsl did; a block that nobody knows pends."""
+    """The launcher may have asked for it before Parsl did; an unknown block is PENDING."""
     provider.take(block("0", "RUNNING"))
     assert provider.submit("worker", 1, "parsl.cpu.block-0") == "0"
     states = [status.state for status in provider.status(["0", "9"])]
     assert states == [JobState.RUNNING, JobState.PENDING]
-    provider.take(block("0", "TIMEOUT", "Killed: by somebody"))
+    provider.take(block("0", "TIMEOUT", "Killed: SIGKILL"))
     provider.take(block("0", "RUNNING"))
     (status,) = provider.status(["0"])
-    assert (status.state, status.message) == (JobState.TIMEOUT, "Killed: by somebody")
+    assert (status.state, status.message) == (JobState.TIMEOUT, "Killed: SIGKILL")
     provider.take(block("0", "TIMEOUT", "Evicted: ephemeral storage\nits last lines:\nx"))
     assert provider.status(["0"])[0].message.startswith("Evicted")
     assert provider.why("pod-0") == "Evicted: ephemeral storage"

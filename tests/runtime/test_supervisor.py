@@ -20,7 +20,7 @@ from k8s_parsl_runtime.workflow.supervisor import LAST_LINES, LINE_CHARACTERS, O
 
 
 def alive(pid):
-    """A zombie is not: whoever inherits it here may be slow to collect it."""
+    """A zombie is not: its new parent may be slow to collect it."""
     try:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -217,7 +217,7 @@ def test_when_the_launcher_is_gone_the_workflow_and_its_children_end(container):
 
 
 def test_sigterm_goes_on_to_the_workflow_which_may_do_with_it_what_it_likes(container):
-    """The launcher is told, and that the process was asked to."""
+    """The launcher gets to know it, and that the process was asked to end."""
     text = (
         "import signal, sys, time\n"
         "def leave(*_):\n"

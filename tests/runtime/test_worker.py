@@ -353,7 +353,7 @@ def test_orphans_are_collected_and_none_outlives_the_pool(entry, pipes):
 
 
 def alive(pid):
-    """A zombie is not: whoever inherits it here may be slow to collect it."""
+    """A zombie is not: its new parent may be slow to collect it."""
     try:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:

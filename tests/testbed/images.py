@@ -42,8 +42,8 @@ IMAGES = {
 def ensure(only: str | None = None) -> dict[str, str]:
     """Build and push what has changed; the images' names by the name of what is in them.
 
-    `only` leaves the others as they were: an image on top of ours is made anew whenever ours changes, which takes half
-    a minute.
+    `only` leaves the others as they were: an image on top of ours is built again whenever ours changes, which takes
+    half a minute.
     """
     packages.ensure(packages.IMAGES)
     names = known() if only and _file().exists() else {}

@@ -262,7 +262,7 @@ def test_the_image_has_two_environments_and_no_build_tools(inside: dict[str, Any
 @pytest.mark.cluster
 @pytest.mark.testbed
 def test_the_runtime_can_be_taken_into_another_image(inside: dict[str, Any]) -> None:
-    """By `cp` as nobody in particular; it is compiled, and stays so whatever time its files then have."""
+    """By `cp` as a plain user; it is compiled, and stays so whatever time its files then have."""
     assert {"start.py", "__init__.py", "__main__.py"} <= set(inside["sources"])
     compiled = {re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path) for path in inside["compiled"]}
     assert compiled == set(inside["sources"])

@@ -24,7 +24,7 @@ CONNECT_S, READ_S = 5, 30
 WATCH_S, WATCH_READ_S = 300, 90
 LOG_BYTES = 4096
 FIELD_MANAGER = "k8s-parsl"
-# Whose right is missing: in a pod its account's, with a kubeconfig that of whoever runs the command.
+# Whose permission is missing: in a pod its ServiceAccount's, with a kubeconfig that of the caller.
 ACCOUNT_MAY_NOT = "the launcher's service account may not"
 PERSON_MAY_NOT = "you, the kubeconfig's user, may not"
 # Without what an object holds: a Secret's name and labels, say, but not its data.

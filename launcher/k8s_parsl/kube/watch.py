@@ -21,7 +21,7 @@ Listener = Callable[[str, PodState | None], None]
 class PodWatch:
     """One list+watch of all pods of a release, kept as a cache that everybody asks.
 
-    It never gives up: after an error it waits (0.5 s doubling to 10 s, with jitter) and lists anew.
+    It never gives up: after an error it waits (0.5 s doubling to 10 s, with jitter) and lists again.
     A listener is called for each change, also for one that only the new list shows, on the watch's own thread.
     """
 
@@ -56,7 +56,7 @@ class PodWatch:
         self._listeners.append(listener)
 
     def stop(self) -> None:
-        """End the thread at the next event; it is a daemon, so nobody waits for it."""
+        """End the thread at the next event; it is a daemon, so the process does not wait for it."""
         self._stop.set()
 
     def get(self, name: str) -> PodState | None:

@@ -36,7 +36,7 @@ _PEER = struct.Struct("3i")  # pid, uid, gid: https://man7.org/linux/man-pages/m
 
 
 class Outbox:
-    """What is to be sent on one connection, by a thread of its own: a process that does not read holds up nobody."""
+    """What is to be sent on one connection, by a thread of its own: a process that does not read blocks no caller."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -121,7 +121,7 @@ class Conversation:
             outbox.finish(FINISH_S)
         for channel in channels:
             channel.close()
-        # Its file stays: whoever comes now is refused there, and knows that this launcher has ended.
+        # Its file stays: a connection is refused there from now on, which says that this launcher has ended.
 
     def send(self, role: str, message: Message) -> bool:
         """Send a message to the connection of this role; whether there was one that took it."""

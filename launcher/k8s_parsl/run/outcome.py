@@ -8,7 +8,7 @@ from typing import Any
 from k8s_parsl.run.messages import Ended
 from k8s_parsl_runtime.shared.errors import Failure, Stopped, WorkflowFailed
 
-# Signals by which somebody asks a process to end, and which are no crash.
+# Signals that ask a process to end, and are no crash.
 ASKING = ("SIGTERM", "SIGINT", "SIGHUP")
 # Of a crash's last lines, what fits into the one line of the message; all of them are in record and log.
 SHOWN_CHARACTERS = 300

@@ -94,7 +94,7 @@ def check_ports(settings: Settings, address: str) -> None:
     """
     for label in settings.executors:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
-            # As ZMQ does: connections that are about to end hold nobody up.
+            # As ZMQ does: connections that are about to end do not block the port.
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 trial.bind((address, port(settings, label)))

@@ -1,7 +1,7 @@
 """The worker pods of one executor: made, watched and ended on the release's one pod watch.
 
 A pod is what Helm rendered; added here are its name, a label, the owner and the arguments. What becomes of a block is
-decided as soon as the watch shows it, and the workflow's side is told. Asking for a pod never waits: creators work in
+decided as soon as the watch shows it, and goes to the workflow's side. Asking for a pod never waits: creators work in
 the background. An end is final.
 """
 

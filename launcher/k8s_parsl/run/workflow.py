@@ -120,7 +120,7 @@ class Workflow:
             self._events.put(message)
 
     def _has_room(self) -> bool:
-        """Whether another message that is as good as one before it may be kept until somebody looks."""
+        """Whether another message that is as good as one before it may be kept until the main thread looks."""
         return self._events.qsize() < EVENTS
 
     def fault(self, fault: Failure) -> None:
@@ -319,7 +319,7 @@ class Workflow:
         return self._conversation is not None and self._conversation.send(role, message)
 
     def to_kernel(self, message: Message) -> None:
-        """Tell the kernel, unless it is gone; one that has not begun yet is told of every pod when it does."""
+        """Tell the kernel, unless it is gone; one that has not begun yet hears of every pod when it does."""
         if self._started:
             self._send("kernel", message)
 

@@ -88,7 +88,7 @@ class Pickler(dill.Pickler):
             return _reduce_type_variable(obj)
         if isinstance(obj, BaseException) and _is_made_anew(type(obj)):
             return _exception, (type(obj), obj.args), vars(obj) or None
-        # Free in the other process, where it guards nothing of this one's. dill makes one that nobody can release.
+        # Free in the other process, where it guards nothing of this one's. dill makes one that cannot be released.
         return (_LOCKS[type(obj)], ()) if type(obj) in _LOCKS else NotImplemented
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
@@ -181,7 +181,7 @@ class Code(SerializerBase):
     """Parsl's serializer of functions."""
 
     def serialize(self, data: Any) -> bytes:
-        """Pickle a function, each time anew: the globals that it carries may have changed."""
+        """Pickle a function, each time: the globals that it carries may have changed."""
         return dumps(data)
 
     def deserialize(self, body: bytes) -> Any:

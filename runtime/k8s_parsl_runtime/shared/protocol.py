@@ -46,7 +46,7 @@ PROTOCOL = 1
 LINE_BYTES = 1 << 20
 # The longest text that the workflow container sends, and the longest name of an app: what is longer is cut.
 TEXT_CHARACTERS, APP_CHARACTERS = 4000, 300
-# Failures that are told with their text; beyond that they are only counted.
+# Failures that are reported with their text; further ones are only counted.
 KEPT_FAILURES = 100
 # Pictures for the report, and the size of the largest that is shown: the page should open at once.
 PICTURES, PICTURE_BYTES = 12, 8_000_000
@@ -146,7 +146,7 @@ def connect(path: str) -> Channel:
     """Connect to the launcher's socket at ``path``.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no process listens there.
     """
     connection = socket.socket(socket.AF_UNIX)
     try:

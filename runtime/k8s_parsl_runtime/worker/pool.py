@@ -54,7 +54,7 @@ class Pool:
     # alone would miss a signal that comes just before it begins to wait.
     _wake: tuple[int, int] = field(default_factory=os.pipe)
     _process: subprocess.Popen[bytes] = field(init=False)
-    # When the pool is told to end, and how.
+    # When the next signal goes to the pool, and which.
     _deadline: float = math.inf
     _next: signal.Signals = signal.SIGTERM
 

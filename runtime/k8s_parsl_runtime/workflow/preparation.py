@@ -16,7 +16,7 @@ from k8s_parsl_runtime.shared.volumes import Mount
 
 # globals()["name"] = …, exec(…): any name may come of it.
 BINDING = ("globals", "exec", "setattr", "vars")
-# Names of linked data that the launcher is told: for its log, and a folder may have any number.
+# Names of linked data that go to the launcher, for its log; a folder may have any number.
 NAMED = 100
 
 

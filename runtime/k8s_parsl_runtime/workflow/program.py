@@ -194,7 +194,7 @@ class Program:
         return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
     def _returned(self, result: Any) -> None:
-        """The code came to its end: tasks that nobody waits for are waited for."""
+        """The code came to its end: wait for the tasks whose results it did not ask for."""
         if self._kernel and os.getpid() == self._pid:
             self._kernel.wait_for_current_tasks()
             for picture in pictures(result):
@@ -228,7 +228,7 @@ class Program:
     def _end_parsl(self) -> None:
         """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a dead one.
 
-        The managers are told to stop first: after `helm uninstall` nothing else ends them.
+        Stop the managers first: after `helm uninstall` nothing else ends them.
         """
         for executor in self._executors:
             executor.stop()

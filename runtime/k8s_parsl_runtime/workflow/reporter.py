@@ -45,7 +45,7 @@ class Reporter:
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Send a message now; one that is too long, or that nobody takes any more, is lost."""
+        """Send a message now; one that is too long, or that comes after the launcher's end, is lost."""
         if os.getpid() != self._pid:
             return  # a child that the script forked is no part of the run
         with contextlib.suppress(ProtocolError):

@@ -17,7 +17,7 @@ from testbed.processes import POLL
 
 Json = dict[str, Any]
 MERGE = "application/merge-patch+json"
-# Of a pod with several containers, the one by whose end its own is told: a launcher's pod has the workflow's, too.
+# Of a pod with several containers, the one whose end counts as the pod's: a launcher's pod has the workflow's, too.
 MAIN = ("launcher", "worker")
 
 

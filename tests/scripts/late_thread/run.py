@@ -1,4 +1,4 @@
-"""A thread that goes on when main has ended, and one that nobody waits for."""
+"""A thread that goes on when main has ended, and one that Python does not wait for."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""It ends by a SIGTERM that nobody handles."""
+"""It ends by a SIGTERM without a handler."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""multiprocessing by spawn: the children read this file anew, as another module."""
+"""multiprocessing by spawn: the children read this file again, as another module."""
 
 import multiprocessing
 import os

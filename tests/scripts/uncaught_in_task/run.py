@@ -1,4 +1,4 @@
-"""An exception of a task's that nobody catches."""
+"""An uncaught exception of a task's."""
 
 import parsl
 from parsl import python_app
