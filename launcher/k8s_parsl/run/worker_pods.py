@@ -159,11 +159,6 @@ class WorkerPods:
         watch.listen(self._changed)
         threading.Thread(target=self._look_again, name=f"{label}-deadlines", daemon=True).start()
 
-    @property
-    def label(self) -> str:
-        """The executor's label."""
-        return self._label
-
     def name(self, number: str) -> str:
         """Return the name of a block's pod: deterministic, so a create whose answer was lost is not done twice."""
         return f"{self._identity.release}-{self._label}-{self._identity.pod_uid[:5]}-{number}"
@@ -192,8 +187,10 @@ class WorkerPods:
 
         A block that was scaled in counts no more, as for Parsl: it may work for long. Those are bounded, too.
         """
-        ending = sum(block.cancelled or block.retired_at < math.inf for block in self._open.values())
         limit = self._executor.max_blocks
+        if len(self._open) < limit:
+            return False
+        ending = sum(block.cancelled or block.retired_at < math.inf for block in self._open.values())
         return len(self._open) - ending >= limit or len(self._open) >= 2 * limit
 
     def status(self, number: str) -> Block:
