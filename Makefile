@@ -47,9 +47,10 @@ argocd: $(VENV)/.tests ## Give deploy/argocd to a real Argo CD on that cluster (
 external-secrets: $(VENV)/.tests ## Let a real External Secrets Operator bring the Ceph key there (compiled the first time, some five minutes)
 	@$(BIN)/python -m pytest -m slow tests/cluster/test_cephfs.py
 
-bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, and what an idle run asks of that cluster's API (TEST_IMAGE=...)
+bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, a run's memory, and what it asks of that cluster's API (TEST_IMAGE=...)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/status.py
 	@PYTHONPATH=tests $(BIN)/python benchmarks/idle_traffic.py
+	@PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
 
 mutation: $(VENV)/.tests ## Change chart and settings in one place at a time: do tests notice? Writes docs/mutation.md (hours)
 	@$(BIN)/python tests/mutation.py --jobs 2 --write

@@ -55,10 +55,15 @@ def repository(tmp_path):
 
 
 @pytest.fixture
-def release(kube_cluster, namespace, repository, tmp_path):
+def workflow_image():
+    """Ours, where a test names none."""
+
+
+@pytest.fixture
+def release(kube_cluster, namespace, repository, tmp_path, workflow_image):
     server, commit = repository
     place = {"url": f"{server.url}/flows.git", "commit": commit, "path": "flows", "secret": "pdg-git"}
-    values = image_values() | {
+    values = image_values(workflow_image) | {
         "workflow": {"call": "flow:main", "git": place},
         "executors": {"workers": {}},
     }
@@ -84,6 +89,7 @@ def policy(release):
     release.kubectl("delete", "-f", "-", "--ignore-not-found", input=rendered)
 
 
+@pytest.mark.parametrize("workflow_image", [None, "k8s-parsl-plain", "k8s-parsl-conflict"])
 def test_launcher_and_workers_run_the_commit(release, policy):
     """Not the branch's newest; read-only, and the token is nowhere but in the init containers. So does `helm test`."""
     secret(release, "t0ken")

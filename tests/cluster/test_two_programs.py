@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from cluster.conftest import SMALL, Release, images_of
 from pykube import Pod
+from runtime.pythons import interpreter
 
-from testbed import layout
+from testbed import images, layout
 
 ENDS = "tests/cluster/ends.py"
 
@@ -68,6 +69,22 @@ def test_any_image_with_python_and_parsl_will_do(release, image, runtime):
     kept, page = record(release)
     assert (kept["status"], kept["result"], kept["workflow_status"]) == ("done", {"sum": 100}, 0)
     assert "<td>product</td><td>25</td><td>25</td><td>0</td>" in page
+
+
+@pytest.mark.slow
+@pytest.mark.testbed
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_any_python_that_is_supported_will_do(release, version):
+    """In the workflow's image and the workers'; the launcher keeps its own."""
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} on this machine")
+    prefix = Path(python).resolve().parent.parent
+    release.of("tests/cluster/versions.py", images.with_python(prefix))
+    release.install("--set", "workflow.call=versions:main")
+    assert release.wait_for_end() == "Complete", release.describe()
+    kept, _ = record(release)
+    assert kept["result"] == {"workflow": version, "worker": version}
 
 
 @pytest.mark.testbed

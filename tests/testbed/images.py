@@ -5,8 +5,10 @@ and tests read the names from here. Nothing is built or pushed when nothing has 
 """
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import urllib.request
 from dataclasses import dataclass
@@ -55,6 +57,20 @@ def ensure(only: str | None = None) -> dict[str, str]:
         names[name] = _push(built[name], name, arguments)
     _file().write_text(json.dumps(names, indent=1))
     return names
+
+
+def with_python(prefix: Path) -> str:
+    """The name of an image with Parsl and the Python under `prefix` on this machine, built and pushed when asked for.
+
+    What it was built with is all that is taken: no package that this machine has beside it, no test of Python's own.
+    """
+    with tempfile.TemporaryDirectory(prefix="k8s-parsl-python-") as scratch:
+        others = shutil.ignore_patterns("site-packages", "test", "__pycache__", "*.a", "config-*", "idlelib", "tkinter")
+        shutil.copytree(prefix, Path(scratch, "python"), symlinks=True, ignore=others)
+        given = (f"BASE={_image_py('base')}", f"PARSL={PARSL}")
+        arguments = ["--file", str(THEIRS / "python" / "Dockerfile"), "--context", scratch]
+        arguments += [word for each in given for word in ("--build-arg", each)]
+        return _push(_image_py("build", *arguments), "k8s-parsl-python", arguments)
 
 
 def known() -> dict[str, str]:

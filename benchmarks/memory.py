@@ -1,0 +1,85 @@
+"""What memory the launcher and the workflow take, by the number of worker pods.
+
+    TEST_IMAGE=... PYTHONPATH=tests python benchmarks/memory.py [--pods 1 --pods 1000]
+
+On the testbed (`make cluster`). One run for each number. All pods but the first ask for more memory than a node has:
+they stay Pending, and the launcher makes, watches and counts them like any other. Of each process, its resident memory
+and the part of it that it shares with no other, both as the kernel counts them once all pods are there.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+from cluster.faults.host import Process, main_process, processes_of, workflow_process
+from cluster.faults.kube import Cluster
+from cluster.faults.runs import OurRun
+
+from testbed import Testbed
+
+SETTLED_S = 20.0
+TOO_MUCH = {"requests": {"cpu": "1m", "memory": "1Ti"}}
+IDLE = """\
+import time
+
+def main(seconds):
+    time.sleep(seconds)
+"""
+
+
+def values(pods: int) -> dict:
+    """One worker pod that runs, the rest Pending, and a workflow that hands out no task."""
+    executors = {"workers": blocks(1)}
+    if pods > 1:
+        executors["pending"] = blocks(pods - 1) | {"pod": {"resources": TOO_MUCH}}
+    return {"workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}}, "executors": executors}
+
+
+def blocks(number: int) -> dict[str, int]:
+    return {"initBlocks": number, "minBlocks": number, "maxBlocks": number}
+
+
+def memory(process: Process) -> dict[str, float]:
+    """Of one process, in MiB."""
+    lines = Path(f"/proc/{process.identity.pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {name.rstrip(":"): int(size) for name, size, *_ in map(str.split, lines)}
+    own = kib["Private_Clean"] + kib["Private_Dirty"]
+    return {"resident": kib["Rss"] / 1024, "own": own / 1024}
+
+
+def measure(pods: int) -> dict[str, dict[str, float]]:
+    """By the part of the run: the launcher's process, the workflow's, and all others of the workflow's container."""
+    run = OurRun(Cluster(), f"memory-{pods}")
+    try:
+        run.kwargs = {"seconds": 3600}
+        run.start(values=values(pods))
+        run.until_pod("all pods made", lambda: len(run.pods.workers()) == pods, 60 + pods)
+        run.until_pod("a worker runs", lambda: len(run.workers()) == 1, 120)
+        time.sleep(SETTLED_S)
+        pod = run.launcher()
+        workflow = workflow_process(pod)
+        others = [memory(one) for one in processes_of(pod, "workflow") if one.identity != workflow.identity]
+        return {
+            "launcher": memory(main_process(pod, "launcher")),
+            "workflow": memory(workflow),
+            "interchange and supervisor": {part: sum(each[part] for each in others) for part in ("resident", "own")},
+        }
+    finally:
+        run.close()
+
+
+@click.command(help=__doc__)
+@click.option("--pods", "numbers", multiple=True, default=(1, 1000), show_default=True)
+def main(numbers: tuple[int, ...]) -> None:
+    if not Testbed().running():
+        raise SystemExit("needs the testbed: make cluster")
+    print(f"{'worker pods':>11}  {'process':<28} {'resident':>12} {'its own':>12}")
+    for number in numbers:
+        for name, sizes in measure(number).items():
+            print(f"{number:>11}  {name:<28} {sizes['resident']:>8.1f} MiB {sizes['own']:>8.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
