@@ -39,7 +39,9 @@ from k8s_parsl.identity import Identity  # noqa: E402
 from k8s_parsl.kube.api import Api  # noqa: E402
 from k8s_parsl.kube.connection import InPod  # noqa: E402
 from k8s_parsl.kube.watch import PodWatch  # noqa: E402
-from k8s_parsl.run.worker_pods import State, Tell, WorkerPods  # noqa: E402
+from k8s_parsl.run.block import State  # noqa: E402
+from k8s_parsl.run.worker_pods import Tell, WorkerPods  # noqa: E402
+from k8s_parsl_runtime.shared.protocol import Message  # noqa: E402
 from k8s_parsl_runtime.workflow.provider import LauncherProvider  # noqa: E402
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -132,7 +134,13 @@ def theirs(_: str, blocks: int) -> tuple[KubernetesProvider, list[str]]:
 def memory(url: str, blocks: int, pipe: Connection) -> None:
     """The launcher's side alone; tells what Python has allocated for each of its pods, when all of them run."""
     logging.disable(logging.CRITICAL)
-    launcher = Launcher(url, "memory", blocks)
+    running = set()
+
+    def tell(message: Message) -> None:
+        if message["type"] == "block" and message["state"] == State.RUNNING.value:
+            running.add(message["block"])
+
+    launcher = Launcher(url, "memory", blocks, tell)
     # Threads and connections are there once, however many pods there are.
     launcher.pods.submit("0")
     launcher.until_there(1)
@@ -143,7 +151,7 @@ def memory(url: str, blocks: int, pipe: Connection) -> None:
     pipe.send("run")
     pipe.recv()
     end = time.monotonic() + 60
-    while any(launcher.pods.status(str(number)).state is not State.RUNNING for number in range(blocks)):
+    while len(running) < blocks:
         if time.monotonic() > end:
             raise SystemExit("the launcher: not all pods run")
         time.sleep(0.1)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from chart.helm import MINIMAL, VALUES, VALUES_FILES, Object, Rendered, container
-from k8s_parsl.config.settings import Executor, Settings, _Loader
+from k8s_parsl.config.settings import Settings, _Loader
 from k8s_parsl.identity import TEST, Identity
-from k8s_parsl.run.worker_pods import WorkerPods
+from k8s_parsl.run.pod_manifest import pod_manifest
 from testbed import TestbedError, parts
 
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -40,18 +39,12 @@ def provided(rendered: Rendered) -> list[Object]:
     }
     told = {item["name"]: item.get("value") for item in container(rendered.launcher, "launcher")["env"]}
     identity = Identity.from_environment(told | kubelets)
-    watch: Any = SimpleNamespace(listen=lambda _: None)
-    pods = []
-    for label, template in rendered.workers.items():
-        executor: Executor = settings.executors[label]
-        api: Any = None
-        arguments = ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"]
-        makes = WorkerPods(
-            label, executor, template, identity, api, watch, arguments=lambda _: arguments, on_fault=lambda _: None
-        )
-        pods.append(makes._manifest(makes.name("0"), "0"))
-        makes.close()
-    return pods
+    assert settings.executors.keys() == rendered.workers.keys()
+    arguments = ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"]
+    return [
+        pod_manifest(template, f"{identity.release}-{label}-{identity.pod_uid[:5]}-0", identity, arguments)
+        for label, template in rendered.workers.items()
+    ]
 
 
 def everything(rendered: Rendered) -> list[Object]:

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,9 +15,8 @@ from chart.helm import VALUES_FILES
 from cluster import restricted
 from cluster.conftest import ROOT, image, images_of
 
-from k8s_parsl.config.settings import Executor
 from k8s_parsl.identity import Identity
-from k8s_parsl.run.worker_pods import WorkerPods
+from k8s_parsl.run.pod_manifest import pod_manifest
 from testbed import layout, processes
 
 ADMIN = ("--set", "admin.create=true,namespaced.create=false,admissionPolicy.create=true")
@@ -166,18 +164,8 @@ class Account:
             installation="product",
             certificates="product-certificates",
         )
-        pods = WorkerPods(
-            "workers",
-            Executor(),
-            yaml.safe_load(text),
-            identity,
-            None,
-            SimpleNamespace(listen=lambda _: None),
-            arguments=lambda _: ["--expect", "x", "--", "-a", "10.0.0.1"],
-            on_fault=lambda _: None,
-        )
-        pods.close()
-        return pods._manifest("product-workers-test-0", "0")
+        arguments = ["--expect", "x", "--", "-a", "10.0.0.1"]
+        return pod_manifest(yaml.safe_load(text), "product-workers-test-0", identity, arguments)
 
 
 def _set(*path):

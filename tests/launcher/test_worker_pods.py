@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from types import SimpleNamespace
 
 import pytest
 from parsl.jobs.states import JobState
 
 from k8s_parsl.config.settings import Executor
-from k8s_parsl.run.worker_pods import State, WorkerPods
+from k8s_parsl.run.block import State
+from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 TEMPLATE = {
@@ -36,6 +38,17 @@ class Told:
             else:
                 self.words.append((message["type"], message["block"]))
             self.server.changed.notify_all()
+
+    def of(self, name):
+        """What was said last of the block with this pod."""
+        with self.server.changed:
+            last = next(block for block in reversed(self.blocks) if block["name"] == name)
+        return SimpleNamespace(state=State[last["state"]], message=last["message"])
+
+    def wait(self):
+        """For the next news of the server's or of the other side's, but not for long: deadlines bring none."""
+        with self.server.changed:
+            self.server.changed.wait(0.05)
 
 
 @pytest.fixture
@@ -70,7 +83,7 @@ def make(api, watch, identity, faults, told):
     yield make
     for pods in made:
         # Or a thread that still wants to make a pod keeps the tests' own process from ending.
-        pods._closed.set()
+        pods.close()
 
 
 @pytest.fixture
@@ -100,10 +113,10 @@ def pod_of(server, name, seconds=10):
 def until(pods, name, state, seconds=10):
     """Look until the block is in ``state``."""
     end = time.monotonic() + seconds
-    while (block := pods._blocks[name]).state is not state:
+    while (block := pods.tell.of(name)).state is not state:
         assert time.monotonic() < end, f"{block} never became {state}"
         pods.check_times()
-        pods._watch.wait_for(lambda _: False, 0.05)
+        pods.tell.wait()
     return block
 
 
@@ -174,14 +187,14 @@ def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):
 def test_states_follow_the_pod(pods, server):
     """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then removed, but so."""
     name = submitted(pods)
-    assert pods.status("0").state is State.PENDING
+    assert pods.tell.of(name).state is State.PENDING
     pod_of(server, name)
     running(server, name)
     until(pods, name, State.RUNNING)
     ended(server, name, 0, "Completed", phase="Succeeded")
     until(pods, name, State.COMPLETED)
     server.wait_for(lambda s: name not in s.pods)
-    assert pods.status("0").state is State.COMPLETED
+    assert pods.tell.of(name).state is State.COMPLETED
 
 
 def test_the_container_is_asked_before_the_phase(pods, server):
@@ -231,12 +244,11 @@ def test_a_pod_that_the_cluster_took_is_a_loss(pods, server, faults, status, rea
     assert not faults
 
 
-def test_a_pod_that_somebody_deleted_is_a_loss(pods, server, faults):
+def test_a_pod_that_somebody_deleted_is_a_loss(pods, server, faults, watch):
     """Upstream's provider says RUNNING for ever."""
     name = submitted(pods)
     pod_of(server, name)
-    until_seen = pods._watch.wait_for(lambda pods: any(p.name == name for p in pods), 10)
-    assert until_seen
+    assert watch.wait_for(lambda pods: any(p.name == name for p in pods), 10)
     pods.check_times()
     server.remove(name)
     assert "somebody deleted" in until(pods, name, State.TIMEOUT).message
@@ -278,7 +290,7 @@ def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, 
     while not faults:
         waiting = {"waiting": {"reason": next(reasons), "message": 'pull "nope:1"'}}
         server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
-        pods._watch.wait_for(lambda _: False, 0.2)
+        pods.tell.wait()
         pods.check_times()
         assert time.monotonic() - began < 10
     assert 'pull "nope:1"' in str(faults[0])
@@ -343,18 +355,18 @@ def test_a_create_that_may_work_later_is_tried_again(pods, server, faults, code,
     server.refuse("POST", code, message, headers, times=2)
     name = submitted(pods)
     pod_of(server, name)
-    assert pods.status("0").state is State.PENDING
+    assert pods.tell.of(name).state is State.PENDING
     assert not faults
 
 
-def test_submit_and_status_never_wait_for_the_server(make, server):
+def test_asking_for_a_pod_never_waits_for_the_server(make, server):
     """They are called on the thread that listens to the workflow's process, for every block of every executor."""
     pods = make(max_blocks=50)
     server.refuse("POST", 429, "Too many requests", {"Retry-After": "1"}, times=50)
     began = time.perf_counter()
     names = [submitted(pods, str(n)) for n in range(50)]
     pods.check_times()
-    assert {pods.status(str(n)).state for n in range(50)} == {State.PENDING}
+    assert {pods.tell.of(name).state for name in names} == {State.PENDING}
     mine = time.perf_counter() - began
     server.wait_for(lambda s: set(names) <= set(s.pods), 30)
     assert mine < (time.perf_counter() - began) / 2
@@ -365,8 +377,6 @@ def test_there_are_never_more_pods_than_max_blocks_allows(make, server, told):
     pods = make(max_blocks=2)
     assert [pods.submit(number) for number in ("0", "1", "2", "1", "3")] == [True, True, False, True, False]
     server.wait_for(lambda s: len(s.pods) == 2)
-    with pytest.raises(KeyError):
-        pods.status("2")
     refused = {"executor": "cpu", "type": "block", "state": "CANCELLED"}
     assert [block["block"] for block in told.blocks if block.items() >= refused.items()] == ["2", "3"]
     ended(server, pods.name("0"), 0, "Completed", phase="Succeeded")
@@ -592,7 +602,7 @@ def test_pods_that_wait_for_the_same_reason_are_shown_once(five, server, caplog)
 
 def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, faults):
     """Only an event tells; the finding goes when a later event says that it works now."""
-    monkeypatch.setattr("k8s_parsl.run.worker_pods.CREATING_S", 0.0)
+    monkeypatch.setattr("k8s_parsl.run.block.CREATING_S", 0.0)
     monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
     name = submitted(pods)
     uid = pod_of(server, name)["metadata"]["uid"]
@@ -609,9 +619,10 @@ def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, fa
     assert not faults
 
 
-def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monkeypatch):
+def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monkeypatch, caplog):
     """An older Role has no such rule; the rest works without."""
-    monkeypatch.setattr("k8s_parsl.run.worker_pods.CREATING_S", 0.0)
+    caplog.set_level("DEBUG", "k8s_parsl.run.worker_pods")
+    monkeypatch.setattr("k8s_parsl.run.block.CREATING_S", 0.0)
     monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
     name = submitted(pods)
     pod_of(server, name)
@@ -619,10 +630,10 @@ def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monke
     server.wait_for(lambda s: any("watch=true" in path for _, path in s.calls))
     server.refuse("GET", 403, "events is forbidden", times=1)
     end = time.monotonic() + 30
-    while pods._events_allowed:
+    while "events of worker pod" not in caplog.text:
         assert time.monotonic() < end, "no events were asked for"
         pods.check_times()
-        pods._watch.wait_for(lambda _: False, 0.01)
+        pods.tell.wait()
     asked = len([path for _, path in server.calls if "/events?" in path])
     for _ in range(5):
         pods.check_times()
@@ -630,30 +641,29 @@ def test_events_that_may_not_be_read_are_not_asked_for_again(pods, server, monke
     assert len([path for _, path in server.calls if "/events?" in path]) == asked
 
 
-def test_status_asks_no_server_and_costs_the_same_for_each_block(make, server, told):
-    """Nor does the look at deadlines, each second; and without news there is no message."""
+def test_the_look_at_deadlines_asks_no_server_and_costs_the_same_for_each_block(make, server, told):
+    """Each second; and without news there is no message."""
     pods = make(max_blocks=1000)
-    numbers = [str(n) for n in range(1000)]
-    names = [submitted(pods, number) for number in numbers]
-    server.wait_for(lambda s: len(s.pods) == 1000, 60)
-    for name in names:
-        running(server, name)
-    until(pods, names[-1], State.RUNNING, 60)
-    calls, told.blocks = len(server.calls), []
 
     def seconds(numbers):
-        """Of this thread's own CPU, whatever else the machine does."""
-        best = 1e9
+        """Of this thread's own CPU, whatever else the machine does, once all these pods run too."""
+        names = [submitted(pods, str(number)) for number in numbers]
+        server.wait_for(lambda s: set(names) <= set(s.pods), 60)
+        for name in names:
+            running(server, name)
+        for name in names:
+            until(pods, name, State.RUNNING, 60)
+        calls, told.blocks, best = len(server.calls), [], 1e9
         for _ in range(5):
             began = time.thread_time()
-            assert {pods.status(number).state for number in numbers} == {State.RUNNING}
+            pods.check_times()
             best = min(best, time.thread_time() - began)
+        assert len(server.calls) == calls
+        assert told.blocks == []
         return best
 
-    assert seconds(numbers) < 30 * seconds(numbers[:100])
-    pods.check_times()
-    assert len(server.calls) == calls
-    assert told.blocks == []
+    hundred = seconds(range(100))
+    assert seconds(range(100, 1000)) < 30 * hundred
 
 
 def test_a_block_that_is_scaled_in_ends_by_itself_and_is_no_failure(running_block, server):
@@ -668,7 +678,7 @@ def test_a_block_that_is_scaled_in_ends_by_itself_and_is_no_failure(running_bloc
 
 
 def test_a_block_that_is_scaled_in_but_never_idle_is_deleted_after_its_time(running_block, server, monkeypatch):
-    monkeypatch.setattr("k8s_parsl.run.worker_pods.RETIRE_S", 0.0)
+    monkeypatch.setattr("k8s_parsl.run.block.RETIRE_S", 0.0)
     pods, name, _ = running_block
     pods.retire("7")
     until(pods, name, State.CANCELLED)
@@ -690,13 +700,13 @@ def until_fault(pods, faults, seconds=10):
     while not faults:
         pods.check_times()
         assert time.monotonic() < end, "no fault came"
-        pods._watch.wait_for(lambda _: bool(faults), 0.05)
+        pods.tell.wait()
 
 
 def until_message(pods, name, text, seconds=10):
     end = time.monotonic() + seconds
-    while text not in (block := pods._blocks[name]).message:
+    while text not in (block := pods.tell.of(name)).message:
         assert time.monotonic() < end, f"{block} never told of {text}"
         pods.check_times()
-        pods._watch.wait_for(lambda _: False, 0.05)
+        pods.tell.wait()
     return block

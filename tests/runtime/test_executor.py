@@ -23,8 +23,9 @@ from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import plan
+from k8s_parsl.run.block import State
 from k8s_parsl.run.conversation import Conversation
-from k8s_parsl.run.worker_pods import State, WorkerPods
+from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl_runtime.shared.errors import ExitCode
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect

@@ -23,9 +23,10 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import certificates, plan
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
+from k8s_parsl.run.pod_manifest import owner_reference
 from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
 from k8s_parsl.run.takeover import wait_until_alone
-from k8s_parsl.run.worker_pods import WorkerPods, owner_reference
+from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared import volumes
 from k8s_parsl_runtime.shared.deadlines import within

@@ -1,0 +1,36 @@
+"""How worker pods of one executor fail in a row, and what that means for the next one."""
+
+from __future__ import annotations
+
+import math
+
+# Worker pods that may end by themselves before any has reached the launcher.
+EARLY = 3
+# Pods that end within this time end by one and the same cause, so count once for the hold-off.
+BURST_S = 1.0
+MAX_HOLD_OFF_S = 60.0
+
+
+class Failures:
+    """Counts of one executor. Moments are those of `time.monotonic`."""
+
+    def __init__(self) -> None:
+        # Of workers that ended by themselves.
+        self.own = 0
+        self._in_a_row = 0
+        self._last_at = -math.inf
+
+    def add(self, now: float, *, own: bool) -> None:
+        """Count a pod that ended: by itself (`own`), or taken by the cluster. All of one moment are one."""
+        self.own += own
+        if now - self._last_at > BURST_S:
+            self._in_a_row += 1
+            self._last_at = now
+
+    def settled(self) -> None:
+        """A pod has run for long: those before it count no more."""
+        self._in_a_row = 0
+
+    def hold_off(self) -> float:
+        """Return the seconds to wait before the next pod: none after one failure, then 1, 3, 7 ... 60."""
+        return min(2.0 ** max(self._in_a_row - 1, 0) - 1, MAX_HOLD_OFF_S)
