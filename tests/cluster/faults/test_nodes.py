@@ -109,6 +109,8 @@ def test_token_rotated(run, report):
     testbed.stop_kubelet(HERE)
     testbed.start_kubelet(HERE)
     run.until("a new token", lambda: token.read_text() != old, 180)
+    # The API server believes what it has once believed for ten seconds more.
+    run.until("the old token's end", lambda: _review(run, old) != "valid", 60)
     code = _review(run, old)
     run.delete(victim, grace=0)
     confirmed = run.until_gone(victim)
