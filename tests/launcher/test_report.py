@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +109,49 @@ def test_the_last_lines_of_a_workflow_that_failed_are_in_the_page(tmp_path, reco
     record.last_lines = ["loading", "Segmentation fault"]
     write_page(record, tmp_path / "report.html")
     assert "loading\nSegmentation fault" in (tmp_path / "report.html").read_text()
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A volume on which nothing new can be written, and what is there can be written over."""
+
+    def write(path, text, *_):
+        path.touch()
+        with path.open("w") as file:
+            file.write(text[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return lambda: monkeypatch.setattr(Path, "write_text", write)
+
+
+def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, record, full):
+    """In the space that the file has from the begin on; the rest of what there was to say is left out."""
+    path = tmp_path / "record.json"
+    record.status = "running"
+    record.write(path)
+    size = path.stat().st_size
+    record.status, record.exit_code, record.result, record.message = "failed", 1, "x" * 50_000, "m" * 50_000
+    full()
+    with pytest.raises(OSError, match="the end of the run is in it, and no more"):
+        record.write(path)
+    kept = Record.read(path)
+    assert (kept.status, kept.exit_code, kept.result, kept.message) == ("failed", 1, None, "m" * 1000)
+    assert path.stat().st_size == size
+    assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_record_that_never_could_be_written_is_none(tmp_path, record, full):
+    full()
+    with pytest.raises(OSError, match="No space left on device; there is none"):
+        record.write(tmp_path / "record.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path, record, full):
+    write_page(record, tmp_path / "report.html")
+    before = (tmp_path / "report.html").read_text()
+    full()
+    with pytest.raises(OSError, match="No space left"):
+        write_page(record, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]

@@ -600,6 +600,18 @@ def test_pods_that_wait_for_the_same_reason_are_shown_once(five, server, caplog)
     assert pods.reasons["Unschedulable"] == 5
 
 
+def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(five, server):
+    pods, names = five
+    server.wait_for(lambda s: len(s.pods) == 5)
+    running(server, names[0])
+    until(pods, names[0], State.RUNNING)
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    server.set_status(names[1], phase="Pending", conditions=[condition])
+    until_message(pods, names[1], "Unschedulable")
+    text = "executors.cpu: 1 of 5 worker pods run, the others wait: Unschedulable: no node has room for it"
+    assert pods.summary().startswith(text)
+
+
 def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, faults):
     """Only an event tells; the finding goes when a later event says that it works now."""
     monkeypatch.setattr("k8s_parsl.run.block.CREATING_S", 0.0)

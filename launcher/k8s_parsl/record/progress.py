@@ -1,9 +1,10 @@
-"""How far the run is: a bar on a terminal, one log line a period otherwise."""
+"""How far the run is: a bar on a terminal; otherwise a log line where something has changed, and after a silence."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,18 +13,26 @@ from k8s_parsl.record.tasks import TaskLog
 
 log = logging.getLogger(__name__)
 
+# Without news, a line says after this time what the run waits for.
+SILENCE_S = 60.0
 # A bar that moves less often than this looks stuck.
 BAR_PERIOD_S = 0.2
 
 
 @contextmanager
-def shown(tasks: TaskLog, period: float) -> Iterator[None]:
-    """Show the tasks' progress until the block ends; ``period`` is that of log lines, in seconds."""
+def shown(tasks: TaskLog, period: float, pods: Callable[[], str] = str) -> Iterator[None]:
+    """Show the tasks' progress until the block ends.
+
+    Args:
+        tasks: what they did so far.
+        period: seconds between two log lines.
+        pods: says how many worker pods run and wait; empty where there are none.
+    """
     if console.on_terminal():
         with _bar(tasks):
             yield
     else:
-        with _lines(tasks, period):
+        with _lines(tasks, period, pods):
             yield
 
 
@@ -53,18 +62,33 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 
 
 @contextmanager
-def _lines(tasks: TaskLog, period: float) -> Iterator[None]:
+def _lines(tasks: TaskLog, period: float, pods: Callable[[], str]) -> Iterator[None]:
     said = (0, 0, 0)
+    changed_at = said_at = time.monotonic()
 
     def update() -> None:
-        nonlocal said
+        nonlocal said, changed_at, said_at
         counts = tasks.counts()
+        now = time.monotonic()
         if counts != said:
             log.info("tasks: %d of %d done, %d failed", counts[1], counts[0], counts[2])
-            said = counts
+            said, changed_at, said_at = counts, now, now
+        elif now - said_at >= SILENCE_S:
+            log.info("nothing new for %.0f s: %s", now - changed_at, waiting(counts, pods()))
+            said_at = now
 
     with _every(period, update):
         yield
+
+
+def waiting(counts: tuple[int, int, int], pods: str) -> str:
+    """Return what a run with these tasks (submitted, done, failed) waits for."""
+    submitted, done, failed = counts
+    left = submitted - done - failed
+    if not left:
+        return "no task is open; the workflow's own code runs"
+    tasks = f"{left} task{'s' * (left != 1)} of {submitted} open"
+    return f"{tasks}; {pods}" if pods else tasks
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from typing import Any
 from k8s_parsl.record.tasks import TaskLog
 
 log = logging.getLogger(__name__)
+
+# The space that the record of a run takes from its begin on, so that there is some for its end.
+SMALL_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,27 @@ class Record:
             return None
 
     def write(self, path: Path) -> None:
-        """Write it whole or not at all."""
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n", "utf-8")
-        new.replace(path)
+        """Write it whole; where that fails, at least how the run ended, into the space that the file has already.
+
+        Raises:
+            OSError: it was not written whole.
+        """
+        try:
+            _write(path, _json(self).ljust(SMALL_BYTES))
+        except OSError as error:
+            kept = path.exists()
+            if kept:
+                self._write_end(path)
+            what = "the end of the run is in it, and no more" if kept else "there is none"
+            raise OSError(error.errno, f"{error.strerror}; {what}") from None
+
+    def _write_end(self, path: Path) -> None:
+        """Write over the record of the run's begin, which takes no space of a volume that is full."""
+        end = replace(self, tasks=[], failures=[], reasons={}, result=None, last_lines=[], message=self.message[:1000])
+        with path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            file.write(_json(end).encode().ljust(size))
 
     def add(self, tasks: TaskLog) -> None:
         """Take over what the tasks did."""
@@ -92,8 +113,27 @@ def _row(name: str, app: Any) -> dict[str, Any]:
     }
 
 
+def _json(record: Record) -> str:
+    return json.dumps(asdict(record), indent=1, default=str) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    new = path.with_suffix(".new")
+    try:
+        new.write_text(text, "utf-8")
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
 def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> None:
-    """Write the report."""
+    """Write the report.
+
+    Raises:
+        OSError: it was not written.
+    """
     import jinja2  # at the end alone: the first worker pods do not wait for its import
 
     shown = [
@@ -107,4 +147,4 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
     rest = json.dumps(record.result, indent=1, default=str, ensure_ascii=False)
-    path.write_text(template.render(record=record, pictures=shown, result=rest), "utf-8")
+    _write(path, template.render(record=record, pictures=shown, result=rest))

@@ -20,12 +20,15 @@ from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
 from k8s_parsl.run.workflow import Container, Workflow
-from k8s_parsl_runtime.shared.errors import UsageError, WorkflowFailed
-from k8s_parsl_runtime.shared.programs import START
+from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
+from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
 
 log = logging.getLogger(__name__)
 
 END_S = 15.0
+SOCKET = "socket"
+# The path of a socket has at most 107 bytes: https://man7.org/linux/man-pages/man7/unix.7.html
+LONGEST_TEMPDIR = 50
 
 
 def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, python: str = "") -> None:
@@ -44,7 +47,7 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     set_level(settings.logging.level)
     folders = {volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()}
     for mount_path, path in folders.items():
-        path.mkdir(parents=True, exist_ok=True)
+        _make_volume(path)
         log.info("volume %s is %s here", mount_path, path)
     run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
@@ -56,14 +59,39 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     with (
         folder.held(),
         stoppable(workflow),
-        tempfile.TemporaryDirectory(prefix="k8s-parsl-") as scratch,
-        Conversation(Path(scratch, "socket"), os.getuid(), workflow.take) as conversation,
-        _process(python or settings.laptop.python or sys.executable, Path(scratch, "socket"), workflow),
+        tempfile.TemporaryDirectory(prefix="k8s-parsl-", dir=_short(), ignore_cleanup_errors=True) as scratch,
+        # It waits for the socket; and it ends when the conversation does, whatever ended that.
+        _process(python or settings.laptop.python or sys.executable, Path(scratch), workflow),
+        Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
     ):
         versions = workflow.greeting(conversation).versions
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
         workflow.start(plan.start(settings, path=path, work=work, run_dir=folder.parsl, folders=folders), {})
         supervise(settings, workflow, new_record(run, "laptop", settings, versions, code), folder)
+
+
+def _short() -> str | None:
+    """Return another folder for temporary files where the usual one's path is too long for a socket below it."""
+    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_TEMPDIR else None  # noqa: S108
+
+
+def _make_volume(path: Path) -> None:
+    """Make the folder that stands for a volume.
+
+    Raises:
+        PermissionDenied: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "there is a file of this name" if isinstance(error, FileExistsError) else error.strerror
+        raise PermissionDenied(f"--volumes: the folder {path} cannot be made: {why}") from None
+
+
+def _interpreter(python: str) -> str:
+    """Return the interpreter that the user means: `~` stands for the home folder, a virtual environment for its own."""
+    path = Path(python).expanduser()
+    return str(path / "bin" / "python" if path.is_dir() else path)
 
 
 def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
@@ -79,11 +107,12 @@ def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
 
 
 @contextlib.contextmanager
-def _process(python: str, socket: Path, workflow: Workflow) -> Iterator[None]:
+def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
     """The workflow's supervisor, in the user's environment, from its start to its end."""
-    command = [python, "-I", START, "workflow", "--socket", str(socket)]
+    command = [_interpreter(python), "-I", START, "workflow", "--socket", str(scratch / SOCKET)]
+    environment = _environment(os.environ) | {RUNS_SCRATCH: str(scratch)}
     try:
-        process = subprocess.Popen(command, env=_environment(os.environ))  # noqa: S603 (the interpreter that the user names)
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 (the interpreter that the user names)
     except OSError as error:
         raise UsageError(f"laptop.python (--python): {python}: {error.strerror}") from None
     threading.Thread(target=_wait, args=(process, workflow), name="supervisor", daemon=True).start()

@@ -146,7 +146,14 @@ def _run(
             record = new_record(
                 identity.run, folder.path.name.rpartition("-")[2], settings, versions, settings.workflow.git.described
             )
-            supervise(settings, workflow, record, folder, lambda: [one.reasons for one in pods.values()])
+            supervise(
+                settings,
+                workflow,
+                record,
+                folder,
+                lambda: [one.reasons for one in pods.values()],
+                lambda: "; ".join(one.summary() for one in pods.values()),
+            )
         finally:
             within(CLOSE_S, "delete the worker pods", lambda: _close(pods.values()))
 

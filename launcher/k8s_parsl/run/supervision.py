@@ -21,7 +21,7 @@ from k8s_parsl_runtime.shared.errors import Stopped
 
 log = logging.getLogger(__name__)
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def set_level(level: str) -> None:
@@ -33,7 +33,7 @@ def set_level(level: str) -> None:
 
 @contextmanager
 def stoppable(workflow: Workflow) -> Iterator[None]:
-    """SIGTERM and SIGINT end the run, in whatever phase it is.
+    """SIGTERM, SIGINT and SIGHUP end the run, in whatever phase it is.
 
     Before the workflow is watched the main thread may wait for anything: there the signal raises Stopped. From then on
     it is one of the ends that `Workflow.result` waits for.
@@ -48,7 +48,9 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
             raise stopped
         workflow.fault(stopped)
 
-    before = {number: signal.signal(number, stop) for number in STOPPING}
+    # One that is ignored stays so: `nohup` means it.
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:
@@ -68,33 +70,44 @@ def supervise(
     record: Record,
     folder: Folder,
     reasons: Callable[[], Iterable[Counter[str]]] = tuple,
+    pods: Callable[[], str] = str,
 ) -> None:
     """Wait for the run's end, and keep its record.
+
+    Args:
+        settings: the run's.
+        workflow: its other side.
+        record: of its begin.
+        folder: where it is kept.
+        reasons: why worker pods waited or ended, and how often, of each executor.
+        pods: says how many worker pods run and wait.
 
     Raises:
         Failure: how the run ended, other than well.
     """
     began = time.monotonic()
-    record.write(folder.record)
+    best_effort("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
-    with progress.shown(workflow.tasks, settings.logging.progress_period):
+    with progress.shown(workflow.tasks, settings.logging.progress_period, pods):
         outcome = workflow.result()
     _complete(record, outcome, workflow, time.monotonic() - began)
     record.reasons = dict(sum(reasons(), Counter()).most_common())
     # The end is known: what is kept of it may fail, and changes nothing.
     best_effort("write the record", lambda: record.write(folder.record))
-    best_effort("write the report", lambda: write_page(record, folder.page, workflow.pictures))
-    best_effort("show the end", lambda: _say_end(record, folder, workflow))
+    reported = best_effort("write the report", lambda: write_page(record, folder.page, workflow.pictures))
+    best_effort("show the end", lambda: _say_end(record, workflow, str(folder.page) if reported else "none"))
     if outcome.failure:
         raise outcome.failure
 
 
-def best_effort(doing: str, act: Callable[[], object]) -> None:
-    """Do it; a failure is one line in the log."""
+def best_effort(doing: str, act: Callable[[], object]) -> bool:
+    """Do it; a failure is one line in the log. Return whether it was done."""
     try:
         act()
     except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
         log.warning("could not %s: %s: %s", doing, type(error).__name__, error)
+        return False
+    return True
 
 
 def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: float) -> None:
@@ -113,14 +126,14 @@ def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: flo
         record.last_lines = outcome.lines
 
 
-def _say_end(record: Record, folder: Folder, workflow: Workflow) -> None:
+def _say_end(record: Record, workflow: Workflow, report: str) -> None:
     for line in record.last_lines:
         log.info("the workflow's last lines: %s", line)
     submitted, done, failed = workflow.tasks.counts()
     log.info("%s after %.1f s: %d tasks, %d done, %d failed", record.status, record.seconds, submitted, done, failed)
     for picture in workflow.pictures:
-        log.info("picture: %s", picture.name)
-    log.info("report: %s", folder.page)
+        log.info("picture: %s%s", picture.name, "" if picture.content else " (too large for the report)")
+    log.info("report: %s", report)
 
 
 def new_record(run: str, installation: str, settings: Settings, versions: str, code: str) -> Record:

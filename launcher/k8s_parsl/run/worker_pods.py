@@ -141,6 +141,15 @@ class WorkerPods:
             for block in self._blocks.values():
                 self._tell_of(block)
 
+    def summary(self) -> str:
+        """Return how many pods there are, and for what the first of them waits, in one line."""
+        with self._lock:
+            blocks = list(self._open.values())
+        running = sum(block.state is State.RUNNING for block in blocks)
+        text = f"executors.{self._label}: {running} of {len(blocks)} worker pods run"
+        why = next((block.finding for block in blocks if block.finding), None)
+        return f"{text}, the others wait: {why}" if why else text
+
     def close(self) -> None:
         """Make no more pods, and delete all but those that failed by themselves: they stay for whoever asks why."""
         with self._lock:
