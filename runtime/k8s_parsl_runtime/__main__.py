@@ -62,6 +62,9 @@ def _pool(arguments: Sequence[str]) -> int:
     """Parsl's own program, as `python -m` would run it: the user's folders come after its imports."""
     import runpy
 
+    from k8s_parsl_runtime.worker import deaths
+
+    deaths.watch()
     # Once by its name, so that all it imports is there before the user's folders.
     import parsl.executors.high_throughput.process_worker_pool as pool
 

@@ -5,15 +5,19 @@ Run this first when you move to another Parsl.
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import multiprocessing.util
 from importlib import metadata
 from pathlib import Path
 
 import parsl
 import pytest
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
+from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput import executor, process_worker_pool, zmq_pipes
+from parsl.executors.high_throughput.errors import WorkerLost
 from parsl.executors.high_throughput.interchange import Interchange
 from parsl.executors.high_throughput.manager_record import ManagerRecord
 from parsl.jobs.states import TERMINAL_STATES, JobState
@@ -164,3 +168,58 @@ def test_the_pool_reads_the_limits_that_the_worker_tells():
 
 def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():
     assert JobState.TIMEOUT in TERMINAL_STATES
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (DataFlowKernel.handle_exec_update, ["self", "task_record", "future"]),
+        (DataFlowKernel.handle_join_update, ["self", "task_record", "inner_app_future"]),
+        (DataFlowKernel._launch_if_ready_async, ["self", "task_record"]),
+        (HighThroughputExecutor.submit_payload, ["self", "context", "buffer"]),
+        (HighThroughputExecutor._result_queue_worker, ["self"]),
+        (HighThroughputExecutor.handle_errors, ["self", "status"]),
+        (BasicMemoizer.check_memo, ["self", "task"]),
+        (BasicMemoizer.update_memo_result, ["self", "task", "r"]),
+        (BasicMemoizer.update_memo_exception, ["self", "task", "e"]),
+        (BasicMemoizer.load_checkpoints, ["self", "checkpointDirs"]),
+        (BasicMemoizer._checkpoint_these_tasks, ["self", "checkpoint_queue"]),
+        (WorkerLost.__init__, ["self", "worker_id", "hostname"]),
+    ],
+)
+def test_what_completes_a_task_has_the_signature_that_was_read(function, parameters):
+    assert list(inspect.signature(inspect.unwrap(function)).parameters) == parameters
+
+
+def test_a_worker_process_dies_where_deaths_looks():
+    """Its end is asked for by `is_alive`, and said by WorkerLost; queue and process come from one context."""
+    watchdog = inspect.getsource(process_worker_pool.Manager.worker_watchdog)
+    assert watchdog.index("if not p.is_alive():") < watchdog.index("raise WorkerLost(worker_id, platform.node())")
+    started = inspect.getsource(process_worker_pool.Manager._start_worker)
+    assert "SpawnContext.Process(" in started
+    assert 'name="HTEX-Worker-{}".format(worker_id)' in started
+    assert "self.pending_result_queue = SpawnContext.Queue()" in inspect.getsource(process_worker_pool.Manager.__init__)
+    assert "os.environ['PARSL_WORKER_RANK'] = str(worker_id)" in inspect.getsource(process_worker_pool.worker)
+
+
+def test_a_worker_runs_what_the_executor_names():
+    """By `submit_payload`; and what a task returned as an exception is raised by the kernel."""
+    source = inspect.getsource(process_worker_pool.worker)
+    assert 'mod_name, _, fn_name = task_executor["f"].rpartition(".")' in source
+    assert "exec_func(req['buffer'], *exec_args, **exec_kwargs)" in source
+    module, _, name = programs.TASK.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), name))
+    assert "isinstance(result, RemoteExceptionWrapper)" in inspect.getsource(
+        DataFlowKernel._unwrap_remote_exception_wrapper
+    )
+
+
+def test_an_earlier_result_is_looked_up_by_its_hash():
+    source = inspect.getsource(BasicMemoizer)
+    assert "self.memo_lookup_table = checkpoint" in source
+    assert "hashsum = make_hash(task)" in source
+    assert "task['hashsum'] = hashsum" in source
+
+
+def test_multiprocessing_has_its_sockets_where_the_process_says():
+    assert "process.current_process()._config.get('tempdir')" in inspect.getsource(multiprocessing.util.get_temp_dir)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k8s_parsl.run.messages import Ended
+from k8s_parsl_runtime.shared import signals
 from k8s_parsl_runtime.shared.errors import Failure, Stopped, WorkflowFailed
 
 # Signals that ask a process to end, and are no crash.
@@ -53,23 +54,13 @@ def _failure(ended: Ended, told: Told, memory_limit: str) -> Failure | None:
     if ended.out_of_memory and (ended.signal == "SIGKILL" or not told.returned):
         return out_of_memory(memory_limit)
     if ended.signal:
-        return WorkflowFailed(f"the workflow's process was ended by {ended.signal}{_hint(ended)}{last(ended.lines)}")
+        by = f"{ended.signal}{signals.hint(ended.signal)}"
+        return WorkflowFailed(f"the workflow's process was ended by {by}{last(ended.lines)}")
     if ended.status == 0:
         return None
     if told.raised:
         return WorkflowFailed(f"the workflow raised {told.raised}")
     return WorkflowFailed(f"the workflow ended with exit status {ended.status}{last(ended.lines)}")
-
-
-def _hint(ended: Ended) -> str:
-    hints = {
-        "SIGSEGV": " (a crash in compiled code)",
-        "SIGABRT": " (a crash in compiled code)",
-        "SIGBUS": " (a file in memory could not grow: /dev/shm is full, or a mapped file was cut short)",
-        "SIGILL": " (compiled for another kind of CPU)",
-        "SIGKILL": " (from outside, or its node ran out of memory)",
-    }
-    return hints.get(ended.signal, "")
 
 
 def last(lines: list[str]) -> str:

@@ -108,6 +108,15 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def describe(error: BaseException) -> str:
+    """Return an exception in one line, `Type: text`, whatever its own `__str__` does."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException as second:  # noqa: BLE001 (an exception of the user's own)
+        text = f"{type(error).__name__} (its text cannot be made: {type(second).__name__})"
+    return one_line(text)
+
+
 def last_word(message: str, code: int) -> int:
     """Leave the program's last line, on standard error and for kubelet; return its exit code."""
     print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201

@@ -7,15 +7,25 @@ import getpass
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 # On a pod's own disk (an emptyDir): logs, and what a run without a volume keeps.
 SCRATCH = "/tmp/k8s-parsl"  # noqa: S108
+# Names the folder that a laptop's launcher removes at the end of the run.
+RUNS_SCRATCH = "K8S_PARSL_SCRATCH"
 START = str(Path(__file__).resolve().parents[1] / "start.py")
+# What a worker process runs a task by (HighThroughputExecutor.submit_payload in Parsl).
+TASK = "k8s_parsl_runtime.worker.task.run"
 # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 _PR_SET_CHILD_SUBREAPER = 36
 # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 _PR_SET_PDEATHSIG = 1
+
+
+def scratch(prefix: str) -> str:
+    """Make a folder that only this user can enter; on a laptop the launcher removes it with all others of the run."""
+    return tempfile.mkdtemp(prefix=prefix, dir=os.environ.get(RUNS_SCRATCH))
 
 
 def command(program: str, *arguments: str) -> list[str]:

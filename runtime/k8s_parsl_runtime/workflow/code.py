@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import contextlib
 import gc
@@ -71,7 +72,12 @@ def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
         inspect.signature(function).bind(**kwargs)
     except TypeError as error:
         raise UsageError(f"workflow.kwargs: {call}: {error}") from None
-    return function(**kwargs)
+    result = function(**kwargs)
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise UsageError(
+            f"workflow.call: {call} is a generator (it has a `yield`): nothing in it has run; let it return a list"
+        )
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
 def _functions(module: types.ModuleType) -> list[str]:

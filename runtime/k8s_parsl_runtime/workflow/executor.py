@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import queue
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError, VersionMismatch
 from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelector
-from parsl.jobs.states import TERMINAL_STATES
+from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
+from parsl.serialize import deserialize
 
 from k8s_parsl_runtime.shared import programs
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary
+from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
+from k8s_parsl_runtime.shared.task_errors import TaskFailed
 from k8s_parsl_runtime.workflow.interchange import Command
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 
@@ -34,6 +37,8 @@ log = logging.getLogger(__name__)
 # Commands are answered within a turn of the interchange's loop, so in milliseconds: one that is silent for this long
 # hangs. While there is nothing else to say it is asked every PING_S; one question waits ASK_S for its answer.
 SILENT_S, PING_S, ASK_S = 60.0, 10.0, 5.0
+# Worker pools of a laptop's that may end one after the other before any has registered.
+EARLY_FAILURES = 3
 # At the end of the run nobody waits longer for the interchange to stop the workers, or to say why it gave up.
 STOP_S, LAST_WORD_S = 2.0, 5.0
 
@@ -65,7 +70,7 @@ class ControlClient:
 
     def __init__(self) -> None:
         # Who may enter the folder (mode 0700) may command the interchange.
-        self._folder = tempfile.mkdtemp(prefix="k8s-parsl-")
+        self._folder = programs.scratch("control-")
         self.endpoint = f"ipc://{self._folder}/control"
 
     def close(self) -> None:
@@ -94,10 +99,11 @@ class WatchedExecutor(HighThroughputExecutor):
 
     def __init__(self, on_fault: Callable[[Failure], None], **arguments: Any) -> None:
         self._client = ControlClient()
+        self._process: subprocess.Popen[bytes] | None = None
         command = programs.command("interchange", self._client.endpoint)
-        super().__init__(**arguments | {"interchange_launch_cmd": command})
         self._on_fault = on_fault
         self._stopping = threading.Event()
+        super().__init__(**arguments | {"interchange_launch_cmd": command})
         self._words: queue.SimpleQueue[tuple[Command, str]] = queue.SimpleQueue()
         self.interchange_died = False
 
@@ -105,11 +111,58 @@ class WatchedExecutor(HighThroughputExecutor):
         """Why this pod ended; nothing is known of a laptop's processes."""
         return ""
 
+    @property
+    def interchange_proc(self) -> subprocess.Popen[bytes] | None:
+        """The interchange; its end is waited for from its start on, as upstream waits two minutes for a first word."""
+        return self._process
+
+    @interchange_proc.setter
+    def interchange_proc(self, process: subprocess.Popen[bytes] | None) -> None:
+        self._process = process
+        if process:
+            threading.Thread(target=self._watch, args=(process,), name="interchange", daemon=True).start()
+
     def start(self) -> None:
-        """Start the interchange, a thread that waits for its end, and one that talks to it."""
+        """Start the interchange, and a thread that talks to it."""
         super().start()
-        threading.Thread(target=self._watch, args=(self.interchange_proc,), name="interchange", daemon=True).start()
         threading.Thread(target=self._talk, args=(self.interchange_proc,), name="control", daemon=True).start()
+
+    def submit_payload(self, context: dict[str, Any], buffer: bytes) -> Any:
+        """Have a task run by the runtime's own program in its worker process."""
+        return super().submit_payload({**context, "task_executor": {"f": programs.TASK}}, buffer)
+
+    def _result_queue_worker(self) -> None:
+        """Give each result to its future, as upstream. One that cannot be read fails its task, and not this thread."""
+        while not self.bad_state_is_set and not self._result_queue_thread_exit.is_set():
+            try:
+                message = self.incoming_q.get(timeout_ms=self.poll_period)
+            except Exception:
+                log.exception("executors.%s: no more results can be taken", self.label)
+                return
+            if message is not None:
+                self._take_result(pickle.loads(message))  # noqa: S301 (from our own interchange)
+        self.incoming_q.close()
+
+    def _take_result(self, message: dict[str, Any]) -> None:
+        number = message["task_id"]
+        if number == -1:
+            self.set_bad_state_and_fail_all(deserialize(message["exception"]))
+            return
+        future = self.tasks.pop(number, None)
+        if future is None:
+            # Its process ended between the result and the next task: it was said to be lost, too.
+            return
+        try:
+            came = deserialize(message["result"] if "result" in message else message["exception"])
+            if "result" not in message and isinstance(came, RemoteExceptionWrapper):
+                came = came.get_exception()
+        except BaseException as error:  # noqa: BLE001 (a class of the user's is run by it)
+            future.set_exception(TaskFailed(f"the workflow cannot read what the task returned: {describe(error)}"))
+            return
+        if "result" in message:
+            future.set_result(came)
+        else:
+            future.set_exception(came)
 
     def lost(self, block: str) -> None:
         """The block's worker is gone: its tasks fail with ManagerLost now, so that they are run again. At once."""
@@ -235,6 +288,28 @@ class WatchedExecutor(HighThroughputExecutor):
                 return
             self.interchange_died = True
             self._on_fault(Temporary(f"executors.{self.label}: its interchange process ended with {code}"))
+
+
+class LaptopExecutor(WatchedExecutor):
+    """An executor of worker pools that are processes of this machine."""
+
+    _any_came = False
+
+    def handle_errors(self, status: dict[str, JobStatus]) -> None:
+        """End the run where pool after pool ends before any has registered; called every second."""
+        ended = [one for one in status.values() if one.state in (JobState.FAILED, JobState.MISSING)]
+        if self._any_came or len(ended) < EARLY_FAILURES:
+            return
+        self._any_came = bool(self.connected_blocks())
+        if not self._any_came:
+            lines = (ended[-1].stderr_summary or "").strip().splitlines()
+            last = lines[-1] if lines else f"exit status {ended[-1].exit_code}, and it said nothing"
+            self._on_fault(
+                ConfigurationError(
+                    f"executors.{self.label}: {len(ended)} worker pools ended on this machine before any could work "
+                    f"(see workerInit); the last one's last line: {last}"
+                )
+            )
 
 
 class PodExecutor(WatchedExecutor):

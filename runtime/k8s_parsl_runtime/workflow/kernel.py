@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,8 @@ from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.states import States
 from parsl.monitoring import MonitoringHub
 
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
+from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, describe
+from k8s_parsl_runtime.shared.task_errors import TaskExited
 from k8s_parsl_runtime.workflow.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,42 @@ class Kernel(DataFlowKernel):
             log.info("app %s: %s asks for %s: set aside; see executors.<label>.coresPerWorker", app, NEEDS, names)
             self._needy.add(app)
         return app_kwargs | {NEEDS: {name: needs[name] for name in needs.keys() & OUR_NEEDS}}
+
+    # Whatever the completion of a task meets, its future is set: a future that nobody sets is waited for without end.
+
+    def handle_exec_update(self, task_record: Any, future: Any) -> None:
+        """A try of a task has ended."""
+        with self._sure_to_complete(task_record):
+            super().handle_exec_update(task_record, future)
+
+    def handle_join_update(self, task_record: Any, inner_app_future: Any) -> None:
+        """A task that a join_app waits for has ended."""
+        with self._sure_to_complete(task_record):
+            super().handle_join_update(task_record, inner_app_future)
+
+    def _launch_if_ready_async(self, task_record: Any) -> None:
+        with self._sure_to_complete(task_record):
+            super()._launch_if_ready_async(task_record)
+
+    @contextmanager
+    def _sure_to_complete(self, task_record: Any) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 (an exception's own `__repr__`, a `__eq__`, a callback ...)
+            self._complete_anyway(task_record, error)
+
+    def _complete_anyway(self, task_record: Any, error: BaseException) -> None:
+        """Fail a task that Parsl could not complete."""
+        app, future = task_record["func_name"], task_record["app_fu"]
+        if future.done():
+            log.warning("app %s: what waits for its task raised: %s", app, describe(error))
+            return
+        failure = error if isinstance(error, Exception) else TaskExited(describe(error))
+        with suppress(BaseException):
+            self._complete_task_exception(task_record, States.failed, failure)
+        if not future.done():
+            task_record["status"] = States.failed
+            future.set_exception(failure)
 
     def _update_task_state(self, task_record: Any, new_state: States) -> None:
         super()._update_task_state(task_record, new_state)

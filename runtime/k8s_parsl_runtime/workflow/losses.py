@@ -8,7 +8,13 @@ from typing import Any
 
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
+from k8s_parsl_runtime.shared.task_errors import WorkerDied
+from k8s_parsl_runtime.workflow.checkpoints import NotCacheable
+
 log = logging.getLogger(__name__)
+
+# How often a task whose process SIGKILL ended is run again: the second time it was no chance.
+KILLS = 1
 
 
 def retry_cost(
@@ -19,8 +25,9 @@ def retry_cost(
 ) -> Callable[[Exception, Any], float]:
     """Return Parsl's `retry_handler`: a lost pod costs none of the ``retries``.
 
-    WorkerLost (only the task's process died) counts like ManagerLost: out of memory ends one process on some nodes and
-    the whole pod on others (cgroup v1 and v2).
+    A process that died by itself (WorkerDied) is a failure of its task. One that SIGKILL ended is a loss at first, as
+    an administrator or the kernel may have done that; the second time it is the task's. WorkerLost counts like
+    ManagerLost: out of memory ends one process on some nodes and the whole pod on others (cgroup v1 and v2).
 
     Args:
         retries: as in Parsl's Config.
@@ -32,24 +39,30 @@ def retry_cost(
     losses: dict[int, int] = {}
     told: set[str] = set()
 
-    def may_run_again(app: str) -> bool:
-        return lost_tasks == "all" or (lost_tasks != "none" and app in lost_tasks)
+    def refusal(app: str, count: int, most: int, key: str) -> str:
+        """Return why the task is not run again; empty where it is."""
+        if lost_tasks != "all" and (lost_tasks == "none" or app not in lost_tasks):
+            return "parsl.retryLostTasks leaves it out"
+        return key if count > most else ""
 
     def cost(error: Exception, task_record: Any) -> float:
-        if not isinstance(error, ManagerLost | WorkerLost):
+        if isinstance(error, NotCacheable):
+            return retries + 1
+        killed = isinstance(error, WorkerDied) and error.killed
+        if not (killed or isinstance(error, ManagerLost | WorkerLost)):
             return 1
         losses[task_record["id"]] = count = losses.get(task_record["id"], 0) + 1
-        if not may_run_again(task_record["func_name"]):
-            key = "parsl.retryLostTasks leaves it out"
-        elif count > loss_retries:
-            key = f"parsl.lossRetries is {loss_retries}"
-        else:
-            if error.hostname not in told:
-                told.add(error.hostname)
-                log.info("what worker pod %s had not done is run again", error.hostname)
-            return 0
-        reason = f"; worker pod {error.hostname}: {known}" if (known := why(error.hostname)) else ""
-        error.add_note(f"lost {count} times, not run again ({key}){reason}")
-        return retries + 1
+        most, key = (KILLS, "killed each time") if killed else (loss_retries, f"parsl.lossRetries is {loss_retries}")
+        host: str = error.hostname  # type: ignore[attr-defined]
+        if why_not := refusal(task_record["func_name"], count, most, key):
+            reason = f"; worker pod {host}: {known}" if (known := why(host)) else ""
+            error.add_note(f"lost {count} times, not run again ({why_not}){reason}")
+            return retries + 1
+        if killed:
+            log.info("app %s: %s; it is run again", task_record["func_name"], error)
+        elif host not in told:
+            told.add(host)
+            log.info("what worker pod %s had not done is run again", host)
+        return 0
 
     return cost

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from parsl.config import Config
-from parsl.dataflow.memoization import BasicMemoizer
 from parsl.providers import LocalProvider
 
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 from k8s_parsl_runtime.shared.protocol import Message
-from k8s_parsl_runtime.workflow.executor import PodExecutor, WatchedExecutor, common_arguments
+from k8s_parsl_runtime.workflow.checkpoints import Memoizer
+from k8s_parsl_runtime.workflow.executor import LaptopExecutor, PodExecutor, WatchedExecutor, common_arguments
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider, Send
 
@@ -66,7 +66,7 @@ def _local(
         parallelism=executor["parallelism"],
         worker_init=executor["worker_init"],
     )
-    watched = WatchedExecutor(
+    watched = LaptopExecutor(
         on_fault,
         **common_arguments(label, executor, encrypted=encrypted),
         provider=provider,
@@ -98,7 +98,7 @@ def config(plan: Message, executors: list[WatchedExecutor]) -> Config:
             ),
             run_dir=plan["run_dir"],
             # Only apps with cache=True are kept; a launcher that starts again takes their results from here.
-            memoizer=BasicMemoizer(checkpoint_mode="task_exit" if plan["checkpoint"] else None),
+            memoizer=Memoizer(keep=plan["checkpoint"]),
             # Parsl's own parsl.log at DEBUG halves the throughput (measured); ours goes to the launcher's log.
             initialize_logging=False,
             usage_tracking=0,

@@ -11,7 +11,6 @@ import atexit
 import base64
 import concurrent.futures.thread as pools
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from json import JSONEncoder
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,6 +41,7 @@ from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher
+from k8s_parsl_runtime.workflow.watchdog import Watchdog
 
 log = logging.getLogger("k8s_parsl_runtime")
 
@@ -53,6 +54,8 @@ RESULT_CHARACTERS = 200_000
 RESULT_DEPTH = 50
 MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 PART_BYTES = 300_000
+# Taken now: the user's code may put a function of its own into its place.
+_to_json = JSONEncoder(allow_nan=False).encode
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -89,6 +92,7 @@ class Program:
         self._kernel: Kernel | None = None
         # Threads that are not the user's.
         self._own: set[threading.Thread] = set()
+        self._watchdog = Watchdog(self._is_busy, lambda: self._own, self._reporter.fault)
 
     def run(self) -> int:
         """Start Parsl, run the code and end as Python would; return the exit status."""
@@ -129,7 +133,12 @@ class Program:
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         self._kernel = Kernel(parsl_config.config(self._plan, self._executors), self._reporter, self._reporter.fault)
         kernels.load(self._kernel)
+        self._watchdog.start()
         self._own = set(threading.enumerate())
+
+    def _is_busy(self) -> bool:
+        """Whether a task is with a worker, or waits for one."""
+        return any(executor.tasks for executor in self._executors)
 
     def _listen(self) -> None:
         """Take what the launcher says of the worker pods; it ends the process by a signal."""
@@ -215,6 +224,7 @@ class Program:
         self._wait_for_threads()
         if status == 0 and self._kernel:
             self._kernel.wait_for_current_tasks()
+        self._watchdog.stop()
         self._reporter.flush()
         self._end_parsl()
         _end_python()
@@ -260,7 +270,7 @@ def presentable(result: Any) -> Any:
     """Return a result as JSON takes it; what it does not take is shown by its `repr`, what is too long is cut."""
     try:
         plain = _plain(result)
-        if len(json.dumps(plain, allow_nan=False)) <= RESULT_CHARACTERS:
+        if len(_to_json(plain)) <= RESULT_CHARACTERS:
             return plain
     except Exception as error:  # noqa: BLE001 (whatever a result of the user's does)
         log.warning("what the workflow returned cannot be shown: %s: %s", type(error).__name__, error)

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from k8s_parsl_runtime.shared.errors import Failure, one_line
+from k8s_parsl_runtime.shared.errors import Failure, describe, one_line
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
     KEPT_FAILURES,
@@ -117,11 +117,8 @@ def _compact(events: list[list[Any]]) -> list[list[Any]]:
 
 def describe_failure(error: BaseException) -> str:
     """Return an exception and its notes in one line, whatever its own `__str__` does."""
-    try:
-        text = f"{type(error).__name__}: {error} {' '.join(getattr(error, '__notes__', []))}"
-    except Exception as second:  # noqa: BLE001 (an exception of the user's own)
-        text = f"{type(error).__name__} (its text cannot be made: {type(second).__name__})"
-    return one_line(text)[:TEXT_CHARACTERS]
+    notes = " ".join(str(note) for note in getattr(error, "__notes__", []))
+    return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
 
 class ToLauncher(logging.Handler):

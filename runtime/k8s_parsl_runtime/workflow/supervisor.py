@@ -95,7 +95,9 @@ class Supervisor:
         programs.adopt_orphans()
         programs.name_the_user()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda given, _: self._events.put({"type": "signal", "number": given}))
+            # One that is ignored stays so: `nohup` means it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda given, _: self._events.put({"type": "signal", "number": given}))
         # A terminal sends it to the workflow's process too, which does with it what it likes.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fault = misfit()

@@ -1,0 +1,101 @@
+"""A task in its worker process: whatever it does ends as a result or as an exception that can travel.
+
+Parsl's worker takes `Exception` alone: a task that calls sys.exit, or whose exception or result cannot be pickled,
+takes the process with it. Then the workflow only learns that a worker was lost.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import os
+import types
+from typing import Any
+
+from parsl.app.errors import RemoteExceptionWrapper
+from parsl.executors.execute_task import execute_task
+from parsl.serialize import deserialize, serialize
+
+from k8s_parsl_runtime.shared.errors import describe
+from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
+from k8s_parsl_runtime.worker import deaths
+
+# Frames of a traceback from its begin, and from its end: pickles of deep ones fail.
+SHOWN_FRAMES = 30
+# Parsl's own bound of one buffer.
+BUFFER_BYTES = 1_000_000
+
+
+def run(buffer: bytes) -> Packed:
+    """Run a task; return its result, or what it raised, pickled already.
+
+    Args:
+        buffer: the task as Parsl's executor has packed it.
+    """
+    _note_crashes()
+    try:
+        result = execute_task(buffer)
+        # Parsl's apps return what they raise.
+        if not isinstance(result, RemoteExceptionWrapper):
+            return _result(result)
+        error = result.e_value
+    except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
+        error = raised
+    except BaseException as end:  # noqa: BLE001 (it would end this process)
+        error = TaskExited(_said(end)).with_traceback(end.__traceback__)
+    return _failure(error.with_traceback(_shortened(error.__traceback__)))
+
+
+class Packed:
+    """What a task came to, pickled where a failure of that is still the task's; it is unpickled as that itself."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return deserialize, (self._pickled,)
+
+
+@functools.cache
+def _note_crashes() -> None:
+    """Have Python write down where it was when a signal ends this process; once for each."""
+    faulthandler.enable(deaths.notes(int(os.environ["PARSL_WORKER_RANK"])).open("w"), all_threads=False)
+
+
+def _said(end: BaseException) -> str:
+    if isinstance(end, SystemExit):
+        return f"the app called sys.exit({'' if end.code is None else repr(end.code)})"
+    return f"the app ended itself by {type(end).__name__}{f': {end}' if str(end) else ''}"
+
+
+def _result(result: Any) -> Packed:
+    try:
+        return Packed(serialize(result, buffer_threshold=BUFFER_BYTES))
+    except Exception as error:
+        error.add_note(f"the app returned a {type(result).__qualname__} that cannot be sent to the workflow")
+        raise
+
+
+def _failure(error: BaseException) -> Packed:
+    """Return an exception as the result that Parsl raises; one of ours with its text where it cannot be pickled."""
+    trace = error.__traceback__
+    try:
+        pickled = serialize(RemoteExceptionWrapper(type(error), error, trace))
+        deserialize(pickled).get_exception()
+    except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
+        pickled = serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace))
+    return Packed(pickled)
+
+
+def _shortened(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Leave out the middle of a traceback that is too deep."""
+    frames = []
+    while trace:
+        frames.append(trace)
+        trace = trace.tb_next
+    if len(frames) > 2 * SHOWN_FRAMES:
+        frames = frames[:SHOWN_FRAMES] + frames[-SHOWN_FRAMES:]
+    shown: types.TracebackType | None = None
+    for frame in reversed(frames):
+        shown = types.TracebackType(shown, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return shown

@@ -1,0 +1,213 @@
+"""Kept results: whatever goes wrong with one costs its place in the file, and never the task or the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import pickle
+import sys
+import types
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from k8s_parsl_runtime.workflow import checkpoints
+from k8s_parsl_runtime.workflow.checkpoints import Memoizer, NotCacheable
+
+
+def app(x):
+    return x
+
+
+def task(*arguments, memoize=True, ignore=(), **named):
+    """As Parsl has it."""
+    record = {"id": 0, "func_name": "app", "func": app, "args": arguments, "kwargs": named, "memoize": memoize}
+    return record | {"ignore_for_cache": list(ignore), "app_fu": Future()}
+
+
+def memoizer(folder, *, keep=True):
+    """One of a launcher: each has its own folder below the run's."""
+    made = Memoizer(keep=keep)
+    number = len(list(folder.iterdir()))
+    (folder / f"{number:03}").mkdir()
+    made.start(run_dir=str(folder / f"{number:03}"), config_run_dir=str(folder))
+    return made
+
+
+def complete(made, one, result):
+    assert made.check_memo(one) is None
+    made.update_memo_result(one, result)
+    one["app_fu"].set_result(result)
+
+
+def file(folder, number=0):
+    return folder / f"{number:03}" / "checkpoint" / "tasks.pkl"
+
+
+def test_a_result_is_found_again_in_this_launcher_and_in_the_next(tmp_path):
+    made = memoizer(tmp_path)
+    complete(made, task(1), {"a": 1})
+    assert made.check_memo(task(1)).result() == {"a": 1}
+    assert made.check_memo(task(2)) is None
+    again = memoizer(tmp_path)
+    assert again.check_memo(task(1)).result() == {"a": 1}
+    assert again.check_memo(task(1)).result() == {"a": 1}, "and a second time"
+
+
+def test_none_is_a_result_and_an_app_without_cache_is_not_kept(tmp_path):
+    made = memoizer(tmp_path)
+    complete(made, task(1), None)
+    complete(made, task(2, memoize=False), 2)
+    again = memoizer(tmp_path)
+    assert again.check_memo(task(1)).result() is None
+    assert again.check_memo(task(2)) is None
+
+
+def test_without_a_volume_nothing_is_written(tmp_path):
+    made = memoizer(tmp_path, keep=False)
+    complete(made, task(1), 1)
+    assert made.check_memo(task(1)).result() == 1
+    assert not file(tmp_path).exists()
+
+
+@pytest.mark.parametrize("cut", [1, 7, 60])
+@pytest.mark.parametrize("results", [1, 3])
+def test_a_file_that_was_cut_short_costs_its_last_record(tmp_path, caplog, cut, results):
+    made = memoizer(tmp_path)
+    for number in range(results):
+        complete(made, task(number), number)
+    content = file(tmp_path).read_bytes()
+    file(tmp_path).write_bytes(content[:-cut])
+    again = memoizer(tmp_path)
+    found = [again.check_memo(task(number)) for number in range(results)]
+    assert [one.result() for one in found[:-1]] == [*range(results - 1)]
+    assert found[-1] is None
+    assert "no whole record" in caplog.text
+    assert f"{results - 1} results are kept" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 500, b"not a pickle", pickle.dumps([1]), pickle.dumps({"hash": 1})])
+def test_a_file_of_anything_else_is_left_out(tmp_path, content):
+    file(tmp_path).parent.mkdir(parents=True)
+    file(tmp_path).write_bytes(content)
+    assert memoizer(tmp_path).check_memo(task(1)) is None
+
+
+def test_a_file_in_the_place_of_a_folder_or_without_permission_is_left_out(tmp_path, caplog):
+    file(tmp_path).mkdir(parents=True)
+    assert memoizer(tmp_path).check_memo(task(1)) is None
+    assert "Is a directory" in caplog.text
+
+
+def test_what_parsl_itself_has_kept_is_read(tmp_path):
+    made = memoizer(tmp_path)
+    one = task(1)
+    made.check_memo(one)
+    file(tmp_path).parent.mkdir()
+    file(tmp_path).write_bytes(pickle.dumps({"hash": one["hashsum"], "exception": None, "result": 5}))
+    assert memoizer(tmp_path).check_memo(task(1)).result() == 5
+
+
+@pytest.mark.parametrize("result", [lambda: 1, sys, (n for n in "ab")])
+def test_a_result_that_cannot_be_pickled_costs_its_place_and_is_told_once(tmp_path, caplog, result):
+    made = memoizer(tmp_path)
+    for number in range(3):
+        complete(made, task(number), result)
+    assert made.check_memo(task(1)).result() is result
+    assert len([one for one in caplog.records if "a result is not kept" in one.getMessage()]) == 1
+
+
+def test_a_full_volume_costs_the_place_and_leaves_no_half_record(tmp_path, caplog, monkeypatch):
+    """What was whole before is whole afterwards, and so is what comes when there is space again."""
+    made = memoizer(tmp_path)
+    complete(made, task(1), 1)
+    before = file(tmp_path).read_bytes()
+    plain = Path.open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            self.file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *more, **named: Full(plain(path, *more, **named)))
+        complete(made, task(2), 2)
+    assert file(tmp_path).read_bytes() == before
+    assert "No space left on device" in caplog.text
+    complete(made, task(3), 3)
+    again = memoizer(tmp_path)
+    assert [again.check_memo(task(number)) is not None for number in (1, 2, 3)] == [True, False, True]
+
+
+def test_a_class_of_the_script_may_be_defined_after_the_launcher_has_begun(tmp_path, monkeypatch):
+    """A script's own classes are there only when it has come so far."""
+    module = types.ModuleType("the_script")
+    module.Tile = dataclasses.make_dataclass("Tile", ["row"])
+    module.Tile.__module__ = "the_script"
+    monkeypatch.setitem(sys.modules, "the_script", module)
+    complete(memoizer(tmp_path), task(1), module.Tile(3))
+    monkeypatch.delitem(sys.modules, "the_script")
+    again = memoizer(tmp_path)
+    monkeypatch.setitem(sys.modules, "the_script", module)
+    assert again.check_memo(task(1)).result() == module.Tile(3)
+
+
+def test_a_result_whose_class_is_gone_is_made_again(tmp_path, monkeypatch, caplog):
+    module = types.ModuleType("the_old_script")
+    module.Tile = dataclasses.make_dataclass("Tile", ["row"])
+    module.Tile.__module__ = "the_old_script"
+    monkeypatch.setitem(sys.modules, "the_old_script", module)
+    complete(memoizer(tmp_path), task(1), module.Tile(3))
+    monkeypatch.delitem(sys.modules, "the_old_script")
+    again = memoizer(tmp_path)
+    assert again.check_memo(task(1)) is None
+    assert "so the task runs again: ModuleNotFoundError" in caplog.text
+    complete(again, task(1), 4)
+    assert memoizer(tmp_path).check_memo(task(1)).result() == 4
+
+
+class Thing:
+    pass
+
+
+class Odd(dict):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (task(Thing()), "its argument 1 is a runtime.test_checkpoints.Thing"),
+        (task(1, {"a": [Thing()]}), "its argument 2 is a builtins.dict"),
+        (task(1, tile=Odd()), "its argument tile is a runtime.test_checkpoints.Odd"),
+        (task(1, path=Path("/")), "its argument path is a pathlib.PosixPath"),
+        (task(1, of={1, 2}), "its argument of is a builtins.set"),
+        (task({1: 2, "a": 3}), "its argument 1 is a builtins.dict"),
+        (task(1, ignore=["x"]), "ignore_for_cache names 'x', which this call does not pass by its name: write x=..."),
+    ],
+)
+def test_an_argument_that_cannot_be_compared_is_named(tmp_path, one, said):
+    """With the app, and with what to write."""
+    with pytest.raises(NotCacheable, match="app app") as raised:
+        memoizer(tmp_path).check_memo(one)
+    assert said in str(raised.value)
+
+
+def test_an_ignored_argument_may_be_anything(tmp_path):
+    made = memoizer(tmp_path)
+    complete(made, task(1, log=Thing(), ignore=["log"]), 1)
+    assert made.check_memo(task(1, log=Thing(), ignore=["log"])).result() == 1
+    assert checkpoints.FILE == "tasks.pkl"

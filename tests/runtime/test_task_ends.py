@@ -1,0 +1,268 @@
+"""What a task may do to its process: each end is told with its cause, costs what `retries` says, and no run hangs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from parsl.app.errors import RemoteExceptionWrapper
+from parsl.executors.high_throughput.errors import WorkerLost
+from parsl.serialize import deserialize, pack_apply_message, serialize
+
+from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
+from k8s_parsl_runtime.worker import deaths, task
+from k8s_parsl_runtime.workflow.losses import retry_cost
+
+FLOW = """
+import ctypes, json, os, signal, sys
+from parsl import python_app
+
+class Own(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+        self.rows = (row for row in ())
+
+class Mute(Exception):
+    def __str__(self):
+        return self.no_such_thing
+
+class Rude(Exception):
+    def __repr__(self):
+        raise SystemExit("from repr")
+
+class OnlyThere:
+    def __reduce__(self):
+        return _only_there, ()
+
+def _only_there():
+    raise RuntimeError("not here")
+
+def deep():
+    found = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+def endless(n=0):
+    return endless(n + 1)
+
+def caused():
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        raise ValueError("bad tile") from error
+
+def fill_shared_memory():
+    os.kill(os.getpid(), signal.SIGBUS)
+
+def die(*_):
+    raise SystemExit("a handler's")
+
+class Evil:
+    def __eq__(self, other):
+        raise ValueError("what is equal?")
+
+DOINGS = {
+    "exit_text": lambda: sys.exit("no input file given"),
+    "exit_zero": lambda: sys.exit(0),
+    "exit_status": lambda: os._exit(3),
+    "segfault": lambda: ctypes.string_at(0),
+    "bus": fill_shared_memory,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "terminated": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "aborted": os.abort,
+    "interrupted": lambda: exec("raise KeyboardInterrupt"),
+    "generator": lambda: exec("raise GeneratorExit"),
+    "endless": endless,
+    "unpicklable_exception": lambda: exec("raise Own(1, 2)"),
+    "mute": lambda: exec("raise Mute('x')"),
+    "rude": lambda: exec("raise Rude('x')"),
+    "deep": deep,
+    "unpicklable_result": lambda: (number for number in range(3)),
+    "unreadable_result": OnlyThere,
+    "caused": caused,
+    "several": lambda: exec("raise ExceptionGroup('both', [ValueError(1), KeyError(2)])"),
+    "fine": lambda: "fine",
+}
+
+@python_app
+def do(name, folder):
+    import flow
+    with open(f"{folder}/{name}", "a") as ledger:
+        ledger.write("begun\\n")
+    return flow.DOINGS[name]()
+
+def main(folder):
+    os.makedirs(folder)
+    futures = {name: do(name, folder) for name in DOINGS}
+    ends = {}
+    for name, future in futures.items():
+        try:
+            ends[name] = ["result", str(future.result())]
+        except Exception as error:
+            try:
+                text = str(error)
+            except Exception:
+                text = "(no text)"
+            ends[name] = [type(error).__name__, text, repr(error.__cause__)]
+    print("ENDS", json.dumps(ends), flush=True)
+"""
+RECURSION = "maximum recursion depth exceeded"
+# What the workflow gets, and a part of the text. All run twice, as `retries` is 1, but for what needs no second try.
+EXPECTED = {
+    "exit_text": ("TaskExited", "the app called sys.exit('no input file given')"),
+    "exit_zero": ("TaskExited", "the app called sys.exit(0)"),
+    "exit_status": ("WorkerDied", "the task's process ended with exit status 3"),
+    "segfault": ("WorkerDied", "was ended by SIGSEGV (a crash in compiled code), in <lambda> (flow.py:"),
+    "bus": ("WorkerDied", "SIGBUS (a file in memory could not grow: /dev/shm is full"),
+    "killed": ("WorkerDied", "was ended by SIGKILL"),
+    "terminated": ("WorkerDied", "was ended by SIGTERM"),
+    "aborted": ("WorkerDied", "was ended by SIGABRT"),
+    "interrupted": ("TaskExited", "the app ended itself by KeyboardInterrupt"),
+    "generator": ("TaskExited", "the app ended itself by GeneratorExit"),
+    "endless": ("RecursionError", RECURSION),
+    "unpicklable_exception": ("TaskFailed", "Own: 1"),
+    "mute": ("Mute", "(no text)"),
+    "rude": ("TaskExited", "SystemExit: from repr"),
+    "deep": ("RecursionError", RECURSION),
+    "unpicklable_result": ("TypeError", "cannot pickle 'generator' object"),
+    "unreadable_result": ("TaskFailed", "the workflow cannot read what the task returned: RuntimeError: not here"),
+    "caused": ("ValueError", "bad tile"),
+    "several": ("ExceptionGroup", "both (2 sub-exceptions)"),
+    "fine": ("result", "fine"),
+}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """One run of all of them, on two workers."""
+    folder = tmp_path_factory.mktemp("ends")
+    (folder / "flow.py").write_text(FLOW)
+    (folder / "values.yaml").write_text(
+        'workflow: {call: "flow:main", kwargs: {folder: ' + json.dumps(str(folder / "ledger")) + "}}\n"
+        "executors: {workers: {maxWorkersPerNode: 2, heartbeatPeriod: 1}}\n"
+        "parsl: {retries: 1}\n"
+    )
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [done.stdout + done.stderr]
+    return folder, done, json.loads(said.removeprefix("ENDS "))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_end_of_a_task_is_an_exception_with_its_cause(ended, name):
+    _, _, ends = ended
+    kind, text = EXPECTED[name]
+    assert (ends[name][0], text in ends[name][1]) == (kind, True), ends[name]
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED.keys() - {"fine", "rude"}))
+def test_it_is_tried_as_often_as_retries_says(ended, name):
+    """And no oftener: a task of an hour that ends itself must not take eleven."""
+    folder, _, _ = ended
+    tries = 3 if name == "killed" else 2
+    # One that SIGKILL ended may have been somebody else's victim: that try costs no retry.
+    assert (folder / "ledger" / name).read_text().count("begun") in (2, tries), name
+
+
+def test_the_run_ends_by_itself_and_the_cause_of_a_cause_is_kept(ended):
+    _, done, ends = ended
+    assert done.returncode == 0, done.stderr
+    assert ends["caused"][2] == "ZeroDivisionError('division by zero')"
+
+
+def test_the_log_names_each_death(ended):
+    _, done, _ = ended
+    assert "SIGSEGV (a crash in compiled code)" in done.stderr
+    assert "no input file given" in done.stderr
+
+
+# By themselves -------------------------------------------------------------------------------------------------------
+
+
+def ran(function, *arguments, monkeypatch, tmp_path):
+    """What the workflow makes of what a worker sends."""
+    monkeypatch.setenv(deaths.FOLDER, str(tmp_path))
+    monkeypatch.setenv("PARSL_WORKER_RANK", "0")
+    monkeypatch.setattr(task, "_note_crashes", lambda: None)
+    buffer = pack_apply_message(function, arguments, {}, buffer_threshold=1 << 20)
+    return deserialize(serialize(task.run(buffer)))
+
+
+@pytest.mark.parametrize("value", [None, 0, "x" * 3_000_000, [1, {"a": (2,)}], b"\0" * 10, {1, 2}])
+def test_a_result_comes_out_as_it_went_in(value, monkeypatch, tmp_path):
+    assert ran(lambda given: given, value, monkeypatch=monkeypatch, tmp_path=tmp_path) == value
+
+
+def test_what_the_app_itself_returns_as_an_exception_keeps_its_type_cause_and_notes(monkeypatch, tmp_path):
+    def app():
+        error = ValueError("bad tile")
+        error.add_note("of row 3")
+        raise error from KeyError("row")
+
+    came = ran(app, monkeypatch=monkeypatch, tmp_path=tmp_path)
+    assert isinstance(came, RemoteExceptionWrapper)
+    with pytest.raises(ValueError, match="bad tile") as raised:
+        came.reraise()
+    assert raised.value.__notes__ == ["of row 3"]
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_a_result_that_cannot_be_sent_is_named(monkeypatch, tmp_path):
+    came = ran(lambda: (n for n in "ab"), monkeypatch=monkeypatch, tmp_path=tmp_path)
+    assert came.e_value.__notes__ == ["the app returned a generator that cannot be sent to the workflow"]
+
+
+def test_a_deep_traceback_keeps_its_ends(monkeypatch, tmp_path):
+    def fall(depth):
+        if depth == 0:
+            raise ValueError("below")
+        fall(depth - 1)
+
+    came = ran(fall, 900, monkeypatch=monkeypatch, tmp_path=tmp_path)
+    trace, depth = came.e_traceback, 0
+    while trace:
+        trace, depth = trace.tb_next, depth + 1
+    assert depth == 2 * task.SHOWN_FRAMES
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "place", "said"),
+    [
+        (3, "", "the task's process ended with exit status 3; worker p-0"),
+        (0, "", "the task's process ended with exit status 0; worker p-0"),
+        (
+            -11,
+            "fill (flow.py:12)",
+            "the task's process was ended by SIGSEGV (a crash in compiled code), in fill (flow.py:12); worker p-0",
+        ),
+        (-64, "", "the task's process was ended by SIGRTMAX; worker p-0"),
+        (-50, "", "the task's process was ended by signal 50; worker p-0"),
+    ],
+)
+def test_a_death_says_how_and_where(exitcode, place, said):
+    error = WorkerDied("p-0", exitcode, place)
+    assert str(error) == said
+    assert str(deserialize(serialize(error))) == said
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "grown", "kind"), [(3, 0, WorkerDied), (-9, 0, WorkerDied), (-9, 1, WorkerLost), (None, 0, WorkerLost)]
+)
+def test_a_death_for_memory_is_the_pods(monkeypatch, tmp_path, exitcode, grown, kind):
+    """The pod ends with it, and says so."""
+    monkeypatch.setenv(deaths.FOLDER, str(tmp_path))
+    monkeypatch.setattr(deaths, "_exitcodes", {} if exitcode is None else {4: exitcode})
+    monkeypatch.setattr(deaths, "oom_kills", lambda: deaths._KILLED_BEFORE + grown)
+    assert isinstance(deaths.lost(4, "p-0"), kind)
+
+
+def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second_time():
+    cost = retry_cost(2, 10)
+    one, other = {"id": 1, "func_name": "f"}, {"id": 2, "func_name": "f"}
+    assert cost(WorkerDied("p", -11), one) == 1
+    assert cost(TaskExited("x"), one) == cost(TaskFailed("x"), one) == 1
+    assert [cost(WorkerDied("p", -9), other) for _ in range(2)] == [0, 3]
+    assert retry_cost(2, 10, "none")(WorkerDied("p", -9), one) == 3
