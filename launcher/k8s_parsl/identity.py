@@ -52,8 +52,8 @@ class Identity:
                 continue
             if not environment.get(name):
                 raise ConfigurationError(
-                    f"{name} is not set: in a pod the chart sets it; on a laptop name values files: "
-                    "k8s-parsl run --values values/local.yaml"
+                    "no values file: on a laptop, name it, as in k8s-parsl run -f values/local.yaml "
+                    f"(in a pod, the chart sets {name}, which is not set here)"
                 )
             facts[field.name] = environment[name]
         return cls(**facts)

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from k8s_parsl.run import laptop
-from k8s_parsl_runtime.shared.errors import Failure
+from k8s_parsl_runtime.shared.errors import Failure, one_line
 
 FLOW = """
 import asyncio, json, os, sys
@@ -213,3 +214,62 @@ def test_nothing_is_left_where_the_workflows_first_process_is_killed(folder, wai
     assert (process.returncode, record(folder)["status"]) == (1, "failed"), said
     for pid in pids:
         until_gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--path", "nope"], "--path: there is no folder nope"),
+        (["--path", "flow.py"], "--path: there is no folder flow.py"),
+        ([], "workflow.path: this machine has no folder /opt/workflow: name one with --path"),
+    ],
+)
+def test_code_in_a_folder_that_is_not_there_is_told_by_the_key(folder, arguments, said):
+    (folder / "values.yaml").write_text("workflow: {script: run.py}\nexecutors: {workers: {}}\n")
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", *arguments]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, last(done)) == (64, f"k8s-parsl: {said}")
+
+
+def test_a_run_without_values_says_how_to_name_them(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", "run"], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 78
+    assert last(done).startswith("k8s-parsl: no values file: on a laptop, name it, as in k8s-parsl run -f ")
+
+
+def test_two_runs_of_one_second_have_a_folder_each(tmp_path, monkeypatch):
+    class Clock:
+        @staticmethod
+        def now(_):
+            return datetime(2026, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(laptop, "datetime", Clock)
+    names = [laptop._new_run(tmp_path / "runs") for _ in range(3)]
+    assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
+    (tmp_path / "file").write_text("")
+    assert laptop._new_run(tmp_path / "file") == "20260101-000000", "what makes the run's folder says why it cannot"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\nlines\r\n", "two lines"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("nul\0 and \x07", "nul\\x00 and \\x07"),
+        ("Ünïcode 日本 🙂", "Ünïcode 日本 🙂"),
+        ("right \u202eleft", "right \\u202eleft"),
+        ("half \udcff", "half \\udcff"),
+    ],
+)
+def test_nothing_in_a_line_is_for_the_terminal(text, shown):
+    assert one_line(text) == shown
+
+
+def test_a_function_called_result_is_no_result(folder):
+    (folder / "run.py").write_text("def result(): pass\nimport json\nother = 1\n")
+    (folder / "values.yaml").write_text("workflow: {script: run.py}\nexecutors: {workers: {}}\n")
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--volumes", "volumes"]
+    subprocess.run(words, cwd=folder, capture_output=True, check=True, timeout=60)
+    assert record(folder)["result"] is None

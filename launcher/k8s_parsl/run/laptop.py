@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import subprocess
@@ -20,6 +21,7 @@ from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
 from k8s_parsl.run.workflow import Container, Workflow
+from k8s_parsl_runtime.shared import signals
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
 
@@ -49,8 +51,8 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     for mount_path, path in folders.items():
         _make_volume(path)
         log.info("volume %s is %s here", mount_path, path)
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
+    run = _new_run(base / "runs")
     folder = Folder(base / "runs" / run)
     path = _code(settings, workflow_path, folder)
     code = "" if workflow_path else settings.workflow.git.described
@@ -75,6 +77,22 @@ def _short() -> str | None:
     return "/tmp" if len(tempfile.gettempdir()) > LONGEST_TEMPDIR else None  # noqa: S108
 
 
+def _new_run(runs: Path) -> str:
+    """Return the name of a new run, which no other one has; its folder is made, where that is possible."""
+    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    for name in itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2))):
+        try:
+            runs.mkdir(parents=True, exist_ok=True)
+            (runs / name).mkdir()
+        except FileExistsError:
+            if (runs / name).is_dir():
+                continue
+        except OSError:
+            pass  # what makes the run's folder says so, and why
+        break
+    return name
+
+
 def _make_volume(path: Path) -> None:
     """Make the folder that stands for a volume.
 
@@ -96,6 +114,10 @@ def _interpreter(python: str) -> str:
 
 def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
     """Where the workflow's code is; that of a git repository is put into the run's folder."""
+    if given and not given.is_dir():
+        raise UsageError(f"--path: there is no folder {given}")
+    if settings.workflow.script and not (given or settings.workflow.git.url or Path(settings.workflow.path).is_dir()):
+        raise UsageError(f"workflow.path: this machine has no folder {settings.workflow.path}: name one with --path")
     git = settings.workflow.git
     if git.url and given:
         log.info("workflow code: %s, and not %s", given, git.described)
@@ -127,7 +149,9 @@ def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
 
 def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
     code = process.wait()
-    failure = WorkflowFailed(f"the workflow's first process ended with {code}")
+    name = signals.name(-code)
+    end = f"was ended by {name}{signals.hint(name)}" if code < 0 else f"ended with {code}"
+    failure = WorkflowFailed(f"the workflow's first process {end}")
     workflow.container(Container(failure))
 
 

@@ -31,6 +31,7 @@ from k8s_parsl_runtime.shared.errors import (
     UsageError,
     WorkflowFailed,
     failure,
+    printable,
 )
 from k8s_parsl_runtime.shared.protocol import PICTURE_BYTES, PICTURES, Message, ProtocolError, encode
 
@@ -361,7 +362,7 @@ class Workflow:
         # Each line by itself, with the mark of the log: what is without one is the workflow's own output.
         for line in message.text.splitlines():
             if self._throttle.lets_pass():
-                workflow_log.log(logging.getLevelNamesMapping()[message.level], "%s", line)
+                workflow_log.log(logging.getLevelNamesMapping()[message.level], "%s", printable(line))
 
     def _faulted(self, message: messages.Faulted) -> None:
         if self._has_room():

@@ -104,8 +104,13 @@ _BY_CODE: dict[int, type[Failure]] = {
 
 
 def one_line(text: str) -> str:
-    """``text`` with every run of white space (newlines too) folded into one space."""
-    return " ".join(text.split())
+    """``text`` with every run of white space (newlines too) folded into one space, and nothing a terminal acts on."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters as Python writes them: a terminal would act on them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def describe(error: BaseException) -> str:

@@ -24,7 +24,7 @@ NOT_THEIRS = ("site-packages", "k8s_parsl", sysconfig.get_path("stdlib"))
 
 
 def run_script(script: str, arguments: list[str]) -> Any:
-    """Run a script as `__main__`; return what it calls `result`, if it does."""
+    """Run a script as `__main__`; return its global `result`, where that is a value and no function or module."""
     sys.argv = [script, *arguments]
     main = types.ModuleType("__main__")
     loader = importlib.machinery.SourceFileLoader("__main__", script)
@@ -34,7 +34,8 @@ def run_script(script: str, arguments: list[str]) -> Any:
         # By this name multiprocessing's spawned children send back what they have of the script.
         sys.modules["__mp_main__"] = main
     exec(loader.source_to_code(loader.get_data(script), script), vars(main))  # noqa: S102 (what this program is for)
-    return vars(main).get("result")
+    result = vars(main).get("result")
+    return None if callable(result) or isinstance(result, types.ModuleType) else result
 
 
 def let_go() -> None:
