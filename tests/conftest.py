@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from testbed.layout import kubeconfig
+
+# What is ignored here (by `nohup`, by a shell for what runs in the background) would be ignored by every program that the
+# tests start, too.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler)
 
 GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be somebody's production.
 ON_CEPH = ("test_ceph.py", "test_cephfs.py", "test_vault.py")
