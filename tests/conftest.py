@@ -11,8 +11,8 @@ import pytest
 
 from testbed.layout import kubeconfig
 
-# What is ignored here (by `nohup`, by a shell for what runs in the background) would be ignored by every program that the
-# tests start, too.
+# What is ignored here (by `nohup`, by a shell for what runs in the background) would be ignored by every program that
+# the tests start, too.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler)
