@@ -20,7 +20,7 @@ from cluster.faults.runs import OurRun
 from testbed import Testbed
 
 SETTLED_S = 20.0
-TOO_MUCH = {"requests": {"cpu": "1m", "memory": "1Ti"}}
+TOO_MUCH = {"requests": {"cpu": "1m", "memory": "1Ti"}, "limits": {"memory": "1Ti"}}
 IDLE = """\
 import time
 
