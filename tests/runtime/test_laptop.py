@@ -370,7 +370,7 @@ def test_the_death_of_the_supervisor_ends_the_run(folder):
     os.kill(process_of(launcher, "workflow"), signal.SIGKILL)
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 1, said
-    assert "the workflow's first process ended with -9" in said.splitlines()[-1]
+    assert "the workflow's first process was ended by SIGKILL" in said.splitlines()[-1]
     assert record(folder)[0]["status"] == "failed"
     gone(folder)
 
@@ -407,7 +407,7 @@ def gone(folder, seconds=20):
         (["run", "-f", "nope.yaml"], 65, "nope.yaml: No such file or directory"),
         (["run", "--nope"], 64, "No such option"),
         (["dance"], 64, "No such command 'dance'"),
-        (["run"], 78, "on a laptop name values files: k8s-parsl run --values values/local.yaml"),
+        (["run"], 78, "on a laptop, name it, as in k8s-parsl run -f values/local.yaml"),
     ],
 )
 def test_a_wrong_command_is_one_line(tmp_path, words, code, line):

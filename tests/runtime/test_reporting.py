@@ -95,8 +95,8 @@ class Unprintable(Exception):
         ("a" * 1000, ValueError("x"), "ValueError: x"),
         ("a", Unprintable(), "Unprintable (its text cannot be made: RuntimeError)"),
         ("a", ValueError("x" * 100_000), "ValueError: x"),
-        ("a", FileNotFoundError("r\udce9sum\udce9"), "FileNotFoundError: r?sum?"),
-        ("a", ValueError('"\\\x00\u2028'), 'ValueError: "\\\x00'),
+        ("a", FileNotFoundError("r\udce9sum\udce9"), r"FileNotFoundError: r\udce9sum\udce9"),
+        ("a", ValueError('"\\\x00\u2028'), r'ValueError: "\\x00'),
     ],
     ids=["a long name", "no text", "a long text", "no UTF-8", "marks of JSON's"],
 )
