@@ -52,8 +52,8 @@ class Identity:
                 continue
             if not environment.get(name):
                 raise ConfigurationError(
-                    "no values file: on a laptop, name it, as in k8s-parsl run -f values/local.yaml "
-                    f"(in a pod, the chart sets {name}, which is not set here)"
+                    f"no values file, and {name} is not set: on a laptop, name one, as in "
+                    "k8s-parsl run -f values/local.yaml; in a pod, the chart sets it"
                 )
             facts[field.name] = environment[name]
         return cls(**facts)
