@@ -152,26 +152,29 @@ def test_a_full_volume_costs_the_place_and_leaves_no_half_record(tmp_path, caplo
     assert [again.check_memo(task(number)) is not None for number in (1, 2, 3)] == [True, False, True]
 
 
-def test_a_class_of_the_script_may_be_defined_after_the_launcher_has_begun(tmp_path, monkeypatch):
-    """A script's own classes are there only when it has come so far."""
+@pytest.fixture
+def script():
+    """A module with a class, which is not imported yet."""
     module = types.ModuleType("the_script")
     module.Tile = dataclasses.make_dataclass("Tile", ["row"])
     module.Tile.__module__ = "the_script"
-    monkeypatch.setitem(sys.modules, "the_script", module)
-    complete(memoizer(tmp_path), task(1), module.Tile(3))
+    return module
+
+
+def test_a_class_of_the_script_may_be_defined_after_the_launcher_has_begun(tmp_path, monkeypatch, script):
+    """A script's own classes are there only when it has come so far."""
+    monkeypatch.setitem(sys.modules, "the_script", script)
+    complete(memoizer(tmp_path), task(1), script.Tile(3))
     monkeypatch.delitem(sys.modules, "the_script")
     again = memoizer(tmp_path)
-    monkeypatch.setitem(sys.modules, "the_script", module)
-    assert again.check_memo(task(1)).result() == module.Tile(3)
+    monkeypatch.setitem(sys.modules, "the_script", script)
+    assert again.check_memo(task(1)).result() == script.Tile(3)
 
 
-def test_a_result_whose_class_is_gone_is_made_again(tmp_path, monkeypatch, caplog):
-    module = types.ModuleType("the_old_script")
-    module.Tile = dataclasses.make_dataclass("Tile", ["row"])
-    module.Tile.__module__ = "the_old_script"
-    monkeypatch.setitem(sys.modules, "the_old_script", module)
-    complete(memoizer(tmp_path), task(1), module.Tile(3))
-    monkeypatch.delitem(sys.modules, "the_old_script")
+def test_a_result_whose_class_is_gone_is_made_again(tmp_path, monkeypatch, caplog, script):
+    monkeypatch.setitem(sys.modules, "the_script", script)
+    complete(memoizer(tmp_path), task(1), script.Tile(3))
+    monkeypatch.delitem(sys.modules, "the_script")
     again = memoizer(tmp_path)
     assert again.check_memo(task(1)) is None
     assert "so the task runs again: ModuleNotFoundError" in caplog.text

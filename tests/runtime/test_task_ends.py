@@ -1,4 +1,4 @@
-"""What a task may do to its process: each end is told with its cause, costs what `retries` says, and no run hangs."""
+"""What a task may do to its process: each end names its cause, costs what `retries` says, and no run hangs."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_it_is_tried_as_often_as_retries_says(ended, name):
     """And no oftener: a task of an hour that ends itself must not take eleven."""
     folder, _, _ = ended
     tries = 3 if name == "killed" else 2
-    # One that SIGKILL ended may have been somebody else's victim: that try costs no retry.
+    # One that SIGKILL ended may have been ended from outside: that try costs no retry.
     assert (folder / "ledger" / name).read_text().count("begun") in (2, tries), name
 
 

@@ -42,7 +42,7 @@ if __name__ == "__main__":
     own.update(threading.enumerate())
 """
 HANGS = {
-    "a future that nobody has": "Future().result()",
+    "a future without an owner": "Future().result()",
     "its exception": "Future().exception()",
     "several": "concurrent.futures.wait([Future(), Future()])",
     "as they come": "list(concurrent.futures.as_completed([Future()]))",

@@ -258,7 +258,7 @@ class WorkerPods:
             self._tell_of(after)
 
     def _show(self, before: Block, after: Block) -> None:
-        """Count a new reason, show it, and end the run on one that nothing mends."""
+        """Count a new reason, show it, and end the run on one that waiting does not cure."""
         was, finding = before.finding, after.finding
         if was and before.final:
             # It has been put right since: kubelet first told of a mere signal.
@@ -316,7 +316,7 @@ class WorkerPods:
     # Calls of the API, in the background
 
     def _later(self, act: Callable[..., None], *arguments: Any) -> None:
-        """Do a call of the API in the background; after `close` nobody is left to do it."""
+        """Do a call of the API in the background; after `close` there is no thread to do it."""
         if not self._closed.is_set():
             self._clerks.submit(act, *arguments)
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
 # How a process hands the folders to the ones that it starts, apart from PYTHONPATH.
 VARIABLE = "K8S_PARSL_PATH"
+# In the path of a file that is not the user's own code.
+NOT_THEIRS = ("site-packages", "dist-packages", "k8s_parsl", sysconfig.get_path("stdlib"))
 # Python has imported these before it looks at any folder of the user's.
 AT_STARTUP = (
     *("_collections_abc", "_sitebuiltins", "abc", "codecs", "encodings", "genericpath", "io", "os", "posixpath"),
@@ -26,6 +29,11 @@ def clean(environment: dict[str, str], folders: Iterable[str]) -> dict[str, str]
     parts = [*folders, *before.split(os.pathsep)]
     path = os.pathsep.join(dict.fromkeys(part for part in parts if part))
     return {key: value for key, value in environment.items() if key != "PYTHONPATH"} | {VARIABLE: path}
+
+
+def is_theirs(file: str) -> bool:
+    """Return whether a frame's file is the user's own code: no library's, and none of ours."""
+    return not file.startswith("<") and not any(part in file for part in NOT_THEIRS)
 
 
 def of_code(call: str, script: str, path: str) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 from parsl import multiprocessing
 from parsl.executors.high_throughput import errors
 
-from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 
@@ -106,6 +106,6 @@ def _place(worker: int) -> str:
     except OSError:
         return ""
     for file, line, function in frames:
-        if "/lib/python" not in file and not file.startswith("<"):
+        if userpath.is_theirs(file):
             return f"{function} ({PurePosixPath(file).name}:{line})"
     return ""

@@ -21,7 +21,7 @@ from typing import Any
 from parsl.dataflow import memoization
 from parsl.dataflow.memoization import BasicMemoizer, CheckpointCommand, id_for_memo
 
-from k8s_parsl_runtime.shared.errors import one_line
+from k8s_parsl_runtime.shared.errors import describe
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,9 @@ class Memoizer(BasicMemoizer):
         try:
             keep()
         except Exception as error:  # noqa: BLE001 (of the user's result, or of the volume)
-            self._tell(task["func_name"], f"{type(error).__name__}: {error}")
+            self._tell(task["func_name"], describe(error))
 
     def _tell(self, app: str, why: str) -> None:
-        why = one_line(why)
         if (app, why) not in self._told:
             self._told.add((app, why))
             log.warning("app %s (cache=True): a result is not kept, and another launcher makes it again: %s", app, why)
@@ -87,8 +86,9 @@ class Memoizer(BasicMemoizer):
             future.set_result(pickle.loads(pickled))  # noqa: S301 (written by this run)
         except Exception as error:  # noqa: BLE001 (the code has changed since, say)
             del self.memo_lookup_table[task["hashsum"]]
-            why = one_line(f"{type(error).__name__}: {error}")
-            log.warning("app %s: a kept result cannot be read, so the task runs again: %s", task["func_name"], why)
+            log.warning(
+                "app %s: a kept result cannot be read, so the task runs again: %s", task["func_name"], describe(error)
+            )
             return None
         self.memo_lookup_table[task["hashsum"]] = future
         return future
@@ -138,7 +138,7 @@ def _records(path: Path) -> dict[str, Any]:
             # Parsl's own records have the result itself.
             kept[record["hash"]] = record["pickled"] if "pickled" in record else pickle.dumps(record["result"])
         except Exception as error:  # noqa: BLE001 (of a record that is not ours)
-            log.warning("%s: a record is left out: %s: %s", path, type(error).__name__, error)
+            log.warning("%s: a record is left out: %s", path, describe(error))
     if read < len(content):
         log.warning(
             "%s: its last %d bytes are no whole record (the launcher was killed while it wrote): left out; %d results "
@@ -177,7 +177,7 @@ def _why_not(task: Any, error: Exception) -> str:
                 f"another call: pass numbers, texts, lists or dictionaries, or name it in ignore_for_cache=[...], or "
                 f"register it with parsl.dataflow.memoization.id_for_memo"
             )
-    return f"app {app} (cache=True): its arguments cannot be compared: {type(error).__name__}: {error}"
+    return f"app {app} (cache=True): its arguments cannot be compared: {describe(error)}"
 
 
 def _comparable(value: Any) -> bool:

@@ -11,16 +11,13 @@ import importlib.machinery
 import inspect
 import io
 import sys
-import sysconfig
 import types
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import Failure, UsageError, WorkflowFailed, one_line
-
-# In the path of a file that is not the user's own code.
-NOT_THEIRS = ("site-packages", "k8s_parsl", sysconfig.get_path("stdlib"))
 
 
 def run_script(script: str, arguments: list[str]) -> Any:
@@ -109,7 +106,7 @@ def describe(error: BaseException) -> str:
     frame = error.__traceback__
     while frame:
         file = frame.tb_frame.f_code.co_filename
-        if not file.startswith("<") and not any(part in file for part in NOT_THEIRS):
+        if userpath.is_theirs(file):
             where = f" ({PurePosixPath(file).name}:{frame.tb_lineno})"
         frame = frame.tb_next
     notes = ""

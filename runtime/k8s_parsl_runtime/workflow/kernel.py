@@ -111,7 +111,7 @@ class Kernel(DataFlowKernel):
             self._needy.add(app)
         return app_kwargs | {NEEDS: {name: needs[name] for name in needs.keys() & OUR_NEEDS}}
 
-    # Whatever the completion of a task meets, its future is set: a future that nobody sets is waited for without end.
+    # Whatever the completion of a task meets, its future is set: one without a value is waited for without end.
 
     def handle_exec_update(self, task_record: Any, future: Any) -> None:
         """A try of a task has ended."""

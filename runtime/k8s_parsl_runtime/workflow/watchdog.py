@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from types import FrameType
 from typing import Any
 
+from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import Failure
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def _place(frame: FrameType) -> str:
     inner: FrameType | None = frame
     while inner:
         file = inner.f_code.co_filename
-        if "/lib/python" not in file and "site-packages" not in file and not file.startswith("<"):
+        if userpath.is_theirs(file):
             return f" in {PurePosixPath(file).name}:{inner.f_lineno}"
         inner = inner.f_back
     return ""
