@@ -16,7 +16,7 @@ from k8s_parsl.record.tasks import KEPT_APPS, TaskLog
 from k8s_parsl.run import messages
 from k8s_parsl.run import workflow as workflows
 from k8s_parsl.run.conversation import Gone
-from k8s_parsl.run.supervision import stoppable
+from k8s_parsl.run.supervision import best_effort, stoppable
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
@@ -520,11 +520,31 @@ def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
 
 
 def test_a_signal_ends_the_run_in_whatever_phase_it_is(watched, sockets):
-    """Before the workflow is watched it breaks off whatever is waited for; then it is an end like any other."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Before the workflow is watched it breaks off whatever is waited for."""
     with pytest.raises(Stopped, match="SIGTERM: the run was stopped from outside"), stoppable(watched):
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("it went on")
+
+
+def test_a_signal_ends_code_that_goes_on_after_an_exception(watched):
+    """As best effort and a retry do."""
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable(watched):
+        best_effort("write the record", lambda: signal.raise_signal(signal.SIGTERM))
+        pytest.fail("it went on")
+
+
+def test_a_signal_is_not_lost_where_python_drops_what_it_raises(watched, sockets):
+    with stoppable(watched):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:  # noqa: BLE001, S110 (what Python itself does in a callback)
+            pass
+        outcome = outcome_of(watched, takes(watched, ended(143, signal="SIGTERM", asked=True)))
+    assert str(outcome.failure) == "SIGTERM: the run was stopped from outside"
+
+
+def test_a_signal_to_a_workflow_that_is_watched_is_an_end_like_any_other(watched, sockets):
+    before = signal.getsignal(signal.SIGTERM)
     with stoppable(watched):
         watched.watched = True
         signal.raise_signal(signal.SIGINT)

@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class _Interrupted(BaseException):
+    """A signal's, in the main thread; no Exception, since code that goes on after one would swallow it."""
+
+
 def set_level(level: str) -> None:
     """Show messages of ``level`` and above."""
     logging.getLogger("k8s_parsl").setLevel(level)
@@ -35,8 +39,8 @@ def set_level(level: str) -> None:
 def stoppable(workflow: Workflow) -> Iterator[None]:
     """SIGTERM, SIGINT and SIGHUP end the run, in whatever phase it is.
 
-    Before the workflow is watched the main thread may wait for anything: there the signal raises Stopped. From then on
-    it is one of the ends that `Workflow.result` waits for.
+    Before the workflow is watched the main thread may wait for anything: there the signal breaks off the wait. From
+    then on it is one of the ends that `Workflow.result` waits for.
 
     Raises:
         Stopped: one of them came.
@@ -44,15 +48,18 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         stopped = Stopped(f"{signal.Signals(number).name}: the run was stopped from outside")
-        if not workflow.watched:
-            raise stopped
+        # Also where it breaks off a wait: Python drops what is raised in a callback, and the end must not be lost.
         workflow.fault(stopped)
+        if not workflow.watched:
+            raise _Interrupted(stopped)
 
     # One that is ignored stays so: `nohup` means it.
     heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
+    except _Interrupted as interrupted:
+        raise interrupted.args[0] from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -86,6 +93,7 @@ def supervise(
         Failure: how the run ended, other than well.
     """
     began = time.monotonic()
+    workflow.watched = True
     best_effort("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
     with progress.shown(workflow.tasks, settings.logging.progress_period, pods):

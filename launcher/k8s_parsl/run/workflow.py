@@ -92,7 +92,7 @@ class Workflow:
 
     def __init__(self, tasks: TaskLog, memory_limit: str, stop_s: float = 10.0) -> None:
         self.tasks = tasks
-        # Whether `result` waits for an end.
+        # Whether the main thread goes on to `result`, which waits for an end.
         self.watched = False
         self.pictures: list[Picture] = []
         self._memory_limit = memory_limit
