@@ -30,7 +30,7 @@ from k8s_parsl.run.workflow import Workflow
 from k8s_parsl_runtime.shared.errors import ExitCode
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
 from k8s_parsl_runtime.shared.versions import versions
-from k8s_parsl_runtime.workflow.code import describe
+from k8s_parsl_runtime.workflow.causes import describe
 from k8s_parsl_runtime.workflow.executor import PodExecutor
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
@@ -294,7 +294,7 @@ def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
     lost = ManagerLost(b"m", "h")
     assert [cost(lost, {"id": 1, "func_name": "f"}) for _ in range(4)] == [0, 0, 0, 3]
     assert cost(lost, {"id": 2, "func_name": "f"}) == 0
-    assert cost(ValueError(), {"id": 2, "func_name": "f"}) == 1
+    assert cost(ValueError(), {"id": 2, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0}) == 1
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_an_exception_is_exit_code_1_and_one_last_line(folder):
     )
     kept, page = record(folder)
     assert (kept["status"], kept["exit_code"]) == ("failed", 1)
-    assert kept["failures"] == [["fail", "ValueError: this one cannot"]]
+    assert kept["failures"] == [["fail", "fail(): ValueError: this one cannot (flow.py:13)"]]
     assert "this one cannot" in page
 
 

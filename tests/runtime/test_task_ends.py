@@ -261,7 +261,7 @@ def test_a_death_for_memory_is_the_pods(monkeypatch, tmp_path, exitcode, grown, 
 
 def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second_time():
     cost = retry_cost(2, 10)
-    one, other = {"id": 1, "func_name": "f"}, {"id": 2, "func_name": "f"}
+    one, other = ({"id": number, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0} for number in (1, 2))
     assert cost(WorkerDied("p", -11), one) == 1
     assert cost(TaskExited("x"), one) == cost(TaskFailed("x"), one) == 1
     assert [cost(WorkerDied("p", -9), other) for _ in range(2)] == [0, 3]

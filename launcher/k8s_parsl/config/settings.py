@@ -163,6 +163,11 @@ class Workflow(Model):
         "`<mountPath of run.volume>/runs/<run>-<installation>/work`, or `/tmp/k8s-parsl/work` of each pod where "
         "there is no `run.volume`.",
     )
+    failed_tasks: Literal["fail", "warn"] = Field(
+        "fail",
+        description="What a run comes to whose tasks failed without the workflow asking for their results: `fail` "
+        "(exit code 1) or `warn` (exit code 0). Its status is `done with failures` in either case.",
+    )
     git: Git = Field(default_factory=Git)
 
     @model_validator(mode="after")

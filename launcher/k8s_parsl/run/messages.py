@@ -126,6 +126,14 @@ class Raised(Model):
     text: Text
 
 
+class Unreceived(Model):
+    """Tasks failed, and the workflow never asked for their exceptions."""
+
+    type: Literal["unreceived"]
+    count: Annotated[int, Field(ge=1, le=10**9)]
+    first: Text
+
+
 class Returned(Model):
     """What the workflow returned."""
 
@@ -144,7 +152,7 @@ class Picture(Model):
 
 
 FromSupervisor = Ready | Notice | Ended
-FromKernel = Submit | Blocks | Registered | Tasks | Log | Faulted | Raised | Returned | Picture
+FromKernel = Submit | Blocks | Registered | Tasks | Log | Faulted | Raised | Unreceived | Returned | Picture
 
 _HELLO: TypeAdapter[Hello] = TypeAdapter(Hello)
 _FROM: dict[str, TypeAdapter[Any]] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from k8s_parsl.run.messages import Ended
+from k8s_parsl.run.messages import Ended, Unreceived
 from k8s_parsl_runtime.shared import signals
 from k8s_parsl_runtime.shared.errors import Failure, Stopped, WorkflowFailed
 
@@ -22,17 +22,22 @@ class Told:
     raised: str = ""
     returned: bool = False
     result: Any = None
+    unreceived: Unreceived | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: well, with the workflow's result, or with a failure."""
+    """How a run ended: well, with the workflow's result, or with a failure; or well, but for tasks that failed."""
 
     failure: Failure | None = None
     result: Any = None
     # The exit status of the workflow's process, where it is known.
     status: int | None = None
     lines: list[str] = field(default_factory=list)
+    # Whether the workflow has said itself what it raised: the traceback is in its output.
+    raised: bool = False
+    # What to say of tasks that failed without the workflow asking for their exceptions.
+    failed_tasks: str = ""
 
 
 def of_process(ended: Ended, told: Told, memory_limit: str) -> Outcome:
@@ -44,8 +49,24 @@ def of_process(ended: Ended, told: Told, memory_limit: str) -> Outcome:
         memory_limit: the key that limits its memory, for a message.
     """
     failure = _failure(ended, told, memory_limit)
-    result = told.result if failure is None else None
-    return Outcome(failure, result, ended.status, ended.lines)
+    if failure:
+        return Outcome(failure, None, ended.status, ended.lines, raised=bool(told.raised))
+    return Outcome(None, told.result, ended.status, ended.lines, failed_tasks=_of_failed_tasks(told.unreceived))
+
+
+def judged(outcome: Outcome, failed_tasks: Literal["fail", "warn"]) -> Outcome:
+    """Return the outcome as `workflow.failedTasks` has it."""
+    if failed_tasks == "warn" or not outcome.failed_tasks or outcome.failure:
+        return outcome
+    return replace(outcome, failure=WorkflowFailed(outcome.failed_tasks))
+
+
+def _of_failed_tasks(unreceived: Unreceived | None) -> str:
+    if unreceived is None:
+        return ""
+    tasks = "1 task" if unreceived.count == 1 else f"{unreceived.count} tasks"
+    first = "" if unreceived.count == 1 else "the first: "
+    return f"{tasks} failed, and the workflow did not ask why (see workflow.failedTasks); {first}app {unreceived.first}"
 
 
 def _failure(ended: Ended, told: Told, memory_limit: str) -> Failure | None:

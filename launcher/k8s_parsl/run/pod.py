@@ -90,9 +90,9 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
 
 def _is_done(folder: Folder) -> bool:
     done = Record.read(folder.record)
-    if done is None or done.status != "done":
+    if done is None or done.exit_code != 0:
         return False
-    log.info("done on %s: %s; set run.id to run again", done.ended, folder.page)
+    log.info("%s on %s: %s; set run.id to run again", done.status, done.ended, folder.page)
     return True
 
 

@@ -15,12 +15,14 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record, write_page
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.run.outcome import Outcome
+from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl_runtime.shared.errors import Stopped
 
 log = logging.getLogger(__name__)
 
+# The workflow came to its end, and tasks failed without it asking for their exceptions.
+DONE_WITH_FAILURES = "done with failures"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -97,13 +99,15 @@ def supervise(
     best_effort("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
     with progress.shown(workflow.tasks, settings.logging.progress_period, pods):
-        outcome = workflow.result()
+        outcome = judged(workflow.result(), settings.workflow.failed_tasks)
     _complete(record, outcome, workflow, time.monotonic() - began)
     record.reasons = dict(sum(reasons(), Counter()).most_common())
     # The end is known: what is kept of it may fail, and changes nothing.
     best_effort("write the record", lambda: record.write(folder.record))
     reported = best_effort("write the report", lambda: write_page(record, folder.page, workflow.pictures))
-    best_effort("show the end", lambda: _say_end(record, workflow, str(folder.page) if reported else "none"))
+    page = str(folder.page) if reported else "none"
+    lines = [] if outcome.raised else record.last_lines
+    best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
     if outcome.failure:
         raise outcome.failure
 
@@ -124,20 +128,24 @@ def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: flo
     record.ended = now()
     record.seconds = round(seconds, 3)
     record.result = outcome.result
-    record.status = "done"
+    record.status = DONE_WITH_FAILURES if outcome.failed_tasks else "done"
     record.exit_code = 0
+    record.message = outcome.failed_tasks
     record.workflow_status = outcome.status
     if end:
-        record.status = "stopped" if isinstance(end, Stopped) else "failed"
         record.exit_code = int(end.exit_code)
         record.message = str(end)
         record.last_lines = outcome.lines
+    if end and not outcome.failed_tasks:
+        record.status = "stopped" if isinstance(end, Stopped) else "failed"
 
 
-def _say_end(record: Record, workflow: Workflow, report: str) -> None:
-    for line in record.last_lines:
+def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) -> None:
+    for line in lines:
         log.info("the workflow's last lines: %s", line)
     submitted, done, failed = workflow.tasks.counts()
+    if record.exit_code == 0 and record.message:
+        log.warning(record.message)
     log.info("%s after %.1f s: %d tasks, %d done, %d failed", record.status, record.seconds, submitted, done, failed)
     for picture in workflow.pictures:
         log.info("picture: %s%s", picture.name, "" if picture.content else " (too large for the report)")

@@ -375,6 +375,9 @@ class Workflow:
         self._told.returned = True
         self._told.result = message.result
 
+    def _unreceived(self, message: messages.Unreceived) -> None:
+        self._told.unreceived = message
+
     def _picture(self, message: messages.Picture) -> None:
         if len(self.pictures) >= PICTURES:
             return
@@ -397,6 +400,7 @@ _ACTS: dict[type, Callable[[Workflow, Any], None]] = {
     messages.Faulted: Workflow._faulted,  # noqa: SLF001
     messages.Raised: Workflow._raised,  # noqa: SLF001
     messages.Returned: Workflow._returned,  # noqa: SLF001
+    messages.Unreceived: Workflow._unreceived,  # noqa: SLF001
     messages.Picture: Workflow._picture,  # noqa: SLF001
 }
 

@@ -116,7 +116,7 @@ def printable(text: str) -> str:
 def describe(error: BaseException) -> str:
     """Return an exception in one line, `Type: text`, whatever its own `__str__` does."""
     try:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
     except BaseException as second:  # noqa: BLE001 (an exception of the user's own)
         text = f"{type(error).__name__} (its text cannot be made: {type(second).__name__})"
     return one_line(text)

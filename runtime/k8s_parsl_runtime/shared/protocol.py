@@ -20,6 +20,7 @@ From the kernel:
     log       level, text: a line for the launcher's log
     fault     code, text: the run cannot go on
     raised    text, traceback: the workflow raised
+    unreceived count, first: tasks failed, and the workflow never asked for their exceptions
     returned  result: what the workflow returned, as JSON
     picture   name, media, data (base64), last: a part of a picture for the report
 To the supervisor:

@@ -15,7 +15,9 @@ from pathlib import Path
 # How a process hands the folders to the ones that it starts, apart from PYTHONPATH.
 VARIABLE = "K8S_PARSL_PATH"
 # In the path of a file that is not the user's own code.
-NOT_THEIRS = ("site-packages", "dist-packages", "k8s_parsl", sysconfig.get_path("stdlib"))
+LIBRARIES = ("site-packages", "dist-packages")
+STDLIB = sysconfig.get_path("stdlib")
+NOT_THEIRS = (*LIBRARIES, "k8s_parsl", STDLIB)
 # Python has imported these before it looks at any folder of the user's.
 AT_STARTUP = (
     *("_collections_abc", "_sitebuiltins", "abc", "codecs", "encodings", "genericpath", "io", "os", "posixpath"),
@@ -34,6 +36,11 @@ def clean(environment: dict[str, str], folders: Iterable[str]) -> dict[str, str]
 def is_theirs(file: str) -> bool:
     """Return whether a frame's file is the user's own code: no library's, and none of ours."""
     return not file.startswith("<") and not any(part in file for part in NOT_THEIRS)
+
+
+def is_pythons(file: str) -> bool:
+    """Return whether a frame's file is of the standard library."""
+    return file.startswith(("<frozen ", STDLIB)) and not any(part in file for part in LIBRARIES)
 
 
 def of_code(call: str, script: str, path: str) -> list[str]:

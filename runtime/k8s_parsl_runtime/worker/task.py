@@ -12,13 +12,13 @@ import os
 import types
 from typing import Any
 
-from parsl.app.errors import RemoteExceptionWrapper
+from parsl.app.errors import BashExitFailure, RemoteExceptionWrapper
 from parsl.executors.execute_task import execute_task
 from parsl.serialize import deserialize, serialize
 
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
-from k8s_parsl_runtime.worker import deaths
+from k8s_parsl_runtime.worker import bash_stderr, deaths
 
 # Frames of a traceback from its begin, and from its end: pickles of deep ones fail.
 SHOWN_FRAMES = 30
@@ -43,6 +43,8 @@ def run(buffer: bytes) -> Packed:
         error = raised
     except BaseException as end:  # noqa: BLE001 (it would end this process)
         error = TaskExited(_said(end)).with_traceback(end.__traceback__)
+    if isinstance(error, BashExitFailure):
+        bash_stderr.note(error, buffer)
     return _failure(error.with_traceback(_shortened(error.__traceback__)))
 
 

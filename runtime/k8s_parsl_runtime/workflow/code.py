@@ -13,11 +13,10 @@ import io
 import sys
 import types
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-from k8s_parsl_runtime.shared import userpath
-from k8s_parsl_runtime.shared.errors import Failure, UsageError, WorkflowFailed, one_line
+from k8s_parsl_runtime.shared.errors import Failure, UsageError, WorkflowFailed
+from k8s_parsl_runtime.workflow import causes
 
 
 def run_script(script: str, arguments: list[str]) -> Any:
@@ -97,40 +96,4 @@ def _import(name: str, path: str, key: str) -> types.ModuleType:
             raise UsageError(f"{key}: there is no module {error.name} in {path} or in the image") from None
         raise UsageError(f"{key}: module {name} imports {error.name}, which the image does not have") from None
     except Exception as error:
-        raise WorkflowFailed(f"{key}: module {name} cannot be imported: {describe(error)}") from error
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception in one line, with the line of the user's code it came from, and the notes on its causes."""
-    where = ""
-    frame = error.__traceback__
-    while frame:
-        file = frame.tb_frame.f_code.co_filename
-        if userpath.is_theirs(file):
-            where = f" ({PurePosixPath(file).name}:{frame.tb_lineno})"
-        frame = frame.tb_next
-    notes = ""
-    cause: BaseException | None = error
-    while cause:
-        notes += "".join(f"; {note}" for note in getattr(cause, "__notes__", []))
-        cause = cause.__cause__
-    return one_line(f"{type(error).__name__}: {_text(error)}{where}{notes}")
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as second:  # noqa: BLE001 (an exception of the user's own)
-        return f"(its text cannot be made: {type(second).__name__})"
-
-
-def without_ours(error: BaseException, folder: str) -> types.TracebackType | None:
-    """Return the traceback from the first frame that is not of the runtime in ``folder``; importlib's go, too."""
-    frame = error.__traceback__
-    while frame and _is_ours(frame.tb_frame.f_code.co_filename, folder):
-        frame = frame.tb_next
-    return frame
-
-
-def _is_ours(file: str, folder: str) -> bool:
-    return file.startswith("<frozen importlib") or Path(file).is_relative_to(folder)
+        raise WorkflowFailed(f"{key}: module {name} cannot be imported: {causes.describe(error)}") from error

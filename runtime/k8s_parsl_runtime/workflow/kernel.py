@@ -20,11 +20,14 @@ import parsl.providers
 from parsl import addresses
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
+from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.states import States
 from parsl.monitoring import MonitoringHub
 
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskExited
+from k8s_parsl_runtime.workflow import failed_tasks
+from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Kernel(DataFlowKernel):
         self._on_fault = on_fault
         self._renamed: set[str] = set()
         self._needy: set[str] = set()
+        self.failed_tasks = FailedTasks()
         # What the workflow's own Config says of the end of its `with`.
         self.exit_mode = "cleanup"
         super().__init__(config)
@@ -160,8 +164,16 @@ class Kernel(DataFlowKernel):
         super()._complete_task_result(task_record, new_state, result)
 
     def _complete_task_exception(self, task_record: Any, new_state: States, exception: BaseException) -> None:
-        self._reporter.failed(task_record["func_name"], exception)
+        text = self.failed_tasks.add(task_record, exception)
+        self._reporter.failed(task_record["func_name"], text)
+        # What depends on it fails with it: that is counted, and its cause has its line already.
+        if text and not isinstance(exception, PropagatedException):
+            log.error("app %s", _after_retries(text, task_record["try_id"]))
         super()._complete_task_exception(task_record, new_state, exception)
+
+
+def _after_retries(text: str, retries: int) -> str:
+    return f"{text} (after {retries} {'retry' if retries == 1 else 'retries'})" if retries else text
 
 
 def load(kernel: Kernel) -> None:
@@ -181,6 +193,7 @@ def take_the_place_of_parsl_load() -> None:
     plain.__init__ = _told_of(plain.__init__)
     for name in ADDRESSES:
         setattr(addresses, name, _tolerant_address(getattr(addresses, name)))
+    failed_tasks.note_receipts(lambda dfk: dfk.failed_tasks if isinstance(dfk, Kernel) else None)
     for kind in _kinds():
         kind.__init__ = _set_aside(kind.__init__)  # type: ignore[misc]
 

@@ -6,15 +6,25 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
+from parsl.dataflow.errors import DependencyError
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
+from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.checkpoints import NotCacheable
 
 log = logging.getLogger(__name__)
 
 # How often a task whose process SIGKILL ended is run again: the second time it was no chance.
 KILLS = 1
+
+
+def _say_retry(error: Exception, task_record: Any, retries: int) -> None:
+    """Say why a task that failed is tried again, where it is."""
+    number = task_record["fail_cost"] + 1
+    if number <= retries and not isinstance(error, DependencyError):
+        call = causes.call(task_record["func_name"], task_record["args"], task_record["kwargs"])
+        log.info("app %s: %s; tried again (retry %d of %d)", call, causes.describe_task(error), number, retries)
 
 
 def retry_cost(
@@ -50,6 +60,7 @@ def retry_cost(
             return retries + 1
         killed = isinstance(error, WorkerDied) and error.killed
         if not (killed or isinstance(error, ManagerLost | WorkerLost)):
+            _say_retry(error, task_record, retries)
             return 1
         losses[task_record["id"]] = count = losses.get(task_record["id"], 0) + 1
         most, key = (KILLS, "killed each time") if killed else (loss_retries, f"parsl.lossRetries is {loss_retries}")

@@ -22,7 +22,6 @@ from json import JSONEncoder
 from pathlib import Path
 from typing import Any, NoReturn
 
-import k8s_parsl_runtime
 from k8s_parsl_runtime.shared import keys, programs, userpath
 from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, one_line
@@ -36,7 +35,7 @@ from k8s_parsl_runtime.shared.protocol import (
     ProtocolError,
     connect,
 )
-from k8s_parsl_runtime.workflow import code, parsl_config
+from k8s_parsl_runtime.workflow import causes, code, parsl_config
 from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -45,7 +44,6 @@ from k8s_parsl_runtime.workflow.watchdog import Watchdog
 
 log = logging.getLogger("k8s_parsl_runtime")
 
-OURS = str(Path(k8s_parsl_runtime.__file__).parent)
 # Parsl's own end can wait for ever for a dead interchange.
 CLOSE_S = 20.0
 # The launcher shows a result of up to this length; of a longer one, its beginning.
@@ -194,8 +192,8 @@ class Program:
         return status
 
     def _raised(self, error: BaseException) -> int:
-        self._reporter.send({"type": "raised", "text": code.describe(error)[:TEXT_CHARACTERS]})
-        error.__traceback__ = code.without_ours(error, OURS)
+        self._reporter.send({"type": "raised", "text": causes.describe(error)[:TEXT_CHARACTERS]})
+        causes.cut(error)
         try:
             sys.excepthook(type(error), error, error.__traceback__)
         except Exception:  # noqa: BLE001 (the user's own hook)
@@ -224,11 +222,18 @@ class Program:
         self._wait_for_threads()
         if status == 0 and self._kernel:
             self._kernel.wait_for_current_tasks()
+            self._tell_unreceived(self._kernel)
         self._watchdog.stop()
         self._reporter.flush()
         self._end_parsl()
         _end_python()
         self._reporter.finish()
+
+    def _tell_unreceived(self, kernel: Kernel) -> None:
+        """Say how many tasks failed whose exceptions the workflow never asked for."""
+        count, first = kernel.failed_tasks.unreceived()
+        if count:
+            self._reporter.send({"type": "unreceived", "count": count, "first": first[:TEXT_CHARACTERS]})
 
     def _wait_for_threads(self) -> None:
         for thread in threading.enumerate():

@@ -15,7 +15,6 @@ from typing import Any
 from k8s_parsl_runtime.shared.errors import Failure, describe, one_line
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
-    KEPT_FAILURES,
     TEXT_CHARACTERS,
     Channel,
     Message,
@@ -35,7 +34,6 @@ class Reporter:
         self._launcher = launcher
         self._pid = os.getpid()
         self._events: list[list[Any]] = []
-        self._failures = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -64,11 +62,9 @@ class Reporter:
         """A task of ``app`` failed and is tried again."""
         self._add("retried", app)
 
-    def failed(self, app: str, error: BaseException) -> None:
-        """A task of ``app`` failed for good."""
-        self._failures += 1
-        text = describe_failure(error) if self._failures <= KEPT_FAILURES else ""
-        self._add("failed", app, text)
+    def failed(self, app: str, text: str) -> None:
+        """A task of ``app`` failed for good; ``text`` says why."""
+        self._add("failed", app, text[:TEXT_CHARACTERS])
 
     def fault(self, failure: Failure) -> None:
         """The run cannot go on."""
@@ -121,6 +117,10 @@ def describe_failure(error: BaseException) -> str:
     return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
 
+# What Parsl says of each task that failed: the kernel says that better.
+OF_FAILED_TASKS = "Task %s failed after %s retry attempts"
+
+
 class ToLauncher(logging.Handler):
     """Log lines of the runtime's (and Parsl's errors) in the launcher's log: the workflow's output is the user's."""
 
@@ -130,6 +130,8 @@ class ToLauncher(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line; never raise."""
+        if record.msg == OF_FAILED_TASKS:
+            return
         with contextlib.suppress(Exception):
             text = _failed_task(record) or self.format(record)
             text = text[:TEXT_CHARACTERS]

@@ -1,0 +1,157 @@
+"""What went wrong, in one line: through Parsl's wrappers to the cause, with the app and arguments that it came from."""
+
+from __future__ import annotations
+
+import reprlib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import _base as futures
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import parsl
+from parsl.dataflow.errors import PropagatedException
+from parsl.dataflow.futures import AppFuture
+
+import k8s_parsl_runtime
+from k8s_parsl_runtime.shared import userpath
+from k8s_parsl_runtime.shared.errors import describe as named
+from k8s_parsl_runtime.shared.errors import one_line
+
+# An exception's own dictionary keeps which tasks it ended: whatever its class defines, that is there.
+TASKS = "_k8s_parsl_tasks"
+# Of a task's arguments, what fits into a line beside the cause.
+ARGUMENTS_CHARACTERS = 100
+# Wrappers of wrappers, as of a long chain of tasks.
+DEEPEST = 1000
+# What Parsl adds to the arguments of an app, or takes for itself.
+PARSLS_ARGUMENTS = {"parsl_resource_specification", "walltime", "stdout", "stderr"}
+# Frames that say how an exception travelled, and not where it came from.
+TRAVELLED = tuple(f"{Path(module.__file__ or '').parent}/" for module in (parsl, k8s_parsl_runtime))
+
+
+def mark(error: BaseException, task: int, call: str) -> None:
+    """Note on an exception that it ended this task, whose call ``call`` shows."""
+    vars(error).setdefault(TASKS, {})[task] = call
+
+
+def tasks(error: BaseException) -> Iterator[int]:
+    """Yield the tasks that this exception ended, and those whose exceptions it wraps."""
+    left, seen = [error], set()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield from vars(one).get(TASKS, ())
+        if isinstance(one, PropagatedException):
+            left += [failure for failure, _ in one.dependent_exceptions_tids]
+        elif one.__cause__:
+            left.append(one.__cause__)
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line, with its root cause and the app call that raised that.
+
+    Each has the line of the user's code that it came from, and its notes.
+    """
+    return _line(error, _call(_chain(error)))
+
+
+def describe_task(error: BaseException) -> str:
+    """Return what ended a task, in one line, for a text that names the task already."""
+    return _line(error, _call(_chain(error)[1:]))
+
+
+def _line(error: BaseException, app: str) -> str:
+    cause = _chain(error)[-1]
+    if cause is error:
+        return _one(error, f", in app {app}" if app else "")
+    own = type(error).__name__ if isinstance(error, PropagatedException) else _one(error)
+    return f"{own}, caused by {f'app {app}: ' if app else ''}{_one(cause)}"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception, what it comes from (`raise ... from`, Parsl's DependencyError and JoinError), and so on."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) and len(chain) < DEEPEST:
+        chain.append(cause)
+    return chain
+
+
+def _call(chain: list[BaseException]) -> str:
+    """Return the app call nearest to the root cause that an exception ended."""
+    calls = [text for error in chain for text in vars(error).get(TASKS, {}).values()]
+    return calls[-1] if calls else ""
+
+
+def call(app: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return an app's call as its user would write it, shortened."""
+    named = [f"{name}={_argument(value)}" for name, value in kwargs.items() if not _is_parsls(name, value)]
+    shown = [_argument(value) for value in args] + named
+    text = one_line(", ".join(shown))
+    if len(text) > ARGUMENTS_CHARACTERS:
+        text = f"{text[:ARGUMENTS_CHARACTERS]} …"
+    return f"{app}({text})"
+
+
+def _is_parsls(name: str, value: Any) -> bool:
+    return name in PARSLS_ARGUMENTS or (name in ("inputs", "outputs") and not value)
+
+
+def cut(error: BaseException) -> None:
+    """Leave out of the tracebacks of an exception and its causes how it travelled: frames of Parsl and the runtime."""
+    for one in _chain(error):
+        one.__traceback__ = _cut(one.__traceback__)
+        if one.__context__:
+            one.__context__.__traceback__ = _cut(one.__context__.__traceback__)
+
+
+def _cut(trace: types.TracebackType | None) -> types.TracebackType | None:
+    places = []
+    travels = True
+    while trace:
+        travels = _travels(trace.tb_frame.f_code.co_filename, travels)
+        if not travels:
+            places.append(trace)
+        trace = trace.tb_next
+    shown: types.TracebackType | None = None
+    for place in reversed(places):
+        shown = types.TracebackType(shown, place.tb_frame, place.tb_lasti, place.tb_lineno)
+    return shown
+
+
+def _travels(file: str, called_so: bool) -> bool:  # noqa: FBT001 (of the frame before)
+    """Whether a frame of this file is one of the way; the standard library's is where it is called from one."""
+    if file.startswith(TRAVELLED) or file == futures.__file__:
+        return True
+    return called_so and userpath.is_pythons(file)
+
+
+def _one(error: BaseException, app: str = "") -> str:
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
+    return one_line(f"{named(error)}{_where(error)}{app}{notes}")
+
+
+def _where(error: BaseException) -> str:
+    """Return the last line of the user's own code that an exception passed."""
+    where = ""
+    frame = error.__traceback__
+    while frame:
+        file = frame.tb_frame.f_code.co_filename
+        if userpath.is_theirs(file):
+            where = f" ({PurePosixPath(file).name}:{frame.tb_lineno})"
+        frame = frame.tb_next
+    return where
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, Future):
+        return f"{value.task_record['func_name']}(…)" if isinstance(value, AppFuture) else "…"
+    return _short.repr(value)
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 3
