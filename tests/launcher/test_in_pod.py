@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from k8s_parsl.run import pod as own_pod
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Stopped, UsageError, WorkflowFailed
+from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Stopped, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import START
 
 FLOW = """
@@ -44,6 +45,15 @@ def crashes(n):
 
 def long(n):
     time.sleep(600)
+
+
+def maps(folder):
+    os.symlink("/etc/hostname", f"{folder}/out.png")
+    os.symlink("map.png", f"{folder}/inside.png")
+    os.mkfifo(f"{folder}/pipe.png")
+    with open(f"{folder}/map.png", "wb") as file:
+        file.write(b"a map")
+    return [f"{folder}/{name}.png" for name in ("out", "pipe", "inside", "map")]
 """
 WORKER = {
     "apiVersion": "v1",
@@ -64,6 +74,10 @@ class Launcher:
         (self.code / "flow.py").write_text(FLOW)
         (self.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER))
         self.status = None
+
+    @property
+    def run_folder(self):
+        return self.volume / "runs" / "abc12345-11111111"
 
     def run(self, call, **more):
         """Run in this thread, as the process does; a failure is raised."""
@@ -149,7 +163,7 @@ def test_a_run_that_is_done_is_not_run_again(launcher, server, caplog):
         (
             "wel",
             UsageError,
-            r"^workflow\.call: module flow has no function wel \(it has: badly, crashes, long, well\)$",
+            r"^workflow\.call: module flow has no function wel \(it has: badly, crashes, long, maps, well\)$",
         ),
         ("well", UsageError, r"^workflow\.kwargs"),
     ],
@@ -207,3 +221,53 @@ def test_sigterm_ends_it(launcher, server):
         launcher.run("long")
     assert server.pods == {}
     assert launcher.status != 0
+
+
+# What another pod may have put onto the volume ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/abc12345-11111111", *(f"/abc12345-11111111/{name}" for name in ("lock", "work", "parsl", "record.json"))],
+)
+def test_a_link_in_the_place_of_a_runs_folder_or_file_ends_the_run(launcher, server, tmp_path, name):
+    """Nothing is written through it, and no other launcher would do better."""
+    launcher.run_folder.mkdir(parents=True)
+    link = Path(f"{launcher.volume}/runs{name}")
+    if link.exists():
+        link.rename(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+    link.symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    with pytest.raises(PermissionDenied, match=f"^{link} is a link, and k8s-parsl follows none there: remove it"):
+        launcher.run("well")
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+    assert made(server) == []
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(launcher):
+    launcher.run_folder.mkdir(parents=True)
+    os.mkfifo(launcher.run_folder / "lock")
+    with pytest.raises(PermissionDenied, match=r"/lock is no regular file: remove it"):
+        launcher.run("well")
+
+
+def test_the_volume_may_be_a_link(launcher, tmp_path):
+    """How it is mounted is the administrator's."""
+    launcher.volume.rename(tmp_path / "disk")
+    launcher.volume.symlink_to(tmp_path / "disk")
+    launcher.run("well")
+    assert launcher.record["status"] == "done"
+
+
+def test_a_picture_that_leads_out_of_the_volumes_is_not_in_the_report(launcher, caplog):
+    """A worker may have put it there, for the report to show what only the workflow's container has."""
+    caplog.set_level("INFO", logger="k8s_parsl")
+    values = {"call": "flow:maps", "path": str(launcher.code), "kwargs": {"folder": str(launcher.volume)}}
+    launcher.run("maps", workflow=values)
+    page = (launcher.run_folder / "report.html").read_text()
+    assert page.count("<img") == 2
+    assert page.count(base64.b64encode(b"a map").decode()) == 2
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert f"not in the report: {launcher.volume}/out.png is, or is reached by, a link that leads out" in said

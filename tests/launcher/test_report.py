@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import errno
-from pathlib import Path
+import os
 
 import pytest
 
 from k8s_parsl.record.report import Picture, Record, write_page
 from k8s_parsl.record.tasks import KEPT_APPS, KEPT_FAILURES, OTHERS, TaskLog
+from k8s_parsl_runtime.shared.errors import PermissionDenied
 
 # The smallest PNG there is: one transparent pixel.
 PIXEL = base64.b64decode(
@@ -115,13 +116,14 @@ def test_the_last_lines_of_a_workflow_that_failed_are_in_the_page(tmp_path, reco
 def full(monkeypatch):
     """A volume on which nothing new can be written, and what is there can be written over."""
 
-    def write(path, text, *_):
-        path.touch()
-        with path.open("w") as file:
-            file.write(text[:10])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    plain = os.write
 
-    return lambda: monkeypatch.setattr(Path, "write_text", write)
+    def write(descriptor, data):
+        if os.fstat(descriptor).st_size > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(descriptor, data[:10])
+
+    return lambda: monkeypatch.setattr(os, "write", write)
 
 
 def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, record, full):
@@ -155,3 +157,60 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path, record,
         write_page(record, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text() == before
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder on a volume."""
+    folder = tmp_path / "volume" / "runs" / "abc12345-11111111"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o2770, 0o755, 0o700])
+def test_record_and_report_have_the_mode_of_the_runs_folder(run, record, mode):
+    """Who may look into it may read them, and no more than those, whatever this process's umask is."""
+    run.chmod(mode)
+    record.write(run / "record.json")
+    write_page(record, run / "report.html")
+    assert [(run / name).stat().st_mode & 0o7777 for name in ("record.json", "report.html")] == [mode & 0o666] * 2
+
+
+@pytest.mark.parametrize("name", ["record.json", "record.new", "report.html", "report.new"])
+def test_a_link_in_the_place_of_record_or_report_is_replaced_and_not_written_through(tmp_path, run, record, name):
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    (run / name).symlink_to(secret)
+    record.write(run / "record.json")
+    write_page(record, run / "report.html")
+    assert secret.read_text() == "s3cret"
+    assert sorted(one.name for one in run.iterdir()) == ["record.json", "report.html"]
+    assert not any(one.is_symlink() for one in run.iterdir())
+
+
+@pytest.mark.parametrize("part", ["runs", "runs/abc12345-11111111"])
+def test_a_folder_on_the_way_that_is_a_link_is_refused(tmp_path, run, record, part):
+    """Also where it has been put there in mid-run."""
+    record.write(run / "record.json")
+    there = tmp_path / "volume" / part
+    there.rename(tmp_path / "elsewhere")
+    there.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionDenied, match=f"{there} is a link"):
+        record.write(run / "record.json")
+    with pytest.raises(PermissionDenied, match=f"{there} is a link"):
+        Record.read(run / "record.json")
+
+
+def test_a_record_that_is_a_link_is_not_read(tmp_path, run):
+    (tmp_path / "secret").write_text('{"token": 1}')
+    (run / "record.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(PermissionDenied, match=r"record\.json is a link, and k8s-parsl follows none there: remove it"):
+        Record.read(run / "record.json")
+
+
+def test_a_volume_that_is_reached_by_a_link_is_none_of_anothers(tmp_path, run, record):
+    """Its mount path is the administrator's."""
+    (tmp_path / "mounted").symlink_to(tmp_path / "volume")
+    path = tmp_path / "mounted" / "runs" / run.name / "record.json"
+    record.write(path)
+    assert Record.read(path) == record

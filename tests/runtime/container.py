@@ -85,6 +85,7 @@ class Container:
             kwargs=kwargs,
             args=list(args),
             work=str(self.folder / "work"),
+            volumes=[str(self.folder)],
             run_dir=str(self.folder / "runs"),
             address="",
             keys={},

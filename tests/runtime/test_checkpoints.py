@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import pickle
 import sys
 import types
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from k8s_parsl_runtime.shared.errors import PermissionDenied
 from k8s_parsl_runtime.workflow import checkpoints
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer, NotCacheable
 
@@ -29,6 +31,7 @@ def task(*arguments, memoize=True, ignore=(), **named):
 def memoizer(folder, *, keep=True):
     """One of a launcher: each has its own folder below the run's."""
     made = Memoizer(keep=keep)
+    folder.mkdir(exist_ok=True)
     number = len(list(folder.iterdir()))
     (folder / f"{number:03}").mkdir()
     made.start(run_dir=str(folder / f"{number:03}"), config_run_dir=str(folder))
@@ -123,33 +126,39 @@ def test_a_full_volume_costs_the_place_and_leaves_no_half_record(tmp_path, caplo
     made = memoizer(tmp_path)
     complete(made, task(1), 1)
     before = file(tmp_path).read_bytes()
-    plain = Path.open
+    plain = os.write
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def write(self, data):
-            self.file.write(data[: len(data) // 2])
+    def half(descriptor, data):
+        if len(data) < len(before) // 2:
             raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(descriptor, data[: len(data) // 2])
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda path, *more, **named: Full(plain(path, *more, **named)))
+        patch.setattr(os, "write", half)
         complete(made, task(2), 2)
     assert file(tmp_path).read_bytes() == before
     assert "No space left on device" in caplog.text
     complete(made, task(3), 3)
     again = memoizer(tmp_path)
     assert [again.check_memo(task(number)) is not None for number in (1, 2, 3)] == [True, False, True]
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "checkpoint/tasks.pkl"])
+def test_kept_results_that_are_a_link_are_not_read(tmp_path, what):
+    """Unpickled, a file of another's choice runs what that one likes."""
+    complete(memoizer(tmp_path / "parsl"), task(1), 1)
+    (tmp_path / "parsl" / "000" / what).rename(tmp_path / "elsewhere")
+    (tmp_path / "parsl" / "000" / what).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionDenied, match=rf"000/{what} is a link, and k8s-parsl follows none there"):
+        memoizer(tmp_path / "parsl")
+
+
+def test_a_pipe_in_the_place_of_kept_results_is_not_waited_for(tmp_path):
+    memoizer(tmp_path / "parsl")
+    (tmp_path / "parsl" / "000" / "checkpoint").mkdir()
+    os.mkfifo(file(tmp_path / "parsl"))
+    with pytest.raises(PermissionDenied, match=r"tasks\.pkl is no regular file"):
+        memoizer(tmp_path / "parsl")
 
 
 @pytest.fixture

@@ -256,7 +256,7 @@ def test_pictures_are_sent_in_parts_and_a_large_one_by_its_name(launcher, tmp_pa
     small.write_bytes(b"0123456789")
     large.write_bytes(b"0123456789x")
     empty.write_bytes(b"")
-    run = program.Program(launcher.reporter._launcher, {})
+    run = program.Program(launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"})
     for one in (small, large, empty, tmp_path / "gone.png"):
         run._send_picture(one)
     said = [(Path(message.name).name, message.media, message.data, message.last) for message in taken(launcher)]

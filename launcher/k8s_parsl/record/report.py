@@ -12,11 +12,12 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.resources import files
+from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl_runtime.shared import files
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,13 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """The record at ``path``; None where there is none that can be read (a launcher died while it wrote)."""
+        """The record at ``path``; None where there is none that can be read (a launcher died while it wrote).
+
+        Raises:
+            PermissionDenied: it, or a folder of the run's, is a link.
+        """
         try:
-            return cls(**json.loads(path.read_text("utf-8")))
+            return cls(**json.loads(files.read(path, _volume(path))))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -88,7 +93,7 @@ class Record:
     def _write_end(self, path: Path) -> None:
         """Write over the record of the run's begin, which takes no space of a volume that is full."""
         end = replace(self, tasks=[], failures=[], reasons={}, result=None, last_lines=[], message=self.message[:1000])
-        with path.open("r+b") as file:
+        with os.fdopen(files.opened(path, _volume(path), os.O_RDWR), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             file.write(_json(end).encode().ljust(size))
@@ -119,13 +124,12 @@ def _json(record: Record) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    new = path.with_suffix(".new")
-    try:
-        new.write_text(text, "utf-8")
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+    files.write(path, _volume(path), text.encode(errors="replace"))
+
+
+def _volume(path: Path) -> Path:
+    """Return the folder below which nothing may be a link: of `<run.volume>/runs/<run>/record.json`, the volume's."""
+    return path.parents[2]
 
 
 def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> None:
@@ -145,6 +149,6 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
         if picture.content
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
+    template = environment.from_string(package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
     rest = json.dumps(record.result, indent=1, default=str, ensure_ascii=False)
     _write(path, template.render(record=record, pictures=shown, result=rest))

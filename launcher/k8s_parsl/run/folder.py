@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 
 
@@ -16,10 +17,16 @@ from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 class Folder:
     """`<run.volume>/runs/<run>-<installation>/`.
 
-    docs/decisions/0003-runs-are-kept-by-installation.md tells why.
+    docs/decisions/0003-runs-are-kept-by-installation.md tells why. Below the volume nothing of it may be a link: every
+    pod that mounts the volume could put one there (`shared.files`).
     """
 
     path: Path
+
+    @property
+    def volume(self) -> Path:
+        """The folder of `run.volume`, which may be reached by a link."""
+        return self.path.parents[1]
 
     @property
     def record(self) -> Path:
@@ -51,20 +58,36 @@ class Folder:
         """Make the folder, and keep every other launcher out of it.
 
         Raises:
-            PermissionDenied: the volume cannot be written.
+            PermissionDenied: the volume cannot be written, or something in it is a link.
             Temporary: another launcher works in it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("a")
-        except OSError as error:
-            raise PermissionDenied(
-                f"run.volume: {error.filename or self.path} cannot be written as uid {os.getuid()} gid {os.getgid()}: "
-                f"{error.strerror}"
-            ) from None
-        with lock:
+        with self._told():
+            self.make(self.path)
+            for own in (self.record, self.page, self.parsl, self.work, self.code):
+                files.refuse_link(own, self.volume)
+            lock = files.opened(self.path / "lock", self.volume, os.O_RDWR | os.O_CREAT)
+        with os.fdopen(lock, "rb+", buffering=0):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Temporary(f"{self.path}: another launcher works on this run") from None
             yield
+
+    def make(self, folder: Path, mode: int | None = None) -> None:
+        """Make the run's folder, or one in it.
+
+        Raises:
+            PermissionDenied: the volume cannot be written, or there is a link.
+        """
+        with self._told():
+            files.make_folder(folder, self.volume, mode)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise PermissionDenied(
+                f"run.volume: {error.filename or self.path} cannot be written as uid {os.getuid()} gid {os.getgid()}: "
+                f"{error.strerror}"
+            ) from None

@@ -21,7 +21,7 @@ from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
 from k8s_parsl.run.workflow import Container, Workflow
-from k8s_parsl_runtime.shared import signals
+from k8s_parsl_runtime.shared import files, signals
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
 
@@ -79,6 +79,7 @@ def _short() -> str | None:
 
 def _new_run(runs: Path) -> str:
     """Return the name of a new run, which no other one has; its folder is made, where that is possible."""
+    files.refuse_link(runs, runs.parent)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for name in itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2))):
         try:

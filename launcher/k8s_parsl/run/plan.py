@@ -69,6 +69,7 @@ def start(
         "kwargs": relocate(settings.workflow.kwargs, folders),
         "args": list(settings.workflow.args),
         "work": str(work),
+        "volumes": [str(folder) for folder in folders.values()],
         "run_dir": str(run_dir),
         "address": address,
         "keys": dict(keys or {}),

@@ -164,8 +164,7 @@ def _let_in(identity: Identity, folder: Folder, work: Path) -> None:
         return
     for own in (folder.parsl, work):
         if own.is_relative_to(folder.path):
-            own.mkdir(exist_ok=True)
-            own.chmod(0o777)
+            folder.make(own, 0o777)
 
 
 def _close(pods: Iterable[WorkerPods]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
 import pickletools
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 from parsl.dataflow import memoization
 from parsl.dataflow.memoization import BasicMemoizer, CheckpointCommand, id_for_memo
 
+from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import describe
 
 log = logging.getLogger(__name__)
@@ -110,23 +112,28 @@ class Memoizer(BasicMemoizer):
 
 
 def _append(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        begin = file.tell()
+    files.make_folder(path.parent, _run_dir(path))
+    with os.fdopen(
+        files.opened(path, _run_dir(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0
+    ) as file:
+        begin = file.seek(0, os.SEEK_END)
         try:
-            written = file.write(data)
-            if written < len(data):
-                raise OSError(f"{path}: the volume is full")
+            files.write_all(file.fileno(), data)
         except OSError:
             file.truncate(begin)
             raise
+
+
+def _run_dir(path: Path) -> Path:
+    """Return Parsl's run_dir, of `<run_dir>/000/checkpoint/tasks.pkl`: below it nothing may be a link."""
+    return path.parents[2]
 
 
 def _records(path: Path) -> dict[str, Any]:
     """Return the whole records of a file; what is broken is left out, and said."""
     kept: dict[str, Any] = {}
     try:
-        content = path.read_bytes()
+        content = files.read(path, _run_dir(path))
     except OSError as error:
         log.warning("%s: %s; results kept there are made again", path, error.strerror)
         return kept

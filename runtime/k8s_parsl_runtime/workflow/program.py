@@ -22,7 +22,7 @@ from json import JSONEncoder
 from pathlib import Path
 from typing import Any, NoReturn
 
-from k8s_parsl_runtime.shared import keys, programs, userpath
+from k8s_parsl_runtime.shared import files, keys, programs, userpath
 from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, one_line
 from k8s_parsl_runtime.shared.protocol import (
@@ -209,13 +209,19 @@ class Program:
             self._reporter.send({"type": "returned", "result": presentable(result)})
 
     def _send_picture(self, picture: Path) -> None:
-        with contextlib.suppress(OSError):
-            content = picture.read_bytes() if picture.stat().st_size <= PICTURE_BYTES else b""
-            parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)] or [b""]
-            for number, part in enumerate(parts, 1):
-                message: Message = {"type": "picture", "name": str(picture), "media": MEDIA[picture.suffix.lower()]}
-                message |= {"data": base64.b64encode(part).decode(), "last": number == len(parts)}
-                self._reporter.send(message)
+        try:
+            places = [Path(place) for place in (*self._plan["volumes"], self._plan["work"])]
+            content = files.read_inside(picture, places, PICTURE_BYTES) or b""
+        except OSError:
+            return
+        except Failure as refused:
+            log.warning("not in the report: %s", refused)
+            return
+        parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)] or [b""]
+        for number, part in enumerate(parts, 1):
+            message: Message = {"type": "picture", "name": str(picture), "media": MEDIA[picture.suffix.lower()]}
+            message |= {"data": base64.b64encode(part).decode(), "last": number == len(parts)}
+            self._reporter.send(message)
 
     def _end(self, status: int) -> None:
         """Do what Python does at its end: wait for threads, call the exit handlers. Then end Parsl."""
