@@ -1,6 +1,9 @@
-{{- /* What tells the pods of this release: the only labels in a pod template, so that no chart version changes it. */ -}}
+{{- /*
+What tells the pods of this release: the only labels in a pod template, so that no chart version changes it. The name as
+the launcher looks for it (launcher/k8s_parsl/identity.py), also where this chart is a part of another, by another name.
+*/ -}}
 {{- define "k8s-parsl.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: k8s-parsl
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 

@@ -14,8 +14,20 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError
 PREFIX = "K8S_PARSL_"
 # The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
 TEST = "test"
+# The label that a worker pod gets from its launcher, and a launcher's pod from the chart.
+RUN = "k8s-parsl/run"
 # Where the chart mounts settings.yaml and worker-<executor>.yaml.
 MOUNTED = Path("/etc/k8s-parsl")
+
+
+def of_release(release: str, component: str = "") -> str:
+    """Return the selector of what the chart makes for a release, or a part of it (chart/templates/_labels.tpl).
+
+    The release's name alone is not enough: a release of another chart in this namespace may have the same one in its
+    labels, and components of the same names.
+    """
+    labels = {"name": "k8s-parsl", "instance": release, "component": component}
+    return ",".join(f"app.kubernetes.io/{label}={value}" for label, value in labels.items() if value)
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,18 @@ class Identity:
     grace: str = "60"
     # The uid of the workflow container, where the chart knows it; else that of this one.
     workflow_uid: str = ""
+
+    @property
+    def selector(self) -> str:
+        """Of the release's launcher and worker pods, by all the labels that those have."""
+        return f"{of_release(self.release)},app.kubernetes.io/component in (launcher,worker),{RUN}"
+
+    def is_launcher(self, name: str) -> bool:
+        """Whether a pod of this name was a launcher of this release: of a Job of its own, or of `helm test`."""
+        if self.run == TEST:
+            return name == self.pod_name
+        job, found, _ = self.pod_name.rpartition("-launcher-")
+        return bool(found) and name.startswith(job + found)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Identity:

@@ -8,8 +8,11 @@ import warnings
 from typing import Any
 
 import pytest
+from launcher.api_server import matches
 
 from chart.helm import CHART, Object
+from k8s_parsl.identity import Identity
+from k8s_parsl.run.pod_manifest import pod_manifest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -204,6 +207,20 @@ def test_the_chart_keeps_what_it_decides_itself(helm):
         assert labels["app.kubernetes.io/component"] == "worker"
         assert (labels["app.kubernetes.io/instance"], labels["k8s-parsl/executor"]) == ("pdgrun", label)
         assert labels["team"] == "pdg"
+
+
+@pytest.mark.parametrize("release", ["pdgrun", "a-launcher-b", "r" * 53])
+def test_the_launcher_finds_the_pods_that_the_chart_describes(helm, release):
+    """By all their labels, whatever labels the user gives; it adds the run's own."""
+    rendered = helm.template(over=values(pod={"labels": {"app.kubernetes.io/name": "mine"}}), release=release)
+    # As a Job's controller names its pods.
+    name = f"{rendered.job_name}-"[:58] + "abcde"
+    own = Identity(release, "pdgrun", name, "uid", "10.0.0.1", "abc12345", release, f"{release}-certificates")
+    assert matches(rendered.launcher, own.selector)
+    for pod in rendered.workers.values():
+        made = pod_manifest(pod, "w-0", own, [])
+        assert matches(made, own.selector)
+        assert own.is_launcher(made["metadata"]["ownerReferences"][0]["name"])
 
 
 # Layers --------------------------------------------------------------------------------------------------------------

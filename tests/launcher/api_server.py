@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import threading
 import time
 import uuid
@@ -20,6 +21,8 @@ class ApiServer:
 
     def __init__(self):
         self.pods, self.secrets, self.events, self.calls = {}, {}, [], []
+        # What a pod was before each event, by the event's version.
+        self.before = {}
         # By the pod's uid, and by its name.
         self.pod_events, self.logs = {}, {}
         # For `check`: other objects by (plural, namespace, name); plurals that nobody may see; (verb, plural) that
@@ -57,10 +60,10 @@ class ApiServer:
         with self.changed:
             self.version += 1
             pod["metadata"]["resourceVersion"] = str(self.version)
-            if kind == "DELETED":
-                self.pods.pop(pod["metadata"]["name"], None)
-            else:
+            before = self.pods.pop(pod["metadata"]["name"], None)
+            if kind != "DELETED":
                 self.pods[pod["metadata"]["name"]] = pod
+            self.before[self.version] = before
             self.events.append((self.version, kind, copy.deepcopy(pod)))
             self.changed.notify_all()
 
@@ -172,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, pod) if pod else self._status(404, "pods not found")
         else:
             with state.changed:
-                items = [pod for pod in state.pods.values() if _matches(pod, query.get("labelSelector", ""))]
+                items = [pod for pod in state.pods.values() if matches(pod, query.get("labelSelector", ""))]
                 self._json(200, {"items": items, "metadata": {"resourceVersion": str(state.version)}})
 
     def _about(self, path):
@@ -222,9 +225,10 @@ class _Handler(BaseHTTPRequestHandler):
                 if state.closing:
                     return
                 new = [event for event in state.events if event[0] > sent]
-            for version, kind, body in new:
+            for version, happened, body in new:
                 sent = version
-                if kind == "ERROR" or _matches(body, query.get("labelSelector", "")):
+                kind = _seen_as(happened, body, state.before.get(version), query.get("labelSelector", ""))
+                if kind:
                     line = json.dumps({"type": kind, "object": body}).encode() + b"\n"
                     self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
                     self.wfile.flush()
@@ -249,10 +253,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self):
         if self._canned():
             return
-        self._body()
+        wanted = ((self._body() or {}).get("preconditions") or {}).get("uid")
         name, state = urlsplit(self.path).path.rpartition("/")[2], self.server_state
         if name not in state.pods:
             self._status(404, f'pods "{name}" not found')
+            return
+        if wanted and wanted != state.pods[name]["metadata"]["uid"]:
+            self._status(409, f"Precondition failed: UID in precondition: {wanted}")
             return
         state.remove(name)
         self._json(200, {"kind": "Status", "status": "Success"})
@@ -265,6 +272,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, secret)
 
 
+def _seen_as(kind, pod, before, selector):
+    """What a watch with this selector is told of a change: a pod whose labels change may leave it, or come in."""
+    if kind == "ERROR":
+        return kind
+    is_in, was_in = matches(pod, selector), before is not None and matches(before, selector)
+    if kind == "MODIFIED" and is_in is not was_in:
+        return "ADDED" if is_in else "DELETED"
+    return kind if is_in else None
+
+
 def _place(path):
     """(plural, namespace, name) that an address names; the name of a list is empty."""
     parts = path.strip("/").split("/")
@@ -273,7 +290,26 @@ def _place(path):
     return parts[0], namespace, parts[1] if len(parts) > 1 else ""
 
 
-def _matches(pod, selector):
-    wanted = dict(part.split("=") for part in selector.split(",") if part)
-    labels = pod["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, value in wanted.items())
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
+_REQUIREMENT = re.compile(
+    r"\s*(?:(?P<not>!)\s*)?(?P<key>[\w./-]+)\s*"
+    r"(?:(?P<is>==?|!=)\s*(?P<value>[\w.-]*)|(?P<in>in|notin)\s*\((?P<values>[^)]*)\))?\s*(?:,|$)"
+)
+
+
+def matches(pod, selector):
+    """Whether the selector chooses an object, as the real server would."""
+    labels, at = pod["metadata"].get("labels", {}), 0
+    while at < len(selector):
+        part = _REQUIREMENT.match(selector, at)
+        assert part, f"no selector: {selector[at:]}"
+        at, found = part.end(), labels.get(part["key"])
+        if part["is"]:
+            holds = (found == part["value"]) is (part["is"] != "!=")
+        elif part["in"]:
+            holds = (found in [value.strip() for value in part["values"].split(",")]) is (part["in"] == "in")
+        else:
+            holds = (found is None) is bool(part["not"])
+        if not holds:
+            return False
+    return True

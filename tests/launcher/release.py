@@ -10,6 +10,7 @@ from k8s_parsl.check.release import Rendered
 from k8s_parsl.config.settings import Settings
 
 NS = "science"
+LABELS = {"app.kubernetes.io/name": "k8s-parsl", "app.kubernetes.io/instance": "pdgrun"}
 CSI = {"driver": "cephfs.csi.ceph.com", "nodeStageSecretRef": {"name": "key", "namespace": "ceph"}}
 BIG = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from k8s_parsl.check.command import check
-from launcher.release import NS
+from launcher.release import LABELS, NS
 
 
 def pod(code, component="launcher", reason="Error", message="workflow.call: module flow has no function mian"):
-    labels = {"app.kubernetes.io/component": component, "app.kubernetes.io/instance": "pdgrun"}
+    labels = LABELS | {"app.kubernetes.io/component": component}
     state = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
     status = {"phase": "Failed", "containerStatuses": [{"name": component, "state": state}]}
     return {"metadata": {"name": "p", "namespace": NS, "uid": "u", "labels": labels}, "spec": {}, "status": status}

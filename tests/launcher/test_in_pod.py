@@ -58,7 +58,12 @@ def maps(folder):
 WORKER = {
     "apiVersion": "v1",
     "kind": "Pod",
-    "metadata": {"labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/component": "worker"}},
+    "metadata": {
+        "labels": {
+            f"app.kubernetes.io/{key}": value
+            for key, value in (("name", "k8s-parsl"), ("instance", "pdgrun"), ("component", "worker"))
+        }
+    },
     "spec": {"containers": [{"name": "worker", "args": ["worker"]}]},
 }
 

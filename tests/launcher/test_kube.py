@@ -16,6 +16,7 @@ from k8s_parsl.kube.connection import InPod
 from k8s_parsl.kube.retry import failure, patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure
+from launcher.api_server import matches
 
 SELECTOR = "app.kubernetes.io/instance=pdgrun"
 
@@ -216,3 +217,41 @@ def test_but_not_for_ever_and_not_where_it_says_no(server, api, code, seconds, e
     with pytest.raises(Failure, match=r"list the pods: .*not today") as caught:
         patiently("list the pods", lambda: api.list_pods(SELECTOR), seconds)
     assert caught.value.exit_code is exit_code
+
+
+# The server of these tests -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("selector", "chosen"),
+    [
+        ("", True),
+        ("a=1", True),
+        ("a==1,b=2", True),
+        ("a=2", False),
+        ("c=1", False),
+        ("a!=2", True),
+        ("c!=1", True),
+        ("a", True),
+        ("c", False),
+        ("!c", True),
+        ("!a", False),
+        ("a in (1,2),b", True),
+        ("a in (2, 3)", False),
+        ("c notin (1)", True),
+        ("x.io/y in (z),a=1", True),
+    ],
+)
+def test_its_selectors_choose_as_those_of_a_real_one(selector, chosen):
+    """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"""
+    assert matches({"metadata": {"labels": {"a": "1", "b": "2", "x.io/y": "z"}}}, selector) is chosen
+
+
+def test_a_pod_that_loses_a_label_is_gone_for_a_watch(server, watch):
+    """As a real server says it, and the same the other way round."""
+    server.put("ADDED", pod("a"))
+    assert watch.wait_for(lambda pods: names(pods) == {"a"}, 10)
+    server.put("MODIFIED", pod("a", instance="another"))
+    assert watch.wait_for(lambda pods: not pods, 10)
+    server.put("MODIFIED", pod("a"))
+    assert watch.wait_for(lambda pods: names(pods) == {"a"}, 10)

@@ -13,7 +13,7 @@ import pytest
 
 from k8s_parsl.check.lines import State
 from k8s_parsl.check.preflight import preflight
-from launcher.release import NS, made, needs, only, pod, said
+from launcher.release import LABELS, NS, made, needs, only, pod, said
 
 
 def test_where_all_is_well_every_line_is_fine(cluster, api):
@@ -175,7 +175,7 @@ def test_the_name_of_an_image(cluster, api, image, valid):
 def test_what_became_of_an_image_in_a_pod_of_the_release(cluster, api, status, state):
     cluster.objects["nodes", "", "n1"]["status"]["images"] = []
     running = pod("launcher", "x")
-    running["metadata"] = {"name": "p", "uid": "u", "labels": {"app.kubernetes.io/instance": "pdgrun"}}
+    running["metadata"] = {"name": "p", "uid": "u", "labels": LABELS}
     cluster.put("ADDED", running)
     cluster.set_status("p", containerStatuses=[{"name": "launcher", **status}])
     (line,) = [line for line in preflight(api, needs()) if line.text.startswith("image ")]

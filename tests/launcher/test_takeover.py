@@ -9,6 +9,7 @@ import pytest
 
 from k8s_parsl.identity import TEST
 from k8s_parsl.kube.reasons import read
+from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.run import takeover
 from k8s_parsl.run.takeover import previous, wait_until_alone
 from k8s_parsl_runtime.shared.errors import ExitCode, Temporary
@@ -17,10 +18,13 @@ RUNS, ENDED = {"running": {}}, {"terminated": {"exitCode": 1, "reason": "Error"}
 
 
 def pod(name, component, run="0ld0ld00", owner="0ld", uid="", phase="Running", **containers):
-    labels = {"app.kubernetes.io/component": component, "app.kubernetes.io/instance": "pdgrun", "k8s-parsl/run": run}
+    labels = {f"app.kubernetes.io/{key}": value for key, value in (("name", "k8s-parsl"), ("instance", "pdgrun"))}
+    labels |= {"app.kubernetes.io/component": component, "k8s-parsl/run": run}
     statuses = [{"name": container, "state": state} for container, state in containers.items()]
+    launcher = "pdgrun-test" if run == TEST else f"pdgrun-launcher-{run}-abcde"
+    owners = [{"kind": "Pod", "name": launcher, "uid": owner, "controller": True}] if component == "worker" else []
     return {
-        "metadata": {"name": name, "uid": uid or name, "labels": labels, "ownerReferences": [{"uid": owner}]},
+        "metadata": {"name": name, "uid": uid or name, "labels": labels, "ownerReferences": owners},
         "status": {"phase": phase, "containerStatuses": statuses},
     }
 
@@ -37,7 +41,7 @@ def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
         pod("test", "launcher", TEST),
         pod("test-worker", "worker", TEST),
     ]
-    test = dataclasses.replace(identity, run=TEST)
+    test = dataclasses.replace(identity, run=TEST, pod_name="pdgrun-test")
     assert names(identity, *pods) == ["launcher", "worker"]
     assert names(test, *pods) == ["test", "test-worker"]
 
@@ -121,3 +125,84 @@ def test_alone_from_the_beginning(identity, api, watch, server):
     server.put("ADDED", pod("own", "launcher", identity.run, uid=identity.pod_uid))
     wait_until_alone(identity, api, watch)
     assert [call for call in server.calls if call[0] == "DELETE"] == []
+
+
+# What is none of ours ------------------------------------------------------------------------------------------------
+
+
+def changed(name, labels=(), owner=None):
+    """A worker pod of an earlier launcher, but for what is given."""
+    made = pod(name, "worker", worker=RUNS)
+    made["metadata"]["labels"] |= labels
+    if owner is not None:
+        made["metadata"]["ownerReferences"] = [owner] if owner else []
+    return made
+
+
+def owned(kind, name, uid="0ld"):
+    return {"kind": kind, "name": name, "uid": uid, "controller": True}
+
+
+@pytest.mark.parametrize(
+    ("labels", "owner"),
+    [
+        ({"app.kubernetes.io/name": "celery"}, None),
+        ({"app.kubernetes.io/instance": "another"}, None),
+        ({"app.kubernetes.io/component": "scheduler"}, None),
+        ({}, {}),
+        ({}, owned("ReplicaSet", "celery-5d4f8")),
+        ({}, owned("Pod", "driver-0")),
+        ({}, owned("Job", "pdgrun-launcher-0ld0ld00")),
+        ({}, owned("StatefulSet", "pdgrun-launcher-0ld0ld00-abcde")),
+        # Of a release whose name begins as this one's.
+        ({}, owned("Pod", "pdgrun-2-launcher-0ld0ld00-abcde")),
+        ({}, owned("Pod", "pdgrun-launcher")),
+        ({"k8s-parsl/run": TEST}, owned("Pod", "other-test")),
+    ],
+)
+def test_a_pod_of_other_software_is_neither_deleted_nor_waited_for(identity, api, server, labels, owner):
+    """Whichever of our labels it has: a pod without owner, or whose owner was no launcher of this release."""
+    server.put("ADDED", changed("celery", labels, owner))
+    server.put("ADDED", pod("own", "launcher", identity.run, uid=identity.pod_uid))
+    watch = PodWatch(api, identity.selector)
+    watch.start(10)
+    try:
+        wait_until_alone(identity, api, watch)
+    finally:
+        watch.stop()
+    assert "celery" in server.pods
+    assert [call for call in server.calls if call[0] == "DELETE"] == []
+
+
+def test_a_pod_that_only_looks_like_a_worker_of_ours_is_named(identity, api, watch, server, caplog):
+    """NetworkPolicies take it for one."""
+    server.put("ADDED", changed("celery", owner=owned("ReplicaSet", "celery-5d4f8")))
+    assert watch.wait_for(bool, 10)
+    wait_until_alone(identity, api, watch)
+    assert "pod celery has our workers' labels, but no launcher of this release made it: let be" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("own", "owner"),
+    [
+        ("pdgrun-launcher-abc12345-x1y2z", "pdgrun-launcher-0ld0ld00-abcde"),
+        # A Job's name of 63 characters is cut for its pods.
+        (f"{'r' * 46}-launcher-ab-x1y2z", f"{'r' * 46}-launcher-0l-abcde"),
+        ("a-launcher-b-launcher-abc12345-x1y2z", "a-launcher-b-launcher-0ld0ld00-abcde"),
+    ],
+)
+def test_the_workers_of_an_earlier_launcher_are_known_by_its_name(identity, own, owner):
+    """It may be gone, so its uid is of no use."""
+    mine = dataclasses.replace(identity, pod_name=own)
+    assert names(mine, changed("w", owner=owned("Pod", owner))) == ["w"]
+
+
+def test_only_the_pod_that_was_seen_is_deleted(identity, api, watch, server):
+    """Another of its name may have taken its place since: the API server compares the uid."""
+    server.put("ADDED", pod("worker", "worker", worker=RUNS))
+    assert watch.wait_for(bool, 10)
+    api.delete_pod("worker", "of another")
+    assert "worker" in server.pods
+    api.delete_pod("worker", "worker")
+    assert server.pods == {}
+    api.delete_pod("worker", "worker")

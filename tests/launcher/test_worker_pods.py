@@ -10,15 +10,21 @@ import pytest
 from parsl.jobs.states import JobState
 
 from k8s_parsl.config.settings import Executor
+from k8s_parsl.kube.reasons import read
 from k8s_parsl.run.block import State
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl_runtime.shared.errors import ExitCode
+from launcher.api_server import matches
 
 TEMPLATE = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {
-        "labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/component": "worker"},
+        "labels": {
+            "app.kubernetes.io/name": "k8s-parsl",
+            "app.kubernetes.io/instance": "pdgrun",
+            "app.kubernetes.io/component": "worker",
+        },
     },
     "spec": {"containers": [{"name": "worker", "args": ["worker"]}, {"name": "sidecar", "args": ["x"]}]},
 }
@@ -722,3 +728,61 @@ def until_message(pods, name, text, seconds=10):
         pods.check_times()
         pods.tell.wait()
     return block
+
+
+# Pods of other software ----------------------------------------------------------------------------------------------
+
+
+def test_a_pod_of_another_owner_under_the_name_of_a_block_is_let_be(server, make, told):
+    """Its labels may be ours: what becomes of it is no news of the block, and it is not deleted."""
+    pods = make()
+    name = pods.name("0")
+    labels = TEMPLATE["metadata"]["labels"] | {"k8s-parsl/run": "abc12345"}
+    owners = [{"kind": "Pod", "name": "driver-0", "uid": "another"}]
+    foreign = {"name": name, "uid": "foreign", "labels": labels, "ownerReferences": owners}
+    server.put("ADDED", {"metadata": foreign, "spec": {}, "status": {"phase": "Pending"}})
+    submitted(pods)
+    server.wait_for(lambda s: [call for call in s.calls if call[0] == "POST"])
+    ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    server.set_status(name, phase="Failed", containerStatuses=[{"name": "worker", "state": ended}])
+    pods.cancel("0")
+    pods.close()
+    assert server.pods[name]["metadata"]["uid"] == "foreign"
+    assert told.words == []
+    assert [call for call in server.calls if call[0] == "DELETE"] == []
+
+
+def test_a_pod_whose_creation_was_not_confirmed_is_deleted_at_the_end(server, make, api, watch, monkeypatch):
+    """It was made, but the answer got lost; nor has the watch shown it yet."""
+    plain = api.create_pod
+    monkeypatch.setattr(api, "create_pod", lambda manifest: plain(manifest) and "")
+    pods = make()
+    watch._listeners.clear()
+    name = submitted(pods)
+    pod_of(server, name)
+    pods.close()
+    assert server.pods == {}
+
+
+def test_a_block_that_is_cancelled_while_its_pod_is_made_leaves_none(server, make, api, monkeypatch):
+    """Though its creation was not confirmed: it is deleted as soon as the watch shows it."""
+    plain = api.create_pod
+
+    def create(manifest):
+        pods.cancel("0")
+        plain(manifest)
+        return ""
+
+    monkeypatch.setattr(api, "create_pod", create)
+    pods = make()
+    submitted(pods)
+    server.wait_for(lambda s: [call for call in s.calls if call[0] == "DELETE"] and not s.pods)
+
+
+def test_the_manifest_has_what_a_later_launcher_looks_for(server, pods, identity):
+    """Its selector, and the owner's name."""
+    made = pod_of(server, submitted(pods))
+    assert matches(made, identity.selector)
+    state = read(made)
+    assert state.owner == identity.pod_uid
+    assert identity.is_launcher(state.owner_name)

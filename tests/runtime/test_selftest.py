@@ -67,7 +67,10 @@ def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
 
     def pod(name, component, run):
         labels = {"app.kubernetes.io/component": component, "k8s-parsl/run": run}
-        return read({"metadata": {"name": name, "uid": name, "labels": labels}, "status": {"phase": "Running"}})
+        launcher = "pdgrun-test" if run == TEST else f"pdgrun-launcher-{run}-abcde"
+        owners = [{"kind": "Pod", "name": launcher, "uid": "0ld"}]
+        metadata = {"name": name, "uid": name, "labels": labels, "ownerReferences": owners}
+        return read({"metadata": metadata, "status": {"phase": "Running"}})
 
     pods = [
         pod("launcher", "launcher", "0ld0ld00"),
@@ -75,6 +78,6 @@ def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
         pod("test", "launcher", TEST),
         pod("test-worker", "worker", TEST),
     ]
-    test = dataclasses.replace(identity, run=TEST)
+    test = dataclasses.replace(identity, run=TEST, pod_name="pdgrun-test")
     assert [found.name for found in previous(identity, pods)] == ["launcher", "worker"]
     assert [found.name for found in previous(test, pods)] == ["test", "test-worker"]

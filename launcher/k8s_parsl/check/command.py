@@ -14,7 +14,7 @@ from k8s_parsl.check import release as rendered
 from k8s_parsl.check.lines import Line, fine, wanted
 from k8s_parsl.check.preflight import preflight
 from k8s_parsl.check.references import claim
-from k8s_parsl.identity import MOUNTED, Identity
+from k8s_parsl.identity import MOUNTED, Identity, of_release
 from k8s_parsl.kube.api import Api, ApiError
 from k8s_parsl.kube.mount_errors import explain
 from k8s_parsl.kube.reasons import event_time, read
@@ -65,7 +65,7 @@ def check(api: Api, release: str, needs: rendered.Rendered | None = None) -> Ite
         Failure: the API server does not answer, or the caller may not read pods.
         ConfigurationError: there is no such release.
     """
-    selector = f"app.kubernetes.io/instance={release}"
+    selector = of_release(release)
     try:
         needs = needs or rendered.from_release(api, release)
         if needs:

@@ -21,6 +21,7 @@ from k8s_parsl.check.references import references
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
 from k8s_parsl.check.rights import rights
 from k8s_parsl.config.settings import yaml_mapping
+from k8s_parsl.identity import of_release
 from k8s_parsl.kube.api import Api, ApiError, of_kind
 from k8s_parsl_runtime.shared.errors import Failure
 
@@ -156,7 +157,7 @@ def _images(api: Api, rendered: Rendered, nodes: Sequence[Manifest]) -> Iterator
 def _pulled(api: Api, release: str) -> tuple[set[str], dict[str, str]]:
     """Images that pods of this release run with, and those that they could not get, with kubelet's words."""
     pulled, failed = set(), {}
-    pods, _ = api.list_pods(f"app.kubernetes.io/instance={release}")
+    pods, _ = api.list_pods(of_release(release))
     for pod in pods:
         status = pod.get("status", {})
         images = {container["name"]: container["image"] for container in containers(pod)}

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from k8s_parsl.config.settings import Settings, read_yaml, yaml_mapping
+from k8s_parsl.identity import of_release
 from k8s_parsl.kube.api import Api, of_kind
 from k8s_parsl_runtime.shared.errors import UsageError, one_line
 
@@ -99,8 +100,7 @@ def from_values(
 
 def from_release(api: Api, release: str) -> Rendered | None:
     """The installed release, by its newest launcher Job; None where there is none (any more)."""
-    selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/component=launcher"
-    jobs = api.all_of(of_kind("Job", api.namespace, "batch/v1"), selector)
+    jobs = api.all_of(of_kind("Job", api.namespace, "batch/v1"), of_release(release, "launcher"))
     jobs.sort(key=lambda job: job["metadata"]["creationTimestamp"])
     if not jobs:
         return None

@@ -126,20 +126,29 @@ class Api:
         self._connection = connection or InPod()
         self._base = f"/api/v1/namespaces/{quote(namespace)}"
 
-    def create_pod(self, manifest: Mapping[str, Any]) -> None:
-        """POST a pod. One that is already there under its (deterministic) name counts as made."""
+    def create_pod(self, manifest: Mapping[str, Any]) -> str:
+        """POST a pod; return its uid.
+
+        One that is already there under its (deterministic) name counts as made: its uid is not known then.
+        """
         try:
-            self._call("POST", f"{self._base}/pods", body=manifest)
+            uid: str = self._call("POST", f"{self._base}/pods", body=manifest)["metadata"]["uid"]
         except ApiError as error:
             if error.code != 409:
                 raise
+            return ""
+        return uid
 
-    def delete_pod(self, name: str) -> None:
-        """DELETE a pod with its own grace period; one that is gone already is fine."""
+    def delete_pod(self, name: str, uid: str) -> None:
+        """DELETE the pod of this uid, with its own grace period; one that is gone already is fine.
+
+        Another pod of that name stays: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options/
+        """
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            self._call("DELETE", f"{self._base}/pods/{quote(name)}")
+            self._call("DELETE", f"{self._base}/pods/{quote(name)}", body=options)
         except ApiError as error:
-            if error.code != 404:
+            if error.code not in (404, 409):
                 raise
 
     def pod_log(self, name: str, container: str, lines: int) -> str:

@@ -197,6 +197,8 @@ class PodState:
     finding: Finding | None
     # Of a launcher's pod: what is to be said of its `workflow` container.
     workflow: Beside | None = None
+    # Of the pod that made it: the launcher's, for a worker.
+    owner_name: str = ""
 
     @property
     def ended(self) -> bool:
@@ -227,12 +229,13 @@ def read(pod: Mapping[str, Any]) -> PodState:
     ended = main.get("state", {}).get("terminated")
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     deleting = "deletionTimestamp" in metadata
+    owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", []) if o.get("kind") == "Pod"), {})
     return PodState(
         name=metadata["name"],
         uid=metadata["uid"],
         component=component,
         run=labels.get("k8s-parsl/run", ""),
-        owner=next((owner["uid"] for owner in metadata.get("ownerReferences", [])), ""),
+        owner=owner.get("uid", ""),
         phase=status.get("phase", "Pending"),
         deleting=deleting,
         running="running" in main.get("state", {}),
@@ -240,6 +243,7 @@ def read(pod: Mapping[str, Any]) -> PodState:
         exit_code=ended["exitCode"] if ended else None,
         finding=_finding(status, conditions, main, ended, deleting=deleting),
         workflow=_container(status, "workflow") if component == "launcher" else None,
+        owner_name=owner.get("name", ""),
     )
 
 

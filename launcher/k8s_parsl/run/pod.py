@@ -61,7 +61,7 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
         settings = Settings.from_file(mounted / "settings.yaml")
         set_level(settings.logging.level)
         api = Api(identity.namespace)
-        watch = PodWatch(api, f"app.kubernetes.io/instance={identity.release}")
+        watch = PodWatch(api, identity.selector)
         own_pod = OwnPod(identity, workflow)
         watch.listen(own_pod.changed)
         try:

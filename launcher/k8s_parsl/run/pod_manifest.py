@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from k8s_parsl.identity import Identity
+from k8s_parsl.identity import RUN, Identity
 from k8s_parsl_runtime.shared.volumes import Mount, write_mounts
 
 # https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
@@ -20,7 +20,7 @@ def pod_manifest(
     manifest = copy.deepcopy(dict(template))
     manifest["metadata"] |= {
         "name": name,
-        "labels": manifest["metadata"]["labels"] | {"k8s-parsl/run": identity.run},
+        "labels": manifest["metadata"]["labels"] | {RUN: identity.run},
         "ownerReferences": [owner_reference(identity)],
     }
     worker = next(c for c in manifest["spec"]["containers"] if c["name"] == "worker")

@@ -30,11 +30,15 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
 
     def alone(pods: list[PodState]) -> bool:
         others = previous(identity, pods)
+        for pod in strangers(identity, pods):
+            if pod.name not in asked:
+                asked.add(pod.name)
+                log.warning("pod %s has our workers' labels, but no launcher of this release made it: let be", pod.name)
         for pod in others:
             if pod.component == "worker" and not pod.deleting and pod.name not in asked:
                 asked.add(pod.name)
                 log.info("worker pod %s is of an earlier launcher: deleted", pod.name)
-                threading.Thread(target=_delete, args=(api, pod.name), daemon=True).start()
+                threading.Thread(target=_delete, args=(api, pod), daemon=True).start()
             elif pod.component == "launcher" and pod.name not in asked:
                 asked.add(pod.name)
                 log.info("launcher pod %s of this release still runs: waiting for its end", pod.name)
@@ -56,13 +60,26 @@ def previous(identity: Identity, pods: list[PodState]) -> list[PodState]:
         if (pod.run == TEST) is (identity.run == TEST)
         and (
             (pod.component == "launcher" and pod.uid != identity.pod_uid and not pod.ended)
-            or (pod.component == "worker" and pod.owner != identity.pod_uid)
+            or (pod.component == "worker" and pod.owner != identity.pod_uid and identity.is_launcher(pod.owner_name))
         )
     ]
 
 
-def _delete(api: Api, name: str) -> None:
+def strangers(identity: Identity, pods: list[PodState]) -> list[PodState]:
+    """Return the pods that look like workers of this release, and that no launcher of it has made."""
+    return [
+        pod
+        for pod in pods
+        if pod.component == "worker" and (pod.run == TEST) is (identity.run == TEST) and not _is_made(identity, pod)
+    ]
+
+
+def _is_made(identity: Identity, pod: PodState) -> bool:
+    return pod.owner == identity.pod_uid or identity.is_launcher(pod.owner_name)
+
+
+def _delete(api: Api, pod: PodState) -> None:
     try:
-        api.delete_pod(name)
+        api.delete_pod(pod.name, pod.uid)
     except ApiError as error:
-        log.warning("worker pod %s not deleted: %s", name, error)
+        log.warning("worker pod %s not deleted: %s", pod.name, error)

@@ -19,7 +19,7 @@ from typing import Any
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.identity import Identity
 from k8s_parsl.kube.api import Api, ApiError
-from k8s_parsl.kube.reasons import Finding, Kind, PodState, events_finding, find
+from k8s_parsl.kube.reasons import Finding, Kind, PodState, events_finding, find, read
 from k8s_parsl.kube.retry import pauses
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.run import failures
@@ -85,6 +85,8 @@ class WorkerPods:
         # By the pod's name; those that have not ended apart, as there may be many that have.
         self._blocks: dict[str, Block] = {}
         self._open: dict[str, Block] = {}
+        # Of the pods that are ours, by name: no other pod of such a name is ever deleted.
+        self._uids: dict[str, str] = {}
         self._lock = threading.RLock()
         self._creators = ThreadPoolExecutor(CREATORS, thread_name_prefix=f"{label}-pods")
         self._clerks = ThreadPoolExecutor(CLERKS, thread_name_prefix=f"{label}-clerks")
@@ -157,8 +159,28 @@ class WorkerPods:
         self._creators.shutdown(wait=True, cancel_futures=True)
         self._clerks.shutdown(wait=True, cancel_futures=True)
         left = [block for block in self._blocks.values() if block.final is not State.FAILED]
+        names = [block.name for block in left if self._may_exist(block)]
+        if not self._uids.keys() >= set(names):
+            self._look_for_uids()
         with ThreadPoolExecutor(CREATORS) as deleters:
-            list(deleters.map(self._delete, [block.name for block in left if self._may_exist(block)]))
+            list(deleters.map(self._delete, names))
+
+    def _look_for_uids(self) -> None:
+        """Ask for the pods whose creation was not confirmed."""
+        try:
+            pods, _ = self._api.list_pods(self._identity.selector)
+        except ApiError as error:
+            log.debug("worker pods that may be left: %s", error)
+            return
+        for pod in map(read, pods):
+            self._note(pod)
+
+    def _note(self, pod: PodState) -> bool:
+        """Note the uid of a pod of ours; whether it is one."""
+        ours = pod.owner == self._identity.pod_uid
+        if ours:
+            self._uids[pod.name] = pod.uid
+        return ours
 
     def _is_full(self) -> bool:
         """Whether `maxBlocks` allows no more.
@@ -178,7 +200,7 @@ class WorkerPods:
     def _changed(self, name: str, pod: PodState | None) -> None:
         """The watch saw a change: what it means for the block's tasks first, which wait for nothing else."""
         block = self._blocks.get(name)
-        if block is None:
+        if block is None or (pod and not self._note(pod)):
             return
         if pod is None or pod.ended or pod.node_lost:
             self.tell({"type": "lost", "executor": self._label, "block": block.number})
@@ -241,6 +263,9 @@ class WorkerPods:
         self._become(after)
         if pod and after.explained and not before.explained:
             self._later(self._bury, after.name, pod)
+        elif pod and after.cancelled and not before.seen:
+            # When it was cancelled there was nothing to delete yet.
+            self._later(self._delete, after.name)
 
     def _become(self, after: Block) -> None:
         """Take a block's new value, and do what the difference asks for; the lock is held."""
@@ -326,7 +351,8 @@ class WorkerPods:
         waits = pauses(CREATE_PAUSE_S)
         while not (self._closed.is_set() or self._blocks[block.name].cancelled):
             try:
-                self._api.create_pod(manifest)
+                if uid := self._api.create_pod(manifest):
+                    self._uids[block.name] = uid
             except ApiError as error:
                 if self._refused(block.name, error):
                     return
@@ -348,8 +374,11 @@ class WorkerPods:
         return finding.reason.at_once
 
     def _delete(self, name: str) -> None:
+        uid = self._uids.get(name)
+        if uid is None:
+            return
         try:
-            self._api.delete_pod(name)
+            self._api.delete_pod(name, uid)
         except ApiError as error:
             # Collection by the owner reference takes it when the launcher pod goes.
             if error.code != 401:
