@@ -18,6 +18,10 @@ PIXEL = base64.b64decode(
 )
 
 
+# Of an app, in its row.
+COUNTS = ("submitted", "done", "failed", "cancelled", "retried", "total_s", "waited_s")
+
+
 @pytest.fixture
 def record():
     return Record("abc12345", "uid", workflow="flow:main", versions="py3.11/parsl1", started="2026-01-01T00:00:00")
@@ -68,7 +72,7 @@ def test_what_a_workflow_says_is_text_and_no_markup(tmp_path, record):
 
 def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
     """And not the page with it."""
-    record.tasks = [{"app": "stage"} | dict.fromkeys(("submitted", "done", "failed", "retried", "total_s"), 1)]
+    record.tasks = [{"app": "stage"} | dict.fromkeys(COUNTS, 1)]
     record.tasks[0] |= {"median_s": None, "longest_s": None}
     record.reasons = {"Evicted": 2}
     write_page(record, tmp_path / "report.html")
@@ -80,14 +84,17 @@ def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
 def test_tasks_are_counted_by_app(record):
     """Memoised tasks have no time of their own; failures are kept with their text, up to a number."""
     tasks = TaskLog()
-    tasks.take([["submitted", "stage", 3], ["done", "stage", 2.0], ["done", "stage", None], ["retried", "stage", 1]])
+    tasks.take(
+        [["submitted", "stage", 3], ["done", "stage", [2.0, 0.5]], ["done", "stage", None], ["retried", "stage", 1]]
+    )
     tasks.take([["submitted", "merge", KEPT_FAILURES + 5]])
     for number in range(KEPT_FAILURES + 5):
         tasks.take([["failed", "merge", f"ValueError: no {number}"]])
     record.add(tasks)
     merge, stage = record.tasks
     assert (stage["submitted"], stage["done"], stage["failed"], stage["retried"]) == (3, 2, 0, 1)
-    assert stage["median_s"] == 2
+    assert (stage["median_s"], stage["waited_s"], stage["cancelled"]) == (2, 0.5, 1)
+    assert merge["cancelled"] == 0
     assert (merge["failed"], merge["median_s"]) == (KEPT_FAILURES + 5, None)
     assert len(record.failures) == KEPT_FAILURES
     assert record.failures[0] == ("merge", "ValueError: no 0")
@@ -102,7 +109,7 @@ def test_apps_beyond_a_thousand_are_counted_together(record):
     assert len(tasks.apps) == KEPT_APPS + 1
     assert (tasks.apps[OTHERS].submitted, tasks.apps[OTHERS].failed) == (7, 7)
     assert tasks.counts() == (KEPT_APPS + 7, 0, KEPT_APPS + 7)
-    tasks.take([["done", "app0", 1.0]])
+    tasks.take([["done", "app0", [1.0, 0.0]]])
     assert tasks.apps["app0"].done == 1
 
 

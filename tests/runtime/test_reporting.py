@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.protocol import Channel, encode
-from k8s_parsl_runtime.workflow import preparation, program, supervisor
+from k8s_parsl_runtime.workflow import kernel, preparation, program, supervisor
 from k8s_parsl_runtime.workflow.program import pictures, presentable
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from k8s_parsl_runtime.workflow.reporter import EVENTS, Reporter, ToLauncher
@@ -64,7 +65,7 @@ def test_what_tasks_did_comes_together(launcher):
     reporter = launcher.reporter
     for _ in range(3 * EVENTS):
         reporter.submitted("stage")
-        reporter.done("stage", 0.5)
+        reporter.done("stage", (0.5, 0.25))
     reporter.retried("stage")
     reporter.done("stage", None)
     reporter.failed("merge", "merge(1): ValueError: no land")
@@ -105,10 +106,16 @@ def test_many_failures_with_long_texts_at_once_are_all_counted(launcher):
     assert sum(len(message.events) for message in taken(launcher)) == 500
 
 
-def test_a_clock_that_is_put_back_makes_no_negative_time(launcher):
-    launcher.reporter.done("a", -3600.0)
-    launcher.reporter.flush()
-    assert taken(launcher)[0].events == [("done", "a", 0.0)]
+@pytest.mark.parametrize("measured", [None, 2.0, -5.0])
+def test_a_clock_that_is_put_back_makes_no_negative_time(measured):
+    """The kernel's, while a task was with its worker."""
+    later = datetime.now() + timedelta(hours=1)
+    execution = kernel._since(later) if measured is None else measured
+    assert kernel._times({"try_time_launched": later, "execution_s": execution}) == (max(measured or 0.0, 0.0), 0.0)
+
+
+def test_a_task_whose_result_a_checkpoint_had_has_no_times():
+    assert kernel._times({"try_time_launched": datetime.now(), "from_memo": True}) is None
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")

@@ -111,10 +111,13 @@ def _row(name: str, app: Any) -> dict[str, Any]:
         "submitted": app.submitted,
         "done": app.done,
         "failed": app.failed,
+        # Not ended when the run did.
+        "cancelled": max(app.open, 0),
         "retried": app.retried,
         "median_s": round(statistics.median(seconds), 3) if seconds else None,
         "longest_s": round(max(seconds), 3) if seconds else None,
         "total_s": round(sum(seconds), 3),
+        "waited_s": round(app.waited, 3),
     }
 
 
@@ -150,5 +153,6 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
+    cancelled = any(row["cancelled"] for row in record.tasks)
     rest = json.dumps(record.result, indent=1, default=str, ensure_ascii=False)
-    _write(path, template.render(record=record, pictures=shown, result=rest))
+    _write(path, template.render(record=record, pictures=shown, result=rest, cancelled=cancelled))

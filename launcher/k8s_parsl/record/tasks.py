@@ -23,8 +23,15 @@ class AppTasks:
     done: int = 0
     failed: int = 0
     retried: int = 0
-    # Seconds from launch to result, of those that were done; four bytes each, however many there are.
+    # Seconds that the app ran, of those that were done; four bytes each, however many there are.
     seconds: array[float] = field(default_factory=lambda: array("f"))
+    # Seconds that they waited since their launch, all in all: for a free worker, or for the tasks of a join_app.
+    waited: float = 0.0
+
+    @property
+    def open(self) -> int:
+        """How many have not ended; at the end of the run these are cancelled."""
+        return self.submitted - self.done - self.failed
 
 
 @dataclass
@@ -45,8 +52,8 @@ class TaskLog:
         """Take the workflow's events.
 
         Args:
-            events: `["submitted", app, number]`, `["retried", app, number]`, `["done", app, seconds]` (null where a
-                checkpoint had the result) and `["failed", app, text]`; checked already.
+            events: `["submitted", app, number]`, `["retried", app, number]`, `["done", app, [seconds, waited]]`
+                (null where a checkpoint had the result) and `["failed", app, text]`; checked already.
         """
         with self.lock:
             for kind, app, more in events:
@@ -65,7 +72,9 @@ class TaskLog:
         elif kind == "done":
             tasks.done += 1
             if more is not None:
-                tasks.seconds.append(more)
+                seconds, waited = more
+                tasks.seconds.append(seconds)
+                tasks.waited += waited
         else:
             tasks.failed += 1
             if len(self.failures) < KEPT_FAILURES:

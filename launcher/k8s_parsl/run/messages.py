@@ -18,6 +18,8 @@ App = Annotated[str, StringConstraints(max_length=APP_CHARACTERS)]
 Text = Annotated[str, StringConstraints(max_length=2 * TEXT_CHARACTERS)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+# That the app ran, and that the task waited.
+Times = tuple[Seconds, Seconds]
 
 
 class Model(BaseModel):
@@ -98,7 +100,7 @@ class Tasks(Model):
     events: Annotated[
         list[
             tuple[Literal["submitted", "retried"], App, Count]
-            | tuple[Literal["done"], App, Seconds | None]
+            | tuple[Literal["done"], App, Times | None]
             | tuple[Literal["failed"], App, Text]
         ],
         Field(max_length=5000),

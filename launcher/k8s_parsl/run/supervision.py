@@ -146,7 +146,9 @@ def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) 
     submitted, done, failed = workflow.tasks.counts()
     if record.exit_code == 0 and record.message:
         log.warning(record.message)
-    log.info("%s after %.1f s: %d tasks, %d done, %d failed", record.status, record.seconds, submitted, done, failed)
+    cancelled = max(submitted - done - failed, 0)
+    counts = f"{submitted} tasks, {done} done, {failed} failed{f', {cancelled} cancelled' if cancelled else ''}"
+    log.info("%s after %.1f s: %s", record.status, record.seconds, counts)
     for picture in workflow.pictures:
         log.info("picture: %s%s", picture.name, "" if picture.content else " (too large for the report)")
     log.info("report: %s", report)

@@ -13,6 +13,10 @@ class TaskExited(Exception):
     """The task asked its process to end: sys.exit, KeyboardInterrupt, GeneratorExit."""
 
 
+class TaskCancelled(Exception):
+    """The run ended before the task did."""
+
+
 class WorkerDied(Exception):
     """The process of a task ended while the task ran, and its pod did not."""
 

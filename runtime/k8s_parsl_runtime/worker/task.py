@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import functools
 import os
+import time
 import types
 from typing import Any
 
@@ -16,6 +17,7 @@ from parsl.app.errors import BashExitFailure, RemoteExceptionWrapper
 from parsl.executors.execute_task import execute_task
 from parsl.serialize import deserialize, serialize
 
+from k8s_parsl_runtime.shared.came import came
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
 from k8s_parsl_runtime.worker import bash_stderr, deaths
@@ -33,11 +35,13 @@ def run(buffer: bytes) -> Packed:
         buffer: the task as Parsl's executor has packed it.
     """
     _note_crashes()
+    began = time.monotonic()
     try:
         result = execute_task(buffer)
+        seconds = time.monotonic() - began
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
-            return _result(result)
+            return _result(result, seconds)
         error = result.e_value
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
         error = raised
@@ -49,13 +53,14 @@ def run(buffer: bytes) -> Packed:
 
 
 class Packed:
-    """What a task came to, pickled where a failure of that is still the task's; it is unpickled as that itself."""
+    """What a task came to, pickled where a failure of that is still the task's; it is unpickled as `Came`."""
 
-    def __init__(self, pickled: bytes) -> None:
+    def __init__(self, pickled: bytes, seconds: float | None = None) -> None:
         self._pickled = pickled
+        self._seconds = seconds
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return deserialize, (self._pickled,)
+        return came, (self._pickled, self._seconds)
 
 
 @functools.cache
@@ -70,9 +75,9 @@ def _said(end: BaseException) -> str:
     return f"the app ended itself by {type(end).__name__}{f': {end}' if str(end) else ''}"
 
 
-def _result(result: Any) -> Packed:
+def _result(result: Any, seconds: float) -> Packed:
     try:
-        return Packed(serialize(result, buffer_threshold=BUFFER_BYTES))
+        return Packed(serialize(result, buffer_threshold=BUFFER_BYTES), seconds)
     except Exception as error:
         error.add_note(f"the app returned a {type(result).__qualname__} that cannot be sent to the workflow")
         raise

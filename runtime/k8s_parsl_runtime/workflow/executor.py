@@ -27,6 +27,7 @@ from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 from parsl.serialize import deserialize
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared.came import Came
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
 from k8s_parsl_runtime.workflow.interchange import Command
@@ -159,7 +160,11 @@ class WatchedExecutor(HighThroughputExecutor):
         except BaseException as error:  # noqa: BLE001 (a class of the user's is run by it)
             future.set_exception(TaskFailed(f"the workflow cannot read what the task returned: {describe(error)}"))
             return
-        if "result" in message:
+        if isinstance(came, Came):
+            # Read by the kernel as soon as the future is set.
+            future.execution_s = came.execution_s
+            future.set_result(came.value)
+        elif "result" in message:
             future.set_result(came)
         else:
             future.set_exception(came)

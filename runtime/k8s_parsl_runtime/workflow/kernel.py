@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import InvalidStateError
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -25,7 +26,7 @@ from parsl.dataflow.states import States
 from parsl.monitoring import MonitoringHub
 
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, describe
-from k8s_parsl_runtime.shared.task_errors import TaskExited
+from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.workflow import failed_tasks
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
@@ -48,6 +49,8 @@ class Kernel(DataFlowKernel):
         self._renamed: set[str] = set()
         self._needy: set[str] = set()
         self.failed_tasks = FailedTasks()
+        # The workflow has ended: what its tasks still meet is no failure of theirs.
+        self._ending = False
         # What the workflow's own Config says of the end of its `with`.
         self.exit_mode = "cleanup"
         super().__init__(config)
@@ -83,6 +86,15 @@ class Kernel(DataFlowKernel):
     def close(self) -> None:
         """End the kernel and its executors."""
         super().cleanup()
+
+    def begin_end(self) -> None:
+        """Hand over no more tasks: from now on a task that does not get its result is cancelled, and not failed."""
+        self._ending = True
+
+    def cancel_open(self) -> None:
+        """Set the futures of all tasks that are left, for whatever of the user's may still wait for one."""
+        for task_record in list(self.tasks.values()):
+            self._cancel(task_record)
 
     def _executors_for(self, app: str, executors: str | Sequence[str]) -> str | list[str]:
         if isinstance(executors, str):
@@ -120,14 +132,24 @@ class Kernel(DataFlowKernel):
     def handle_exec_update(self, task_record: Any, future: Any) -> None:
         """A try of a task has ended."""
         with self._sure_to_complete(task_record):
+            if self._ending and future.exception() is not None:
+                self._cancel(task_record)
+                return
+            self._measure(task_record, future)
             super().handle_exec_update(task_record, future)
 
     def handle_join_update(self, task_record: Any, inner_app_future: Any) -> None:
         """A task that a join_app waits for has ended."""
         with self._sure_to_complete(task_record):
+            if self._ending and inner_app_future is not None and inner_app_future.exception() is not None:
+                self._cancel(task_record)
+                return
             super().handle_join_update(task_record, inner_app_future)
 
     def _launch_if_ready_async(self, task_record: Any) -> None:
+        if self._ending:
+            self._cancel(task_record)
+            return
         with self._sure_to_complete(task_record):
             super()._launch_if_ready_async(task_record)
 
@@ -151,16 +173,25 @@ class Kernel(DataFlowKernel):
             task_record["status"] = States.failed
             future.set_exception(failure)
 
+    def _measure(self, task_record: Any, future: Any) -> None:
+        """Note how long the app itself has run: as its worker says; of one that none ran, since its launch."""
+        measured = getattr(future, "execution_s", None)
+        task_record["execution_s"] = _since(task_record["try_time_launched"]) if measured is None else measured
+
+    def _cancel(self, task_record: Any) -> None:
+        """Give a task the exception of the run's end, unless it has ended; nobody is told of a failure."""
+        future = task_record["app_fu"]
+        with suppress(InvalidStateError):
+            if not future.done():
+                future.set_exception(TaskCancelled("the run ended before the task did"))
+
     def _update_task_state(self, task_record: Any, new_state: States) -> None:
         super()._update_task_state(task_record, new_state)
         if new_state is States.fail_retryable:
             self._reporter.retried(task_record["func_name"])
 
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
-        launched = task_record["try_time_launched"]
-        # Without a launch a checkpoint had the result already.
-        seconds = (datetime.now() - launched).total_seconds() if launched else None  # noqa: DTZ005 (as Parsl's own)
-        self._reporter.done(task_record["func_name"], seconds)
+        self._reporter.done(task_record["func_name"], _times(task_record))
         super()._complete_task_result(task_record, new_state, result)
 
     def _complete_task_exception(self, task_record: Any, new_state: States, exception: BaseException) -> None:
@@ -174,6 +205,22 @@ class Kernel(DataFlowKernel):
 
 def _after_retries(text: str, retries: int) -> str:
     return f"{text} (after {retries} {'retry' if retries == 1 else 'retries'})" if retries else text
+
+
+def _times(task_record: Any) -> tuple[float, float] | None:
+    """Return how long a task's app ran, and how long the task waited since its launch; None without a launch.
+
+    A join_app waits for the tasks that it has made, other apps for a free worker.
+    """
+    if task_record.get("from_memo") or task_record["try_time_launched"] is None:
+        return None
+    execution = max(task_record["execution_s"], 0.0)
+    # A clock that was set back makes it negative.
+    return execution, max(_since(task_record["try_time_launched"]) - execution, 0.0)
+
+
+def _since(moment: datetime) -> float:
+    return (datetime.now() - moment).total_seconds()  # noqa: DTZ005 (as Parsl's own)
 
 
 def load(kernel: Kernel) -> None:

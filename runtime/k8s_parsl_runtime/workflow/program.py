@@ -251,6 +251,8 @@ class Program:
 
         Stop the managers first: after `helm uninstall` nothing else ends them.
         """
+        if self._kernel:
+            self._kernel.begin_end()
         for executor in self._executors:
             executor.stop()
         if any(executor.interchange_died for executor in self._executors):
@@ -258,6 +260,8 @@ class Program:
                 executor.end_blocks()
         elif self._kernel:
             within(CLOSE_S, "end Parsl", self._kernel.close)
+        if self._kernel:
+            self._kernel.cancel_open()
 
 
 def _is_parsls(thread: threading.Thread) -> bool:

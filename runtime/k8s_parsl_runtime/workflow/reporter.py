@@ -53,10 +53,14 @@ class Reporter:
         """A task of ``app`` was handed to Parsl."""
         self._add("submitted", app)
 
-    def done(self, app: str, seconds: float | None) -> None:
-        """A task of ``app`` has its result, after so many seconds; None where a checkpoint had it already."""
-        # A clock that was set back makes it negative.
-        self._add("done", app, None if seconds is None else max(seconds, 0.0))
+    def done(self, app: str, times: tuple[float, float] | None) -> None:
+        """A task of ``app`` has its result.
+
+        Args:
+            app: its name.
+            times: seconds that the app ran, and that the task waited; None where a checkpoint had the result already.
+        """
+        self._add("done", app, times)
 
     def retried(self, app: str) -> None:
         """A task of ``app`` failed and is tried again."""

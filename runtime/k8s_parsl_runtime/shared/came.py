@@ -1,0 +1,22 @@
+"""What comes of a task: its result or its exception, and how long its app ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from parsl.serialize import deserialize
+
+
+@dataclass(frozen=True)
+class Came:
+    """A task's result as the worker sent it; of an exception Parsl's wrapper."""
+
+    value: Any
+    # Seconds that the app ran; None where it raised.
+    execution_s: float | None
+
+
+def came(pickled: bytes, execution_s: float | None) -> Came:
+    """Return what a worker has packed, in the workflow's process."""
+    return Came(deserialize(pickled), execution_s)
