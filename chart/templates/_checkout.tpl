@@ -33,7 +33,7 @@ own Python that runs, so it gets no variable that is for the user's.
     - checkout
     {{- range $key := list "url" "commit" "path" "secret" }}
     {{- with get $git $key }}
-    - {{ printf "--%s=%s" $key . | quote }}
+    - {{ printf "--%s=%s" $key (include "k8s-parsl.literal" .) | quote }}
     {{- end }}
     {{- end }}
     - /checkout

@@ -71,7 +71,7 @@ tolerations:
 containers:
   - name: workflow
     command:
-      - {{ .root.Values.image.python | quote }}
+      - {{ include "k8s-parsl.literal" .root.Values.image.python | quote }}
       - -I
       - /opt/k8s-parsl-runtime/start.py
       - workflow

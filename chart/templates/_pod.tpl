@@ -52,9 +52,14 @@ resources:
 {{- end }}
 {{- end -}}
 
+{{- /* Text of the values in a command, an argument or a variable: kubelet reads `$$` as `$`, and `$(X)` as X's value. */ -}}
+{{- define "k8s-parsl.literal" -}}
+{{- replace "$" "$$" . -}}
+{{- end -}}
+
 {{- /* Variables of a container in which the user's code runs. */ -}}
 {{- define "k8s-parsl.userEnv" -}}
-{{- $ours := dict "HOME" "/tmp" "PYTHONPATH" .root.Values.workflow.path "PYTHONUNBUFFERED" "1" -}}
+{{- $ours := dict "HOME" "/tmp" "PYTHONPATH" (include "k8s-parsl.literal" .root.Values.workflow.path) "PYTHONUNBUFFERED" "1" -}}
 {{- include "k8s-parsl.env" (dict "ours" $ours "given" .pod.env) -}}
 {{- end -}}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime.expansion import HOSTILE, expanded
 
 from chart.helm import MINIMAL, VALUES, Object, Rendered, container
 from k8s_parsl.__main__ import commands
@@ -153,3 +154,20 @@ def test_the_admission_policy_takes_workers_with_code_from_git(helm):
     variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
     assert '"pdg-git"' in variables["secrets"]
     assert "initContainers" in variables["containers"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_kubelet_hands_on_what_the_values_say_as_it_was(helm, text):
+    """Into a command, an argument or a variable of ours; what is a PodSpec's keeps Kubernetes' own meaning."""
+    text = text.replace(" ", "_")
+    given = GIT | {"path": f"a{text}", "url": f"https://h/{text}.git"}
+    path = f"/opt/{text}"
+    over = {"image": {"python": f"/py{text}"}, "pod": {"env": [{"name": "MINE", "value": text}]}}
+    for pod in pods(helm.template(over=values(git=given, path=path) | over)):
+        user = pod["containers"][0]
+        assert expanded(user["command"][0]) == f"/py{text}"
+        plain = {item["name"]: item.get("value") for item in user["env"]}
+        assert expanded(plain["PYTHONPATH"]) == path
+        assert plain["MINE"] == text
+        words = [expanded(word) for word in named(reasons.CHECKOUT, pod["initContainers"])["args"]]
+        assert {f"--url={given['url']}", f"--path={given['path']}"} <= set(words)

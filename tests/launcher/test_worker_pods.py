@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from parsl.jobs.states import JobState
+from runtime.expansion import HOSTILE, expanded
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.kube.reasons import read
@@ -71,7 +72,7 @@ def told(server):
 def make(api, watch, identity, faults, told):
     made = []
 
-    def make(template=TEMPLATE, **settings):
+    def make(template=TEMPLATE, arguments=None, **settings):
         pods = WorkerPods(
             "cpu",
             Executor(**settings),
@@ -79,7 +80,7 @@ def make(api, watch, identity, faults, told):
             identity,
             api,
             watch,
-            arguments=lambda number: ["--expect", "py3.11/parsl1", "--", f"--block_id={number}"],
+            arguments=lambda number: arguments or ["--expect", "py3.11/parsl1", "--", f"--block_id={number}"],
             on_fault=faults.append,
             tell=told,
         )
@@ -176,6 +177,20 @@ def test_the_worker_is_told_what_it_has_to_know_of_its_pod(make, server):
     pods = make(TEMPLATE | {"spec": spec})
     (worker,) = pod_of(server, submitted(pods))["spec"]["containers"]
     assert worker["args"][1:5] == ["--mounts", "/data,/reference:ro,/old:ro", "--grace", "90"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_kubelet_hands_on_every_argument_as_it_was(make, server, text):
+    """It has a meaning of its own for `$$` and `$(X)`: in workerInit, a mount path, the name of a script."""
+    mounted = {"name": "data", "mountPath": f"/data{text}"}
+    spec = {
+        "containers": [{"name": "worker", "args": ["worker"], "volumeMounts": [mounted]}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "a"}}],
+    }
+    pods = make(TEMPLATE | {"spec": spec}, arguments=[f"--init={text}", "--path", text])
+    (worker,) = pod_of(server, submitted(pods))["spec"]["containers"]
+    given = ["worker", "--mounts", f"/data{text}", "--grace", "30", f"--init={text}", "--path", text]
+    assert [expanded(word) for word in worker["args"]] == given
 
 
 def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from k8s_parsl_runtime.shared.programs import START
+from runtime.expansion import expanded
 
 TESTS = str(Path(__file__).parents[1])
 
@@ -58,7 +59,7 @@ class Kubelet:
         (arguments,) = [c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"]
         environment = os.environ | {"K8S_PARSL_POD_NAME": name, "PYTHONPATH": TESTS}
         self.processes[name] = process = subprocess.Popen(
-            [sys.executable, "-I", START, *arguments],
+            [sys.executable, "-I", START, *(expanded(word, environment) for word in arguments)],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

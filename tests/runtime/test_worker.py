@@ -76,6 +76,9 @@ def test_worker_init_runs_first_and_its_exports_stay(tmp_path):
         return subprocess.run(words, capture_output=True, text=True)
 
     assert init("export GREETING='-hello $$'").stdout == "-hello $$|worker|--expect|v|--|-a|x y\n"
+    # As on a laptop.
+    assert init("[[ yes =~ ^y ]] && source /dev/null && export GREETING=bash").stdout.startswith("bash|")
+    assert "workerInit: line 1: no-such-command" in init("no-such-command").stderr
     failed = init("false\nexport GREETING=hello")
     assert (failed.returncode, failed.stdout) == (1, "")
 

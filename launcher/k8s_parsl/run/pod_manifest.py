@@ -26,8 +26,16 @@ def pod_manifest(
     worker = next(c for c in manifest["spec"]["containers"] if c["name"] == "worker")
     grace = str(manifest["spec"].get("terminationGracePeriodSeconds", GRACE_S))
     mounts = ["--mounts", write_mounts(_claims(manifest["spec"], worker)), "--grace", grace]
-    worker["args"] = [*worker["args"], *mounts, *arguments]
+    worker["args"] = [*worker["args"], *(literal(word) for word in (*mounts, *arguments))]
     return manifest
+
+
+def literal(word: str) -> str:
+    """Return `word` as it has to be written, as kubelet reads `$$` in it as `$`, and `$(X)` as the value of X.
+
+    https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+    """
+    return word.replace("$", "$$")
 
 
 def owner_reference(identity: Identity) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import threading
 import time
@@ -67,11 +68,13 @@ def _without_init(arguments: Sequence[str]) -> list[str]:
 def initialised(worker_init: str, arguments: Sequence[str]) -> None:
     """Run the user's ``worker_init`` in a shell that then becomes this program again, without it.
 
-    So what the lines export is there for the workers. The first line that fails ends the pod.
+    So what the lines export is there for the workers. The first line that fails ends the pod. In bash where the image
+    has it, as on a laptop.
     """
-    lines = f'set -e\n{worker_init}\nexec "$@"'
+    shell = shutil.which("bash") or "/bin/sh"
+    lines = f'{worker_init}\nexec "$@"'
     again = [sys.executable, "-I", programs.START, "worker", *arguments]
-    os.execv("/bin/sh", ["/bin/sh", "-c", lines, "workerInit", *again])  # noqa: S606
+    os.execv(shell, [shell, "-e", "-c", lines, "workerInit", *again])  # noqa: S606
 
 
 def check_versions(expected: str) -> None:

@@ -64,7 +64,8 @@ def _local(
         min_blocks=executor["min_blocks"],
         max_blocks=executor["max_blocks"],
         parallelism=executor["parallelism"],
-        worker_init=executor["worker_init"],
+        # As in a pod: the first line that fails ends it. On the line of the first, so that bash numbers them right.
+        worker_init=f"set -e; {executor['worker_init']}",
     )
     watched = LaptopExecutor(
         on_fault,
