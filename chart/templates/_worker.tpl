@@ -3,9 +3,8 @@ The pod of one executor's workers, as the launcher reads it from worker-<label>.
 labels of run and block, the owner reference and the arguments; all else is decided here (design D3).
 */ -}}
 {{- define "k8s-parsl.workerManifest" -}}
-{{- $executor := index .root.Values.executors .label -}}
 {{- $values := .root.Values -}}
-{{- $pod := include "k8s-parsl.knobs" (list (dict "terminationGracePeriodSeconds" 30) $values.pod $values.worker.pod ($executor.pod | default dict)) | fromJson -}}
+{{- $pod := include "k8s-parsl.workerPod" . | fromJson -}}
 {{- $context := dict "root" .root "pod" $pod "component" "worker" "more" (dict "k8s-parsl/executor" .label) -}}
 apiVersion: v1
 kind: Pod
@@ -32,10 +31,6 @@ spec:
       env:
         - name: K8S_PARSL_POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
-        - name: K8S_PARSL_CPU_MILLICORES
-          valueFrom: {resourceFieldRef: {containerName: worker, resource: limits.cpu, divisor: 1m}}
-        - name: K8S_PARSL_MEMORY_BYTES
-          valueFrom: {resourceFieldRef: {containerName: worker, resource: limits.memory, divisor: "1"}}
         {{- include "k8s-parsl.userEnv" $context | trim | nindent 8 }}
       volumeMounts:
         {{- if $values.parsl.encrypted }}
@@ -59,6 +54,13 @@ spec:
         defaultMode: 0444
     {{- end }}
     {{- include "k8s-parsl.volumes" $context | nindent 4 }}
+{{- end -}}
+
+{{- /* The knobs of one executor's worker pods. */ -}}
+{{- define "k8s-parsl.workerPod" -}}
+{{- $executor := index .root.Values.executors .label -}}
+{{- $own := dict "terminationGracePeriodSeconds" 30 -}}
+{{- include "k8s-parsl.knobs" (list $own .root.Values.pod .root.Values.worker.pod ($executor.pod | default dict)) -}}
 {{- end -}}
 
 {{- /* Off a lost node after a minute, not after Kubernetes' own five, but for keys that the knobs tolerate themselves. */ -}}

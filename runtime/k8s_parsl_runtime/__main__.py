@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from k8s_parsl_runtime.shared import userpath
+from k8s_parsl_runtime.shared import threads, userpath
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, last_word, one_line
 
 
@@ -65,6 +65,9 @@ def _pool(arguments: Sequence[str]) -> int:
     from k8s_parsl_runtime.worker import deaths
 
     deaths.watch()
+    threads.put(os.environ)
+    # It would count the node's CPUs, and start fewer workers where there are fewer of those.
+    os.environ["PARSL_CORES"] = _workers(arguments)
     # Once by its name, so that all it imports is there before the user's folders.
     import parsl.executors.high_throughput.process_worker_pool as pool
 
@@ -73,6 +76,11 @@ def _pool(arguments: Sequence[str]) -> int:
     del sys.modules[pool.__name__]
     runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
     return ExitCode.DONE
+
+
+def _workers(arguments: Sequence[str]) -> str:
+    option = "--max_workers_per_node="
+    return next((word.removeprefix(option) for word in arguments if word.startswith(option)), "")
 
 
 _PROGRAMS = {

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from chart.helm import VALUES_FILES, Helm
+from chart.helm import CHART, VALUES_FILES, Helm
 from testbed import tools
 
 
@@ -33,3 +34,12 @@ def each_helm(request, tools_folder) -> Helm:
 def values_file(request) -> Path:
     """Each file of values/."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def chart_of_notes(tmp_path_factory):
+    """The chart, and an object that holds what NOTES says: without a cluster, Helm 3 shows no notes."""
+    folder = shutil.copytree(CHART, tmp_path_factory.mktemp("notes") / "chart")
+    notes = '{{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}'
+    (folder / "templates" / "notes.yaml").write_text(f"kind: Notes\nmetadata: {{name: notes}}\ntext: {notes}\n")
+    return folder

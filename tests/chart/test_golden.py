@@ -5,12 +5,11 @@ After a change that was meant:  .venv/bin/pytest tests/chart --update-golden
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from chart.helm import CHART, MINIMAL, VALUES, VALUES_FILES
+from chart.helm import MINIMAL, VALUES, VALUES_FILES
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -92,15 +91,6 @@ CASES = {
 def test_a_case_renders_as_last_reviewed(helm, case, request):
     files, over = CASES[case]
     compare(request, f"cases/{case}.yaml", without_blank_lines(helm.template(*files, over=over).text))
-
-
-@pytest.fixture(scope="session")
-def chart_of_notes(tmp_path_factory):
-    """The chart, and an object that holds what NOTES says: without a cluster, Helm 3 shows no notes."""
-    folder = shutil.copytree(CHART, tmp_path_factory.mktemp("notes") / "chart")
-    notes = '{{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}'
-    (folder / "templates" / "notes.yaml").write_text(f"kind: Notes\nmetadata: {{name: notes}}\ntext: {notes}\n")
-    return folder
 
 
 NOTES = ("dev", "every-key", *CASES)

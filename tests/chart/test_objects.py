@@ -216,15 +216,6 @@ def test_the_launcher_is_told_who_it_is(helm):
     assert told["K8S_PARSL_RUN"] == {"fieldRef": {"fieldPath": "metadata.labels['k8s-parsl/run']"}}
 
 
-def test_a_worker_is_told_how_big_its_pod_is(helm):
-    told = environment(helm.template(DEV).workers["workers"], "worker")
-    sizes = {name: told[name]["resourceFieldRef"] for name in ("K8S_PARSL_CPU_MILLICORES", "K8S_PARSL_MEMORY_BYTES")}
-    assert sizes == {
-        "K8S_PARSL_CPU_MILLICORES": {"containerName": "worker", "resource": "limits.cpu", "divisor": "1m"},
-        "K8S_PARSL_MEMORY_BYTES": {"containerName": "worker", "resource": "limits.memory", "divisor": "1"},
-    }
-
-
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
     """Name, namespace, owner and run; container `worker` comes first and takes the launcher's arguments."""
     for label, pod in helm.template(values_file).workers.items():

@@ -149,6 +149,32 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert launcher.status == 0
 
 
+def test_a_bound_that_lowers_the_number_of_workers_is_told(launcher, server, caplog):
+    """At the start, and in the record; the pods and the workflow's side have the lower number."""
+    spec = {"containers": [{"name": "worker", "args": ["worker"], "resources": {"limits": {"cpu": "2"}}}]}
+    (launcher.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER | {"spec": spec}))
+    launcher.run("well", executors={"cpu": {"maxWorkersPerNode": 4}})
+    line = (
+        "executors.cpu: 2 workers in each pod, not 4 (maxWorkersPerNode): executors.cpu.pod.resources.limits.cpu is 2, "
+        "coresPerWorker 1"
+    )
+    assert [record.message for record in caplog.records if "maxWorkersPerNode" in record.message] == [line]
+    assert launcher.record["workers"] == [line]
+    (pod,) = [pod for _, kind, pod in server.events if kind == "ADDED"]
+    assert "--max_workers_per_node=2" in pod["spec"]["containers"][0]["args"]
+
+
+def test_a_pod_that_no_worker_fits_into_ends_the_run(launcher, server):
+    """Before there is one: it would wait for tasks' results for ever."""
+    spec = {"containers": [{"name": "worker", "args": ["worker"], "resources": {"limits": {"memory": "1Gi"}}}]}
+    (launcher.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER | {"spec": spec}))
+    with pytest.raises(
+        UsageError, match=r"^executors\.cpu: no worker fits into a pod: .*memory is 1Gi, memPerWorker 2"
+    ):
+        launcher.run("well", executors={"cpu": {"memPerWorker": 2}})
+    assert made(server) == []
+
+
 def test_a_run_that_is_done_is_not_run_again(launcher, server, caplog):
     """The Job's next pod, say, after a node was lost at the wrong moment: both containers end well."""
     caplog.set_level("INFO", logger="k8s_parsl")

@@ -53,7 +53,7 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
     """Its DEFAULT_LAUNCH_CMD, filled in as its executor does, with the paths of a worker's pod."""
     given = settings(executors={"a": {}, "cpu": executor}, parsl={"encrypted": encrypted})
     ours = given.executors["cpu"]
-    names = ("cores_per_worker", "mem_per_worker", "prefetch_capacity", "max_workers_per_node", "worker_debug")
+    names = ("prefetch_capacity", "worker_debug")
     accelerators = ours.available_accelerators
     theirs = HighThroughputExecutor(
         label="cpu",
@@ -65,6 +65,10 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
         address_probe_timeout=plan.PROBE_S,
         worker_logdir_root="/tmp",
         encrypted=encrypted,
+        # The launcher has counted the workers, from all that bounds them.
+        max_workers_per_node=plan.unbounded(given)["cpu"].number,
+        cores_per_worker=1,
+        mem_per_worker=None,
         **{name: getattr(ours, name) for name in names},
     )
     filled = DEFAULT_LAUNCH_CMD.format(
@@ -161,6 +165,7 @@ def test_a_workers_own_arguments():
         *("--expect", "py3.11/parsl1"),
         *("--path", path),
         *("--work", "/data/runs/r/work"),
+        *("--cores", "1", "--limit-threads"),
         # One word: it may begin with a dash.
         "--init=--x\nmodule load gdal",
     ]
@@ -180,7 +185,7 @@ def test_a_working_directory_of_each_pods_own_gets_the_data_beside_the_code(work
     given = settings(storage=DATA, workflow={"script": "flows/flow.py", "path": "/work"})
     ours, _ = arguments(given, work=work)
     assert plan.is_shared(given, Path(work)) is shared
-    assert ours[6:] == ([] if shared else ["--data", "/work/flows"])
+    assert ours[9:] == ([] if shared else ["--data", "/work/flows"])
 
 
 def test_the_working_directory_is_the_runs_unless_the_values_name_one():
@@ -255,5 +260,7 @@ def test_the_whole_of_what_the_kernel_needs():
     assert (sent["checkpoint"], sent["log_level"]) == (True, "DEBUG")
     assert sent["parsl"]["retries"] == 2
     assert sent["parsl"]["retry_lost_tasks"] == ["stage"]
-    assert sent["executors"]["gpu"]["available_accelerators"] == ["0", "1"]
+    gpu = sent["executors"]["gpu"]
+    assert (gpu["workers"], gpu["cores"], gpu["limit_threads"]) == (2, 1, True)
+    assert gpu["available_accelerators"] == ["0", "1"]
     assert not plan.start(settings(), path=Path("/c"), work=Path("/w"), run_dir=Path("/r"), folders={})["checkpoint"]

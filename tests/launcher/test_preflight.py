@@ -13,7 +13,10 @@ import pytest
 
 from k8s_parsl.check.lines import State
 from k8s_parsl.check.preflight import preflight
+from k8s_parsl.config.settings import Settings
 from launcher.release import LABELS, NS, made, needs, only, pod, said
+
+LIMITS = "executors.workers.pod.resources.limits"
 
 
 def test_where_all_is_well_every_line_is_fine(cluster, api):
@@ -62,6 +65,28 @@ def test_a_pod_that_admission_refuses(cluster, api, text, also):
     assert [line.partition(":")[0] for line in lines] == ["the launcher's pod", "worker pods of executor workers"]
     assert all(text in line for line in lines)
     assert also in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("executor", "state", "line"),
+    [
+        ({"maxWorkersPerNode": 2}, State.FINE, "executors.workers: 2 workers in each pod, 1 CPU each"),
+        (
+            {"maxWorkersPerNode": 4},
+            State.NOTE,
+            f"executors.workers: 2 workers in each pod, not 4 (maxWorkersPerNode): {LIMITS}.cpu is 2, coresPerWorker 1",
+        ),
+        (
+            {"memPerWorker": 4},
+            State.WANTED,
+            f"executors.workers: no worker fits into a pod: {LIMITS}.memory is 2Gi, memPerWorker 4 (GiB)",
+        ),
+    ],
+)
+def test_how_many_workers_a_pod_has(cluster, api, executor, state, line):
+    """By the pod as it is rendered, which has 2 CPUs and 2 GiB."""
+    settings = Settings.parse({"workflow": {"call": "a:b"}, "executors": {"workers": executor}}, "values")
+    assert line in said(api, needs(settings=settings), state)
 
 
 @pytest.mark.parametrize(

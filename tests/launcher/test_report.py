@@ -52,6 +52,12 @@ def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):
     assert "http" not in page.split("<body>")[0]
 
 
+def test_the_page_says_how_many_workers_a_pod_had(tmp_path, record):
+    record.workers = ["executors.a: 1 worker in each pod, not 4 (maxWorkersPerNode): a key"]
+    write_page(record, tmp_path / "report.html")
+    assert '<p class="facts">executors.a: 1 worker in each pod, not 4 ' in (tmp_path / "report.html").read_text()
+
+
 def test_a_picture_too_large_to_open_at_once_is_only_named(tmp_path, record):
     """It comes without its content."""
     record.result = "/data/map.png"

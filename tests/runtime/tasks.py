@@ -22,3 +22,8 @@ def surroundings():
     import antigravity
 
     return str(Path.cwd()), Path("input.txt").read_text(), antigravity.mine, sys.path[:2]
+
+
+def cores_and_threads():
+    """The variables of a worker process that tell how many CPUs it has."""
+    return {name: value for name, value in os.environ.items() if "THREADS" in name or name.startswith("K8S_PARSL_C")}

@@ -11,6 +11,7 @@ import threading
 import uuid
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,14 @@ from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 
 from k8s_parsl.config.settings import Executor, Settings
+from k8s_parsl.config.workers import Amount, Room, workers
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import plan
 from k8s_parsl.run.block import State
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
+from k8s_parsl_runtime.shared import threads
 from k8s_parsl_runtime.shared.errors import ExitCode
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
 from k8s_parsl_runtime.shared.versions import versions
@@ -35,7 +38,7 @@ from k8s_parsl_runtime.workflow.executor import PodExecutor
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from runtime.kubelet import Kubelet
-from runtime.tasks import named, surroundings
+from runtime.tasks import cores_and_threads, named, surroundings
 
 PATIENCE_S = 60
 TEMPLATE = {
@@ -107,7 +110,7 @@ class Run:
     Both sides of it are in this process: the pods of the launcher's, and Parsl of the workflow's.
     """
 
-    def __init__(self, server, api, watch, identity, folder, blocks=2, link=Direct, **more):
+    def __init__(self, server, api, watch, identity, folder, blocks=2, link=Direct, room=Room(), **more):  # noqa: B008
         self.faults = queue.SimpleQueue()
         # Its first digits are in the names of the pods, and those in the paths of their logs.
         identity = replace(identity, pod_uid=uuid.uuid4().hex)
@@ -115,13 +118,16 @@ class Run:
         executor = {"init_blocks": blocks, "max_blocks": blocks, "heartbeat_threshold": 600, **more}
         self.settings = {"workflow": {"call": "flow:main", "path": str(folder)}, "executors": {"cpu": executor}}
         self.work = folder / "work"
-        executor = Settings.parse(self.settings, "test").executors["cpu"]
+        settings = Settings.parse(self.settings, "test")
+        executor = settings.executors["cpu"]
+        self.pool = workers("cpu", executor, room)
         self.pods = WorkerPods(
             *("cpu", executor, TEMPLATE, identity, api, watch), arguments=self.arguments, on_fault=self.faults.put
         )
         self.link = link(self.pods, folder)
         # Any port that is free, chosen by the interchange that binds it: one that was found free may be taken by then.
-        executor = executor.model_dump() | {"port": 0}
+        order = plan.start(settings, path=folder, work=self.work, run_dir=folder, folders={}, pools={"cpu": self.pool})
+        executor = order["executors"]["cpu"] | {"port": 0}
         self.provider = LauncherProvider("cpu", executor, self.link.send)
         self.executor = PodExecutor(
             "cpu", executor, provider=self.provider, address="127.0.0.1", cert_dir=None, on_fault=self.faults.put
@@ -141,7 +147,9 @@ class Run:
     def arguments(self, number):
         parsl = {"encrypted": False, "worker_port": self.executor.worker_port}
         settings = Settings.parse(self.settings | {"parsl": parsl}, "test")
-        words = plan.worker_arguments(settings, "cpu", versions=versions(), address="127.0.0.1", work=self.work)
+        words = plan.worker_arguments(
+            settings, "cpu", versions=versions(), address="127.0.0.1", work=self.work, pool=self.pool
+        )
         return words(number)
 
     def name(self, block):
@@ -194,6 +202,36 @@ def test_a_pods_workers_are_told_its_gpus(server, api, watch, identity, tmp_path
         (pod,) = server.pods.values()
         words = pod["spec"]["containers"][0]["args"]
         assert words[words.index("--available-accelerators") + 1 :] == arguments
+    finally:
+        run.close()
+
+
+def test_there_are_as_many_pods_as_the_tasks_need_of_so_many_workers(server, api, watch, identity, tmp_path, pipes):
+    """Parsl's scaling counts the workers that a pod has, and not those that it could have."""
+    one_cpu = Room(cpus=Amount(Decimal(1), "limits.cpu is 1"))
+    more = {"init_blocks": 0, "max_workers_per_node": 4}
+    run = Run(server, api, watch, identity, tmp_path, blocks=3, room=one_cpu, **more)
+    try:
+        tasks = [run.call(named, str(pipes.folder)) for _ in range(3)]
+        assert len({pipes.next_begun() for _ in tasks}) == 3
+        for left in range(3, 0, -1):
+            pipes.go_on()
+            done, _ = wait([task for task in tasks if not task.done()], PATIENCE_S, FIRST_COMPLETED)
+            assert done, left
+    finally:
+        run.close()
+
+
+def test_a_task_knows_the_cpus_of_its_worker(server, api, watch, identity, tmp_path):
+    """And its numerical libraries start no more threads than that; what the user's own lines set stays."""
+    init = "export MKL_NUM_THREADS=1"
+    eight = Room(cpus=Amount(Decimal(8), "limits.cpu is 8"))
+    run = Run(server, api, watch, identity, tmp_path, blocks=1, room=eight, max_workers_per_node=2, worker_init=init)
+    try:
+        told = run.call(cores_and_threads).result(PATIENCE_S)
+        assert told["K8S_PARSL_CORES"] == told["OMP_NUM_THREADS"] == told["OPENBLAS_NUM_THREADS"] == "4"
+        assert told["MKL_NUM_THREADS"] == "1"
+        assert threads.LIMIT not in told
     finally:
         run.close()
 

@@ -33,6 +33,14 @@ def rest(folder):
         pipe.write(f"{os.getpid()} {os.getppid()}")
     time.sleep(600)
 
+@python_app
+def variables():
+    import os
+    return dict(os.environ)
+
+def told():
+    return variables().result()
+
 async def awaited():
     return await asyncio.wrap_future(twice(4))
 
@@ -87,6 +95,21 @@ def last(done):
 def test_an_async_function_is_awaited(folder):
     done = run(folder, "awaited")
     assert (done.returncode, record(folder)["result"]) == (0, 8), done.stderr
+
+
+def test_a_machine_is_as_large_as_it_is(folder):
+    """As many workers as it has CPUs, and one where the values ask for more; each task knows its worker's CPUs."""
+    cpus = len(os.sched_getaffinity(0))
+    many = {"maxWorkersPerNode": cpus + 1, "workerInit": "export OMP_NUM_THREADS=7"}
+    large = {"coresPerWorker": cpus + 1, "memPerWorker": 1e6}
+    runs = [run(folder, "told", f"executors: {json.dumps({'workers': one})}") for one in (many, large)]
+    assert [done.returncode for done in runs] == [0, 0], runs
+    assert f"in each pool, not {cpus + 1} (maxWorkersPerNode): this machine has {cpus} CPU" in runs[0].stderr
+    first, second = (json.loads(file.read_text()) for file in sorted(folder.glob("volumes/runs/*/record.json")))
+    assert first["result"]["PARSL_WORKER_COUNT"] == str(cpus)
+    assert (first["result"]["K8S_PARSL_CORES"], first["result"]["OMP_NUM_THREADS"]) == ("1", "7")
+    assert second["result"]["PARSL_WORKER_COUNT"] == "1"
+    assert second["result"]["OMP_NUM_THREADS"] == str(cpus + 1)
 
 
 @pytest.mark.parametrize("call", ["generator", "async_generator"])

@@ -160,10 +160,13 @@ def test_cert_dir_that_is_set_is_left_alone():
     assert "self.encrypted and self.cert_dir is None" in source
 
 
-def test_the_pool_reads_the_limits_that_the_worker_tells():
+def test_the_pool_has_as_many_workers_as_it_is_told():
+    """With one CPU each of those in PARSL_CORES, and no memory, its own count comes to the same number."""
     source = inspect.getsource(process_worker_pool)
     assert "os.environ.get('PARSL_CORES')" in source
-    assert "os.environ.get('PARSL_MEMORY_GB')" in source
+    count = "min(max_workers_per_node, mem_slots, math.floor(cores_on_node / cores_per_worker))"
+    assert count in " ".join(source.split())
+    assert "if mem_per_worker and mem_per_worker > 0:" in source
 
 
 def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():

@@ -17,14 +17,14 @@ from parsl import curvezmq
 
 from k8s_parsl.kube.reasons import REASONS
 from k8s_parsl.run import certificates
-from k8s_parsl_runtime.shared import keys, memory
+from k8s_parsl_runtime.shared import keys, memory, threads
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Temporary
 from k8s_parsl_runtime.shared.programs import START
 from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.shared.volumes import Mount, read_mounts, write_mounts
 from k8s_parsl_runtime.worker import entry as worker
 from k8s_parsl_runtime.worker import pool as pools
-from k8s_parsl_runtime.worker.entry import check_mounts, check_versions, environment
+from k8s_parsl_runtime.worker.entry import check_mounts, check_versions
 from k8s_parsl_runtime.worker.lifeline import Lifeline
 from k8s_parsl_runtime.worker.manager_log import ManagerLog
 from runtime.kubelet import kill
@@ -49,17 +49,27 @@ def test_a_wrong_version_ends_the_pod_with_78(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("millicores", "bytes_", "cores", "memory"),
-    [("500", "536870912", "1", "0.50"), ("4000", "17179869184", "4", "16.00"), ("2500", "1073741824", "3", "1.00")],
+    ("limit", "before", "after"),
+    [
+        (True, {}, dict.fromkeys((threads.OPENMP, *threads.BY_OPENMP, *threads.BY_THEMSELVES), "4")),
+        (False, {}, {}),
+        (False, {"OMP_NUM_THREADS": "9"}, {"OMP_NUM_THREADS": "9"}),
+        # The libraries that go by OMP_NUM_THREADS are left to it.
+        (True, {"OMP_NUM_THREADS": "9"}, {"OMP_NUM_THREADS": "9"} | dict.fromkeys(threads.BY_THEMSELVES, "4")),
+        (True, {"OMP_NUM_THREADS": ""}, {"OMP_NUM_THREADS": ""} | dict.fromkeys(threads.BY_THEMSELVES, "4")),
+        (
+            True,
+            {"OPENBLAS_NUM_THREADS": "9", "POLARS_MAX_THREADS": "1"},
+            dict.fromkeys((threads.OPENMP, *threads.BY_OPENMP, *threads.BY_THEMSELVES), "4")
+            | {"OPENBLAS_NUM_THREADS": "9", "POLARS_MAX_THREADS": "1"},
+        ),
+    ],
+    ids=["all of them", "none", "none, and the user's", "the user's OpenMP", "the user's, empty", "the user's others"],
 )
-def test_parsl_is_told_the_pods_limits(millicores, bytes_, cores, memory):
-    """Else it counts the node's CPUs and memory."""
-    told = environment({"K8S_PARSL_CPU_MILLICORES": millicores, "K8S_PARSL_MEMORY_BYTES": bytes_})
-    assert (told["PARSL_CORES"], told["PARSL_MEMORY_GB"]) == (cores, memory)
-
-
-def test_what_the_user_sets_wins():
-    assert environment({"K8S_PARSL_CPU_MILLICORES": "4000", "PARSL_CORES": "2"})["PARSL_CORES"] == "2"
+def test_numerical_libraries_are_told_a_workers_cpus_where_nothing_has_told_them(limit, before, after):
+    environment = dict(before) | threads.told(4, limit=limit)
+    threads.put(environment)
+    assert environment == after | {"K8S_PARSL_CORES": "4"}
 
 
 def test_worker_init_runs_first_and_its_exports_stay(tmp_path):

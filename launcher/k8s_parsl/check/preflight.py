@@ -20,10 +20,12 @@ from k8s_parsl.check.lines import Line, fine, note, unseen, wanted
 from k8s_parsl.check.references import references
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
 from k8s_parsl.check.rights import rights
-from k8s_parsl.config.settings import yaml_mapping
+from k8s_parsl.config.settings import Executor, yaml_mapping
+from k8s_parsl.config.workers import workers
 from k8s_parsl.identity import of_release
 from k8s_parsl.kube.api import Api, ApiError, of_kind
-from k8s_parsl_runtime.shared.errors import Failure
+from k8s_parsl.kube.room import room_of
+from k8s_parsl_runtime.shared.errors import Failure, UsageError
 
 Manifest = Mapping[str, Any]
 
@@ -84,6 +86,8 @@ def _pods(api: Api, rendered: Rendered) -> Iterator[Line]:
                 yield wanted(f"{what}: {error.text}{hint if 'PodSecurity' in error.text else ''}")
             else:
                 raise
+    for label, pod in rendered.workers.items():
+        yield _workers(label, rendered.settings.executors[label], pod)
     counts = [1] if rendered.launcher else []
     counts += [rendered.settings.executors[label].max_blocks for label in rendered.workers]
     yield from _quotas(api, list(zip((pod for _, pod in admitted), counts, strict=True)), rendered)
@@ -99,6 +103,14 @@ def _pods(api: Api, rendered: Rendered) -> Iterator[Line]:
             else:
                 yield fine(f"{what}: fits on a node")
     yield from _images(api, rendered, nodes)
+
+
+def _workers(label: str, executor: Executor, pod: Manifest) -> Line:
+    try:
+        pool = workers(label, executor, room_of(label, pod))
+    except UsageError as error:
+        return wanted(str(error))
+    return note(str(pool)) if pool.why else fine(str(pool))
 
 
 def _try_pod(api: Api, rendered: Rendered, pod: Manifest) -> dict[str, Any]:

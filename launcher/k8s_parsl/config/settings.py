@@ -188,11 +188,18 @@ class Executor(Model):
     min_blocks: int = Field(0, ge=0, description="Worker pods kept when there is nothing to do.")
     max_blocks: int = Field(1, ge=1, description="Worker pods at most.")
     parallelism: float = Field(1.0, ge=0, le=1, description="Worker pods wanted for each waiting task: 0 to 1.")
-    max_workers_per_node: int = Field(1, ge=1, description="Worker processes in each pod (tasks at once).")
+    max_workers_per_node: int = Field(
+        1,
+        ge=1,
+        description="Worker processes in each pod (tasks at once), as far as its CPU limit (`coresPerWorker`), its "
+        "memory limit (`memPerWorker`) and its GPUs (`availableAccelerators`) let there be so many.",
+    )
     cores_per_worker: float = Field(
         1.0, gt=0, description="CPUs for each worker; with the pod's CPU limit it also bounds the workers in a pod."
     )
-    mem_per_worker: float | None = Field(None, gt=0, description="GB for each worker; bounds the workers likewise.")
+    mem_per_worker: float | None = Field(
+        None, gt=0, description="GiB for each worker; with the pod's memory limit it bounds the workers likewise."
+    )
     available_accelerators: Accelerators = Field(
         (),
         description="GPUs of each pod, one for each worker (`CUDA_VISIBLE_DEVICES` and its like): how many, or their "
@@ -203,6 +210,11 @@ class Executor(Model):
     heartbeat_threshold: int = Field(30, ge=2, description="Seconds without a heartbeat after which a pod is lost.")
     worker_init: str = Field("", description="Shell lines run in each worker pod before its workers start.")
     worker_debug: bool = Field(False, description="Debug logs from the workers.")
+    limit_threads: bool = Field(
+        True,
+        description="Set `OMP_NUM_THREADS` and its like (`OPENBLAS_`, `MKL_`, `NUMEXPR_` …) to the CPUs of one worker "
+        "in its processes, where nothing has set them.",
+    )
     pending_timeout: float = Field(
         14400.0, gt=0, description="Seconds that a worker pod may wait for room, quota, a Secret or a volume."
     )

@@ -52,6 +52,8 @@ class Record:
     message: str = ""
     tasks: list[dict[str, Any]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    # How many workers each executor's pods have, and why not more.
+    workers: list[str] = field(default_factory=list)
     # Why worker pods waited or ended (k8s_parsl.reasons), and how often.
     reasons: dict[str, int] = field(default_factory=dict)
     # What the workflow returned, as far as JSON takes it.

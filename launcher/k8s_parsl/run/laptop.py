@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -12,14 +13,16 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
-from k8s_parsl.config.settings import Settings
+from k8s_parsl.config.settings import Executor, Settings
+from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import plan
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
+from k8s_parsl.run.supervision import new_record, say_linked, say_workers, set_level, stoppable, supervise
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared import files, signals
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
@@ -55,6 +58,8 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     run = _new_run(base / "runs")
     folder = Folder(base / "runs" / run)
     path = _code(settings, workflow_path, folder)
+    pools = {label: workers(label, executor, _room(executor)) for label, executor in settings.executors.items()}
+    say_workers(pools.values())
     code = "" if workflow_path else settings.workflow.git.described
     work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
     workflow = Workflow(TaskLog(), "the memory of this machine")
@@ -68,8 +73,25 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     ):
         versions = workflow.greeting(conversation).versions
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
-        workflow.start(plan.start(settings, path=path, work=work, run_dir=folder.parsl, folders=folders), {})
-        supervise(settings, workflow, new_record(run, "laptop", settings, versions, code), folder)
+        order = plan.start(settings, path=path, work=work, run_dir=folder.parsl, folders=folders, pools=pools)
+        workflow.start(order, {})
+        record = new_record(run, "laptop", settings, versions, code)
+        record.workers = [str(pool) for pool in pools.values()]
+        supervise(settings, workflow, record, folder)
+
+
+def _room(executor: Executor) -> Room:
+    """Return what this machine has for an executor; for one worker in any case, as cluster values are tried here."""
+    cpus = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed_cpus = math.ceil(executor.cores_per_worker)
+    needed_memory = math.ceil((executor.mem_per_worker or 0) * GIB)
+    return Room(
+        cpus=Amount(Decimal(max(cpus, needed_cpus)), f"this machine has {counted(cpus, 'CPU')}"),
+        memory=Amount(Decimal(max(memory, needed_memory)), f"this machine has {memory / GIB:.1f} GiB"),
+        of="pool",
+        pools=executor.max_blocks,
+    )
 
 
 def _short() -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from k8s_parsl.config.settings import Executor, Settings
+from k8s_parsl.config.workers import Room, Workers, workers
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.keys import PRIVATE
@@ -49,6 +50,7 @@ def start(
     folders: Mapping[str, Path],
     address: str = "",
     keys: Mapping[str, str] | None = None,
+    pools: Mapping[str, Workers] | None = None,
 ) -> Message:
     """Return the message `start`.
 
@@ -60,9 +62,12 @@ def start(
         folders: the folder that stands for each mount path; string arguments below one are moved likewise.
         address: where workers reach this pod; empty: they are processes of this machine.
         keys: the key files of an encrypted run.
+        pools: the workers of each executor's pods; without, as the values say them.
     """
+    pools = pools or unbounded(settings)
     executors = {
-        label: executor.model_dump() | {"port": port(settings, label)} for label, executor in settings.executors.items()
+        label: executor.model_dump() | _pool_message(pools[label]) | {"port": port(settings, label)}
+        for label, executor in settings.executors.items()
     }
     return {
         "code": code(settings, path),
@@ -78,6 +83,15 @@ def start(
         "checkpoint": bool(settings.run.volume),
         "log_level": settings.logging.level,
     }
+
+
+def unbounded(settings: Settings) -> dict[str, Workers]:
+    """Return the workers of each executor's pods where nothing but the executor's own numbers bounds them."""
+    return {label: workers(label, executor, Room()) for label, executor in settings.executors.items()}
+
+
+def _pool_message(pool: Workers) -> Message:
+    return {"workers": pool.number, "cores": pool.cores, "available_accelerators": list(pool.accelerators)}
 
 
 def port(settings: Settings, label: str) -> int:
@@ -117,7 +131,7 @@ def is_shared(settings: Settings, folder: Path) -> bool:
 
 
 def worker_arguments(
-    settings: Settings, label: str, *, versions: str, address: str, work: Path
+    settings: Settings, label: str, *, versions: str, address: str, work: Path, pool: Workers | None = None
 ) -> Callable[[str], list[str]]:
     """Return a function from a block's number to its worker's arguments.
 
@@ -125,28 +139,30 @@ def worker_arguments(
     """
     executor = settings.executors[label]
     path = userpath.of_code(**code(settings, Path(settings.workflow.path)))
-    ours = ["--expect", versions, "--path", ":".join(path), "--work", str(work)]
+    pool = pool or unbounded(settings)[label]
+    ours = ["--expect", versions, "--path", ":".join(path), "--work", str(work), "--cores", str(pool.cores)]
+    if executor.limit_threads:
+        ours.append("--limit-threads")
     if executor.worker_init:
         ours.append(f"--init={executor.worker_init}")
     if not is_shared(settings, work):
         ours += ["--data", path[0]]
-    pool = _pool(executor, address, port(settings, label), encrypted=settings.parsl.encrypted)
-    return lambda number: [*ours, "--", *(word.replace(NUMBER, number) for word in pool)]
+    theirs = _theirs(executor, pool, address, port(settings, label), encrypted=settings.parsl.encrypted)
+    return lambda number: [*ours, "--", *(word.replace(NUMBER, number) for word in theirs)]
 
 
 NUMBER = "{block}"
 
 
-def _pool(executor: Executor, address: str, worker_port: int, *, encrypted: bool) -> list[str]:
-    accelerators = executor.available_accelerators
-    names = [str(number) for number in range(accelerators)] if isinstance(accelerators, int) else list(accelerators)
+def _theirs(executor: Executor, pool: Workers, address: str, worker_port: int, *, encrypted: bool) -> list[str]:
     return [
         *(["--debug"] if executor.worker_debug else []),
-        f"--max_workers_per_node={executor.max_workers_per_node}",
+        # The one number: neither CPUs nor memory are counted once more (`worker.threads`).
+        f"--max_workers_per_node={pool.number}",
         *("-a", address),
         *("-p", str(executor.prefetch_capacity)),
-        *("-c", str(executor.cores_per_worker)),
-        *("-m", str(executor.mem_per_worker)),
+        *("-c", "1"),
+        *("-m", "None"),
         *("--poll", "10"),
         f"--port={worker_port}",
         *("--cert_dir", str(PRIVATE / "certificates") if encrypted else "None"),
@@ -159,7 +175,7 @@ def _pool(executor: Executor, address: str, worker_port: int, *, encrypted: bool
         "--drain_period=None",
         *("--cpu-affinity", "none"),
         "--mpi-launcher=mpiexec",
-        *("--available-accelerators", *names),
+        *("--available-accelerators", *pool.accelerators),
     ]
 
 

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from k8s_parsl.config.settings import Settings, read_yaml
+from k8s_parsl.config.workers import workers
 from k8s_parsl.identity import MOUNTED, Identity
 from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.reasons import Beside, Finding, Kind, PodState
 from k8s_parsl.kube.retry import patiently
+from k8s_parsl.kube.room import room_of
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import TaskLog
@@ -24,7 +26,7 @@ from k8s_parsl.run import certificates, plan
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.pod_manifest import owner_reference
-from k8s_parsl.run.supervision import new_record, say_linked, set_level, stoppable, supervise
+from k8s_parsl.run.supervision import new_record, say_linked, say_workers, set_level, stoppable, supervise
 from k8s_parsl.run.takeover import wait_until_alone
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Container, Workflow
@@ -110,6 +112,12 @@ def _run(
     folders = {volume.mount_path: Path(volume.mount_path) for volume in settings.storage.values()}
     work = plan.work_folder(settings, folder.work if settings.run.volume else plan.SCRATCH / "work")
     plan.check_ports(settings, identity.pod_ip)
+    templates = {label: read_yaml(mounted / f"worker-{label}.yaml") for label in settings.executors}
+    pools = {
+        label: workers(label, executor, room_of(label, templates[label]))
+        for label, executor in settings.executors.items()
+    }
+    say_workers(pools.values())
     wait_until_alone(identity, api, watch)
     with folder.held():
         _let_in(identity, folder, work)
@@ -119,11 +127,13 @@ def _run(
             label: WorkerPods(
                 label,
                 executor,
-                read_yaml(mounted / f"worker-{label}.yaml"),
+                templates[label],
                 identity,
                 api,
                 watch,
-                arguments=plan.worker_arguments(settings, label, versions=versions, address=identity.pod_ip, work=work),
+                arguments=plan.worker_arguments(
+                    settings, label, versions=versions, address=identity.pod_ip, work=work, pool=pools[label]
+                ),
                 on_fault=workflow.fault,
                 tell=workflow.to_kernel,
             )
@@ -141,11 +151,13 @@ def _run(
                 folders=folders,
                 address=identity.pod_ip,
                 keys=keys,
+                pools=pools,
             )
             workflow.start(order, pods)
             record = new_record(
                 identity.run, folder.path.name.rpartition("-")[2], settings, versions, settings.workflow.git.described
             )
+            record.workers = [str(pool) for pool in pools.values()]
             supervise(
                 settings,
                 workflow,

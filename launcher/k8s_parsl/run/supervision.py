@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from k8s_parsl.config.settings import Settings
+from k8s_parsl.config.workers import Workers
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record, write_page
 from k8s_parsl.run.folder import Folder
@@ -71,6 +72,12 @@ def say_linked(work: Path, linked: list[str]) -> None:
     """Say which data beside the code is only linked into the working directory."""
     if linked:
         log.info("too large to be copied into %s, so linked there: %s", work, ", ".join(linked))
+
+
+def say_workers(pools: Iterable[Workers]) -> None:
+    """Say how many workers each executor's pods have, and what makes them fewer than the values ask for."""
+    for pool in pools:
+        log.log(logging.WARNING if pool.why else logging.INFO, "%s", pool)
 
 
 def supervise(

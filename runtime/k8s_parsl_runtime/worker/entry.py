@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from k8s_parsl_runtime.shared import keys, programs, userpath, volumes, workdir
+from k8s_parsl_runtime.shared import keys, programs, threads, userpath, volumes, workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Temporary
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.versions import misfit, versions
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     check_versions(options.expect)
     check_mounts(options.mounts)
     enter(options)
-    work(options.pool, options.grace, options.mounts, options.path.split(":"))
+    told = threads.told(options.cores, limit=options.limit_threads)
+    work(options.pool, options.grace, options.mounts, options.path.split(":"), told)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--path", default="", help="the user's folders for PYTHONPATH: /one:/two")
     parser.add_argument("--work", default="", help="working directory of the tasks")
     parser.add_argument("--data", default="", help="folder whose files are brought into a working directory of its own")
+    parser.add_argument("--cores", type=int, default=1, help="CPUs of each worker")
+    parser.add_argument("--limit-threads", action="store_true", help="let numerical libraries take no more threads")
     parser.add_argument("pool", nargs="*", help="arguments of Parsl's process_worker_pool, behind --")
     return parser
 
@@ -123,18 +126,13 @@ def enter(options: argparse.Namespace) -> None:
         raise PermissionDenied(f"workflow.workDir: {folder}: {error.strerror}") from None
 
 
-def environment(facts: Mapping[str, str]) -> dict[str, str]:
-    """Return ``facts`` with the pod's limits as Parsl wants them told; else it counts the node's CPUs and memory."""
-    told = dict(facts)
-    if millicores := facts.get("K8S_PARSL_CPU_MILLICORES"):
-        # Parsl takes whole cores; a part of one is still one worker's worth.
-        told.setdefault("PARSL_CORES", str(-(-int(millicores) // 1000)))
-    if memory := facts.get("K8S_PARSL_MEMORY_BYTES"):
-        told.setdefault("PARSL_MEMORY_GB", f"{int(memory) / 2**30:.2f}")
-    return told
-
-
-def work(pool_arguments: Sequence[str], grace: float = 30.0, mounts: str = "", path: Sequence[str] = ()) -> None:
+def work(
+    pool_arguments: Sequence[str],
+    grace: float = 30.0,
+    mounts: str = "",
+    path: Sequence[str] = (),
+    told: Mapping[str, str] | None = None,
+) -> None:
     """Run the pool until the launcher ends it, or is gone, or the pod is ended.
 
     Args:
@@ -143,6 +141,7 @@ def work(pool_arguments: Sequence[str], grace: float = 30.0, mounts: str = "", p
             pod is being deleted, gives it no more tasks and ends its manager.
         mounts: see `check_mounts`; looked at again while the pool runs.
         path: the user's folders, for the tasks' imports.
+        told: variables of the pool's.
 
     Raises:
         Stopped: SIGTERM came.
@@ -158,7 +157,7 @@ def work(pool_arguments: Sequence[str], grace: float = 30.0, mounts: str = "", p
     log.start()
     programs.name_the_user()
     command = programs.command("pool", *pool_arguments, "--uid", name)
-    pool = Pool(command, userpath.clean(environment(os.environ), path), grace)
+    pool = Pool(command, userpath.clean({**os.environ, **(told or {})}, path), grace)
     url = f"tcp://[{options.address}]" if ":" in options.address else f"tcp://{options.address}"
     Lifeline(f"{url}:{options.port}", cert_dir, options.hb_threshold, lambda: pool.tell(Event.LAUNCHER_GONE)).start()
     threading.Thread(target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True).start()

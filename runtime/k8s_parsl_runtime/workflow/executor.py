@@ -46,14 +46,14 @@ STOP_S, LAST_WORD_S = 2.0, 5.0
 
 def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -> dict[str, Any]:
     """Return the arguments of HighThroughputExecutor that come from the settings, alike in a pod and on a laptop."""
-    same = (
-        *("max_workers_per_node", "cores_per_worker", "mem_per_worker", "prefetch_capacity"),
-        *("heartbeat_period", "heartbeat_threshold", "worker_debug"),
-    )
-    accelerators = executor["available_accelerators"]
+    same = ("prefetch_capacity", "heartbeat_period", "heartbeat_threshold", "worker_debug")
     return {name: executor[name] for name in same} | {
         "label": label,
-        "available_accelerators": accelerators if isinstance(accelerators, int) else tuple(accelerators),
+        # The launcher has counted them, from all that bounds them: Parsl counts nothing once more.
+        "max_workers_per_node": executor["workers"],
+        "cores_per_worker": 1,
+        "mem_per_worker": None,
+        "available_accelerators": tuple(executor["available_accelerators"]),
         "encrypted": encrypted,
         # With the default random choice, htex_auto_scale finds every block a little busy and ends none.
         "manager_selector": BlockIdManagerSelector(),

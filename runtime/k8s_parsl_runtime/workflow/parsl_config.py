@@ -10,7 +10,7 @@ from typing import Any
 from parsl.config import Config
 from parsl.providers import LocalProvider
 
-from k8s_parsl_runtime.shared import programs, userpath
+from k8s_parsl_runtime.shared import programs, threads, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 from k8s_parsl_runtime.shared.protocol import Message
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer
@@ -37,21 +37,23 @@ def executors(plan: Message, cert_dir: Path | None, send: Send, on_fault: OnFaul
         ]
     encrypted = plan["parsl"]["encrypted"]
     return [
-        _local(label, executor, on_fault, encrypted=encrypted, command=_pool(plan))
+        _local(label, executor, on_fault, encrypted=encrypted, command=_pool(plan, executor))
         for label, executor in plan["executors"].items()
     ]
 
 
-def _pool(plan: Message) -> str:
+def _pool(plan: Message, executor: dict[str, Any]) -> str:
     """Return the shell's command of a laptop's worker pool, in the working directory, with the user's folders.
 
     Not by this process's own environment: the first pools are started before the workflow has one.
     """
     folders = ":".join(userpath.of_code(**plan["code"]))
     path = f'{userpath.VARIABLE}={shlex.quote(folders)}":${userpath.VARIABLE}:$PYTHONPATH"'
+    told = threads.told(executor["cores"], limit=executor["limit_threads"])
+    variables = " ".join([path, "PYTHONPATH=", *(f"{name}={value}" for name, value in told.items())])
     pool = shlex.join(programs.command("pool"))
     # Not by `env`: it would take a path of the interpreter with a `=` for one more variable.
-    line = f"cd {shlex.quote(plan['work'])} && {path} PYTHONPATH= {pool}"
+    line = f"cd {shlex.quote(plan['work'])} && {variables} {pool}"
     # Parsl formats it twice.
     return line.replace("{", "{{{{").replace("}", "}}}}")
 

@@ -49,7 +49,7 @@ class LauncherProvider(ExecutionProvider):
         self.max_blocks: int = executor["max_blocks"]
         self.parallelism: float = executor["parallelism"]
         self.nodes_per_block = 1
-        # None: slots in a pod are max_workers_per_node, which the executor knows.
+        # None: slots in a pod are the workers that the launcher has counted, which the executor knows.
         self.cores_per_node: int | None = None
         self.mem_per_node: float | None = None
         # Set by the executor, which is made after its provider.
