@@ -17,6 +17,10 @@
 {{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
 {{ include "k8s-parsl.storageMount" (dict "key" $key "volume" $volume) }}
 {{- end }}
+{{- if .pod.sharedMemory }}
+- name: shared-memory
+  mountPath: /dev/shm
+{{- end }}
 {{- with .pod.volumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -60,6 +64,12 @@
     {{- if $volume.readOnly }}
     readOnly: true
     {{- end }}
+{{- end }}
+{{- with .pod.sharedMemory }}
+- name: shared-memory
+  emptyDir:
+    medium: Memory
+    sizeLimit: {{ . }}
 {{- end }}
 {{- with .pod.volumes }}
 {{ toYaml . }}

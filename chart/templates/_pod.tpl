@@ -8,7 +8,7 @@ automountServiceAccountToken: false
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with omit .pod "labels" "annotations" "image" "resources" "env" "envFrom" "volumeMounts" "containerSecurityContext" "initContainers" "containers" "volumes" "tolerations" }}
+{{- with omit .pod "labels" "annotations" "image" "resources" "env" "envFrom" "volumeMounts" "sharedMemory" "containerSecurityContext" "initContainers" "containers" "volumes" "tolerations" }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}

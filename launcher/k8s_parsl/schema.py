@@ -227,6 +227,11 @@ class Pod(Model):
     volume_mounts: Annotated[Any, of_kubernetes("List[V1VolumeMount]")] = Field(
         default_factory=list, description="Where the user's container mounts `volumes`."
     )
+    shared_memory: Quantity | None = Field(
+        None,
+        description="Size of `/dev/shm` in the user's container, as `1Gi`; the container runtime's own is 64 MiB. What is "
+        "in it counts against `resources.limits.memory`.",
+    )
     container_security_context: Annotated[Any, of_kubernetes("V1SecurityContext")] = Field(
         default_factory=dict,
         description="securityContext of the user's container; the pod's is `securityContext`. That of `pod` itself is "

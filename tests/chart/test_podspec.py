@@ -95,6 +95,12 @@ KNOBS: dict[str, tuple[JSON, JSON, JSON, JSON]] = {
     **{name: ({name: value}, {name: value}, {}, {}) for name, value in SPEC.items()},
     **{name: ({name: value}, {}, {field: value}, {}) for name, (field, value) in CONTAINER.items()},
     **{name: ({name: value}, {}, {}, {name: value}) for name, value in METADATA.items()},
+    "sharedMemory": (
+        {"sharedMemory": "512Mi"},
+        {"volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}]},
+        {"volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},
+        {},
+    ),
 }
 """What is given under `pod`; what stands then in the pod's spec, in the user's container and in its metadata."""
 

@@ -135,6 +135,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         executor(availableAccelerators=2),
         "executors.workers.availableAccelerators: 2 is more",
     ),
+    (
+        executor(pod={"sharedMemory": "2Gi"}),
+        "executors.workers.pod.sharedMemory: 2Gi is more than resources.limits.memory (1Gi), against which it counts",
+    ),
+    ({"launcher": {"pod": {"sharedMemory": "3G"}}}, "launcher.pod.sharedMemory: 3G is more than"),
+    ({"pod": {"sharedMemory": "1500Mi"}}, "executors.workers.pod.sharedMemory: 1500Mi is more than"),
+    ({"pod": {"sharedMemory": "a lot"}}, "/pod/sharedMemory"),
     (executor(availableAccelerators=["a"] * 3, maxWorkersPerNode=2), "executors.workers.availableAccelerators: 3 is"),
     # Volumes: exactly one of four.
     (volume(), "existingClaim"),

@@ -6,6 +6,7 @@ import pytest
 
 from k8s_parsl.run.messages import Ended
 from k8s_parsl.run.outcome import SHOWN_CHARACTERS, Told, last, of_process
+from k8s_parsl_runtime.shared import signals
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 LIMIT = "launcher.pod.resources.limits.memory"
@@ -57,9 +58,7 @@ ENDS = {
     "SIGSEGV": crash(139, "SIGSEGV", COMPILED),
     "SIGABRT": crash(134, "SIGABRT", COMPILED),
     "SIGILL": crash(132, "SIGILL", " (compiled for another kind of CPU)"),
-    "SIGBUS": crash(
-        135, "SIGBUS", " (a file in memory could not grow: /dev/shm is full, or a mapped file was cut short)"
-    ),
+    "SIGBUS": crash(135, "SIGBUS", f" ({signals._HINTS['SIGBUS']})"),
     "SIGKILL": crash(137, "SIGKILL", " (from outside, or its node ran out of memory)"),
     "SIGTERM of its own": crash(143, "SIGTERM"),
     "SIGALRM": crash(142, "SIGALRM"),

@@ -7,7 +7,10 @@ import signal
 _HINTS = {
     "SIGSEGV": "a crash in compiled code",
     "SIGABRT": "a crash in compiled code",
-    "SIGBUS": "a file in memory could not grow: /dev/shm is full, or a mapped file was cut short",
+    "SIGBUS": (
+        "a file in memory could not grow: /dev/shm is full (in a pod, executors.<label>.pod.sharedMemory and "
+        "launcher.pod.sharedMemory are its size), or a mapped file was cut short"
+    ),
     "SIGILL": "compiled for another kind of CPU",
     "SIGFPE": "a division by zero in compiled code",
     "SIGKILL": "from outside, or its node ran out of memory",
