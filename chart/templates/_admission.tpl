@@ -1,48 +1,95 @@
 {{- /*
-What the pods of this release's workers are made of, as JSON: images, and the names of Secrets, ConfigMaps, claims and
-other things that they use. Gathered from the very manifests that the launcher reads.
+What the pods of this release's workers are made of, as JSON lists: images, users and groups, the names of what they use,
+and how they mount it. Gathered from the very manifests that the launcher reads. -1: the manifest leaves it open.
 */ -}}
 {{- define "k8s-parsl.workerParts" -}}
-{{- $parts := dict "images" list "secrets" (list (include "k8s-parsl.testCertificatesName" .)) "configMaps" list "claims" list "users" list "priorityClasses" list "runtimeClasses" list "others" dict -}}
+{{- $parts := dict "secrets" (list (include "k8s-parsl.testCertificatesName" .)) -}}
+{{- range $key := list "claims" "configMaps" "deviceClaims" "devices" "drivers" "fsGroups" "groups" "imageVolumes" "images" "kinds" "mounts" "priorityClasses" "runtimeClasses" "storageClasses" "supplementalGroups" "users" -}}
+{{- $_ := set $parts $key list -}}
+{{- end -}}
 {{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromJson -}}
 {{- $spec := (include "k8s-parsl.workerManifest" (dict "root" $ "label" $label "certificates" (include "k8s-parsl.certificatesName" $)) | fromYaml).spec -}}
-{{- include "k8s-parsl.add" (list $parts "users" (dig "securityContext" "runAsUser" nil $spec)) -}}
-{{- include "k8s-parsl.add" (list $parts "priorityClasses" $spec.priorityClassName) -}}
-{{- include "k8s-parsl.add" (list $parts "runtimeClasses" $spec.runtimeClassName) -}}
+{{- include "k8s-parsl.podParts" (list $parts $spec) -}}
 {{- range concat $spec.containers ($spec.initContainers | default list) -}}
-{{- include "k8s-parsl.add" (list $parts "images" .image) -}}
-{{- include "k8s-parsl.add" (list $parts "users" (dig "securityContext" "runAsUser" nil .)) -}}
-{{- range .envFrom -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secretRef" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMapRef" "name" nil .)) -}}
-{{- end -}}
-{{- range .env -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "valueFrom" "secretKeyRef" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "valueFrom" "configMapKeyRef" "name" nil .)) -}}
-{{- end -}}
+{{- include "k8s-parsl.containerParts" (list $parts $spec .) -}}
 {{- end -}}
 {{- range $spec.volumes -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secret" "secretName" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMap" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "claims" (dig "persistentVolumeClaim" "claimName" nil .)) -}}
-{{- range dig "projected" "sources" list . -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secret" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMap" "name" nil .)) -}}
-{{- end -}}
-{{- /* Of other kinds, what tells one from another, where we know it. */ -}}
-{{- range $kind, $source := omit . "name" "secret" "configMap" "persistentVolumeClaim" "emptyDir" "downwardAPI" -}}
-{{- $field := get (dict "hostPath" "path" "nfs" "server" "csi" "driver" "image" "reference") $kind -}}
-{{- $condition := printf "has(v.%s)" $kind -}}
-{{- if $field -}}
-{{- $condition = printf "has(v.%s) && v.%s.%s == %s" $kind $kind $field (get $source $field | toJson) -}}
-{{- else if eq $kind "projected" -}}
-{{- $condition = "has(v.projected) && v.projected.sources.all(s, !has(s.serviceAccountToken) && (!has(s.secret) || s.secret.name in variables.secrets) && (!has(s.configMap) || s.configMap.name in variables.configMaps))" -}}
-{{- end -}}
-{{- $_ := set $parts.others $condition true -}}
-{{- end -}}
+{{- include "k8s-parsl.volumeParts" (list $parts .) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $parts -}}
+{{- end -}}
+
+{{- define "k8s-parsl.podParts" -}}
+{{- $parts := index . 0 -}}{{- $spec := index . 1 -}}
+{{- include "k8s-parsl.add" (list $parts "fsGroups" (dig "securityContext" "fsGroup" -1 $spec)) -}}
+{{- range dig "securityContext" "supplementalGroups" list $spec -}}
+{{- include "k8s-parsl.add" (list $parts "supplementalGroups" .) -}}
+{{- end -}}
+{{- include "k8s-parsl.add" (list $parts "priorityClasses" $spec.priorityClassName) -}}
+{{- include "k8s-parsl.add" (list $parts "runtimeClasses" $spec.runtimeClassName) -}}
+{{- range $spec.resourceClaims -}}
+{{- include "k8s-parsl.add" (list $parts "deviceClaims" .resourceClaimName) -}}
+{{- include "k8s-parsl.add" (list $parts "deviceClaims" .resourceClaimTemplateName) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "k8s-parsl.containerParts" -}}
+{{- $parts := index . 0 -}}{{- $spec := index . 1 -}}{{- $container := index . 2 -}}
+{{- include "k8s-parsl.add" (list $parts "images" $container.image) -}}
+{{- range $key, $field := dict "users" "runAsUser" "groups" "runAsGroup" -}}
+{{- $of := dig "securityContext" $field -1 $spec -}}
+{{- include "k8s-parsl.add" (list $parts $key (dig "securityContext" $field $of $container)) -}}
+{{- end -}}
+{{- range $container.envFrom -}}
+{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secretRef" "name" nil .)) -}}
+{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMapRef" "name" nil .)) -}}
+{{- end -}}
+{{- range $container.env -}}
+{{- include "k8s-parsl.add" (list $parts "secrets" (dig "valueFrom" "secretKeyRef" "name" nil .)) -}}
+{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "valueFrom" "configMapKeyRef" "name" nil .)) -}}
+{{- end -}}
+{{- $claims := dict -}}
+{{- range $spec.volumes -}}
+{{- $_ := set $claims .name (.persistentVolumeClaim | default dict) -}}
+{{- end -}}
+{{- range $container.volumeMounts -}}
+{{- $claim := get $claims .name | default dict -}}
+{{- if $claim -}}
+{{- $readOnly := ternary "yes" "" (or .readOnly $claim.readOnly | default false) -}}
+{{- $mount := dict "claim" $claim.claimName "subPath" (.subPath | default "") "subPathExpr" (.subPathExpr | default "") "readOnly" $readOnly -}}
+{{- include "k8s-parsl.add" (list $parts "mounts" $mount) -}}
+{{- end -}}
+{{- end -}}
+{{- range $container.volumeDevices -}}
+{{- include "k8s-parsl.add" (list $parts "devices" (dig .name "claimName" nil $claims)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Of kinds that "restricted" forbids (a hostPath), nothing: the policy refuses them in the release's own workers, too. */ -}}
+{{- define "k8s-parsl.volumeParts" -}}
+{{- $parts := index . 0 -}}{{- $volume := index . 1 -}}
+{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secret" "secretName" nil $volume)) -}}
+{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMap" "name" nil $volume)) -}}
+{{- include "k8s-parsl.add" (list $parts "claims" (dig "persistentVolumeClaim" "claimName" nil $volume)) -}}
+{{- include "k8s-parsl.add" (list $parts "imageVolumes" (dig "image" "reference" nil $volume)) -}}
+{{- with $volume.projected -}}
+{{- include "k8s-parsl.add" (list $parts "kinds" "projected") -}}
+{{- range .sources -}}
+{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secret" "name" nil .)) -}}
+{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMap" "name" nil .)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $volume.csi -}}
+{{- $driver := list (printf "driver=%s" .driver) (printf "secret=%s" (dig "nodePublishSecretRef" "name" "" .)) -}}
+{{- range $name, $value := .volumeAttributes -}}
+{{- $driver = append $driver (printf "%s: %s" $name $value) -}}
+{{- end -}}
+{{- include "k8s-parsl.add" (list $parts "drivers" $driver) -}}
+{{- end -}}
+{{- with $volume.ephemeral -}}
+{{- include "k8s-parsl.add" (list $parts "storageClasses" (dig "volumeClaimTemplate" "spec" "storageClassName" "" .)) -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* (parts, key, value): the value, if there is one, among those of the key. */ -}}

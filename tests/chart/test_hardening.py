@@ -278,79 +278,119 @@ SOURCES = [
 
 
 def rules(rendered: Rendered) -> tuple[dict[str, Any], dict[str, str]]:
-    """Of the policy about pods: its variables, and its expressions by their messages."""
+    """Of the policy about pods: what it knows of the release's workers, and its expressions by the fields they are about."""
     (spec,) = [item["spec"] for item in rendered.all("ValidatingAdmissionPolicy") if "variables" in item["spec"]]
-    variables = {one["name"]: one["expression"] for one in spec["variables"] if one["name"] != "containers"}
-    expressions = {" ".join(one["message"].split()): one["expression"] for one in spec["validations"]}
-    return {name: json.loads(text) for name, text in variables.items()}, expressions
+    variables = {one["name"]: one["expression"] for one in spec["variables"]}
+    expressions = {one["message"].partition(": ")[0]: one["expression"] for one in spec["validations"]}
+    lists = {
+        name: json.loads(text) for name, text in variables.items() if not text.startswith(("object.", "variables."))
+    }
+    return lists, expressions
 
 
 POLICY = ADMIN | {"admissionPolicy": {"create": True}}
 
 
+def added(helm: Any, field: Object) -> dict[str, list[Any]]:
+    """What the policy's lists gain by a field of the workers' pods; its rules stay the same."""
+    plain, before = rules(helm.template(DEV, over=POLICY))
+    given, after = rules(helm.template(DEV, over=POLICY | {"worker": {"pod": field}}))
+    assert before == after
+    more = {key: [item for item in found if item not in plain[key]] for key, found in given.items()}
+    return {key: items for key, items in more.items() if items}
+
+
 @pytest.mark.parametrize(("kind", "name", "field"), SOURCES)
 def test_the_policy_takes_what_the_releases_own_workers_use(helm, kind, name, field):
     """Each source that their manifests name, and nothing that they do not."""
-    plain, _ = rules(helm.template(DEV, over=POLICY))
-    given, _ = rules(helm.template(DEV, over=POLICY | {"worker": {"pod": field}}))
-    more = {key: [item for item in found if item not in plain[key]] for key, found in given.items()}
-    image = {"images": field["initContainers"][0]["image"]} if "initContainers" in field else {}
-    expected = {key: [] for key in plain} | {key: [text] for key, text in image.items()} | {kind: [name]}
-    assert more == expected
+    image = {"images": [field["initContainers"][0]["image"]]} if "initContainers" in field else {}
+    kinds = {"kinds": ["projected"]} if "projected" in str(field) else {}
+    assert added(helm, field) == image | kinds | {kind: [name]}
 
 
 def test_the_policy_takes_the_launchers_image_where_the_runtime_comes_from_it(helm):
     """By the init container's name of it, or by the volume's; no image and no kind of volume where neither is."""
-    message = "the launcher's pods have volumes of its release alone"
-    own, volume = "mirror/k8s-parsl:1", '(has(v.image) && v.image.reference == "mirror/k8s-parsl:1")'
+    own = "mirror/k8s-parsl:1"
 
     def takes(**over: Any) -> tuple[bool, bool]:
         image = {"repository": "mirror/k8s-parsl", "tag": "1"}
         given = over | {"launcher": {"image": image} | over.get("launcher", {})}
-        variables, expressions = rules(helm.template(DEV, over=POLICY | given))
-        return own in variables["images"], volume in expressions[message]
+        variables, _ = rules(helm.template(DEV, over=POLICY | given))
+        return own in variables["images"], own in variables["imageVolumes"]
 
     assert takes() == (False, False)
     assert takes(image={"runtime": "inject"}) == (True, False)
     assert takes(image={"runtime": "inject"}, launcher={"runtimeVolume": "image"}) == (False, True)
 
 
+CLASS = {"volumeClaimTemplate": {"spec": {"storageClassName": "fast"}}}
+VOLUMES: list[tuple[Object, dict[str, list[Any]]]] = [
+    ({"image": {"reference": "e"}}, {"imageVolumes": ["e"]}),
+    ({"persistentVolumeClaim": {"claimName": "f"}}, {"claims": ["f"]}),
+    ({"projected": {"sources": []}}, {"kinds": ["projected"]}),
+    ({"csi": {"driver": "c.d"}}, {"drivers": [["driver=c.d", "secret="]]}),
+    (
+        {"csi": {"driver": "c", "nodePublishSecretRef": {"name": "s"}, "volumeAttributes": {"a": "b"}}},
+        {"drivers": [["driver=c", "secret=s", "a: b"]]},
+    ),
+    ({"ephemeral": CLASS}, {"storageClasses": ["fast"]}),
+    # Of all that holds another's data, "restricted" takes nothing more.
+    ({"hostPath": {"path": "/a"}}, {}),
+    ({"nfs": {"server": "b", "path": "/"}}, {}),
+    ({"emptyDir": {}}, {}),
+    ({"downwardAPI": {}}, {}),
+]
+
+
+@pytest.mark.parametrize(("volume", "expected"), VOLUMES, ids=str)
+def test_the_policy_takes_the_volumes_of_the_releases_own_workers(helm, volume, expected):
+    assert added(helm, {"volumes": [{"name": "v", **volume}]}) == expected
+
+
 @pytest.mark.parametrize(
-    ("volume", "condition"),
+    ("claim", "mount", "expected"),
     [
-        ({"hostPath": {"path": "/a"}}, 'has(v.hostPath) && v.hostPath.path == "/a"'),
-        ({"nfs": {"server": "b", "path": "/"}}, 'has(v.nfs) && v.nfs.server == "b"'),
-        ({"csi": {"driver": "c.d"}}, 'has(v.csi) && v.csi.driver == "c.d"'),
-        ({"image": {"reference": "e"}}, '(has(v.image) && v.image.reference == "e")'),
-        ({"persistentVolumeClaim": {"claimName": "f"}}, '"f"'),
-        ({"projected": {"sources": [{"downwardAPI": {}}]}}, "!has(s.serviceAccountToken) &&"),
-        ({"projected": {"sources": []}}, "s.secret.name in variables.secrets"),
-        ({"projected": {"sources": []}}, "s.configMap.name in variables.configMaps"),
+        ({}, {}, ("", "", "")),
+        ({}, {"subPath": "a"}, ("a", "", "")),
+        ({}, {"subPathExpr": "$(B)"}, ("", "$(B)", "")),
+        ({}, {"readOnly": True}, ("", "", "yes")),
+        ({"readOnly": True}, {}, ("", "", "yes")),
+        ({"readOnly": False}, {"readOnly": False}, ("", "", "")),
     ],
 )
-def test_the_policy_takes_the_volumes_of_the_releases_own_workers(helm, volume, condition):
-    message = "the launcher's pods have volumes of its release alone"
-    _, plain = rules(helm.template(DEV, over=POLICY))
-    _, given = rules(helm.template(DEV, over=POLICY | {"worker": {"pod": {"volumes": [{"name": "v", **volume}]}}}))
-    assert condition not in plain[message]
-    assert condition in given[message]
-    assert {key: text for key, text in plain.items() if key != message}.items() <= given.items()
+def test_the_policy_takes_a_claim_as_the_releases_own_workers_mount_it(helm, claim, mount, expected):
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c", **claim}}]
+    found = added(helm, {"volumes": volumes, "volumeMounts": [{"name": "v", "mountPath": "/v", **mount}]})
+    names = ("subPath", "subPathExpr", "readOnly")
+    assert found == {"claims": ["c"], "mounts": [{"claim": "c", **dict(zip(names, expected, strict=True))}]}
 
 
-@pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"downwardAPI": {}}], ids=str)
-def test_the_policy_is_the_same_for_volumes_that_hold_nobodys_data(helm, volume):
-    over = {"worker": {"pod": {"volumes": [{"name": "v", **volume}]}}}
-    assert rules(helm.template(DEV, over=POLICY | over)) == rules(helm.template(DEV, over=POLICY))
+def test_the_policy_takes_a_device_of_the_releases_own_workers(helm):
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    device = {"name": "i", "image": "b:1", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]}
+    found = added(helm, {"volumes": volumes, "initContainers": [device]})
+    assert found == {"claims": ["c"], "devices": ["c"], "images": ["b:1"]}
 
 
 @pytest.mark.parametrize(
-    ("field", "condition"),
-    [({"priorityClassName": "system-a"}, '["system-a"]'), ({"runtimeClassName": "gvisor"}, '["gvisor",""]')],
+    ("field", "expected"),
+    [
+        ({"priorityClassName": "system-a"}, {"priorityClasses": ["system-a"]}),
+        ({"runtimeClassName": "gvisor"}, {"runtimeClasses": ["gvisor"]}),
+        ({"securityContext": {"runAsGroup": 0}}, {"groups": [0]}),
+        ({"securityContext": {"runAsGroup": None}}, {"groups": [-1]}),
+        ({"containerSecurityContext": {"runAsUser": 5}}, {"users": [5]}),
+        ({"securityContext": {"runAsUser": None}}, {"users": [-1]}),
+        ({"securityContext": {"fsGroup": 6}}, {"fsGroups": [6]}),
+        ({"securityContext": {"supplementalGroups": [7, 8]}}, {"supplementalGroups": [7, 8]}),
+        ({"resourceClaims": [{"name": "a", "resourceClaimName": "b"}]}, {"deviceClaims": ["b"]}),
+        ({"resourceClaims": [{"name": "a", "resourceClaimTemplateName": "c"}]}, {"deviceClaims": ["c"]}),
+    ],
+    ids=str,
 )
-def test_the_policy_takes_the_classes_of_the_releases_own_workers(helm, field, condition):
-    message = "the launcher's pods have priority and runtime class of its release alone"
-    assert condition not in rules(helm.template(DEV, over=POLICY))[1][message]
-    assert condition in rules(helm.template(DEV, over=POLICY | {"worker": {"pod": field}}))[1][message]
+def test_the_policy_takes_the_rest_of_the_releases_own_workers(helm, field, expected):
+    """Of all executors together: a list gains what one of them says."""
+    assert added(helm, field) == expected
 
 
 # helm test -----------------------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import contextlib
 import copy
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from chart.helm import VALUES_FILES
-from cluster import restricted
+from cluster import pod_security, restricted
 from cluster.conftest import ROOT, image, images_of
 
 from k8s_parsl.identity import Identity
@@ -93,21 +94,31 @@ def test_so_does_a_run_whose_image_is_given_the_runtime(product, by):
         product.helm("test", product.name, "--timeout", "170s")
 
 
+CLAIMS = {
+    "storage.part": "mountPath=/part,storage.part.existingClaim=part,storage.part.subPath=mine",
+    "storage.inputs": "mountPath=/inputs,storage.inputs.existingClaim=inputs,storage.inputs.readOnly=true",
+}
+
+
 @pytest.fixture
-def account(product, policy, tmp_path):
+def account(product, tmp_path):
     """Creates objects with a token of the launcher's account, bound to a pod as kubelet's are."""
-    product.install("--set", CALL, "--set", "job.suspend=true")
-    holder = json.loads(json.dumps(HOLDER))
-    holder["spec"]["containers"][0]["image"] = image("k8s-parsl")
-    product.kubectl("apply", "-f", "-", input=json.dumps(holder))
-    uid = product.kubectl("get", "pod", "holder", "-o", "jsonpath={.metadata.uid}")
-    bound = ("--bound-object-kind", "Pod", "--bound-object-name", "holder", "--bound-object-uid", uid)
-    account = Account(product, uid, tmp_path)
-    account.use(product.kubectl("create", "token", "product-launcher", *bound))
-    # A policy is at work some time after it was made.
-    bare = account.worker() | {"metadata": {"name": "bare", "labels": {}}}
-    processes.wait_for("the policy", lambda: "denied request" in account.create(bare), seconds=30, processes={})
-    return account
+    product.values += [word for key, rest in CLAIMS.items() for word in ("--set", f"{key}.{rest}")]
+    with admitted(product):
+        product.install("--set", CALL, "--set", "job.suspend=true")
+        # By the policy alone: the namespace takes any pod.
+        product.kubectl("label", "namespace", product.namespace, "pod-security.kubernetes.io/enforce-")
+        holder = json.loads(json.dumps(HOLDER))
+        holder["spec"]["containers"][0]["image"] = image("k8s-parsl")
+        product.kubectl("apply", "-f", "-", input=json.dumps(holder))
+        uid = product.kubectl("get", "pod", "holder", "-o", "jsonpath={.metadata.uid}")
+        bound = ("--bound-object-kind", "Pod", "--bound-object-name", "holder", "--bound-object-uid", uid)
+        account = Account(product, uid, tmp_path)
+        account.use(product.kubectl("create", "token", "product-launcher", *bound))
+        # A policy is at work some time after it was made.
+        bare = account.worker() | {"metadata": {"name": "bare", "labels": {}}}
+        processes.wait_for("the policy", lambda: "denied request" in account.create(bare), seconds=30, processes={})
+        yield account
 
 
 HOLDER = {
@@ -145,10 +156,22 @@ class Account:
 
     def create(self, manifest):
         """What the API server says to it; all but the last word, "created", is a refusal."""
-        command = ["kubectl", "--kubeconfig", str(self.folder / "config"), "-n", self.release.namespace]
-        command += ["create", "--dry-run=server", "-f", "-"]
-        done = subprocess.run(command, input=json.dumps(manifest), text=True, capture_output=True, cwd=ROOT)
+        command = ("create", "--dry-run=server", "--validate=false", "-f", "-")
+        return self.kubectl(*command, input=json.dumps(manifest))
+
+    def kubectl(self, *args, **more):
+        """What it prints, on both channels."""
+        command = ["kubectl", "--kubeconfig", str(self.folder / "config"), "-n", self.release.namespace, *args]
+        done = subprocess.run(command, text=True, capture_output=True, cwd=ROOT, **more)
         return done.stdout + done.stderr
+
+    def said(self, pods):
+        """What the API server says to each pod, by its name there; in one process for all of them."""
+        items = [{**pod, "metadata": {**pod["metadata"], "name": _named(name)}} for name, pod in pods.items()]
+        lines = self.create({"apiVersion": "v1", "kind": "List", "items": items}).splitlines()
+        found = {name: [line for line in lines if _about(_named(name), line)] for name in pods}
+        assert all(len(answers) == 1 for answers in found.values()), (found, lines)
+        return {name: answers[0] for name, answers in found.items()}
 
     def worker(self):
         """A pod as the launcher's own code makes it, of the very manifest that it reads."""
@@ -166,6 +189,15 @@ class Account:
         )
         arguments = ["--expect", "x", "--", "-a", "10.0.0.1"]
         return pod_manifest(yaml.safe_load(text), "product-workers-test-0", identity, arguments)
+
+
+def _named(case):
+    """A case's name as a pod's."""
+    return f"case-{re.sub('[^a-z0-9]+', '-', case.lower()).strip('-')}"
+
+
+def _about(name, line):
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", line) is not None
 
 
 def _set(*path):
@@ -201,6 +233,55 @@ def _second(**more):
     return change
 
 
+def _context(**more):
+    return _container(securityContext=restricted.CONTAINER | more)
+
+
+def _mount(volume, **more):
+    """The volume, mounted once more."""
+
+    def change(pod):
+        pod["spec"]["containers"][0]["volumeMounts"].append({"name": volume, "mountPath": "/more", **more})
+
+    return change
+
+
+def _claim(name, mount, **more):
+    """A volume of one's own with that claim, and how it is mounted."""
+
+    def change(pod):
+        claim = {"claimName": name, **more}
+        pod["spec"]["volumes"].append({"name": "again", "persistentVolumeClaim": claim})
+        _mount("again", **mount)(pod)
+
+    return change
+
+
+def _device(claim):
+    def change(pod):
+        pod["spec"]["volumes"].append({"name": "raw", "persistentVolumeClaim": {"claimName": claim}})
+        pod["spec"]["containers"][0]["volumeDevices"] = [{"name": "raw", "devicePath": "/dev/raw"}]
+
+    return change
+
+
+def _probe(**more):
+    return _container(livenessProbe={"httpGet": {"port": 1, **more}})
+
+
+APPARMOR = "container.apparmor.security.beta.kubernetes.io/worker"
+# Changes that are nothing to refuse.
+ALLOWED = {
+    "the volume once more": _mount("storage-inputs", readOnly=True),
+    "the claim once more, read-only by the volume": _claim("inputs", {}, readOnly=True),
+    "its part of the claim, by another volume": _claim("part", {"subPath": "mine"}),
+    "a probe of the pod itself": _probe(),
+    "AppArmor by the runtime": _context(appArmorProfile={"type": "RuntimeDefault"}),
+    "a label of SELinux": _context(seLinuxOptions={"level": "s0:c1,c2"}),
+    "a safe sysctl": _set("spec", "securityContext", "sysctls", [{"name": "net.ipv4.tcp_rmem", "value": "1 2 3"}]),
+    "its own group, said once more": _context(runAsGroup=10001),
+    "an emptyDir": _add("volumes", {"name": "x", "emptyDir": {}}),
+}
 OWNER = ("metadata", "ownerReferences", 0)
 # (what somebody would try, what the refusal says). Pod Security refuses some of it as well, but not in every namespace.
 DENIED = {
@@ -212,8 +293,8 @@ DENIED = {
         "workers of its release",
     ),
     "another release": (_set("metadata", "labels", "app.kubernetes.io/instance", "other"), "workers of its release"),
-    "the launcher's own account": (_set("spec", "serviceAccountName", "product-launcher"), "the workers' account"),
-    "another account": (_set("spec", "serviceAccountName", "default"), "the workers' account"),
+    "the launcher's own account": (_set("spec", "serviceAccountName", "product-launcher"), "spec.serviceAccountName, "),
+    "another account": (_set("spec", "serviceAccountName", "default"), "spec.serviceAccountName, "),
     "with its token": (_set("spec", "automountServiceAccountToken", True), "no token of it"),
     "another image": (_container(image="docker.io/evil/miner:1"), "images of its release alone"),
     "another image to begin with": (_second(image="docker.io/evil/miner:1"), "images of its release alone"),
@@ -239,35 +320,164 @@ DENIED = {
     "the node's IPC": (_set("spec", "hostIPC", True), "share nothing with their node"),
     "the node's port": (_container(ports=[{"containerPort": 1, "hostPort": 1}]), "share nothing with their node"),
     "a node of its choice": (_set("spec", "nodeName", "node1"), "share nothing with their node"),
-    "root": (_set("spec", "securityContext", "runAsUser", 0), "run as the user of its release"),
-    "anybody": (_set("spec", "securityContext", "runAsUser", 12345), "run as the user of its release"),
-    "root to begin with": (
-        _second(securityContext=restricted.CONTAINER | {"runAsUser": 0}),
-        "run as the user of its release",
-    ),
-    "privileged": (_container(securityContext={"privileged": True}), "run as the user of its release"),
-    "all capabilities": (_container(securityContext={"allowPrivilegeEscalation": False}), "run as the user of its"),
-    "one capability": (
-        _container(
-            securityContext=restricted.CONTAINER | {"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}
+    "root": (_set("spec", "securityContext", "runAsUser", 0), "runAsUser: "),
+    "another user": (_set("spec", "securityContext", "runAsUser", 12345), "runAsUser: "),
+    "the image's user": (_set("spec", "securityContext", "runAsUser", None), "runAsUser: "),
+    "root to begin with": (_second(securityContext=restricted.CONTAINER | {"runAsUser": 0}), "runAsUser: "),
+    "perhaps root": (_context(runAsNonRoot=False), "runAsNonRoot: "),
+    "the group root": (_set("spec", "securityContext", "runAsGroup", 0), "runAsGroup, "),
+    "the group root to begin with": (_second(securityContext=restricted.CONTAINER | {"runAsGroup": 0}), "runAsGroup, "),
+    "the image's group": (_set("spec", "securityContext", "runAsGroup", None), "runAsGroup, "),
+    "the volumes' group": (_set("spec", "securityContext", "fsGroup", 0), "fsGroup, "),
+    "one more group": (_set("spec", "securityContext", "supplementalGroups", [0]), "supplementalGroups: "),
+    "privileged": (_container(securityContext={"privileged": True}), "securityContext.privileged, "),
+    "all capabilities": (_container(securityContext={"allowPrivilegeEscalation": False}), "capabilities: "),
+    "one capability": (_context(capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}), "capabilities: "),
+    "all of another spelling": (_context(capabilities={"drop": ["all"]}), "capabilities: "),
+    "all of the claim": (_claim("part", {}), "volumeMounts, "),
+    "another part of the claim": (_claim("part", {"subPath": "theirs"}), "volumeMounts, "),
+    "a part by a variable": (_claim("part", {"subPathExpr": "$(HOME)"}), "volumeMounts, "),
+    "all of it, by the pod's own volume": (_mount("storage-part"), "volumeMounts, "),
+    "the inputs, to write": (_claim("inputs", {}), "volumeMounts, "),
+    "the inputs, to write to begin with": (
+        lambda pod: (
+            _claim("inputs", {"readOnly": True})(pod),
+            _second(volumeMounts=[{"name": "again", "mountPath": "/again"}])(pod),
         ),
-        "run as the user of its release",
+        "volumeMounts, ",
     ),
-    "no seccomp": (_set("spec", "securityContext", "seccompProfile", {"type": "Unconfined"}), "a seccomp profile"),
-    "system priority": (_set("spec", "priorityClassName", "system-node-critical"), "priority and runtime class"),
+    "the claim as a device": (_device("part"), "volumeMounts, volumeDevices"),
+    "a claim of a new volume": (
+        _add(
+            "volumes",
+            {
+                "name": "x",
+                "ephemeral": {
+                    "volumeClaimTemplate": {
+                        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+                    }
+                },
+            },
+        ),
+        "spec.volumes: ",
+    ),
+    "an image as a volume": (_add("volumes", {"name": "x", "image": {"reference": "evil:1"}}), "spec.volumes: "),
+    "a driver": (_add("volumes", {"name": "x", "csi": {"driver": "secrets-store.csi.k8s.io"}}), "spec.volumes: "),
+    "a probe of the cloud's metadata": (_probe(host="169.254.169.254"), "livenessProbe, "),
+    "a connection when it ends": (
+        _container(lifecycle={"preStop": {"tcpSocket": {"host": "10.0.0.1", "port": 22}}}),
+        "lifecycle: ",
+    ),
+    "no AppArmor": (_set("spec", "securityContext", "appArmorProfile", {"type": "Unconfined"}), "appArmorProfile"),
+    "no AppArmor by annotation": (
+        _set("metadata", "annotations", {APPARMOR: "unconfined"}),
+        "appArmorProfile, or its annotation",
+    ),
+    "a privileged type of SELinux": (_context(seLinuxOptions={"type": "spc_t"}), "seLinuxOptions: "),
+    "a user of SELinux": (_set("spec", "securityContext", "seLinuxOptions", {"user": "system_u"}), "seLinuxOptions: "),
+    "an unsafe sysctl": (
+        _set("spec", "securityContext", "sysctls", [{"name": "kernel.msgmax", "value": "1"}]),
+        "sysctls: ",
+    ),
+    "all of proc, in a user namespace": (
+        lambda pod: (_context(procMount="Unmasked")(pod), _set("spec", "hostUsers", False)(pod)),
+        "procMount: ",
+    ),
+    "somebody's devices": (_add("resourceClaims", {"name": "x", "resourceClaimName": "gpu"}), "spec.resourceClaims: "),
+    "no seccomp": (_set("spec", "securityContext", "seccompProfile", {"type": "Unconfined"}), "seccompProfile: "),
+    "system priority": (_set("spec", "priorityClassName", "system-node-critical"), "spec.priorityClassName, "),
 }
 
 
-def test_what_the_launchers_account_may_create_under_the_policy(account, product):
+def _changed(worker, change):
+    pod = copy.deepcopy(worker)
+    change(pod)
+    return pod
+
+
+def test_what_the_launchers_account_may_create_under_the_policy(account):
     """Its worker pods, a Secret by name; nothing of all the rest."""
-    product.kubectl("label", "namespace", product.namespace, "pod-security.kubernetes.io/enforce-")
-    assert account.create(account.worker()).strip().endswith("created (server dry run)")
-    for name, (change, refusal) in DENIED.items():
-        pod = copy.deepcopy(account.worker())
-        change(pod)
-        said = account.create(pod)
-        assert "ValidatingAdmissionPolicy" in said, (name, said)
-        assert refusal in said, (name, said)
+    worker = account.worker()
+    assert account.create(worker).strip().endswith("created (server dry run)")
+    allowed = account.said({name: _changed(worker, change) for name, change in ALLOWED.items()})
+    assert {name: line for name, line in allowed.items() if not line.endswith("created (server dry run)")} == {}
+    denied = account.said({name: _changed(worker, change) for name, (change, _) in DENIED.items()})
+    by_policy = {name: line for name, line in denied.items() if "ValidatingAdmissionPolicy" in line}
+    assert {name: line for name, line in denied.items() if name not in by_policy} == {}
+    assert {name: line for name, line in by_policy.items() if DENIED[name][1] not in line} == {}
+
+
+# What the policy says of each check of Pod Security's, by the check's name: it begins with the field.
+FIELDS = {
+    "allowprivilegeescalation": "privileged, allowPrivilegeEscalation: ",
+    "apparmorprofile": "securityContext.appArmorProfile",
+    "capabilities_baseline": "securityContext.capabilities: ",
+    "capabilities_restricted": "securityContext.capabilities: ",
+    "hostnamespaces": "spec.hostNetwork, hostPID, hostIPC",
+    "hostpathvolumes": "spec.volumes: ",
+    "hostports": "hostPort",
+    "hostprobesandhostlifecycle": "livenessProbe, readinessProbe, startupProbe, lifecycle: ",
+    "privileged": "securityContext.privileged",
+    "procmount": "securityContext.procMount: ",
+    "procmount_restricted": "securityContext.procMount: ",
+    "restrictedvolumes": "spec.volumes: ",
+    "runasnonroot": "securityContext.runAsNonRoot: ",
+    "runasuser": "securityContext.runAsUser: ",
+    "seccompprofile_baseline": "securityContext.seccompProfile: ",
+    "seccompprofile_restricted": "securityContext.seccompProfile: ",
+    "selinuxoptions": "securityContext.seLinuxOptions: ",
+    "sysctls": "securityContext.sysctls: ",
+    "windowshostprocess": "hostProcess: ",
+}
+# What "restricted" takes and the policy does not, and why.
+STRICTER = {
+    "base_windows": "runAsUser",  # Windows has no such field, and the workers' images are of Linux.
+    "capabilities_restricted0": "capabilities",  # NET_BIND_SERVICE
+    "restrictedvolumes0": "spec.volumes",  # Secrets and claims that are not the release's
+}
+
+
+def _as_worker(case, worker):
+    """The case, with all that the policy wants besides "restricted"; so nothing but its own point is left to refuse."""
+    pod = copy.deepcopy(case)
+    pod["metadata"] |= {key: worker["metadata"][key] for key in ("labels", "ownerReferences")}
+    spec, own = pod["spec"], worker["spec"]
+    spec |= {key: own[key] for key in ("serviceAccountName", "automountServiceAccountToken")}
+    context = spec.setdefault("securityContext", {})
+    if spec.get("os") != {"name": "windows"}:
+        spec["securityContext"] = {key: own["securityContext"][key] for key in ("runAsUser", "runAsGroup")} | context
+    for one in spec["containers"] + spec["initContainers"]:
+        one["image"] = own["containers"][0]["image"]
+    # Another user than root is the workers'.
+    for given in [spec, *spec["containers"], *spec["initContainers"]]:
+        if given.get("securityContext", {}).get("runAsUser"):
+            given["securityContext"]["runAsUser"] = own["securityContext"]["runAsUser"]
+    return pod
+
+
+def test_the_policy_refuses_all_that_restricted_refuses(account):
+    """Kubernetes' own cases: each by the policy itself, in words that begin with the field."""
+    cases = {name: _as_worker(pod, account.worker()) for name, pod in pod_security.cases("fail").items()}
+    said = account.said(cases)
+    by_server = {name for name, line in said.items() if "ValidatingAdmissionPolicy" not in line}
+    assert by_server == {"procmount0", "procmount1"}, said  # They are in no user namespace.
+    assert {name: line for name, line in said.items() if FIELDS[name.rstrip("0123456789")] not in line} == {}
+
+
+def test_the_policy_takes_what_restricted_takes(account):
+    cases = {name: _as_worker(pod, account.worker()) for name, pod in pod_security.cases("pass").items()}
+    refused = {
+        name: line for name, line in account.said(cases).items() if not line.endswith("created (server dry run)")
+    }
+    assert refused.keys() == STRICTER.keys(), refused
+    assert {name: line for name, line in refused.items() if STRICTER[name] not in line} == {}
+
+
+def test_the_cases_are_of_the_clusters_kubernetes():
+    """Where the testbed moves, they are to be read again."""
+    source = (ROOT / "tests" / "testbed" / "go" / "kubernetes" / "go.mod").read_text()
+    name, _, version = pod_security.about().partition("@")
+    assert f"k8s.io/{name} {version}\n" in source
 
 
 def test_rights_that_somebody_adds_are_of_no_use_under_the_policy(account, product):
@@ -281,6 +491,39 @@ def test_rights_that_somebody_adds_are_of_no_use_under_the_policy(account, produ
     assert "created" in account.create(secret | {"metadata": {"name": "product-certificates"}})
     account.use(product.kubectl("create", "token", "product-launcher"))
     assert "ValidatingAdmissionPolicy" in account.create(account.worker())
+
+
+EPHEMERAL = {
+    "spec": {"ephemeralContainers": [{"name": "more", "image": "x", "securityContext": {"privileged": True}}]},
+}
+
+
+def test_pods_that_are_there_stay_as_they_are_under_the_policy(account, product):
+    """Another container, a command inside, another image, another label: not even with the right to it."""
+    kinds = "pods,pods/exec,pods/ephemeralcontainers"
+    product.kubectl("create", "role", "more", "--verb=*", f"--resource={kinds}")
+    product.kubectl(
+        "create", "rolebinding", "more", "--role=more", f"--serviceaccount={product.namespace}:product-launcher"
+    )
+    patch = ("patch", "pod", "holder", "--dry-run=server")
+    refused = [
+        account.kubectl(*patch, "--subresource=ephemeralcontainers", "-p", json.dumps(EPHEMERAL)),
+        account.kubectl(*patch, "-p", json.dumps({"metadata": {"labels": {"a": "b"}}})),
+        account.kubectl(*patch, "-p", json.dumps({"spec": {"containers": [{"name": "c", "image": "x"}]}})),
+        account.kubectl("exec", "holder", "--", "id"),
+    ]
+    assert [said for said in refused if "ValidatingAdmissionPolicy" not in said] == []
+
+
+def test_the_policy_means_what_the_api_server_takes_it_for(policy, product):
+    """It checks each expression against the types of a pod's fields, and warns of what cannot be."""
+    (name,) = [
+        item["metadata"]["name"] for item in yaml.safe_load_all(policy) if item and "variables" in item.get("spec", {})
+    ]
+    done = ("wait", f"validatingadmissionpolicy/{name}", "--for=jsonpath={.status.observedGeneration}=1")
+    product.kubectl(*done, "--timeout=30s")
+    checked = product.kubectl("get", "validatingadmissionpolicy", name, "-o", "jsonpath={.status.typeChecking}")
+    assert checked in ("", "{}")
 
 
 def test_others_are_not_touched_by_the_policy(account, product):
