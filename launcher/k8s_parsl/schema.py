@@ -229,8 +229,8 @@ class Pod(Model):
     )
     shared_memory: Quantity | None = Field(
         None,
-        description="Size of `/dev/shm` in the user's container, as `1Gi`; the container runtime's own is 64 MiB. What is "
-        "in it counts against `resources.limits.memory`.",
+        description="Size of `/dev/shm` in the user's container, as `1Gi`; the container runtime's own is 64 MiB. What "
+        "is in it counts against `resources.limits.memory`.",
     )
     container_security_context: Annotated[Any, of_kubernetes("V1SecurityContext")] = Field(
         default_factory=dict,
