@@ -121,8 +121,13 @@ def describe_failure(error: BaseException) -> str:
     return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
 
-# What Parsl says of each task that failed: the kernel says that better.
-OF_FAILED_TASKS = "Task %s failed after %s retry attempts"
+# What Parsl says where the kernel and the memoizer say it better: of each task that failed, with its number, and of an
+# argument that cannot be compared, with neither app nor task.
+SAID_BETTER = (
+    "Task %s failed after %s retry attempts",
+    "id_for_memo attempted on unknown type",
+    "Attempting to update app cache entry but hashsum is not a string key",
+)
 
 
 class ToLauncher(logging.Handler):
@@ -134,7 +139,7 @@ class ToLauncher(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line; never raise."""
-        if record.msg == OF_FAILED_TASKS:
+        if str(record.msg).startswith(SAID_BETTER):
             return
         with contextlib.suppress(Exception):
             text = _failed_task(record) or self.format(record)
