@@ -25,10 +25,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from k8s_parsl.ceph_key.vault import Auth, Kv, VaultSettings
 from k8s_parsl.config.settings import (
+    BARE,
     COMMIT,
     COMMIT_IS,
     GIT_URL,
     GIT_URL_IS,
+    LABEL,
+    LABEL_IS,
     Executor,
     Git,
     Label,
@@ -57,7 +60,16 @@ Quantity = Annotated[str | float, WithJsonSchema(QUANTITY)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
 OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$", max_length=253)]
 # A key of a ConfigMap, so a file of one folder.
-FileName = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
+FILE_NAME = r"^[-._a-zA-Z0-9]+$"
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME, max_length=253)]
+# For each pattern of a map's keys: what a key has that does not match it, and what it must be.
+KEYS = {
+    LABEL: ("[^-a-z0-9]|^-|-$|^$", LABEL_IS),
+    FILE_NAME: (
+        "[^-._a-zA-Z0-9]|^$",
+        "under a name of letters, digits, dots, hyphens and underscores, without a folder",
+    ),
+}
 Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-._/:]*[a-z0-9])*$")]
 OptionalImageName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-._/:]*[a-z0-9])*)?$")]
@@ -98,6 +110,18 @@ STAYS = "a tag that stays with one image"
 # Whose tag is `latest`, or, as that is what it then means, without tag and digest.
 MOVING = r"^([^@]*:latest|([^@]*/)?[^/:@]+)$"
 PodImage = Annotated[ImageReference, Field(json_schema_extra=_must_not_match(MOVING, STAYS))]
+
+
+# Helm's YAML takes some words for true or false, as a key too. A map whose keys are free has these.
+NO_KEYS = {
+    truth: {"const": f"under its own name, in quotes: YAML reads a key {words} as {truth}"}
+    for truth, words in BARE.items()
+}
+# A value of any kind, with whatever is below it.
+ANY_VALUE: JSON = {
+    "additionalProperties": {"$ref": "#/$defs/AnyValue"},
+    "items": {"$ref": "#/$defs/AnyValue"},
+}
 
 
 class LauncherImage(Model):
@@ -180,12 +204,6 @@ class ChartWorkflow(Workflow):
         }
     )
 
-    # Helm's YAML takes a bare y, n, yes, no, on or off for true or false, as a key too.
-    kwargs: dict[str, Any] = Field(
-        default_factory=dict,
-        description=Workflow.model_fields["kwargs"].description,
-        json_schema_extra={"properties": {"true": False, "false": False}},
-    )
     files: dict[FileName, str] = Field(
         default_factory=dict,
         description="Files by name, put into `path` (a ConfigMap; some 500 KB in all). From the command line: "
@@ -229,8 +247,8 @@ class Pod(Model):
     )
     shared_memory: Quantity | None = Field(
         None,
-        description="Size of `/dev/shm` in the user's container, as `1Gi`; the container runtime's own is 64 MiB. What "
-        "is in it counts against `resources.limits.memory`.",
+        description="Size of `/dev/shm` in the user's container, as `1Gi`; a container has 64 MiB without it. What is "
+        "in it counts against `resources.limits.memory`.",
     )
     container_security_context: Annotated[Any, of_kubernetes("V1SecurityContext")] = Field(
         default_factory=dict,
@@ -694,7 +712,8 @@ NOT_A_KNOB = {
 def values_schema() -> JSON:
     """JSON schema (2020-12) of a values file: no unknown key anywhere, but for free maps such as kwargs."""
     schema = Values.model_json_schema(by_alias=True, mode="validation")
-    definitions: JSON = schema.pop("$defs")
+    definitions: JSON = schema.pop("$defs") | {"AnyValue": ANY_VALUE}
+    definitions["ChartWorkflow"]["properties"]["kwargs"]["additionalProperties"] = {"$ref": "#/$defs/AnyValue"}
     for pod in ("Pod", "OwnPod"):
         fields = _properties(kubernetes_models.V1PodSpec, partial(_of_kubernetes, definitions), leave_out=NOT_A_KNOB)
         definitions[pod]["properties"] |= {
@@ -735,9 +754,13 @@ def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
             node = other | node | {"type": [*types, "null"]}
     if "patternProperties" in node:
         node["additionalProperties"] = False
-        if limit := node.pop("propertyNames", {}).get("maxLength"):
-            # Helm's validator names another key than the one whose name is too long; a pattern it gets right.
-            node["patternProperties"] = node["patternProperties"] | {f"^.{{{limit + 1},}}$": False}
+        # Helm's validator names another key than the one whose name is too long; a pattern it gets right.
+        limit = node.pop("propertyNames", {}).get("maxLength")
+        (pattern,) = node["patternProperties"]
+        other, must = KEYS[pattern]
+        node["patternProperties"] = node["patternProperties"] | {f"{other}|^.{{{limit + 1},}}$": {"const": must}}
+    if "patternProperties" in node or isinstance(node.get("additionalProperties"), dict):
+        node["properties"] = node.get("properties", {}) | NO_KEYS
     for key, value in node.items():
         if key in ("properties", "patternProperties"):
             node[key] = {
@@ -757,7 +780,8 @@ def _of_kubernetes(definitions: JSON, kind: str) -> JSON:
     if inner := re.fullmatch(r"List\[(.+)]", kind):
         return {"type": ["array", "null"], "items": _of_kubernetes(definitions, inner[1])}
     if inner := re.fullmatch(r"Dict\[str, (.+)]", kind):
-        return {"type": ["object", "null"], "additionalProperties": _of_kubernetes(definitions, inner[1])}
+        below = _of_kubernetes(definitions, inner[1])
+        return {"type": ["object", "null"], "properties": NO_KEYS, "additionalProperties": below}
     if kind in _SCALARS:
         return dict(_SCALARS[kind])
     if kind not in definitions:
@@ -816,8 +840,12 @@ Every key of a values file. `chart/values.yaml` shows them with their defaults, 
 and `values/every-key.yaml` sets each key once. Helm refuses a key that is not here, by its name.
 
 Several files can be given (`-f one.yaml -f two.yaml`), the later one wins: maps merge, lists are replaced, and null
-takes an executor, a volume or a volume's source away. Helm reads a bare `y`, `n`, `yes`, `no`, `on` or `off` as true or
-false, even as a key of `workflow.kwargs`: quote those. The namespace is Helm's own `--namespace`.
+takes an executor, a volume or a volume's source away. YAML reads `y`, `n`, `yes`, `no`, `on` and `off` as true or false
+where they stand without quotes; as a key (`kwargs: {y: 1}`) they are refused: quote them. The namespace is Helm's own
+`--namespace`.
+
+Of a key that it does not know, Helm says `additional properties '…' not allowed`. `k8s-parsl check -f` and `k8s-parsl
+run -f` name the nearest one that there is.
 """
 
 NOTES = {

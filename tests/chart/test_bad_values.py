@@ -230,8 +230,10 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a list where a mapping is needed": Shown(
         "launcher/test_settings.py", "test_a_values_file_of_another_shape_is_refused_by_name", "[workers]"
     ),
-    "a label that is not ASCII": Refused({"executors": {"größe": {}}}, "'größe'"),
-    "a file name that is not ASCII": Refused({"workflow": {"call": "a:b", "files": {"größe.py": ""}}}, "'größe.py'"),
+    "a label that is not ASCII": Refused({"executors": {"größe": {}}}, "/executors/größe"),
+    "a file name that is not ASCII": Refused(
+        {"workflow": {"call": "a:b", "files": {"größe.py": ""}}}, "/workflow/files/größe.py"
+    ),
     "a release's name that is not ASCII": Shown(HERE, "test_a_release_has_a_name_that_fits"),
 }
 

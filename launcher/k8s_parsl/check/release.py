@@ -5,6 +5,7 @@ Helm alone knows what the chart makes of values, so it is asked; nothing here is
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from k8s_parsl.config.nearest import with_nearest
 from k8s_parsl.config.settings import Settings, read_yaml, yaml_mapping
 from k8s_parsl.identity import of_release
 from k8s_parsl.kube.api import Api, of_kind
@@ -143,8 +145,15 @@ def _template(words: Sequence[str]) -> list[Manifest]:
     # Tests are no part of an install.
     done = subprocess.run([helm, "template", "--skip-tests", *words], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise UsageError(f"helm: {one_line(done.stderr).removeprefix('Error: ')}")
+        refusal = one_line(done.stderr).removeprefix("Error: ")
+        raise UsageError(f"helm: {with_nearest(refusal, _schema(words[1]))}")
     return [item for item in yaml.safe_load_all(done.stdout) if item]
+
+
+def _schema(chart: str) -> Manifest:
+    """Return the schema of a chart's values, where it is a folder of this machine."""
+    file = Path(chart, "values.schema.json")
+    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
 
 
 def _component(item: Mapping[str, Any]) -> str:

@@ -26,10 +26,13 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from k8s_parsl.config.nearest import did_you_mean, keys_at
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
 # RFC 1123 label, short enough that `<release>-<label>-<block>` stays a label too.
-Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=30)]
+LABEL, LABEL_LENGTH = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 30
+LABEL_IS = f"under a name of a-z, 0-9 and hyphens (not first, not last), at most {LABEL_LENGTH} characters"
+Label = Annotated[str, StringConstraints(pattern=LABEL, max_length=LABEL_LENGTH)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
 # Parsl puts the names on the worker's command line as they are, with spaces between them: nothing that a shell or an
 # option parser would read.
@@ -40,6 +43,10 @@ Accelerators = Annotated[
         {"type": ["integer", "array"], "minimum": 0, "items": {"type": "string", "pattern": ACCELERATOR}},
     ),
 ]
+
+
+# What YAML reads as true or false where it stands without quotes.
+BARE = {"true": "y, yes or on", "false": "n, no or off"}
 
 
 class Model(BaseModel):
@@ -55,21 +62,32 @@ class Model(BaseModel):
     )
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], source: str) -> Self:
+    def parse(cls, data: Mapping[str, Any], source: str, *, by_name: bool = True) -> Self:
         """The model of ``data`` as YAML gives it.
+
+        Args:
+            data: what YAML gives.
+            source: what it is of, for messages.
+            by_name: take Python's names of the keys, too.
 
         Raises:
             UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the key.
         """
         try:
             # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a 3.
-            return cls.model_validate_json(json.dumps(data))
+            return cls.model_validate_json(json.dumps(data), by_alias=True, by_name=by_name)
         except ValidationError as error:
             first = error.errors()[0]
             more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-            raise UsageError(f"{source}: {_key(first['loc'])}{_say(first)}{more}") from None
+            near = cls._nearest(first["loc"]) if first["type"] == "extra_forbidden" else ""
+            raise UsageError(f"{source}: {_key(first['loc'])}{_say(first)}{near}{more}") from None
         except TypeError as error:
             raise UsageError(f"{source}: only plain YAML values are allowed: {error}") from None
+
+    @classmethod
+    def _nearest(cls, location: tuple[int | str, ...]) -> str:
+        *place, key = location
+        return did_you_mean(str(key), keys_at(cls.model_json_schema(), place))
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -339,7 +357,11 @@ class Settings(Model):
         values: dict[str, Any] = {}
         for path in files:
             values = merge(values, read_yaml(path))
-        return cls.parse(launcher_part(values), " + ".join(str(path) for path in files))
+        source = " + ".join(str(path) for path in files)
+        for key in values:
+            if key not in SECTIONS:
+                raise UsageError(f"{source}: {key}: there is no such key{did_you_mean(str(key), SECTIONS)}")
+        return cls.parse(launcher_part(values), source, by_name=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -353,8 +375,11 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] in ("bool", "null", "merge")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012
 
 
+# PyYAML leaves these two out.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), list("yYnN"))
 _INT = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(_INT.pattern + "$"), list("-+0123456789"))
@@ -378,10 +403,19 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        if why := _no_key(key, key_node) or (key in seen and f"key {key!r} is given twice"):
+            raise yaml.constructor.ConstructorError(None, None, why, key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
+
+
+def _no_key(key: Any, node: yaml.Node) -> str:
+    """Return what is wrong with a key that YAML reads as true, false or null; nothing else is."""
+    if key is None:
+        return "a key is empty, or null"
+    if not isinstance(key, bool):
+        return ""
+    return f'YAML reads the key {node.value} as {str(key).lower()}: write it in quotes, "{node.value}"'
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
@@ -444,6 +478,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, keep_null: bool =
     return merged
 
 
+# The keys of a values file; `Values` of `schema` has what is below those that are the chart's alone.
+SECTIONS = (
+    *("image", "imagePullSecrets", "workflow", "run", "executors", "parsl", "storage", "logging", "laptop", "pod"),
+    *("launcher", "worker", "job", "serviceAccount", "workerServiceAccount", "rbac", "networkPolicy"),
+    *("admissionPolicy", "admin", "namespaced", "global"),
+)
 # Keys inside the launcher's own sections that only the chart reads; the template `k8s-parsl.settings` leaves out the
 # same ones, and a test for each values file ties the two.
 CHART_ONLY = {"workflow": ("files",), "executors": ("pod",)}
@@ -488,6 +528,11 @@ def _say(error: Any) -> str:
             return "there is no such key"
         case "missing":
             return "is needed"
+        case "string_pattern_mismatch" | "string_too_long" if error["loc"][-1] == "[key]":
+            return f"must be {LABEL_IS}"
+        case "string_type" if isinstance(error["input"], bool):
+            truth = str(error["input"]).lower()
+            return f"should be text, in quotes, not {truth} (as YAML reads {BARE[truth]} without quotes)"
         case "value_error":
             return str(error["ctx"]["error"])
         case "too_short":
@@ -502,5 +547,6 @@ def _say(error: Any) -> str:
 
 _SHAPES = {
     **dict.fromkeys(("dict_type", "model_type"), "should be a map, that is lines of `key: value`"),
+    "string_type": "should be text, in quotes",
     "tuple_type": "should be a list, that is lines of `- value`",
 }
