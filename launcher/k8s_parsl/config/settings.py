@@ -29,7 +29,7 @@ from pydantic.alias_generators import to_camel
 from k8s_parsl.config.nearest import did_you_mean, keys_at
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
-# RFC 1123 label, short enough that `<release>-<label>-<block>` stays a label too.
+# RFC 1123 label, short enough that a worker pod's name has room for some of the release's.
 LABEL, LABEL_LENGTH = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 30
 LABEL_IS = f"under a name of a-z, 0-9 and hyphens (not first, not last), at most {LABEL_LENGTH} characters"
 Label = Annotated[str, StringConstraints(pattern=LABEL, max_length=LABEL_LENGTH)]

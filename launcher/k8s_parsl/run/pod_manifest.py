@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,25 @@ from k8s_parsl_runtime.shared.volumes import Mount, write_mounts
 
 # https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
 GRACE_S = 30
+
+
+# A pod's name is its hostname, which kubelet cuts after so many characters: what tells two pods apart is at the end.
+# https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-hostname-and-subdomain-fields
+HOSTNAME = 63
+# Of the launcher pod's uid, and those that are kept for a block's number, so that all names begin alike.
+UID, DIGITS = 5, 6
+# Of the hash that keeps two long releases apart.
+HASH = 6
+
+
+def pod_name(release: str, label: str, launcher_uid: str, number: str) -> str:
+    """Return the name of a block's pod; a release's name that is too long gives way, as in the chart's own names."""
+    beginning = f"-{label}-{launcher_uid[:UID]}-"
+    room = HOSTNAME - len(beginning) - max(DIGITS, len(number))
+    if len(release) > room:
+        short = release[: room - HASH - 1].rstrip("-.")
+        release = f"{short}-{hashlib.sha256(release.encode()).hexdigest()[:HASH]}"
+    return f"{release}{beginning}{number}"
 
 
 def pod_manifest(

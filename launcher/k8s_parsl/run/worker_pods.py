@@ -25,7 +25,7 @@ from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.run import failures
 from k8s_parsl.run.block import RETIRE_S, Block, State
 from k8s_parsl.run.failures import Failures
-from k8s_parsl.run.pod_manifest import pod_manifest
+from k8s_parsl.run.pod_manifest import pod_manifest, pod_name
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure, PermissionDenied, one_line
 from k8s_parsl_runtime.shared.protocol import Message
 
@@ -104,7 +104,7 @@ class WorkerPods:
 
     def name(self, number: str) -> str:
         """Return the name of a block's pod: deterministic, so a create whose answer was lost is not done twice."""
-        return f"{self._identity.release}-{self._label}-{self._identity.pod_uid[:5]}-{number}"
+        return pod_name(self._identity.release, self._label, self._identity.pod_uid, number)
 
     def submit(self, number: str) -> bool:
         """Ask for the pod of a block, at once; one that was asked for already is as good.
