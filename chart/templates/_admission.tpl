@@ -9,6 +9,7 @@ and how they mount it. Gathered from the very manifests that the launcher reads.
 {{- end -}}
 {{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromJson -}}
 {{- $spec := (include "k8s-parsl.workerManifest" (dict "root" $ "label" $label "certificates" (include "k8s-parsl.certificatesName" $)) | fromYaml).spec -}}
+{{- $spec = (include "k8s-parsl.withoutNulls" $spec | fromJson).value -}}
 {{- include "k8s-parsl.podParts" (list $parts $spec) -}}
 {{- range concat $spec.containers ($spec.initContainers | default list) -}}
 {{- include "k8s-parsl.containerParts" (list $parts $spec .) -}}
@@ -90,6 +91,25 @@ and how they mount it. Gathered from the very manifests that the launcher reads.
 {{- with $volume.ephemeral -}}
 {{- include "k8s-parsl.add" (list $parts "storageClasses" (dig "volumeClaimTemplate" "spec" "storageClassName" "" .)) -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* What the API server makes of a manifest: a null is as good as no key. As JSON, below `value`. */ -}}
+{{- define "k8s-parsl.withoutNulls" -}}
+{{- $value := . -}}
+{{- if kindIs "map" . -}}
+{{- $value = dict -}}
+{{- range $key, $below := . -}}
+{{- if not (kindIs "invalid" $below) -}}
+{{- $_ := set $value $key (include "k8s-parsl.withoutNulls" $below | fromJson).value -}}
+{{- end -}}
+{{- end -}}
+{{- else if kindIs "slice" . -}}
+{{- $value = list -}}
+{{- range . -}}
+{{- $value = append $value (include "k8s-parsl.withoutNulls" . | fromJson).value -}}
+{{- end -}}
+{{- end -}}
+{{- dict "value" $value | toJson -}}
 {{- end -}}
 
 {{- /* (parts, key, value): the value, if there is one, among those of the key. */ -}}

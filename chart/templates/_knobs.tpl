@@ -20,6 +20,25 @@ hand each other JSON, as toYaml cuts off the last newline, which may be a text's
 {{- toJson $merged -}}
 {{- end -}}
 
+{{- /*
+As toYaml writes it; entry by entry in JSON where a text has several lines, as the newlines at the end of one would depend
+on those of the template around it.
+*/ -}}
+{{- define "k8s-parsl.yaml" -}}
+{{- $yaml := toYaml . -}}
+{{- if not (regexMatch "[|>][0-9]?[-+]?\n" $yaml) -}}
+{{- $yaml -}}
+{{- else if kindIs "slice" . -}}
+{{- range . }}
+- {{ toJson . }}
+{{- end }}
+{{- else -}}
+{{- range $key, $value := . }}
+{{ toJson $key }}: {{ toJson $value }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{- /* The knobs of one kind of pod: each map of the list laid over those before it. */ -}}
 {{- define "k8s-parsl.knobs" -}}
 {{- $knobs := dict -}}

@@ -25,5 +25,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "k8s-parsl.podLabels" -}}
 {{- $ours := include "k8s-parsl.selectorLabels" .root | fromYaml -}}
 {{- $ours = set $ours "app.kubernetes.io/component" .component -}}
-{{- toYaml (mergeOverwrite (dict) (.pod.labels | default dict) $ours (.more | default dict)) -}}
+{{- mergeOverwrite (dict) (.pod.labels | default dict) $ours (.more | default dict) | include "k8s-parsl.yaml" | trim -}}
 {{- end -}}

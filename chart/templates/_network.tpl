@@ -42,6 +42,6 @@ matchExpressions:
 
 {{- /* Of Vault or a git server: a policy knows no names, so it is let through by the port alone. */ -}}
 {{- define "k8s-parsl.portOfUrl" -}}
-{{- $host := (urlParse .).host -}}
+{{- $host := regexFind "^https?://[^/]*" . -}}
 {{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default (ternary "443" "80" (hasPrefix "https:" .)) -}}
 {{- end -}}

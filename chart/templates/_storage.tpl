@@ -50,7 +50,7 @@ csi:
     {{- end }}
 {{- else -}}
 {{- with .volume.persistentVolumeSource -}}
-{{- toYaml . -}}
+{{- include "k8s-parsl.yaml" . | trim -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
