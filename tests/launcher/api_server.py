@@ -34,6 +34,8 @@ class ApiServer:
         self.version = 100
         self.changed = threading.Condition()
         self.answers = []
+        # What matches this, as "GET /api/...", gets no answer.
+        self.hangs = None
         # The one token that is worth something; None: whoever comes is let in.
         self.token = None
         self.closing = False
@@ -135,6 +137,10 @@ class _Handler(BaseHTTPRequestHandler):
             if state.token and (scheme.lower(), token) != ("bearer", state.token):
                 self._body()
                 self._status(401, "Unauthorized")
+                return True
+            if state.hangs and re.search(state.hangs, f"{self.command} {self.path}"):
+                state.changed.wait_for(lambda: state.closing)
+                self.close_connection = True
                 return True
             for answer in state.answers:
                 if answer[0] == self.command:

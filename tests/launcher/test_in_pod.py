@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +19,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from k8s_parsl.run import messages, supervision
 from k8s_parsl.run import pod as own_pod
+from k8s_parsl.run import workflow as workflows
+from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Stopped, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import START
 
@@ -252,6 +257,136 @@ def test_sigterm_ends_it(launcher, server):
         launcher.run("long")
     assert server.pods == {}
     assert launcher.status != 0
+
+
+# A signal in each phase ---------------------------------------------------------------------------------------------
+
+
+class Phase:
+    """Makes a run wait in one of its phases, and knows when it does."""
+
+    def __init__(self, launcher, server, monkeypatch):
+        self.launcher, self.server, self.monkeypatch = launcher, server, monkeypatch
+        self.reached = threading.Event()
+        self.over = threading.Event()
+
+    def waits(self, *_, **__):
+        """Stands for a call that does not return."""
+        self.reached.set()
+        self.over.wait()
+
+    def api(self, call):
+        self.server.hangs = call
+        self.after(call)
+
+    def after(self, call):
+        def wait():
+            self.server.wait_for(lambda s: [one for one in s.calls if re.search(call, " ".join(one))], 60)
+            self.reached.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def unsaid(self, kind):
+        """The message of this kind does not reach the workflow's side."""
+        plain = workflows.Workflow._send
+
+        def send(workflow, role, message):
+            if message["type"] != kind:
+                return plain(workflow, role, message)
+            self.reached.set()
+            return True
+
+        self.monkeypatch.setattr(workflows.Workflow, "_send", send)
+
+    def no_greeting(self):
+        self.monkeypatch.setitem(workflows._ACTS, messages.Hello, lambda *_: self.reached.set())
+
+    def refused(self, method):
+        """The API server is busy, for as long as anybody asks."""
+        self.server.refuse(method, 503, "apiserver is starting", times=1000)
+        self.after(method)
+
+    def another_launcher(self):
+        labels = WORKER["metadata"]["labels"] | {"app.kubernetes.io/component": "launcher", "k8s-parsl/run": "0ld"}
+        other = {"metadata": {"name": "old", "uid": "old", "labels": labels}, "status": {"phase": "Running"}}
+        self.server.put("ADDED", other)
+        plain = own_pod.wait_until_alone
+
+        def wait(*arguments):
+            self.reached.set()
+            plain(*arguments)
+
+        self.monkeypatch.setattr(own_pod, "wait_until_alone", wait)
+
+    def volume(self, name, call=1):
+        """A call on the volume does not return, as where its server is gone."""
+        plain, calls = getattr(files, name), itertools.count(1)
+
+        def stalled(*arguments, **named):
+            if next(calls) >= call:
+                self.waits()
+            return plain(*arguments, **named)
+
+        self.monkeypatch.setattr(files, name, stalled)
+
+
+ENCRYPTED = {"parsl": {"encrypted": True}}
+PHASES = {
+    "the first list of pods": (lambda phase: phase.api("GET .*/pods"), {}),
+    "no list of pods": (lambda phase: phase.refused("GET"), {}),
+    "the installation": (lambda phase: phase.api("GET .*/configmaps"), {}),
+    "the volumes": (lambda phase: phase.monkeypatch.setattr(os, "statvfs", phase.waits), {}),
+    "the greeting": (lambda phase: phase.no_greeting(), {}),
+    "an earlier record": (lambda phase: phase.volume("read"), {}),
+    "its turn": (lambda phase: phase.another_launcher(), {}),
+    "the lock": (lambda phase: phase.volume("opened"), {}),
+    "the code": (lambda phase: phase.unsaid("prepare"), {}),
+    "the keys": (lambda phase: phase.api("PATCH .*/secrets"), ENCRYPTED),
+    "no keys": (lambda phase: phase.refused("PATCH"), ENCRYPTED),
+    "the first record": (lambda phase: phase.volume("write"), {}),
+    "the worker pods": (lambda phase: phase.api("POST .*/pods"), {}),
+    "the kernel": (lambda phase: phase.unsaid("start"), {}),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("phase", PHASES)
+def test_sigterm_ends_a_launcher_in_each_phase(launcher, server, monkeypatch, phase):
+    """At once, whatever it waits for there: the limit of the test is below that of any of these waits."""
+    for limit in ("START_S", "IMAGE_S"):
+        monkeypatch.setattr(own_pod, limit, 600.0)
+    for limit in ("GREETING_S", "PREPARE_S"):
+        monkeypatch.setattr(workflows, limit, 600.0)
+    monkeypatch.setattr(own_pod, "CLOSE_S", 0.5)
+    monkeypatch.setattr(supervision, "HURRIED_S", 0.2)
+    prepare, more = PHASES[phase]
+    it = Phase(launcher, server, monkeypatch)
+    prepare(it)
+
+    def stop():
+        assert it.reached.wait(40)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    try:
+        with pytest.raises(Stopped, match=r"^SIGTERM: the run was stopped from outside$"):
+            launcher.run("long", **more)
+    finally:
+        it.over.set()
+
+
+@pytest.mark.timeout(60)
+def test_the_end_of_a_run_does_not_wait_for_a_volume_that_does_not_answer(launcher, monkeypatch, caplog):
+    """Its exit code is what the workflow did."""
+    it = Phase(launcher, None, monkeypatch)
+    it.volume("write", call=2)
+    monkeypatch.setattr(supervision, "ANSWER_S", 0.5)
+    try:
+        launcher.run("well")
+    finally:
+        it.over.set()
+    assert "could not write the record: TimeoutError: no answer within " in caplog.text
+    assert "could not write the report: TimeoutError: no answer within " in caplog.text
 
 
 # What another pod may have put onto the volume ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 
 
@@ -61,17 +62,20 @@ class Folder:
             PermissionDenied: the volume cannot be written, or something in it is a link.
             Temporary: another launcher works in it.
         """
-        with self._told():
-            self.make(self.path)
-            for own in (self.record, self.page, self.parsl, self.work, self.code):
-                files.refuse_link(own, self.volume)
-            lock = files.opened(self.path / "lock", self.volume, os.O_RDWR | os.O_CREAT)
+        lock = apart(self._lock)
         with os.fdopen(lock, "rb+", buffering=0):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Temporary(f"{self.path}: another launcher works on this run") from None
             yield
+
+    def _lock(self) -> int:
+        with self._told():
+            self.make(self.path)
+            for own in (self.record, self.page, self.parsl, self.work, self.code):
+                files.refuse_link(own, self.volume)
+            return files.opened(self.path / "lock", self.volume, os.O_RDWR | os.O_CREAT)
 
     def make(self, folder: Path, mode: int | None = None) -> None:
         """Make the run's folder, or one in it.

@@ -163,6 +163,10 @@ def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
     threading.Thread(target=_wait, args=(process, workflow), name="supervisor", daemon=True).start()
     try:
         yield
+    except BaseException:
+        # It may not have come so far that it sees the conversation's end.
+        process.terminate()
+        raise
     finally:
         try:
             process.wait(END_S)

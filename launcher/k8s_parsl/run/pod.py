@@ -31,7 +31,7 @@ from k8s_parsl.run.takeover import wait_until_alone
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared import volumes
-from k8s_parsl_runtime.shared.deadlines import within
+from k8s_parsl_runtime.shared.deadlines import apart, within
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, WorkflowFailed
 from k8s_parsl_runtime.shared.volumes import Mount
 
@@ -91,7 +91,7 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
 
 
 def _is_done(folder: Folder) -> bool:
-    done = Record.read(folder.record)
+    done = apart(lambda: Record.read(folder.record))
     if done is None or done.exit_code != 0:
         return False
     log.info("%s on %s: %s; set run.id to run again", done.status, done.ended, folder.page)
@@ -120,7 +120,7 @@ def _run(
     say_workers(pools.values())
     wait_until_alone(identity, api, watch)
     with folder.held():
-        _let_in(identity, folder, work)
+        apart(lambda: _let_in(identity, folder, work))
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
         keys = share_certificates(identity, api) if settings.parsl.encrypted else None
         pods = {

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from k8s_parsl.config.settings import Settings
@@ -18,12 +19,17 @@ from k8s_parsl.record.report import Record, write_page
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
+from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import Stopped
 
 log = logging.getLogger(__name__)
 
 # The workflow came to its end, and tasks failed without it asking for their exceptions.
 DONE_WITH_FAILURES = "done with failures"
+# A volume that does not answer for so long does not get the record.
+ANSWER_S = 60.0
+# The same once a signal has come: kubelet does not wait for long.
+HURRIED_S = 5.0
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -53,6 +59,7 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
         stopped = Stopped(f"{signal.Signals(number).name}: the run was stopped from outside")
         # Also where it breaks off a wait: Python drops what is raised in a callback, and the end must not be lost.
         workflow.fault(stopped)
+        workflow.stopped = True
         if not workflow.watched:
             raise _Interrupted(stopped)
 
@@ -103,15 +110,16 @@ def supervise(
     """
     began = time.monotonic()
     workflow.watched = True
-    best_effort("write the record", lambda: record.write(folder.record))
+    keep = partial(best_effort, hurry=lambda: workflow.stopped)
+    keep("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
     with progress.shown(workflow.tasks, settings.logging.progress_period, pods):
         outcome = judged(workflow.result(), settings.workflow.failed_tasks)
     _complete(record, outcome, workflow, time.monotonic() - began)
     record.reasons = dict(sum(reasons(), Counter()).most_common())
     # The end is known: what is kept of it may fail, and changes nothing.
-    best_effort("write the record", lambda: record.write(folder.record))
-    reported = best_effort("write the report", lambda: write_page(record, folder.page, workflow.pictures))
+    keep("write the record", lambda: record.write(folder.record))
+    reported = keep("write the report", lambda: write_page(record, folder.page, workflow.pictures))
     page = str(folder.page) if reported else "none"
     lines = [] if outcome.raised else record.last_lines
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
@@ -119,10 +127,10 @@ def supervise(
         raise outcome.failure
 
 
-def best_effort(doing: str, act: Callable[[], object]) -> bool:
-    """Do it; a failure is one line in the log. Return whether it was done."""
+def best_effort(doing: str, act: Callable[[], object], hurry: Callable[[], bool] = lambda: False) -> bool:
+    """Do it; a failure is one line in the log, and so is a volume that does not answer. Return whether it was done."""
     try:
-        act()
+        apart(act, ANSWER_S, hurry, HURRIED_S)
     except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
         log.warning("could not %s: %s: %s", doing, type(error).__name__, error)
         return False

@@ -94,6 +94,8 @@ class Workflow:
         self.tasks = tasks
         # Whether the main thread goes on to `result`, which waits for an end.
         self.watched = False
+        # A signal has come that ends the run.
+        self.stopped = False
         self.pictures: list[Picture] = []
         self._memory_limit = memory_limit
         self._stop_s = stop_s

@@ -7,13 +7,63 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+# Between two looks whether there is a hurry.
+HURRY_LOOK_S = 0.1
 
 
 def left(deadline: float) -> float | None:
     """Return the seconds until a deadline of the monotonic clock; None for infinity, as waiting calls have it."""
     return None if deadline == math.inf else max(deadline - time.monotonic(), 0)
+
+
+def apart(
+    act: Callable[[], T],
+    seconds: float = math.inf,
+    hurry: Callable[[], bool] = lambda: False,
+    hurried_seconds: float = math.inf,
+) -> T:
+    """Return what ``act`` returns, from a thread of its own: a signal can break off the wait for it.
+
+    A call on a file system whose server is gone may never return, and the main thread in it would take no signal.
+
+    Args:
+        act: what is done.
+        seconds: it has so long.
+        hurry: once that is true, it only has ``hurried_seconds`` from then on.
+        hurried_seconds: see ``hurry``.
+
+    Raises:
+        TimeoutError: it did not return in time.
+        BaseException: what ``act`` raised.
+    """
+    done: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(act())
+        except BaseException as error:  # noqa: BLE001 (the caller's)
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="apart", daemon=True)
+    thread.start()
+    began = time.monotonic()
+    deadline = began + seconds
+    while thread.is_alive() and time.monotonic() < deadline:
+        thread.join(HURRY_LOOK_S)
+        if hurry():
+            deadline, hurry = min(deadline, time.monotonic() + hurried_seconds), lambda: False
+    if raised:
+        raise raised[0]
+    if not done:
+        raise TimeoutError(f"no answer within {time.monotonic() - began:.0f} s")
+    return done[0]
 
 
 def within(seconds: float, doing: str, act: Callable[[], object]) -> None:
