@@ -8,7 +8,7 @@ import pytest
 
 from k8s_parsl.kube.reasons import Kind, PodState, find
 from k8s_parsl.run import block as block_module
-from k8s_parsl.run.block import Block, State
+from k8s_parsl.run.block import Blame, Block, State
 
 ASKED_FOR = Block("0", "p")
 RUNNING = replace(ASKED_FOR, seen=True, running_since=10.0)
@@ -90,6 +90,35 @@ def test_a_mere_signal_is_explained_when_kubelet_has_said_why(later, reason, exp
     assert (killed.vague, killed.explained) == (True, False)
     after = killed.observe(later, 21.0)
     assert (after.finding.reason.name, after.explained, after.state) == (reason, explained, State.TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("before", "looks", "blame"),
+    [
+        (RUNNING, [pod(find("OOMKilled"), exit_code=137)], Blame.TASKS),
+        (RUNNING, [BAD], Blame.TASKS),
+        (RUNNING, [pod(find("StorageLimit"), phase="Failed")], Blame.TASKS),
+        (RUNNING, [KILLED], Blame.UNCLEAR),
+        (RUNNING, [KILLED, EVICTED], Blame.NONE),
+        (RUNNING, [KILLED, pod(find("StorageLimit"), phase="Failed")], Blame.TASKS),
+        (RUNNING, [KILLED, pod(find("Killed"), phase="Failed", exit_code=137)], Blame.TASKS),
+        (RUNNING, [EVICTED], Blame.NONE),
+        (RUNNING, [GONE], Blame.NONE),
+        (RUNNING, [DELETED, pod(find("Killed"), phase="Failed", exit_code=137)], Blame.NONE),
+        (RUNNING, [DRAINED, pod(find("Drained"), phase="Failed", exit_code=1)], Blame.NONE),
+        (RUNNING, [WELL], Blame.NONE),
+        (RUNNING, [ALIVE], Blame.NONE),
+        (CANCELLED, [BAD], Blame.NONE),
+        (CANCELLED, [KILLED], Blame.NONE),
+        (RETIRED, [BAD], Blame.NONE),
+    ],
+)
+def test_tasks_are_blamed_for_an_end_that_nothing_else_explains(before, looks, blame):
+    """Neither for what the cluster does to a pod, nor for an end that was wanted."""
+    block = before
+    for at, look in enumerate(looks):
+        block = block.observe(look, 20.0 + at)
+    assert block.blame is blame
 
 
 def test_it_runs_since_it_was_first_seen_to_run():

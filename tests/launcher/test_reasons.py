@@ -138,6 +138,25 @@ def test_out_of_memory_is_told_though_the_cluster_takes_the_pod_at_the_same_time
     assert finding.reason.name == "OOMKilled"
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ", "StorageLimit"),
+        ('Container worker exceeded its local ephemeral storage limit "1Gi". ', "StorageLimit"),
+        ('Usage of EmptyDir volume "tmp" exceeds the limit "64Mi". ', "StorageLimit"),
+        ("The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1Mi. ", "Evicted"),
+        ("The node had condition: [MemoryPressure]. ", "Evicted"),
+        ("", "Evicted"),
+    ],
+)
+def test_a_pod_that_goes_over_its_limit_of_disk_is_told_from_one_whose_node_ran_short(message, reason):
+    """The first is its tasks' doing, and the next pod would end likewise; kubelet evicts both."""
+    disruption = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": message}
+    for status in ({"reason": "Evicted", "message": message}, {"reason": "Evicted", "conditions": [disruption]}):
+        finding = read(pod(phase="Failed", **status)).finding
+        assert (finding.reason.name, finding.reason.by_tasks) == (reason, reason == "StorageLimit")
+
+
 def test_a_pod_that_is_being_deleted_is_leaving_until_it_has_ended():
     running = [{"name": "worker", "state": {"running": {}}}]
     assert read(pod(DELETING, phase="Running", containerStatuses=running)).leaving

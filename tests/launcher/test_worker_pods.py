@@ -35,11 +35,12 @@ class Told:
     """Stands for the workflow's side: what it was told, in order."""
 
     def __init__(self, server):
-        self.words, self.blocks, self.server = [], [], server
+        self.words, self.blocks, self.all, self.server = [], [], [], server
 
     def __call__(self, message):
         assert message["executor"] == "cpu"
         with self.server.changed:
+            self.all.append(message)
             if message["type"] == "block":
                 self.blocks.append(message)
             else:
@@ -514,6 +515,26 @@ def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(ru
     _, name, told = running_block
     ended(server, name, 137, phase="Running")
     server.wait_for(lambda _: ("lost", "7") in told.words)
+
+
+def test_why_a_pod_ended_is_told_before_that_its_tasks_are_lost(running_block, server):
+    """Whether a task of its own ended it decides how they are run again."""
+    _, name, told = running_block
+    state = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
+    server.wait_for(lambda _: ("lost", "7") in told.words)
+    lost = next(at for at, message in enumerate(told.all) if message["type"] == "lost")
+    assert told.all[lost - 1]["message"].startswith("OOMKilled")
+    assert told.all[lost - 1]["blame"] == "tasks"
+
+
+def test_that_a_pod_was_killed_is_told_once_more_when_kubelet_says_no_other_cause(running_block, server):
+    """Until then it may still be the cluster's doing."""
+    _, name, told = running_block
+    ended(server, name, 137, phase="Running")
+    server.wait_for(lambda _: told.blocks[-1]["blame"] == "unclear")
+    ended(server, name, 137, phase="Failed")
+    server.wait_for(lambda _: told.blocks[-1]["blame"] == "tasks")
 
 
 def test_a_pod_that_is_gone_from_the_next_list_is_lost_too(running_block, server):

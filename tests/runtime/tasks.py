@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -14,6 +16,18 @@ def named(folder):
         begun.write(f"{name}\n")
     with (Path(folder) / "go").open() as go:
         go.readline()
+    return name
+
+
+def stepwise(folder, name, end=""):
+    """Write name and pod to the pipe `begun`, wait for a line in the pipe `name`, and return; or end the pod's pool."""
+    with (Path(folder) / "begun").open("w") as begun:
+        begun.write(f"{name} {os.environ['K8S_PARSL_POD_NAME']}\n")
+    with (Path(folder) / name).open() as go:
+        go.readline()
+    if end == "pool":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
     return name
 
 

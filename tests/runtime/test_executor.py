@@ -38,7 +38,7 @@ from k8s_parsl_runtime.workflow.executor import PodExecutor
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from runtime.kubelet import Kubelet
-from runtime.tasks import cores_and_threads, named, surroundings
+from runtime.tasks import cores_and_threads, named, stepwise, surroundings
 
 PATIENCE_S = 60
 TEMPLATE = {
@@ -104,6 +104,20 @@ class Socket:
         self.channel.close()
 
 
+class Fifo:
+    """A named pipe that a task waits at."""
+
+    def __init__(self, path):
+        os.mkfifo(path)
+        self.end = os.open(path, os.O_RDWR)
+
+    def write(self):
+        os.write(self.end, b"\n")
+
+    def close(self):
+        os.close(self.end)
+
+
 class Run:
     """A DataFlowKernel with one executor of two blocks; a heartbeat is missed only after ten minutes.
 
@@ -139,7 +153,7 @@ class Run:
             strategy_period=0.2,
             run_dir=str(folder / "runs"),
             retries=0,
-            retry_handler=retry_cost(0, 5, why=self.executor.why),
+            retry_handler=retry_cost(0, 5, why=self.executor.why, blames=self.executor.blames),
             initialize_logging=False,
         )
         self.kernel = DataFlowKernel(config)
@@ -186,6 +200,35 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
     pipes.go_on()
     assert task.result(PATIENCE_S) == second != first
     assert run.pods.reasons["Killed"] == 1
+
+
+def test_a_task_that_ends_its_pods_is_found_and_its_neighbours_are_run_again_one_by_one(
+    server, api, watch, identity, tmp_path, pipes
+):
+    """Two pods for the guilty one, each with real worker pools; the others end well, and none of them alone with it."""
+    names = ("good1", "good2", "bad", "good3")
+    run = Run(server, api, watch, identity, tmp_path, blocks=1, max_workers_per_node=4, cores_per_worker=0.1)
+    go = {name: Fifo(pipes.folder / name) for name in names}
+    try:
+        tasks = {name: run.call(stepwise, str(pipes.folder), name, "pool" if name == "bad" else "") for name in names}
+        begun = [pipes.next_begun().split() for _ in names]
+        assert len({pod for _, pod in begun}) == 1
+        go["bad"].write()
+        again = []
+        for _ in names:
+            name, _ = pipes.next_begun().split()
+            assert pipes.nothing_begun()
+            again.append(name)
+            go[name].write()
+            assert (tasks[name].exception(PATIENCE_S) is None) == (name != "bad")
+        assert sorted(again) == sorted(names)
+        said = describe(tasks["bad"].exception())
+        assert "app stepwise: 2 worker pods ended with this task in them" in said
+        assert "the worker pool ended with -9" in said
+    finally:
+        for pipe in go.values():
+            pipe.close()
+        run.close()
 
 
 @pytest.mark.parametrize(
@@ -338,13 +381,13 @@ def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
 @pytest.mark.parametrize(
     ("lost_tasks", "note"),
     [
-        ("all", "lost 2 times, not run again (parsl.lossRetries is 1); worker pod h: OOMKilled"),
-        ("none", "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod h: OOMKilled"),
+        ("all", "lost 2 times, not run again (parsl.lossRetries is 1); worker pod m: OOMKilled"),
+        ("none", "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod m: OOMKilled"),
     ],
 )
 def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
     """Parsl's own words are `loss of manager` with a number."""
-    cost = retry_cost(0, 1, lost_tasks, {"h": "OOMKilled"}.get)
+    cost = retry_cost(0, 1, lost_tasks, {"m": "OOMKilled"}.get)
     errors = [ManagerLost(b"m", "h") for _ in range(2)]
     while cost(error := errors.pop(), {"id": 1, "func_name": "f"}) == 0:
         pass

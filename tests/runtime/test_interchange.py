@@ -17,6 +17,7 @@ from parsl.serialize import deserialize
 from parsl.version import VERSION
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 
 LOOPBACK, PORTS, PATIENCE_S = "127.0.0.1", (55000, 56000), 20
 
@@ -63,8 +64,13 @@ class Launcher:
             assert socket.poll(PATIENCE_S * 1000), f"no answer to {words}"
             return socket.recv_json()
 
-    def submit(self, number):
-        self.tasks.put({"task_id": number, "context": {}, "buffer": b""})
+    def submit(self, number, **context):
+        self.tasks.put({"task_id": number, "context": context, "buffer": b""})
+
+    def turns(self):
+        """Return when the interchange has looked at all that was sent before."""
+        for _ in range(3):
+            self.ask("ping")
 
     def failed(self):
         """Task number and exception of the next result."""
@@ -118,11 +124,17 @@ class Manager:
         return self.socket.recv()
 
     def task(self):
-        (task,) = pickle.loads(self.receive())
-        return task["task_id"]
+        (task,) = self.tasks()
+        return task
+
+    def tasks(self):
+        return [task["task_id"] for task in pickle.loads(self.receive())]
 
     def done(self, number):
         self.socket.send(pickle.dumps({"type": "result", "task_id": number, "result": b"4"}))
+
+    def has_nothing(self):
+        return not self.socket.poll(0)
 
 
 @pytest.fixture
@@ -140,7 +152,8 @@ def test_the_tasks_of_a_lost_block_fail_at_once(launcher):
     tasks = {lost: lost.task(), other: other.task()}
     assert launcher.ask("lost", "0") == 1
     number, error = launcher.failed()
-    assert (number, type(error)) == (tasks[lost], ManagerLost)
+    assert (number, type(error)) == (tasks[lost], PodEnded)
+    assert isinstance(error, ManagerLost)
     assert error.hostname == "pod-0"
     assert [manager["block_id"] for manager in launcher.commands.run("MANAGERS", timeout_s=10)] == ["1"]
 
@@ -210,3 +223,119 @@ def test_it_ends_and_stops_its_managers_when_the_launcher_is_gone(launcher):
     manager.task()
     launcher.parent.kill()
     assert manager.receive() == PKL_SHUTDOWN_CODE
+
+
+# Tasks that run alone ------------------------------------------------------------------------------------------------
+
+SUSPECT = {ALONE: True}
+
+
+def test_a_suspect_is_the_only_task_of_its_manager(launcher):
+    """Not even one that would wait there (prefetch) comes beside it; those after it come when it has ended."""
+    launcher.submit(1, **SUSPECT)
+    for number in (2, 3, 4):
+        launcher.submit(number)
+    manager = Manager(launcher, "0").register(capacity=8)
+    assert manager.task() == 1
+    launcher.turns()
+    assert manager.has_nothing()
+    manager.done(1)
+    had = []
+    while len(had) < 3:
+        had += manager.tasks()
+    assert had == [2, 3, 4]
+
+
+def test_a_manager_gets_no_more_tasks_until_a_suspect_has_had_its_turn(launcher):
+    """Else one that is never empty would never take it."""
+    manager = Manager(launcher, "0").register(capacity=2)
+    launcher.submit(1)
+    assert manager.task() == 1
+    launcher.submit(2)
+    assert manager.task() == 2
+    launcher.submit(3, **SUSPECT)
+    launcher.submit(4)
+    manager.done(1)
+    launcher.turns()
+    assert manager.has_nothing()
+    manager.done(2)
+    assert manager.task() == 3
+    launcher.turns()
+    assert manager.has_nothing()
+    manager.done(3)
+    assert manager.task() == 4
+
+
+def test_one_of_two_managers_is_left_to_the_other_tasks(launcher):
+    """However many suspects there are; when no other task waits, they get both."""
+    for number in (1, 2):
+        launcher.submit(number, **SUSPECT)
+    for number in (3, 4):
+        launcher.submit(number)
+    managers = [Manager(launcher, str(number)).register() for number in range(2)]
+    got = {manager.task(): manager for manager in managers}
+    assert got.keys() == {1, 3}
+    got[3].done(3)
+    assert got[3].task() == 4
+    got[1].done(1)
+    assert got[1].task() == 2
+    got[3].done(4)
+    launcher.turns()
+    for number in (5, 6):
+        launcher.submit(number, **SUSPECT)
+    got[1].done(2)
+    assert {got[1].task(), got[3].task()} == {5, 6}
+
+
+def test_an_empty_manager_takes_a_suspect_before_a_busy_one_has_to_become_empty(launcher):
+    """The busy one then gets tasks again."""
+    busy = Manager(launcher, "0").register(capacity=2)
+    launcher.submit(1)
+    assert busy.task() == 1
+    launcher.submit(2, **SUSPECT)
+    launcher.turns()
+    assert busy.has_nothing()
+    fresh = Manager(launcher, "1").register(capacity=2)
+    assert fresh.task() == 2
+    launcher.submit(3)
+    assert busy.task() == 3
+
+
+def test_a_suspect_does_not_wait_for_a_manager_that_gets_no_more_tasks(launcher):
+    draining = Manager(launcher, "0").register(capacity=2)
+    launcher.submit(1)
+    assert draining.task() == 1
+    launcher.ask("drain", "0")
+    launcher.submit(2, **SUSPECT)
+    launcher.turns()
+    other = Manager(launcher, "1").register(capacity=2)
+    assert other.task() == 2
+    draining.done(1)
+    assert draining.receive() == PKL_SHUTDOWN_CODE
+
+
+def test_the_loss_of_a_suspects_manager_lets_the_next_go_on(launcher):
+    manager = Manager(launcher, "0").register(capacity=2)
+    for number in (1, 2):
+        launcher.submit(number, **SUSPECT)
+    assert manager.task() == 1
+    launcher.ask("lost", "0")
+    number, error = launcher.failed()
+    assert (number, type(error)) == (1, PodEnded)
+    assert Manager(launcher, "1").register(capacity=2).task() == 2
+
+
+def test_each_of_many_suspects_and_neighbours_has_its_turn(launcher):
+    """On a single manager, with all of them in the queue."""
+    numbers, suspects = range(1, 21), range(1, 21, 2)
+    for number in numbers:
+        launcher.submit(number, **(SUSPECT if number in suspects else {}))
+    manager = Manager(launcher, "0").register(capacity=4)
+    had = []
+    while len(had) < len(numbers):
+        batch = manager.tasks()
+        assert len(batch) == 1 or not set(batch) & set(suspects)
+        for number in batch:
+            manager.done(number)
+        had += batch
+    assert sorted(had) == list(numbers)

@@ -17,10 +17,12 @@ from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput import executor, process_worker_pool, zmq_pipes
-from parsl.executors.high_throughput.errors import WorkerLost
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.executors.high_throughput.interchange import Interchange
 from parsl.executors.high_throughput.manager_record import ManagerRecord
+from parsl.jobs.job_status_poller import JobStatusPoller
 from parsl.jobs.states import TERMINAL_STATES, JobState
+from parsl.jobs.strategy import Strategy
 from parsl.serialize import facade
 from parsl.version import VERSION
 
@@ -143,6 +145,45 @@ def test_a_manager_is_lost_by_its_heartbeat_and_drained_by_its_flag():
     assert "if m['draining'] and len(m['tasks']) == 0" in inspect.getsource(Interchange.expire_drained_managers)
 
 
+def test_the_interchange_takes_tasks_from_the_queue_for_interesting_managers_alone():
+    """By `get_tasks`, the next one from the queue's end; so that some get none, and some tasks wait for their own."""
+    sending = inspect.getsource(Interchange.process_tasks_to_send)
+    assert "sort_managers(self._ready_managers, interesting_managers)" in sending
+    assert "tasks = self.get_tasks(real_capacity)" in sending
+    assert "*_, task = self.pending_task_queue.pop()" in inspect.getsource(Interchange.get_tasks)
+    assert "queue_entry = (-priority, -task_id, msg)" in inspect.getsource(Interchange.process_task_incoming)
+    for line in ("pickle.dumps(tasks)", "m['tasks'].extend(tids)", "m['idle_since'] = None"):
+        assert line in sending
+    assert {"tasks", "idle_since", "hostname"} <= set(ManagerRecord.__annotations__)
+
+
+def test_a_lost_task_is_failed_as_the_interchange_does_it():
+    source = inspect.getsource(Interchange.expire_bad_managers)
+    assert "raise ManagerLost(manager_id, m['hostname'])" in source
+    assert "{'type': 'result', 'task_id': tid, 'exception': serialize_object(RemoteExceptionWrapper(" in source
+
+
+def test_what_a_task_needs_reaches_the_interchange_from_its_record():
+    """At each try: `retry_cost` changes it between two."""
+    assert "executor.submit(function, task_record['resource_specification']" in inspect.getsource(
+        DataFlowKernel.launch_task
+    )
+    submit = inspect.getsource(HighThroughputExecutor.submit)
+    assert "self.validate_resource_spec(resource_specification)" in submit
+    assert 'context["resource_spec"] = resource_specification' in submit
+    assert "self._config.retry_handler(e, task_record)" in inspect.getsource(DataFlowKernel.handle_exec_update)
+
+
+def test_parsl_scales_by_the_slots_that_tasks_need():
+    source = inspect.getsource(Strategy)
+    assert "active_tasks = executor.outstanding()" in source
+    assert "tasks_per_node = executor.workers_per_node" in source
+
+
+def test_an_executor_is_shown_its_blocks_each_time_that_parsl_looks():
+    assert "executor.handle_errors(executor.status_facade)" in inspect.getsource(JobStatusPoller.poll)
+
+
 def test_every_command_to_the_interchange_has_a_deadline():
     """Those that `WatchedExecutor` does not override are not called by it, or have their own."""
     asking = [
@@ -188,6 +229,11 @@ def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():
         (BasicMemoizer.load_checkpoints, ["self", "checkpointDirs"]),
         (BasicMemoizer._checkpoint_these_tasks, ["self", "checkpoint_queue"]),
         (WorkerLost.__init__, ["self", "worker_id", "hostname"]),
+        (ManagerLost.__init__, ["self", "manager_id", "hostname"]),
+        (Interchange.get_tasks, ["self", "count"]),
+        (Interchange.process_tasks_to_send, ["self", "interesting_managers", "monitoring_radio"]),
+        (HighThroughputExecutor.validate_resource_spec, ["self", "resource_specification"]),
+        (HighThroughputExecutor.outstanding, ["self"]),
     ],
 )
 def test_what_completes_a_task_has_the_signature_that_was_read(function, parameters):

@@ -36,6 +36,7 @@ class Reason:
     """A row of the table.
 
     `at_once`: no deadline, since the next look would show the same. `told`: by the worker, as `<name>: <detail>`.
+    `by_tasks`: one of the pod's own tasks may have ended it.
     """
 
     name: str
@@ -44,18 +45,20 @@ class Reason:
     at_once: bool = False
     exit_code: ExitCode = ExitCode.CONFIGURATION
     told: bool = False
+    by_tasks: bool = False
 
 
 _ROWS = (
     Reason("Deleted", Kind.LOSS, "somebody deleted the pod"),
     Reason("Evicted", Kind.LOSS, "the node ran short and evicted the pod"),
+    Reason("StorageLimit", Kind.LOSS, "it wrote more to its own disk than its limits allow", by_tasks=True),
     Reason("Preempted", Kind.LOSS, "a pod of higher priority took its place"),
     Reason("NodeLost", Kind.LOSS, "its node does not answer"),
     Reason("Drained", Kind.LOSS, "its node is being emptied"),
     Reason("NodeShutdown", Kind.LOSS, "its node shuts down"),
     Reason("Terminated", Kind.LOSS, "its node ended it (SIGTERM, but nobody deleted the pod)"),
-    Reason("OOMKilled", Kind.LOSS, "it used more memory than resources.limits.memory", told=True),
-    Reason("Killed", Kind.LOSS, "SIGKILL from outside; perhaps its node ran out of memory"),
+    Reason("OOMKilled", Kind.LOSS, "it used more memory than resources.limits.memory", told=True, by_tasks=True),
+    Reason("Killed", Kind.LOSS, "SIGKILL from outside; perhaps its node ran out of memory", by_tasks=True),
     Reason("MountGone", Kind.LOSS, "a volume that was mounted does not answer any more", told=True),
     Reason("LauncherGone", Kind.LOSS, "the worker lost its connection to the launcher", told=True),
     Reason("DeadlineExceeded", Kind.LOSS, "activeDeadlineSeconds of the pod is over"),
@@ -99,7 +102,7 @@ _ROWS = (
         exit_code=ExitCode.PERMISSION,
     ),
     Reason("Completed", Kind.END, "the worker ended"),
-    Reason("Error", Kind.END, "the worker failed"),
+    Reason("Error", Kind.END, "the worker failed", by_tasks=True),
 )
 REASONS: Mapping[str, Reason] = {row.name: row for row in _ROWS}
 
@@ -143,6 +146,9 @@ _DENIED = re.compile(
     r"authorization failed|no basic auth credentials|401 Unauthorized|403 Forbidden"
     r"|access denied|is denied|unauthorized: "
 )
+
+# An eviction that is the pod's own doing, in kubelet's words (pkg/kubelet/eviction/eviction_manager.go).
+_OVER_LIMIT = re.compile(r"exceed(ed its local ephemeral storage|s the total|s the) limit")
 
 # DisruptionTarget condition: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
 _DISRUPTIONS = {
@@ -296,15 +302,21 @@ def _finding(
         return find("NodeLost", conditions.get("DisruptionTarget", {}).get("message", ""))
     out_of_memory = ended and ended.get("reason") == "OOMKilled"
     if (disruption := conditions.get("DisruptionTarget")) and not out_of_memory:
-        return find(_DISRUPTIONS.get(disruption.get("reason", ""), "Evicted"), disruption.get("message", ""))
+        return _evicted(_DISRUPTIONS.get(disruption.get("reason", ""), "Evicted"), disruption.get("message", ""))
     if ended:
         return _ended(ended, deleting=deleting)
     if status.get("phase") == "Failed":
         if first := _failed_first(status):
             return first
         reason = status.get("reason", "Error")
-        return find(reason if reason in REASONS else "Error", status.get("message", "") or reason)
+        return _evicted(reason if reason in REASONS else "Error", status.get("message", "") or reason)
     return _waiting(status, conditions, main)
+
+
+def _evicted(name: str, message: str) -> Finding:
+    """Return what kubelet says of an end that it has decided on; going over a limit is no shortage of the node's."""
+    over_limit = name == "Evicted" and _OVER_LIMIT.search(message)
+    return find("StorageLimit" if over_limit else name, message)
 
 
 def _failed_first(status: Mapping[str, Any]) -> Finding | None:

@@ -36,6 +36,14 @@ class State(enum.Enum):
     TIMEOUT = "TIMEOUT"
 
 
+class Blame(enum.Enum):
+    """Whether a block's own tasks may have ended its pod."""
+
+    NONE = "none"
+    UNCLEAR = "unclear"
+    TASKS = "tasks"
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """What is known of one worker pod. Moments are those of `time.monotonic`; an end is final."""
@@ -78,6 +86,13 @@ class Block:
     def ending(self) -> bool:
         """Whether its end is wanted, so that Parsl does not count it any more."""
         return self.cancelled or self.retired_at < math.inf
+
+    @property
+    def blame(self) -> Blame:
+        """Whether one of its tasks may have ended it; unclear while kubelet has not said why it ended the container."""
+        if self.final is None or self.finding is None or not self.finding.reason.by_tasks:
+            return Blame.NONE
+        return Blame.UNCLEAR if self.vague else Blame.TASKS
 
     # What happens to it
 

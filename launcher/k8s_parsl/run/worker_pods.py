@@ -198,16 +198,19 @@ class WorkerPods:
     # What the watch and the time show
 
     def _changed(self, name: str, pod: PodState | None) -> None:
-        """The watch saw a change: what it means for the block's tasks first, which wait for nothing else."""
+        """The watch saw a change: take note of it, then tell what it means for the block's tasks.
+
+        In this order, so that the workflow's side knows why they are lost when it decides on them. Neither waits.
+        """
         block = self._blocks.get(name)
         if block is None or (pod and not self._note(pod)):
             return
+        with self._lock:
+            self._observe(self._blocks[name], pod)
         if pod is None or pod.ended or pod.node_lost:
             self.tell({"type": "lost", "executor": self._label, "block": block.number})
         elif pod.leaving:
             self.tell({"type": "drain", "executor": self._label, "block": block.number})
-        with self._lock:
-            self._observe(self._blocks[name], pod)
 
     def _look_again(self) -> None:
         while not self._closed.wait(LOOK_S):
@@ -279,7 +282,7 @@ class WorkerPods:
             self._show(before, after)
         if after.final and not before.final and after.seen:
             self._count_end(after)
-        if (after.state, after.message) != (before.state, before.message):
+        if (after.state, after.message, after.blame) != (before.state, before.message, before.blame):
             self._tell_of(after)
 
     def _show(self, before: Block, after: Block) -> None:
@@ -335,6 +338,7 @@ class WorkerPods:
                 "state": block.state.value,
                 "name": block.name,
                 "message": block.message,
+                "blame": block.blame.value,
             }
         )
 

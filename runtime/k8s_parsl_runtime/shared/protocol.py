@@ -29,8 +29,9 @@ To the supervisor:
     stop      seconds: end the workflow's process by SIGTERM, and by SIGKILL after so many seconds
 To the kernel:
     start     the whole of what the kernel needs: see `workflow.plan`
-    block     executor, block, state, name, message: what became of a worker pod
-    lost      executor, block: the pod is gone, its tasks have to run elsewhere
+    block     executor, block, state, name, message, blame: what became of a worker pod; blame is `tasks` where one of
+              its own may have ended it, `unclear` while that is not known, else `none`
+    lost      executor, block: the pod is gone, its tasks have to run elsewhere; sent after what `block` says of it
     drain     executor, block: the pod will be gone soon, give it no more tasks
 """
 

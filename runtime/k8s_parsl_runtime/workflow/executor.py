@@ -30,7 +30,7 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.came import Came
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
-from k8s_parsl_runtime.workflow.interchange import Command
+from k8s_parsl_runtime.workflow.interchange import ALONE, Command
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 
 log = logging.getLogger(__name__)
@@ -107,10 +107,16 @@ class WatchedExecutor(HighThroughputExecutor):
         super().__init__(**arguments | {"interchange_launch_cmd": command})
         self._words: queue.SimpleQueue[tuple[Command, str]] = queue.SimpleQueue()
         self.interchange_died = False
+        # Of the tasks that have a pod to themselves.
+        self._alone: set[Any] = set()
 
     def why(self, pod: str) -> str:  # noqa: ARG002 (for those that know)
         """Why this pod ended; nothing is known of a laptop's processes."""
         return ""
+
+    def blames(self, pod: str, *, sure: bool) -> bool:  # noqa: ARG002 (for those that know)
+        """Whether one of its own tasks may have ended this pod: on a laptop there is no other who would."""
+        return True
 
     @property
     def interchange_proc(self) -> subprocess.Popen[bytes] | None:
@@ -129,8 +135,25 @@ class WatchedExecutor(HighThroughputExecutor):
         threading.Thread(target=self._talk, args=(self.interchange_proc,), name="control", daemon=True).start()
 
     def submit_payload(self, context: dict[str, Any], buffer: bytes) -> Any:
-        """Have a task run by the runtime's own program in its worker process."""
-        return super().submit_payload({**context, "task_executor": {"f": programs.TASK}}, buffer)
+        """Have a task run by the runtime's own program in its worker process; alone, where it is to be."""
+        needs = dict(context.get("resource_spec", {}))
+        alone = needs.pop(ALONE, False)
+        ours = {"resource_spec": needs, ALONE: alone, "task_executor": {"f": programs.TASK}}
+        future = super().submit_payload({**context, **ours}, buffer)
+        if alone:
+            self._alone.add(future)
+            future.add_done_callback(self._alone.discard)
+        return future
+
+    def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
+        """Refuse what Parsl does not know; that a task has to run alone is our own word."""
+        super().validate_resource_spec(
+            {name: resource_specification[name] for name in resource_specification or {} if name != ALONE}
+        )
+
+    def outstanding(self) -> int:
+        """How many slots the tasks need, by which Parsl scales: one that runs alone takes those of a whole pod."""
+        return len(self.tasks) + len(self._alone) * (int(self.workers_per_node) - 1)
 
     def _result_queue_worker(self) -> None:
         """Give each result to its future, as upstream. One that cannot be read fails its task, and not this thread."""
@@ -300,8 +323,21 @@ class LaptopExecutor(WatchedExecutor):
 
     _any_came = False
 
+    def __init__(self, on_fault: Callable[[Failure], None], **arguments: Any) -> None:
+        super().__init__(on_fault, **arguments)
+        # Blocks whose end the interchange knows.
+        self._over: set[str] = set()
+
     def handle_errors(self, status: dict[str, JobStatus]) -> None:
-        """End the run where pool after pool ends before any has registered; called every second."""
+        """Take note of pools that have ended; called every second."""
+        over = {block for block, one in status.items() if one.state in TERMINAL_STATES} - self._over
+        for block in over:
+            self.lost(block)
+        self._over |= over
+        self._end_a_run_without_pools(status)
+
+    def _end_a_run_without_pools(self, status: dict[str, JobStatus]) -> None:
+        """End the run where pool after pool ends before any has registered."""
         ended = [one for one in status.values() if one.state in (JobState.FAILED, JobState.MISSING)]
         if self._any_came or len(ended) < EARLY_FAILURES:
             return
@@ -356,6 +392,10 @@ class PodExecutor(WatchedExecutor):
     def why(self, pod: str) -> str:
         """Return why this pod ended, or what is wrong with it; empty where nothing is, or it is not one of ours."""
         return self.provider.why(pod)
+
+    def blames(self, pod: str, *, sure: bool) -> bool:
+        """Return whether one of its own tasks may have ended this pod; with ``sure``, wait for kubelet's word."""
+        return self.provider.blames(pod, sure=sure)
 
     def connected_blocks(self) -> list[str]:
         """Blocks that ever registered; from the first on, a bad pod no longer ends the run."""

@@ -1,10 +1,11 @@
-"""What a lost worker pod costs the tasks that it had."""
+"""What a lost worker pod costs the tasks that it had, and which of them is found to end pods."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Protocol
 
 from parsl.dataflow.errors import DependencyError
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
@@ -12,11 +13,32 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.checkpoints import NotCacheable
+from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 
 log = logging.getLogger(__name__)
 
 # How often a task whose process SIGKILL ended is run again: the second time it was no chance.
 KILLS = 1
+# Pods that may end with a task in them, of the last of which it was the only one, before it is found guilty.
+DEATHS = 2
+# Of a task's record: what the executor is to know of it.
+NEEDS = "resource_specification"
+# By the first word of what the launcher says of a pod.
+HINTS = {
+    "OOMKilled": "raise executors.{executor}.pod.resources.limits.memory",
+    "StorageLimit": "raise executors.{executor}.pod.resources.limits.ephemeral-storage, or write to a volume",
+}
+NO_HINT = "see what it does to its process and to those beside it, and the last lines of the pods"
+
+
+class Blames(Protocol):
+    """Says whether a task of its own may have ended a pod; with ``sure``, it waits a moment where that is unclear."""
+
+    def __call__(self, pod: str, *, sure: bool) -> bool: ...
+
+
+def _nobody(pod: str, *, sure: bool) -> bool:  # noqa: ARG001 (as `Blames`)
+    return False
 
 
 def _say_retry(error: Exception, task_record: Any, retries: int) -> None:
@@ -32,6 +54,7 @@ def retry_cost(
     loss_retries: int,
     lost_tasks: str | Collection[str] = "all",
     why: Callable[[str], str] = lambda _: "",
+    blames: Blames = _nobody,
 ) -> Callable[[Exception, Any], float]:
     """Return Parsl's `retry_handler`: a lost pod costs none of the ``retries``.
 
@@ -39,41 +62,127 @@ def retry_cost(
     an administrator or the kernel may have done that; the second time it is the task's. WorkerLost counts like
     ManagerLost: out of memory ends one process on some nodes and the whole pod on others (cgroup v1 and v2).
 
+    Where one of a pod's tasks may have ended it, all that it had are suspects: each is run again with no other task in
+    its pod. One whose pod ends then, too, is guilty and given up. The others' losses do not count against them.
+
     Args:
         retries: as in Parsl's Config.
         loss_retries: how often a task is run again after a loss.
         lost_tasks: whose tasks may be run again after a loss, `all`, `none` or the names of apps. A task that was
             handed to a pod counts as begun: Parsl does not tell one that was waiting there from one in mid-work.
         why: says what became of the pod of this name; it goes into a note on the error of a task that is given up.
+        blames: says whether a task of its own may have ended the pod of this name.
     """
-    losses: dict[int, int] = {}
-    told: set[str] = set()
+    return _Losses(retries, loss_retries, lost_tasks, why, blames).cost
 
-    def refusal(app: str, count: int, most: int, key: str) -> str:
-        """Return why the task is not run again; empty where it is."""
-        if lost_tasks != "all" and (lost_tasks == "none" or app not in lost_tasks):
-            return "parsl.retryLostTasks leaves it out"
-        return key if count > most else ""
 
-    def cost(error: Exception, task_record: Any) -> float:
+class _Losses:
+    def __init__(
+        self,
+        retries: int,
+        loss_retries: int,
+        lost_tasks: str | Collection[str],
+        why: Callable[[str], str],
+        blames: Blames,
+    ) -> None:
+        self._retries = retries
+        self._given_up = retries + 1
+        self._loss_retries = loss_retries
+        self._lost_tasks = lost_tasks
+        self._why = why
+        self._blames = blames
+        # By the task's number.
+        self._kills: Counter[int] = Counter()
+        self._losses: defaultdict[int, list[Exception]] = defaultdict(list)
+        # Pods whose loss is in the log.
+        self._told: set[str] = set()
+
+    def cost(self, error: Exception, task_record: Any) -> float:
         if isinstance(error, NotCacheable):
-            return retries + 1
-        killed = isinstance(error, WorkerDied) and error.killed
-        if not (killed or isinstance(error, ManagerLost | WorkerLost)):
-            _say_retry(error, task_record, retries)
-            return 1
-        losses[task_record["id"]] = count = losses.get(task_record["id"], 0) + 1
-        most, key = (KILLS, "killed each time") if killed else (loss_retries, f"parsl.lossRetries is {loss_retries}")
-        host: str = error.hostname  # type: ignore[attr-defined]
-        if why_not := refusal(task_record["func_name"], count, most, key):
-            reason = f"; worker pod {host}: {known}" if (known := why(host)) else ""
-            error.add_note(f"lost {count} times, not run again ({why_not}){reason}")
-            return retries + 1
-        if killed:
-            log.info("app %s: %s; it is run again", task_record["func_name"], error)
-        elif host not in told:
-            told.add(host)
-            log.info("what worker pod %s had not done is run again", host)
+            return self._given_up
+        if isinstance(error, WorkerDied) and error.killed:
+            return self._killed(error, task_record)
+        if isinstance(error, ManagerLost | WorkerLost):
+            return self._lost(error, task_record)
+        _say_retry(error, task_record, self._retries)
+        return 1
+
+    def _killed(self, error: Exception, task_record: Any) -> float:
+        self._kills[task_record["id"]] += 1
+        count, app = self._kills[task_record["id"]], task_record["func_name"]
+        if why_not := self._refusal(app, "killed each time" if count > KILLS else ""):
+            return self._give_up(error, count, why_not)
+        log.info("app %s: %s; it is run again", app, error)
         return 0
 
-    return cost
+    def _lost(self, error: Exception, task_record: Any) -> float:
+        history, needs = self._losses[task_record["id"]], task_record.get(NEEDS) or {}
+        history.append(error)
+        alone = ALONE in needs
+        blamed = sum(self._is_blamed(one, sure=alone) for one in history)
+        if alone and blamed >= DEATHS:
+            error.add_note(_verdict(task_record, self._reason(error)))
+            return self._given_up
+        too_often = len(history) - blamed > self._loss_retries
+        if why_not := self._refusal(
+            task_record["func_name"], f"parsl.lossRetries is {self._loss_retries}" if too_often else ""
+        ):
+            return self._give_up(error, len(history), why_not)
+        if blamed:
+            task_record[NEEDS] = {**needs, ALONE: True}
+        self._tell(error, suspects=blamed > 0 and not alone)
+        return 0
+
+    def _is_blamed(self, error: Exception, *, sure: bool) -> bool:
+        """Whether a task may be the cause of this loss."""
+        if isinstance(error, WorkerLost):
+            # The kernel ended a process for memory, and the pod is about to end with it.
+            return True
+        return isinstance(error, PodEnded) and self._blames(_pod(error), sure=sure)
+
+    def _refusal(self, app: str, otherwise: str) -> str:
+        """Return why a task of ``app`` is not run again; empty where it is."""
+        may_run_twice = self._lost_tasks == "all" or (self._lost_tasks != "none" and app in self._lost_tasks)
+        return otherwise if may_run_twice else "parsl.retryLostTasks leaves it out"
+
+    def _give_up(self, error: Exception, times: int, why_not: str) -> float:
+        known = self._why(_pod(error))
+        reason = f"; worker pod {_pod(error)}: {known}" if known else ""
+        error.add_note(f"lost {times} times, not run again ({why_not}){reason}")
+        return self._given_up
+
+    def _reason(self, error: Exception) -> str:
+        out_of_memory = "OOMKilled: the kernel ended a process of this pod for memory"
+        return self._why(_pod(error)) or (out_of_memory if isinstance(error, WorkerLost) else "")
+
+    def _tell(self, error: Exception, *, suspects: bool) -> None:
+        """Log the loss of a pod, once."""
+        pod, reason = _pod(error), self._reason(error)
+        if pod in self._told:
+            return
+        self._told.add(pod)
+        if not suspects:
+            log.info("what worker pod %s had not done is run again", pod)
+            return
+        log.warning(
+            "worker pod %s ended%s, perhaps by one of its own tasks: what it had not done is run again, each task "
+            "alone in a pod",
+            pod,
+            f" ({reason})" if reason else "",
+        )
+
+
+def _pod(error: Any) -> str:
+    """Return the name of the pod that an error tells of; a manager has that of its pod."""
+    return error.manager_id.decode() if isinstance(error, ManagerLost) else str(error.hostname)
+
+
+def _verdict(task_record: Any, reason: str) -> str:
+    """Return what is said of a task that ended its pod while it was the only one there."""
+    name = reason.partition(":")[0]
+    hint = HINTS.get(name, NO_HINT).format(executor=task_record["executor"])
+    said = f" ({reason})" if reason else ""
+    return (
+        f"app {task_record['func_name']}: {DEATHS} worker pods ended with this task in them, the last one while it was "
+        f"the only task there{said}: it is not run again; {hint}"
+    )

@@ -98,6 +98,7 @@ def config(plan: Message, executors: list[WatchedExecutor]) -> Config:
                 parsl["loss_retries"],
                 parsl["retry_lost_tasks"],
                 lambda pod: next((said for executor in executors if (said := executor.why(pod))), ""),
+                lambda pod, *, sure: any(executor.blames(pod, sure=sure) for executor in executors),
             ),
             run_dir=plan["run_dir"],
             # Only apps with cache=True are kept; a launcher that starts again takes their results from here.

@@ -16,6 +16,8 @@ from parsl.providers.base import ExecutionProvider
 from k8s_parsl_runtime.shared.protocol import Message
 
 Send = Callable[[Message], object]
+# Kubelet says why it ended a container about a second after it has said that it did.
+EXPLAIN_S = 3.0
 
 
 class Control(Protocol):
@@ -35,6 +37,8 @@ class Seen:
     state: JobState = JobState.PENDING
     pod: str = ""
     message: str = ""
+    # Whether the block's own tasks may have ended the pod: `none`, `unclear` or `tasks`.
+    blame: str = "none"
 
 
 class LauncherProvider(ExecutionProvider):
@@ -57,7 +61,7 @@ class LauncherProvider(ExecutionProvider):
         self._label = label
         self._send = send
         self._seen: dict[str, Seen] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._registered = False
 
     @property
@@ -105,6 +109,17 @@ class LauncherProvider(ExecutionProvider):
             said = [seen.message for seen in self._seen.values() if seen.pod == pod]
         return said[0].partition("\n")[0] if said else ""
 
+    def blames(self, pod: str, *, sure: bool) -> bool:
+        """Return whether one of this pod's own tasks may have ended it; with ``sure``, wait where it is unclear."""
+
+        def said() -> str:
+            return next((seen.blame for seen in self._seen.values() if seen.pod == pod), "none")
+
+        with self._lock:
+            if sure:
+                self._lock.wait_for(lambda: said() != "unclear", EXPLAIN_S)
+            return said() != "none"
+
     def take(self, message: Message) -> None:
         """Take what the launcher says of a block; on the thread that listens, so it waits for nothing."""
         block = message["block"]
@@ -113,7 +128,8 @@ class LauncherProvider(ExecutionProvider):
             with self._lock:
                 before = self._seen.get(block, Seen())
                 if before.state not in TERMINAL_STATES or state in TERMINAL_STATES:
-                    self._seen[block] = Seen(state, message["name"], message["message"])
+                    self._seen[block] = Seen(state, message["name"], message["message"], message.get("blame", "none"))
+                    self._lock.notify_all()
         elif self.control and message["type"] == "lost":
             self.control.lost(block)
         elif self.control and message["type"] == "drain":
