@@ -1,4 +1,4 @@
-"""Texts that mean something to YAML, to templates, to shells, to kubelet; and every key of the values that takes a text."""
+"""Texts that mean something to YAML, templates, shells or kubelet; and every key of the values that takes a text."""
 
 from __future__ import annotations
 
@@ -200,8 +200,8 @@ class Values:
 
     def _text(self, node: JSON, path: Path) -> str | None:
         marker = f"m{len(self.keys):04d}x"
-        for wrap in OWN_WRAPS.get(path[-1], WRAPS):
-            wrap = wrap.replace("<>", path[1] if path[0] == "storage" else path[0])
+        for pattern in OWN_WRAPS.get(path[-1], WRAPS):
+            wrap = pattern.replace("<>", path[1] if path[0] == "storage" else path[0])
             if takes(node, wrap.replace("@", marker)):
                 self.keys.append(Key(path, marker, node, wrap))
                 return wrap.replace("@", marker)

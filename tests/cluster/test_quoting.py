@@ -6,9 +6,9 @@ import json
 
 import pytest
 import yaml
-from chart import hostile
 from cluster.conftest import ROOT, SMALL, image_values
 
+from chart import hostile
 from testbed import tools
 
 TEXTS = list(hostile.TEXTS.values())

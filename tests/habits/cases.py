@@ -82,7 +82,9 @@ CASES = {
     "sys.exit in an app": Case("exits", 1, r"the app called sys\.exit\('no input file given'\)", status="failed"),
     # What the first hour showed.
     "slow arguments after a failure": Case("slow_arguments", 1, "the one real failure", status="failed"),
-    "cached app that takes an object": Case("memo", 1, "app of_object .cache=True.: its argument 2 is a flow.Settings", status="failed"),
+    "cached app that takes an object": Case(
+        "memo", 1, "app of_object .cache=True.: its argument 2 is a flow.Settings", status="failed"
+    ),
     # Laptop and pod agree.
     "relative paths": Case("where", starts=1),
     "workerInit with $": Case(
