@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,38 @@ class Case:
 
 def script(path: str, *args: str) -> dict[str, Any]:
     return {"script": path, "args": list(args)}
+
+
+def values(case: Case) -> dict[str, Any]:
+    """Return what each of them has; its own are a second file."""
+    workflow = {"call": f"flow:{case.workflow}"} if isinstance(case.workflow, str) else case.workflow
+    if "call" in workflow:
+        workflow = workflow | {"kwargs": {"folder": DATA}}
+    return {
+        "workflow": workflow,
+        "run": {"volume": "data"},
+        "executors": {"workers": {"maxWorkersPerNode": 2, "coresPerWorker": 0.1}},
+        "parsl": {"strategyPeriod": 0.5},
+        "storage": {"data": {"mountPath": DATA, "existingClaim": "x"}},
+    }
+
+
+def files(case: Case, folder: Path) -> set[str]:
+    """Put the code into a new folder; return the names there."""
+    shutil.copytree(HERE / "scripts", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HERE / "flow.py", folder)
+    for file, text in case.beside.items():
+        (folder / file).write_text(text)
+    return {one.name for one in folder.iterdir()}
+
+
+def fits(expected: Any, came: Any) -> bool:
+    """`...` fits everything; a dict fits one that has at least its keys."""
+    if expected is ...:
+        return True
+    if isinstance(expected, dict):
+        return isinstance(came, dict) and all(key in came and fits(value, came[key]) for key, value in expected.items())
+    return bool(expected == came)
 
 
 CASES = {
