@@ -23,12 +23,14 @@ class GitServer:
 
     `credentials`: ``user:password`` that it wants, else 401. `status`: what it answers instead of anything; `answers`:
     the same for the next requests alone. `redirect`: where it sends everybody with the right credentials. `old`: it
-    knows no protocol 2; `tips_only`: nor does it give a commit that no branch or tag points to.
+    knows no protocol 2; `tips_only`: nor does it give a commit that no branch or tag points to. `cut`: the part of an
+    answer with files that comes before the connection breaks off.
     """
 
     def __init__(self, root, address="127.0.0.1", tls=None):
         self.root, self.credentials, self.status = root, "", 0
         self.old = self.tips_only = False
+        self.cut = 0.0
         self.answers, self.redirect = iter(()), ""
         self.requests, self.authorizations = [], set()
         self._server = ThreadingHTTPServer((address, 0), type("Handler", (_Handler,), {"ours": self}))
@@ -83,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         done = subprocess.run(["git", "http-backend"], env=environment, input=body, capture_output=True)
         head, _, answer = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        if self.ours.cut and b"packfile" in answer:
+            answer = answer[: int(len(answer) * self.ours.cut)]
         self._answer(int(headers.pop("Status", "200").split()[0]), headers, answer)
 
     def _tips(self, path):

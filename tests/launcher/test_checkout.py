@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import ssl
 import subprocess
 import sys
+import zlib
 
 import pytest
 import urllib3
 
-from k8s_parsl.config.settings import Git
+from k8s_parsl.config.settings import Git, Settings
 from k8s_parsl.run import checkout
-from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Unavailable, UsageError
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    PermissionDenied,
+    Temporary,
+    Unavailable,
+    UsageError,
+)
 from launcher.git_server import GitServer, git
 from testbed import pki
 
@@ -162,6 +172,163 @@ def test_a_folder_that_cannot_be_written(fetch, tmp_path):
         fetch()
 
 
+# Trees that git would not make ----------------------------------------------------------------------------------------
+
+FILE, EXECUTABLE, FOLDER, LINK, SUBMODULE = b"100644", b"100755", b"40000", b"120000", b"160000"
+
+
+class Forge:
+    """Makes objects of any content in the served repository, by real git."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+        self.file = self.made("blob", b"VERSION = 1\n")
+        self.inner = self.tree((FILE, b"file", self.file))
+
+    def made(self, kind, content):
+        words = ["git", "hash-object", "-w", "-t", kind, "--stdin", "--literally"]
+        done = subprocess.run(words, cwd=self.folder, input=content, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    def link(self, target):
+        return self.made("blob", target)
+
+    def tree(self, *entries):
+        return self.made("tree", b"".join(b"%s %s\0%s" % (mode, name, bytes.fromhex(of)) for mode, name, of in entries))
+
+    def commit(self, *entries):
+        who = b"a <a@example.org> 1 +0000"
+        text = b"tree %s\nauthor %s\ncommitter %s\n\nm\n" % (self.tree(*entries).encode(), who, who)
+        commit = self.made("commit", text)
+        git(self.folder, "update-ref", f"refs/heads/{commit}", commit)
+        return commit
+
+    def deep(self):
+        tree = self.inner
+        for _ in range(600):
+            tree = self.tree((FOLDER, b"d", tree))
+        return (FOLDER, b"d", tree)
+
+
+@pytest.fixture
+def forge(server, tmp_path):
+    return Forge(tmp_path / "served" / "flows.git")
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        (lambda of: [(FOLDER, b"..", of.inner)], ".. is no name that git allows"),
+        (lambda of: [(FILE, b".", of.file)], ". is no name that git allows"),
+        (lambda of: [(FOLDER, b".git", of.inner)], ".git is no name that git allows"),
+        (lambda of: [(FILE, b".GIT", of.file)], ".GIT is no name that git allows"),
+        (lambda of: [(FILE, b"a/b", of.file)], "a/b is no name that git allows"),
+        (lambda of: [(FILE, b"/tmp/evil", of.file)], "/tmp/evil is no name that git allows"),
+        (lambda of: [(FOLDER, b"a", of.tree((FOLDER, b"..", of.inner)))], "a/.. is no name that git allows"),
+        (lambda of: [(FILE, b"a", of.file), (FILE, b"a", of.link(b"x"))], "a is there twice"),
+        (lambda of: [(LINK, b"a", of.link(b"/tmp")), (FOLDER, b"a", of.inner)], "a is there twice"),
+        (
+            lambda of: [(LINK, b".gitmodules", of.link(b"/etc/passwd"))],
+            ".gitmodules is a link, which git does not",
+        ),
+        (lambda of: [(b"10644", b"pipe", of.file)], "pipe is neither file, folder nor link (mode 10644)"),
+        (lambda of: [(FILE, b"a", of.inner)], "a is no file that the repository holds"),
+        (lambda of: [of.deep()], "is too deep"),
+        (lambda of: [(FILE, b"n" * 300, of.file)], "a name of its files is too long"),
+    ],
+)
+def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, entries, line):
+    """By a code that no launcher tries again, and a line that names the entry; nothing is written beside the code."""
+    before = {path for path in tmp_path.rglob("*") if "served" not in path.parts}
+    with pytest.raises(ConfigurationError) as caught:
+        fetch(commit=forge.commit(*entries(forge)))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 78
+    made = {path for path in tmp_path.rglob("*") if "served" not in path.parts} - before
+    assert all(path.is_relative_to(tmp_path / "code") for path in made)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (lambda of: [(FILE, b"f.py", of.file), (SUBMODULE, b"sub", NOWHERE)], "submodules, which are not fetched"),
+        (
+            lambda of: [(FILE, b"sub", of.made("blob", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"))],
+            "Git LFS pointers, and not the files that they stand for: sub",
+        ),
+        (lambda of: [(LINK, b"sub", of.link(b"/data"))], "links that lead out of the code: sub"),
+        (lambda of: [(LINK, b"sub", of.link(b"../../etc"))], "links that lead out of the code: sub"),
+    ],
+    ids=["submodule", "LFS", "absolute link", "relative link"],
+)
+def test_what_is_not_what_it_looks_like_is_said(fetch, forge, caplog, entries, said):
+    """The code may do without it, so the run goes on."""
+    assert os.path.lexists(fetch(commit=forge.commit(*entries(forge))) / "sub")
+    assert said in caplog.text
+
+
+def test_names_that_differ_by_case_alone_and_names_of_any_bytes_are_files_like_any_other(fetch, forge, caplog):
+    names = (b"A", b"a", b"\xe9.py", b"with\nnewline")
+    code = fetch(commit=forge.commit(*((FILE, name, forge.file) for name in names)))
+    assert sorted(os.fsencode(path.name) for path in code.iterdir()) == sorted(names)
+    assert "WARNING" not in caplog.text
+
+
+def test_nothing_is_written_through_a_link_that_is_there(fetch, forge, tmp_path):
+    """An init container that runs again finds what the first one made."""
+    (tmp_path / "elsewhere").mkdir()
+    link = forge.link(os.fsencode(tmp_path / "elsewhere"))
+    fetch(commit=forge.commit((LINK, b"a", link)))
+    with contextlib.suppress(ConfigurationError):
+        fetch(commit=forge.commit((FOLDER, b"a", forge.inner)))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_repository_without_a_commit(fetch, server, tmp_path):
+    git(tmp_path, "init", "--quiet", "--bare", "served/empty.git")
+    with pytest.raises(ConfigurationError, match=r"workflow\.git\.commit: .* has no commit"):
+        fetch(url=f"{server.url}/empty.git")
+
+
+@pytest.mark.parametrize("kind", ["tree", "blob", "tag"])
+def test_an_id_of_something_else_is_no_commit(fetch, forge, repository, kind):
+    git(forge.folder, "tag", "--annotate", "--message", "x", "one", repository[0])
+    ids = {"tree": f"{repository[0]}^{{tree}}", "blob": f"{repository[0]}:README", "tag": "one"}
+    with pytest.raises(ConfigurationError, match="has no commit"):
+        fetch(commit=git(forge.folder, "rev-parse", ids[kind]))
+
+
+@pytest.mark.parametrize(
+    ("number", "failure"), [(errno.ENOSPC, Temporary), (errno.EDQUOT, Temporary), (errno.EACCES, PermissionDenied)]
+)
+def test_a_disk_without_room_is_another_nodes_to_try(fetch, monkeypatch, number, failure):
+    def full(*_):
+        raise OSError(number, os.strerror(number), "/checkout/a")
+
+    monkeypatch.setattr(checkout, "build_index_from_tree", full)
+    with pytest.raises(failure, match=os.strerror(number)):
+        fetch()
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+def test_a_connection_that_breaks_off_is_tried_again(fetch, server, part):
+    """By the next launcher: the commit may well be there."""
+    server.cut = part
+    with pytest.raises(Unavailable, match="the connection broke off"):
+        fetch()
+
+
+def test_what_git_cannot_read_ends_the_run(fetch, monkeypatch):
+    def unreadable(*_):
+        raise zlib.error("Error -3 while decompressing data")
+
+    monkeypatch.setattr(checkout, "_tree", unreadable)
+    with pytest.raises(ConfigurationError, match="cannot be checked out: error: Error -3 while decompressing"):
+        fetch()
+
+
 # Networks ------------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +402,52 @@ def test_another_server_does_not_get_the_credentials(fetch, server):
         assert other.authorizations == {None}
     finally:
         other.close()
+
+
+TOKENS = [
+    "https://ada:t0ken@git.example.org/flows.git",
+    "https://t0ken@git.example.org/flows.git",
+    "https://git.example.org/flows.git?private_token=t0ken",
+    "https://git.example.org/flows.git#t0ken",
+    "http://ada:t0ken%40git.example.org/flows.git",
+    "ssh://ada:t0ken@git.example.org/flows.git",
+    "ada:t0ken@git.example.org:flows.git",
+]
+
+
+@pytest.mark.parametrize("url", TOKENS)
+def test_an_address_with_a_token_is_refused_and_not_shown(tmp_path, url):
+    """It would stand in the Job and in each pod."""
+    words = ["checkout", f"--url={url}", f"--commit={NOWHERE}", str(tmp_path / "code")]
+    done = subprocess.run([sys.executable, "-m", "k8s_parsl", *words], capture_output=True, text=True)
+    assert done.returncode == 64
+    assert done.stderr.splitlines()[-1].startswith("k8s-parsl: workflow.git: url must be https://")
+    assert "t0ken" not in done.stdout + done.stderr
+    with pytest.raises(UsageError) as caught:
+        Settings.parse({"workflow": {"call": "a:b", "git": {"url": url, "commit": NOWHERE}}}, "values")
+    assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["http://me:t0ken@127.0.0.1:9/x?token=t0ken", "{url}/none.git/info/refs?token=t0ken"])
+def test_a_token_in_a_redirection_is_not_shown(fetch, server, caplog, capfd, place):
+    server.credentials, server.redirect = "ada:t0ken", place.format(url=server.url) + "#"
+    with pytest.raises(Failure) as caught:
+        fetch(SECRET, secret="pdg-git")
+    assert "t0ken" not in f"{caught.value}{caplog.text}{capfd.readouterr()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("at https://ada:p%40ss@h/x failed", "at https://h/x failed"),
+        ("url: /x?token=abc (Caused by 'no')", "url: /x?... (Caused by 'no')"),
+        ("'http://h/x?a=b'", "'http://h/x?...'"),
+        ("p@ss and p%40ss", "... and ..."),
+        ("has no commit (is it pushed?)", "has no commit (is it pushed?)"),
+    ],
+)
+def test_what_may_be_a_token_is_cut_out_of_others_words(text, safe):
+    assert checkout._safe(text, {checkout.PASSWORD: "p@ss"}) == safe
 
 
 # The command ---------------------------------------------------------------------------------------------------------

@@ -111,7 +111,10 @@ class Run(Model):
     )
 
 
-GIT_URL, GIT_URL_IS = r"^(https?://[^\s/?#@]+/[^\s?#@]+)?$", "https://… or http://…, with no user name in it"
+GIT_URL, GIT_URL_IS = (
+    r"^(https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:%\[\]]+)(:[0-9]{1,5})?/[^\s?#@]+)?$",
+    "https://… or http://…, with no user name and no query in it",
+)
 COMMIT, COMMIT_IS = r"^([0-9a-f]{40})?$", "a full commit id, 40 hex digits: a branch or a tag may move"
 
 
@@ -140,7 +143,9 @@ class Git(Model):
     def _one_commit(self) -> Self:
         for key, pattern, must in (("url", GIT_URL, GIT_URL_IS), ("commit", COMMIT, COMMIT_IS)):
             if not re.fullmatch(pattern, getattr(self, key)):
-                raise ValueError(f"{key} must be {must}, not {getattr(self, key)!r}")
+                # It may hold a token.
+                given = "" if key == "url" else f", not {getattr(self, key)!r}"
+                raise ValueError(f"{key} must be {must}{given}")
         if bool(self.url) != bool(self.commit):
             raise ValueError("url and commit go together")
         return self

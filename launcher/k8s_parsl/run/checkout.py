@@ -6,25 +6,38 @@ Nothing but files is left: no history, no `.git`, no credentials.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from dulwich.client import HttpGitClient, default_urllib3_manager
 from dulwich.config import ConfigDict
-from dulwich.errors import GitProtocolError, NotTreeError
-from dulwich.index import build_index_from_tree
-from dulwich.object_store import tree_lookup_path
-from dulwich.objects import Commit, ObjectID, Tree
+from dulwich.errors import GitProtocolError, HangupException, NotTreeError
+from dulwich.index import build_index_from_tree, validate_path_element_default
+from dulwich.object_store import BaseObjectStore, tree_lookup_path
+from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tree, parse_tree
 from dulwich.repo import Repo
 
 from k8s_parsl.config.settings import Git
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, PermissionDenied, Unavailable, UsageError
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    PermissionDenied,
+    Temporary,
+    Unavailable,
+    UsageError,
+    describe,
+    one_line,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +67,27 @@ def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     Raises:
         UsageError: a private repository's credentials are not in ``environment``.
         PermissionDenied: the server does not take them, or wants some; or ``folder`` cannot be written.
-        ConfigurationError: there is no such repository, commit or folder.
+        ConfigurationError: there is no such repository, commit or folder, or it cannot be checked out.
         Unavailable: the server did not answer for a minute.
+        Temporary: there is no room for it.
     """
+    # Its warnings show addresses, in which a server that sends on may have put a token.
+    logging.getLogger("urllib3").setLevel("ERROR")
+    try:
+        _checkout(git, folder, environment)
+    except Failure as failure:
+        raise type(failure)(_safe(str(failure), environment)) from None
+    except OSError as error:
+        raise _no_room(error, folder) from None
+    except Exception as error:  # noqa: BLE001 (of what the server sent: another try would get the same)
+        raise ConfigurationError(
+            _safe(f"workflow.git: {git.url} at {git.commit} cannot be checked out: {describe(error)}", environment)
+        ) from None
+    _warn(folder)
+    log.info("workflow code: %s", git.described)
+
+
+def _checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     client = _Client(git, environment)
     # On disk, not in memory: an old server may send all of its history.
     with tempfile.TemporaryDirectory() as scratch, Repo.init_bare(scratch) as repository:
@@ -67,16 +98,34 @@ def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
         finally:
             client.pool_manager.clear()
         tree = _tree(git, repository)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            build_index_from_tree(str(folder), f"{scratch}/index", repository.object_store, tree)
-        except OSError as error:
-            raise PermissionDenied(f"{folder} cannot be written: {error.strerror}") from None
-    log.info("workflow code: %s", git.described)
+        _check(git, repository.object_store, tree)
+        folder.mkdir(parents=True, exist_ok=True)
+        build_index_from_tree(str(folder), f"{scratch}/index", repository.object_store, tree)
+
+
+def _safe(text: str, environment: Mapping[str, str]) -> str:
+    """Return ``text`` without what may be a token: the credentials, and of an address its user and its query."""
+    for hidden in filter(None, (environment.get(PASSWORD), quote(environment.get(PASSWORD, ""), safe=""))):
+        text = text.replace(hidden, "...")
+    text = re.sub(r"(\w://)[^\s/'\"]*@", r"\1", text)
+    return re.sub(r"(/[^\s?'\"]*)\?[^\s'\"]*", r"\1?...", text)
+
+
+def _no_room(error: OSError, folder: Path) -> Failure:
+    """Another node's disk may have room; in another pod the folder is as it is here."""
+    where = os.fsdecode(error.filename or folder)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Temporary(f"workflow.git: there is no room for the code: {where}: {error.strerror}")
+    if error.errno == errno.ENAMETOOLONG:
+        return ConfigurationError(f"workflow.git: a name of its files is too long: {where}")
+    return PermissionDenied(f"{folder} cannot be written: {error.strerror}")
 
 
 class _Client(HttpGitClient):
     """dulwich's, which patiently asks again, and says by which status it was refused."""
+
+    # The last answer has come to the files themselves (https://git-scm.com/docs/protocol-v2, fetch).
+    begun = False
 
     def __init__(self, git: Git, environment: Mapping[str, str]) -> None:
         self._git, password = git, environment.get(PASSWORD)
@@ -105,7 +154,14 @@ class _Client(HttpGitClient):
         if "/info/refs" in url and not str(response.content_type).startswith("application/x-git-"):
             response.close()
             raise ConfigurationError(f"workflow.git.url: {self._git.url} is no git repository, but a page")
-        return response, read
+        self.begun = False
+
+        def looked_at(size: int) -> bytes:
+            content = read(size)
+            self.begun = self.begun or content.startswith(b"packfile")
+            return content
+
+        return response, looked_at
 
 
 def _proxy_of(url: str) -> ConfigDict:
@@ -149,8 +205,13 @@ def _fetch(client: _Client, git: Git, repository: Repo) -> None:
     except GitProtocolError as error:
         if _no_answer(error):
             raise
+        # Git itself says no more than that to a commit that it does not have.
+        if client.begun and (isinstance(error, HangupException) or str(error).startswith("Length of pkt read")):
+            raise Unavailable(f"workflow.git.url: {git.url}: the connection broke off: {error}") from None
         if client.protocol_version == 2:
-            raise _unknown(git) from None
+            as_usual = isinstance(error, HangupException) or "not our ref" in str(error)
+            said = "" if as_usual else f"; the server says: {error}"
+            raise _unknown(git, said) from None
         client.fetch("", repository)
 
 
@@ -169,8 +230,8 @@ def _failure(git: Git, error: GitProtocolError) -> Failure:
     return ConfigurationError(f"workflow.git.url: {git.url}: {error}")
 
 
-def _unknown(git: Git) -> ConfigurationError:
-    return ConfigurationError(f"workflow.git.commit: {git.url} has no commit {git.commit} (is it pushed?)")
+def _unknown(git: Git, said: str = "") -> ConfigurationError:
+    return ConfigurationError(f"workflow.git.commit: {git.url} has no commit {git.commit} (is it pushed?){said}")
 
 
 def _tree(git: Git, repository: Repo) -> ObjectID:
@@ -185,3 +246,90 @@ def _tree(git: Git, repository: Repo) -> ObjectID:
     if tree is None or not isinstance(store[tree], Tree):
         raise ConfigurationError(f"workflow.git.path: {git.url} has no folder {git.path} at {git.commit[:12]}")
     return tree
+
+
+# What a tree may hold ------------------------------------------------------------------------------------------------
+
+# Git's own bound of a path is that of the system: https://man7.org/linux/man-pages/man3/limits.h.3posix.html
+DEEPEST = 500
+# Of an object's id.
+SHA_BYTES = 20
+POINTER = b"version https://git-lfs.github.com/spec/"
+# Names that a warning lists.
+NAMED = 5
+
+
+def _check(git: Git, store: BaseObjectStore, root: ObjectID) -> None:
+    """Look at all of a tree before any of it is written.
+
+    Raises:
+        ConfigurationError: git itself would not make such a tree, or not check it out; names the entry.
+    """
+    folders = [(b"", root)]
+    while folders:
+        path, tree = folders.pop()
+        if path.count(b"/") > DEEPEST:
+            raise _bad(git, path, "is too deep")
+        seen: set[bytes] = set()
+        for name, mode, sha in _entries(git, store, path, tree):
+            entry = path + b"/" + name if path else name
+            if not name or b"/" in name or not validate_path_element_default(name):
+                raise _bad(git, entry, "is no name that git allows")
+            if name in seen:
+                raise _bad(git, entry, "is there twice")
+            seen.add(name)
+            if stat.S_ISDIR(mode):
+                folders.append((entry, sha))
+            elif not S_ISGITLINK(mode):
+                _check_file(git, store, entry, mode, sha)
+
+
+def _entries(git: Git, store: BaseObjectStore, path: bytes, sha: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
+    if sha not in store or not isinstance(tree := store[sha], Tree):
+        raise _bad(git, path, "is no folder that the repository holds")
+    # Not by the object's own method, which keeps one of two entries of the same name.
+    return list(cast("Iterator[tuple[bytes, int, ObjectID]]", parse_tree(tree.as_raw_string(), SHA_BYTES)))
+
+
+def _check_file(git: Git, store: BaseObjectStore, entry: bytes, mode: int, sha: ObjectID) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise _bad(git, entry, f"is neither file, folder nor link (mode {mode:o})")
+    if stat.S_ISLNK(mode) and entry.rpartition(b"/")[2].lower() == b".gitmodules":
+        raise _bad(git, entry, "is a link, which git does not allow")
+    if sha not in store or not isinstance(store[sha], Blob):
+        raise _bad(git, entry, "is no file that the repository holds")
+
+
+def _bad(git: Git, path: bytes, why: str) -> ConfigurationError:
+    name = path[:200].decode(errors="replace") or "its root"
+    return ConfigurationError(f"workflow.git: {git.described} cannot be checked out: {name} {why}")
+
+
+def _warn(folder: Path) -> None:
+    """Say what is there, but not as who wrote the code has it."""
+    empty, pointers, out = [], [], []
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        if not (folders or files) and here != folder:
+            # Git keeps no empty folder.
+            empty.append(here)
+        for path in (here / name for name in (*folders, *files)):
+            if path.is_symlink():
+                if not _stays(path, folder):
+                    out.append(path)
+            elif path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(POINTER):
+                pointers.append(path)
+    for paths, what in (
+        (empty, "submodules, which are not fetched, so that their folders are empty"),
+        (pointers, "Git LFS pointers, and not the files that they stand for"),
+        (out, "links that lead out of the code"),
+    ):
+        if paths:
+            names = ", ".join(str(path.relative_to(folder)) for path in sorted(paths)[:NAMED])
+            more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+            log.warning("%s: %s", what, one_line(f"{names}{more}"))
+
+
+def _stays(link: Path, folder: Path) -> bool:
+    target = os.path.normpath(link.parent / link.readlink())
+    return Path(target).is_relative_to(folder)
