@@ -49,6 +49,11 @@ def waits():
     concurrent.futures.wait([bad(1), bad(2)])
     parsl.wait_for_current_tasks()
 
+def waits_for_the_first():
+    futures = [bad(1), use(2)]
+    concurrent.futures.wait(futures, return_when="FIRST_EXCEPTION")
+    concurrent.futures.wait(futures, return_when="FIRST_EXCEPTION")
+
 def as_completed():
     for future in concurrent.futures.as_completed([bad(1), bad(2)]):
         future.done()
@@ -129,6 +134,7 @@ main()
 UNRECEIVED = {
     "nothing": 1,
     "waits": 2,
+    "waits_for_the_first": 1,
     "as_completed": 2,
     "result": 0,
     "exception": 0,

@@ -79,11 +79,12 @@ def _noting(method: Callable[..., Any], note: Callable[[Any], None]) -> Callable
         try:
             return method(self, timeout)
         finally:
-            if self._exception is not None and not _is_parsls(sys._getframe(1).f_globals):  # noqa: SLF001 (the caller)
+            if self._exception is not None and not _only_waits(sys._getframe(1).f_globals):  # noqa: SLF001 (the caller)
                 note(self)
 
     return noting
 
 
-def _is_parsls(names: dict[str, Any]) -> bool:
-    return str(names.get("__name__")).partition(".")[0] == "parsl"
+def _only_waits(names: dict[str, Any]) -> bool:
+    """Whether a caller with these globals looks at a future for others, as `wait(..., FIRST_EXCEPTION)` does."""
+    return f"{names.get('__name__')}.".startswith(("parsl.", "k8s_parsl_runtime.", "concurrent.futures."))

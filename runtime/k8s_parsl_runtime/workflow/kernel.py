@@ -175,8 +175,11 @@ class Kernel(DataFlowKernel):
 
     def _measure(self, task_record: Any, future: Any) -> None:
         """Note how long the app itself has run: as its worker says; of one that none ran, since its launch."""
-        measured = getattr(future, "execution_s", None)
-        task_record["execution_s"] = _since(task_record["try_time_launched"]) if measured is None else measured
+        launched = task_record["try_time_launched"]
+        # One whose dependency failed was never launched.
+        if launched is not None:
+            measured = getattr(future, "execution_s", None)
+            task_record["execution_s"] = _since(launched) if measured is None else measured
 
     def _cancel(self, task_record: Any) -> None:
         """Give a task the exception of the run's end, unless it has ended; nobody is told of a failure."""
