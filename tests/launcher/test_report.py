@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import errno
+import json
 import os
 
 import pytest
 
 from k8s_parsl.record.report import Picture, Record, write_page
 from k8s_parsl.record.tasks import KEPT_APPS, KEPT_FAILURES, OTHERS, TaskLog
+from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
 # The smallest PNG there is: one transparent pixel.
@@ -227,3 +229,57 @@ def test_a_volume_that_is_reached_by_a_link_is_none_of_anothers(tmp_path, run, r
     path = tmp_path / "mounted" / "runs" / run.name / "record.json"
     record.write(path)
     assert Record.read(path) == record
+
+
+# Whatever the workflow's side has sent -------------------------------------------------------------------------------
+
+
+def no_json(constant):
+    raise ValueError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("NaN", "nan"),
+        ("[1e999, -Infinity, 1.5]", ["inf", "-inf", 1.5]),
+        ('{"a": {"b": [NaN]}, "NaN": null}', {"a": {"b": ["nan"]}, "NaN": None}),
+        ("9" * 400, hex(int("9" * 400))),
+        ("9" * 4300, hex(int("9" * 4300))),
+        ("[" * 150 + "1" + "]" * 150, None),
+        ('"\\u0000\\u2028</script>"', "\0\u2028</script>"),
+        ('{"a": 1, "a": 2}', {"a": 2}),
+        ("true", True),
+    ],
+    ids=["nan", "infinite", "inside", "digits", "many digits", "deep", "escapes", "twice", "plain"],
+)
+def test_the_record_is_json_whatever_is_sent_as_the_result(run, record, sent, kept):
+    """As strict as its readers are."""
+    message = messages.checked("kernel", b'{"type": "returned", "result": %s}' % sent.encode())
+    record.result = message.result
+    record.write(run / "record.json")
+    write_page(record, run / "report.html")
+    read = json.loads((run / "record.json").read_text("utf-8"), parse_constant=no_json)
+    assert kept is None or read["result"] == kept
+    assert Record.read(run / "record.json").exit_code is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (float("nan"), "nan"),
+        ({1: {2}, None: 3}, {"1": "{2}", "None": 3}),
+        ("half \ud800", "half ?"),
+        ({"\ud800": 1}, {"?": 1}),
+        (10**5000, hex(10**5000)),
+        ((1, b"x"), [1, "b'x'"]),
+    ],
+    ids=["nan", "keys", "half", "half a key", "digits", "bytes"],
+)
+def test_the_record_is_json_whatever_is_in_it(run, record, value, kept):
+    """Of any of its fields: a file's name that is no UTF-8 may be in a message."""
+    record.result, record.message = value, "\udcff.png"
+    record.write(run / "record.json")
+    write_page(record, run / "report.html", [Picture("\udcff.png", "image/png", PIXEL)])
+    read = json.loads((run / "record.json").read_text("utf-8"), parse_constant=no_json)
+    assert (read["result"], read["message"]) == (kept, "?.png")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # The space that the record of a run takes from its begin on, so that there is some for its end.
 SMALL_BYTES = 4096
+# Integers beyond this are written as texts.
+LARGEST_INT = 10**300
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,38 @@ def _row(name: str, app: Any) -> dict[str, Any]:
 
 
 def _json(record: Record) -> str:
-    return json.dumps(asdict(record), indent=1, default=str) + "\n"
+    # Not by `asdict`, which copies what there is in the result.
+    values = {one.name: getattr(record, one.name) for one in fields(record)}
+    return _dumps(values) + "\n"
+
+
+def _dumps(value: Any, *, ensure_ascii: bool = True) -> str:
+    """Return JSON that any reader takes, whatever the workflow's side has sent."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=ensure_ascii)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: what JSON has no word for, as `NaN` and half a surrogate pair, as a text."""
+    match value:
+        case dict():
+            return {_text(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case None | bool():
+            return value
+        # A longer one is no number to most readers, and Python refuses to write it.
+        case int() if abs(value) < LARGEST_INT:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case int():
+            return hex(value)
+        case _:
+            return _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(value).encode(errors="replace").decode()
 
 
 def _write(path: Path, text: str) -> None:
@@ -156,5 +190,5 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
     cancelled = any(row["cancelled"] for row in record.tasks)
-    rest = json.dumps(record.result, indent=1, default=str, ensure_ascii=False)
+    rest = _dumps(record.result, ensure_ascii=False)
     _write(path, template.render(record=record, pictures=shown, result=rest, cancelled=cancelled))
