@@ -62,3 +62,33 @@ The image's pull secrets are needed in namespace {{ $.namespace }}, too.
 {{- define "k8s-parsl.uninstallWait" -}}
 {{- ternary "--wait=legacy" "--wait" (not (empty (include "k8s-parsl.serverSide" .))) -}}
 {{- end -}}
+
+{{- /* An id that this release has not had: the number of its next revision, but where that is the present one. */ -}}
+{{- define "k8s-parsl.nextId" -}}
+{{- $next := add1 .Release.Revision | toString -}}
+{{- ternary (printf "%s-again" $next) $next (eq .Values.run.id $next) -}}
+{{- end -}}
+
+{{- /* The volume that holds the workflow's code, where one does: neither in an image nor from files or git. */ -}}
+{{- define "k8s-parsl.codeOnVolume" -}}
+{{- $given := or .Values.workflow.files (.Values.workflow.git).url -}}
+{{- $places := list .Values.workflow.path .Values.workflow.script -}}
+{{- range $key, $volume := ternary dict (include "k8s-parsl.storage" . | fromJson) (not (empty $given)) -}}
+{{- range $place := $places -}}
+{{- if hasPrefix (printf "%s/" $volume.mountPath) (printf "%s/" $place) -}}
+{{- printf "%s (%s)" $key $place -}}
+{{- break -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Of the other half: static volumes, which stay Released when their claims go. One command each. */ -}}
+{{- define "k8s-parsl.volumesToFree" -}}
+{{- range $key, $volume := ternary dict (include "k8s-parsl.storage" . | fromJson) .Values.admin.create -}}
+{{- $context := dict "root" $ "key" $key "volume" $volume -}}
+{{- if include "k8s-parsl.volumeSource" $context }}
+  kubectl patch persistentvolume {{ include "k8s-parsl.volumeName" $context }} --type json -p '[{"op": "remove", "path": "/spec/claimRef/uid"}]'
+{{- end }}
+{{- end -}}
+{{- end -}}

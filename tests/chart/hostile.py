@@ -200,8 +200,8 @@ class Values:
 
     def _text(self, node: JSON, path: Path) -> str | None:
         marker = f"m{len(self.keys):04d}x"
-        for pattern in OWN_WRAPS.get(path[-1], WRAPS):
-            wrap = pattern.replace("<>", path[1] if path[0] == "storage" else path[0])
+        owner = path[1] if path[0] == "storage" else path[0]
+        for wrap in [one.replace("<>", owner) for one in OWN_WRAPS.get(path[-1], WRAPS)]:
             if takes(node, wrap.replace("@", marker)):
                 self.keys.append(Key(path, marker, node, wrap))
                 return wrap.replace("@", marker)

@@ -278,7 +278,7 @@ SOURCES = [
 
 
 def rules(rendered: Rendered) -> tuple[dict[str, Any], dict[str, str]]:
-    """Of the policy about pods: what it knows of the release's workers, and its expressions by field."""
+    """Of the policy about pods: what it knows of the release's workers, and its expressions by their fields."""
     (spec,) = [item["spec"] for item in rendered.all("ValidatingAdmissionPolicy") if "variables" in item["spec"]]
     variables = {one["name"]: one["expression"] for one in spec["variables"]}
     expressions = {one["message"].partition(": ")[0]: one["expression"] for one in spec["validations"]}

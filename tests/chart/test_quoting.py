@@ -186,7 +186,7 @@ def test_kubelet_expands_nothing_that_the_chart_hands_on(helm, text):
         ]
 
 
-# So the tests above mean something ---------------------------------------------------------------------------------
+# So the tests above mean something ------------------------------------------------------------------------------------
 
 # Another key takes the place of it, or only a laptop reads it.
 NOWHERE = {

@@ -1,0 +1,91 @@
+"""What NOTES say beside what is kept in golden/notes: each sentence where it is true, and only there."""
+
+from __future__ import annotations
+
+import pytest
+
+from chart.helm import MINIMAL
+from chart.test_golden import chart_of_notes  # noqa: F401
+
+STATIC = {"mountPath": "/data", "persistentVolumeSource": {"nfs": {"server": "s", "path": "/"}}}
+EXISTING = {"mountPath": "/data", "existingClaim": "c"}
+HALF = {"admin": {"create": False}}
+
+
+@pytest.fixture
+def notes(each_helm, chart_of_notes):  # noqa: F811
+    """NOTES of the least values and more; words one space apart."""
+
+    def say(*args, **over):
+        text = each_helm.template(over=MINIMAL | over, chart=chart_of_notes, args=args).one("Notes")["text"]
+        return " ".join(text.split())
+
+    return say
+
+
+def workflow(**more):
+    return {"workflow": MINIMAL["workflow"] | more}
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (workflow(path="/data/code"), "volume data (/data/code)"),
+        (workflow(path="/data"), "volume data (/data)"),
+        (workflow(call="", script="/data/run.py"), "volume data (/data/run.py)"),
+        (workflow(path="/database"), ""),
+        (workflow(), ""),
+        (workflow(path="/data/code", files={"a.py": ""}), ""),
+    ],
+)
+def test_code_on_a_volume_is_said_to_be_out_of_sight(notes, more, named):
+    said = notes(**more, storage={"data": EXISTING})
+    assert ("where Helm does not see a change" in said) == bool(named)
+    assert named in said
+
+
+@pytest.mark.parametrize(
+    ("run_id", "following"), [("", "2"), ("first", "2"), ("2", "2-again"), ("'; rm -rf /; '", "2")]
+)
+def test_the_next_id_is_another_one_and_safe_in_a_shell(notes, run_id, following):
+    """The number of the next revision: it was given to no revision of this release before."""
+    assert f"--set-string run.id={following} " in notes(run={"id": run_id})
+
+
+def test_a_paused_release_is_said_to_be_paused(notes):
+    assert "main is paused as Job" in notes(job={"suspend": True})
+    assert "main runs as Job" in notes()
+
+
+def test_an_upgrade_says_that_it_may_have_started_nothing(notes):
+    said = "If that Job has ended already, nothing runs"
+    assert said in notes("--is-upgrade")
+    assert said not in notes()
+
+
+@pytest.mark.parametrize(
+    ("volume", "half", "freed"),
+    [
+        (STATIC, HALF, True),
+        (STATIC, {}, False),
+        (EXISTING, HALF, False),
+        (STATIC, {"namespaced": {"create": False}}, False),
+    ],
+)
+def test_an_administrators_volumes_are_to_be_freed_before_the_next_install(notes, helm, volume, half, freed):
+    """Where they outlive the release, by the name that the other half gave them."""
+    storage = {"storage": {"data": volume}}
+    said = notes(**storage, **half)
+    assert ("BEFORE THE NEXT INSTALL" in said) == freed
+    if freed:
+        (name,) = [item["metadata"]["name"] for item in helm.template(over=MINIMAL | storage).all("PersistentVolume")]
+        assert f"kubectl patch persistentvolume {name} --type json" in said
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [({"volume": "data"}, "lost. Results of apps with cache=True stay"), ({}, "lost, and all results with them.")],
+)
+def test_an_upgrade_that_ends_a_run_is_said_to_end_it(notes, run, said):
+    text = notes(storage={"data": EXISTING}, run=run)
+    assert "AN UPGRADE THAT CHANGES THE RUN ENDS IT, if it still runs: tasks in work are " + said in text
