@@ -1,5 +1,6 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -15,6 +16,11 @@ SBOM ?= k8s-parsl.cdx.json
 CYCLONEDX := cyclonedx-bom==7.5.0
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+# What pip installs, a line for each package as it comes; what is there already is no news.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+SHORT := sed -un -e 's/^Collecting \([^ ;]*\).*/  \1/p' -e 's/^  *Downloading [^ ]* (\(.*\))$$/    \1/p' -e 's/^Installing collected.*/  unpacking all of it .../p'
+# make itself ends with 2, whatever a command has ended with.
+SAY_CODE := { code=$$?; echo "exit code $$code (docs/troubleshooting.md says what it means; make itself ends with 2)" >&2; exit $$code; }
 LOCKED := launcher/requirements.txt runtime/requirements.txt
 
 .PHONY: help run test check check-cluster faults argocd external-secrets bench mutation cluster cluster-down image push generate lock sbom
@@ -24,7 +30,7 @@ help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: $(VENV)/.runs ## Run examples/tiles on this machine, without a cluster (VALUES=file, WORKFLOW=folder of its code)
-	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW)
+	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW) || $(SAY_CODE)
 
 test: $(VENV)/.tests ## Run every test that this machine allows (REQUIRE_CLUSTER=1: a missing cluster is a failure)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGS)
@@ -35,8 +41,8 @@ check: $(VENV)/.tests ## Lint, types, and the order of the modules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-cluster: $(VENV)/.runs ## What would be missing for a release of VALUES=file, as KUBECONFIG's user (RELEASE=name NAMESPACE=name)
-	@$(BIN)/k8s-parsl check $(RELEASE) $(foreach file,$(VALUES),-f $(file)) $(if $(NAMESPACE),--namespace $(NAMESPACE))
+check-cluster: $(VENV)/.checks ## What would be missing for a release of VALUES=file, as KUBECONFIG's user (RELEASE=name NAMESPACE=name)
+	@$(BIN)/k8s-parsl check $(RELEASE) $(foreach file,$(VALUES),-f $(file)) $(if $(NAMESPACE),--namespace $(NAMESPACE)) || $(SAY_CODE)
 
 faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and Parsl's own provider too; writes docs/faults.md (hours)
 	@FAULTS_ALONE=1 PYTHONPATH=tests $(BIN)/python -m cluster.faults
@@ -100,11 +106,19 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'make: $(PYTHON) is older than 3.11 (PYTHON=... names another)' >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'make: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
-$(VENV)/.runs: pyproject.toml runtime/pyproject.toml examples/tiles/requirements.txt | $(BIN)/python
-	@echo 'Installing the packages into $(VENV) ...'
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e . -e runtime -r examples/tiles/requirements.txt
+# The launcher's own packages: of the runtime its module `shared` alone, which needs none.
+$(VENV)/.checks: pyproject.toml runtime/pyproject.toml | $(BIN)/python
+	@echo 'Installing the launcher and its packages into $(VENV) ...'
+	@$(INSTALL) --no-deps -e runtime | $(SHORT)
+	@$(INSTALL) -e . | $(SHORT)
+	@touch $@
+
+$(VENV)/.runs: $(VENV)/.checks examples/tiles/requirements.txt
+	@echo 'Installing Parsl and what examples/tiles needs into $(VENV) ...'
+	@$(INSTALL) -e runtime -r examples/tiles/requirements.txt | $(SHORT)
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@echo 'Installing what the tests need into $(VENV) ...'
+	@$(INSTALL) -e '.[dev]' | $(SHORT)
 	@touch $@

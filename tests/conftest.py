@@ -88,13 +88,39 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    config.stash[LEFT_OUT] = len(left_out)
 
 
-LEFT_OUT = pytest.StashKey[int]()
+# How many tests were left out, by their mark.
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+WHY = {
+    "cluster": f"cluster tests, for want of a cluster ({HOW})",
+    "slow": "slow tests (CONTRIBUTING.md names their commands)",
+}
+
+
+def pytest_deselected(items):
+    counts = items[0].config.stash.setdefault(LEFT_OUT, dict.fromkeys(WHY, 0)) if items else {}
+    for item in items:
+        mark = next((mark for mark in WHY if item.get_closest_marker(mark)), None)
+        if mark:
+            counts[mark] += 1
+
+
+def pytest_sessionfinish(session):
+    """With several processes, only those that run the tests have seen them: they tell the one that says it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Each of them has seen all tests."""
+    told = getattr(node, "workeroutput", {}).get("left_out")
+    if told:
+        node.config.stash[LEFT_OUT] = told
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    count = config.stash.get(LEFT_OUT, 0)
-    if count:
-        terminalreporter.write_line(f"left out: {count} cluster tests, for want of a cluster ({HOW})", yellow=True)
+    for mark, count in config.stash.get(LEFT_OUT, {}).items():
+        if count:
+            terminalreporter.write_line(f"left out: {count} {WHY[mark]}", yellow=True)

@@ -79,7 +79,7 @@ def test_make_check_cluster(product):
     """The same by `make`, for a values file and whoever KUBECONFIG names."""
     words = ["make", "check-cluster", "VALUES=values/dev.yaml", f"NAMESPACE={product.namespace}"]
     # The environment is there already: it is the one that runs this.
-    words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.runs"]
+    words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.checks"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert "ok  you may install, upgrade and remove all kinds of object of this release" in done.stdout, done.stderr
     # An administrator has yet to make the Secret of values/dev.yaml.
