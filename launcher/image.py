@@ -24,7 +24,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +57,21 @@ BASE_FORGOTTEN = (
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 """What of this machine's pip settings a build needs; paths on this machine mean nothing there."""
 
-TOLD = re.compile(r"(?:#\d+ [\d.]+ )?== (.+)")
-"""What a Dockerfile's command prints to say what it is at; docker puts a number and a time before it."""
+TOLD = re.compile(
+    r"""(?:\#\d+\ [\d.]+\ )?==\ (?P<command>.+)     # what a Dockerfile's command says; docker puts two numbers before it
+      | (?:\[\d+/\d+\]\ )?(?P<step>STEP\ \d+.*)  # buildah and podman
+      | \#\d+\ (?P<part>\[.+?\]\ .+)               # docker
+      | I:\ (?P<debian>.+)                         # mmdebstrap
+    """,
+    re.VERBOSE,
+)
+"""Lines of a builder's output that say what it is at."""
+
+TOLD_CHARACTERS = 90
+SILENCE_SECONDS = 30
+"""After this time without such a line one says that the last thing is still being done."""
+
+DEBIAN = "http://deb.debian.org/debian"
 
 
 class ImageError(Exception):
@@ -225,6 +240,7 @@ def bootstrap(builder: Builder) -> str:
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in BASE_EXCLUDED),
         f'--customize-hook=cd "$1" && rm -rf {" ".join(BASE_FORGOTTEN)}',
+        f"--customize-hook=echo '{_public_sources(suite)}' > \"$1\"/etc/apt/sources.list.d/debian.sources",
     ]
     key = hashlib.sha256("\n".join([suite, *options]).encode()).hexdigest()[:12]
     image = f"localhost/k8s-parsl-base:{key}"
@@ -237,7 +253,7 @@ def bootstrap(builder: Builder) -> str:
     _say(f"making a base of Debian {suite} from its packages, once and for some minutes")
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-base-") as scratch:
         folder = Path(scratch)
-        command = ["mmdebstrap", "--quiet", *options, suite, str(folder / "base.tar"), *_debian_mirrors()]
+        command = ["mmdebstrap", *options, suite, str(folder / "base.tar"), *_debian_mirrors()]
         _run(command, "mmdebstrap could not make a base")
         (folder / "Dockerfile").write_text('FROM scratch\nADD base.tar /\nENV LANG=C.UTF-8\nCMD ["python3"]\n')
         builder.build(["--file", str(folder / "Dockerfile"), "--tag", image, scratch])
@@ -251,6 +267,14 @@ def _debian_suite() -> str:
         if release.get("ID") == "debian" and "VERSION_CODENAME" in release:
             return release["VERSION_CODENAME"]
     return "bookworm"
+
+
+def _public_sources(suite: str) -> str:
+    """Debian's own servers, for `apt-get install` in an image that is built on this one."""
+    keys = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
+    main = f"Types: deb\nURIs: {DEBIAN}\nSuites: {suite} {suite}-updates\nComponents: main\n{keys}"
+    security = f"Types: deb\nURIs: {DEBIAN}-security\nSuites: {suite}-security\nComponents: main\n{keys}"
+    return f"{main}\n\n{security}"
 
 
 def _debian_mirrors() -> list[str]:
@@ -349,24 +373,65 @@ def _quiet(command: list[str], timeout: float | None = None) -> bool:
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
     """Run it. Print its progress lines as they come, and the last lines of all its output when it fails."""
     lines = []
-    with subprocess.Popen(  # noqa: S603  (all commands are made here)
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
+    with (
+        _progress() as told,
+        subprocess.Popen(  # noqa: S603  (all commands are made here)
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
         for line in process.stdout or ():
             if line.strip():
                 lines.append(line.rstrip())
-            if told := TOLD.match(line):
-                _say(f"  {told[1]}")
+            if found := TOLD.match(line):
+                told(found["command"] or _cut(found["step"] or found["part"] or found["debian"]))
     if process.returncode != 0:
         _say("\n".join(lines[-30:]))
         reason = next((line for line in reversed(lines) if "rror" in line), (lines or ["it said nothing"])[-1])
         raise ImageError(f"{failure}: {reason}")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Give a function that says what is being done and since when; a long silence is broken."""
+    began = time.monotonic()
+    doing = ""
+    ended, news = threading.Event(), threading.Event()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        _say(f"  {minutes}:{seconds:02} {text}")
+
+    def told(text: str) -> None:
+        nonlocal doing
+        doing = text
+        say(doing)
+        news.set()
+
+    def break_silence() -> None:
+        while not ended.is_set():
+            if not news.wait(SILENCE_SECONDS):
+                say(f"still at it: {doing}" if doing else "still at it")
+            elif not ended.is_set():
+                news.clear()
+
+    thread = threading.Thread(target=break_silence, daemon=True)
+    thread.start()
+    try:
+        yield told
+    finally:
+        ended.set()
+        news.set()
+        thread.join()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TOLD_CHARACTERS else f"{text[:TOLD_CHARACTERS]} ..."
 
 
 def _say(line: str) -> None:

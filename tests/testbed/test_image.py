@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -153,10 +154,57 @@ def test_pip_settings_reach_the_build_and_no_layer(image: ModuleType, monkeypatc
 
 
 def test_what_a_long_command_is_at_is_told(image: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """As it comes from podman and buildah, and from docker; and nothing else that they print."""
-    printed = "STEP 3/9: RUN echo '== not yet'\n== one\nnoise\n#12 [3/9] RUN echo '== not yet'\n#12 0.345 == two\n"
-    image._run([sys.executable, "-c", f"print({printed!r})"], "cannot print")
-    assert capsys.readouterr().err == "  one\n  two\n"
+    """As it comes from podman and buildah, from docker and from mmdebstrap, since when; nothing else."""
+    printed = [
+        *("STEP 3/9: RUN echo '== not yet'", "== one", "noise", "[1/2] STEP 2/4: COPY " + "x" * 200),
+        *("#12 [3/9] RUN true", "#12 0.345 == two", "#12 1.2 noise", "I: installing packages...", "W: noise"),
+    ]
+    image._run([sys.executable, "-c", f"print({chr(10).join(printed)!r})"], "cannot print")
+    said = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()]
+    assert all(re.fullmatch(r"\d+:\d\d", since) for since, _ in said)
+    assert [text[:100] for _, text in said] == [
+        *("STEP 3/9: RUN echo '== not yet'", "one", ("STEP 2/4: COPY " + "x" * 200)[: image.TOLD_CHARACTERS] + " ..."),
+        *("[3/9] RUN true", "two", "installing packages..."),
+    ]
+
+
+def test_a_long_silence_is_broken(
+    image: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By what was said last; the command here goes on once that is seen."""
+    monkeypatch.setattr(image, "SILENCE_SECONDS", 0.01)
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    plain, opened = image._say, []
+
+    def say(line: str) -> None:
+        plain(line)
+        if "still at it: one" in line and not opened:
+            opened.append(go.write_text("go\n"))
+
+    monkeypatch.setattr(image, "_say", say)
+    image._run(["sh", "-c", f"echo == one; read line < {go}"], "cannot wait")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith(" one")
+    assert said[1].endswith(" still at it: one")
+
+
+def test_the_base_names_debians_own_servers_and_no_other(image: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`apt-get install` in an image on it needs some; this machine's mirror is nobody else's business."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(image, "_run", lambda command, *_, **__: commands.append(command))
+    monkeypatch.setattr(image, "_debian_mirrors", lambda: ["deb http://mirror.example/debian bookworm main"])
+    monkeypatch.setattr(image.Builder, "has", lambda self, name: False)
+    monkeypatch.setattr(image.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(image.Builder, "build", lambda self, arguments: None)
+    image.bootstrap(image.Builder("true"))
+    hooks = [word for word in commands[0] if word.startswith("--customize-hook=")]
+    removes = next(place for place, hook in enumerate(hooks) if "rm -rf" in hook)
+    (writes,) = [place for place, hook in enumerate(hooks) if "debian.sources" in hook and "echo" in hook]
+    assert removes < writes
+    assert set(re.findall(r"https?://([^/]+)/", hooks[writes])) == {"deb.debian.org"}
+    assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" in hooks[writes]
+    assert "mirror.example" not in " ".join(hooks)
 
 
 def test_a_command_that_fails_is_told_with_the_end_of_its_output(
@@ -225,7 +273,7 @@ def inside(image: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     command = [sys.executable, PROGRAM, "build", "--file", folder / "Dockerfile", "--build-arg", f"BASE={base}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    yield json.loads(done.stderr.strip().splitlines()[-1])
+    yield json.loads(done.stderr.strip().splitlines()[-1].split(maxsplit=1)[1])
     name = done.stdout.strip()
     subprocess.run([image.find_builder().name, "rmi", name, f"{name.rpartition(':')[0]}:dev"], capture_output=True)
 
