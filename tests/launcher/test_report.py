@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import os
+import re
 
 import pytest
 
@@ -87,6 +88,20 @@ def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
     page = (tmp_path / "report.html").read_text()
     assert page.count("<table") == page.count('<div class="wide"><table') == 2
     assert ".wide { overflow-x: auto; }" in page
+
+
+def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
+    """Where a row of ten columns has no room; each cell has the name of its own column."""
+    record.tasks = [{"app": "stage"} | {name: number for number, name in enumerate(COUNTS, 11)}]
+    record.tasks[0] |= {"median_s": 20, "longest_s": 21}
+    write_page(record, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    cells = re.findall(r'<td data-head="([^"]+)"[^>]*>([^<]+)</td>', page)
+    assert [name for name, _ in cells] == re.findall(r"<th>([^<]+)</th>", page)[1:10]
+    shown = {"submitted": "11", "done": "12", "failed": "13", "cancelled": "14", "retried": "15"}
+    assert {name.lower(): value for name, value in cells[:5]} == shown
+    assert cells[5:] == [("Median s", "20.00"), ("Longest s", "21.00"), ("Total s", "16.00"), ("Waited s", "17.00")]
+    assert "content: attr(data-head)" in page
 
 
 def test_tasks_are_counted_by_app(record):
