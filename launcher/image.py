@@ -58,7 +58,7 @@ PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout
 """What of this machine's pip settings a build needs; paths on this machine mean nothing there."""
 
 TOLD = re.compile(
-    r"""(?:\#\d+\ [\d.]+\ )?==\ (?P<command>.+)     # what a Dockerfile's command says; docker puts two numbers before it
+    r"""(?:\#\d+\ [\d.]+\ )?==\ (?P<command>.+)     # what a Dockerfile's command says; docker numbers it
       | (?:\[\d+/\d+\]\ )?(?P<step>STEP\ \d+.*)  # buildah and podman
       | \#\d+\ (?P<part>\[.+?\]\ .+)               # docker
       | I:\ (?P<debian>.+)                         # mmdebstrap
