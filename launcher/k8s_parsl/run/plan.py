@@ -65,8 +65,10 @@ def start(
         pools: the workers of each executor's pods; without, as the values say them.
     """
     pools = pools or unbounded(settings)
+    # The processes of a laptop have one working directory.
+    shared = {"shared_work": not address or is_shared(settings, work)}
     executors = {
-        label: executor.model_dump() | _pool_message(pools[label]) | {"port": port(settings, label)}
+        label: executor.model_dump() | _pool_message(pools[label]) | {"port": port(settings, label)} | shared
         for label, executor in settings.executors.items()
     }
     return {

@@ -30,6 +30,7 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.came import Came
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
+from k8s_parsl_runtime.workflow import staging
 from k8s_parsl_runtime.workflow.interchange import ALONE, Command
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 
@@ -55,6 +56,7 @@ def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -
         "mem_per_worker": None,
         "available_accelerators": tuple(executor["available_accelerators"]),
         "encrypted": encrypted,
+        "storage_access": staging.providers(shared=executor["shared_work"]),
         # With the default random choice, htex_auto_scale finds every block a little busy and ends none.
         "manager_selector": BlockIdManagerSelector(),
         # The launcher decides what a failed pod means.

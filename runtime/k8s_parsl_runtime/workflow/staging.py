@@ -1,0 +1,105 @@
+"""Parsl's File staging: what is fetched, by whom, and what is refused by name.
+
+Not by Parsl's own providers: they keep the page of a 404 as the file. And its default ones fetch in a task of its own,
+which may be in another pod, where the working directory is each pod's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import parsl
+from parsl.app.futures import DataFuture
+from parsl.data_provider.data_manager import DataManager
+from parsl.data_provider.file_noop import NoOpFileStaging
+from parsl.data_provider.files import File
+from parsl.data_provider.staging import Staging
+
+from k8s_parsl_runtime.shared.fetching import SCHEMES, fetch
+
+
+def providers(*, shared: bool) -> list[Staging]:
+    """Return how files come to the tasks of an executor.
+
+    Args:
+        shared: the working directory is one and the same for all of them.
+    """
+    return [NoOpFileStaging(), Apart() if shared else InTask(), Refused()]
+
+
+class Fetched(Staging):
+    """Files of web and FTP servers, by their own names in the working directory."""
+
+    def can_stage_in(self, file: File) -> bool:
+        """Return whether it is from such a server."""
+        return file.scheme in SCHEMES
+
+
+class Apart(Fetched):
+    """In a task of its own, as Parsl does by default."""
+
+    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture:
+        """Return the future of the fetched file."""
+        file.local_path = file.filename
+        app = parsl.python_app(executors=[executor], data_flow_kernel=dm.dfk)(stage_in)
+        outputs: list[DataFuture] = app(outputs=[file], _parsl_staging_inhibit=True, parent_fut=parent_fut)._outputs  # noqa: SLF001
+        return outputs[0]
+
+
+class InTask(Fetched):
+    """In the task itself, before the user's function."""
+
+    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> None:  # noqa: ARG002
+        """Say where the task will find it."""
+        file.local_path = file.filename
+
+    def replace_task(self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]) -> Callable[..., Any]:  # noqa: ARG002
+        """Return the task's function with the file fetched before it."""
+        return functools.partial(after_fetching, func, file.url, file.filename)
+
+
+class Refused(Staging):
+    """What nothing here can fetch or send: Globus, and schemes that nobody knows."""
+
+    def can_stage_in(self, file: File) -> bool:  # noqa: ARG002
+        """Return True: it is the last one that is asked."""
+        return True
+
+    can_stage_out = can_stage_in
+
+    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> None:  # noqa: ARG002
+        """Refuse an input.
+
+        Raises:
+            ValueError: always; names the file.
+        """
+        raise ValueError(
+            f"the file {file.url} cannot be fetched: files come by {', '.join(SCHEMES)} or from a path, not by "
+            f"{file.scheme}; transfer it to a volume (storage) first, and name its path"
+        )
+
+    def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> None:  # noqa: ARG002
+        """Refuse an output.
+
+        Raises:
+            ValueError: always; names the file.
+        """
+        raise ValueError(
+            f"the file {file.url} cannot be sent: a task's outputs are paths, best on a volume (storage), and go "
+            f"nowhere by {file.scheme}"
+        )
+
+
+def stage_in(parent_fut: object = None, outputs: list[File] | None = None, **_: object) -> None:  # noqa: ARG001
+    """Fetch a file; the task that others wait for."""
+    for file in outputs or []:
+        fetch(file.url, str(file.local_path))
+
+
+def after_fetching(func: Callable[..., Any], url: str, path: str, *arguments: Any, **more: Any) -> Any:
+    """Fetch a file, then run the task."""
+    fetch(url, path)
+    return func(*arguments, **more)
