@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,10 @@ def crashes(n):
 
 def long(n):
     time.sleep(600)
+
+
+def idle(n):
+    return None
 
 
 def maps(folder):
@@ -194,12 +199,46 @@ def test_a_run_that_is_done_is_not_run_again(launcher, server, caplog):
 
 
 @pytest.mark.parametrize(
+    ("name", "since"),
+    [
+        ("code/flow.py", 5),
+        ("code/geo/names.py", 5),
+        ("code/flow.py", -5),
+        ("code/out/map.tif", 5),
+        ("code/__pycache__/flow.py", 5),
+        ("code/.git/hook.py", 5),
+        ("code/runs/x/work/flow.py", 5),
+    ],
+)
+def test_of_a_run_that_is_done_its_log_says_whether_the_code_has_changed(launcher, caplog, name, since):
+    """On the volume it may have, with the same values; what a run makes there is no code."""
+    code = launcher.volume / "code"
+    launcher.code.rename(code)
+    launcher.code = code
+    launcher.run("well")
+    file = launcher.volume / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    begun = datetime.fromisoformat(launcher.record["started"]).timestamp()
+    for one in code.rglob("*"):
+        os.utime(one, (begun - 60, begun - 60))
+    os.utime(file, (begun + since, begun + since))
+    caplog.clear()
+    launcher.run("well")
+    said = [record.getMessage() for record in caplog.records if "set run.id to run what is there now" in record.msg]
+    changed = name in ("code/flow.py", "code/geo/names.py") and since > 0
+    assert said == (
+        [f"{file} has changed since that run began: set run.id to run what is there now"] if changed else []
+    )
+
+
+@pytest.mark.parametrize(
     ("call", "failure", "line"),
     [
         (
             "wel",
             UsageError,
-            r"^workflow\.call: module flow has no function wel \(it has: badly, crashes, long, maps, well\)$",
+            r"^workflow\.call: module flow has no function wel \(it has: badly, crashes, idle, long, maps, well\)$",
         ),
         ("well", UsageError, r"^workflow\.kwargs"),
     ],
@@ -211,6 +250,16 @@ def test_a_mistake_in_the_values_is_told(launcher, server, call, failure, line):
         launcher.run(call, workflow={"call": f"flow:{call}", "path": str(launcher.code), "kwargs": kwargs})
     assert len(made(server)) == (0 if call == "wel" else 2)
     assert server.pods == {}
+
+
+@pytest.mark.parametrize(("call", "said"), [("idle", True), ("well", False)])
+def test_a_run_that_did_nothing_says_so(launcher, caplog, call, said):
+    """In log and report; one that returned something did something."""
+    launcher.run(call)
+    line = "the run did nothing: no task was handed to Parsl, and nothing was returned; the usual cause is a pattern"
+    assert (line in caplog.text) is said
+    assert (line in (launcher.run_folder / "report.html").read_text()) is said
+    assert (launcher.record["status"], launcher.record["exit_code"]) == ("done", 0)
 
 
 def test_a_workflow_that_raises(launcher, server):

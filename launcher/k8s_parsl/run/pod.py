@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from k8s_parsl.config.settings import Settings, read_yaml
@@ -22,7 +23,7 @@ from k8s_parsl.kube.room import room_of
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import TaskLog
-from k8s_parsl.run import certificates, plan
+from k8s_parsl.run import certificates, changes, plan
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.pod_manifest import owner_reference
@@ -42,6 +43,8 @@ SOCKET = Path("/run/k8s-parsl-launcher/socket")
 # At the start the API server may be away for so long; then another launcher may try.
 START_S = 60.0
 CLOSE_S = 20.0
+# How long the code of a run that is done is looked at.
+LOOK_S = 10.0
 # Of the pod's grace period, for what comes after the workflow's end and is not the deletion of pods.
 LEAVE_S = 10.0
 # The workflow's image may be refused for a moment; a registry that is away for longer ends the run.
@@ -70,7 +73,7 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
             watch.start(START_S)
             folder = _folder(identity, settings, api)
             versions = workflow.greeting(conversation, own_pod.waits).versions
-            if _is_done(folder):
+            if _is_done(folder, settings):
                 workflow.nothing()
                 return
             _run(identity, settings, api, watch, folder, workflow, versions, mounted)
@@ -90,11 +93,15 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
     return Folder(base / "runs" / f"{identity.run}-{installation[:8]}")
 
 
-def _is_done(folder: Folder) -> bool:
+def _is_done(folder: Folder, settings: Settings) -> bool:
     done = apart(lambda: Record.read(folder.record))
     if done is None or done.exit_code != 0:
         return False
-    log.info("%s on %s: %s; set run.id to run again", done.status, done.ended, folder.page)
+    log.info("nothing runs: this run was %s on %s (%s); set run.id to run again", done.status, done.ended, folder.page)
+    with suppress(OSError, ValueError):
+        code = Path(settings.workflow.path)
+        if file := apart(lambda: changes.newer(code, settings.workflow.script, done.started), LOOK_S):
+            log.warning("%s has changed since that run began: set run.id to run what is there now", file)
     return True
 
 

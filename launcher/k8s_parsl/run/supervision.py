@@ -30,6 +30,10 @@ DONE_WITH_FAILURES = "done with failures"
 ANSWER_S = 60.0
 # The same once a signal has come: kubelet does not wait for long.
 HURRIED_S = 5.0
+NOTHING = (
+    "the run did nothing: no task was handed to Parsl, and nothing was returned; the usual cause is a pattern or a "
+    "folder of inputs that finds no files"
+)
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -147,6 +151,8 @@ def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: flo
     record.exit_code = 0
     record.message = outcome.failed_tasks
     record.workflow_status = outcome.status
+    if end is None and outcome.result is None and not workflow.tasks.counts()[0]:
+        record.message = NOTHING
     if end:
         record.exit_code = int(end.exit_code)
         record.message = str(end)
