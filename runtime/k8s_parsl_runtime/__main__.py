@@ -22,9 +22,12 @@ def main(arguments: Sequence[str]) -> NoReturn:
 
 
 def _worker(arguments: Sequence[str]) -> int:
-    from k8s_parsl_runtime.worker import entry
+    from k8s_parsl_runtime.worker import entry, tee
 
-    return _guarded(lambda: entry.main(arguments))
+    try:
+        return _guarded(lambda: entry.main(arguments))
+    finally:
+        tee.end()
 
 
 def _guarded(run: Callable[[], None]) -> int:
@@ -83,10 +86,21 @@ def _workers(arguments: Sequence[str]) -> str:
     return next((word.removeprefix(option) for word in arguments if word.startswith(option)), "")
 
 
+def _laptop_pool(arguments: Sequence[str]) -> int:
+    """Run the pool with its output kept in a folder; the first two arguments are that folder and the executor."""
+    from k8s_parsl_runtime.worker import tee
+
+    folder, label, *rest = arguments
+    block = next((word.partition("=")[2] for word in rest if word.startswith("--block_id=")), "0")
+    tee.begin(folder, f"{label}-{block}")
+    return _pool(rest)
+
+
 _PROGRAMS = {
     "worker": _worker,
     "workflow": _workflow,
     "kernel": _kernel,
     "interchange": _interchange,
     "pool": _pool,
+    "laptop-pool": _laptop_pool,
 }

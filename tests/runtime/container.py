@@ -68,7 +68,14 @@ class Container:
 
     def prepare(self, call="", script="", mounts=()):
         code = {"call": call, "script": script, "path": str(self.folder)}
-        self.send("supervisor", type="prepare", mounts=list(mounts), code=code, work=str(self.folder / "work"))
+        self.send(
+            "supervisor",
+            type="prepare",
+            mounts=list(mounts),
+            code=code,
+            work=str(self.folder / "work"),
+            logs=str(self.folder / "logs"),
+        )
         return self.next("supervisor", "ready")
 
     def start(self, text="", call="", args=(), **kwargs):
@@ -87,6 +94,7 @@ class Container:
             work=str(self.folder / "work"),
             volumes=[str(self.folder)],
             run_dir=str(self.folder / "runs"),
+            logs=str(self.folder / "logs"),
             address="",
             keys={},
             executors={},

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from k8s_parsl_runtime.shared.kept import Kept
 from k8s_parsl_runtime.shared.protocol import PROTOCOL
 from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.workflow.supervisor import LAST_LINES, LINE_CHARACTERS, Output
@@ -305,7 +306,7 @@ def test_data_too_large_to_copy_is_named(container, monkeypatch):
 
 
 def test_a_line_that_comes_in_parts_is_one_line():
-    output = Output()
+    output = Output(Kept("workflow", print))
     for part in (b"one\ntw", b"o", b"\n\n", b"three"):
         output._keep(1, part)
     assert output.last_lines() == ["one", "two", "three"]

@@ -23,6 +23,8 @@ class Folder:
     """
 
     path: Path
+    # Whether it outlives the pod: it is on a volume, or on a laptop's disk.
+    lasts: bool = True
 
     @property
     def volume(self) -> Path:
@@ -38,6 +40,16 @@ class Folder:
     def page(self) -> Path:
         """The run's report, for people."""
         return self.path / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        """What launcher, workflow and workers print, a file for each."""
+        return self.path / "logs"
+
+    @property
+    def kept_logs(self) -> str:
+        """The folder of the logs; empty where they would end with the pod."""
+        return str(self.logs) if self.lasts else ""
 
     @property
     def code(self) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
+from k8s_parsl.log import kept
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import plan
 from k8s_parsl.run.conversation import Conversation
@@ -65,6 +66,7 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     workflow = Workflow(TaskLog(), "the memory of this machine")
     with (
         folder.held(),
+        kept(folder.kept_logs),
         stoppable(workflow),
         tempfile.TemporaryDirectory(prefix="k8s-parsl-", dir=_short(), ignore_cleanup_errors=True) as scratch,
         # It waits for the socket; and it ends when the conversation does, whatever ended that.
@@ -72,8 +74,16 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
         Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
     ):
         versions = workflow.greeting(conversation).versions
-        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
-        order = plan.start(settings, path=path, work=work, run_dir=folder.parsl, folders=folders, pools=pools)
+        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
+        order = plan.start(
+            settings,
+            path=path,
+            work=work,
+            run_dir=folder.parsl,
+            folders=folders,
+            logs=folder.kept_logs,
+            pools=pools,
+        )
         workflow.start(order, {})
         record = new_record(run, "laptop", settings, versions, code)
         record.workers = [str(pool) for pool in pools.values()]

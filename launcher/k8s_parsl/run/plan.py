@@ -25,7 +25,7 @@ def code(settings: Settings, path: Path) -> dict[str, str]:
     return {"call": settings.workflow.call, "script": settings.workflow.script, "path": str(path)}
 
 
-def preparation(settings: Settings, path: Path, work: Path, folders: Mapping[str, Path]) -> Message:
+def preparation(settings: Settings, path: Path, work: Path, folders: Mapping[str, Path], logs: str = "") -> Message:
     """Return the message `prepare`.
 
     Args:
@@ -33,12 +33,13 @@ def preparation(settings: Settings, path: Path, work: Path, folders: Mapping[str
         path: folder of the code.
         work: working directory.
         folders: the folder that stands for each mount path (in a pod: itself).
+        logs: where the workflow's output is kept; empty: nowhere.
     """
     mounts = [
         [str(folders[volume.mount_path]), volume.read_only, f"storage.{key}"]
         for key, volume in settings.storage.items()
     ]
-    return {"mounts": mounts, "code": code(settings, path), "work": str(work)}
+    return {"mounts": mounts, "code": code(settings, path), "work": str(work), "logs": logs}
 
 
 def start(
@@ -48,6 +49,7 @@ def start(
     work: Path,
     run_dir: Path,
     folders: Mapping[str, Path],
+    logs: str = "",
     address: str = "",
     keys: Mapping[str, str] | None = None,
     pools: Mapping[str, Workers] | None = None,
@@ -60,6 +62,7 @@ def start(
         work: working directory.
         run_dir: Parsl's.
         folders: the folder that stands for each mount path; string arguments below one are moved likewise.
+        logs: where the output of a laptop's workers is kept; empty: nowhere.
         address: where workers reach this pod; empty: they are processes of this machine.
         keys: the key files of an encrypted run.
         pools: the workers of each executor's pods; without, as the values say them.
@@ -78,6 +81,7 @@ def start(
         "work": str(work),
         "volumes": [str(folder) for folder in folders.values()],
         "run_dir": str(run_dir),
+        "logs": logs,
         "address": address,
         "keys": dict(keys or {}),
         "executors": executors,
@@ -133,7 +137,14 @@ def is_shared(settings: Settings, folder: Path) -> bool:
 
 
 def worker_arguments(
-    settings: Settings, label: str, *, versions: str, address: str, work: Path, pool: Workers | None = None
+    settings: Settings,
+    label: str,
+    *,
+    versions: str,
+    address: str,
+    work: Path,
+    logs: str = "",
+    pool: Workers | None = None,
 ) -> Callable[[str], list[str]]:
     """Return a function from a block's number to its worker's arguments.
 
@@ -147,6 +158,8 @@ def worker_arguments(
         ours.append("--limit-threads")
     if executor.worker_init:
         ours.append(f"--init={executor.worker_init}")
+    if logs:
+        ours += ["--logs", logs]
     if not is_shared(settings, work):
         ours += ["--data", path[0]]
     theirs = _theirs(executor, pool, address, port(settings, label), encrypted=settings.parsl.encrypted)

@@ -21,6 +21,7 @@ from k8s_parsl.kube.reasons import Beside, Finding, Kind, PodState
 from k8s_parsl.kube.retry import patiently
 from k8s_parsl.kube.room import room_of
 from k8s_parsl.kube.watch import PodWatch
+from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import certificates, changes, plan
@@ -86,11 +87,12 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
     doing = f"read ConfigMap {identity.installation}"
     installation = patiently(doing, lambda: api.config_map_uid(identity.installation), START_S)
     base = plan.SCRATCH
-    if settings.run.volume:
+    lasts = bool(settings.run.volume)
+    if lasts:
         base = Path(settings.storage[settings.run.volume].mount_path)
         volumes.check([Mount(str(base), False, f"storage.{settings.run.volume}")], str(base))
     # With the installation in its name: uninstall and install again, and the same values run afresh.
-    return Folder(base / "runs" / f"{identity.run}-{installation[:8]}")
+    return Folder(base / "runs" / f"{identity.run}-{installation[:8]}", lasts)
 
 
 def _is_done(folder: Folder, settings: Settings) -> bool:
@@ -126,9 +128,9 @@ def _run(
     }
     say_workers(pools.values())
     wait_until_alone(identity, api, watch)
-    with folder.held():
+    with folder.held(), kept(folder.kept_logs):
         apart(lambda: _let_in(identity, folder, work))
-        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
+        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
         keys = share_certificates(identity, api) if settings.parsl.encrypted else None
         pods = {
             label: WorkerPods(
@@ -139,7 +141,13 @@ def _run(
                 api,
                 watch,
                 arguments=plan.worker_arguments(
-                    settings, label, versions=versions, address=identity.pod_ip, work=work, pool=pools[label]
+                    settings,
+                    label,
+                    versions=versions,
+                    address=identity.pod_ip,
+                    work=work,
+                    logs=folder.kept_logs,
+                    pool=pools[label],
                 ),
                 on_fault=workflow.fault,
                 tell=workflow.to_kernel,
@@ -181,7 +189,7 @@ def _let_in(identity: Identity, folder: Folder, work: Path) -> None:
     """Make the workflow's folders for it, where it is another user than the launcher."""
     if identity.workflow_uid in ("", str(os.getuid())):
         return
-    for own in (folder.parsl, work):
+    for own in (folder.parsl, folder.logs, work):
         if own.is_relative_to(folder.path):
             folder.make(own, 0o777)
 

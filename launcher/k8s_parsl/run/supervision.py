@@ -127,6 +127,7 @@ def supervise(
     page = str(folder.page) if reported else "none"
     lines = [] if outcome.raised else record.last_lines
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
+    log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
     if outcome.failure:
         raise outcome.failure
 

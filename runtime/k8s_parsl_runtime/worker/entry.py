@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.versions import misfit, versions
 from k8s_parsl_runtime.shared.volumes import Mount, read_mounts
+from k8s_parsl_runtime.worker import tee
 from k8s_parsl_runtime.worker.manager_log import ManagerLog
 from k8s_parsl_runtime.worker.pool import Event, Pool
 
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
         Failure: why the pod ends, other than well.
     """
     options = _parser().parse_args(arguments)
+    tee.begin(options.logs, os.environ.get("K8S_PARSL_POD_NAME") or socket.gethostname())
     if options.init:
         initialised(options.init, _without_init(arguments))
     check_versions(options.expect)
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace", type=float, default=30.0, help="seconds between the pod's SIGTERM and its SIGKILL")
     parser.add_argument("--path", default="", help="the user's folders for PYTHONPATH: /one:/two")
     parser.add_argument("--work", default="", help="working directory of the tasks")
+    parser.add_argument("--logs", default="", help="folder in which the output is kept")
     parser.add_argument("--data", default="", help="folder whose files are brought into a working directory of its own")
     parser.add_argument("--cores", type=int, default=1, help="CPUs of each worker")
     parser.add_argument("--limit-threads", action="store_true", help="let numerical libraries take no more threads")
@@ -77,6 +81,7 @@ def initialised(worker_init: str, arguments: Sequence[str]) -> None:
     shell = shutil.which("bash") or "/bin/sh"
     lines = f'{worker_init}\nexec "$@"'
     again = [sys.executable, "-I", programs.START, "worker", *arguments]
+    tee.hand_on()
     os.execv(shell, [shell, "-e", "-c", lines, "workerInit", *again])  # noqa: S606
 
 

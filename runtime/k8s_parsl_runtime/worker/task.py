@@ -6,10 +6,13 @@ takes the process with it. Then the workflow only learns that a worker was lost.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import functools
 import os
+import sys
 import time
+import traceback
 import types
 from typing import Any
 
@@ -24,6 +27,7 @@ from k8s_parsl_runtime.worker import bash_stderr, deaths
 
 # Frames of a traceback from its begin, and from its end: pickles of deep ones fail.
 SHOWN_FRAMES = 30
+SHOWN_CHARACTERS = 20_000
 # Parsl's own bound of one buffer.
 BUFFER_BYTES = 1_000_000
 
@@ -35,10 +39,12 @@ def run(buffer: bytes) -> Packed:
         buffer: the task as Parsl's executor has packed it.
     """
     _note_crashes()
+    _print_by_lines()
     began = time.monotonic()
     try:
         result = execute_task(buffer)
         seconds = time.monotonic() - began
+        _flush()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
             return _result(result, seconds)
@@ -49,7 +55,9 @@ def run(buffer: bytes) -> Packed:
         error = TaskExited(_said(end)).with_traceback(end.__traceback__)
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
-    return _failure(error.with_traceback(_shortened(error.__traceback__)))
+    error = error.with_traceback(_shortened(error.__traceback__))
+    _show(error)
+    return _failure(error)
 
 
 class Packed:
@@ -67,6 +75,34 @@ class Packed:
 def _note_crashes() -> None:
     """Have Python write down where it was when a signal ends this process; once for each."""
     faulthandler.enable(deaths.notes(int(os.environ["PARSL_WORKER_RANK"])).open("w"), all_threads=False)
+
+
+def _print_by_lines() -> None:
+    """Have each line written at once and whole: the pool's processes share one output, and end without a word.
+
+    With every task, as the user's code may put other streams there.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+
+
+def _flush() -> None:
+    """Print a line that the task has not ended: the next task of this process may be a long time coming."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _show(error: BaseException) -> None:
+    """Print what the task raised; the workflow may catch it, and say nothing."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
+        text = f"{describe(error)}\n"
+    _flush()
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …\n")
 
 
 def _said(end: BaseException) -> str:

@@ -37,12 +37,12 @@ def executors(plan: Message, cert_dir: Path | None, send: Send, on_fault: OnFaul
         ]
     encrypted = plan["parsl"]["encrypted"]
     return [
-        _local(label, executor, on_fault, encrypted=encrypted, command=_pool(plan, executor))
+        _local(label, executor, on_fault, encrypted=encrypted, command=_pool(plan, label, executor))
         for label, executor in plan["executors"].items()
     ]
 
 
-def _pool(plan: Message, executor: dict[str, Any]) -> str:
+def _pool(plan: Message, label: str, executor: dict[str, Any]) -> str:
     """Return the shell's command of a laptop's worker pool, in the working directory, with the user's folders.
 
     Not by this process's own environment: the first pools are started before the workflow has one.
@@ -51,7 +51,7 @@ def _pool(plan: Message, executor: dict[str, Any]) -> str:
     path = f'{userpath.VARIABLE}={shlex.quote(folders)}":${userpath.VARIABLE}:$PYTHONPATH"'
     told = threads.told(executor["cores"], limit=executor["limit_threads"])
     variables = " ".join([path, "PYTHONPATH=", *(f"{name}={value}" for name, value in told.items())])
-    pool = shlex.join(programs.command("pool"))
+    pool = shlex.join(programs.command("laptop-pool", plan["logs"], label))
     # Not by `env`: it would take a path of the interpreter with a `=` for one more variable.
     line = f"cd {shlex.quote(plan['work'])} && {variables} {pool}"
     # Parsl formats it twice.

@@ -26,6 +26,7 @@ from typing import Any
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import ExitCode
+from k8s_parsl_runtime.shared.kept import Kept
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, connect
 from k8s_parsl_runtime.shared.versions import misfit, versions
@@ -78,7 +79,8 @@ class Supervisor:
     def __init__(self, socket: str) -> None:
         self._socket = socket
         self._events: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._output = Output()
+        self._kept = Kept("workflow", lambda line: sys.stderr.write(f"{line}\n"))
+        self._output = Output(self._kept)
         self._launcher: Channel
         self._pid = 0
         # Whether the process was asked to end, and when it is killed.
@@ -119,6 +121,7 @@ class Supervisor:
         if self._nothing:
             return ExitCode.DONE
         launcher.send({"type": "ended", **asdict(ended)})
+        self._kept.finish()
         return ended.status
 
     def _connect(self) -> Channel | None:
@@ -212,6 +215,7 @@ class Supervisor:
 
     def _prepare(self, order: Message) -> None:
         self._launcher.send(preparation.look(order))
+        self._kept.open(order["logs"])
 
     def _do_nothing(self, _: Message) -> None:
         self._nothing = True
@@ -284,12 +288,13 @@ def _ended(pid: str) -> bool:
 
 
 class Output:
-    """The workflow's standard output and error: passed on as they come, and the last lines kept.
+    """The workflow's standard output and error: passed on as they come and kept, the last lines apart.
 
     On a terminal the process has the terminal itself, as it would have without us.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
         self._terminal = sys.stdout.isatty() or sys.stderr.isatty()
         self._lines = deque[str](maxlen=LAST_LINES)
         self._part = {1: b"", 2: b""}
@@ -343,6 +348,7 @@ class Output:
                         selector.unregister(key.fd)
                         continue
                     self._keep(self._ends[key.fd], chunk)
+                    self._kept.add(chunk, self._ends[key.fd])
                     self._writing = True
                     _write(self._ends[key.fd], chunk)
                     self._writing = False

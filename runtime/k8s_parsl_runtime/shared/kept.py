@@ -1,0 +1,233 @@
+"""Output that is kept in a file on a volume, by a thread of its own: a volume that stalls or is full delays nothing.
+
+A file keeps its beginning and its end. What comes in waits in a bounded queue for the volume; what does not fit there
+is dropped, and the file says how much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+# Of one source: its first output in NAME.log, and its latest in NAME.end.log.
+BEGIN_BYTES, END_BYTES = 4 << 20, 4 << 20
+# Of all files in the folder; beyond that nothing more is kept. Looked at again after so many bytes of one file.
+FOLDER_BYTES, LOOK_BYTES = 256 << 20, 1 << 20
+# What may wait for the volume.
+QUEUE_BYTES = 4 << 20
+# A line without an end is cut here.
+PART_BYTES = 64 << 10
+# At its end a program waits so long for the volume.
+FINISH_S = 5.0
+SUFFIX, END_SUFFIX = ".log", ".end.log"
+
+Say = Callable[[str], object]
+
+
+class Kept:
+    """The output of one source. One thread at a time adds to it; nothing here raises or waits, but for `finish`.
+
+    Args:
+        name: of the file, without its suffix.
+        say: gets the one line that says why something is not kept.
+    """
+
+    def __init__(self, name: str, say: Say) -> None:
+        self._name = name
+        self._say = say
+        self._said = False
+        self._waiting: deque[bytes] = deque()
+        self._bytes = self._dropped = 0
+        # Of a stream, what of a line has come so far.
+        self._parts: dict[int, bytes] = {}
+        self._changed = threading.Condition()
+        self._ended = False
+        self._thread: threading.Thread | None = None
+
+    def open(self, folder: str) -> None:
+        """Begin to write into ``folder``, what came before that first; empty: nothing is kept."""
+        if not folder:
+            self.close()
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(folder,), name="kept output", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Keep nothing more."""
+        with self._changed:
+            self._ended = True
+            self._waiting.clear()
+
+    def add(self, chunk: bytes, stream: int = 0) -> None:
+        """Take output of one of the source's streams; lines of several streams stay whole."""
+        whole, end, part = (self._parts.get(stream, b"") + chunk).rpartition(b"\n")
+        if len(part) > PART_BYTES:
+            whole, end, part = whole + end + part, b"\n", b""
+        self._parts[stream] = part
+        if end:
+            self._put(whole + end)
+
+    def finish(self, seconds: float = FINISH_S) -> None:
+        """Write what is left, but wait no longer than ``seconds`` for the volume."""
+        for part in self._parts.values():
+            if part:
+                self._put(part + b"\n")
+        self._parts.clear()
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        if self._thread is None:
+            return
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._tell(f"the volume has not answered for {seconds:.0f} s")
+
+    def _put(self, lines: bytes) -> None:
+        with self._changed:
+            if self._ended:
+                return
+            if self._bytes + len(lines) > QUEUE_BYTES:
+                self._dropped += len(lines)
+                return
+            self._waiting.append(lines)
+            self._bytes += len(lines)
+            self._changed.notify()
+
+    def _tell(self, why: str) -> None:
+        """Say why something is not kept, once."""
+        if not self._said:
+            self._said = True
+            with contextlib.suppress(Exception):
+                self._say(f"logs: {self._name}{SUFFIX} is not kept whole: {why}")
+
+    # On the thread that writes ------------------------------------------------------------------------------------
+
+    def _run(self, folder: str) -> None:
+        try:
+            file = _File(folder, self._name)
+        except OSError as error:
+            self._tell(f"{error.filename or folder}: {error.strerror}")
+            self.close()
+            return
+        while self._wait():
+            lines, dropped = self._take()
+            if dropped:
+                self._tell("the volume is slower than the output")
+            mark = _mark(f"{dropped} bytes of output are left out here: the volume did not take them")
+            try:
+                file.write(mark + lines if dropped else lines)
+            except OSError as error:
+                self._tell(error.strerror or str(error))
+                with self._changed:
+                    self._dropped += len(lines) + dropped
+                    if self._ended:
+                        return
+
+    def _wait(self) -> bool:
+        """Wait for output; return whether there is some, or some was dropped."""
+        with self._changed:
+            while not (self._waiting or self._ended):
+                self._changed.wait()
+            return bool(self._waiting or self._dropped)
+
+    def _take(self) -> tuple[bytes, int]:
+        """Return the output that waits, and how much was dropped."""
+        with self._changed:
+            lines, dropped = b"".join(self._waiting), self._dropped
+            self._waiting.clear()
+            self._bytes = self._dropped = 0
+            return lines, dropped
+
+
+class _File:
+    """The two files of one source.
+
+    Raises:
+        OSError: they cannot be written, or the folder is full.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            Path(folder).mkdir()
+        # A link in the place of the folder or of a file leads elsewhere: neither is followed.
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        self._name = name
+        self._until_look = 0
+        self._begin = self._open(name + SUFFIX)
+        self._left = BEGIN_BYTES - os.fstat(self._begin).st_size
+        self._end = -1
+        self._end_bytes = 0
+        self.write(_mark(f"{datetime.now(UTC).isoformat(timespec='seconds')}"))
+
+    def write(self, lines: bytes) -> None:
+        self._check_folder(len(lines))
+        if self._left > 0:
+            # Cut at a line, so that the two files together are all of it.
+            fits = len(lines) if len(lines) <= self._left else lines.rfind(b"\n", 0, self._left) + 1
+            _write(self._begin, lines[:fits])
+            self._left -= fits
+            lines = lines[fits:]
+            if not lines:
+                return
+            _write(self._begin, _mark(f"what follows is in {self._name}{END_SUFFIX}"))
+            self._left = 0
+        self._write_end(lines)
+
+    def _write_end(self, lines: bytes) -> None:
+        if self._end < 0:
+            self._end = self._open(self._name + END_SUFFIX)
+            self._end_bytes = os.fstat(self._end).st_size
+        if self._end_bytes + len(lines) > END_BYTES:
+            self._forget(lines)
+            return
+        _write(self._end, lines)
+        self._end_bytes += len(lines)
+
+    def _forget(self, lines: bytes) -> None:
+        """Begin the second file anew, with the latest half of what it had."""
+        keep = max(END_BYTES // 2 - len(lines), 0)
+        kept = os.pread(self._end, keep, max(self._end_bytes - keep, 0)) if keep else b""
+        kept = (kept + lines)[-(END_BYTES // 2) :].partition(b"\n")[2]
+        new = f".{self._name}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=self._folder)
+        end = self._open(new)
+        _write(end, _mark("output is left out here: this file keeps the latest") + kept)
+        os.rename(new, self._name + END_SUFFIX, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.close(self._end)
+        self._end, self._end_bytes = end, os.fstat(end).st_size
+
+    def _open(self, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.open(name, flags, 0o644, dir_fd=self._folder)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(None, f"{name} is no regular file")
+        return file
+
+    def _check_folder(self, more: int) -> None:
+        self._until_look -= more
+        if self._until_look > 0:
+            return
+        with os.scandir(self._folder) as entries:
+            used = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        if used >= FOLDER_BYTES:
+            raise OSError(None, f"the run's logs have {FOLDER_BYTES >> 20} MiB already")
+        self._until_look = LOOK_BYTES
+
+
+def _write(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _mark(text: str) -> bytes:
+    """Return a line of ours in a file of others' output."""
+    return f"== k8s-parsl: {text}\n".encode()
