@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -55,6 +56,8 @@ def _kernel(arguments: Sequence[str]) -> NoReturn:
 
 
 def _interchange(arguments: Sequence[str]) -> int:
+    # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl; it ends when its parent does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     from k8s_parsl_runtime.workflow import interchange
 
     interchange.main(arguments)
@@ -65,8 +68,9 @@ def _pool(arguments: Sequence[str]) -> int:
     """Parsl's own program, as `python -m` would run it: the user's folders come after its imports."""
     import runpy
 
-    from k8s_parsl_runtime.worker import deaths
+    from k8s_parsl_runtime.worker import deaths, manager_log
 
+    manager_log.be_calm()
     deaths.watch()
     threads.put(os.environ)
     # It would count the node's CPUs, and start fewer workers where there are fewer of those.

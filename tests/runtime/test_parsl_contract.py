@@ -30,6 +30,7 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.run import plan
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
+from k8s_parsl_runtime.worker import manager_log
 from k8s_parsl_runtime.workflow.parsl_config import executors
 
 
@@ -101,6 +102,14 @@ def test_a_laptops_worker_is_parsls_own_program():
     """Its name is replaced in the launch command: once, at its beginning."""
     assert executor.DEFAULT_LAUNCH_CMD.startswith("process_worker_pool.py ")
     assert 'if __name__ == "__main__"' in inspect.getsource(process_worker_pool)
+
+
+def test_the_manager_says_in_these_words_whether_it_has_reached_the_interchange():
+    """Its first words are an error after 30 ms, as `heartbeat_period` is taken for milliseconds."""
+    source = inspect.getsource(process_worker_pool)
+    assert f'logging.getLogger("{manager_log.POOL}")' in source
+    assert f'logger.error(f"{manager_log.NO_ANSWER} (' in source
+    assert f'logger.info(f"{manager_log.CONNECTED} via' in source
 
 
 def test_scripts_own_configs_are_made_of_what_these_modules_export():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import signal
@@ -18,11 +19,12 @@ from parsl import curvezmq
 from k8s_parsl.kube.reasons import REASONS
 from k8s_parsl.run import certificates
 from k8s_parsl_runtime.shared import keys, memory, threads
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Temporary
+from k8s_parsl_runtime.shared.errors import ConfigurationError, Stopped, Temporary
 from k8s_parsl_runtime.shared.programs import START
 from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.shared.volumes import Mount, read_mounts, write_mounts
 from k8s_parsl_runtime.worker import entry as worker
+from k8s_parsl_runtime.worker import manager_log
 from k8s_parsl_runtime.worker import pool as pools
 from k8s_parsl_runtime.worker.entry import check_mounts, check_versions
 from k8s_parsl_runtime.worker.lifeline import Lifeline
@@ -314,7 +316,7 @@ def test_a_connection_that_is_made_again_is_no_end(gone, monkeypatch):
 ENTRY = """
 import os, sys
 from k8s_parsl_runtime.worker.pool import Pool
-pool = Pool(sys.argv[2:], dict(os.environ), float(sys.argv[1]))
+pool = Pool(sys.argv[3:], dict(os.environ), float(sys.argv[1]), eval(sys.argv[2]))
 print("code", pool.run(), pool.failure, flush=True)
 """
 
@@ -324,9 +326,11 @@ def entry(pipes):
     """Start one; its pool is a shell, with the pipes `begun` and `go` as $1 and $2."""
     started = []
 
-    def start(script, grace=600.0):
+    def start(script, grace=600.0, works="lambda: True"):
         shell = ["/bin/sh", "-c", script, "sh", str(pipes.folder / "begun"), str(pipes.folder / "go")]
-        started.append(subprocess.Popen([sys.executable, "-c", ENTRY, str(grace), *shell], stdout=subprocess.PIPE))
+        started.append(
+            subprocess.Popen([sys.executable, "-c", ENTRY, str(grace), works, *shell], stdout=subprocess.PIPE)
+        )
         return started[-1]
 
     yield start
@@ -398,3 +402,62 @@ def test_a_manager_that_never_wrote_holds_up_nobody(tmp_path):
     log.start()
     log.finish()
     assert log.last_words() == "its log is empty"
+
+
+@pytest.mark.parametrize(
+    ("code", "connected", "failure", "raised"),
+    [
+        (0, True, Stopped("SIGTERM"), None),
+        (-15, False, Stopped("SIGTERM"), None),
+        (-15, True, Stopped("SIGTERM"), Stopped),
+        (-9, True, Stopped("SIGTERM"), Stopped),
+        (0, True, None, None),
+        (0, True, Temporary("LauncherGone"), Temporary),
+        (-15, False, Temporary("MountGone"), Temporary),
+        (1, True, None, Temporary),
+    ],
+)
+def test_a_pod_that_left_no_task_is_no_failed_one(tmp_path, monkeypatch, code, connected, failure, raised):
+    """`kubectl get pods` shows any other exit code than 0 as Error, at the end of each good run."""
+
+    class Pool:
+        def __init__(self, *arguments):
+            self.works = arguments[-1]
+
+        def run(self):
+            self.failure = failure
+            assert self.works() is connected
+            return code
+
+    class Log(worker.ManagerLog):
+        def start(self):
+            super().start()
+            self.connected = connected
+
+    monkeypatch.setattr(worker, "Pool", Pool)
+    monkeypatch.setattr(worker, "ManagerLog", Log)
+    monkeypatch.setattr(Lifeline, "start", lambda _: None)
+    with pytest.raises(raised) if raised else contextlib.nullcontext():
+        worker.work(["-a", "127.0.0.1", "--port=1", f"--logdir={tmp_path}", "--block_id=0"])
+
+
+def test_a_pool_that_may_have_no_task_ends_at_once(entry, pipes):
+    """A pod whose manager has not reached the launcher yet, when the run is over."""
+    process = entry('echo ready > "$1"; while :; do sleep 600; done', works="lambda: False")
+    pipes.next_begun()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[0].startswith(b"code -15 SIGTERM")
+
+
+def test_what_every_healthy_manager_meets_is_no_error(caplog):
+    """Whatever else Parsl's pool calls one is."""
+    caplog.set_level("INFO")
+    manager_log.be_calm()
+    log = logging.getLogger(manager_log.POOL)
+    log.error("Failed to connect to interchange (tcp://10.0.0.1:24000")
+    log.error("Failed to send result to interchange")
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [
+        ("INFO", "waiting for the interchange's answer"),
+        ("ERROR", "Failed to send result to interchange"),
+    ]

@@ -42,7 +42,8 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 
     columns = (
         TextColumn("tasks"),
-        BarColumn(bar_width=None),
+        # Its own colour of a bar that is not full is a red one.
+        BarColumn(bar_width=None, complete_style="cyan", pulse_style="cyan"),
         MofNCompleteColumn(),
         TextColumn("{task.fields[failed]}"),
         TimeElapsedColumn(),

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from k8s_parsl_runtime.shared import keys, programs, threads, userpath, volumes, workdir
-from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Temporary
+from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Stopped, Temporary
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.versions import misfit, versions
 from k8s_parsl_runtime.shared.volumes import Mount, read_mounts
@@ -149,7 +149,7 @@ def work(
         told: variables of the pool's.
 
     Raises:
-        Stopped: SIGTERM came.
+        Stopped: SIGTERM came, and tasks may have been left.
         Temporary: the pool failed, with its last log lines; or the launcher or a volume is gone.
     """
     # With Parsl's own packages, which an image that is refused need not have.
@@ -162,7 +162,7 @@ def work(
     log.start()
     programs.name_the_user()
     command = programs.command("pool", *pool_arguments, "--uid", name)
-    pool = Pool(command, userpath.clean({**os.environ, **(told or {})}, path), grace)
+    pool = Pool(command, userpath.clean({**os.environ, **(told or {})}, path), grace, lambda: log.connected)
     url = f"tcp://[{options.address}]" if ":" in options.address else f"tcp://{options.address}"
     Lifeline(f"{url}:{options.port}", cert_dir, options.hb_threshold, lambda: pool.tell(Event.LAUNCHER_GONE)).start()
     threading.Thread(target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True).start()
@@ -172,6 +172,9 @@ def work(
     log.finish()
     if code != 0 and oom_kills() > killed:
         raise Temporary(f"OOMKilled: {Event.OUT_OF_MEMORY.value}")
+    if isinstance(pool.failure, Stopped) and (code == 0 or not log.connected):
+        # Its manager has ended as the launcher asked it to, or never had a task: the pod is no failed one.
+        return
     if pool.failure:
         raise pool.failure
     if code != 0:

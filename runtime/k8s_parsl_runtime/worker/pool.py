@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from k8s_parsl_runtime.shared import programs
@@ -47,6 +47,8 @@ class Pool:
     command: Sequence[str]
     environment: dict[str, str]
     grace: float
+    # Whether it may have tasks.
+    works: Callable[[], bool] = lambda: True
     # Why it had to end, where it did not end by itself.
     failure: Failure | None = None
     _events: queue.SimpleQueue[tuple[Event, str]] = field(default_factory=queue.SimpleQueue)
@@ -95,7 +97,8 @@ class Pool:
             if self.failure is None:
                 self.failure = Stopped(f"SIGTERM: {event.value}")
                 # Tasks may finish; what is left at the end is for SIGTERM and SIGKILL.
-                self._deadline = min(self._deadline, now + max(self.grace - STOP_S - LEAVE_S, 0))
+                given = max(self.grace - STOP_S - LEAVE_S, 0) if self.works() else 0
+                self._deadline = min(self._deadline, now + given)
             return
         self.failure = self.failure or Temporary(f"{_TOLD[event]}: {detail or event.value}")
         self._deadline = min(self._deadline, now)

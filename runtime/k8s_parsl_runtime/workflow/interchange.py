@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 import os
 import pickle
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -186,7 +185,5 @@ def _is_suspect(task: Any) -> bool:
 
 def main(arguments: Sequence[str]) -> None:
     """Run it with the configuration that HighThroughputExecutor pickles to standard input."""
-    # Ctrl-C on a terminal reaches the whole group; this process ends when its parent does.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     setproctitle("k8s-parsl: interchange")
     ControlledInterchange(arguments[0], **pickle.load(sys.stdin.buffer)).start()  # noqa: S301 (from our own parent)
