@@ -188,12 +188,39 @@ def ran(function, *arguments, monkeypatch, tmp_path):
     monkeypatch.setenv("PARSL_WORKER_RANK", "0")
     monkeypatch.setattr(task, "_note_crashes", lambda: None)
     buffer = pack_apply_message(function, arguments, {}, buffer_threshold=1 << 20)
-    return deserialize(serialize(task.run(buffer)))
+    return deserialize(serialize(task.run(buffer))).value
 
 
 @pytest.mark.parametrize("value", [None, 0, "x" * 3_000_000, [1, {"a": (2,)}], b"\0" * 10, {1, 2}])
 def test_a_result_comes_out_as_it_went_in(value, monkeypatch, tmp_path):
     assert ran(lambda given: given, value, monkeypatch=monkeypatch, tmp_path=tmp_path) == value
+
+
+def test_a_result_says_how_long_the_app_ran(monkeypatch, tmp_path):
+    """And not how long its process waited for it."""
+    monkeypatch.setattr(task, "_note_crashes", lambda: None)
+    moments = iter([100.0, 107.5])
+    monkeypatch.setattr(task.time, "monotonic", lambda: next(moments))
+    buffer = pack_apply_message(lambda: None, (), {}, buffer_threshold=1 << 20)
+    assert deserialize(serialize(task.run(buffer))).execution_s == 7.5
+
+
+def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch, tmp_path, capsys):
+    """Whatever the exception does when it is shown; and not without end."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise KeyboardInterrupt
+
+    def app(error):
+        raise error
+
+    for error in (ValueError("bad tile"), Mute(), ValueError("x" * 100_000)):
+        ran(app, error, monkeypatch=monkeypatch, tmp_path=tmp_path)
+    said = capsys.readouterr().err
+    assert "ValueError: bad tile" in said
+    assert "Mute" in said
+    assert len(said) < 2 * task.SHOWN_CHARACTERS
 
 
 def test_what_the_app_itself_returns_as_an_exception_keeps_its_type_cause_and_notes(monkeypatch, tmp_path):

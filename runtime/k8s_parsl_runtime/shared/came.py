@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from parsl.serialize import deserialize
-
 
 @dataclass(frozen=True)
 class Came:
@@ -19,4 +17,6 @@ class Came:
 
 def came(pickled: bytes, execution_s: float | None) -> Came:
     """Return what a worker has packed, in the workflow's process."""
+    from parsl.serialize import deserialize  # what both sides share does without Parsl until then
+
     return Came(deserialize(pickled), execution_s)
