@@ -30,6 +30,7 @@ help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: $(VENV)/.runs ## Run examples/tiles on this machine, without a cluster (VALUES=file, WORKFLOW=folder of its code)
+	@$(if $(and $(filter-out examples/tiles,$(WORKFLOW)),$(wildcard $(WORKFLOW)/requirements.txt)),echo '$(WORKFLOW)/requirements.txt is not installed into $(VENV): laptop.python names an environment of its own (docs/own-workflow.md)')
 	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW) || $(SAY_CODE)
 
 test: $(VENV)/.tests ## Run every test that this machine allows (REQUIRE_CLUSTER=1: a missing cluster is a failure)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from k8s_parsl_runtime.shared.errors import Failure, UsageError, WorkflowFailed
-from k8s_parsl_runtime.workflow import causes
+from k8s_parsl_runtime.workflow import causes, missing
 
 
 def run_script(script: str, arguments: list[str]) -> Any:
@@ -93,7 +93,10 @@ def _import(name: str, path: str, key: str) -> types.ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UsageError(f"{key}: there is no module {error.name} in {path} or in the image") from None
-        raise UsageError(f"{key}: module {name} imports {error.name}, which the image does not have") from None
+            raise UsageError(f"{key}: there is no module {error.name} in {path} or in {missing.place()}") from None
+        raise UsageError(
+            f"{key}: module {name} imports {error.name}, which {missing.place()} does not have"
+            f"{missing.hint(error, [path])}"
+        ) from None
     except Exception as error:
         raise WorkflowFailed(f"{key}: module {name} cannot be imported: {causes.describe(error)}") from error

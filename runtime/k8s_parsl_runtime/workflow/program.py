@@ -35,7 +35,7 @@ from k8s_parsl_runtime.shared.protocol import (
     ProtocolError,
     connect,
 )
-from k8s_parsl_runtime.workflow import causes, code, parsl_config
+from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config
 from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -192,7 +192,9 @@ class Program:
         return status
 
     def _raised(self, error: BaseException) -> int:
-        self._reporter.send({"type": "raised", "text": causes.describe(error)[:TEXT_CHARACTERS]})
+        hint = missing.hint(error, userpath.of_code(**self._plan["code"]))
+        text = causes.describe(error)[: TEXT_CHARACTERS - len(hint)]
+        self._reporter.send({"type": "raised", "text": f"{text}{hint}"})
         causes.cut(error)
         try:
             sys.excepthook(type(error), error, error.__traceback__)
