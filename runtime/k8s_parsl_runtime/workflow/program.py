@@ -39,7 +39,7 @@ from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config
 from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
-from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher
+from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher, ToRoot
 from k8s_parsl_runtime.workflow.watchdog import Watchdog
 
 log = logging.getLogger("k8s_parsl_runtime")
@@ -122,6 +122,8 @@ class Program:
         parsl.setLevel("INFO" if level == "DEBUG" else "ERROR")
         # By the handler, too: a script may set the logger's level for a handler of its own.
         parsl.addHandler(ToLauncher(self._reporter, parsl.level))
+        parsl.addHandler(ToRoot(parsl.level))
+        parsl.propagate = False
 
     def _start_parsl(self) -> None:
         cert_dir = None

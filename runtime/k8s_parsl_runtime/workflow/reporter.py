@@ -147,6 +147,20 @@ class ToLauncher(logging.Handler):
             self._reporter.send({"type": "log", "level": _level(record.levelno), "text": text})
 
 
+class ToRoot(logging.Handler):
+    """Parsl's lines for the handlers of the user's root logger, as by propagation, but not below this one's level.
+
+    A script that logs at DEBUG, and asks for a file with Parsl's own log, would have ten lines of Parsl's for each task
+    on its standard error. The file, a handler of the logger `parsl` itself, still gets them.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand it on."""
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+
 def _failed_task(record: logging.LogRecord) -> str:
     """Return what Parsl says of an exception, in one line: the user's code gets the exception itself."""
     if record.name.startswith("parsl.") and record.exc_info and record.exc_info[1]:
