@@ -67,14 +67,15 @@ def main(folder, how, bads, goods, company, seconds):
 """
 
 
-def run(folder, *, how="pool", bads=1, goods=3, company=None, seconds=0.5, executor="maxWorkersPerNode: 4", more=""):
+def run(folder, *, how="pool", bads=1, goods=3, company=None, seconds=0.5, executor="maxWorkersPerNode: 4"):
     """Run so many good and bad tasks; return the ends of all, how often each was begun, and what the log says."""
     (folder / "flow.py").write_text(FLOW)
     given = {"folder": str(folder), "how": how, "bads": bads, "goods": goods, "seconds": seconds}
     given["company"] = bads + goods if company is None else company
     (folder / "values.yaml").write_text(
         f'workflow: {{call: "flow:main", kwargs: {json.dumps(given)}}}\n'
-        f"executors: {{workers: {{{executor}, coresPerWorker: 0.1, heartbeatPeriod: 1}}}}\n{more}"
+        f"executors: {{workers: {{{executor}, coresPerWorker: 0.1, heartbeatPeriod: 1}}}}\n"
+        "parsl: {retryLostTasks: all}\n"
     )
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
@@ -93,7 +94,7 @@ def assert_only_the_bad_failed(ends, ledger):
             assert ledger[name] == 2, name
 
 
-@pytest.mark.parametrize("how", ["pool", "group", "politely"])
+@pytest.mark.parametrize("how", ["pool", "group", "politely", "siblings"])
 def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_path, how):
     ends, ledger, log = run(tmp_path, how=how)
     assert_only_the_bad_failed(ends, ledger)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import parsl
 import pytest
+from parsl.app import bash, python
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import HighThroughputExecutor
@@ -258,6 +259,15 @@ def test_a_worker_process_dies_where_deaths_looks():
     assert 'name="HTEX-Worker-{}".format(worker_id)' in started
     assert "self.pending_result_queue = SpawnContext.Queue()" in inspect.getsource(process_worker_pool.Manager.__init__)
     assert "os.environ['PARSL_WORKER_RANK'] = str(worker_id)" in inspect.getsource(process_worker_pool.worker)
+    assert "self._mp_manager = SpawnContext.Manager()" in inspect.getsource(process_worker_pool.Manager.__init__)
+
+
+def test_an_app_has_its_walltime_by_a_function_that_is_looked_up_at_each_call():
+    """Which `walltime` replaces; and a task runs in the main thread of its worker's process."""
+    assert "func = timeout(self.func, walltime)" in inspect.getsource(python.PythonApp.__call__)
+    assert list(inspect.signature(python.timeout).parameters) == ["f", "seconds"]
+    assert "target=worker," in inspect.getsource(process_worker_pool.Manager._start_worker)
+    assert "raise pe.AppTimeout(" in inspect.getsource(bash.remote_side_bash_executor)
 
 
 def test_a_worker_runs_what_the_executor_names():

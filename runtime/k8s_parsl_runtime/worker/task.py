@@ -16,14 +16,15 @@ import traceback
 import types
 from typing import Any
 
-from parsl.app.errors import BashExitFailure, RemoteExceptionWrapper
+from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
 from parsl.executors.execute_task import execute_task
 from parsl.serialize import deserialize, serialize
 
+from k8s_parsl_runtime.shared import walltime
 from k8s_parsl_runtime.shared.came import came
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
-from k8s_parsl_runtime.worker import bash_stderr, deaths
+from k8s_parsl_runtime.worker import bash_stderr, deaths, limits
 
 # Frames of a traceback from its begin, and from its end: pickles of deep ones fail.
 SHOWN_FRAMES = 30
@@ -41,6 +42,8 @@ def run(buffer: bytes) -> Packed:
     _note_crashes()
     _print_by_lines()
     began = time.monotonic()
+    walltime.keeper = limits.keep
+    since = limits.now()
     try:
         result = execute_task(buffer)
         seconds = time.monotonic() - began
@@ -55,6 +58,8 @@ def run(buffer: bytes) -> Packed:
         error = TaskExited(_said(end)).with_traceback(end.__traceback__)
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
+    if isinstance(error, AppTimeout):
+        limits.end_children(since)
     error = error.with_traceback(_shortened(error.__traceback__))
     _show(error)
     return _failure(error)

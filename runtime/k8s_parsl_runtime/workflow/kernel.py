@@ -25,6 +25,7 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.states import States
 from parsl.monitoring import MonitoringHub
 
+from k8s_parsl_runtime.shared import walltime
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.workflow import failed_tasks
@@ -239,6 +240,7 @@ def take_the_place_of_parsl_load() -> None:
     loader: Any = DataFlowKernelLoader
     parsl.load = loader.load = functools.partial(_load, loader.load)
     parsl.clear = loader.clear = functools.partial(_clear, loader.clear)
+    walltime.take_the_place_of_parsls()
     plain: Any = DataFlowKernel
     plain.__init__ = _told_of(plain.__init__)
     for name in ADDRESSES:

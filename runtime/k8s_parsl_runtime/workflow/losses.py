@@ -110,7 +110,7 @@ class _Losses:
     def _killed(self, error: Exception, task_record: Any) -> float:
         self._kills[task_record["id"]] += 1
         count, app = self._kills[task_record["id"]], task_record["func_name"]
-        if why_not := self._refusal(app, "killed each time" if count > KILLS else ""):
+        if why_not := self._refusal(task_record, "killed each time" if count > KILLS else ""):
             return self._give_up(error, count, why_not)
         log.info("app %s: %s; it is run again", app, error)
         return 0
@@ -124,9 +124,7 @@ class _Losses:
             error.add_note(_verdict(task_record, self._reason(error)))
             return self._given_up
         too_often = len(history) - blamed > self._loss_retries
-        if why_not := self._refusal(
-            task_record["func_name"], f"parsl.lossRetries is {self._loss_retries}" if too_often else ""
-        ):
+        if why_not := self._refusal(task_record, f"parsl.lossRetries is {self._loss_retries}" if too_often else ""):
             return self._give_up(error, len(history), why_not)
         if blamed:
             task_record[NEEDS] = {**needs, ALONE: True}
@@ -140,8 +138,9 @@ class _Losses:
             return True
         return isinstance(error, PodEnded) and self._blames(_pod(error), sure=sure)
 
-    def _refusal(self, app: str, otherwise: str) -> str:
-        """Return why a task of ``app`` is not run again; empty where it is."""
+    def _refusal(self, task_record: Any, otherwise: str) -> str:
+        """Return why a task is not run again; empty where it is."""
+        app = task_record["func_name"]
         may_run_twice = self._lost_tasks == "all" or (self._lost_tasks != "none" and app in self._lost_tasks)
         return otherwise if may_run_twice else "parsl.retryLostTasks leaves it out"
 
