@@ -370,6 +370,7 @@ def test_what_is_no_message_ends_its_connection(greeted, conversation, taken, ca
         b'{"type":"returned","result":' + b"[" * 100 + b"]" * 100 + b"}\n",
         line(type="picture", name="a.png", media="image/png", data="AAAA", last=False),
         tasks(["done", "app", [3, 0.5]], ["done", "app", None], ["failed", "app", ""], ["submitted", "app", 10**9]),
+        tasks(["long", "app", "a task has run for 900 s"]),
         line(type="cancel", executor="cpu", blocks=[]),
     ],
 )

@@ -104,6 +104,15 @@ def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
     assert "content: attr(data-head)" in page
 
 
+def test_tasks_that_took_long_are_on_the_page_and_count_as_no_failure(record, tmp_path):
+    tasks = TaskLog()
+    tasks.take([["submitted", "tile", 1], ["long", "tile", "a task has run for 900 s: tile(<3>)"]])
+    record.add(tasks)
+    write_page(record, tmp_path / "report.html")
+    assert "<b>tile</b>: a task has run for 900 s: tile(&lt;3&gt;)" in (tmp_path / "report.html").read_text()
+    assert (record.failures, tasks.counts()) == ([], (1, 0, 0))
+
+
 def test_tasks_are_counted_by_app(record):
     """Memoised tasks have no time of their own; failures are kept with their text, up to a number."""
     tasks = TaskLog()

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -33,8 +34,11 @@ from k8s_parsl_runtime.shared import threads
 from k8s_parsl_runtime.shared.errors import ExitCode
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
 from k8s_parsl_runtime.shared.versions import versions
+from k8s_parsl_runtime.workflow import long_tasks
 from k8s_parsl_runtime.workflow.causes import describe
 from k8s_parsl_runtime.workflow.executor import PodExecutor
+from k8s_parsl_runtime.workflow.kernel import Kernel
+from k8s_parsl_runtime.workflow.long_tasks import LongTasks
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from runtime.kubelet import Kubelet
@@ -124,7 +128,19 @@ class Run:
     Both sides of it are in this process: the pods of the launcher's, and Parsl of the workflow's.
     """
 
-    def __init__(self, server, api, watch, identity, folder, blocks=2, link=Direct, room=Room(), **more):  # noqa: B008
+    def __init__(
+        self,
+        server,
+        api,
+        watch,
+        identity,
+        folder,
+        blocks=2,
+        link=Direct,
+        room=Room(),  # noqa: B008
+        kernel=DataFlowKernel,
+        **more,
+    ):
         self.faults = queue.SimpleQueue()
         # Its first digits are in the names of the pods, and those in the paths of their logs.
         identity = replace(identity, pod_uid=uuid.uuid4().hex)
@@ -156,7 +172,7 @@ class Run:
             retry_handler=retry_cost(0, 5, why=self.executor.why, blames=self.executor.blames),
             initialize_logging=False,
         )
-        self.kernel = DataFlowKernel(config)
+        self.kernel = kernel(config)
 
     def arguments(self, number):
         parsl = {"encrypted": False, "worker_port": self.executor.worker_port}
@@ -178,7 +194,7 @@ class Run:
             self.kernel.job_status_poller._kill_event.set()
         else:
             self.executor.stop()
-            self.kernel.cleanup()
+            getattr(self.kernel, "close", self.kernel.cleanup)()
         self.pods.close()
         self.link.close()
         self.kubelet.close()
@@ -228,6 +244,30 @@ def test_a_task_that_ends_its_pods_is_found_and_its_neighbours_are_run_again_one
     finally:
         for pipe in go.values():
             pipe.close()
+        run.close()
+
+
+def test_a_task_that_runs_is_named_by_its_call(server, api, watch, identity, tmp_path, pipes, monkeypatch):
+    """Not one that waits for a worker, though Parsl calls that one launched, too."""
+    told = []
+    reporter = SimpleNamespace(**dict.fromkeys(("submitted", "done", "retried", "failed"), lambda *_: None))
+    run = Run(server, api, watch, identity, tmp_path, blocks=1, kernel=lambda config: Kernel(config, reporter, print))
+    try:
+        looking = LongTasks([], lambda app, text: told.append((app, text)))
+        run.kernel.on_done = lambda app, seconds: looking.done(named.__name__, seconds)
+        for _ in range(long_tasks.MEDIAN_OF):
+            run.call(os.getpid).result(PATIENCE_S)
+        monkeypatch.setattr(long_tasks, "LEAST_S", 0.0)
+        monkeypatch.setattr(long_tasks, "TIMES", 0.0)
+        tasks = [run.call(named, str(pipes.folder)) for _ in range(2)]
+        pipes.next_begun()
+        looking.look(run.executor)
+        ((app, text),) = told
+        assert (app, f"named('{str(pipes.folder)[:10]}" in text) == ("named", True)
+        for task in tasks:
+            pipes.go_on()
+            task.result(PATIENCE_S)
+    finally:
         run.close()
 
 

@@ -98,7 +98,7 @@ class Manager:
         self.block = block
         launcher.managers.append(self)
 
-    def register(self, capacity=1):
+    def register(self, capacity=1, workers=None):
         version = ".".join(map(str, sys.version_info[:3]))
         self.socket.send(
             pickle.dumps(
@@ -107,11 +107,11 @@ class Manager:
                     "parsl_v": VERSION,
                     "python_v": version,
                     "packages": {},
-                    "worker_count": capacity,
+                    "worker_count": workers or capacity,
                     "uid": f"pod-{self.block}",
                     "block_id": self.block,
                     "start_time": time.time(),
-                    "prefetch_capacity": 0,
+                    "prefetch_capacity": capacity - (workers or capacity),
                     "max_capacity": capacity,
                     "hostname": f"pod-{self.block}",
                 }
@@ -223,6 +223,25 @@ def test_it_ends_and_stops_its_managers_when_the_launcher_is_gone(launcher):
     manager.task()
     launcher.parent.kill()
     assert manager.receive() == PKL_SHUTDOWN_CODE
+
+
+def test_it_says_which_tasks_run_and_for_how_long(launcher):
+    """Not those that wait, for a manager or (prefetch) at one; these begin in their turn."""
+    manager = Manager(launcher, "0").register(capacity=3, workers=2)
+    had = []
+    for number in range(1, 6):
+        launcher.submit(number)
+    while len(had) < 3:
+        had += manager.tasks()
+    first = launcher.ask("running", "0")
+    assert [task for task, _ in first] == [1, 2]
+    assert launcher.ask("running", "600") == []
+    manager.done(1)
+    assert manager.task() == 4
+    second = dict(launcher.ask("running", "0"))
+    assert second.keys() == {2, 3}
+    assert second[2] > dict(first)[2]
+    assert second[3] == 0
 
 
 # Tasks that run alone ------------------------------------------------------------------------------------------------

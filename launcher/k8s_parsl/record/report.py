@@ -57,6 +57,8 @@ class Record:
     failures: list[tuple[str, str]] = field(default_factory=list)
     # How many workers each executor's pods have, and why not more.
     workers: list[str] = field(default_factory=list)
+    # Tasks that took many times as long as others of their app, as they were named while they ran.
+    long_tasks: list[tuple[str, str]] = field(default_factory=list)
     # Why worker pods waited or ended (k8s_parsl.reasons), and how often.
     reasons: dict[str, int] = field(default_factory=dict)
     # What the workflow returned, as far as JSON takes it.
@@ -97,7 +99,16 @@ class Record:
 
     def _write_end(self, path: Path) -> None:
         """Write over the record of the run's begin, which takes no space of a volume that is full."""
-        end = replace(self, tasks=[], failures=[], reasons={}, result=None, last_lines=[], message=self.message[:1000])
+        end = replace(
+            self,
+            tasks=[],
+            failures=[],
+            long_tasks=[],
+            reasons={},
+            result=None,
+            last_lines=[],
+            message=self.message[:1000],
+        )
         with os.fdopen(files.opened(path, _volume(path), os.O_RDWR), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
@@ -107,6 +118,7 @@ class Record:
         """Take over what the tasks did."""
         self.tasks = [_row(name, app) for name, app in sorted(tasks.apps.items())]
         self.failures = list(tasks.failures)
+        self.long_tasks = list(tasks.long)
 
 
 def _row(name: str, app: Any) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class TaskLog:
 
     apps: dict[str, AppTasks] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    # Those that were named while they ran, as they took many times as long as others of their app.
+    long: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def counts(self) -> tuple[int, int, int]:
@@ -75,6 +77,9 @@ class TaskLog:
                 seconds, waited = more
                 tasks.seconds.append(seconds)
                 tasks.waited += waited
+        elif kind == "long":
+            if len(self.long) < KEPT_FAILURES:
+                self.long.append((app, more))
         else:
             tasks.failed += 1
             if len(self.failures) < KEPT_FAILURES:

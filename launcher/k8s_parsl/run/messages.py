@@ -101,7 +101,7 @@ class Tasks(Model):
         list[
             tuple[Literal["submitted", "retried"], App, Count]
             | tuple[Literal["done"], App, Times | None]
-            | tuple[Literal["failed"], App, Text]
+            | tuple[Literal["failed", "long"], App, Text]
         ],
         Field(max_length=5000),
     ]

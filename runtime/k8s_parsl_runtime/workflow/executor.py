@@ -80,8 +80,8 @@ class ControlClient:
         """Remove the socket's file."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def ask(self, command: Command, block: str = "", timeout_s: float = ASK_S) -> int | None:
-        """The number of managers that it concerns; None where no answer came within ``timeout_s``."""
+    def ask(self, command: Command, block: str = "", timeout_s: float = ASK_S) -> Any:
+        """The answer (see `Command`); None where none came within ``timeout_s``."""
         socket: zmq.Socket[bytes]
         with zmq.Context.instance().socket(zmq.REQ) as socket:
             socket.setsockopt(zmq.LINGER, 0)
@@ -90,7 +90,7 @@ class ControlClient:
             if not socket.poll(timeout_s * 1000):
                 return None
             answer: Any = socket.recv_json()
-            return int(answer)
+            return answer
 
 
 class WatchedExecutor(HighThroughputExecutor):
@@ -193,6 +193,10 @@ class WatchedExecutor(HighThroughputExecutor):
             future.set_result(came)
         else:
             future.set_exception(came)
+
+    def running(self, seconds: float) -> list[tuple[int, float]]:
+        """The tasks that a worker has had for so many seconds, each with how long; none where no answer comes."""
+        return self._client.ask(Command.RUNNING, str(seconds)) or []
 
     def lost(self, block: str) -> None:
         """The block's worker is gone: its tasks fail with ManagerLost now, so that they are run again. At once."""

@@ -34,7 +34,7 @@ class PodEnded(ManagerLost):
 
 
 class Command(enum.StrEnum):
-    """What may be said on the control socket, as JSON `[command, block]`; the answer is a number of managers."""
+    """What may be said on the control socket, as JSON `[command, block]`; most answers are a number of managers."""
 
     LOST = "lost"
     """The block's pod is gone: its tasks fail with ManagerLost now, and so are run again."""
@@ -44,6 +44,8 @@ class Command(enum.StrEnum):
     """Every manager ends now, whatever it does."""
     PING = "ping"
     """Are you there?"""
+    RUNNING = "running"
+    """In the place of a block: seconds. The answer is a list of tasks that run for longer, each with its own."""
 
 
 class ControlledInterchange(Interchange):
@@ -66,14 +68,19 @@ class ControlledInterchange(Interchange):
         # Tasks that are to run alone and whose turn has come, and those that do, by their managers.
         self._suspects: list[Any] = []
         self._alone: dict[bytes, int] = {}
+        # Since when those run that did at the last look.
+        self._running: dict[int, float] = {}
         self._parent = os.getppid()
 
     def expire_bad_managers(self, interesting_managers: set[bytes], monitoring_radio: Any) -> None:
         """Take commands, apply them, then do what upstream does."""
         while self._control.poll(0):
             request: Any = self._control.recv_json()
-            command, block = request
-            self._control.send_json(self._take(Command(command), block))
+            command, words = request
+            if command == Command.RUNNING:
+                self._control.send_json(self._longer_than(float(words)))
+            else:
+                self._control.send_json(self._take(Command(command), words))
         if os.getppid() != self._parent:
             self._stop(interesting_managers)
             # Sent already: the sockets linger until they are empty, as long as anybody reads.
@@ -97,6 +104,14 @@ class ControlledInterchange(Interchange):
             case Command.PING:
                 return len(self._ready_managers)
         return sum(manager["block_id"] == block for manager in self._ready_managers.values())
+
+    def _longer_than(self, seconds: float) -> list[tuple[int, float]]:
+        """Return the tasks that have run for so many seconds; a manager begins with those first that it has first."""
+        now = time.monotonic()
+        managers = self._ready_managers.values()
+        running = [task for manager in managers for task in manager["tasks"][: manager["worker_count"]]]
+        self._running = {task: self._running.get(task, now) for task in running}
+        return [(task, now - since) for task, since in self._running.items() if now - since >= seconds]
 
     def _apply(self, interesting_managers: set[bytes]) -> None:
         more_to_read = bool(self.manager_sock.poll(0))

@@ -52,6 +52,8 @@ class Kernel(DataFlowKernel):
         self.failed_tasks = FailedTasks()
         # The workflow has ended: what its tasks still meet is no failure of theirs.
         self._ending = False
+        # Gets the app of each task that is done, and the seconds that it took.
+        self.on_done: Callable[[str, float], None] = lambda _app, _seconds: None
         # What the workflow's own Config says of the end of its `with`.
         self.exit_mode = "cleanup"
         super().__init__(config)
@@ -128,6 +130,12 @@ class Kernel(DataFlowKernel):
             self._needy.add(app)
         return app_kwargs | {NEEDS: {name: needs[name] for name in needs.keys() & OUR_NEEDS}}
 
+    def launch_task(self, task_record: Any) -> Any:
+        """Hand a task to its executor; its future knows which it is."""
+        future = super().launch_task(task_record)
+        future.task_record = task_record
+        return future
+
     # Whatever the completion of a task meets, its future is set: one without a value is waited for without end.
 
     def handle_exec_update(self, task_record: Any, future: Any) -> None:
@@ -195,7 +203,10 @@ class Kernel(DataFlowKernel):
             self._reporter.retried(task_record["func_name"])
 
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
-        self._reporter.done(task_record["func_name"], _times(task_record))
+        times = _times(task_record)
+        if times:
+            self.on_done(task_record["func_name"], times[0])
+        self._reporter.done(task_record["func_name"], times)
         super()._complete_task_result(task_record, new_state, result)
 
     def _complete_task_exception(self, task_record: Any, new_state: States, exception: BaseException) -> None:

@@ -39,6 +39,7 @@ from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config
 from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
+from k8s_parsl_runtime.workflow.long_tasks import LongTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher, ToRoot
 from k8s_parsl_runtime.workflow.watchdog import Watchdog
 
@@ -134,6 +135,9 @@ class Program:
         self._kernel = Kernel(parsl_config.config(self._plan, self._executors), self._reporter, self._reporter.fault)
         kernels.load(self._kernel)
         self._watchdog.start()
+        long_tasks = LongTasks(self._executors, self._reporter.long)
+        self._kernel.on_done = long_tasks.done
+        long_tasks.start()
         self._own = set(threading.enumerate())
 
     def _is_busy(self) -> bool:

@@ -70,6 +70,10 @@ class Reporter:
         """A task of ``app`` failed for good; ``text`` says why."""
         self._add("failed", app, text[:TEXT_CHARACTERS])
 
+    def long(self, app: str, text: str) -> None:
+        """A task of ``app`` takes many times as long as others."""
+        self._add("long", app, text)
+
     def fault(self, failure: Failure) -> None:
         """The run cannot go on."""
         self.flush()
