@@ -105,7 +105,8 @@ class Launcher:
             "storage": {"data": {"mountPath": str(self.volume)}},
             "run": {"volume": "data"},
         }
-        (self.mounted / "settings.yaml").write_text(yaml.safe_dump(values | more))
+        # JSON: the key n is false in YAML without quotes, and PyYAML does not know.
+        (self.mounted / "settings.yaml").write_text(json.dumps(values | more))
         facts = {f"K8S_PARSL_{name.upper()}": value for name, value in dataclasses.asdict(self.identity).items()}
         with tempfile.TemporaryDirectory() as short:
             command = [sys.executable, "-I", START, "workflow", "--socket", f"{short}/socket"]
