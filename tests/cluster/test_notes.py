@@ -16,7 +16,8 @@ DEV = "-f values/dev.yaml {values}"
 FILES = " ".join(
     f"--set-file 'workflow.files.{name}\\.py=examples/product/{name}.py'" for name in ("product", "parslexec")
 )
-PRODUCT = f"{' '.join([*images_of(), *SMALL])} {FILES} --set workflow.call=product:main,executors.workers.initBlocks=1"
+PRODUCT = f"{' '.join([*images_of(), *SMALL])} {FILES} --set workflow.call=product:main"
+PRODUCT += " --set workflow.kwargs.seconds=1,executors.workers.initBlocks=1"
 PAUSED = "--set job.suspend=true"
 HALF = "--set admin.create=false"
 NULLS = (

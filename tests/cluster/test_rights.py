@@ -136,13 +136,13 @@ def administrator(helm, place, kube_cluster):
 
 @pytest.fixture
 def user(administrator, tmp_path):
-    """Makes the namespace as the page's first command does, then an account there with exactly the rights above."""
+    """An account in the namespace that the page's first command makes, with exactly the rights above or those given."""
 
-    def make():
+    def make(rules=RULES):
         name = administrator.namespace
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
         rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
-        role = {**rbac, "kind": "Role", "rules": RULES}
+        role = {**rbac, "kind": "Role", "rules": rules}
         binding = {
             **rbac,
             "kind": "RoleBinding",
@@ -209,6 +209,34 @@ def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(administr
     assert left(release) == []
     administrator.page("administrator removes")
     assert release.namespace not in administrator.run("kubectl get persistentvolume")
+
+
+def test_the_role_for_users_is_enough(administrator, user, release, version):
+    """deploy/role-for-users.yaml: to install, to watch a run, to try it, to run it again, to remove it."""
+    (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
+    administrator.page("administrator")
+    someone = user(role["rules"])
+    assert someone.check("--set admin.create=false") == []
+    someone.page(f"{version} install")
+    assert release.wait_for_end() == "Complete", release.describe()
+    assert "INFO" in someone.run(f"kubectl -n pdgrun logs job/{release.job().name} --all-containers")
+    someone.run("kubectl -n pdgrun events")
+    someone.run("helm test pdgrun -n pdgrun")
+    someone.page("upgrade")
+    assert release.wait_for_end() == "Complete", release.describe()
+    someone.page(f"{version} uninstall")
+    assert left(release) == []
+
+
+def test_the_role_for_users_has_nothing_to_spare(administrator, user, version):
+    """Without any one of its rules there is no install: Helm lacks it, or the launcher's Role grants it."""
+    (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
+    administrator.page("administrator")
+    install = f"{blocks()[f'{version} install'].strip()} --set job.suspend=true"
+    for rule in role["rules"]:
+        said = user([other for other in role["rules"] if other is not rule]).run(install, check=False)
+        assert "forbidden" in said, rule
+        user(role["rules"]).run("helm uninstall pdgrun -n pdgrun", check=False)
 
 
 @pytest.mark.parametrize("helm", ["helm4"], indirect=True)
