@@ -73,7 +73,7 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
         Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
     ):
         versions = workflow.greeting(conversation).versions
-<<<<<<< ours
+        say_workers(pools.values())
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
         order = plan.start(
             settings,
@@ -84,11 +84,6 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
             logs=folder.kept_logs,
             pools=pools,
         )
-=======
-        say_workers(pools.values())
-        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders)))
-        order = plan.start(settings, path=path, work=work, run_dir=folder.parsl, folders=folders, pools=pools)
->>>>>>> theirs
         workflow.start(order, {})
         record = new_record(run, "laptop", settings, versions, code)
         record.workers = [str(pool) for pool in pools.values()]
