@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k8s_parsl.run import messages, supervision
+from k8s_parsl.run import attempts, messages, supervision
 from k8s_parsl.run import pod as own_pod
 from k8s_parsl.run import workflow as workflows
+from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Stopped, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import START
@@ -487,3 +488,99 @@ def test_a_picture_that_leads_out_of_the_volumes_is_not_in_the_report(launcher, 
     assert page.count(base64.b64encode(b"a map").decode()) == 2
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert f"not in the report: {launcher.volume}/out.png is, or is reached by, a link that leads out" in said
+
+
+@pytest.mark.parametrize("call", ["wel", "well"])
+def test_a_start_that_fails_leaves_a_record_and_its_next_one_keeps_it(launcher, server, call, caplog):
+    """Refused by the code, or by the import; whoever comes later sees each attempt."""
+    workflow = {"call": f"flow:{call}", "path": str(launcher.code), "kwargs": {"m": 1}}
+    with pytest.raises(UsageError) as refused:
+        launcher.run(call, workflow=workflow)
+    record = launcher.record
+    assert (record["status"], record["exit_code"], record["message"]) == ("failed", 64, str(refused.value))
+    assert (record["attempt"], record["launcher"]) == (1, launcher.identity.pod_name)
+    assert record["ended"] >= record["started"]
+    assert list(launcher.volume.glob("runs/*/report.html"))
+    launcher.run("well")
+    assert "attempt 2 of run abc12345; attempt 1 (of " in caplog.text
+    record = launcher.record
+    assert (record["status"], record["attempt"]) == ("done", 2)
+    assert [(one["attempt"], one["status"], one["message"]) for one in record["attempts"]] == [
+        (1, "failed", str(refused.value))
+    ]
+
+
+def test_an_image_that_does_not_fit_leaves_a_record(launcher, monkeypatch):
+    """The workflow container's greeting is where an image is refused."""
+
+    def refuse(*_):
+        raise ConfigurationError("this image has no Parsl")
+
+    monkeypatch.setattr(own_pod.Workflow, "greeting", refuse)
+    with pytest.raises(ConfigurationError):
+        launcher.run("well")
+    assert (launcher.record["exit_code"], launcher.record["message"]) == (78, "this image has no Parsl")
+
+
+def test_an_error_of_our_own_at_the_start_leaves_a_record(launcher, monkeypatch):
+    monkeypatch.setattr(own_pod.plan, "check_ports", lambda *_: {}["no such key"])
+    with pytest.raises(KeyError):
+        launcher.run("well")
+    assert (launcher.record["exit_code"], launcher.record["message"]) == (70, "internal error: KeyError: 'no such key'")
+
+
+def test_sigterm_before_the_workflow_begins_is_in_the_record(launcher, monkeypatch):
+    monkeypatch.setattr(own_pod, "wait_until_alone", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        launcher.run("well")
+    assert (launcher.record["status"], launcher.record["exit_code"]) == ("stopped", 143)
+
+
+def test_a_failed_start_leaves_the_record_of_another_launcher_alone(launcher, server, monkeypatch):
+    """One that is done, and one of a launcher that is at work (it holds the folder)."""
+    launcher.run("well")
+    before = launcher.record
+
+    def refuse(*_):
+        raise ConfigurationError("this image has no Parsl")
+
+    monkeypatch.setattr(own_pod.Workflow, "greeting", refuse)
+    with pytest.raises(ConfigurationError):
+        launcher.run("well")
+    assert launcher.record == before
+    (file,) = launcher.volume.glob("runs/*/record.json")
+    file.write_text(json.dumps(before | {"status": "running"}))
+    with Folder(file.parent).held(), pytest.raises(ConfigurationError):
+        launcher.run("well")
+    assert launcher.record["status"] == "running"
+
+
+def test_a_run_that_another_launcher_does_while_this_one_waits_is_not_run_again(launcher, server, monkeypatch):
+    """A node that was cut off, say, whose launcher ends well before its pod is gone."""
+    launcher.run("well")
+    (file,) = launcher.volume.glob("runs/*/record.json")
+    done = file.read_text()
+    file.write_text(json.dumps(json.loads(done) | {"status": "running", "ended": ""}))
+    server.calls.clear()
+    monkeypatch.setattr(own_pod, "wait_until_alone", lambda *_: file.write_text(done))
+    launcher.run("well")
+    assert made(server) == []
+    assert launcher.record == json.loads(done)
+    assert launcher.status == 0
+
+
+def test_a_volume_that_cannot_be_written_is_said_once(launcher, monkeypatch):
+    """There is no place for a record then."""
+    with pytest.raises(PermissionDenied, match=r"^run\.volume: .*runs"):
+        (launcher.volume / "runs").write_text("a file")
+        launcher.run("well")
+
+
+def test_a_record_keeps_its_first_attempt_and_the_last_ones(launcher, monkeypatch):
+    monkeypatch.setattr(attempts, "KEPT_ATTEMPTS", 3)
+    workflow = {"call": "flow:wel", "path": str(launcher.code)}
+    for _ in range(5):
+        with pytest.raises(UsageError):
+            launcher.run("wel", workflow=workflow)
+    assert launcher.record["attempt"] == 5
+    assert [one["attempt"] for one in launcher.record["attempts"]] == [1, 3, 4]

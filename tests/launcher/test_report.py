@@ -307,3 +307,36 @@ def test_the_record_is_json_whatever_is_in_it(run, record, value, kept):
     write_page(record, run / "report.html", [Picture("\udcff.png", "image/png", PIXEL)])
     read = json.loads((run / "record.json").read_text("utf-8"), parse_constant=no_json)
     assert (read["result"], read["message"]) == (kept, "?.png")
+
+
+def test_the_page_has_the_attempts_before_and_names_the_key(tmp_path, record):
+    """What an attempt had done is beside what this one did, and never in its place."""
+    rows = [{"app": "append", "submitted": 5, "done": 3, "failed": 0}]
+    first = {"attempt": 1, "launcher": "pod-1", "started": "a", "ended": "b", "status": "died", "message": "<no word>"}
+    record.attempt, record.attempts, record.retry_lost_tasks = (
+        2,
+        [first | {"exit_code": None, "tasks": rows}],
+        ("tile",),
+    )
+    write_page(record, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "attempt 2" in page
+    assert "1 (pod-1)" in page
+    assert "died: &lt;no word&gt;" in page
+    assert "<td>5</td><td>3</td><td>0</td>" in page
+    assert "(parsl.retryLostTasks): tile." in page
+
+
+def test_the_end_fits_into_the_record_of_the_begin_however_many_attempts_there_were(tmp_path, record, full):
+    """On a full volume: what came before gives way."""
+    first = {"attempt": 1, "status": "died", "message": "x" * 900, "tasks": [{"app": "a" * 300}] * 20}
+    record.attempts = [first] * 50
+    path = tmp_path / "record.json"
+    record.write(path)
+    size = path.stat().st_size
+    full()
+    record.status, record.message = "failed", "y" * 5000
+    with pytest.raises(OSError, match="the end of the run is in it"):
+        record.write(path)
+    assert path.stat().st_size == size
+    assert Record.read(path).status == "failed"

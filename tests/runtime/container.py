@@ -95,6 +95,7 @@ class Container:
             volumes=[str(self.folder)],
             run_dir=str(self.folder / "runs"),
             logs=str(self.folder / "logs"),
+            attempt=1,
             address="",
             keys={},
             executors={},

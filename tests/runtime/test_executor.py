@@ -31,8 +31,9 @@ from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl_runtime.shared import threads
-from k8s_parsl_runtime.shared.errors import ExitCode
+from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
+from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.workflow import long_tasks
 from k8s_parsl_runtime.workflow.causes import describe
@@ -402,12 +403,33 @@ def test_stop_ends_all_workers_without_the_api(run, pipes):
 
 @pytest.mark.parametrize(
     ("lost_tasks", "app", "again"),
-    [("all", "tile", True), ("none", "tile", False), (("tile",), "tile", True), (("tile",), "append", False)],
+    [
+        *(("all", "tile", True), ("none", "tile", False), (("tile",), "tile", True), (("tile",), "append", False)),
+        *(("cached", "tile", False), ("none", "_stage_in", True)),
+    ],
 )
 def test_only_tasks_that_may_run_twice_are_run_again_after_a_loss(lost_tasks, app, again):
     """A task that was begun may have appended to a file already."""
     cost = retry_cost(0, 3, lost_tasks)(ManagerLost(b"m", "h"), {"id": 1, "func_name": app})
     assert (cost == 0) == again
+
+
+@pytest.mark.parametrize(("lost_tasks", "again"), [("cached", True), ("all", True), ("none", False), (("x",), False)])
+def test_an_app_with_cache_may_run_twice_unless_the_values_leave_it_out(lost_tasks, again):
+    cost = retry_cost(0, 3, lost_tasks)(ManagerLost(b"m", "h"), {"id": 1, "func_name": "tile", "memoize": True})
+    assert (cost == 0) == again
+
+
+def test_a_process_that_was_killed_is_a_loss_only_of_what_may_run_twice():
+    """Its pod lives on. `retries` are the user's word that a task may be tried again after it has failed."""
+    task = {"id": 1, "func_name": "append", "memoize": False}
+    assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task) == 1
+    assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task | {"memoize": True}) == 0
+    assert retry_cost(1, 3, "none")(WorkerDied("h", -9), task) > 1, "the values say more"
+
+
+def test_a_task_that_was_refused_is_not_tried_again():
+    assert retry_cost(2, 3)(ConfigurationError("app append may not run twice"), {"id": 1, "func_name": "append"}) > 2
 
 
 def test_losses_are_counted_for_each_task_and_apart_from_its_errors():

@@ -397,6 +397,27 @@ def test_the_death_of_the_launcher_ends_the_workflow(folder):
     gone(folder)
 
 
+def test_the_next_run_completes_the_record_of_one_whose_launcher_died(folder):
+    """And no other one's: not that of a run that is at work, nor of one that has ended."""
+    launcher = started(folder, "endless")
+    launcher.kill()
+    launcher.communicate()
+    gone(folder)
+    (path,) = (folder / "volumes/data/runs").glob("*/record.json")
+    assert json.loads(path.read_text())["status"] == "running"
+    working = started(folder, "endless")
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(path.read_text())
+    assert (kept["status"], kept["message"]) == ("died", "its launcher ended without a word")
+    assert kept["started"] <= kept["ended"]
+    others = [json.loads(file.read_text()) for file in path.parent.parent.glob("*/record.json") if file != path]
+    assert sorted(other["status"] for other in others) == ["done", "running"]
+    working.terminate()
+    _, said = working.communicate(timeout=60)
+    assert f"{path}: its launcher ended without a word" in said
+
+
 def gone(folder, seconds=20):
     end = time.monotonic() + seconds
     while left := _processes_in(folder):

@@ -188,7 +188,8 @@ def refused(folder, python, line, code=78):
     last = done.stderr.splitlines()[-1]
     assert last == f"k8s-parsl: {line}"
     assert "Traceback" not in done.stderr
-    assert not list(folder.glob("volumes/data/runs/*/record.json"))
+    kept = record(folder)
+    assert (kept["status"], kept["exit_code"], kept["message"]) == ("failed", code, line)
     assert not list(folder.glob("volumes/data/runs/*/work"))
     return done
 

@@ -285,10 +285,11 @@ class Parsl(Model):
     loss_retries: int = Field(
         10, ge=0, description="Times that a task whose worker pod was lost is run again; these use up no `retries`."
     )
-    retry_lost_tasks: Literal["all", "none"] | tuple[str, ...] = Field(
-        "all",
-        description="Tasks that are run again when their worker pod is lost, perhaps in mid-task: `all`, `none`, or a "
-        "list of apps. Leave out apps that must not run twice, such as those that append to a file.",
+    retry_lost_tasks: Literal["cached", "all", "none"] | tuple[str, ...] = Field(
+        "cached",
+        description="Apps whose tasks may run twice, so run again after the loss of their worker pod or the launcher, "
+        "perhaps in mid-task: `cached` (those with `cache=True`), `all`, `none`, or a list of apps. Leave out those "
+        "that must not run twice, such as those that append to a file.",
     )
     encrypted: bool = Field(True, description="CurveZMQ between the workflow and its workers.")
     worker_port: int = Field(

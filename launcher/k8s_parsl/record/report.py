@@ -17,8 +17,9 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.record.tasks import AppTasks, TaskLog
 from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.attempts import Begun
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,12 @@ class Record:
     # Exit status of the workflow's process, and its last lines where it did not end well.
     workflow_status: int | None = None
     last_lines: list[str] = field(default_factory=list)
+    # Which attempt at the run this is, the pod that makes it, and what is kept of those before it.
+    attempt: int = 1
+    launcher: str = ""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    # Whose tasks may run twice (`parsl.retryLostTasks`).
+    retry_lost_tasks: str | Sequence[str] = "cached"
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -99,6 +106,7 @@ class Record:
 
     def _write_end(self, path: Path) -> None:
         """Write over the record of the run's begin, which takes no space of a volume that is full."""
+        attempts = [attempt | {"tasks": [], "message": attempt["message"][:100]} for attempt in self.attempts[-1:]]
         end = replace(
             self,
             tasks=[],
@@ -108,6 +116,7 @@ class Record:
             result=None,
             last_lines=[],
             message=self.message[:1000],
+            attempts=attempts,
         )
         with os.fdopen(files.opened(path, _volume(path), os.O_RDWR), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
@@ -119,6 +128,14 @@ class Record:
         self.tasks = [_row(name, app) for name, app in sorted(tasks.apps.items())]
         self.failures = list(tasks.failures)
         self.long_tasks = list(tasks.long)
+
+
+def rows_of(begun: Begun) -> list[dict[str, Any]]:
+    """Return what a list of begun tasks says, as the rows of a record: of an attempt that has left none itself."""
+    return [
+        _row(app, AppTasks(submitted=tally.begun, done=tally.done, failed=tally.failed))
+        for app, tally in sorted(begun.apps.items())
+    ]
 
 
 def _row(name: str, app: Any) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from pathlib import Path
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
 from k8s_parsl.log import kept
+from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import plan
+from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import new_record, say_linked, say_workers, set_level, stoppable, supervise
@@ -56,11 +58,28 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
         _make_volume(path)
         log.info("volume %s is %s here", mount_path, path)
     base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
+    say_dead(base / "runs")
     run = _new_run(base / "runs")
     folder = Folder(base / "runs" / run)
+    attempt = Attempt()
+    with attempt.recorded():
+        code = "" if workflow_path else settings.workflow.git.described
+        record = new_record(run, "laptop", settings, "", code)
+        attempt.of(folder, record)
+        _run(settings, workflow_path, python, folders, attempt, record, folder)
+
+
+def _run(
+    settings: Settings,
+    workflow_path: Path | None,
+    python: str,
+    folders: Mapping[str, Path],
+    attempt: Attempt,
+    record: Record,
+    folder: Folder,
+) -> None:
     path = _code(settings, workflow_path, folder)
     pools = {label: workers(label, executor, _room(executor)) for label, executor in settings.executors.items()}
-    code = "" if workflow_path else settings.workflow.git.described
     work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
     workflow = Workflow(TaskLog(), "the memory of this machine")
     with (
@@ -72,7 +91,8 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
         _process(python or settings.laptop.python or sys.executable, Path(scratch), workflow),
         Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
     ):
-        versions = workflow.greeting(conversation).versions
+        attempt.begin(folder, record)
+        record.versions = workflow.greeting(conversation).versions
         say_workers(pools.values())
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
         order = plan.start(
@@ -85,7 +105,6 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
             pools=pools,
         )
         workflow.start(order, {})
-        record = new_record(run, "laptop", settings, versions, code)
         record.workers = [str(pool) for pool in pools.values()]
         supervise(settings, workflow, record, folder)
 

@@ -53,6 +53,7 @@ def start(
     address: str = "",
     keys: Mapping[str, str] | None = None,
     pools: Mapping[str, Workers] | None = None,
+    attempt: int = 1,
 ) -> Message:
     """Return the message `start`.
 
@@ -66,6 +67,7 @@ def start(
         address: where workers reach this pod; empty: they are processes of this machine.
         keys: the key files of an encrypted run.
         pools: the workers of each executor's pods; without, as the values say them.
+        attempt: the number of this launcher's attempt at the run.
     """
     pools = pools or unbounded(settings)
     # The processes of a laptop have one working directory.
@@ -82,6 +84,7 @@ def start(
         "volumes": [str(folder) for folder in folders.values()],
         "run_dir": str(run_dir),
         "logs": logs,
+        "attempt": attempt,
         "address": address,
         "keys": dict(keys or {}),
         "executors": executors,

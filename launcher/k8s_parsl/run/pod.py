@@ -25,6 +25,7 @@ from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import certificates, changes, plan
+from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.pod_manifest import owner_reference
@@ -63,7 +64,8 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
     identity = Identity.from_environment(environment)  # first: outside a pod it says what to type instead
     workflow = Workflow(TaskLog(), MEMORY_LIMIT, max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S))
     uid = int(identity.workflow_uid or os.getuid())
-    with stoppable(workflow), Conversation(socket, uid, workflow.take) as conversation:
+    attempt = Attempt()
+    with attempt.recorded(), stoppable(workflow), Conversation(socket, uid, workflow.take) as conversation:
         settings = Settings.from_file(mounted / "settings.yaml")
         set_level(settings.logging.level)
         api = Api(identity.namespace)
@@ -73,11 +75,14 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
         try:
             watch.start(START_S)
             folder = _folder(identity, settings, api)
-            versions = workflow.greeting(conversation, own_pod.waits).versions
-            if _is_done(folder, settings):
+            record = _record(identity, settings, folder)
+            done = attempt.of(folder, record)
+            record.versions = workflow.greeting(conversation, own_pod.waits).versions
+            if done:
+                _say_changes(settings, done)
                 workflow.nothing()
                 return
-            _run(identity, settings, api, watch, folder, workflow, versions, mounted)
+            _run(identity, settings, api, watch, folder, workflow, attempt, record, mounted)
         finally:
             watch.stop()
 
@@ -95,16 +100,19 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
     return Folder(base / "runs" / f"{identity.run}-{installation[:8]}", lasts)
 
 
-def _is_done(folder: Folder, settings: Settings) -> bool:
-    done = apart(lambda: Record.read(folder.record))
-    if done is None or done.exit_code != 0:
-        return False
-    log.info("nothing runs: this run was %s on %s (%s); set run.id to run again", done.status, done.ended, folder.page)
+def _record(identity: Identity, settings: Settings, folder: Folder) -> Record:
+    installation = folder.path.name.rpartition("-")[2]
+    record = new_record(identity.run, installation, settings, "", settings.workflow.git.described)
+    record.launcher = identity.pod_name
+    return record
+
+
+def _say_changes(settings: Settings, done: Record) -> None:
+    """Say so where the code on the volume is newer than the run that was done, so that nothing runs it."""
     with suppress(OSError, ValueError):
         code = Path(settings.workflow.path)
         if file := apart(lambda: changes.newer(code, settings.workflow.script, done.started), LOOK_S):
             log.warning("%s has changed since that run began: set run.id to run what is there now", file)
-    return True
 
 
 def _run(
@@ -114,7 +122,8 @@ def _run(
     watch: PodWatch,
     folder: Folder,
     workflow: Workflow,
-    versions: str,
+    attempt: Attempt,
+    record: Record,
     mounted: Path,
 ) -> None:
     path = Path(settings.workflow.path)
@@ -129,6 +138,9 @@ def _run(
     say_workers(pools.values())
     wait_until_alone(identity, api, watch)
     with folder.held(), kept(folder.kept_logs):
+        if attempt.begin(folder, record):
+            workflow.nothing()
+            return
         apart(lambda: _let_in(identity, folder, work))
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
         keys = share_certificates(identity, api) if settings.parsl.encrypted else None
@@ -143,7 +155,7 @@ def _run(
                 arguments=plan.worker_arguments(
                     settings,
                     label,
-                    versions=versions,
+                    versions=record.versions,
                     address=identity.pod_ip,
                     work=work,
                     logs=folder.kept_logs,
@@ -167,11 +179,9 @@ def _run(
                 address=identity.pod_ip,
                 keys=keys,
                 pools=pools,
+                attempt=record.attempt,
             )
             workflow.start(order, pods)
-            record = new_record(
-                identity.run, folder.path.name.rpartition("-")[2], settings, versions, settings.workflow.git.described
-            )
             record.workers = [str(pool) for pool in pools.values()]
             supervise(
                 settings,

@@ -179,7 +179,10 @@ def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) 
 def new_record(run: str, installation: str, settings: Settings, versions: str, code: str) -> Record:
     """Return the record of a run that begins."""
     name = settings.workflow.call or settings.workflow.script
-    return Record(run, installation, workflow=name, versions=versions, started=now(), code=code)
+    lost_tasks = settings.parsl.retry_lost_tasks
+    return Record(
+        run, installation, workflow=name, versions=versions, started=now(), code=code, retry_lost_tasks=lost_tasks
+    )
 
 
 def now() -> str:

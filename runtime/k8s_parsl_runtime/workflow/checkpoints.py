@@ -41,6 +41,8 @@ class Memoizer(BasicMemoizer):
         """Keep results in a file of the run's folder, or only in this process."""
         super().__init__(checkpoint_mode="task_exit" if keep else None)
         self._told: set[tuple[str, str]] = set()
+        # Hashes of the results that are in a file.
+        self._kept: set[str] = set()
 
     def check_memo(self, task: Any) -> Future[Any] | None:
         """Return the future of an earlier call with the same arguments.
@@ -52,12 +54,17 @@ class Memoizer(BasicMemoizer):
             task["hashsum"] = None
             return None
         try:
-            task["hashsum"] = memoization.make_hash(task)
+            # Asked for again, as before each try, it is still the same call.
+            task["hashsum"] = task.get("hashsum") or memoization.make_hash(task)
         except Exception as error:  # noqa: BLE001 (of an argument of the user's)
             task["hashsum"] = None
             raise NotCacheable(_why_not(task, error)) from None
         found = self.memo_lookup_table.get(task["hashsum"])
         return self._read(task, found) if isinstance(found, bytes) else found
+
+    def is_kept(self, task: Any) -> bool:
+        """Return whether the task's result is in a file, for the next launcher."""
+        return task["hashsum"] in self._kept
 
     def update_memo_result(self, task: Any, r: Any) -> None:
         """Remember a result; keep it if it can be kept."""
@@ -109,6 +116,7 @@ class Memoizer(BasicMemoizer):
             if command.exception is None and hashsum:
                 record = {"hash": hashsum, "exception": None, "pickled": pickle.dumps(command.result)}
                 _append(Path(self.run_dir, "checkpoint", FILE), pickle.dumps(record))
+                self._kept.add(hashsum)
 
 
 def _append(path: Path, data: bytes) -> None:

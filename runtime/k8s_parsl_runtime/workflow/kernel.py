@@ -29,6 +29,7 @@ from k8s_parsl_runtime.shared import walltime
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.workflow import failed_tasks
+from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
 
@@ -44,8 +45,11 @@ ADDRESSES = ("address_by_interface", "address_by_query", "address_by_route")
 class Kernel(DataFlowKernel):
     """A DataFlowKernel that reports its tasks and outlives the workflow's own `cleanup`."""
 
-    def __init__(self, config: Config, reporter: Reporter, on_fault: Callable[[Failure], None]) -> None:
+    def __init__(
+        self, config: Config, reporter: Reporter, on_fault: Callable[[Failure], None], begun: WriteAhead
+    ) -> None:
         self._reporter = reporter
+        self._begun = begun
         self._on_fault = on_fault
         self._renamed: set[str] = set()
         self._needy: set[str] = set()
@@ -72,6 +76,7 @@ class Kernel(DataFlowKernel):
         choices = self._executors_for(func.__name__, executors)
         app_kwargs = self._without_foreign_needs(func.__name__, app_kwargs)
         self._reporter.submitted(func.__name__)
+        self._begun.submitted(func.__name__)
         return super().submit(func, app_args, choices, cache, ignore_for_cache, app_kwargs, join=join)
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
@@ -131,7 +136,16 @@ class Kernel(DataFlowKernel):
         return app_kwargs | {NEEDS: {name: needs[name] for name in needs.keys() & OUR_NEEDS}}
 
     def launch_task(self, task_record: Any) -> Any:
-        """Hand a task to its executor; its future knows which it is."""
+        """Hand a task to its executor, once the list of what has begun has it; the workflow's own tasks go at once.
+
+        Its future knows which task it is.
+        """
+        if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
+            try:
+                self._begun.begins(task_record["id"], task_record["func_name"], task_record["hashsum"])
+            except Failure as fault:
+                self._on_fault(fault)
+                raise
         future = super().launch_task(task_record)
         future.task_record = task_record
         return future
@@ -208,6 +222,7 @@ class Kernel(DataFlowKernel):
             self.on_done(task_record["func_name"], times[0])
         self._reporter.done(task_record["func_name"], times)
         super()._complete_task_result(task_record, new_state, result)
+        self._ends(task_record, "kept" if self.memoizer.is_kept(task_record) else "done")
 
     def _complete_task_exception(self, task_record: Any, new_state: States, exception: BaseException) -> None:
         text = self.failed_tasks.add(task_record, exception)
@@ -216,6 +231,10 @@ class Kernel(DataFlowKernel):
         if text and not isinstance(exception, PropagatedException):
             log.error("app %s", _after_retries(text, task_record["try_id"]))
         super()._complete_task_exception(task_record, new_state, exception)
+        self._ends(task_record, "failed")
+
+    def _ends(self, task_record: Any, how: str) -> None:
+        self._begun.ends(task_record["id"], task_record["func_name"], how)
 
 
 def _after_retries(text: str, retries: int) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from parsl.dataflow.errors import DependencyError
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
+from k8s_parsl_runtime.shared.attempts import CACHED, may_run_twice, why_not
+from k8s_parsl_runtime.shared.errors import Failure
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.checkpoints import NotCacheable
@@ -68,7 +70,7 @@ def retry_cost(
     Args:
         retries: as in Parsl's Config.
         loss_retries: how often a task is run again after a loss.
-        lost_tasks: whose tasks may be run again after a loss, `all`, `none` or the names of apps. A task that was
+        lost_tasks: whose tasks may be run again after a loss (`shared.attempts.may_run_twice`). A task that was
             handed to a pod counts as begun: Parsl does not tell one that was waiting there from one in mid-work.
         why: says what became of the pod of this name; it goes into a note on the error of a task that is given up.
         blames: says whether a task of its own may have ended the pod of this name.
@@ -98,20 +100,31 @@ class _Losses:
         self._told: set[str] = set()
 
     def cost(self, error: Exception, task_record: Any) -> float:
-        if isinstance(error, NotCacheable):
+        if isinstance(error, NotCacheable | Failure):
             return self._given_up
-        if isinstance(error, WorkerDied) and error.killed:
+        if isinstance(error, WorkerDied) and error.killed and self._is_loss(task_record):
             return self._killed(error, task_record)
         if isinstance(error, ManagerLost | WorkerLost):
             return self._lost(error, task_record)
         _say_retry(error, task_record, self._retries)
         return 1
 
+    def _is_loss(self, task_record: Any) -> bool:
+        """Whether a task whose process was killed, while its pod lives on, counts as lost with it.
+
+        Of an app without `cache=True`, no value says more than `retries` does.
+        """
+        return self._lost_tasks != CACHED or self._may_again(task_record)
+
+    def _may_again(self, task_record: Any) -> bool:
+        cached = task_record.get("memoize", False)
+        return may_run_twice(self._lost_tasks, task_record["func_name"], cached=cached)
+
     def _killed(self, error: Exception, task_record: Any) -> float:
         self._kills[task_record["id"]] += 1
         count, app = self._kills[task_record["id"]], task_record["func_name"]
-        if why_not := self._refusal(task_record, "killed each time" if count > KILLS else ""):
-            return self._give_up(error, count, why_not)
+        if refused := self._refusal(task_record, "killed each time" if count > KILLS else ""):
+            return self._give_up(error, count, refused)
         log.info("app %s: %s; it is run again", app, error)
         return 0
 
@@ -124,8 +137,8 @@ class _Losses:
             error.add_note(_verdict(task_record, self._reason(error)))
             return self._given_up
         too_often = len(history) - blamed > self._loss_retries
-        if why_not := self._refusal(task_record, f"parsl.lossRetries is {self._loss_retries}" if too_often else ""):
-            return self._give_up(error, len(history), why_not)
+        if refused := self._refusal(task_record, f"parsl.lossRetries is {self._loss_retries}" if too_often else ""):
+            return self._give_up(error, len(history), refused)
         if blamed:
             task_record[NEEDS] = {**needs, ALONE: True}
         self._tell(error, suspects=blamed > 0 and not alone)
@@ -140,14 +153,12 @@ class _Losses:
 
     def _refusal(self, task_record: Any, otherwise: str) -> str:
         """Return why a task is not run again; empty where it is."""
-        app = task_record["func_name"]
-        may_run_twice = self._lost_tasks == "all" or (self._lost_tasks != "none" and app in self._lost_tasks)
-        return otherwise if may_run_twice else "parsl.retryLostTasks leaves it out"
+        return otherwise if self._may_again(task_record) else why_not(self._lost_tasks)
 
-    def _give_up(self, error: Exception, times: int, why_not: str) -> float:
+    def _give_up(self, error: Exception, times: int, refused: str) -> float:
         known = self._why(_pod(error))
         reason = f"; worker pod {_pod(error)}: {known}" if known else ""
-        error.add_note(f"lost {times} times, not run again ({why_not}){reason}")
+        error.add_note(f"lost {times} times, not run again ({refused}){reason}")
         return self._given_up
 
     def _reason(self, error: Exception) -> str:

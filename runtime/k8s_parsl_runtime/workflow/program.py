@@ -37,6 +37,7 @@ from k8s_parsl_runtime.shared.protocol import (
 )
 from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config
 from k8s_parsl_runtime.workflow import kernel as kernels
+from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.long_tasks import LongTasks
@@ -88,6 +89,7 @@ class Program:
         self._pid = os.getpid()
         self._reporter = Reporter(launcher)
         self._executors: list[WatchedExecutor] = []
+        self._begun: WriteAhead
         self._kernel: Kernel | None = None
         # Threads that are not the user's.
         self._own: set[threading.Thread] = set()
@@ -127,12 +129,15 @@ class Program:
         parsl.propagate = False
 
     def _start_parsl(self) -> None:
+        folder = Path(self._plan["run_dir"]) if self._plan["checkpoint"] else None
+        self._begun = WriteAhead(folder, self._plan["attempt"], self._plan["parsl"]["retry_lost_tasks"])
         cert_dir = None
         if self._plan["keys"]:
             cert_dir = keys.install(self._plan["keys"], keys.PRIVATE)
         self._executors = parsl_config.executors(self._plan, cert_dir, self._reporter.send, self._reporter.fault)
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
-        self._kernel = Kernel(parsl_config.config(self._plan, self._executors), self._reporter, self._reporter.fault)
+        config = parsl_config.config(self._plan, self._executors)
+        self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)
         kernels.load(self._kernel)
         self._watchdog.start()
         long_tasks = LongTasks(self._executors, self._reporter.long)
@@ -237,6 +242,7 @@ class Program:
         if status == 0 and self._kernel:
             self._kernel.wait_for_current_tasks()
             self._tell_unreceived(self._kernel)
+            self._begun.say_unknown()
         self._watchdog.stop()
         self._reporter.flush()
         self._end_parsl()

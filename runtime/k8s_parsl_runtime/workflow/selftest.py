@@ -13,7 +13,7 @@ from parsl import python_app
 log = logging.getLogger(__name__)
 
 
-@python_app(cache=False)  # type: ignore[untyped-decorator]
+@python_app(cache=True)  # type: ignore[untyped-decorator]
 def leave(text: str, file: str) -> str:
     """Write ``text`` (to ``file``, where there is one) in a worker pod; hand it on."""
     if file:
@@ -21,7 +21,7 @@ def leave(text: str, file: str) -> str:
     return text
 
 
-@python_app(cache=False)  # type: ignore[untyped-decorator]
+@python_app(cache=True)  # type: ignore[untyped-decorator]
 def find(text: str, file: str) -> str:
     """What another task left: in ``file``, or ``text`` itself."""
     return Path(file).read_text("utf-8") if file else text

@@ -44,7 +44,7 @@ class Apart(Fetched):
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture:
         """Return the future of the fetched file."""
         file.local_path = file.filename
-        app = parsl.python_app(executors=[executor], data_flow_kernel=dm.dfk)(stage_in)
+        app = parsl.python_app(executors=[executor], data_flow_kernel=dm.dfk)(_stage_in)
         outputs: list[DataFuture] = app(outputs=[file], _parsl_staging_inhibit=True, parent_fut=parent_fut)._outputs  # noqa: SLF001
         return outputs[0]
 
@@ -93,7 +93,7 @@ class Refused(Staging):
         )
 
 
-def stage_in(parent_fut: object = None, outputs: list[File] | None = None, **_: object) -> None:  # noqa: ARG001
+def _stage_in(parent_fut: object = None, outputs: list[File] | None = None, **_: object) -> None:  # noqa: ARG001
     """Fetch a file; the task that others wait for."""
     for file in outputs or []:
         fetch(file.url, str(file.local_path))

@@ -1,0 +1,182 @@
+"""Attempts of a run: which tasks each of them began, and which may run twice.
+
+An attempt is what one launcher makes of a run; where it dies, the Job's next launcher makes another one. Each keeps a
+list in the run's folder that is ahead of its work: a task is in it before a worker gets it. The workflow's side writes
+it (`workflow.begun`), and both sides read what earlier attempts left.
+
+A line is a JSON list: `["begun", app]`, and for an app with `cache=True` the hash of the call, too. `["done", app]` and
+`["failed", app]` follow at the task's end, and `["kept", app]` in place of `done` where a checkpoint has the result.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from json import JSONDecoder
+from pathlib import Path
+from typing import Any
+
+# The list of one attempt, in the run's folder for Parsl.
+PREFIX, SUFFIX = "begun-", ".jsonl"
+# A longer line is none of ours.
+LINE_BYTES = 4096
+# The app that fetches a file before a task (workflow.staging): twice is as good as once.
+FETCHING = "_stage_in"
+CACHED = "cached"
+
+# Taken now: the user's code may put functions of its own into the place of `json`'s.
+_from_json = JSONDecoder().decode
+
+
+def may_run_twice(lost_tasks: str | Collection[str], app: str, *, cached: bool) -> bool:
+    """Return whether a task of ``app`` that was begun may be run again.
+
+    Args:
+        lost_tasks: `parsl.retryLostTasks`: `cached`, `all`, `none` or the names of apps.
+        app: its name.
+        cached: whether it has `cache=True`.
+    """
+    if app == FETCHING or lost_tasks == "all":
+        return True
+    if lost_tasks == CACHED:
+        return cached
+    return lost_tasks != "none" and app in lost_tasks
+
+
+def why_not(lost_tasks: str | Collection[str]) -> str:
+    """Return why an app may not run twice, as a part of a sentence about it."""
+    if lost_tasks == CACHED:
+        return "no cache=True, and parsl.retryLostTasks does not name it"
+    return "parsl.retryLostTasks leaves it out"
+
+
+@dataclass
+class Tally:
+    """What earlier attempts did with the tasks of one app."""
+
+    begun: int = 0
+    done: int = 0
+    failed: int = 0
+    # Of those done, the ones whose result a checkpoint has.
+    kept: int = 0
+    # Begun without `cache=True`, so that one call cannot be told from another.
+    uncached: int = 0
+
+    @property
+    def open(self) -> int:
+        """How many tasks were begun and have no result that is kept: they run again, or they may not."""
+        return max(self.begun - self.kept, 0)
+
+    def add(self, other: Tally) -> None:
+        """Add what another attempt did."""
+        for name, number in vars(other).items():
+            setattr(self, name, getattr(self, name) + number)
+
+
+@dataclass
+class Begun:
+    """What lists of begun tasks say."""
+
+    apps: dict[str, Tally] = field(default_factory=dict)
+    # Calls of apps with `cache=True`, by their hash.
+    calls: set[str] = field(default_factory=set)
+    # Why a part of them cannot be read; what it said is not known.
+    damage: str = ""
+
+    def add(self, other: Begun) -> None:
+        """Add what another list says."""
+        for app, tally in other.apps.items():
+            self.apps.setdefault(app, Tally()).add(tally)
+        self.calls |= other.calls
+        self.damage = self.damage or other.damage
+
+    def take(self, kind: str, app: str, call: str = "") -> None:
+        """Take a line.
+
+        Raises:
+            TypeError, ValueError: it is none.
+        """
+        if not isinstance(app, str) or not isinstance(call, str):
+            raise TypeError(app)
+        tally = self.apps.setdefault(app, Tally())
+        match kind:
+            case "begun" if call:
+                tally.begun += 1
+                self.calls.add(call)
+            case "begun":
+                tally.begun += 1
+                tally.uncached += 1
+            case "kept":
+                tally.done += 1
+                tally.kept += 1
+            case "done":
+                tally.done += 1
+            case "failed":
+                tally.failed += 1
+            case _:
+                raise ValueError(kind)
+
+
+def path(folder: Path, attempt: int) -> Path:
+    """Return where an attempt's list is."""
+    return folder / f"{PREFIX}{attempt}{SUFFIX}"
+
+
+def lists(folder: Path) -> dict[int, Path]:
+    """Return the lists in a folder, by the number of their attempt."""
+    found = {}
+    for file in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        number = file.name.removeprefix(PREFIX).removesuffix(SUFFIX)
+        if number.isascii() and number.isdigit():
+            found[int(number)] = file
+    return dict(sorted(found.items()))
+
+
+def read_all(folder: Path) -> Begun:
+    """Return what all lists in a folder say together."""
+    begun = Begun()
+    for file in lists(folder).values():
+        begun.add(read(file))
+    return begun
+
+
+def read(file: Path) -> Begun:
+    """Return what a list says; what cannot be read of it is in `damage`.
+
+    Its end may be half a line: that task was not handed over, as it waits for the whole line.
+    """
+    begun = Begun()
+    torn = 0
+    try:
+        for number, line in enumerate(_lines(file), 1):
+            if torn or _fault(begun, line):
+                begun.damage = f"{file}, line {torn or number}: it is none of a list of begun tasks"
+            torn = 0 if line.endswith(b"\n") else number
+    except OSError as error:
+        begun.damage = f"{file}: {error.strerror}"
+    return begun
+
+
+def _fault(begun: Begun, line: bytes) -> bool:
+    """Take a line; return whether it cannot be read. Of half a line, it is not known yet."""
+    # A node that dies may leave a part of a file as zeros.
+    if not line.endswith(b"\n") and b"\0" not in line:
+        return False
+    try:
+        words: Any = _from_json(line.decode())
+        begun.take(*words)
+    except (ValueError, TypeError, RecursionError):
+        return True
+    return False
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    """Yield the lines of a regular file; a link, which a task may have put there, is not followed."""
+    number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(0, "it is no file")
+        while line := stream.readline(LINE_BYTES):
+            yield line
