@@ -30,11 +30,14 @@ podFailurePolicy:
         operator: In
         values: [64, 77, 78]
     {{- end }}
-    # Drained, preempted, evicted: not the run's fault, so not counted.
+    {{- if or $values.run.volume (eq (toString $values.parsl.retryLostTasks) "all") }}
+    # Drained, preempted, evicted: not the run's fault, so not counted. Without a volume the next launcher would not know
+    # what has begun (docs/decisions/0010-what-may-run-twice.md).
     - action: Ignore
       onPodConditions:
         - type: DisruptionTarget
           status: "True"
+    {{- end }}
 template:
   metadata:
     labels:

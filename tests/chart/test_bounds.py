@@ -65,7 +65,7 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("parsl.maxIdletime", [0, 0.5], [-0.1]),
     ("parsl.retries", [0, 9], [-1]),
     ("parsl.lossRetries", [0, 9], [-1]),
-    ("parsl.retryLostTasks", ["all", "none", [], ["tile"]], ["some", True, [1]]),
+    ("parsl.retryLostTasks", ["cached", "all", "none", [], ["tile"]], ["some", True, [1]]),
     ("parsl.encrypted", [True, False], ["true", 1]),
     ("parsl.workerPort", [1024, 65000], [1023, 65001]),
     ("logging.level", ["DEBUG", "INFO", "WARNING", "ERROR"], ["info", "FATAL"]),

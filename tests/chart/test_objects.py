@@ -328,6 +328,21 @@ def test_a_run_that_is_kept_nowhere_is_not_tried_again(helm):
     assert helm.template(DEV).job["spec"]["backoffLimit"] == 3
 
 
+@pytest.mark.parametrize(
+    ("lost_tasks", "volume", "ignored"),
+    [
+        *(("cached", "", False), ("none", "", False), ([], "", False), (["all"], "", False), ("all", "", True)),
+        ("cached", "data", True),
+    ],
+)
+def test_a_drain_starts_another_launcher_only_where_that_one_can_know_what_has_begun(helm, lost_tasks, volume, ignored):
+    """Kept nowhere, the run would begin again from nothing: what may not run twice would."""
+    storage = {"data": {"mountPath": "/data", "existingClaim": "c"}} if volume else {}
+    over = {**MINIMAL, "run": {"volume": volume}, "storage": storage, "parsl": {"retryLostTasks": lost_tasks}}
+    rules = helm.template(over=over).job["spec"]["podFailurePolicy"]["rules"]
+    assert ("Ignore" in [rule["action"] for rule in rules]) is ignored
+
+
 # Storage -------------------------------------------------------------------------------------------------------------
 
 CEPHFS = {"clusterID": "c", "fsName": "f", "rootPath": "/volumes/a", "secret": {"name": "s"}}
