@@ -202,7 +202,7 @@ def launcher_process(pod):
 def test_the_launchers_death_ends_the_workflow_and_the_next_one_starts_clean(release):
     """Within seconds, though the launcher's container says nothing any more."""
     release.of(ENDS, "k8s-parsl-plain")
-    release.install("--set", "workflow.call=ends:waits,workflow.kwargs.folder=/data")
+    release.install("--set", "workflow.call=ends:waits,workflow.kwargs.folder=/data,parsl.retryLostTasks=all")
     release.wait_for_pods(lambda _: (release.data / "begun").is_file(), component="worker")
     (first,) = release.pods("launcher")
     os.kill(launcher_process(first), signal.SIGKILL)

@@ -304,6 +304,8 @@ class OurRun(Run):
                 "files": {"counted.py": (HERE / "workload.py").read_text()},
             },
             "run": {"volume": "data"},
+            # `warm` has no cache=True, and may run twice.
+            "parsl": {"retryLostTasks": "all"},
             "storage": {"data": {"mountPath": "/data", "persistentVolumeSource": source}},
             "executors": {
                 "workers": {
