@@ -16,10 +16,22 @@ from k8s_parsl_runtime.shared.errors import ExitCode, Failure, last_word, one_li
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run a program, and end the process with its exit code whatever its threads do."""
     program, *rest = arguments
-    code = _PROGRAMS[program](rest)
+    try:
+        code = _PROGRAMS[program](rest)
+    except SystemExit as end:
+        # Parsl's pool ends so, with a thread that waits for an interchange which is gone.
+        code = _status(end)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _status(end: SystemExit) -> int:
+    """Return the exit status that Python gives such an end; its text goes to standard error."""
+    if end.code is None or isinstance(end.code, int):
+        return (end.code or 0) & 0xFF
+    print(end.code, file=sys.stderr)  # noqa: T201 (as Python does)
+    return 1
 
 
 def _worker(arguments: Sequence[str]) -> int:

@@ -99,7 +99,7 @@ def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_
     ends, ledger, log = run(tmp_path, how=how)
     assert_only_the_bad_failed(ends, ledger)
     assert "perhaps by one of its own tasks" in log
-    assert "Task 0 failed" in log
+    assert "ERROR app bad(" in log
 
 
 def test_two_guilty_ones_in_one_pool_are_both_found(tmp_path):

@@ -150,7 +150,7 @@ def test_only_what_failed_is_a_failure(ended, call, cancelled):
     code, output, errors, record = ended(call)
     counts = {name: sum(row[name] for row in record["tasks"]) for name in ("submitted", "done", "failed", "cancelled")}
     assert code == 1, errors
-    assert record["failures"] == [["fail", "ValueError: the one real failure"]]
+    assert record["failures"] == [["fail", "fail(): ValueError: the one real failure (flow.py:13)"]]
     assert counts["failed"] == 1
     assert counts["submitted"] == counts["done"] + 1 + counts["cancelled"]
     assert counts["cancelled"] > 0

@@ -8,7 +8,7 @@ import pytest
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
-from k8s_parsl_runtime.workflow.code import describe
+from k8s_parsl_runtime.workflow.causes import describe
 from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 from k8s_parsl_runtime.workflow.losses import retry_cost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider

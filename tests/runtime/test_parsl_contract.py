@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import multiprocessing.util
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -291,3 +293,18 @@ def test_an_earlier_result_is_looked_up_by_its_hash():
 
 def test_multiprocessing_has_its_sockets_where_the_process_says():
     assert "process.current_process()._config.get('tempdir')" in inspect.getsource(multiprocessing.util.get_temp_dir)
+
+
+def test_a_pool_ends_where_one_of_its_threads_does_not(tmp_path):
+    """One that sends results to an interchange which is gone waits for ever, and Python waits for it."""
+    program = (
+        "import runpy, sys, threading\n"
+        "def run(*_, **__):\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    sys.exit(3)\n"
+        "runpy.run_module = run\n"
+        "from k8s_parsl_runtime import __main__ as programs\n"
+        "programs.main(['pool', '--max_workers_per_node=1'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 3
