@@ -128,6 +128,8 @@ def supervise(
     lines = [] if outcome.raised else record.last_lines
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
     log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
+    if record.status == "stopped" and record.launcher and folder.lasts:
+        log.info("tasks that had not ended are lost; results of apps with cache=True stay for this run's next launcher")
     if outcome.failure:
         raise outcome.failure
 
