@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import connection, current_process, queues
 from multiprocessing.context import SpawnProcess
 from multiprocessing.managers import SyncManager
@@ -104,8 +105,10 @@ def _end_with(helper: Any) -> None:
     connection.wait([helper._process.sentinel])  # noqa: SLF001 (there is no other way to it)
     # At the pool's own end this is no longer so.
     if helper.shutdown.still_active():
-        sys.stderr.write("the helper process of this worker pool was killed\n")
-        sys.stderr.flush()
+        # What takes this process's output may have been killed with it.
+        with suppress(OSError):
+            sys.stderr.write("the helper process of this worker pool was killed\n")
+            sys.stderr.flush()
         os._exit(1)
 
 
