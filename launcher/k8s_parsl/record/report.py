@@ -74,6 +74,11 @@ class Record:
     # Whose tasks may run twice (`parsl.retryLostTasks`).
     retry_lost_tasks: str | Sequence[str] = "cached"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the run need not run again."""
+        return self.status.startswith("done") and self.exit_code == 0
+
     @classmethod
     def read(cls, path: Path) -> Record | None:
         """The record at ``path``; None where there is none that can be read (a launcher died while it wrote).

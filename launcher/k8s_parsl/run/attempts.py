@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ class Attempt:
             yield
         except Exception as error:
             if self._at and not self._at[1].ended:
-                self._keep(*self._at, error, time.monotonic() - clock)
+                keep = partial(self._keep, *self._at, error, time.monotonic() - clock)
+                stopped = isinstance(error, Stopped)
+                best_effort("keep a record of this start", keep, hurry=lambda: stopped)
             raise
 
     def of(self, folder: Folder, record: Record) -> Record | None:
@@ -91,14 +94,14 @@ class Attempt:
             record.exit_code = int(error.exit_code if isinstance(error, Failure) else ExitCode.INTERNAL)
             record.message = str(error) if isinstance(error, Failure) else f"internal error: {describe(error)}"
             record.ended, record.seconds = now(), round(seconds, 3)
-            best_effort("write the record", lambda: record.write(folder.record))
-            best_effort("write the report", lambda: write_page(record, folder.page))
+            record.write(folder.record)
+            write_page(record, folder.page)
 
 
 def _take_over(folder: Folder, record: Record) -> Record | None:
     """Take over what earlier attempts left into the record of this one; return that of one which has done the run."""
     former = Record.read(folder.record)
-    if former and former.exit_code == 0:
+    if former and former.is_done:
         said = "nothing runs: this run was %s on %s (%s); set run.id to run again"
         log.info(said, former.status, former.ended, folder.page)
         return former
