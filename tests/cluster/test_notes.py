@@ -46,7 +46,10 @@ def one(said, word):
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("code from files", "a half")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=[pytest.mark.slow] * (one not in QUICK)) for one in KINDS])
 def test_every_command_works_as_printed(kind, administrator, user, release, version):  # noqa: F811
     how, runs, by_user = KINDS[kind]
     administrator.run("kubectl create namespace pdgrun")

@@ -31,6 +31,9 @@ def main(folder, count):
 CACHED = FLOW.replace("@python_app", "@python_app(cache=True)")
 ONCE = dict.fromkeys(range(5), 1)
 
+# Each takes two launchers' lives.
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture
 def installation(tmp_path, server, identity, token):
@@ -57,7 +60,7 @@ def killed(installation, flow, lost_tasks=None, who="pod"):
     return attempt
 
 
-@pytest.mark.parametrize("lost_tasks", [None, "none", ["apend"], []])
+@pytest.mark.parametrize("lost_tasks", [None, *(pytest.param(one, marks=SLOW) for one in ("none", ["apend"], []))])
 def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_tasks):
     """The launcher's pod was deleted. No task begins a second time, and the last line says what to do."""
     killed(installation, FLOW, lost_tasks)
@@ -97,7 +100,11 @@ def test_whoever_died_the_next_attempt_knows_what_had_begun(installation, who):
 
 @pytest.mark.parametrize(
     ("flow", "lost_tasks", "taken_over", "again"),
-    [(CACHED, None, 3, {3, 4}), (CACHED, ["append"], 3, {3, 4}), (FLOW, "all", 0, {0, 1, 2, 3, 4})],
+    [
+        (CACHED, None, 3, {3, 4}),
+        pytest.param(CACHED, ["append"], 3, {3, 4}, marks=SLOW),
+        (FLOW, "all", 0, {0, 1, 2, 3, 4}),
+    ],
 )
 def test_an_app_that_may_run_twice_goes_on(installation, flow, lost_tasks, taken_over, again):
     """Results that are kept are taken over, and the first line says what runs again."""
@@ -131,6 +138,7 @@ def test_a_call_that_had_not_begun_may_begin(installation):
     assert installation.starts() == ONCE | dict.fromkeys(range(10, 13), 1)
 
 
+@SLOW
 def test_a_workflow_that_does_not_come_to_the_app_again_goes_on(installation):
     """One that looks for itself at what is there."""
     killed(installation, FLOW)
@@ -139,6 +147,7 @@ def test_a_workflow_that_does_not_come_to_the_app_again_goes_on(installation):
     assert installation.starts() == ONCE
 
 
+@SLOW
 def test_it_may_die_more_than_once(installation):
     """Each attempt counts what all before it had begun."""
     killed(installation, CACHED)
@@ -166,7 +175,9 @@ def test_a_lost_worker_pod_does_not_run_an_app_twice_either(installation, lost_t
     assert any("app append may not run twice" in line for line in attempt.lines)
 
 
-@pytest.mark.parametrize(("flow", "lost_tasks"), [(CACHED, None), (FLOW, "all"), (FLOW, ["append"])])
+@pytest.mark.parametrize(
+    ("flow", "lost_tasks"), [(CACHED, None), *(pytest.param(FLOW, one, marks=SLOW) for one in ("all", ["append"]))]
+)
 def test_a_lost_worker_pod_runs_others_again(installation, flow, lost_tasks):
     attempt = installation.attempt(flow, lost_tasks)
     installation.begun(5)
@@ -206,12 +217,14 @@ def spoil(installation, how):
             file.parent.write_text("a file")
 
 
+UNREADABLE = ("zeros", "garbage", "numbers", "one long line", "folder", "link", "next is a folder")
+
+
 @pytest.mark.parametrize(
     ("how", "code", "words"),
     [
         ("cut", 78, "began 5 tasks of app append"),
-        *((how, 78, "cannot be read: ") for how in ("zeros", "garbage", "numbers", "one long line", "folder", "link")),
-        ("next is a folder", 78, "cannot be read: "),
+        *(pytest.param(how, 78, "cannot be read: ", marks=SLOW) for how in UNREADABLE),
         ("no place", 77, "begun-2.jsonl: the list of what has begun cannot be written"),
     ],
 )
@@ -226,7 +239,7 @@ def test_a_list_that_cannot_be_read_lets_nothing_begin_twice(installation, how, 
     assert not any("Traceback" in line for line in second.lines)
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"unknown": 1}'])
+@pytest.mark.parametrize("content", [None, *(pytest.param(one, marks=SLOW) for one in ("{", '{"unknown": 1}'))])
 def test_a_record_that_is_gone_hides_nothing(installation, content):
     killed(installation, FLOW)
     file = installation.folder / "record.json"
@@ -282,6 +295,7 @@ def test_a_join_app_is_the_workflows_own_and_what_it_calls_is_not(installation):
     assert "tasks of other (1), stage (1)" in second.lines[0]
 
 
+@SLOW
 def test_retries_do_not_open_the_door_again(installation):
     """A task that was refused is not tried once more, and nothing begins after it."""
     killed(installation, FLOW)

@@ -94,7 +94,9 @@ def assert_only_the_bad_failed(ends, ledger):
             assert ledger[name] == 2, name
 
 
-@pytest.mark.parametrize("how", ["pool", "group", "politely", "siblings"])
+@pytest.mark.parametrize(
+    "how", ["pool", *(pytest.param(one, marks=pytest.mark.slow) for one in ("group", "politely")), "siblings"]
+)
 def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_path, how):
     ends, ledger, log = run(tmp_path, how=how)
     assert_only_the_bad_failed(ends, ledger)

@@ -36,6 +36,7 @@ from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.workflow import long_tasks
+from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.causes import describe
 from k8s_parsl_runtime.workflow.executor import PodExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -252,7 +253,15 @@ def test_a_task_that_runs_is_named_by_its_call(server, api, watch, identity, tmp
     """Not one that waits for a worker, though Parsl calls that one launched, too."""
     told = []
     reporter = SimpleNamespace(**dict.fromkeys(("submitted", "done", "retried", "failed"), lambda *_: None))
-    run = Run(server, api, watch, identity, tmp_path, blocks=1, kernel=lambda config: Kernel(config, reporter, print))
+    run = Run(
+        server,
+        api,
+        watch,
+        identity,
+        tmp_path,
+        blocks=1,
+        kernel=lambda config: Kernel(config, reporter, print, WriteAhead(None, 1, "all")),
+    )
     try:
         looking = LongTasks([], lambda app, text: told.append((app, text)))
         run.kernel.on_done = lambda app, seconds: looking.done(named.__name__, seconds)

@@ -21,6 +21,7 @@ from parsl import File, bash_app, join_app, python_app
 from parsl.config import Config
 from parsl.executors import ThreadPoolExecutor
 from k8s_parsl_runtime.workflow import kernel as kernels
+from k8s_parsl_runtime.workflow.begun import WriteAhead
 
 @python_app
 def bad(x, inputs=()):
@@ -120,7 +121,7 @@ def main():
     said = {}
     for name in sys.argv[2:]:
         config = Config(executors=[ThreadPoolExecutor(label="cpu")], run_dir=sys.argv[1], initialize_logging=False)
-        kernel = kernels.Kernel(config, Quiet(), print)
+        kernel = kernels.Kernel(config, Quiet(), print, WriteAhead(None, 1, "all"))
         kernels.load(kernel)
         globals()[name]()
         kernel.wait_for_current_tasks()
