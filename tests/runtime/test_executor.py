@@ -431,7 +431,7 @@ def test_an_app_with_cache_may_run_twice_unless_the_values_leave_it_out(lost_tas
 
 def test_a_process_that_was_killed_is_a_loss_only_of_what_may_run_twice():
     """Its pod lives on. `retries` are the user's word that a task may be tried again after it has failed."""
-    task = {"id": 1, "func_name": "append", "memoize": False}
+    task = {"id": 1, "func_name": "append", "memoize": False, "args": (), "kwargs": {}, "fail_cost": 0}
     assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task) == 1
     assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task | {"memoize": True}) == 0
     assert retry_cost(1, 3, "none")(WorkerDied("h", -9), task) > 1, "the values say more"
