@@ -170,8 +170,8 @@ def test_an_exception_counts_as_received_where_the_workflow_got_it(unreceived, h
 
 
 def test_what_is_said_of_it_has_app_arguments_and_cause(unreceived):
-    assert unreceived["nothing"][1] == "bad(1): ValueError: tile 1 is empty (habits.py:11)"
-    assert unreceived["one_of_two"][1] == "bad(2): ValueError: tile 2 is empty (habits.py:11)"
+    assert unreceived["nothing"][1] == "bad(1): ValueError: tile 1 is empty (habits.py:12)"
+    assert unreceived["one_of_two"][1] == "bad(2): ValueError: tile 2 is empty (habits.py:12)"
 
 
 # The whole run -------------------------------------------------------------------------------------------------------
