@@ -209,21 +209,21 @@ class Values:
 
     def _map(self, node: JSON, path: Path) -> JSON:
         if path == ("storage",):
-            (below,) = (one for one in node["patternProperties"].values() if isinstance(one, dict))
+            (below,) = (one for one in node["patternProperties"].values() if _allows(one))
             return {name: self._volume(below, name) for name in VOLUMES}
         made = self._properties(node, path)
         for below in node.get("patternProperties", {}).values():
-            if isinstance(below, dict):
+            if _allows(below):
                 made["a"] = self._of(below, (*path, "a"))
         more = node.get("additionalProperties")
         if isinstance(more, dict) or more is True:
-            refused = [name for name, below in node.get("properties", {}).items() if below is False]
+            refused = [name for name, below in node.get("properties", {}).items() if not _allows(below)]
             key = self._text(ONE_LINE | {"not": {"enum": refused}}, (*path, "KEY"))
             made[str(key)] = self._of(more if isinstance(more, dict) else {"type": "string"}, (*path, "*"))
         return made
 
     def _properties(self, node: JSON, path: Path) -> JSON:
-        below = {key: one for key, one in node.get("properties", {}).items() if isinstance(one, dict)}
+        below = {key: one for key, one in node.get("properties", {}).items() if _allows(one)}
         wanted = [key for key in below if ".".join((*path, key)) not in self._left_out]
         made = {key: self._of(below[key], (*path, key)) for key in wanted}
         return {key: value for key, value in made.items() if value is not None}
@@ -251,6 +251,11 @@ LEFT_OUT_OF_GIT = OTHER | {"executors.a.pod", "networkPolicy.ingress", "run.volu
 LEFT_OUT_OF_GIT |= {"workflow.script", "workflow.args", "workflow.files"}
 # With code from git, and a function that is called.
 GIT = {"left_out": LEFT_OUT_OF_GIT, "fixed": FIXED | {"workflow.call": "a:b"}}
+
+
+def _allows(node: Any) -> bool:
+    """Whether a schema takes more than the words with which it refuses a key."""
+    return isinstance(node, dict) and node.keys() != {"const"}
 
 
 def _found(node: JSON) -> JSON:
