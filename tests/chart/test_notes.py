@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from chart.helm import MINIMAL
-from chart.test_golden import chart_of_notes  # noqa: F401
 
 STATIC = {"mountPath": "/data", "persistentVolumeSource": {"nfs": {"server": "s", "path": "/"}}}
 EXISTING = {"mountPath": "/data", "existingClaim": "c"}
@@ -13,7 +12,7 @@ HALF = {"admin": {"create": False}}
 
 
 @pytest.fixture
-def notes(each_helm, chart_of_notes):  # noqa: F811
+def notes(each_helm, chart_of_notes):
     """NOTES of the least values and more; words one space apart."""
 
     def say(*args, **over):

@@ -106,12 +106,15 @@ def logger(monkeypatch):
     root.removeHandler(early)
 
 
-def test_lines_before_there_is_a_folder_are_kept_and_how_the_run_failed(logger, tmp_path):
-    logger.warning("the API server is away")
-    with pytest.raises(WorkflowFailed), log.kept(str(tmp_path / "logs")):
-        logger.warning("later, with a surrogate: \udce9")
-        raise WorkflowFailed("the workflow raised ValueError")
-    logger.warning("after the end")
+def test_lines_before_there_is_a_folder_are_kept_and_how_the_run_failed(logger, tmp_path, monkeypatch):
+    with monkeypatch.context() as alone:
+        # pytest would send a copy of each line between its processes, which takes no surrogate.
+        alone.setattr(logging.getLogger(), "handlers", [log._early])
+        logger.warning("the API server is away")
+        with pytest.raises(WorkflowFailed), log.kept(str(tmp_path / "logs")):
+            logger.warning("later, with a surrogate: \udce9")
+            raise WorkflowFailed("the workflow raised ValueError")
+        logger.warning("after the end")
     first, *lines = (tmp_path / "logs" / "launcher.log").read_text().splitlines()
     assert first.startswith("== k8s-parsl: ")
     assert [line.partition("WARNING ")[2] for line in lines[:2]] == [
