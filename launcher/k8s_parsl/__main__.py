@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 
 from k8s_parsl.log import to_stderr
+from k8s_parsl.stopping import Interrupted, interrupt
 from k8s_parsl_runtime.shared import errors
 
 
@@ -107,19 +108,11 @@ def ceph_key(config: Path) -> None:
     keys.in_pod(config)
 
 
-class _Stopped(BaseException):
-    """SIGTERM came; no Exception, since code that goes on after one would swallow it."""
-
-
-def _stop(number: int, _: object) -> None:
-    raise _Stopped(f"{signal.Signals(number).name}: stopped from outside")
-
-
 def main() -> NoReturn:
     """Run a command, and end with an exit code of `errors.ExitCode`."""
     # PID 1 of a container gets no signal that it has no handler for. A run takes its place with its own.
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGTERM, interrupt)
     to_stderr()
     code = _guarded()
     # Not sys.exit: threads of Parsl's or of the workflow's must not keep a finished launcher alive.
@@ -136,8 +129,8 @@ def _guarded() -> int:
         return errors.last_word(str(failure), failure.exit_code)
     except click.ClickException as error:
         return errors.last_word(f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE)
-    except _Stopped as stopped:
-        return errors.last_word(str(stopped), errors.ExitCode.STOPPED)
+    except Interrupted as interrupted:
+        return errors.last_word(str(interrupted.stopped), errors.ExitCode.STOPPED)
     except (click.Abort, KeyboardInterrupt):
         return errors.last_word("stopped from the keyboard", errors.ExitCode.STOPPED)
     except Exception as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from k8s_parsl_runtime.shared import threads, userpath
-from k8s_parsl_runtime.shared.errors import ExitCode, Failure, last_word, one_line
+from k8s_parsl_runtime.shared.errors import ExitCode, Failure, exit_status, last_word, one_line
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -20,18 +20,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
         code = _PROGRAMS[program](rest)
     except SystemExit as end:
         # Parsl's pool ends so, with a thread that waits for an interchange which is gone.
-        code = _status(end)
+        code = exit_status(end)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _status(end: SystemExit) -> int:
-    """Return the exit status that Python gives such an end; its text goes to standard error."""
-    if end.code is None or isinstance(end.code, int):
-        return (end.code or 0) & 0xFF
-    print(end.code, file=sys.stderr)  # noqa: T201 (as Python does)
-    return 1
 
 
 def _worker(arguments: Sequence[str]) -> int:

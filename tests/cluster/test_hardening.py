@@ -383,7 +383,10 @@ DENIED = {
         lambda pod: (_context(procMount="Unmasked")(pod), _set("spec", "hostUsers", False)(pod)),
         "procMount: ",
     ),
-    "somebody's devices": (_add("resourceClaims", {"name": "x", "resourceClaimName": "gpu"}), "spec.resourceClaims: "),
+    "a stranger's devices": (
+        _add("resourceClaims", {"name": "x", "resourceClaimName": "gpu"}),
+        "spec.resourceClaims: ",
+    ),
     "no seccomp": (_set("spec", "securityContext", "seccompProfile", {"type": "Unconfined"}), "seccompProfile: "),
     "system priority": (_set("spec", "priorityClassName", "system-node-critical"), "spec.priorityClassName, "),
 }

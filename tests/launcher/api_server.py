@@ -279,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _seen_as(kind, pod, before, selector):
-    """What a watch with this selector is told of a change: a pod whose labels change may leave it, or come in."""
+    """What a watch with this selector gets of a change: a pod whose labels change may leave it, or come in."""
     if kind == "ERROR":
         return kind
     is_in, was_in = matches(pod, selector), before is not None and matches(before, selector)

@@ -492,7 +492,7 @@ def test_a_picture_that_leads_out_of_the_volumes_is_not_in_the_report(launcher, 
 
 @pytest.mark.parametrize("call", ["wel", "well"])
 def test_a_start_that_fails_leaves_a_record_and_its_next_one_keeps_it(launcher, server, call, caplog):
-    """Refused by the code, or by the import; whoever comes later sees each attempt."""
+    """Refused by the code, or by the import; the next launcher keeps each attempt."""
     workflow = {"call": f"flow:{call}", "path": str(launcher.code), "kwargs": {"m": 1}}
     with pytest.raises(UsageError) as refused:
         launcher.run(call, workflow=workflow)

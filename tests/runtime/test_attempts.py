@@ -1,4 +1,4 @@
-"""What must not run twice does not, whoever dies: launcher, workflow's process or worker pod."""
+"""What must not run twice does not, whichever of them dies: launcher, workflow's process or worker pod."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_
 
 
 @pytest.mark.parametrize("who", ["launcher", "workflow", "stopped"])
-def test_whoever_died_the_next_attempt_knows_what_had_begun(installation, who):
+def test_whichever_died_the_next_attempt_knows_what_had_begun(installation, who):
     """The launcher alone, which outlives it for a moment; the workflow's process; a drain or `helm upgrade`."""
     killed(installation, FLOW, who=who)
     second = installation.attempt(FLOW)

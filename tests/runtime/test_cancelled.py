@@ -1,4 +1,4 @@
-"""What the end of a run does to tasks that have not ended: they are cancelled, and no failure is told of them."""
+"""What the end of a run does to tasks that have not ended: they are cancelled, and count as no failure."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def ended(started, tmp_path):
     def run(call, until="", then=signal.SIGTERM):
         with started(call) as process:
             if until:
-                # What a task did is told within a tenth of a second: a signal before that counts it as open.
+                # What a task did is sent within a tenth of a second: a signal before that counts it as open.
                 while until not in process.stderr.readline():
                     assert process.poll() is None
                 process.send_signal(then)
@@ -181,7 +181,7 @@ def test_a_run_that_cancelled_nothing_does_not_speak_of_it(ended):
 
 
 def test_the_seconds_of_an_app_are_those_that_it_ran(ended):
-    """With one worker all of them together are less than the run took; what they waited is told apart."""
+    """With one worker all of them together are less than the run took; what they waited is apart."""
     _, _, _, record = ended("timed")
     rows = {row["app"]: row for row in record["tasks"]}
     assert sum(row["total_s"] for row in rows.values()) < record["seconds"]

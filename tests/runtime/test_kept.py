@@ -114,13 +114,13 @@ def test_one_line_without_an_end_is_no_burden(tmp_path, source):
 @pytest.fixture
 def stalled(monkeypatch):
     """A volume that takes nothing until it is asked to; return what lets it go on."""
-    goes_on, write = threading.Event(), kept._write
+    goes_on, write = threading.Event(), kept.files.write_all
 
     def wait(file, data):
         goes_on.wait(60)
         write(file, data)
 
-    monkeypatch.setattr(kept, "_write", wait)
+    monkeypatch.setattr(kept.files, "write_all", wait)
     yield goes_on
     goes_on.set()
 
@@ -145,16 +145,16 @@ def test_a_full_volume_costs_what_comes_while_it_is_full(tmp_path, source, said,
     source.open(str(tmp_path))
     source.add(b"before\n")
     drained(source)
-    write = kept._write
+    write = kept.files.write_all
 
     def full(file, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(kept, "_write", full)
+    monkeypatch.setattr(kept.files, "write_all", full)
     for _ in range(3):
         source.add(b"meanwhile\n")
         drained(source)
-    monkeypatch.setattr(kept, "_write", write)
+    monkeypatch.setattr(kept.files, "write_all", write)
     source.add(b"after\n")
     source.finish()
     assert lines(tmp_path) == ["before", "after"]
@@ -166,7 +166,7 @@ def test_a_volume_that_is_full_at_the_end_too_ends_all_the_same(tmp_path, source
     def full(file, data):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(kept, "_write", full)
+    monkeypatch.setattr(kept.files, "write_all", full)
     source.open(str(tmp_path))
     source.add(b"line\n")
     source.finish()
@@ -293,7 +293,7 @@ tee.end()
 
 
 def test_a_volume_that_stalls_delays_no_worker(tmp_path):
-    code = BEGIN.replace("tee.begin", "kept._write = lambda *_: time.sleep(600)\ntee.begin", 1)
+    code = BEGIN.replace("tee.begin", "kept.files.write_all = lambda *_: time.sleep(600)\ntee.begin", 1)
     code += 'print("x" * 1000000, flush=True)\nprint("last")\ntee.FINISH_S = 0.1\ntee.end()'
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("x\nlast\n")

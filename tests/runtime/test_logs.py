@@ -134,7 +134,7 @@ def test_where_nothing_would_outlive_the_pod_nothing_is_kept(logger, tmp_path, m
 def test_a_volume_that_stalls_keeps_no_line_waiting(logger, tmp_path, monkeypatch, caplog):
     """Nor the launcher at its end, for longer than it may."""
     stalled = threading.Event()
-    monkeypatch.setattr(kept, "_write", lambda *_: stalled.wait(60))
+    monkeypatch.setattr(kept.files, "write_all", lambda *_: stalled.wait(60))
     monkeypatch.setattr(log.Kept.finish, "__defaults__", (0.01,))
     with log.kept(str(tmp_path / "logs")):
         for _ in range(1000):

@@ -190,7 +190,7 @@ def test_a_long_silence_is_broken(
 
 
 def test_the_base_names_debians_own_servers_and_no_other(image: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`apt-get install` in an image on it needs some; this machine's mirror is nobody else's business."""
+    """`apt-get install` in an image on it needs some; the mirror of the machine that builds stays out of it."""
     commands: list[list[str]] = []
     monkeypatch.setattr(image, "_run", lambda command, *_, **__: commands.append(command))
     monkeypatch.setattr(image, "_debian_mirrors", lambda: ["deb http://mirror.example/debian bookworm main"])

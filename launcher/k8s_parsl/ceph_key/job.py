@@ -13,8 +13,7 @@ import hashlib
 import logging
 import signal
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +23,8 @@ from pydantic import Field, Secret, SecretStr
 from k8s_parsl.ceph_key.vault import Budget, Kv, Reading, Vault, VaultSettings
 from k8s_parsl.config.settings import Model
 from k8s_parsl.kube.api import Api, ApiError
-from k8s_parsl_runtime.shared.errors import ConfigurationError, DataError, PermissionDenied, Stopped, Unavailable
+from k8s_parsl.stopping import heeding, interrupt
+from k8s_parsl_runtime.shared.errors import ConfigurationError, DataError, PermissionDenied, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,8 @@ def in_pod(config: Path) -> None:
     """
     logging.getLogger("k8s_parsl").setLevel("INFO")
     settings = CephKeySettings.from_file(config)
-    with _stoppable():
+    # By an exception, so that the Vault token is revoked on the way out.
+    with heeding((signal.SIGTERM,), interrupt):
         copy(settings, Api(settings.secret.namespace))
 
 
@@ -322,23 +323,3 @@ def _holds(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     pairs = [(there.get("data"), wanted["data"])]
     pairs += [(there["metadata"].get(part), wanted["metadata"][part]) for part in ("labels", "annotations")]
     return all(mine.items() <= (theirs or {}).items() for theirs, mine in pairs)
-
-
-class _Stop(BaseException):
-    """Not an Exception: one that comes in the middle of a log line would be swallowed there (logging.Handler.emit)."""
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM ends it by an exception, so that the Vault token is revoked on the way out."""
-
-    def stop(number: int, _: object) -> None:
-        raise _Stop(f"{signal.Signals(number).name}: stopped from outside")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except _Stop as stopped:
-        raise Stopped(str(stopped)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

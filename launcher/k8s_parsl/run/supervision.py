@@ -19,6 +19,7 @@ from k8s_parsl.record.report import Record, write_page
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
+from k8s_parsl.stopping import Interrupted, heeding
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import Stopped
 
@@ -35,10 +36,6 @@ NOTHING = (
     "folder of inputs that finds no files"
 )
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class _Interrupted(BaseException):
-    """A signal's, in the main thread; no Exception, since code that goes on after one would swallow it."""
 
 
 def set_level(level: str) -> None:
@@ -65,18 +62,10 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
         workflow.fault(stopped)
         workflow.stopped = True
         if not workflow.watched:
-            raise _Interrupted(stopped)
+            raise Interrupted(stopped)
 
-    # One that is ignored stays so: `nohup` means it.
-    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in heeded}
-    try:
+    with heeding(STOPPING, stop):
         yield
-    except _Interrupted as interrupted:
-        raise interrupted.args[0] from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def say_linked(work: Path, linked: list[str]) -> None:
@@ -150,7 +139,7 @@ def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: flo
     record.ended = now()
     record.seconds = round(seconds, 3)
     record.result = outcome.result
-    record.status = DONE_WITH_FAILURES if outcome.failed_tasks else "done"
+    record.status = _status(outcome)
     record.exit_code = 0
     record.message = outcome.failed_tasks
     record.workflow_status = outcome.status
@@ -160,8 +149,14 @@ def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: flo
         record.exit_code = int(end.exit_code)
         record.message = str(end)
         record.last_lines = outcome.lines
-    if end and not outcome.failed_tasks:
-        record.status = "stopped" if isinstance(end, Stopped) else "failed"
+
+
+def _status(outcome: Outcome) -> str:
+    if outcome.failed_tasks:
+        return DONE_WITH_FAILURES
+    if outcome.failure is None:
+        return "done"
+    return "stopped" if isinstance(outcome.failure, Stopped) else "failed"
 
 
 def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) -> None:

@@ -11,12 +11,13 @@ A line is a JSON list: `["begun", app]`, and for an app with `cache=True` the ha
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from json import JSONDecoder
 from pathlib import Path
 from typing import Any
+
+from k8s_parsl_runtime.shared import files
 
 # The list of one attempt, in the run's folder for Parsl.
 PREFIX, SUFFIX = "begun-", ".jsonl"
@@ -156,6 +157,8 @@ def read(file: Path) -> Begun:
             torn = 0 if line.endswith(b"\n") else number
     except OSError as error:
         begun.damage = f"{file}: {error.strerror}"
+    except files.Refused as refused:
+        begun.damage = str(refused)
     return begun
 
 
@@ -174,9 +177,6 @@ def _fault(begun: Begun, line: bytes) -> bool:
 
 def _lines(file: Path) -> Iterator[bytes]:
     """Yield the lines of a regular file; a link, which a task may have put there, is not followed."""
-    number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(number, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise OSError(0, "it is no file")
+    with os.fdopen(files.opened(file, file.parent, os.O_RDONLY), "rb") as stream:
         while line := stream.readline(LINE_BYTES):
             yield line

@@ -122,6 +122,14 @@ def describe(error: BaseException) -> str:
     return one_line(text)
 
 
+def exit_status(end: SystemExit) -> int:
+    """Return the exit status that Python gives `sys.exit`; a text goes to standard error, as Python does."""
+    if end.code is None or isinstance(end.code, int):
+        return (end.code or 0) & 0xFF
+    print(end.code, file=sys.stderr)  # noqa: T201
+    return 1
+
+
 def last_word(message: str, code: int) -> int:
     """Leave the program's last line, on standard error and for kubelet; return its exit code."""
     print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201

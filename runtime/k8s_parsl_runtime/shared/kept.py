@@ -15,6 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from k8s_parsl_runtime.shared import files
+
 # Of one source: its first output in NAME.log, and its latest in NAME.end.log.
 BEGIN_BYTES, END_BYTES = 4 << 20, 4 << 20
 # Of all files in the folder; beyond that nothing more is kept. Looked at again after so many bytes of one file.
@@ -171,12 +173,12 @@ class _File:
         if self._left > 0:
             # Cut at a line, so that the two files together are all of it.
             fits = len(lines) if len(lines) <= self._left else lines.rfind(b"\n", 0, self._left) + 1
-            _write(self._begin, lines[:fits])
+            files.write_all(self._begin, lines[:fits])
             self._left -= fits
             lines = lines[fits:]
             if not lines:
                 return
-            _write(self._begin, _mark(f"what follows is in {self._name}{END_SUFFIX}"))
+            files.write_all(self._begin, _mark(f"what follows is in {self._name}{END_SUFFIX}"))
             self._left = 0
         self._write_end(lines)
 
@@ -187,11 +189,11 @@ class _File:
         if self._end_bytes + len(lines) > END_BYTES:
             self._forget(lines)
             return
-        _write(self._end, lines)
+        files.write_all(self._end, lines)
         self._end_bytes += len(lines)
 
     def _forget(self, lines: bytes) -> None:
-        """Begin the second file anew, with the latest half of what it had."""
+        """Begin the second file once more, with the latest half of what it had."""
         keep = max(END_BYTES // 2 - len(lines), 0)
         kept = os.pread(self._end, keep, max(self._end_bytes - keep, 0)) if keep else b""
         kept = (kept + lines)[-(END_BYTES // 2) :].partition(b"\n")[2]
@@ -199,7 +201,7 @@ class _File:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=self._folder)
         end = self._open(new)
-        _write(end, _mark("output is left out here: this file keeps the latest") + kept)
+        files.write_all(end, _mark("output is left out here: this file keeps the latest") + kept)
         os.rename(new, self._name + END_SUFFIX, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.close(self._end)
         self._end, self._end_bytes = end, os.fstat(end).st_size
@@ -221,11 +223,6 @@ class _File:
         if used >= FOLDER_BYTES:
             raise OSError(None, f"the run's logs have {FOLDER_BYTES >> 20} MiB already")
         self._until_look = LOOK_BYTES
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
 
 
 def _mark(text: str) -> bytes:

@@ -205,7 +205,7 @@ class Kernel(DataFlowKernel):
             task_record["execution_s"] = _since(launched) if measured is None else measured
 
     def _cancel(self, task_record: Any) -> None:
-        """Give a task the exception of the run's end, unless it has ended; nobody is told of a failure."""
+        """Give a task the exception of the run's end, unless it has ended; it counts as no failure."""
         future = task_record["app_fu"]
         with suppress(InvalidStateError):
             if not future.done():

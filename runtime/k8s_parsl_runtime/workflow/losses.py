@@ -39,7 +39,7 @@ class Blames(Protocol):
     def __call__(self, pod: str, *, sure: bool) -> bool: ...
 
 
-def _nobody(pod: str, *, sure: bool) -> bool:  # noqa: ARG001 (as `Blames`)
+def _none_blamed(pod: str, *, sure: bool) -> bool:  # noqa: ARG001 (as `Blames`)
     return False
 
 
@@ -56,7 +56,7 @@ def retry_cost(
     loss_retries: int,
     lost_tasks: str | Collection[str] = "all",
     why: Callable[[str], str] = lambda _: "",
-    blames: Blames = _nobody,
+    blames: Blames = _none_blamed,
 ) -> Callable[[Exception, Any], float]:
     """Return Parsl's `retry_handler`: a lost pod costs none of the ``retries``.
 

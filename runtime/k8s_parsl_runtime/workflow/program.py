@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from k8s_parsl_runtime.shared import files, keys, programs, userpath
 from k8s_parsl_runtime.shared.deadlines import within
-from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, one_line
+from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, exit_status, one_line
 from k8s_parsl_runtime.shared.protocol import (
     PICTURE_BYTES,
     PICTURES,
@@ -190,12 +190,7 @@ class Program:
 
     def _exit(self, end: SystemExit) -> int:
         """`sys.exit`: with nothing, a number, or a text for standard error."""
-        if end.code is None:
-            self._returned(None)
-            return 0
-        if not isinstance(end.code, int):
-            print(end.code, file=sys.stderr)  # noqa: T201 (as Python does)
-        status = end.code & 0xFF if isinstance(end.code, int) else 1
+        status = exit_status(end)
         if status:
             self._reporter.send({"type": "raised", "text": one_line(f"SystemExit: {end.code}")[:2000]})
         else:

@@ -62,7 +62,7 @@ class InTask(Fetched):
 
 
 class Refused(Staging):
-    """What nothing here can fetch or send: Globus, and schemes that nobody knows."""
+    """What nothing here can fetch or send: Globus, and schemes that no provider knows."""
 
     def can_stage_in(self, file: File) -> bool:  # noqa: ARG002
         """Return True: it is the last one that is asked."""
