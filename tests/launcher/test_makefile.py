@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+OUTER_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+
 PIP = """#!/bin/sh
 echo "Obtaining file:///here"
 echo "Collecting kubernetes==37.0.2 (from k8s-parsl==0.1.0)"
@@ -34,7 +36,9 @@ def make(tmp_path):
             file.write_text(text)
             file.chmod(0o755)
         words = ["make", f"VENV={tmp_path}", *words]
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        # `make test` gives its own flags on to each make below it.
+        environment = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment)
 
     return run
 

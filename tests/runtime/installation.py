@@ -39,10 +39,11 @@ except errors.Failure as failure:
     code = errors.last_word(str(failure), failure.exit_code)
 os._exit(code)
 """
+LABELS = {"name": "k8s-parsl", "instance": "pdgrun", "component": "worker"}
 WORKER = {
     "apiVersion": "v1",
     "kind": "Pod",
-    "metadata": {"labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/component": "worker"}},
+    "metadata": {"labels": {f"app.kubernetes.io/{name}": value for name, value in LABELS.items()}},
     "spec": {"containers": [{"name": "worker", "args": ["worker"]}]},
 }
 

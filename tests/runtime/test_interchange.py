@@ -291,6 +291,7 @@ def test_one_of_two_managers_is_left_to_the_other_tasks(launcher):
         launcher.submit(number, **SUSPECT)
     for number in (3, 4):
         launcher.submit(number)
+    launcher.turns()
     managers = [Manager(launcher, str(number)).register() for number in range(2)]
     got = {manager.task(): manager for manager in managers}
     assert got.keys() == {1, 3}

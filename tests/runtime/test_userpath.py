@@ -105,7 +105,7 @@ def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp
     code, work = tmp_path / "a {place} of 'its' own", tmp_path / "work $x"
     code.mkdir()
     work.mkdir()
-    say = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:3], sys.path[0], dict(os.environ)]))"
+    say = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:5], sys.path[0], dict(os.environ)]))"
     (tmp_path / "start.py").write_text(say)
     monkeypatch.setattr("k8s_parsl_runtime.shared.programs.START", str(tmp_path / "start.py"))
     settings = Settings.parse({"workflow": {"script": "jobs/run.py"}, "executors": {"cpu": {}}}, "test")
@@ -121,7 +121,7 @@ def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "/theirs", userpath.VARIABLE: "/shell"}
     done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True)
     place, arguments, first, seen = json.loads(done.stdout)
-    assert (place, arguments) == (str(work), ["pool", "--max_workers_per_node=1"])
+    assert (place, arguments) == (str(work), ["laptop-pool", "", "cpu", "--max_workers_per_node=1"])
     assert first != "/theirs"
     assert seen["PYTHONPATH"] == ""
     assert seen[userpath.VARIABLE].split(":") == [f"{code}/jobs", str(code), "/shell", "/theirs"]
