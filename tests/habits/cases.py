@@ -133,7 +133,9 @@ CASES = {
         },
     ),
     # A checkpoint that is cut short costs its last records; the second attempt is another launcher.
-    "checkpoint that is cut short": Case("dies_once", result=5, where="cluster"),
+    "checkpoint that is cut short": Case(
+        "dies_once", result=5, values={"job": {"retryOnFailure": True}}, where="cluster"
+    ),
     # The pool is as large as the values say.
     "CPU limit that lowers the workers": Case(
         "naps",

@@ -64,6 +64,8 @@ def killed(installation, flow, lost_tasks=None, who="pod"):
 def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_tasks):
     """The launcher's pod was deleted. No task begins a second time, and the last line says what to do."""
     killed(installation, FLOW, lost_tasks)
+    assert installation.record["status"] == "running"
+    assert "its launcher (pod, or k8s-parsl's process) is gone, it died" in installation.record["message"]
     second = installation.attempt(FLOW, lost_tasks)
     assert second.ended() == 78
     assert installation.starts() == ONCE

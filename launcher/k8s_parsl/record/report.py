@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # The space that the record of a run takes from its begin on, so that there is some for its end.
 SMALL_BYTES = 4096
+# What a record says of its end until there is one: who reads it may come long after the launcher has died.
+NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so here"
 # Integers beyond this are written as texts.
 LARGEST_INT = 10**300
 
@@ -53,7 +55,7 @@ class Record:
     ended: str = ""
     seconds: float = 0.0
     exit_code: int | None = None
-    message: str = ""
+    message: str = NO_END
     tasks: list[dict[str, Any]] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     # How many workers each executor's pods have, and why not more.
