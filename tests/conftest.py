@@ -99,9 +99,14 @@ WHY = {
 
 
 def pytest_deselected(items):
-    counts = items[0].config.stash.setdefault(LEFT_OUT, dict.fromkeys(WHY, 0)) if items else {}
+    """Count them, but not those that `-k` or `-m` of the command line left out."""
+    if not items:
+        return
+    config = items[0].config
+    counts = config.stash.setdefault(LEFT_OUT, dict.fromkeys(WHY, 0))
+    applies = {"cluster": cluster() is None, "slow": config.getoption("markexpr") == "not slow"}
     for item in items:
-        mark = next((mark for mark in WHY if item.get_closest_marker(mark)), None)
+        mark = next((mark for mark in WHY if applies[mark] and item.get_closest_marker(mark)), None)
         if mark:
             counts[mark] += 1
 
