@@ -531,6 +531,15 @@ class ChartVolume(Volume):
         description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of the source>` "
         "(`<namespace>-<claim>-<hash>` for other sources).",
     )
+    labels: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Labels of the PersistentVolume and the PersistentVolumeClaim, such as those that a backup selects "
+        "by; the chart's own win.",
+    )
+    annotations: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Annotations of the PersistentVolume and the PersistentVolumeClaim; the chart's own win.",
+    )
 
 
 class Job(Model):
