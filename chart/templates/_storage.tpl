@@ -67,3 +67,26 @@ another source is another name; the hash comes last and is never cut off.
 {{- $hash := printf "%s %s %s" $place $source $handle | sha256sum | trunc 6 -}}
 {{- .volume.volumeName | default (printf "%s-%s" (trunc 56 $place | regexFind "^.*[a-z0-9]") $hash) -}}
 {{- end -}}
+
+{{- /* Labels and annotations of a volume's PersistentVolume or claim: the user's, and over them our own. */ -}}
+{{- define "k8s-parsl.volumeMetadata" -}}
+{{- $labels := mergeOverwrite (include "k8s-parsl.entries" .volume.labels | fromJson) (include "k8s-parsl.labels" .root | fromYaml) -}}
+{{- $annotations := mergeOverwrite (include "k8s-parsl.entries" .volume.annotations | fromJson) (.annotations | default dict) -}}
+labels:
+  {{- include "k8s-parsl.yaml" $labels | trim | nindent 2 }}
+{{- with $annotations }}
+annotations:
+  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* A claim that a storage class makes a volume for is the data: no uninstall, upgrade or sync may delete it. */ -}}
+{{- define "k8s-parsl.claimAnnotations" -}}
+{{- if .storageClassName -}}
+helm.sh/resource-policy: keep
+argocd.argoproj.io/sync-options: Prune=false,Delete=false
+argocd.argoproj.io/compare-options: IgnoreExtraneous
+# With the Job: a class may make a volume only for a pod that asks for it, and Argo CD waits for each wave.
+argocd.argoproj.io/sync-wave: "1"
+{{- end -}}
+{{- end -}}

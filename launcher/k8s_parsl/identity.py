@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
-from k8s_parsl_runtime.shared.errors import ConfigurationError
+from k8s_parsl_runtime.shared.errors import ConfigurationError, UsageError
 
 PREFIX = "K8S_PARSL_"
 # The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
@@ -64,20 +64,20 @@ class Identity:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Identity:
-        """Identity from the variables that the chart sets.
+        """Return the identity that the chart's environment variables give.
 
         Raises:
-            ConfigurationError: one is missing, so this is no pod of the chart's.
+            UsageError: there is none of them, so this is no pod: the values files are missing.
+            ConfigurationError: some are missing, so this is no pod of the chart's.
         """
+        if not any(environment.get(PREFIX + field.name.upper()) for field in fields(cls)):
+            raise UsageError("no values file given: k8s-parsl run -f values/local.yaml")
         facts = {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
             if not environment.get(name) and field.default is not MISSING:
                 continue
             if not environment.get(name):
-                raise ConfigurationError(
-                    f"no values file, and {name} is not set: on a laptop, name one, as in "
-                    "k8s-parsl run -f values/local.yaml; in a pod, the chart sets it"
-                )
+                raise ConfigurationError(f"environment variable {name} is not set: the chart sets it in its pods")
             facts[field.name] = environment[name]
         return cls(**facts)

@@ -106,7 +106,7 @@ def _must_not_match(pattern: str, must: str) -> JSON:
 
 
 # A tag that moves would give workflow and workers different code, under one and the same name of a run.
-STAYS = "a tag that stays with one image"
+STAYS = "a fixed tag such as 1.4.2, or none beside a digest: latest can change between two pods"
 # Whose tag is `latest`, or, as that is what it then means, without tag and digest.
 MOVING = r"^([^@]*:latest|([^@]*/)?[^/:@]+)$"
 PodImage = Annotated[ImageReference, Field(json_schema_extra=_must_not_match(MOVING, STAYS))]
@@ -164,19 +164,8 @@ class PullSecret(Model):
     name: Name = Field(description="Name of a Secret of type `kubernetes.io/dockerconfigjson`.")
 
 
-_FROM_GIT: JSON = {"properties": {"url": {"minLength": 1}}, "required": ["url"]}
-
-
 class ChartGit(Git):
     """A git repository with the user's code, at one commit."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "if": _FROM_GIT,
-            "then": {"required": ["commit"], "properties": {"commit": {"minLength": 1}}},
-            "else": {"properties": {key: {"maxLength": 0} for key in ("commit", "path", "secret")}},
-        }
-    )
 
     url: str = Field(
         "", description=Git.model_fields["url"].description, json_schema_extra=_must_match(GIT_URL, GIT_URL_IS)
@@ -188,21 +177,6 @@ class ChartGit(Git):
 
 class ChartWorkflow(Workflow):
     """The user's code, how it comes into the pods and how it is called."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [{"properties": {key: {"minLength": 1}}} for key in ("call", "script")],
-            "if": {"properties": {"call": {"minLength": 1}}},
-            "then": {"properties": {"script": {"maxLength": 0}, "args": {"maxItems": 0}}},
-            "else": {"properties": {"kwargs": {"maxProperties": 0}}},
-            "allOf": [
-                {
-                    "if": {"properties": {"git": _FROM_GIT}, "required": ["git"]},
-                    "then": {"properties": {"files": {"maxProperties": 0}}},
-                }
-            ],
-        }
-    )
 
     files: dict[FileName, str] = Field(
         default_factory=dict,
@@ -556,6 +530,15 @@ class ChartVolume(Volume):
         None,
         description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of the source>` "
         "(`<namespace>-<claim>-<hash>` for other sources).",
+    )
+    labels: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Labels of the PersistentVolume and the PersistentVolumeClaim, such as those that a backup selects "
+        "by; the chart's own win.",
+    )
+    annotations: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Annotations of the PersistentVolume and the PersistentVolumeClaim; the chart's own win.",
     )
 
 

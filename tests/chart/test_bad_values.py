@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "GRACE": "60",
 }
 CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
-STAYS = "value must be 'a tag that stays with one image'"
+STAYS = "value must be 'a fixed tag such as 1.4.2, or none beside a digest: latest can change between two pods'"
 
 
 def volume(**more: Any) -> dict[str, Any]:
@@ -107,7 +107,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "cluster/test_rights.py", "test_check_says_what_to_ask_for_in_words_that_work", "no namespace"
     ),
     "no namespace in the launcher's pod": Ends(
-        {}, ExitCode.CONFIGURATION, "K8S_PARSL_NAMESPACE is not set", environment={"NAMESPACE": ""}
+        {}, ExitCode.CONFIGURATION, "environment variable K8S_PARSL_NAMESPACE is not set", environment={"NAMESPACE": ""}
     ),
     "a release name that is too long": Shown(HERE, "test_a_release_has_a_name_that_fits"),
     "a volume's key that is too long": Refused(
@@ -122,8 +122,8 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "the launcher's requests above its limits": Shown(
         "cluster/test_bad_values.py", "test_helm_says_what_the_api_server_refuses", "launcher.pod.resources"
     ),
-    "more blocks at least than at most": Shown(*SCHEMA, "executors.workers.minBlocks"),
-    "more GPUs than workers for them": Shown(*SCHEMA, "executors.workers.availableAccelerators: 2 is more"),
+    "more blocks at least than at most": Shown(*SCHEMA, "executors.workers: minBlocks (3)"),
+    "more GPUs than workers for them": Shown(*SCHEMA, "executors.workers: availableAccelerators (2) is more"),
     "a GPU's name that a shell would read": Shown(*SETTINGS, "0; reboot"),
     "no image": Shown(*SCHEMA, "/launcher/image/repository"),
     "a tag of no image": Shown(*SCHEMA, "image.tag: image.repository is empty"),
@@ -191,16 +191,15 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     ),
     "one mount path twice": Refused(
         {"storage": {key: {"mountPath": "/data", "existingClaim": key} for key in ("one", "two")}},
-        "storage.two.mountPath: /data is the mountPath of storage.one, too",
+        "storage.two.mountPath: /data is inside storage.one.mountPath /data",
     ),
-    "a mount path inside another": Ends(
+    "a mount path inside another": Refused(
         {
             "storage": {
                 "one": {"mountPath": "/data", "existingClaim": "a"},
                 "two": {"mountPath": "/data/b", "existingClaim": "b"},
             }
         },
-        ExitCode.USAGE,
         "storage.two.mountPath: /data/b is inside storage.one.mountPath /data",
     ),
     "a port out of range": Shown(*SCHEMA, "/parsl/workerPort"),

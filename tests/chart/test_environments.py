@@ -308,8 +308,10 @@ def unsaid(node: Mapping[str, Any], model: Any, path: KeyPath) -> Iterator[tuple
         here = (*path, str(field.alias))
         if isinstance(inner := node.get(field.alias), dict):
             yield from unsaid(inner, next(iter(models_of(field.annotation))), here)
-        elif field.alias not in node and not field.is_required() and field.default is not None:
-            yield here, json.loads(json.dumps(field.default))
+        elif field.alias not in node and not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            if default is not None:
+                yield here, json.loads(json.dumps(default))
 
 
 UNSAID = [

@@ -473,3 +473,22 @@ def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
     given = helm.template(over=MINIMAL | {"pod": {"securityContext": context}})
     assert given.launcher["spec"]["securityContext"].items() >= context.items()
     assert "fsGroupChangePolicy" not in helm.template(over=MINIMAL).launcher["spec"]["securityContext"]
+
+
+@pytest.mark.parametrize(
+    "source", [{"persistentVolumeSource": {"nfs": {"server": "s", "path": "/a"}}}, {"storageClassName": "fast"}]
+)
+def test_a_volume_has_the_users_labels_and_annotations_and_the_charts_over_them(helm, source):
+    """On the claim, and on the PersistentVolume where the chart makes it; a backup is steered by them."""
+    labels = {"policy": "daily", "app.kubernetes.io/name": "mine", "dropped": None}
+    annotations = {"contact": "a: b # c", "helm.sh/resource-policy": "mine"}
+    rendered = storage(helm, **source, labels=labels, annotations=annotations)
+    made = rendered.all("PersistentVolumeClaim") + rendered.all("PersistentVolume")
+    assert len(made) == (1 if "storageClassName" in source else 2)
+    for item in made:
+        metadata = item["metadata"]
+        assert (metadata["labels"]["policy"], metadata["labels"]["app.kubernetes.io/name"]) == ("daily", "k8s-parsl")
+        assert "dropped" not in metadata["labels"]
+        assert metadata["annotations"]["contact"] == "a: b # c"
+        kept = "keep" if "storageClassName" in source else "mine"
+        assert metadata["annotations"]["helm.sh/resource-policy"] == kept

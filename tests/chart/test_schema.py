@@ -99,11 +99,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"serviceAccount": {"name": "Not_A_Name"}}, "/serviceAccount/name"),
     ({"worker": {"tolerationSeconds": -1}}, "/worker/tolerationSeconds"),
     # The workflow: exactly one of call and script, each with its own arguments.
-    ({"workflow": {"call": ""}}, "/workflow/call"),
-    ({"workflow": {"script": "x.py"}}, "/workflow/script"),
+    ({"workflow": {"call": ""}}, "workflow: give exactly one of call"),
+    ({"workflow": {"script": "x.py"}}, "workflow: give exactly one of call"),
     ({"workflow": {"call": "tiles.main"}}, "/workflow/call"),
-    ({"workflow": {"args": ["a"]}}, "/workflow/args"),
-    ({"workflow": {"call": "", "script": "x.py", "kwargs": {"a": 1}}}, "/workflow/kwargs"),
+    ({"workflow": {"args": ["a"]}}, "workflow: args go with script"),
+    ({"workflow": {"call": "", "script": "x.py", "kwargs": {"a": 1}}}, "workflow: kwargs go with call"),
     ({"workflow": {"path": "relative"}}, "/workflow/path"),
     ({"workflow": {"workDir": "relative"}}, "/workflow/workDir"),
     ({"workflow": {"files": {"a/b.py": ""}}}, "/workflow/files/a~1b.py"),
@@ -112,8 +112,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (from_git(commit="main"), "/workflow/git/commit': value must be 'a full commit id, 40 hex digits: a branch"),
     (from_git(commit=COMMIT[:12]), "/workflow/git/commit"),
     (from_git(commit=COMMIT.upper()), "/workflow/git/commit"),
-    (from_git(commit=""), "/workflow/git/commit"),
-    (from_git(url=""), "/workflow/git/commit"),
+    (from_git(commit=""), "workflow.git: url and commit go together"),
+    (from_git(url=""), "workflow.git: url and commit go together"),
     (from_git(url="git@example.org:a/b.git"), "/workflow/git/url': value must be 'https://"),
     (from_git(url="ssh://git@example.org/a/b.git"), "/workflow/git/url"),
     (from_git(url="https://me:token@example.org/a/b.git"), "/workflow/git/url"),
@@ -122,18 +122,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (from_git(path="a/../../b"), "/workflow/git/path"),
     (from_git(secret="My_Secret"), "/workflow/git/secret"),
     (from_git(branch="main"), "'branch'"),
-    ({"workflow": {"git": {"secret": "a"}}}, "/workflow/git/secret"),
-    ({"workflow": {"files": {"a.py": ""}, **from_git()["workflow"]}}, "/workflow/files"),
+    ({"workflow": {"git": {"secret": "a"}}}, "workflow.git: path and secret go with url"),
+    ({"workflow": {"files": {"a.py": ""}, **from_git()["workflow"]}}, "workflow: give the code as files or from git"),
     # Executors: at least one, by a name that a pod's name can hold.
     ({"executors": {"workers": None}}, "executors"),
     ({"executors": {"Workers": {}}}, "/executors/Workers"),
     ({"executors": {"w" * 31: {}}}, "/executors"),
-    (executor(minBlocks=3, maxBlocks=2), "executors.workers.minBlocks"),
-    (executor(initBlocks=3, maxBlocks=2), "executors.workers.initBlocks"),
+    (executor(minBlocks=3, maxBlocks=2), "executors.workers: minBlocks (3)"),
+    (executor(initBlocks=3, maxBlocks=2), "executors.workers: initBlocks (3)"),
     # A GPU for each worker, and no worker for some.
     (
         executor(availableAccelerators=2),
-        "executors.workers.availableAccelerators: 2 is more",
+        "executors.workers: availableAccelerators (2) is more",
     ),
     (
         executor(pod={"sharedMemory": "2Gi"}),
@@ -142,7 +142,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"launcher": {"pod": {"sharedMemory": "3G"}}}, "launcher.pod.sharedMemory: 3G is more than"),
     ({"pod": {"sharedMemory": "1500Mi"}}, "executors.workers.pod.sharedMemory: 1500Mi is more than"),
     ({"pod": {"sharedMemory": "a lot"}}, "/pod/sharedMemory"),
-    (executor(availableAccelerators=["a"] * 3, maxWorkersPerNode=2), "executors.workers.availableAccelerators: 3 is"),
+    (executor(availableAccelerators=["a"] * 3, maxWorkersPerNode=2), "executors.workers: availableAccelerators (3) is"),
     # Volumes: exactly one of four.
     (volume(), "existingClaim"),
     (volume(existingClaim="a", cephfs=CEPHFS), "/storage/data/existingClaim"),
@@ -165,7 +165,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (volume(cephfs=CEPHFS | {"mounter": "nfs"}), "/storage/data/cephfs/mounter"),
     (volume(existingClaim="a", accessModes=["ReadOnlyMany"]), "'readOnly'"),
     (volume(existingClaim="a", accessModes=["ReadOnlyMany"], readOnly=False), "/storage/data/readOnly"),
-    ({"run": {"volume": "elsewhere"}}, 'run.volume: storage has no volume "elsewhere"'),
+    ({"run": {"volume": "elsewhere"}}, "run.volume: storage has no volume 'elsewhere' (it has: none)"),
 ]
 
 TAKEN: dict[str, dict[str, Any]] = {

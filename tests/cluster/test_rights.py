@@ -94,7 +94,8 @@ class Person:
         return asks
 
 
-@pytest.fixture(params=["helm3", "helm4"])
+# The chart's tests, `helm test` and the hostile texts run with both quickly.
+@pytest.fixture(params=[pytest.param("helm3", marks=pytest.mark.slow), "helm4"])
 def helm(request, tmp_path):
     """Folder in which `helm` is one of the two."""
     folder = tmp_path / "bin"

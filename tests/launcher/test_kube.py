@@ -210,6 +210,25 @@ def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):
 
 
 @pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("GET", lambda api: api.config_map_uid("pdgrun")),
+        ("GET", lambda api: api.list_pods(SELECTOR)),
+        ("PATCH", lambda api: api.apply_secret({"metadata": {"name": "keys"}})),
+    ],
+)
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_server_that_says_when_to_come_again_is_asked_then_and_once(server, api, monkeypatch, method, call, code):
+    """No library below makes tries of its own, and the server's word goes before our own pauses."""
+    slept = []
+    monkeypatch.setattr("k8s_parsl.kube.retry.time.sleep", slept.append)
+    server.refuse(method, code, "too many", {"Retry-After": "7"}, times=3)
+    patiently("ask", lambda: call(api), 60)
+    assert slept == [7, 7, 7]
+    assert [made for made, _ in server.calls] == [method] * 4
+
+
+@pytest.mark.parametrize(
     ("code", "seconds", "exit_code"), [(500, 0, ExitCode.UNAVAILABLE), (403, 30, ExitCode.PERMISSION)]
 )
 def test_but_not_for_ever_and_not_where_it_says_no(server, api, code, seconds, exit_code):

@@ -258,10 +258,7 @@ def test_a_run_without_values_says_how_to_name_them(folder):
     done = subprocess.run(
         [sys.executable, "-m", "k8s_parsl", "run"], cwd=folder, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 78
-    assert last(done).startswith(
-        "k8s-parsl: no values file, and K8S_PARSL_RELEASE is not set: on a laptop, name one, as in "
-    )
+    assert (done.returncode, last(done)) == (64, "k8s-parsl: no values file given: k8s-parsl run -f values/local.yaml")
 
 
 def test_two_runs_of_one_second_have_a_folder_each(tmp_path, monkeypatch):

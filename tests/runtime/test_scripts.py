@@ -50,10 +50,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 # One of each kind; `-m slow` runs all others.
 QUICK = (
-    *("after_the_end", "arguments", "asyncio_main", "atexit_handlers", "bash", "beside_file", "chdir"),
-    *("config_kubernetes", "config_workqueue", "context_manager", "custom_exception", "dataclass_arguments"),
-    *("exit_text", "exit_three", "guard_globals", "join", "os_exit", "package", "relative_files"),
-    *("sigterm_handled", "spawn_pool", "staging", "uncaught", "unguarded"),
+    *("after_the_end", "arguments", "asyncio_main", "atexit_handlers", "beside_file", "config_kubernetes"),
+    *("custom_exception", "exit_text", "guard_globals", "os_exit", "package", "relative_files"),
+    *("sigterm_handled", "spawn_pool", "staging", "uncaught"),
 )
 ALL = [pytest.param(case, id=case.name, marks=[] if case.name in QUICK else [pytest.mark.slow]) for case in cases.CASES]
 

@@ -148,6 +148,8 @@ class Git(Model):
                 raise ValueError(f"{key} must be {must}{given}")
         if bool(self.url) != bool(self.commit):
             raise ValueError("url and commit go together")
+        if not self.url and (self.path or self.secret):
+            raise ValueError("path and secret go with url")
         return self
 
     @property

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # The space that the record of a run takes from its begin on, so that there is some for its end.
 SMALL_BYTES = 4096
 # What a record says of its end until there is one: who reads it may come long after the launcher has died.
-NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so here"
+NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so"
 # Integers beyond this are written as texts.
 LARGEST_INT = 10**300
 
