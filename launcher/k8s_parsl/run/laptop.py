@@ -53,6 +53,7 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     """
     settings = Settings.from_values(paths)
     set_level(settings.logging.level)
+    _make_volume(parent)
     folders = {volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()}
     for mount_path, path in folders.items():
         _make_volume(path)
