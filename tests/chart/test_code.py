@@ -149,7 +149,7 @@ def test_the_admission_policy_takes_workers_with_code_from_git(helm):
     """The Secret is one of those that the launcher may name in a pod; an emptyDir is everybody's."""
     on = {"admissionPolicy": {"create": True}}
     policy = helm.template(over=values(git=PRIVATE) | on).one(
-        "ValidatingAdmissionPolicy", "pdgrun-pdgrun-launcher-pods"
+        "ValidatingAdmissionPolicy", "pdgrun-pdgrun-launcher-pods-"
     )
     variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
     assert '"pdg-git"' in variables["secrets"]
