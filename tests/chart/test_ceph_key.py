@@ -474,14 +474,15 @@ def test_its_pod_is_placed_as_pod_says(helm, asked):
 
 def test_it_runs_where_the_other_pods_may(helm):
     """With the launcher's image, and what `pod` says of places and proxies."""
-    release = helm.template(EVERY_KEY)
+    proxy = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+    release = helm.template(EVERY_KEY, over={"pod": {"env": [proxy, {"name": "OMP_NUM_THREADS", "value": "1"}]}})
     for item in release.of("ceph-key", "Job"):
         spec = item["spec"]["template"]["spec"]
         for field in ("nodeSelector", "affinity", "imagePullSecrets", "hostAliases", "dnsConfig", "priorityClassName"):
             assert spec[field] == release.launcher["spec"][field], field
         for field in ("image", "imagePullPolicy", "securityContext"):
             assert spec["containers"][0][field] == container(release.launcher, "launcher")[field], field
-        assert {"name": "OMP_NUM_THREADS", "value": "1"} in spec["containers"][0]["env"]
+        assert spec["containers"][0]["env"] == [proxy]
         assert spec["terminationGracePeriodSeconds"] == 15
 
 
