@@ -31,14 +31,14 @@ ca.crt: {{ toJson . }}
 {{- end -}}
 
 {{- /*
-Of `pod`, what means the same in another namespace: where a pod may run and as whom, and its plain variables (a proxy's).
+Of `pod`, what means the same in another namespace: where a pod may run and as whom, and a proxy's plain variables.
 Its claims, Secrets and ConfigMaps are the release's.
 */ -}}
 {{- define "k8s-parsl.cephKeyPod" -}}
 {{- $own := dict "terminationGracePeriodSeconds" 15 "resources" (dict "requests" (dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" "16Mi") "limits" (dict "cpu" "1" "memory" "256Mi" "ephemeral-storage" "64Mi")) -}}
 {{- $shared := pick .Values.pod "affinity" "annotations" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "labels" "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations" -}}
 {{- $variables := list -}}
-{{- range .Values.pod.env -}}
+{{- range include "k8s-parsl.variables" (dict "env" .Values.pod.env "names" (include "k8s-parsl.proxyVariables" . | fromJsonArray)) | fromJsonArray -}}
 {{- if .value -}}
 {{- $variables = append $variables . -}}
 {{- end -}}

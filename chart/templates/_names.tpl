@@ -1,18 +1,28 @@
 {{- /* One template for each object's name; the objects and those who refer to them both call it. */ -}}
 
 {{- /*
-`<release>-<suffix>` in at most 63 characters (a label, a Job's name), or in `most`. Where that is too long, the release
+`<release>-<suffix>` in at most 63 characters (a label, a Job's name). Where that is too long, the release
 name gives way and a hash of it keeps two long names apart: the suffix is what tells objects, and one run from the next.
-In another namespace than the release's, `base` stands for the release.
 */ -}}
 {{- define "k8s-parsl.name" -}}
-{{- $release := .base | default .root.Release.Name -}}
-{{- $room := sub (.most | default 63) (len .suffix | add1) | int -}}
+{{- $release := .root.Release.Name -}}
+{{- $room := sub 63 (len .suffix | add1) | int -}}
 {{- if gt (len $release) $room -}}
 {{- $short := trunc (sub $room 7 | int) $release | regexFind "^.*[a-z0-9]" -}}
 {{- $release = printf "%s-%s" $short (sha256sum $release | trunc 6) -}}
 {{- end -}}
 {{- printf "%s-%s" $release .suffix -}}
+{{- end -}}
+
+{{- /*
+`<base>-<suffix>-<hash>` in at most `most` characters, for what is outside of the release's namespace: there, other
+namespaces' releases have theirs. Hyphens alone would not tell release `c` of namespace `a-b` from `b-c` of `a`; the hash of
+the list `of` does, which says apart what `base` joins. Where there is no room, `base` gives way.
+*/ -}}
+{{- define "k8s-parsl.outsideName" -}}
+{{- $end := list .suffix (.of | toJson | sha256sum | trunc 8) | compact | join "-" -}}
+{{- $room := sub .most (len $end | add1) | int -}}
+{{- printf "%s-%s" (trunc $room .base | regexFind "^.*[a-z0-9]") $end -}}
 {{- end -}}
 
 {{- /* The installation: never changes, so its uid tells this install from the one before (design D10). */ -}}
@@ -46,12 +56,14 @@ In another namespace than the release's, `base` stands for the release.
 {{- end -}}
 
 {{- /*
-What makes the node-stage Secret of a volume, in that Secret's namespace, where other namespaces' releases may have
-theirs. 52 characters, so that a CronJob has room for the 11 of its Jobs.
+What makes the node-stage Secret of a volume, in that Secret's namespace. 52 characters, so that a CronJob has room for the
+11 of its Jobs.
 */ -}}
 {{- define "k8s-parsl.cephKeyName" -}}
-{{- $base := printf "%s-%s" .root.Release.Namespace .root.Release.Name -}}
-{{- include "k8s-parsl.name" (dict "root" .root "base" $base "suffix" (printf "ceph-key-%s" .key) "most" 52) -}}
+{{- $release := .root.Release -}}
+{{- $base := printf "%s-%s" $release.Namespace $release.Name -}}
+{{- $of := list $release.Namespace $release.Name .key -}}
+{{- include "k8s-parsl.outsideName" (dict "base" $base "suffix" (printf "ceph-key-%s" .key) "of" $of "most" 52) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.cephKeyConfigName" -}}

@@ -11,8 +11,9 @@
 
 {{- /* The node-stage Secret: given, or named after the claim where this chart sees to it; both halves call it the same. */ -}}
 {{- define "k8s-parsl.cephSecretName" -}}
-{{- $ours := printf "%s-%s" .root.Release.Namespace (include "k8s-parsl.claimName" .) | trunc 248 -}}
-{{- .volume.cephfs.secret.name | default (printf "%s-ceph" (regexFind "^.*[a-z0-9]" $ours)) -}}
+{{- $of := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
+{{- $ours := include "k8s-parsl.outsideName" (dict "base" (join "-" $of) "suffix" "ceph" "of" $of "most" 253) -}}
+{{- .volume.cephfs.secret.name | default $ours -}}
 {{- end -}}
 
 {{- define "k8s-parsl.cephSecretNamespace" -}}
@@ -60,12 +61,12 @@ Name of a static volume's PersistentVolume. It is cluster-wide, so it has the na
 another source is another name; the hash comes last and is never cut off.
 */ -}}
 {{- define "k8s-parsl.volumeName" -}}
-{{- $claim := include "k8s-parsl.claimName" . -}}
-{{- $place := printf "%s%s-%s" (ternary "cephfs-" "" (not (empty .volume.cephfs))) .root.Release.Namespace $claim -}}
-{{- $source := include "k8s-parsl.volumeSource" . | fromYaml | toJson -}}
+{{- $place := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
+{{- $source := include "k8s-parsl.volumeSource" . | fromYaml -}}
 {{- $handle := dig "volumeHandle" "" (.volume.cephfs | default dict) -}}
-{{- $hash := printf "%s %s %s" $place $source $handle | sha256sum | trunc 6 -}}
-{{- .volume.volumeName | default (printf "%s-%s" (trunc 56 $place | regexFind "^.*[a-z0-9]") $hash) -}}
+{{- $base := printf "%s%s" (ternary "cephfs-" "" (not (empty .volume.cephfs))) (join "-" $place) -}}
+{{- $ours := include "k8s-parsl.outsideName" (dict "base" $base "suffix" "" "of" (list $place $source $handle) "most" 63) -}}
+{{- .volume.volumeName | default $ours -}}
 {{- end -}}
 
 {{- /* Labels and annotations of a volume's PersistentVolume or claim: the user's, and over them our own. */ -}}

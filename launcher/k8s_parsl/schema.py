@@ -444,7 +444,8 @@ class CephSecret(Model):
     name: OptionalName = Field(
         "",
         description="Its name. Without `values`, `vault` and `externalSecret` it is one that is there already, with "
-        "`userID` (no `client.` before it) and `userKey`; else it may be empty: `<namespace>-<claim>-ceph`.",
+        "`userID` (no `client.` before it) and `userKey`; else it may be empty: "
+        "`<namespace>-<claim>-ceph-<hash>`.",
     )
     namespace: Name = Field(
         "ceph-csi-cephfs",
@@ -528,7 +529,7 @@ class ChartVolume(Volume):
     claim_name: Name | None = Field(None, description="Name of the claim. Empty: `<release>-<key>`.")
     volume_name: Name | None = Field(
         None,
-        description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of the source>` "
+        description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of claim and source>` "
         "(`<namespace>-<claim>-<hash>` for other sources).",
     )
     labels: dict[str, str | None] = Field(

@@ -48,7 +48,7 @@ def rendered(helm, over: dict[str, Any]):
 
 # Sources -------------------------------------------------------------------------------------------------------------
 
-OURS = "science-pdgrun-data-ceph"
+OURS = "science-pdgrun-data-ceph-5742fd11"
 # (under `secret`, name of the Secret, kinds that are made for it)
 SOURCES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "existing": ({"name": "theirs"}, "theirs", []),
@@ -113,20 +113,65 @@ def test_the_halves_call_the_secret_the_same(helm):
 def test_a_secret_has_a_name_however_long_the_claims_is(helm):
     """253 characters, as the API allows; cut where a name may end."""
     over = values(**USER)
-    for claim, name in (("c" * 253, "science-" + "c" * 240 + "-ceph"), ("c" * 239 + "." * 9 + "c", None)):
+    for claim, kept in (("c" * 253, 231), ("c" * 230 + "." * 22 + "c", 230)):
         over["storage"]["data"]["claimName"] = claim
         (secret,) = rendered(helm, over).all("Secret")
-        assert secret["metadata"]["name"] == (name or "science-" + "c" * 239 + "-ceph")
+        assert re.fullmatch(f"science-c{{{kept}}}-ceph-[0-9a-f]{{8}}", secret["metadata"]["name"])
 
 
-def test_releases_of_one_name_in_two_namespaces_do_not_meet(helm):
-    """Their objects share the Secret's namespace."""
-    for secret in (USER, EXTERNAL, {"vault": VAULT}):
-        one, other = (
-            {(item["kind"], item["metadata"]["name"]) for item in release.of("ceph-key")}
-            for release in (helm.template(over=values(**secret), namespace=namespace) for namespace in ("a", "b"))
-        )
-        assert one.isdisjoint(other)
+# (namespace, release, storage key) of two installs. Joined by hyphens, dots or not at all, most pairs are one text.
+MEETINGS = {
+    "one name in two namespaces": (("a", "c", "e"), ("b", "c", "e")),
+    "the release begins earlier": (("a-b", "c", "e"), ("a", "b-c", "e")),
+    "the release begins much earlier": (("a-b-c", "d", "e"), ("a", "b-c-d", "e")),
+    "the key begins earlier": (("a", "c-e", "f"), ("b", "c", "e-f")),
+    "all of them begin earlier": (("a-b", "c", "d-e"), ("a", "b", "c-d-e")),
+    "one release's name has our words": (("a", "c", "x-ceph-key-y"), ("a", "c-ceph-key-x", "y")),
+    "a dot": (("a", "b.c", "e"), ("a-b", "c", "e")),
+    "cut off where they differ": (("n" * 62 + "a", "r" * 53, "k" * 30), ("n" * 62 + "b", "r" * 53, "k" * 30)),
+    "cut off before they differ": (("n" * 63, "r" * 52 + "a", "e"), ("n" * 63, "r" * 52 + "b", "e")),
+    "one letter moves": (("n" * 63, "r" * 9, "e"), ("n" * 62, "n-" + "r" * 9, "e")),
+}
+
+
+@pytest.mark.parametrize("pair", MEETINGS.values(), ids=MEETINGS.keys())
+@pytest.mark.parametrize("source", ["values", "externalSecret", "vault"])
+def test_two_releases_do_not_meet_outside_of_their_namespaces(helm, pair, source):
+    """A second `kubectl apply` would replace the first one's admission policy, or give its volume another key."""
+    secret = {"values": USER, "externalSecret": EXTERNAL, "vault": {"vault": VAULT | {"schedule": "0 3 * * *"}}}
+    one, other = (outside(helm, *names, secret[source]) for names in pair)
+    assert one
+    assert one.keys().isdisjoint(other)
+    handles = [
+        {item["spec"]["csi"]["volumeHandle"] for item in of.values() if "csi" in item.get("spec", {})}
+        for of in (one, other)
+    ]
+    assert handles[0].isdisjoint(handles[1])
+
+
+def outside(helm, namespace: str, release: str, key: str, secret: dict[str, Any]) -> dict[tuple[str, ...], Object]:
+    """By kind, namespace and name: what this release has outside of its namespace."""
+    over = values(**secret) | {"admissionPolicy": {"create": True}}
+    over["storage"] = {key: over["storage"]["data"]}
+    objects = helm.template(over=over, release=release, namespace=namespace).objects
+    places = [(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]) for item in objects]
+    return {place: item for place, item in zip(places, objects, strict=True) if place[1] or place[0] in CLUSTER_WIDE}
+
+
+CLUSTER_WIDE = {"PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+
+
+def test_no_kind_of_the_whole_cluster_is_forgotten(helm):
+    """Every other kind of the chart is in a namespace (https://kubernetes.io/docs/reference/kubernetes-api/)."""
+    kinds = {item["kind"] for file in VALUES.glob("*.yaml") for item in helm.template(file, over=EVERYTHING).objects}
+    namespaced = {
+        "ConfigMap", "CronJob", "ExternalSecret", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "Role",
+        "RoleBinding", "Secret", "ServiceAccount",
+    }  # fmt: skip
+    assert kinds - namespaced == CLUSTER_WIDE
+
+
+EVERYTHING = {"admin": {"create": True}, "admissionPolicy": {"create": True}}
 
 
 def test_an_external_secret_has_both_fields(helm):
@@ -278,7 +323,7 @@ def test_every_key_of_vaults_arrives(helm):
     """Where the chart does not use it itself: caBundle is a file, and schedule the CronJob's."""
     release = helm.template(EVERY_KEY)
     read = {
-        config["metadata"]["name"].partition("ceph-key-")[2].rpartition("-")[0]: config["data"]
+        config["metadata"]["name"].partition("ceph-key-")[2].rsplit("-", 2)[0]: config["data"]
         for config in release.of("ceph-key", "ConfigMap")
     }
     given = yaml.safe_load(EVERY_KEY.read_text())["storage"]
@@ -339,7 +384,8 @@ def test_the_jobs_account_may_do_one_thing(helm):
     (account,), (role,), (binding,) = (
         release.of("ceph-key", kind) for kind in ("ServiceAccount", "Role", "RoleBinding")
     )
-    name = "science-pdgrun-ceph-key-data"
+    name = account["metadata"]["name"]
+    assert name.startswith("science-pdgrun-ceph-key-data-")
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [OURS], "verbs": ["get", "patch", "create"]}
     ]
@@ -428,14 +474,15 @@ def test_its_pod_is_placed_as_pod_says(helm, asked):
 
 def test_it_runs_where_the_other_pods_may(helm):
     """With the launcher's image, and what `pod` says of places and proxies."""
-    release = helm.template(EVERY_KEY)
+    proxy = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+    release = helm.template(EVERY_KEY, over={"pod": {"env": [proxy, {"name": "OMP_NUM_THREADS", "value": "1"}]}})
     for item in release.of("ceph-key", "Job"):
         spec = item["spec"]["template"]["spec"]
         for field in ("nodeSelector", "affinity", "imagePullSecrets", "hostAliases", "dnsConfig", "priorityClassName"):
             assert spec[field] == release.launcher["spec"][field], field
         for field in ("image", "imagePullPolicy", "securityContext"):
             assert spec["containers"][0][field] == container(release.launcher, "launcher")[field], field
-        assert {"name": "OMP_NUM_THREADS", "value": "1"} in spec["containers"][0]["env"]
+        assert spec["containers"][0]["env"] == [proxy]
         assert spec["terminationGracePeriodSeconds"] == 15
 
 
@@ -552,7 +599,7 @@ def test_a_values_file_for_a_real_place_holds_no_key(helm, values_file):
     for item in release.all("ConfigMap"):
         assert "userKey:" not in str(item)
     assert [item["metadata"]["name"] for item in release.all("Secret")] == (
-        ["pdgrun-pdgrun-trial-0-ceph"] if values_file == EVERY_KEY else []
+        ["pdgrun-pdgrun-trial-0-ceph-70cd589b"] if values_file == EVERY_KEY else []
     )
 
 

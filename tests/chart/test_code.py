@@ -75,27 +75,95 @@ def test_a_later_file_takes_git_away(each_helm):
         assert "workflow" not in [volume["name"] for volume in spec["volumes"]]
 
 
-def test_what_pods_are_told_the_init_container_is_told(helm):
-    """A proxy in the environment, an authority's certificate on a volume. Not what is meant for the user's Python, nor
-    the user's image: the init container runs our own.
-    """
+# Volumes on which no pod can write.
+FIXED = {
+    "a ConfigMap": {"configMap": {"name": "ca"}},
+    "a Secret": {"secret": {"secretName": "ca"}},
+    "several of them": {"projected": {"sources": [{"configMap": {"name": "ca"}}]}},
+    "an image": {"image": {"reference": "ca:1"}},
+}
+WRITABLE = {
+    "a claim": {"persistentVolumeClaim": {"claimName": "mine"}},
+    "an empty folder": {"emptyDir": {}},
+    "the node": {"hostPath": {"path": "/etc/ssl"}},
+    "a file server": {"nfs": {"server": "n", "path": "/"}},
+}
+PROXIES = [
+    {"name": "HTTPS_PROXY", "value": "http://$(PROXY_USER):$(PROXY_PASSWORD)@proxy:3128"},
+    {"name": "http_proxy", "valueFrom": {"configMapKeyRef": {"name": "proxies", "key": "http"}}},
+    {"name": "no_proxy", "value": ".example.org"},
+]
+OF_PROXIES = [
+    {"name": "PROXY_USER", "value": "ada"},
+    {"name": "PROXY_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "password"}}},
+]
+
+
+@pytest.mark.parametrize("kind", FIXED)
+@pytest.mark.parametrize(
+    ("name", "value"), [("SSL_CERT_FILE", "/mnt/ca/ca.crt"), ("SSL_CERT_DIR", "/mnt/ca"), ("SSL_CERT_DIR", "/mnt/ca/a")]
+)
+def test_checkout_gets_what_the_way_to_the_server_needs(helm, kind, name, value):
+    """A proxy, and an authority's certificate, read-only; by our own image, whatever the user's is."""
+    authority = {"name": name, "value": value}
     pod = {
         "image": "other:1",
-        "env": [
-            {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
-            {"name": "PYTHONPATH", "value": "/mine"},
-            {"name": "PYTHONHOME", "value": "/mine"},
-        ],
-        "envFrom": [{"configMapRef": {"name": "proxies"}}],
-        "volumes": [{"name": "ca", "configMap": {"name": "ca"}}],
-        "volumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+        "env": [*OF_PROXIES, *PROXIES, authority],
+        "volumes": [{"name": "ca"} | FIXED[kind], {"name": "more", "configMap": {"name": "more"}}],
+        "volumeMounts": [{"name": "ca", "mountPath": "/mnt/ca"}, {"name": "more", "mountPath": "/mnt/more"}],
     }
     for spec in pods(helm.template(over=values(git=GIT) | {"pod": pod})):
         first = named(reasons.CHECKOUT, spec["initContainers"])
         assert first["image"] == "k8s-parsl:0.1.0"
-        assert first["env"] == [{"name": "HOME", "value": "/tmp"}, pod["env"][0]]
-        assert first["envFrom"] == pod["envFrom"]
-        assert pod["volumeMounts"][0] in first["volumeMounts"]
+        assert first["env"] == [{"name": "HOME", "value": "/tmp"}, *pod["env"]]
+        assert first["volumeMounts"][2:] == [{"name": "ca", "mountPath": "/mnt/ca", "readOnly": True}]
+
+
+NOT_OURS = [
+    "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "OPENSSL_CONF",
+    "OPENSSL_MODULES", "PATH", "HOME", "GCONV_PATH", "K8S_PARSL_GIT_PASSWORD", "MINE",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_no_variable_leads_a_container_with_a_secret_to_what_workers_write(helm, name):
+    """Nor one by envFrom; and none of the volumes is there."""
+    claim = {"name": "conda", "persistentVolumeClaim": {"claimName": "conda"}}
+    pod = {
+        "env": [{"name": name, "value": "/mnt/conda/lib"}],
+        "envFrom": [{"configMapRef": {"name": "mine"}}, {"secretRef": {"name": "mine"}}],
+        "volumes": [claim, {"name": "ca", "configMap": {"name": "ca"}}],
+        "volumeMounts": [{"name": "conda", "mountPath": "/mnt/conda"}, {"name": "ca", "mountPath": "/mnt/ca"}],
+    }
+    over = {"pod": pod, "image": {"repository": "other", "runtime": "inject"}, "launcher": {"runtimeVolume": "copy"}}
+    rendered = helm.template(EVERY_KEY, over=values(git=PRIVATE) | over)
+    jobs = [job["spec"]["template"]["spec"] for job in rendered.of("ceph-key", "Job")]
+    found = [one for spec in (*pods(rendered), *jobs) for one in spec.get("initContainers", []) + spec["containers"]]
+    ours = [one for one in found if one["name"] in (reasons.CHECKOUT, "runtime", "launcher", "ceph-key")]
+    assert {one["name"] for one in ours} == {reasons.CHECKOUT, "runtime", "launcher", "ceph-key"}
+    for one in ours:
+        assert pod["env"][0] not in one.get("env", [])
+        assert "envFrom" not in one
+        assert {"conda", "ca"}.isdisjoint(mount["name"] for mount in one["volumeMounts"])
+
+
+@pytest.mark.parametrize("kind", WRITABLE)
+def test_certificates_from_where_a_pod_may_write_are_refused(helm, kind):
+    """With them a worker could make another server the git server."""
+    pod = {
+        "env": [{"name": "SSL_CERT_FILE", "value": "/mnt/x/ca.crt"}],
+        "volumes": [{"name": "ca"} | WRITABLE[kind], {"name": "above", "configMap": {"name": "above"}}],
+        "volumeMounts": [{"name": "above", "mountPath": "/mnt"}, {"name": "ca", "mountPath": "/mnt/x"}],
+    }
+    told = "pod.env: SSL_CERT_FILE (/mnt/x/ca.crt) is on volume ca, on which a pod may write"
+    assert told in helm.refusal(values(git=GIT) | {"pod": pod})
+    assert helm.refusal(values() | {"pod": pod}) == ""
+
+
+def test_certificates_from_storage_are_refused(helm):
+    over = {"pod": {"env": [{"name": "SSL_CERT_DIR", "value": "/data/certs"}]}}
+    over["storage"] = {"data": {"mountPath": "/data", "existingClaim": "data"}}
+    assert "SSL_CERT_DIR (/data/certs) is on volume storage-data" in helm.refusal(values(git=GIT) | over)
 
 
 def test_only_the_init_container_has_the_credentials(helm):
@@ -149,7 +217,7 @@ def test_the_admission_policy_takes_workers_with_code_from_git(helm):
     """The Secret is one of those that the launcher may name in a pod; an emptyDir is everybody's."""
     on = {"admissionPolicy": {"create": True}}
     policy = helm.template(over=values(git=PRIVATE) | on).one(
-        "ValidatingAdmissionPolicy", "pdgrun-pdgrun-launcher-pods"
+        "ValidatingAdmissionPolicy", "pdgrun-pdgrun-launcher-pods-"
     )
     variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
     assert '"pdg-git"' in variables["secrets"]

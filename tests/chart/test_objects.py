@@ -374,7 +374,7 @@ def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     assert (volume["spec"]["storageClassName"], claim["spec"]["storageClassName"]) == ("", "")
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     prefix = "cephfs-" if "cephfs" in source else ""
-    assert re.fullmatch(prefix + "science-pdgrun-data-[0-9a-f]{6}", volume["metadata"]["name"])
+    assert re.fullmatch(prefix + "science-pdgrun-data-[0-9a-f]{8}", volume["metadata"]["name"])
 
 
 def test_the_seeds_volume(helm):

@@ -36,6 +36,29 @@ EXECUTORS = {
     ),
     "GPUs by name": ({"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0", "1"]}, {"cpu": "4", "a/gpu": 2}),
     "GPUs for as many": ({"maxWorkersPerNode": 2, "availableAccelerators": 2}, {"cpu": "2", "nvidia.com/gpu": 2}),
+    "millionths": ({"maxWorkersPerNode": 4}, {"cpu": "100u"}),
+    "billionths": ({"maxWorkersPerNode": 4}, {"cpu": "1n"}),
+    "billionths above a CPU": ({"maxWorkersPerNode": 4}, {"cpu": "1000000001n"}),
+    "no CPU at all": ({"maxWorkersPerNode": 4}, {"cpu": "0m"}),
+    "CPUs by the billion": ({"maxWorkersPerNode": 400, "coresPerWorker": 1e16}, {"cpu": "1Ei"}),
+    "400 to a CPU": ({"maxWorkersPerNode": 4000, "coresPerWorker": 0.0025}, {}),
+    "half a thousandth more": ({"maxWorkersPerNode": 4000, "coresPerWorker": 0.0015}, {"cpu": "3"}),
+    "half a billionth": ({"maxWorkersPerNode": 2 * 10**9, "coresPerWorker": 0.0000250005}, {}),
+    "many digits": ({"maxWorkersPerNode": 40, "coresPerWorker": 0.333333333333}, {"cpu": "9"}),
+    "a third as Python has it": ({"maxWorkersPerNode": 40, "coresPerWorker": 1 / 3}, {"cpu": "9"}),
+    "sevenths": ({"maxWorkersPerNode": 40, "coresPerWorker": 7 / 3}, {"cpu": "7"}),
+    "an exbibyte": ({"maxWorkersPerNode": 4, "memPerWorker": 1}, {"cpu": "4", "memory": "1Ei"}),
+    "exabytes": ({"maxWorkersPerNode": 4, "memPerWorker": 1}, {"cpu": "4", "memory": "9E"}),
+    "more than an int64": ({"maxWorkersPerNode": 400, "memPerWorker": 1e9}, {"cpu": "400", "memory": "64Ei"}),
+    "pebibytes": ({"maxWorkersPerNode": 4, "memPerWorker": 1e6}, {"cpu": "4", "memory": "2Pi"}),
+    "memory in thousandths": ({"maxWorkersPerNode": 4, "memPerWorker": 0.5}, {"cpu": "4", "memory": "1073741824000m"}),
+    "memory by exponent": ({"maxWorkersPerNode": 9, "memPerWorker": 0.1}, {"cpu": "9", "memory": "1e9"}),
+    "memory as a number": ({"maxWorkersPerNode": 9, "memPerWorker": 0.1}, {"cpu": "9", "memory": 800000000}),
+    "memory byte by byte": ({"maxWorkersPerNode": 9, "memPerWorker": 2147.5 / 2**30}, {"cpu": "9", "memory": "19323"}),
+    "GPUs in halves": (
+        {"maxWorkersPerNode": 2, "availableAccelerators": 2},
+        {"cpu": "2", "a/gpu": "500m", "b/gpu": "1500m"},
+    ),
     "too small for one": ({"coresPerWorker": 2}, {}),
     "too little memory for one": ({"memPerWorker": 1.1}, {}),
     "no GPU": ({"availableAccelerators": 1}, {"nvidia.com/gpu": 0}),
@@ -46,7 +69,8 @@ MARK = "FEWER WORKERS: "
 @pytest.mark.parametrize("case", EXECUTORS)
 def test_helm_and_the_launcher_reckon_alike(helm: Helm, chart_of_notes, case: str) -> None:
     executor, limits = EXECUTORS[case]
-    over = MINIMAL | {"executors": {"a": executor | {"pod": {"resources": {"limits": limits}}}}}
+    resources = {"limits": limits, "requests": {"cpu": None, "memory": None}}
+    over = MINIMAL | {"executors": {"a": executor | {"pod": {"resources": resources}}}}
     settings = Settings.parse({"workflow": MINIMAL["workflow"], "executors": {"a": executor}}, "test").executors["a"]
     if refusal := helm.refusal(over):
         pod = {"name": "worker", "resources": {"limits": {"cpu": "1", "memory": "1Gi"} | limits}}

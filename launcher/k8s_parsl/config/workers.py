@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl_runtime.shared.errors import UsageError
 
 GIB = 2**30
+NANO = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,15 @@ def _bounds(executor: Executor, room: Room) -> Iterator[tuple[int, str]]:
     if room.cpus:
         # A part of a CPU is still one worker's worth.
         cpus = int(room.cpus.value.to_integral_value(ROUND_CEILING))
-        # In thousandths, as a float times so many may be a little less.
+        # In billionths, the least that Kubernetes counts.
         yield (
-            cpus * 1000 // _thousandths(executor.cores_per_worker),
-            (f"{room.cpus.said}, coresPerWorker {executor.cores_per_worker:g}"),
+            cpus * NANO // _rounded(executor.cores_per_worker, NANO),
+            (f"{room.cpus.said}, coresPerWorker {_said(executor.cores_per_worker)}"),
         )
     if room.memory and executor.mem_per_worker:
         yield (
-            int(room.memory.value) // max(round(executor.mem_per_worker * GIB), 1),
-            (f"{room.memory.said}, memPerWorker {executor.mem_per_worker:g} (GiB)"),
+            int(room.memory.value) // _rounded(executor.mem_per_worker, GIB),
+            (f"{room.memory.said}, memPerWorker {_said(executor.mem_per_worker)} (GiB)"),
         )
     if accelerators := _accelerators(executor):
         yield len(accelerators), f"availableAccelerators names {len(accelerators)}"
@@ -106,8 +107,16 @@ def _bounds(executor: Executor, room: Room) -> Iterator[tuple[int, str]]:
             yield int(room.gpus.value), room.gpus.said
 
 
-def _thousandths(number: float) -> int:
-    return max(round(number * 1000), 1)
+def _rounded(number: float, times: int) -> int:
+    """Return so many times the number as it is written, rounded as the chart rounds it: a half upwards, at least 1."""
+    # By way of a float, as a template has no other numbers.
+    product = Decimal(float(Decimal(str(number)) * times))
+    return max(int(product.to_integral_value(ROUND_HALF_UP)), 1)
+
+
+def _said(number: float) -> str:
+    """Return a number as the chart's template writes it."""
+    return f"{Decimal(str(number)):f}".removesuffix(".0")
 
 
 def _cores(executor: Executor, room: Room, number: int) -> int:
