@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -10,10 +12,12 @@ import re
 
 import pytest
 
+from k8s_parsl.record import report, stored
 from k8s_parsl.record.report import Picture, Record, write_page
 from k8s_parsl.record.tasks import KEPT_APPS, KEPT_FAILURES, OTHERS, TaskLog
 from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared.errors import PermissionDenied
+from k8s_parsl_runtime.shared.protocol import ProtocolError
 
 # The smallest PNG there is: one transparent pixel.
 PIXEL = base64.b64decode(
@@ -43,6 +47,128 @@ def test_a_record_that_a_dying_launcher_left_half_is_no_end(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
     assert Record.read(tmp_path / "record.json") is None
     assert Record.read(tmp_path / "nope.json") is None
+
+
+GOOD = {"run": "r", "installation": "i", "workflow": "w", "versions": "v", "started": "s", "status": "failed"}
+
+
+def but(**more):
+    return json.dumps(GOOD | more).encode()
+
+
+NO_RECORDS = {
+    "a status that is a number": but(status=5),
+    "a status that is null": but(status=None),
+    "a time that is a number": but(started=3),
+    "an end that is an object": but(ended={"a": 1}),
+    "a message that is a list": but(message=["x"]),
+    "an attempt that is a text": but(attempt="x"),
+    "an attempt that is a fraction": but(attempt=1.5),
+    "attempt true": but(attempt=True),
+    "attempt 0": but(attempt=0),
+    "an attempt of many digits": but(attempt=10**400),
+    "an attempt of more digits": but(attempt=1).replace(b'"attempt": 1', b'"attempt": ' + b"9" * 5000),
+    "an infinite attempt": but(attempt=1e999),
+    "an infinite duration": but(seconds=1e999),
+    "no duration": but(seconds=float("nan")),
+    "attempts that are a number": but(attempts=3),
+    "attempts that are texts": but(attempts=["x"]),
+    "attempts without a number": but(attempts=[{"status": "died"}]),
+    "an attempt with tasks that are none": but(attempts=[{"attempt": 1, "tasks": [1]}]),
+    "tasks that are a number": but(tasks=7),
+    "tasks without an app": but(tasks=[{"done": 1}]),
+    "tasks with a negative number": but(tasks=[{"app": "a", "done": -1}]),
+    "failures without a text": but(failures=[["app"]]),
+    "reasons that are a list": but(reasons=["Evicted"]),
+    "lines that are numbers": but(last_lines=[1]),
+    "an exit code that is a text": but(exit_code="0"),
+    "an exit code out of range": but(exit_code=256),
+    "names that are numbers": but(retry_lost_tasks=[1]),
+    "an unknown key": but(**{"\x1b[2J\nforged": 1}),
+    "a key that is missing": b'{"run": "r"}',
+    "deep": b"[" * 200_000,
+    "deep inside": but(result=1).replace(b'"result": 1', b'"result": ' + b"[" * 200_000),
+    "no UTF-8": but(message="x").replace(b'"x"', b'"\xff"'),
+    "half a surrogate": but(message="x").replace(b'"x"', b'"\\ud800"'),
+    "zeros": bytes(4096),
+    "a text": b'"done"',
+    "null": b"null",
+}
+
+
+@pytest.mark.parametrize("content", NO_RECORDS.values(), ids=NO_RECORDS)
+def test_what_is_no_record_is_a_run_that_did_not_end(tmp_path, caplog, content):
+    """In one line that names the file and what is wrong in it, of a bounded length."""
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    assert Record.read(path) is None
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"{path}: ")
+    assert line.endswith("; taken as a run that did not end")
+    assert line.isprintable()
+    assert len(line) < len(str(path)) + 2 * stored.SAID_CHARACTERS + 200
+
+
+@pytest.mark.parametrize("size", [report.RECORD_BYTES + 1, 2 << 30, 1 << 40])
+def test_a_record_that_is_too_large_is_none(tmp_path, caplog, size):
+    """Also one with holes, which takes no space; no byte of it is read."""
+    path = tmp_path / "record.json"
+    path.write_bytes(but())
+    os.truncate(path, size)
+    assert Record.read(path) is None
+    assert f"{path}: it is larger than 8 MiB; taken as a run that did not end" in caplog.text
+
+
+def test_every_field_of_a_record_can_be_read(record):
+    """With all that it may have."""
+    assert set(stored._Stored.model_fields) == {one.name for one in dataclasses.fields(Record)}
+
+
+def test_a_record_with_everything_is_read_back_as_it_was_written(tmp_path, record):
+    tasks = TaskLog()
+    tasks.take([["submitted", "stage", 5], ["done", "stage", [2.0, 0.5]], ["retried", "stage", 1]])
+    tasks.take([["failed", "stage", "x" * 8000], ["long", "stage", "a task has run for 900 s"]])
+    record.add(tasks)
+    earlier = {"attempt": 1, "launcher": "pod", "started": "a", "ended": "b", "status": "died", "message": "no word"}
+    record.attempts = [earlier | {"exit_code": None, "tasks": record.tasks}] * 50
+    record.attempt, record.launcher, record.workers, record.reasons = 51, "pod-51", ["4 workers"], {"Evicted": 3}
+    record.status, record.exit_code, record.workflow_status, record.seconds = "failed", 1, 255, 12.5
+    record.retry_lost_tasks, record.last_lines, record.message = ["tile"], ["\x1b[2J", "é\n"], "m" * 100_000
+    record.write(tmp_path / "record.json")
+    assert Record.read(tmp_path / "record.json") == record
+
+
+def deepest():
+    """The deepest result that the launcher takes from the workflow's side."""
+    for depth in range(400, 0, -1):
+        text = "[" * depth + "1" + "]" * depth
+        with contextlib.suppress(ProtocolError):
+            return messages.checked("kernel", b'{"type": "returned", "result": %s}' % text.encode()).result
+    return None
+
+
+NESTED = [[[[[[[[[[0] * 200_000]]]]]]]]]
+
+
+@pytest.mark.parametrize(
+    ("result", "kept"),
+    [
+        (deepest(), deepest()),
+        (["é" * 500_000], ["é" * 500_000]),
+        (NESTED, NESTED),
+        (10**299, 10**299),
+        ([[0] * 300_000] * 20, report.LEFT_OUT),
+    ],
+    ids=["deep", "escapes", "indented", "digits", "too large"],
+)
+def test_what_is_written_can_be_read_again(tmp_path, record, result, kept):
+    """Or a run that is done would be done again."""
+    record.status, record.exit_code, record.result = "done", 0, result
+    record.write(tmp_path / "record.json")
+    read = Record.read(tmp_path / "record.json")
+    assert read.is_done
+    assert read.result == kept
+    assert (tmp_path / "record.json").stat().st_size <= report.RECORD_BYTES
 
 
 def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):

@@ -161,6 +161,53 @@ def test_a_pipe_in_the_place_of_kept_results_is_not_waited_for(tmp_path):
         memoizer(tmp_path / "parsl")
 
 
+@pytest.mark.parametrize("part", ["runs", "runs/r1", "runs/r1/parsl", "runs/r1/parsl/000"])
+def test_no_folder_between_the_volume_and_kept_results_may_be_a_link(tmp_path, caplog, part):
+    """When they are read, and when one is added."""
+    (tmp_path / "volume/runs/r1").mkdir(parents=True)
+    made = memoizer(tmp_path / "volume/runs/r1/parsl")
+    complete(made, task(1), 1)
+    (tmp_path / "volume" / part).rename(tmp_path / "elsewhere")
+    (tmp_path / "volume" / part).symlink_to(tmp_path / "elsewhere")
+    content = next((tmp_path / "elsewhere").rglob("tasks.pkl")).read_bytes()
+    with pytest.raises(PermissionDenied, match=f"{part} is a link"):
+        memoizer(tmp_path / "volume/runs/r1/parsl")
+    complete(made, task(2), 2)
+    assert f"{part} is a link" in caplog.text
+    assert next((tmp_path / "elsewhere").rglob("tasks.pkl")).read_bytes() == content
+
+
+HUGE = 1 << 40
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"",
+        b"\x80\x04",
+        b"\x80\x04\x8e" + HUGE.to_bytes(8, "little"),
+        b"\x80\x04B" + (checkpoints.RESULT_BYTES + 1).to_bytes(4, "little"),
+        b"\x80\x04I",
+        b"\x80\x04cbuiltins\n",
+    ],
+    ids=["zeros", "protocol", "bytes", "fewer bytes", "line", "second line"],
+)
+@pytest.mark.parametrize("results", [0, 2])
+def test_a_file_with_holes_is_read_as_far_as_it_is_whole(tmp_path, caplog, begin, results):
+    """Whatever its size, it takes no more memory than what is kept."""
+    made = memoizer(tmp_path)
+    for number in range(results):
+        complete(made, task(number), number)
+    path = file(tmp_path)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as stream:
+        stream.write(begin)
+        stream.truncate(HUGE)
+    again = memoizer(tmp_path)
+    assert [again.check_memo(task(number)).result() for number in range(results)] == [*range(results)]
+    assert f"left out; {results} results are kept" in caplog.text
+
+
 @pytest.fixture
 def script():
     """A module with a class, which is not imported yet."""

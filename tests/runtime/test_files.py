@@ -90,14 +90,17 @@ def test_a_folder_in_the_place_of_a_file_is_an_error_as_any(volume):
 @pytest.mark.parametrize(
     "act",
     [
-        files.read,
+        lambda path, root: files.read(path, root, 10),
+        lambda path, root: files.names(path.parent, root),
+        lambda path, root: files.entered(path.parent, root),
+        lambda path, root: files.make_folder(path.parent / "new", root, parents=False),
         lambda path, root: files.write(path, root, b"x"),
         lambda path, root: files.opened(path, root, os.O_RDWR | os.O_CREAT),
         lambda path, root: files.make_folder(path.parent, root),
         lambda path, root: files.make_folder(path.parent / "new" / "newer", root, 0o777),
         files.refuse_link,
     ],
-    ids=["read", "write", "open", "make", "make below", "look"],
+    ids=["read", "list", "enter", "make one", "write", "open", "make", "make below", "look"],
 )
 def test_no_folder_on_the_way_may_be_a_link(volume, part, act):
     """Nor one that leads back into the volume: who made it may turn it elsewhere a moment later."""
@@ -111,23 +114,72 @@ def test_no_folder_on_the_way_may_be_a_link(volume, part, act):
 
 def test_the_volume_itself_may_be_a_link(tmp_path, volume):
     (tmp_path / "mounted").symlink_to(volume)
-    assert files.read(tmp_path / "mounted/a/b/file", tmp_path / "mounted") == b"ours"
+    assert files.read(tmp_path / "mounted/a/b/file", tmp_path / "mounted", 10) == b"ours"
     files.make_folder(tmp_path / "mounted/a/new", tmp_path / "mounted")
     assert (volume / "a/new").is_dir()
 
 
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("size", [MIB, MIB + 1, 2 << 30, 1 << 40])
+def test_what_is_read_whole_has_a_bound(volume, size):
+    """Also a file with holes, which takes no space of its maker's."""
+    path = volume / "a/b/file"
+    os.truncate(path, size)
+    if size == MIB:
+        assert len(files.read(path, volume, MIB)) == size
+        return
+    with pytest.raises(OSError, match=f"it is larger than 1 MiB: '{path}'"):
+        files.read(path, volume, MIB)
+
+
+def test_what_has_more_than_its_size_says_has_the_bound_too():
+    """As one that grows while it is read: those of /proc say that they are empty."""
+    path = Path(f"/proc/{os.getpid()}/status")
+    assert files.read(path, Path("/proc"), MIB)
+    with pytest.raises(OSError, match="larger"):
+        files.read(path, Path("/proc"), 50)
+
+
+def test_one_folder_is_made_and_none_above_it(volume):
+    files.make_folder(volume / "a/one", volume, parents=False)
+    files.make_folder(volume / "a/one", volume, parents=False)
+    assert files.names(volume / "a", volume) == ["b", "one"]
+    with pytest.raises(FileNotFoundError, match=f"{volume / 'none'}'$"):
+        files.make_folder(volume / "none/one", volume, parents=False)
+    with pytest.raises(NotADirectoryError, match=str(volume / "a/b/file")):
+        files.make_folder(volume / "a/b/file", volume, parents=False)
+
+
+@pytest.mark.parametrize("make", [*LINKS, pipe, unix_socket])
+def test_in_a_folder_that_is_held_only_a_regular_file_is_opened(volume, make):
+    """And that folder, whatever has its name by then."""
+    folder = files.entered(volume / "a/b", volume)
+    make(volume / "a/b/other-file")
+    try:
+        with pytest.raises(Refused, match=f"^{volume}/a/b/other-file is "):
+            files.opened_in(folder, volume / "a/b/other-file", os.O_RDWR | os.O_CREAT)
+        (volume / "a/b").rename(volume / "a/moved")
+        (volume / "a/b").symlink_to(volume.parent)
+        os.close(files.opened_in(folder, volume / "a/b/new", os.O_RDWR | os.O_CREAT))
+        assert (volume / "a/moved/new").is_file()
+    finally:
+        os.close(folder)
+
+
 def test_a_hard_link_is_a_file(volume):
     os.link(volume / "a/b/file", volume / "a/b/second")
-    assert files.read(volume / "a/b/second", volume) == b"ours"
+    assert files.read(volume / "a/b/second", volume, 10) == b"ours"
 
 
 def test_dots_lead_nowhere(volume):
     with pytest.raises(Refused, match=r"\.\. in it"):
-        files.read(volume / ".." / "secret", volume)
+        files.read(volume / ".." / "secret", volume, 10)
     with pytest.raises(Refused, match=r"\.\. in it"):
         files.make_folder(volume / "a" / ".." / ".." / "new", volume)
     with pytest.raises(ValueError, match="not in the subpath"):
-        files.read(volume.parent / "secret", volume)
+        files.read(volume.parent / "secret", volume, 10)
 
 
 def test_a_mode_is_given_to_the_folder_and_not_to_what_a_link_names(volume):
@@ -143,9 +195,9 @@ def test_a_mode_is_given_to_the_folder_and_not_to_what_a_link_names(volume):
 
 def test_an_error_names_the_whole_path(volume):
     with pytest.raises(FileNotFoundError, match=f"{volume / 'a/none'}'$"):
-        files.read(volume / "a/none/file", volume)
+        files.read(volume / "a/none/file", volume, 10)
     with pytest.raises(FileNotFoundError, match=f"{volume / 'a/b/none'}'$"):
-        files.read(volume / "a/b/none", volume)
+        files.read(volume / "a/b/none", volume, 10)
     with pytest.raises(NotADirectoryError, match=str(volume / "a/b/file")):
         files.make_folder(volume / "a/b/file/inner", volume)
     files.refuse_link(volume / "none" / "file", volume)

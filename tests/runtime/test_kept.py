@@ -215,6 +215,52 @@ def test_whatever_is_in_the_place_of_the_files_is_one_line(tmp_path, source, sai
     assert not source._waiting
 
 
+@pytest.mark.parametrize("part", ["runs", "runs/r1", "runs/r1/logs"])
+def test_no_folder_between_the_volume_and_the_logs_may_be_a_link(tmp_path, source, said, part):
+    """Also where it has been put there in mid-run; how the volume itself is reached is the administrator's."""
+    (tmp_path / "volume/runs/r1/logs").mkdir(parents=True)
+    (tmp_path / "volume" / part).rename(tmp_path / "elsewhere")
+    (tmp_path / "volume" / part).symlink_to(tmp_path / "elsewhere")
+    before = sorted((tmp_path / "elsewhere").rglob("*"))
+    (tmp_path / "mounted").symlink_to(tmp_path / "volume")
+    source.open(str(tmp_path / "mounted/runs/r1/logs"))
+    source.add(b"line\n")
+    source.finish()
+    what = f"{tmp_path}/mounted/{part} is a link, and k8s-parsl follows none there"
+    assert len(said) == 1
+    assert said[0].startswith(f"logs: pod-0.log is not kept whole: {what}")
+    assert sorted((tmp_path / "elsewhere").rglob("*")) == before
+
+
+def test_the_folder_that_was_there_at_first_is_written_and_no_other_one(tmp_path, source, said):
+    (tmp_path / "runs/r1").mkdir(parents=True)
+    (tmp_path / "target").mkdir()
+    source.open(str(tmp_path / "runs/r1/logs"))
+    source.add(b"first\n")
+    drained(source)
+    (tmp_path / "runs/r1").rename(tmp_path / "moved")
+    (tmp_path / "runs/r1").symlink_to(tmp_path / "target")
+    source.add(b"second\n")
+    source.finish()
+    assert lines(tmp_path / "moved/logs") == ["first", "second"]
+    assert list((tmp_path / "target").iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o750, 0o700])
+def test_a_log_has_the_mode_of_its_folder(tmp_path, source, mode):
+    """Who may look into it may read the log, and no more than those."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs").chmod(mode)
+    before = os.umask(0)
+    try:
+        source.open(str(tmp_path / "logs"))
+        source.add(b"line\n")
+        source.finish()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "logs/pod-0.log").stat().st_mode & 0o777 == mode & 0o666
+
+
 def test_the_logs_of_a_run_are_bounded_together(tmp_path, said, monkeypatch):
     monkeypatch.setattr(kept, "FOLDER_BYTES", 10_000)
     monkeypatch.setattr(kept, "LOOK_BYTES", 1000)

@@ -119,7 +119,7 @@ def test_lines_before_there_is_a_folder_are_kept_and_how_the_run_failed(logger, 
     assert first.startswith("== k8s-parsl: ")
     assert [line.partition("WARNING ")[2] for line in lines[:2]] == [
         "the API server is away",
-        "later, with a surrogate: ?",
+        r"later, with a surrogate: \udce9",
     ]
     assert lines[2:] == ["k8s-parsl: the workflow raised ValueError"]
 

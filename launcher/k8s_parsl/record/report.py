@@ -17,6 +17,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+from k8s_parsl.record import stored
 from k8s_parsl.record.tasks import AppTasks, TaskLog
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import Begun
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 # The space that the record of a run takes from its begin on, so that there is some for its end.
 SMALL_BYTES = 4096
+# A larger record is none of ours: to read one takes many times its size in memory.
+RECORD_BYTES = 8 << 20
+LEFT_OUT = f"left out here: the record would be larger than {RECORD_BYTES >> 20} MiB"
 # What a record says of its end until there is one: who reads it may come long after the launcher has died.
 NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so"
 # Integers beyond this are written as texts.
@@ -89,11 +93,12 @@ class Record:
             PermissionDenied: it, or a folder of the run's, is a link.
         """
         try:
-            return cls(**json.loads(files.read(path, _volume(path))))
+            return cls(**stored.read(files.read(path, _volume(path), RECORD_BYTES)))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            log.warning("%s: %s; taken as a run that did not end", path, error)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            log.warning("%s: %s; taken as a run that did not end", path, why)
             return None
 
     def write(self, path: Path) -> None:
@@ -113,22 +118,10 @@ class Record:
 
     def _write_end(self, path: Path) -> None:
         """Write over the record of the run's begin, which takes no space of a volume that is full."""
-        attempts = [attempt | {"tasks": [], "message": attempt["message"][:100]} for attempt in self.attempts[-1:]]
-        end = replace(
-            self,
-            tasks=[],
-            failures=[],
-            long_tasks=[],
-            reasons={},
-            result=None,
-            last_lines=[],
-            message=self.message[:1000],
-            attempts=attempts,
-        )
         with os.fdopen(files.opened(path, _volume(path), os.O_RDWR), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
-            file.write(_json(end).encode().ljust(size))
+            file.write(_json(_end(self)).encode().ljust(size))
 
     def add(self, tasks: TaskLog) -> None:
         """Take over what the tasks did."""
@@ -162,15 +155,36 @@ def _row(name: str, app: Any) -> dict[str, Any]:
     }
 
 
+def _end(record: Record) -> Record:
+    """Return how a run ended, and no more of it."""
+    attempts = [attempt | {"tasks": [], "message": attempt["message"][:100]} for attempt in record.attempts[-1:]]
+    return replace(
+        record,
+        tasks=[],
+        failures=[],
+        long_tasks=[],
+        reasons={},
+        result=None,
+        last_lines=[],
+        message=record.message[:1000],
+        attempts=attempts,
+    )
+
+
 def _json(record: Record) -> str:
-    # Not by `asdict`, which copies what there is in the result.
-    values = {one.name: getattr(record, one.name) for one in fields(record)}
-    return _dumps(values) + "\n"
+    """Return the record as JSON that can be read again: what would make it too large is left out."""
+    for indent, one in ((1, record), (None, record), (1, replace(_end(record), result=LEFT_OUT))):
+        # Not by `asdict`, which copies what there is in the result.
+        values = {field.name: getattr(one, field.name) for field in fields(one)}
+        text = _dumps(values, indent=indent) + "\n"
+        if len(text) <= RECORD_BYTES:
+            break
+    return text
 
 
-def _dumps(value: Any, *, ensure_ascii: bool = True) -> str:
+def _dumps(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> str:
     """Return JSON that any reader takes, whatever the workflow's side has sent."""
-    return json.dumps(_plain(value), indent=1, allow_nan=False, ensure_ascii=ensure_ascii)
+    return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=ensure_ascii)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ A line is a JSON list: `["begun", app]`, and for an app with `cache=True` the ha
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from json import JSONDecoder
 from pathlib import Path
@@ -21,8 +21,9 @@ from k8s_parsl_runtime.shared import files
 
 # The list of one attempt, in the run's folder for Parsl.
 PREFIX, SUFFIX = "begun-", ".jsonl"
-# A longer line is none of ours.
-LINE_BYTES = 4096
+# A longer line is none of ours, nor is a larger list, one of more apps, or the number of a later attempt.
+LINE_BYTES, LIST_BYTES = 4096, 1 << 30
+APPS, ATTEMPTS = 100_000, 10**6
 # The app that fetches a file before a task (workflow.staging): twice is as good as once.
 FETCHING = "_stage_in"
 CACHED = "cached"
@@ -85,6 +86,8 @@ class Begun:
     calls: set[str] = field(default_factory=set)
     # Why a part of them cannot be read; what it said is not known.
     damage: str = ""
+    # The calls of a long run take much memory, and only the workflow's side asks for them.
+    with_calls: bool = True
 
     def add(self, other: Begun) -> None:
         """Add what another list says."""
@@ -102,10 +105,13 @@ class Begun:
         if not isinstance(app, str) or not isinstance(call, str):
             raise TypeError(app)
         tally = self.apps.setdefault(app, Tally())
+        if len(self.apps) > APPS:
+            raise ValueError(app)
         match kind:
             case "begun" if call:
                 tally.begun += 1
-                self.calls.add(call)
+                if self.with_calls:
+                    self.calls.add(call)
             case "begun":
                 tally.begun += 1
                 tally.uncached += 1
@@ -125,41 +131,81 @@ def path(folder: Path, attempt: int) -> Path:
     return folder / f"{PREFIX}{attempt}{SUFFIX}"
 
 
+def volume(folder: Path) -> Path:
+    """Return the folder below which nothing may be a link: of `<run.volume>/runs/<run>/parsl`, the volume's."""
+    return folder.parents[2]
+
+
 def lists(folder: Path) -> dict[int, Path]:
-    """Return the lists in a folder, by the number of their attempt."""
-    found = {}
-    for file in folder.glob(f"{PREFIX}*{SUFFIX}"):
-        number = file.name.removeprefix(PREFIX).removesuffix(SUFFIX)
-        if number.isascii() and number.isdigit():
-            found[int(number)] = file
-    return dict(sorted(found.items()))
+    """Return the lists in a folder, by the number of their attempt.
+
+    Raises:
+        Refused: the folder, or one that leads there from the volume, is a link.
+        OSError: the folder cannot be read.
+    """
+    return {number: file for number, file in _candidates(folder) if number}
 
 
-def read_all(folder: Path) -> Begun:
-    """Return what all lists in a folder say together."""
-    begun = Begun()
-    for file in lists(folder).values():
-        begun.add(read(file))
+def read_all(folder: Path, *, with_calls: bool = True) -> Begun:
+    """Return what all lists in a folder say together, up to the first damage.
+
+    Raises:
+        Refused: the folder, or one that leads there from the volume, is a link.
+    """
+    begun = Begun(with_calls=with_calls)
+    try:
+        candidates = _candidates(folder)
+    except OSError as error:
+        return Begun(damage=f"{folder}: {error.strerror}")
+    for number, file in candidates:
+        begun.add(read(file, with_calls=with_calls) if number else Begun(damage=f"{file}: no attempt has this number"))
+        if begun.damage:
+            break
     return begun
 
 
-def read(file: Path) -> Begun:
-    """Return what a list says; what cannot be read of it is in `damage`.
+def _candidates(folder: Path) -> list[tuple[int, Path]]:
+    """Return the files that are named as a list, each with its attempt's number; 0 where no attempt has it."""
+    try:
+        names = files.names(folder, volume(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = []
+    for name in names:
+        text = name.removeprefix(PREFIX).removesuffix(SUFFIX)
+        if name == f"{PREFIX}{text}{SUFFIX}" and text.isascii() and text.isdigit():
+            number = int(text)
+            # As `path` writes it.
+            found.append((number if number <= ATTEMPTS and str(number) == text else 0, folder / name))
+    return sorted(found)
+
+
+def read(file: Path, *, with_calls: bool = True) -> Begun:
+    """Return what a list says, up to where it cannot be read, which is in `damage`.
 
     Its end may be half a line: that task was not handed over, as it waits for the whole line.
     """
-    begun = Begun()
-    torn = 0
+    begun = Begun(with_calls=with_calls)
     try:
-        for number, line in enumerate(_lines(file), 1):
-            if torn or _fault(begun, line):
-                begun.damage = f"{file}, line {torn or number}: it is none of a list of begun tasks"
-            torn = 0 if line.endswith(b"\n") else number
+        begun.damage = _read(file, begun)
     except OSError as error:
         begun.damage = f"{file}: {error.strerror}"
     except files.Refused as refused:
         begun.damage = str(refused)
     return begun
+
+
+def _read(file: Path, begun: Begun) -> str:
+    """Take what a list says; return why the rest cannot be read, if it cannot. Of a damaged one nothing is sure."""
+    torn = 0
+    with os.fdopen(files.opened(file, volume(file.parent), os.O_RDONLY), "rb") as stream:
+        if os.fstat(stream.fileno()).st_size > LIST_BYTES:
+            return f"{file}: it is larger than {LIST_BYTES >> 20} MiB"
+        for number, line in enumerate(iter(lambda: stream.readline(LINE_BYTES), b""), 1):
+            if torn or _fault(begun, line):
+                return f"{file}, line {torn or number}: it is none of a list of begun tasks"
+            torn = 0 if line.endswith(b"\n") else number
+    return ""
 
 
 def _fault(begun: Begun, line: bytes) -> bool:
@@ -173,10 +219,3 @@ def _fault(begun: Begun, line: bytes) -> bool:
     except (ValueError, TypeError, RecursionError):
         return True
     return False
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    """Yield the lines of a regular file; a link, which a task may have put there, is not followed."""
-    with os.fdopen(files.opened(file, file.parent, os.O_RDONLY), "rb") as stream:
-        while line := stream.readline(LINE_BYTES):
-            yield line

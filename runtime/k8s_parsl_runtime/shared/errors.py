@@ -15,6 +15,8 @@ from pathlib import Path
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_LOG_BYTES = 4096
+# A line of ours is cut here: what comes from outside may be in it, and may be of any length.
+LINE_CHARACTERS = 10_000
 
 
 class ExitCode(enum.IntEnum):
@@ -113,6 +115,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def bounded(text: str, most: int = LINE_CHARACTERS) -> str:
+    """``text`` printable, on one line, and cut after ``most`` characters, which it says."""
+    # Cut before, too: a megabyte of control characters is not worth the time.
+    shown = printable(text[:most])
+    if len(text) <= most and len(shown) <= most:
+        return shown
+    return f"{shown[:most]}… (cut here: it has {len(text)} characters)"
+
+
 def describe(error: BaseException) -> str:
     """Return an exception in one line, `Type: text`, whatever its own `__str__` does."""
     try:
@@ -132,6 +143,7 @@ def exit_status(end: SystemExit) -> int:
 
 def last_word(message: str, code: int) -> int:
     """Leave the program's last line, on standard error and for kubelet; return its exit code."""
+    message = bounded(one_line(message))
     print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201
     write_termination_message(message)
     return int(code)
@@ -139,5 +151,10 @@ def last_word(message: str, code: int) -> int:
 
 def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:
     """Leave ``message`` where kubelet picks it up; outside a pod there is no such file and nothing is done."""
-    if path.is_file():
-        path.write_bytes(message.encode()[:TERMINATION_LOG_BYTES])
+    if not path.is_file():
+        return
+    content = message.encode(errors="replace")
+    if len(content) > TERMINATION_LOG_BYTES:
+        mark = "…".encode()
+        content = content[: TERMINATION_LOG_BYTES - len(mark)].decode(errors="ignore").encode() + mark
+    path.write_bytes(content)

@@ -3,7 +3,7 @@
 Every pod that mounts a volume can put a link there, or a pipe. So a path is followed part by part below a folder that
 is trusted (the volume's own), no part may be a link, and what is opened has to be a regular file. A pipe or a device is
 not even opened: that alone may wait for ever, or do something. A hard link is a file like any other: it cannot lead
-into another file system.
+into another file system. What is read whole has a bound: a file may have holes, and any size that its maker likes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ class Refused(PermissionDenied):
     """There is a link where a file or folder of ours should be, or something that is no file."""
 
 
-def read(path: Path, root: Path) -> bytes:
-    """Return the content of a regular file below ``root``.
+def read(path: Path, root: Path, most: int) -> bytes:
+    """Return the content of a regular file below ``root``, of at most ``most`` bytes.
 
     Raises:
         Refused: it, or a folder on the way from ``root``, is a link; or it is no regular file.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is larger.
     """
     with os.fdopen(opened(path, root, os.O_RDONLY), "rb") as file:
-        return file.read()
+        # By its size first: of one that is larger no byte is read. It may grow meanwhile.
+        if os.fstat(file.fileno()).st_size > most or len(content := file.read(most + 1)) > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
+        return content
 
 
 def write(path: Path, root: Path, content: bytes) -> None:
@@ -81,6 +84,17 @@ def opened(path: Path, root: Path, flags: int) -> int:
         OSError: it cannot be opened.
     """
     with _named(path), _folder(path.parent, root) as folder:
+        return opened_in(folder, path, flags)
+
+
+def opened_in(folder: int, path: Path, flags: int) -> int:
+    """Return the descriptor of a regular file, as `opened` does, where its folder is held (`entered`).
+
+    Raises:
+        Refused: it is a link, or no regular file.
+        OSError: it cannot be opened.
+    """
+    with _named(path):
         _check(path, folder, flags)
         try:
             descriptor = os.open(path.name, flags | _FILE, os.fstat(folder).st_mode & _FILE_BITS, dir_fd=folder)
@@ -94,15 +108,44 @@ def opened(path: Path, root: Path, flags: int) -> int:
         return descriptor
 
 
-def make_folder(path: Path, root: Path, mode: int | None = None) -> None:
-    """Make a folder below ``root`` and those on the way to it; with a ``mode``, give it that.
+def entered(path: Path, root: Path) -> int:
+    """Return the descriptor of a folder at or below ``root``, which can be listed.
+
+    Raises:
+        Refused: it, or a folder on the way from ``root``, is a link.
+        OSError: it cannot be read.
+    """
+    with _named(path), _folder(path, root) as folder:
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+
+
+def names(path: Path, root: Path) -> list[str]:
+    """Return what is in a folder at or below ``root``, by name.
+
+    Raises:
+        Refused: it, or a folder on the way from ``root``, is a link.
+        OSError: it cannot be read.
+    """
+    folder = entered(path, root)
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 (no path: its name may be another folder's by now)
+    finally:
+        os.close(folder)
+
+
+def make_folder(path: Path, root: Path, mode: int | None = None, *, parents: bool = True) -> None:
+    """Make a folder below ``root`` and, with ``parents``, those on the way to it; with a ``mode``, give it that.
 
     Raises:
         Refused: one of them is a link.
         OSError: one cannot be made.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with _named(path), _folder(path, root, make=True) as folder:
+    if parents:
+        root.mkdir(parents=True, exist_ok=True)
+    else:
+        with _named(path), _folder(path.parent, root) as parent, contextlib.suppress(FileExistsError):
+            os.mkdir(path.name, dir_fd=parent)
+    with _named(path), _folder(path, root, make=parents) as folder:
         if mode is not None:
             # Not the folder's name, which may be another folder's by now. O_PATH alone does not do for fchmod.
             Path(f"/proc/self/fd/{folder}").chmod(mode)

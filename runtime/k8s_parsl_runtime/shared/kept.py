@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.errors import bounded
 
 # Of one source: its first output in NAME.log, and its latest in NAME.end.log.
 BEGIN_BYTES, END_BYTES = 4 << 20, 4 << 20
@@ -107,15 +107,15 @@ class Kept:
         if not self._said:
             self._said = True
             with contextlib.suppress(Exception):
-                self._say(f"logs: {self._name}{SUFFIX} is not kept whole: {why}")
+                self._say(bounded(f"logs: {self._name}{SUFFIX} is not kept whole: {why}"))
 
     # On the thread that writes ------------------------------------------------------------------------------------
 
     def _run(self, folder: str) -> None:
         try:
-            file = _File(folder, self._name)
-        except OSError as error:
-            self._tell(f"{error.filename or folder}: {error.strerror}")
+            file = _File(Path(folder).absolute(), self._name)
+        except (OSError, files.Refused) as error:
+            self._tell(_why(error, folder))
             self.close()
             return
         while self._wait():
@@ -125,8 +125,8 @@ class Kept:
             mark = _mark(f"{dropped} bytes of output are left out here: the volume did not take them")
             try:
                 file.write(mark + lines if dropped else lines)
-            except OSError as error:
-                self._tell(error.strerror or str(error))
+            except (OSError, files.Refused) as error:
+                self._tell(_why(error))
                 with self._changed:
                     self._dropped += len(lines) + dropped
                     if self._ended:
@@ -152,14 +152,17 @@ class _File:
     """The two files of one source.
 
     Raises:
+        Refused: one of them, or a folder on the way from the volume, is a link; or it is no regular file.
         OSError: they cannot be written, or the folder is full.
     """
 
-    def __init__(self, folder: str, name: str) -> None:
-        with contextlib.suppress(FileExistsError):
-            Path(folder).mkdir()
-        # A link in the place of the folder or of a file leads elsewhere: neither is followed.
-        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    def __init__(self, folder: Path, name: str) -> None:
+        # Of `<run.volume>/runs/<run>/logs`, the volume's: below it nothing may be a link.
+        volume = folder.parents[2]
+        # A run's folder that is not there was removed, and stays so.
+        files.make_folder(folder, volume, parents=False)
+        self._path = folder
+        self._folder = files.entered(folder, volume)
         self._name = name
         self._until_look = 0
         self._begin = self._open(name + SUFFIX)
@@ -207,12 +210,7 @@ class _File:
         self._end, self._end_bytes = end, os.fstat(end).st_size
 
     def _open(self, name: str) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-        file = os.open(name, flags, 0o644, dir_fd=self._folder)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise OSError(None, f"{name} is no regular file")
-        return file
+        return files.opened_in(self._folder, self._path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
     def _check_folder(self, more: int) -> None:
         self._until_look -= more
@@ -223,6 +221,14 @@ class _File:
         if used >= FOLDER_BYTES:
             raise OSError(None, f"the run's logs have {FOLDER_BYTES >> 20} MiB already")
         self._until_look = LOOK_BYTES
+
+
+def _why(error: OSError | files.Refused, folder: str = "") -> str:
+    """Return what kept something from being written, and where it is said, in which folder."""
+    if isinstance(error, files.Refused):
+        return str(error)
+    why = error.strerror or str(error)
+    return f"{error.filename or folder}: {why}" if folder else why
 
 
 def _mark(text: str) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from json import JSONEncoder
 from pathlib import Path
 
-from k8s_parsl_runtime.shared import attempts
+from k8s_parsl_runtime.shared import attempts, files
 from k8s_parsl_runtime.shared.attempts import Begun, Tally
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, PermissionDenied, Temporary
 
@@ -151,11 +151,11 @@ class _List:
         self.sure: set[str] = set()
         self._lock = threading.Lock()
         self._told = False
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        volume = attempts.volume(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, flags, 0o644)
-            _sync_folder(path.parent)
+            files.make_folder(path.parent, volume)
+            self._file = files.opened(path, volume, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            _sync_folder(path.parent, volume)
             if _is_torn(self._file):
                 os.write(self._file, b"\n")
         except OSError as error:
@@ -200,8 +200,8 @@ def _is_torn(file: int) -> bool:
     return size > 0 and os.pread(file, 1, size - 1) != b"\n"
 
 
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync_folder(folder: Path, volume: Path) -> None:
+    number = files.entered(folder, volume)
     try:
         os.fsync(number)
     finally:

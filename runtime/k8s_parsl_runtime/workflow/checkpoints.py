@@ -9,25 +9,26 @@ One of the rooms that know Parsl's insides: what this uses of them is pinned by 
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import pickle
 import pickletools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from parsl.dataflow import memoization
 from parsl.dataflow.memoization import BasicMemoizer, CheckpointCommand, id_for_memo
 
-from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared import attempts, files
 from k8s_parsl_runtime.shared.errors import describe
 
 log = logging.getLogger(__name__)
 
 FILE = "tasks.pkl"
+# A longer part of a record is none of ours, nor is a longer line: pickles as they are today have none.
+RESULT_BYTES, LINE_BYTES = 1 << 30, 1 << 20
 
 
 class NotCacheable(TypeError):
@@ -120,9 +121,9 @@ class Memoizer(BasicMemoizer):
 
 
 def _append(path: Path, data: bytes) -> None:
-    files.make_folder(path.parent, _run_dir(path))
+    files.make_folder(path.parent, _volume(path))
     with os.fdopen(
-        files.opened(path, _run_dir(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0
+        files.opened(path, _volume(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0
     ) as file:
         begin = file.seek(0, os.SEEK_END)
         try:
@@ -132,47 +133,77 @@ def _append(path: Path, data: bytes) -> None:
             raise
 
 
-def _run_dir(path: Path) -> Path:
-    """Return Parsl's run_dir, of `<run_dir>/000/checkpoint/tasks.pkl`: below it nothing may be a link."""
-    return path.parents[2]
+def _volume(path: Path) -> Path:
+    """Return the folder below which nothing may be a link: of `<run_dir>/000/checkpoint/tasks.pkl`, the volume's."""
+    return attempts.volume(path.parents[2])
 
 
 def _records(path: Path) -> dict[str, Any]:
-    """Return the whole records of a file; what is broken is left out, and said."""
+    """Return the whole records of a file, up to where it is broken; what is left out is said."""
     kept: dict[str, Any] = {}
     try:
-        content = files.read(path, _run_dir(path))
+        with os.fdopen(files.opened(path, _volume(path), os.O_RDONLY), "rb") as file:
+            read = _read(path, file, kept)
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         log.warning("%s: %s; results kept there are made again", path, error.strerror)
         return kept
-    read = 0
-    for begin, end in _bounds(content):
-        read = end
-        try:
-            record = pickle.loads(content[begin:end])  # noqa: S301 (written by this run)
-            # Parsl's own records have the result itself.
-            kept[record["hash"]] = record["pickled"] if "pickled" in record else pickle.dumps(record["result"])
-        except Exception as error:  # noqa: BLE001 (of a record that is not ours)
-            log.warning("%s: a record is left out: %s", path, describe(error))
-    if read < len(content):
+    if read < size:
         log.warning(
             "%s: its last %d bytes are no whole record (the launcher was killed while it wrote): left out; %d results "
             "are kept",
-            *(path, len(content) - read, len(kept)),
+            *(path, size - read, len(kept)),
         )
     return kept
 
 
-def _bounds(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each whole pickle begins and ends."""
-    stream = io.BytesIO(content)
-    while (begin := stream.tell()) < len(content):
+def _read(path: Path, file: BinaryIO, kept: dict[str, Any]) -> int:
+    """Take the whole records of a file, one at a time; return where they end."""
+    end = 0
+    while record := _next(file, end):
+        end += len(record)
         try:
-            for _ in pickletools.genops(stream):
-                pass
-        except Exception:  # noqa: BLE001 (whatever is broken: the rest cannot be read)
-            return
-        yield begin, stream.tell()
+            one = pickle.loads(record)  # noqa: S301 (written by this run)
+            # Parsl's own records have the result itself.
+            kept[one["hash"]] = one["pickled"] if "pickled" in one else pickle.dumps(one["result"])
+        except Exception as error:  # noqa: BLE001 (of a record that is not ours)
+            log.warning("%s: a record is left out: %s", path, describe(error))
+    return end
+
+
+def _next(file: BinaryIO, begin: int) -> bytes:
+    """Return the pickle that begins here, if it is whole; else nothing."""
+    file.seek(begin)
+    parts: Any = _Bounded(file)
+    try:
+        for _ in pickletools.genops(parts):
+            pass
+    except Exception:  # noqa: BLE001 (whatever is broken: the rest cannot be read)
+        return b""
+    size = file.tell() - begin
+    file.seek(begin)
+    return file.read(size)
+
+
+class _Bounded:
+    """A file that is asked for no more at once than a result may have: one with holes may be of any size."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes.
+
+        Raises:
+            ValueError: they are too many.
+        """
+        if size > RESULT_BYTES:
+            raise ValueError(size)
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        """Return a line; one that is too long comes without its end, which makes the record none."""
+        return self._file.readline(LINE_BYTES)
 
 
 def _why_not(task: Any, error: Exception) -> str:
