@@ -26,6 +26,7 @@ from parsl.executors.high_throughput.manager_record import ManagerRecord
 from parsl.jobs.job_status_poller import JobStatusPoller
 from parsl.jobs.states import TERMINAL_STATES, JobState
 from parsl.jobs.strategy import Strategy
+from parsl.providers import LocalProvider
 from parsl.serialize import facade
 from parsl.version import VERSION
 
@@ -34,6 +35,7 @@ from k8s_parsl.run import plan
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from k8s_parsl_runtime.worker import manager_log
+from k8s_parsl_runtime.workflow import provider
 from k8s_parsl_runtime.workflow.parsl_config import executors
 
 
@@ -105,6 +107,24 @@ def test_a_laptops_worker_is_parsls_own_program():
     """Its name is replaced in the launch command: once, at its beginning."""
     assert executor.DEFAULT_LAUNCH_CMD.startswith("process_worker_pool.py ")
     assert 'if __name__ == "__main__"' in inspect.getsource(process_worker_pool)
+
+
+@pytest.mark.parametrize("folder", ["cert_dir", "logdir"])
+def test_the_launch_command_names_each_folder_once(folder):
+    """`LaptopExecutor` puts the quoted one there."""
+    assert executor.DEFAULT_LAUNCH_CMD.count(f"{{{folder}}}") == 1
+    assert f"{folder}=self." in inspect.getsource(executor.HighThroughputExecutor.initialize_scaling)
+
+
+def test_parsls_provider_of_processes_reads_what_ours_writes():
+    """`LaptopProvider` has a `submit` of its own, and Parsl's `status` and `cancel`."""
+    ours, parsls = (inspect.getsource(kind.submit) for kind in (provider.LaptopProvider, LocalProvider))
+    for name in ("job_id", "status", "remote_pid", "script_path"):
+        assert f'"{name}": ' in ours
+        assert f"'{name}': " in parsls
+    for name in (".ec", ".out", ".err"):
+        assert name in provider.IN_BACKGROUND
+        assert f"{{0}}{name}" in parsls
 
 
 def test_the_manager_says_in_these_words_whether_it_has_reached_the_interchange():

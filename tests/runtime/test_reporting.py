@@ -21,9 +21,9 @@ from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.protocol import Channel, encode
 from k8s_parsl_runtime.workflow import kernel, preparation, program, supervisor
-from k8s_parsl_runtime.workflow.program import pictures, presentable
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from k8s_parsl_runtime.workflow.reporter import EVENTS, Reporter, ToLauncher
+from k8s_parsl_runtime.workflow.results import pictures, presentable
 
 
 class Launcher:
@@ -217,11 +217,11 @@ def nested(depth):
         ({"land": 148.9, "n": 3, "all": (1, None, True), 7: Path("/data/a")}, None),
         (float("nan"), "nan"),
         ([float("inf")], ["inf"]),
-        (Loud(), "(Loud, whose repr raises RuntimeError)"),
+        (Loud(), "(Loud, which cannot be shown: RuntimeError)"),
         ({1, 2}, "{1, 2}"),
         (b"x", "b'x'"),
         ("r\udce9", "r?"),
-        (10**5000, "(int, which cannot be shown)"),
+        (10**5000, "(int, which cannot be shown: OverflowError)"),
     ],
     ids=["plain", "nan", "inf", "loud", "set", "bytes", "no UTF-8", "many digits"],
 )
@@ -272,8 +272,29 @@ def test_pictures_are_sent_in_parts_and_a_large_one_by_its_name(launcher, tmp_pa
         ("small.png", "image/png", "NDU2Nw==", False),
         ("small.png", "image/png", "ODk=", True),
         ("large.jpeg", "image/jpeg", "", True),
-        ("empty.svg", "image/svg+xml", "", True),
     ]
+
+
+@pytest.mark.parametrize("name", ["two\nlines.png", "tab\t.png", "\x1b[31mred.png", "bell\x07.png"])
+def test_the_name_of_a_picture_is_one_line(launcher, tmp_path, name):
+    """A terminal acts on nothing in it."""
+    picture = tmp_path / name
+    picture.write_bytes(b"x")
+    run = program.Program(launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"})
+    run._send_picture(picture)
+    (message,) = taken(launcher)
+    assert message.name == str(tmp_path / ascii(name)[1:-1])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".svg"])
+def test_an_empty_picture_is_left_out_and_said_to_be_empty(launcher, tmp_path, caplog, suffix):
+    """And not to be too large."""
+    picture = tmp_path / f"map{suffix}"
+    picture.touch()
+    run = program.Program(launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"})
+    run._send_picture(picture)
+    assert taken(launcher) == []
+    assert caplog.messages == [f"not in the report: {picture}: it is empty"]
 
 
 # The provider --------------------------------------------------------------------------------------------------------

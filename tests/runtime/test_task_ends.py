@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors.high_throughput.errors import WorkerLost
 from parsl.serialize import deserialize, pack_apply_message, serialize
 
+from k8s_parsl_runtime.shared import errors
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
 from k8s_parsl_runtime.worker import deaths, task
 from k8s_parsl_runtime.workflow.losses import retry_cost
@@ -221,6 +223,40 @@ def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch,
     assert "ValueError: bad tile" in said
     assert "Mute" in said
     assert len(said) < 2 * task.SHOWN_CHARACTERS
+
+
+@pytest.mark.parametrize("method", ["__str__", "__repr__", "__reduce__", "unpickled"])
+@pytest.mark.parametrize("kind", [Exception, ValueError, OSError])
+def test_an_exception_that_does_not_answer_keeps_no_worker_and_no_workflow(monkeypatch, tmp_path, kind, method):
+    """Its text, its pickle, and what comes of that, are waited for a while; then its type says what it was."""
+    for module in (task, errors):
+        monkeypatch.setattr(module, "TEXT_S", 0.1)
+
+    def never(*_):
+        threading.Event().wait()
+
+    called = {"unpickled": ("__reduce__", lambda _: (never, ()))}
+    name, body = called.get(method, (method, never))
+
+    def app():
+        raise type("Mute", (kind,), {name: body})("x")
+
+    came = ran(app, monkeypatch=monkeypatch, tmp_path=tmp_path)
+    assert isinstance(came.e_value, TaskFailed)
+    assert str(came.e_value).startswith("Mute")
+    assert ("Mute: x" in str(came.e_value)) == (method != "__str__")
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_end_that_does_not_answer_is_named(monkeypatch, tmp_path, end):
+    monkeypatch.setattr(task, "TEXT_S", 0.1)
+    mute = type("Mute", (), {"__repr__": lambda _: threading.Event().wait()})
+
+    def app():
+        raise end(mute())
+
+    came = ran(app, monkeypatch=monkeypatch, tmp_path=tmp_path)
+    assert (type(came.e_value), str(came.e_value)) == (TaskExited, f"the app ended itself by {end.__name__}")
 
 
 def test_what_the_app_itself_returns_as_an_exception_keeps_its_type_cause_and_notes(monkeypatch, tmp_path):

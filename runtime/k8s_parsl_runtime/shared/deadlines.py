@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -64,6 +65,35 @@ def apart(
     if not done:
         raise TimeoutError(f"no answer within {time.monotonic() - began:.0f} s")
     return done[0]
+
+
+def safely(act: Callable[[], T], otherwise: Callable[[BaseException], T], seconds: float) -> T:
+    """Return what ``act`` has objects of the user's do, in a thread; ``otherwise`` gets what ended that.
+
+    Whatever a method of theirs does it is no fault of the run's: it may raise a KeyboardInterrupt, call sys.exit or
+    never return. A signal's KeyboardInterrupt comes to the main thread, and is raised as ever.
+
+    Args:
+        act: what is done.
+        otherwise: makes another value of what ``act`` raised, or of a TimeoutError.
+        seconds: it has so long.
+    """
+    context = contextvars.copy_context()
+
+    def guarded() -> tuple[T | None, BaseException | None]:
+        try:
+            return context.run(act), None
+        except BaseException as error:  # noqa: BLE001 (whatever a class of the user's does)
+            return None, error
+
+    try:
+        value, error = apart(guarded, seconds)
+    except TimeoutError as late:
+        return otherwise(late)
+    except RuntimeError:
+        # There is no thread to be had, which may be what is to be told.
+        value, error = guarded()
+    return cast("T", value) if error is None else otherwise(error)
 
 
 def within(seconds: float, doing: str, act: Callable[[], object]) -> None:

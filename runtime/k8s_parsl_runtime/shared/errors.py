@@ -11,12 +11,16 @@ import enum
 import sys
 from pathlib import Path
 
+from k8s_parsl_runtime.shared.deadlines import safely
+
 # Kubelet reads this file when the container ends: `kubectl describe pod` then shows the reason without any log.
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_LOG_BYTES = 4096
 # A line of ours is cut here: what comes from outside may be in it, and may be of any length.
 LINE_CHARACTERS = 10_000
+# What an exception of the user's own has for its text.
+TEXT_S = 10.0
 
 
 class ExitCode(enum.IntEnum):
@@ -126,18 +130,24 @@ def bounded(text: str, most: int = LINE_CHARACTERS) -> str:
 
 def describe(error: BaseException) -> str:
     """Return an exception in one line, `Type: text`, whatever its own `__str__` does."""
-    try:
-        text = f"{type(error).__name__}: {error}".removesuffix(": ")
-    except BaseException as second:  # noqa: BLE001 (an exception of the user's own)
-        text = f"{type(error).__name__} (its text cannot be made: {type(second).__name__})"
-    return one_line(text)
+    name = type(error).__name__
+
+    def without(why: BaseException) -> str:
+        return f"{name} (its text cannot be made: {why if type(why) is TimeoutError else type(why).__name__})"
+
+    return one_line(safely(lambda: f"{name}: {error}".removesuffix(": "), without, TEXT_S))
+
+
+def text_of(value: object) -> str:
+    """Return the text of an object of the user's, whatever its own `__str__` does."""
+    return safely(lambda: str(value), lambda _: f"({type(value).__name__}, which cannot be shown)", TEXT_S)
 
 
 def exit_status(end: SystemExit) -> int:
     """Return the exit status that Python gives `sys.exit`; a text goes to standard error, as Python does."""
     if end.code is None or isinstance(end.code, int):
         return (end.code or 0) & 0xFF
-    print(end.code, file=sys.stderr)  # noqa: T201
+    print(text_of(end.code), file=sys.stderr)  # noqa: T201
     return 1
 
 

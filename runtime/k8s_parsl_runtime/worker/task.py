@@ -22,7 +22,8 @@ from parsl.serialize import deserialize, serialize
 
 from k8s_parsl_runtime.shared import walltime
 from k8s_parsl_runtime.shared.came import came
-from k8s_parsl_runtime.shared.errors import describe
+from k8s_parsl_runtime.shared.deadlines import safely
+from k8s_parsl_runtime.shared.errors import TEXT_S, describe
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
 from k8s_parsl_runtime.worker import bash_stderr, deaths, limits
 
@@ -101,19 +102,19 @@ def _flush() -> None:
 
 def _show(error: BaseException) -> None:
     """Print what the task raised; the workflow may catch it, and say nothing."""
-    try:
-        text = "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
-        text = f"{describe(error)}\n"
+    text = safely(lambda: "".join(traceback.format_exception(error)), lambda _: f"{describe(error)}\n", TEXT_S)
     _flush()
     with contextlib.suppress(Exception):
         sys.stderr.write(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …\n")
 
 
 def _said(end: BaseException) -> str:
-    if isinstance(end, SystemExit):
-        return f"the app called sys.exit({'' if end.code is None else repr(end.code)})"
-    return f"the app ended itself by {type(end).__name__}{f': {end}' if str(end) else ''}"
+    def text() -> str:
+        if isinstance(end, SystemExit):
+            return f"the app called sys.exit({'' if end.code is None else repr(end.code)})"
+        return f"the app ended itself by {type(end).__name__}{f': {end}' if str(end) else ''}"
+
+    return safely(text, lambda _: f"the app ended itself by {type(end).__name__}", TEXT_S)
 
 
 def _result(result: Any, seconds: float) -> Packed:
@@ -127,12 +128,21 @@ def _result(result: Any, seconds: float) -> Packed:
 def _failure(error: BaseException) -> Packed:
     """Return an exception as the result that Parsl raises; one of ours with its text where it cannot be pickled."""
     trace = error.__traceback__
-    try:
-        pickled = serialize(RemoteExceptionWrapper(type(error), error, trace))
-        deserialize(pickled).get_exception()
-    except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
-        pickled = serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace))
-    return Packed(pickled)
+
+    def pickled() -> bytes:
+        packed: bytes = serialize(RemoteExceptionWrapper(type(error), error, trace))
+        there = deserialize(packed).get_exception()
+        # The kernel asks for both, and would wait for ever.
+        for text in (repr, str):
+            with contextlib.suppress(BaseException):
+                text(there)
+        return packed
+
+    def ours(_: BaseException) -> bytes:
+        packed: bytes = serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace))
+        return packed
+
+    return Packed(safely(pickled, ours, TEXT_S))
 
 
 def _shortened(trace: types.TracebackType | None) -> types.TracebackType | None:

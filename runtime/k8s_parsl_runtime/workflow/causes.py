@@ -17,7 +17,7 @@ from parsl.dataflow.futures import AppFuture
 import k8s_parsl_runtime
 from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import describe as named
-from k8s_parsl_runtime.shared.errors import one_line
+from k8s_parsl_runtime.shared.errors import one_line, text_of
 
 # An exception's own dictionary keeps which tasks it ended: whatever its class defines, that is there.
 TASKS = "_k8s_parsl_tasks"
@@ -130,7 +130,7 @@ def _travels(file: str, called_so: bool) -> bool:  # noqa: FBT001 (of the frame 
 
 
 def _one(error: BaseException, app: str = "") -> str:
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", []))
+    notes = "".join(f"; {text_of(note)}" for note in getattr(error, "__notes__", []))
     return one_line(f"{named(error)}{_where(error)}{app}{notes}")
 
 

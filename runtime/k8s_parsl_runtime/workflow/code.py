@@ -31,7 +31,7 @@ def run_script(script: str, arguments: list[str]) -> Any:
         sys.modules["__mp_main__"] = main
     exec(loader.source_to_code(loader.get_data(script), script), vars(main))  # noqa: S102 (what this program is for)
     result = vars(main).get("result")
-    return None if callable(result) or isinstance(result, types.ModuleType) else result
+    return None if callable(result) or issubclass(type(result), types.ModuleType) else result
 
 
 def let_go() -> None:
@@ -70,11 +70,13 @@ def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
     except TypeError as error:
         raise UsageError(f"workflow.kwargs: {call}: {error}") from None
     result = function(**kwargs)
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+    # Not `isinstance`, as of `inspect`: that asks the object's own `__class__`.
+    kind = type(result)
+    if issubclass(kind, types.GeneratorType | types.AsyncGeneratorType):
         raise UsageError(
             f"workflow.call: {call} is a generator (it has a `yield`): nothing in it has run; let it return a list"
         )
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+    return asyncio.run(result) if issubclass(kind, types.CoroutineType) else result
 
 
 def _functions(module: types.ModuleType) -> list[str]:

@@ -10,6 +10,7 @@ import logging
 import math
 import pickle
 import queue
+import shlex
 import shutil
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from parsl import curvezmq
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError, VersionMismatch
@@ -62,6 +64,11 @@ def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -
         # The launcher decides what a failed pod means.
         "block_error_handler": False,
     }
+
+
+def as_it_is(text: str) -> str:
+    """Return what becomes this text in the command of a pool: Parsl formats that twice."""
+    return text.replace("{", "{{{{").replace("}", "}}}}")
 
 
 class ControlClient:
@@ -327,12 +334,29 @@ class WatchedExecutor(HighThroughputExecutor):
 class LaptopExecutor(WatchedExecutor):
     """An executor of worker pools that are processes of this machine."""
 
+    launch_cmd: str
     _any_came = False
 
     def __init__(self, on_fault: Callable[[Failure], None], **arguments: Any) -> None:
         super().__init__(on_fault, **arguments)
         # Blocks whose end the interchange knows.
         self._over: set[str] = set()
+
+    def start(self) -> None:
+        """Start the interchange, with keys in a folder that the launcher removes.
+
+        In the run's folder the server would not find them where its path has what a shell's pattern has, as `[`: ZeroMQ
+        looks for them by one.
+        """
+        if self.encrypted:
+            self.cert_dir = curvezmq.create_certificates(programs.scratch("keys-"))
+        super().start()
+
+    def initialize_scaling(self) -> None:
+        """Compose the command of the pools: Parsl puts folders into it unquoted, and a shell reads it."""
+        for name, folder in (("cert_dir", self.cert_dir), ("logdir", self.worker_logdir)):
+            self.launch_cmd = self.launch_cmd.replace(f"{{{name}}}", as_it_is(shlex.quote(str(folder))))
+        super().initialize_scaling()
 
     def handle_errors(self, status: dict[str, JobStatus]) -> None:
         """Take note of pools that have ended; called every second."""

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from parsl.config import Config
-from parsl.providers import LocalProvider
 
 from k8s_parsl_runtime.shared import programs, threads, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 from k8s_parsl_runtime.shared.protocol import Message
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer
-from k8s_parsl_runtime.workflow.executor import LaptopExecutor, PodExecutor, WatchedExecutor, common_arguments
+from k8s_parsl_runtime.workflow.executor import LaptopExecutor, PodExecutor, WatchedExecutor, as_it_is, common_arguments
 from k8s_parsl_runtime.workflow.losses import retry_cost
-from k8s_parsl_runtime.workflow.provider import LauncherProvider, Send
+from k8s_parsl_runtime.workflow.provider import LaptopProvider, LauncherProvider, Send
 
 OnFault = Callable[[Failure], None]
 
@@ -53,15 +52,13 @@ def _pool(plan: Message, label: str, executor: dict[str, Any]) -> str:
     variables = " ".join([path, "PYTHONPATH=", *(f"{name}={value}" for name, value in told.items())])
     pool = shlex.join(programs.command("laptop-pool", plan["logs"], label))
     # Not by `env`: it would take a path of the interpreter with a `=` for one more variable.
-    line = f"cd {shlex.quote(plan['work'])} && {variables} {pool}"
-    # Parsl formats it twice.
-    return line.replace("{", "{{{{").replace("}", "}}}}")
+    return as_it_is(f"cd {shlex.quote(plan['work'])} && {variables} {pool}")
 
 
 def _local(
     label: str, executor: dict[str, Any], on_fault: OnFault, *, encrypted: bool, command: str
 ) -> WatchedExecutor:
-    provider = LocalProvider(
+    provider = LaptopProvider(
         init_blocks=executor["init_blocks"],
         min_blocks=executor["min_blocks"],
         max_blocks=executor["max_blocks"],

@@ -17,17 +17,15 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from json import JSONEncoder
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from k8s_parsl_runtime.shared import files, keys, programs, userpath
-from k8s_parsl_runtime.shared.deadlines import within
-from k8s_parsl_runtime.shared.errors import ExitCode, Failure, WorkflowFailed, exit_status, one_line
+from k8s_parsl_runtime.shared.deadlines import safely, within
+from k8s_parsl_runtime.shared.errors import TEXT_S, ExitCode, Failure, WorkflowFailed, describe, exit_status, printable
 from k8s_parsl_runtime.shared.protocol import (
     PICTURE_BYTES,
-    PICTURES,
     PROTOCOL,
     TEXT_CHARACTERS,
     Channel,
@@ -35,7 +33,7 @@ from k8s_parsl_runtime.shared.protocol import (
     ProtocolError,
     connect,
 )
-from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config
+from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config, results
 from k8s_parsl_runtime.workflow import kernel as kernels
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
@@ -48,14 +46,7 @@ log = logging.getLogger("k8s_parsl_runtime")
 
 # Parsl's own end can wait for ever for a dead interchange.
 CLOSE_S = 20.0
-# The launcher shows a result of up to this length; of a longer one, its beginning.
-RESULT_CHARACTERS = 200_000
-# Parsers of JSON have a limit, and a page's reader has one.
-RESULT_DEPTH = 50
-MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 PART_BYTES = 300_000
-# Taken now: the user's code may put a function of its own into its place.
-_to_json = JSONEncoder(allow_nan=False).encode
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -185,49 +176,57 @@ class Program:
             return failure.exit_code
         except BaseException as error:  # noqa: BLE001 (KeyboardInterrupt too: whatever it was, it is the end)
             return self._raised(error)
-        self._returned(result)
-        return 0
+        return self._returned(result)
 
     def _exit(self, end: SystemExit) -> int:
         """`sys.exit`: with nothing, a number, or a text for standard error."""
         status = exit_status(end)
         if status:
-            self._reporter.send({"type": "raised", "text": one_line(f"SystemExit: {end.code}")[:2000]})
-        else:
-            self._returned(None)
-        return status
+            self._reporter.send({"type": "raised", "text": describe(end)[:2000]})
+            return status
+        return self._returned(None)
 
     def _raised(self, error: BaseException) -> int:
         hint = missing.hint(error, userpath.of_code(**self._plan["code"]))
         text = causes.describe(error)[: TEXT_CHARACTERS - len(hint)]
         self._reporter.send({"type": "raised", "text": f"{text}{hint}"})
         causes.cut(error)
-        try:
-            sys.excepthook(type(error), error, error.__traceback__)
-        except Exception:  # noqa: BLE001 (the user's own hook)
-            traceback.print_exc()
+        _show(error, text)
         return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
-    def _returned(self, result: Any) -> None:
-        """The code came to its end: wait for the tasks whose results it did not ask for."""
-        if self._kernel and os.getpid() == self._pid:
+    def _returned(self, result: Any) -> int:
+        """The code came to its end: wait for the tasks whose results it did not ask for; return the exit status."""
+        if self._kernel is None or os.getpid() != self._pid:
+            return 0
+        try:
             self._kernel.wait_for_current_tasks()
-            for picture in pictures(result):
+            self._reporter.flush()
+            for picture in results.pictures(result):
                 self._send_picture(picture)
-            self._reporter.send({"type": "returned", "result": presentable(result)})
+            self._reporter.send({"type": "returned", "result": results.presentable(result)})
+        except KeyboardInterrupt as stop:
+            # A signal's: what the result itself raises does not come here.
+            return self._raised(stop)
+        return 0
 
     def _send_picture(self, picture: Path) -> None:
         try:
             places = [Path(place) for place in (*self._plan["volumes"], self._plan["work"])]
-            content = files.read_inside(picture, places, PICTURE_BYTES) or b""
+            content = files.read_inside(picture, places, PICTURE_BYTES)
         except OSError:
             return
         except Failure as refused:
             log.warning("not in the report: %s", refused)
             return
+        name = printable(str(picture))[:TEXT_CHARACTERS]
+        if content == b"":
+            log.warning("not in the report: %s: it is empty", name)
+            return
+        # One that is too large is sent by its name alone.
+        content = content or b""
         parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)] or [b""]
         for number, part in enumerate(parts, 1):
-            message: Message = {"type": "picture", "name": str(picture), "media": MEDIA[picture.suffix.lower()]}
+            message: Message = {"type": "picture", "name": name, "media": results.MEDIA[picture.suffix.lower()]}
             message |= {"data": base64.b64encode(part).decode(), "last": number == len(parts)}
             self._reporter.send(message)
 
@@ -273,6 +272,22 @@ class Program:
             self._kernel.cancel_open()
 
 
+def _show(error: BaseException, text: str) -> None:
+    """Print what the code raised, as Python or the user's own hook does.
+
+    Python's own would wait for ever for a text that does not come: then it is ``text``.
+    """
+    if sys.excepthook is sys.__excepthook__:
+        shown = safely(lambda: "".join(traceback.format_exception(error)), lambda _: f"{text}\n", TEXT_S)
+        with contextlib.suppress(Exception):
+            sys.stderr.write(shown)
+        return
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except Exception:  # noqa: BLE001 (the user's own hook)
+        traceback.print_exc()
+
+
 def _is_parsls(thread: threading.Thread) -> bool:
     return thread in pools._threads_queues or thread.name.startswith(("HTEX-", "Task-Launch", "_parsl_internal"))  # noqa: SLF001
 
@@ -288,64 +303,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-
-
-def presentable(result: Any) -> Any:
-    """Return a result as JSON takes it; what it does not take is shown by its `repr`, what is too long is cut."""
-    try:
-        plain = _plain(result)
-        if len(_to_json(plain)) <= RESULT_CHARACTERS:
-            return plain
-    except Exception as error:  # noqa: BLE001 (whatever a result of the user's does)
-        log.warning("what the workflow returned cannot be shown: %s: %s", type(error).__name__, error)
-        return f"({type(result).__name__}, which cannot be shown)"
-    return f"{_shown(result)[:RESULT_CHARACTERS]} …"
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    if depth > RESULT_DEPTH:
-        return _shown(value)
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if value - value == 0 else repr(value)
-        case dict():
-            return {
-                key if isinstance(key, str) else _shown(key): _plain(item, depth + 1) for key, item in value.items()
-            }
-        case list() | tuple():
-            return [_plain(item, depth + 1) for item in value]
-        case Path():
-            return str(value)
-        case _:
-            return _shown(value)
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = str(value) if isinstance(value, int | float) else repr(value)
-    except Exception as error:  # noqa: BLE001 (whatever a result of the user's does)
-        return f"({type(value).__name__}, whose repr raises {type(error).__name__})"
-    return text if len(text) <= RESULT_CHARACTERS else text[:RESULT_CHARACTERS]
-
-
-def pictures(result: Any) -> list[Path]:
-    """Return the picture files that a result names, in its order."""
-    found: list[Path] = []
-    with contextlib.suppress(RecursionError):
-        found = list(dict.fromkeys(_pictures(result)))
-    return found[:PICTURES]
-
-
-def _pictures(result: Any) -> Iterator[Path]:
-    if isinstance(result, dict):
-        for item in result.values():
-            yield from _pictures(item)
-    elif isinstance(result, list | tuple):
-        for item in result:
-            yield from _pictures(item)
-    elif isinstance(result, str | Path) and Path(result).suffix.lower() in MEDIA:
-        with contextlib.suppress(OSError, ValueError):
-            if Path(result).is_file():
-                yield Path(result)

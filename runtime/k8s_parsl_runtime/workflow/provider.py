@@ -1,23 +1,35 @@
-"""Blocks as worker pods, as Parsl sees them: this side only asks the launcher, which has the rights.
+"""Blocks as Parsl sees them: as worker pods, or on a laptop as processes.
 
-Nothing here waits: `submit` and `cancel` send a message, `status` answers from what the launcher has said last.
+For worker pods this side only asks the launcher, which has the rights. Nothing there waits: `submit` and `cancel` send
+a message, `status` answers from what the launcher has said last.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
+from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
+from parsl.providers.errors import SubmitException
 
 from k8s_parsl_runtime.shared.protocol import Message
 
 Send = Callable[[Message], object]
 # Kubelet says why it ended a container about a second after it has said that it did.
 EXPLAIN_S = 3.0
+# The script is $0. Parsl's own `status` and `cancel` read the files: `-` says that there is no exit code yet.
+IN_BACKGROUND = """
+echo - >"$0.ec" || exit
+{ bash "$0" >"$0.out" 2>"$0.err"; echo $? >"$0.new"; mv -- "$0.new" "$0.ec"; } </dev/null >/dev/null 2>&1 &
+echo $!
+"""
 
 
 class Control(Protocol):
@@ -137,3 +149,37 @@ class LauncherProvider(ExecutionProvider):
 
     def _tell(self, kind: str, **more: Any) -> None:
         self._send({"type": kind, "executor": self._label, **more})
+
+
+class LaptopProvider(LocalProvider):
+    """Parsl's provider of processes on this machine, for a run's folder of any name.
+
+    Parsl's own `submit` writes the script's path into a command of the shell as it is.
+    """
+
+    def submit(self, command: str, tasks_per_node: int, job_name: str = "pool") -> str:
+        """Start a block; return its job's id.
+
+        Raises:
+            SubmitException: it could not be started.
+        """
+        name = f"{job_name}.{time.time()}"
+        script = os.path.abspath(f"{self.script_dir}/{name}.sh")  # noqa: PTH100 (`resolve` would follow links)
+        launched = self.launcher(command, tasks_per_node, self.nodes_per_block)
+        self._write_submit_script(f"{self.worker_init}\nexport JOBNAME={name}\n{launched}", script)
+        # A shell in between, which ends at once: a workflow that waits for its own children is not to find a pool.
+        done = subprocess.run(  # noqa: S603 (a constant)
+            ["/bin/bash", "-c", IN_BACKGROUND, script],
+            capture_output=True,
+            text=True,
+            timeout=self.cmd_timeout,
+            # `cancel` ends the whole group.
+            process_group=0,
+            check=False,
+        )
+        job = done.stdout.strip()
+        if done.returncode or not job.isdecimal():
+            raise SubmitException(name, f"bash ended with {done.returncode}", done.stdout, done.stderr)
+        status = JobStatus(JobState.RUNNING)
+        self.resources[job] = {"job_id": job, "status": status, "remote_pid": int(job), "script_path": script}
+        return job

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from k8s_parsl_runtime.shared.errors import Failure, describe, one_line
+from k8s_parsl_runtime.shared.errors import Failure, describe, one_line, text_of
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
     TEXT_CHARACTERS,
@@ -121,7 +121,7 @@ def _compact(events: list[list[Any]]) -> list[list[Any]]:
 
 def describe_failure(error: BaseException) -> str:
     """Return an exception and its notes in one line, whatever its own `__str__` does."""
-    notes = " ".join(str(note) for note in getattr(error, "__notes__", []))
+    notes = " ".join(text_of(note) for note in getattr(error, "__notes__", []))
     return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
 
