@@ -10,19 +10,20 @@ import contextlib
 import faulthandler
 import functools
 import os
+import re
 import sys
 import time
 import traceback
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
 from parsl.executors.execute_task import execute_task
 from parsl.serialize import deserialize, serialize
 
-from k8s_parsl_runtime.shared import walltime
+from k8s_parsl_runtime.shared import exceptions, walltime
 from k8s_parsl_runtime.shared.came import came
-from k8s_parsl_runtime.shared.errors import describe
+from k8s_parsl_runtime.shared.errors import describe, exit_status
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
 from k8s_parsl_runtime.worker import bash_stderr, deaths, limits
 
@@ -45,7 +46,7 @@ def run(buffer: bytes) -> Packed:
     walltime.keeper = limits.keep
     since = limits.now()
     try:
-        result = execute_task(buffer)
+        result = _executed(buffer)
         seconds = time.monotonic() - began
         _flush()
         # Parsl's apps return what they raise.
@@ -53,7 +54,7 @@ def run(buffer: bytes) -> Packed:
             return _result(result, seconds)
         error = result.e_value
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
-        error = raised
+        error = _before_wrapping(raised)
     except BaseException as end:  # noqa: BLE001 (it would end this process)
         error = TaskExited(_said(end)).with_traceback(end.__traceback__)
     if isinstance(error, BashExitFailure):
@@ -63,6 +64,43 @@ def run(buffer: bytes) -> Packed:
     error = error.with_traceback(_shortened(error.__traceback__))
     _show(error)
     return _failure(error)
+
+
+def _executed(buffer: bytes) -> Any:
+    """Execute the task. A process that it forked and that comes back from it ends here: it is no second worker."""
+    home = os.getpid()
+    try:
+        result = execute_task(buffer)
+    except BaseException as error:
+        if os.getpid() != home:
+            _end_forked(error)
+        raise
+    if os.getpid() != home:
+        _end_forked(result.e_value if isinstance(result, RemoteExceptionWrapper) else None)
+    return result
+
+
+def _end_forked(error: BaseException | None) -> NoReturn:
+    """End this process as Python would where its program ends so."""
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            status = exit_status(error)
+        elif error:
+            status = 1
+            _show(error)
+        _flush()
+    finally:
+        os._exit(status)
+
+
+def _before_wrapping(raised: Exception) -> BaseException:
+    """Return what the app raised where Parsl failed to wrap it: it does so where the causes are many, or go round."""
+    wraps = RemoteExceptionWrapper.__init__.__code__
+    frames = traceback.walk_tb(raised.__traceback__)
+    if raised.__context__ and any(frame.f_code is wraps for frame, _ in frames):
+        return raised.__context__
+    return raised
 
 
 class Packed:
@@ -127,12 +165,29 @@ def _result(result: Any, seconds: float) -> Packed:
 def _failure(error: BaseException) -> Packed:
     """Return an exception as the result that Parsl raises; one of ours with its text where it cannot be pickled."""
     trace = error.__traceback__
-    try:
-        pickled = serialize(RemoteExceptionWrapper(type(error), error, trace))
-        deserialize(pickled).get_exception()
-    except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
-        pickled = serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace))
-    return Packed(pickled)
+    exceptions.keep_fields()
+    with contextlib.suppress(BaseException):  # whatever a class of the user's does
+        pickled, text = _travelled(error)
+        if text == _text(error):
+            return Packed(pickled)
+    with contextlib.suppress(BaseException), exceptions.all_kept(error):
+        pickled, text = _travelled(error)
+        if text != _text(error):
+            error.add_note(f"on the worker it was {describe(error)}")
+            pickled, _ = _travelled(error)
+        return Packed(pickled)
+    return Packed(serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace)))
+
+
+def _travelled(error: BaseException) -> tuple[bytes, str]:
+    """Return an exception as it is sent, and its text as the workflow will have it."""
+    pickled = serialize(RemoteExceptionWrapper(type(error), error, error.__traceback__))
+    return pickled, _text(deserialize(pickled).get_exception())
+
+
+def _text(error: BaseException) -> str:
+    """Describe an exception without the addresses of objects, which differ with each copy."""
+    return re.sub("0x[0-9a-f]+", "", describe(error))
 
 
 def _shortened(trace: types.TracebackType | None) -> types.TracebackType | None:
