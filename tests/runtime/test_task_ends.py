@@ -506,3 +506,120 @@ def test_a_process_that_an_app_forks_ends_with_the_app(tmp_path):
     said = "".join(log.read_text(errors="replace") for log in (tmp_path / "local").rglob("*.log"))
     assert "ZeroDivisionError: division by zero" in said
     assert "a child's word" in said
+
+
+# What an app may not be given, and may not do ------------------------------------------------------------------------
+
+REFUSED = """
+import json, os, sys, threading
+from parsl import python_app
+
+class Own:
+    def __reduce__(self):
+        raise OSError("no copies")
+
+def deep():
+    found = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+def with_cell():
+    rows = (row for row in ())
+    @python_app
+    def around(value):
+        return rows
+    return around
+
+@python_app
+def one(value=None, *more, rows=None):
+    return value
+
+@python_app
+def inner():
+    return 1
+
+@python_app
+def outer():
+    import flow
+    return flow.inner().result()
+
+@python_app
+def closes(how):
+    import os, sys
+    {"stdout": sys.stdout.close, "stderr": sys.stderr.close, "fd": lambda: os.close(1)}[how]()
+    return "closed"
+
+@python_app
+def says(word):
+    import sys
+    print(word)
+    print(word, file=sys.stderr, flush=True)
+    return word
+
+def main():
+    calls = {
+        "generator": lambda: one((row for row in ())),
+        "second": lambda: one(1, (row for row in ())),
+        "name": lambda: one(1, rows=[(row for row in ())]),
+        "own": lambda: one(Own()),
+        "deep": lambda: one(deep()),
+        "cell": lambda: with_cell()(1),
+        "inner": outer,
+    }
+    said = {}
+    for name, call in calls.items():
+        try:
+            call().result()
+        except Exception as error:
+            said[name] = [type(error).__name__, str(error), getattr(error, "__notes__", [])]
+    for how in ("stdout", "stderr", "fd"):
+        assert closes(how).result() == "closed"
+        assert says(f"after-{how}").result() == f"after-{how}"
+    print("SAID", json.dumps(said))
+"""
+DO = ": pass numbers, texts, lists or paths, and make the rest inside the app"
+GENERATOR = f"cannot be sent to a worker (TypeError: cannot pickle 'generator' object){DO}"
+SENTENCES = {
+    "generator": f"app one: its argument 1, of type generator, {GENERATOR}",
+    "second": f"app one: its argument 2, of type generator, {GENERATOR}",
+    "name": f"app one: its argument rows, of type list, {GENERATOR}",
+    "own": f"app one: its argument 1, of type flow.Own, cannot be sent to a worker (OSError: no copies){DO}",
+    "deep": "app one: its argument 1, of type list, cannot be sent to a worker (RecursionError: ",
+    "cell": "app around: it uses something of the code around it that cannot be sent to a worker (TypeError: cannot ",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "flow.py").write_text(REFUSED)
+    (folder / "values.yaml").write_text(
+        'workflow: {call: "flow:main"}\nexecutors: {workers: {maxWorkersPerNode: 1, coresPerWorker: 0.1}}\n'
+    )
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("SAID ")] or [done.stdout + done.stderr]
+    return folder, json.loads(said.removeprefix("SAID "))
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_what_cannot_be_sent_to_a_worker_is_named(refused, name):
+    _, said = refused
+    kind, text, _ = said[name]
+    assert (kind, text[: len(SENTENCES[name])]) == ("NotSendable", SENTENCES[name])
+
+
+def test_an_app_that_calls_an_app_is_told_of_join_apps(refused):
+    _, said = refused
+    kind, _, notes = said["inner"]
+    assert (kind, len(notes)) == ("NoDataFlowKernelError", 1)
+    assert "make it a @join_app" in notes[0]
+
+
+@pytest.mark.parametrize("how", ["stdout", "stderr", "fd"])
+def test_a_closed_output_costs_the_next_task_nothing(refused, how):
+    """It prints where it would have, on both."""
+    folder, _ = refused
+    logs = "".join(log.read_text() for log in (folder / "local").rglob("workers-*.log"))
+    assert logs.count(f"after-{how}") == 2

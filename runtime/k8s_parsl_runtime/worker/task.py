@@ -18,6 +18,7 @@ import types
 from typing import Any, NoReturn
 
 from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
+from parsl.errors import NoDataFlowKernelError
 from parsl.executors.execute_task import execute_task
 from parsl.serialize import deserialize, serialize
 
@@ -59,6 +60,8 @@ def run(buffer: bytes) -> Packed:
         error = TaskExited(_said(end)).with_traceback(end.__traceback__)
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
+    if isinstance(error, NoDataFlowKernelError):
+        error.add_note("an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures")
     if isinstance(error, AppTimeout):
         limits.end_children(since)
     error = error.with_traceback(_shortened(error.__traceback__))
@@ -125,9 +128,34 @@ def _print_by_lines() -> None:
 
     With every task, as the user's code may put other streams there.
     """
+    _reopen_closed()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+
+
+def _reopen_closed() -> None:
+    """Have standard output and error again where a task has closed them: the next one is another's."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with contextlib.suppress(OSError):
+            copy = _copy_of(number)
+            if not _is_open(number):
+                os.dup2(copy, number)
+            if getattr(getattr(sys, name), "closed", False):
+                setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+@functools.cache
+def _copy_of(number: int) -> int:
+    return os.dup(number)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _flush() -> None:
@@ -144,6 +172,7 @@ def _show(error: BaseException) -> None:
     except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
         text = f"{describe(error)}\n"
     _flush()
+    _reopen_closed()
     with contextlib.suppress(Exception):
         sys.stderr.write(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …\n")
 
