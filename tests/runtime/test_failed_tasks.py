@@ -226,6 +226,23 @@ def wrapped():
         work(2).result()
     except ValueError as error:
         raise RuntimeError("no mosaic") from error
+
+def handled():
+    try:
+        work(2).result()
+    except ValueError:
+        raise RuntimeError("no mosaic")
+
+async def grouped():
+    import asyncio
+    async with asyncio.TaskGroup() as group:
+        both = [asyncio.wrap_future(work(number)) for number in range(2)]
+        await asyncio.wait(both)
+        for one in both:
+            group.create_task(awaited(one))
+
+async def awaited(one):
+    return await one
 """
 
 
@@ -285,6 +302,9 @@ LAST_LINES = {
     "no_stream": "BadStdStreamFile: Bad Stream File: /dev/null/x (flow.py:44), caused by app nowhere(1): "
     "FileExistsError: [Errno 17] File exists: '/dev/null'",
     "wrapped": "RuntimeError: no mosaic (flow.py:50), caused by app work(2): ValueError: tile 2 is empty (flow.py:7)",
+    "handled": "RuntimeError: no mosaic (flow.py:56), caused by app work(2): ValueError: tile 2 is empty (flow.py:7)",
+    "grouped": "ExceptionGroup: unhandled errors in a TaskGroup (2 sub-exceptions) (flow.py:60), caused by "
+    "app work(0): ValueError: tile 0 is empty (flow.py:7), and 1 more",
 }
 
 
@@ -296,7 +316,8 @@ def test_the_last_line_has_the_cause_and_the_output_one_traceback(tmp_path, func
     line = LAST_LINES[function].replace("FOLDER", str(work))
     assert last_line(done) == f"k8s-parsl: the workflow raised {line}"
     assert (done.returncode, record["status"]) == (1, "failed")
-    assert done.stderr.count("Traceback (most recent call last)") <= 2
+    # Of a group, one more: that of each exception in it.
+    assert done.stderr.count("Traceback (most recent call last)") <= (3 if function == "grouped" else 2)
     assert "site-packages" not in done.stderr
     assert "k8s_parsl_runtime/" not in done.stderr
     assert "concurrent/futures" not in done.stderr
@@ -335,6 +356,106 @@ def test_a_circle_of_causes_ends():
     assert causes.describe(one).startswith("ValueError: one, caused by ValueError: ")
     assert list(causes.tasks(one)) == []
     causes.cut(one)
+
+
+def ended(number):
+    """An exception that ended a task."""
+    error = ValueError(f"bad {number}")
+    causes.mark(error, number, f"bad({number})")
+    return error
+
+
+def under(error, cause=None, context=None, *, suppress=False):
+    error.__cause__, error.__context__ = cause, context
+    error.__suppress_context__ = suppress or cause is not None
+    return error
+
+
+BOTH = "ExceptionGroup: both (2 sub-exceptions), caused by app bad(1): ValueError: bad 1, and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("make", "line", "tasks"),
+    [
+        (lambda: ExceptionGroup("both", [ended(1), ended(2)]), BOTH, [1, 2]),
+        (lambda: ExceptionGroup("both", [KeyError("x"), ended(1)]), BOTH, [1]),
+        (
+            lambda: ExceptionGroup("one", [under(KeyError("x"), ended(1))]),
+            "ExceptionGroup: one (1 sub-exception), caused by app bad(1): ValueError: bad 1",
+            [1],
+        ),
+        (
+            lambda: ExceptionGroup("outer", [ExceptionGroup("inner", [ended(1), KeyError("x")]), ended(2)]),
+            "ExceptionGroup: outer (2 sub-exceptions), caused by app bad(1): ValueError: bad 1, and 2 more",
+            [1, 2],
+        ),
+        (
+            lambda: ExceptionGroup("own", [KeyError("x"), OSError("y")]),
+            "ExceptionGroup: own (2 sub-exceptions), caused by KeyError: 'x', and 1 more",
+            [],
+        ),
+        (
+            lambda: under(RuntimeError("stop"), ExceptionGroup("both", [ended(1), ended(2)])),
+            "RuntimeError: stop, caused by app bad(1): ValueError: bad 1, and 1 more",
+            [1, 2],
+        ),
+        (
+            lambda: under(RuntimeError("stop"), context=ended(1)),
+            "RuntimeError: stop, caused by app bad(1): ValueError: bad 1",
+            [1],
+        ),
+        (
+            lambda: under(RuntimeError("stop"), context=under(OSError("left"), context=ended(1))),
+            "RuntimeError: stop, caused by app bad(1): ValueError: bad 1",
+            [1],
+        ),
+        (lambda: under(RuntimeError("stop"), context=KeyError("x")), "RuntimeError: stop", []),
+        (lambda: under(RuntimeError("stop"), context=ended(1), suppress=True), "RuntimeError: stop", []),
+        (
+            lambda: under(RuntimeError("stop"), OSError("left"), ended(1)),
+            "RuntimeError: stop, caused by OSError: left",
+            [],
+        ),
+    ],
+)
+def test_a_line_goes_through_groups_and_what_was_being_handled(make, line, tasks):
+    """To the first that ended a task; and all that are in there count as received with it."""
+    assert causes.describe(make()) == line
+    assert sorted(causes.tasks(make())) == tasks
+
+
+def test_a_deep_chain_ends_and_a_circle_through_a_group_too():
+    error = ended(1)
+    for _ in range(3000):
+        error = under(ValueError("above"), error)
+    assert causes.describe(error).startswith("ValueError: above, caused by")
+    assert list(causes.tasks(error)) == [1]
+    first = KeyError("x")
+    first.__cause__ = ExceptionGroup("round", [first])
+    assert causes.describe(first).startswith("KeyError: 'x', caused by ExceptionGroup: round")
+    causes.cut(first)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "end"),
+    [
+        (b"reading\ncannot open x.tif\n\n", "; its standard error ends with: cannot open x.tif"),
+        ("cannot open x.tif", "; its standard error ends with: cannot open x.tif"),
+        (b"\xff\x1b[31m", "; its standard error ends with: \ufffd\\x1b[31m"),
+        (None, ""),
+        (b"\n", ""),
+        ("x" * 10_000, f"; its standard error ends with: {'x' * causes.STDERR_CHARACTERS}"),
+    ],
+    ids=["bytes", "text", "no text", "not captured", "empty", "long"],
+)
+@pytest.mark.parametrize(
+    "error",
+    [subprocess.CalledProcessError(3, ["gdal"]), subprocess.TimeoutExpired(["gdal"], 2)],
+    ids=["end", "timeout"],
+)
+def test_a_failed_command_shows_the_end_of_its_captured_errors(error, stderr, end):
+    error.stderr = stderr
+    assert causes.describe(error) == f"{type(error).__name__}: {error}{end}"
 
 
 class Unprintable(Exception):

@@ -252,6 +252,7 @@ def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():
         (DataFlowKernel.handle_exec_update, ["self", "task_record", "future"]),
         (DataFlowKernel.handle_join_update, ["self", "task_record", "inner_app_future"]),
         (DataFlowKernel._launch_if_ready_async, ["self", "task_record"]),
+        (HighThroughputExecutor.submit, ["self", "func", "resource_specification", "args", "kwargs"]),
         (HighThroughputExecutor.submit_payload, ["self", "context", "buffer"]),
         (HighThroughputExecutor._result_queue_worker, ["self"]),
         (HighThroughputExecutor.handle_errors, ["self", "status"]),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import subprocess
 import sys
 import threading
 
 import pytest
-from parsl.app.errors import RemoteExceptionWrapper
+from parsl.app.errors import RemoteExceptionWrapper, wrap_error
 from parsl.executors.high_throughput.errors import WorkerLost
 from parsl.serialize import deserialize, pack_apply_message, serialize
 
-from k8s_parsl_runtime.shared import errors
+from k8s_parsl_runtime.shared import errors, exceptions
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
 from k8s_parsl_runtime.worker import deaths, task
 from k8s_parsl_runtime.workflow.losses import retry_cost
@@ -329,3 +330,331 @@ def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second
     assert cost(TaskExited("x"), one) == cost(TaskFailed("x"), one) == 1
     assert [cost(WorkerDied("p", -9), other) for _ in range(2)] == [0, 3]
     assert retry_cost(2, 10, "none")(WorkerDied("p", -9), one) == 3
+
+
+# Exceptions on their way ----------------------------------------------------------------------------------------------
+
+MADE = {
+    UnicodeDecodeError: lambda: UnicodeDecodeError("utf-8", b"a\xffb", 1, 2, "invalid start byte"),
+    UnicodeEncodeError: lambda: UnicodeEncodeError("ascii", "aé", 1, 2, "ordinal not in range(128)"),
+    UnicodeTranslateError: lambda: UnicodeTranslateError("aé", 1, 2, "no such character"),
+    ImportError: lambda: ImportError("no tiles here", name="tiles", path="/data/tiles.py"),
+    ModuleNotFoundError: lambda: ModuleNotFoundError("no tiles here", name="tiles"),
+    NameError: lambda: NameError("tile is not defined", name="tile"),
+    AttributeError: lambda: AttributeError("no tile", name="tile", obj=(n for n in ())),
+    ExceptionGroup: lambda: ExceptionGroup("both", [SyntaxError("bad", ("f.py", 3, 1, "x y")), ValueError("two")]),
+    BaseExceptionGroup: lambda: BaseExceptionGroup("both", [KeyboardInterrupt("now"), ValueError("two")]),
+    KeyError: lambda: KeyError("tile"),
+    SystemExit: lambda: SystemExit(3),
+}
+
+
+def typical(cls):
+    if cls in MADE:
+        return MADE[cls]()
+    if issubclass(cls, SyntaxError):
+        return cls("invalid syntax", ("flow.py", 7, 3, "x y", 7, 4))
+    if issubclass(cls, OSError):
+        return cls(2, "No such file", "/data/in.txt", None, "/data/out.txt")
+    return cls("bad tile", 3)
+
+
+BUILTIN = sorted(
+    {one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)},
+    key=lambda cls: cls.__name__,
+)
+
+
+def sent(error):
+    """What the workflow raises where a task raised this."""
+    return deserialize(serialize(task._failure(error))).value.get_exception()
+
+
+@pytest.mark.parametrize("cls", BUILTIN, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "make", [typical, lambda cls: cause(ValueError("tile"), typical(cls))], ids=["raised", "cause"]
+)
+def test_each_exception_of_python_keeps_type_text_and_fields(cls, make):
+    """Itself, and as the cause of another one."""
+    error, came = make(cls), sent(make(cls))
+    while error:
+        assert type(came) is type(error)
+        assert (str(came), repr(came.args)) == (str(error), repr(error.args))
+        for name in exceptions._field_names(type(error)):
+            assert repr(getattr(came, name, None)) == repr(getattr(error, name, None)), name
+        error, came = error.__cause__, came.__cause__
+
+
+def test_fields_that_were_set_later_arrive_too():
+    error = UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "bad")
+    error.reason = "bad byte, in tile 7"
+    assert str(sent(error)).endswith("bad byte, in tile 7")
+    assert [str(one) for one in sent(MADE[ExceptionGroup]()).exceptions] == ["bad (f.py, line 3)", "two"]
+
+
+def cause(error, of):
+    error.__cause__ = of
+    return error
+
+
+class Two(Exception):
+    """Not made by its `args`."""
+
+    def __init__(self, row, column):
+        super().__init__(f"row {row}, column {column}")
+        self.row = row
+
+
+class Decoding(UnicodeDecodeError):
+    """Of a class that fills fields of its own."""
+
+    def __init__(self, tile):
+        super().__init__("utf-8", b"\xff", 0, 1, f"in tile {tile}")
+        self.tile = tile
+
+
+class Slots(Exception):
+    __slots__ = ("tile",)
+
+    def __init__(self, tile):
+        super().__init__()
+        self.tile = tile
+
+    def __str__(self):
+        return f"tile {self.tile}"
+
+
+class Here(Exception):
+    """Says another thing in each copy."""
+
+    def __str__(self):
+        return self.args[0] if self.args[1] == id(self) else "?"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Two(1, 2), "row 1, column 2"),
+        (Decoding(7), "'utf-8' codec can't decode byte 0xff in position 0: in tile 7"),
+        (Slots(7), "tile 7"),
+        (ValueError(object()), "<object object at "),
+    ],
+    ids=["args", "decoding", "slots", "address"],
+)
+def test_a_class_of_the_users_keeps_type_and_text(error, text):
+    came = sent(error)
+    assert type(came) is type(error)
+    assert str(came).startswith(text)
+    assert not hasattr(came, "__notes__")
+
+
+def test_a_text_that_cannot_travel_is_a_note():
+    error = Here("lost")
+    error.args = ("lost", id(error))
+    came = sent(error)
+    assert type(came) is Here
+    assert came.__notes__ == ["on the worker it was Here: lost"]
+
+
+def chain(length, link):
+    error = KeyError("the root")
+    for number in range(length):
+        above = ValueError(f"level {number}")
+        setattr(above, link, error)
+        error = above
+    return error
+
+
+def circle(length):
+    errors = [ValueError(f"level {number}") for number in reversed(range(length))]
+    for one, other in zip(errors, [*errors[1:], errors[0]], strict=True):
+        one.__cause__ = other
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: chain(5000, "__cause__"), "level 4999"),
+        (lambda: chain(5000, "__context__"), "level 4999"),
+        (lambda: circle(1), "level 0"),
+        (lambda: circle(3), "level 2"),
+    ],
+    ids=["causes", "contexts", "itself", "circle"],
+)
+def test_causes_without_end_cost_no_text(monkeypatch, tmp_path, make, text):
+    def app(make):
+        raise make()
+
+    with pytest.raises(ValueError, match=text) as raised:
+        ran(wrap_error(app), make, monkeypatch=monkeypatch, tmp_path=tmp_path).reraise()
+    below, depth = raised.value, 0
+    while below.__cause__ or below.__context__:
+        below, depth = below.__cause__ or below.__context__, depth + 1
+    assert depth < 2 * exceptions.SHOWN_CAUSES
+    assert text != "level 4999" or isinstance(below, KeyError)
+
+
+# Processes that an app forks ------------------------------------------------------------------------------------------
+
+FORKING = """
+import multiprocessing, os, sys
+from parsl import python_app
+
+ENDS = {
+    "returns": (lambda: "child", 0), "raises": (lambda: 1 / 0, 1), "exits": (lambda: sys.exit(7), 7),
+    "exits_text": (lambda: sys.exit("a child's word"), 1), "interrupted": (lambda: exec("raise KeyboardInterrupt"), 1),
+}
+
+@python_app
+def fork(name, folder):
+    import flow
+    child = os.fork()
+    if not child:
+        return flow.ENDS[name][0]()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+@python_app
+def squares(numbers):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(abs, numbers)
+
+def main(folder):
+    for _ in range(3):
+        ends = {name: fork(name, folder) for name in ENDS for _ in "abc"}
+        pools = [squares([-1, 2]) for _ in "ab"]
+        assert {name: end.result() for name, end in ends.items()} == {name: ENDS[name][1] for name in ENDS}
+        assert [pool.result() for pool in pools] == [[1, 2]] * 2
+"""
+
+
+def test_a_process_that_an_app_forks_ends_with_the_app(tmp_path):
+    """Whatever way it leaves the app: it never takes a task as a second worker."""
+    (tmp_path / "flow.py").write_text(FORKING)
+    (tmp_path / "values.yaml").write_text(
+        f'workflow: {{call: "flow:main", kwargs: {{folder: "{tmp_path}"}}}}\n'
+        "executors: {workers: {maxWorkersPerNode: 2, coresPerWorker: 0.1}}\n"
+    )
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(tmp_path)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = "".join(log.read_text(errors="replace") for log in (tmp_path / "local").rglob("*.log"))
+    assert "ZeroDivisionError: division by zero" in said
+    assert "a child's word" in said
+
+
+# What an app may not be given, and may not do ------------------------------------------------------------------------
+
+REFUSED = """
+import json, os, sys, threading
+from parsl import python_app
+
+class Own:
+    def __reduce__(self):
+        raise OSError("no copies")
+
+def deep():
+    found = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+def with_cell():
+    rows = (row for row in ())
+    @python_app
+    def around(value):
+        return rows
+    return around
+
+@python_app
+def one(value=None, *more, rows=None):
+    return value
+
+@python_app
+def inner():
+    return 1
+
+@python_app
+def outer():
+    import flow
+    return flow.inner().result()
+
+@python_app
+def closes(how):
+    import os, sys
+    {"stdout": sys.stdout.close, "stderr": sys.stderr.close, "fd": lambda: os.close(1)}[how]()
+    return "closed"
+
+@python_app
+def says(word):
+    import sys
+    print(word)
+    print(word, file=sys.stderr, flush=True)
+    return word
+
+def main():
+    calls = {
+        "generator": lambda: one((row for row in ())),
+        "second": lambda: one(1, (row for row in ())),
+        "name": lambda: one(1, rows=[(row for row in ())]),
+        "own": lambda: one(Own()),
+        "deep": lambda: one(deep()),
+        "cell": lambda: with_cell()(1),
+        "inner": outer,
+    }
+    said = {}
+    for name, call in calls.items():
+        try:
+            call().result()
+        except Exception as error:
+            said[name] = [type(error).__name__, str(error), getattr(error, "__notes__", [])]
+    for how in ("stdout", "stderr", "fd"):
+        assert closes(how).result() == "closed"
+        assert says(f"after-{how}").result() == f"after-{how}"
+    print("SAID", json.dumps(said))
+"""
+DO = ": pass numbers, texts, lists or paths, and make the rest inside the app"
+GENERATOR = f"cannot be sent to a worker (TypeError: cannot pickle 'generator' object){DO}"
+SENTENCES = {
+    "generator": f"app one: its argument 1, of type generator, {GENERATOR}",
+    "second": f"app one: its argument 2, of type generator, {GENERATOR}",
+    "name": f"app one: its argument rows, of type list, {GENERATOR}",
+    "own": f"app one: its argument 1, of type flow.Own, cannot be sent to a worker (OSError: no copies){DO}",
+    "deep": "app one: its argument 1, of type list, cannot be sent to a worker (RecursionError: ",
+    "cell": "app around: it uses something of the code around it that cannot be sent to a worker (TypeError: cannot ",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "flow.py").write_text(REFUSED)
+    (folder / "values.yaml").write_text(
+        'workflow: {call: "flow:main"}\nexecutors: {workers: {maxWorkersPerNode: 1, coresPerWorker: 0.1}}\n'
+    )
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("SAID ")] or [done.stdout + done.stderr]
+    return folder, json.loads(said.removeprefix("SAID "))
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_what_cannot_be_sent_to_a_worker_is_named(refused, name):
+    _, said = refused
+    kind, text, _ = said[name]
+    assert (kind, text[: len(SENTENCES[name])]) == ("NotSendable", SENTENCES[name])
+
+
+def test_an_app_that_calls_an_app_is_told_of_join_apps(refused):
+    _, said = refused
+    kind, _, notes = said["inner"]
+    assert (kind, len(notes)) == ("NoDataFlowKernelError", 1)
+    assert "make it a @join_app" in notes[0]
+
+
+@pytest.mark.parametrize("how", ["stdout", "stderr", "fd"])
+def test_a_closed_output_costs_the_next_task_nothing(refused, how):
+    """It prints where it would have, on both."""
+    folder, _ = refused
+    logs = "".join(log.read_text() for log in (folder / "local").rglob("workers-*.log"))
+    assert logs.count(f"after-{how}") == 2

@@ -30,6 +30,8 @@ import dill
 from parsl.serialize import facade
 from parsl.serialize.base import SerializerBase
 
+from k8s_parsl_runtime.shared import exceptions
+
 MAIN = "__main__"
 
 # Classes (and type variables) that were met, and which of them come from another process.
@@ -87,7 +89,7 @@ class Pickler(dill.Pickler):
         if isinstance(obj, _TYPE_VARIABLES) and not _is_importable(obj, obj.__name__):
             return _reduce_type_variable(obj)
         if isinstance(obj, BaseException) and _is_made_anew(type(obj)):
-            return _exception, (type(obj), obj.args), vars(obj) or None
+            return exceptions.made, (type(obj), obj.args), vars(obj) or None
         # Free in the other process, where it guards nothing of this one's. dill makes one that cannot be released.
         return (_LOCKS[type(obj)], ()) if type(obj) in _LOCKS else NotImplemented
 
@@ -269,16 +271,6 @@ def _fill_cell(cell: types.CellType, content: tuple[Any, ...]) -> None:
 def _is_made_anew(cls: type[BaseException]) -> bool:
     """Whether a pickle would call the class's own `__init__` with `args`, which need not be what that one takes."""
     return cls.__reduce__ is BaseException.__reduce__ and isinstance(cls.__init__, types.FunctionType)
-
-
-def _exception(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Return the exception with these `args`; its attributes come afterwards."""
-    builtin: Any = next(
-        base for base in cls.__mro__ if not isinstance(vars(base).get("__init__"), types.FunctionType | None)
-    )
-    made: BaseException = builtin.__new__(cls, *args)
-    builtin.__init__(made, *args)
-    return made
 
 
 # Classes --------------------------------------------------------------------------------------------------------------

@@ -10,20 +10,22 @@ import contextlib
 import faulthandler
 import functools
 import os
+import re
 import sys
 import time
 import traceback
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
+from parsl.errors import NoDataFlowKernelError
 from parsl.executors.execute_task import execute_task
 from parsl.serialize import deserialize, serialize
 
-from k8s_parsl_runtime.shared import walltime
+from k8s_parsl_runtime.shared import exceptions, walltime
 from k8s_parsl_runtime.shared.came import came
 from k8s_parsl_runtime.shared.deadlines import safely
-from k8s_parsl_runtime.shared.errors import TEXT_S, describe
+from k8s_parsl_runtime.shared.errors import TEXT_S, describe, exit_status
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
 from k8s_parsl_runtime.worker import bash_stderr, deaths, limits
 
@@ -46,7 +48,7 @@ def run(buffer: bytes) -> Packed:
     walltime.keeper = limits.keep
     since = limits.now()
     try:
-        result = execute_task(buffer)
+        result = _executed(buffer)
         seconds = time.monotonic() - began
         _flush()
         # Parsl's apps return what they raise.
@@ -54,16 +56,55 @@ def run(buffer: bytes) -> Packed:
             return _result(result, seconds)
         error = result.e_value
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
-        error = raised
+        error = _before_wrapping(raised)
     except BaseException as end:  # noqa: BLE001 (it would end this process)
         error = TaskExited(_said(end)).with_traceback(end.__traceback__)
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
+    if isinstance(error, NoDataFlowKernelError):
+        error.add_note("an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures")
     if isinstance(error, AppTimeout):
         limits.end_children(since)
     error = error.with_traceback(_shortened(error.__traceback__))
     _show(error)
     return _failure(error)
+
+
+def _executed(buffer: bytes) -> Any:
+    """Execute the task. A process that it forked and that comes back from it ends here: it is no second worker."""
+    home = os.getpid()
+    try:
+        result = execute_task(buffer)
+    except BaseException as error:
+        if os.getpid() != home:
+            _end_forked(error)
+        raise
+    if os.getpid() != home:
+        _end_forked(result.e_value if isinstance(result, RemoteExceptionWrapper) else None)
+    return result
+
+
+def _end_forked(error: BaseException | None) -> NoReturn:
+    """End this process as Python would where its program ends so."""
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            status = exit_status(error)
+        elif error:
+            status = 1
+            _show(error)
+        _flush()
+    finally:
+        os._exit(status)
+
+
+def _before_wrapping(raised: Exception) -> BaseException:
+    """Return what the app raised where Parsl failed to wrap it: it does so where the causes are many, or go round."""
+    wraps = RemoteExceptionWrapper.__init__.__code__
+    frames = traceback.walk_tb(raised.__traceback__)
+    if raised.__context__ and any(frame.f_code is wraps for frame, _ in frames):
+        return raised.__context__
+    return raised
 
 
 class Packed:
@@ -88,9 +129,34 @@ def _print_by_lines() -> None:
 
     With every task, as the user's code may put other streams there.
     """
+    _reopen_closed()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+
+
+def _reopen_closed() -> None:
+    """Have standard output and error again where a task has closed them: the next one is another's."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with contextlib.suppress(OSError):
+            copy = _copy_of(number)
+            if not _is_open(number):
+                os.dup2(copy, number)
+            if getattr(getattr(sys, name), "closed", False):
+                setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+@functools.cache
+def _copy_of(number: int) -> int:
+    return os.dup(number)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _flush() -> None:
@@ -104,6 +170,7 @@ def _show(error: BaseException) -> None:
     """Print what the task raised; the workflow may catch it, and say nothing."""
     text = safely(lambda: "".join(traceback.format_exception(error)), lambda _: f"{describe(error)}\n", TEXT_S)
     _flush()
+    _reopen_closed()
     with contextlib.suppress(Exception):
         sys.stderr.write(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …\n")
 
@@ -128,21 +195,40 @@ def _result(result: Any, seconds: float) -> Packed:
 def _failure(error: BaseException) -> Packed:
     """Return an exception as the result that Parsl raises; one of ours with its text where it cannot be pickled."""
     trace = error.__traceback__
+    exceptions.keep_fields()
 
     def pickled() -> bytes:
-        packed: bytes = serialize(RemoteExceptionWrapper(type(error), error, trace))
-        there = deserialize(packed).get_exception()
-        # The kernel asks for both, and would wait for ever.
-        for text in (repr, str):
-            with contextlib.suppress(BaseException):
-                text(there)
-        return packed
+        with contextlib.suppress(BaseException):  # whatever a class of the user's does
+            packed, text = _travelled(error)
+            if text == _text(error):
+                return packed
+        with exceptions.all_kept(error):
+            packed, text = _travelled(error)
+            if text != _text(error):
+                error.add_note(f"on the worker it was {describe(error)}")
+                packed, _ = _travelled(error)
+            return packed
 
     def ours(_: BaseException) -> bytes:
         packed: bytes = serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace))
         return packed
 
     return Packed(safely(pickled, ours, TEXT_S))
+
+
+def _travelled(error: BaseException) -> tuple[bytes, str]:
+    """Return an exception as it is sent, and its text as the workflow will have it."""
+    pickled = serialize(RemoteExceptionWrapper(type(error), error, error.__traceback__))
+    there = deserialize(pickled).get_exception()
+    # The kernel asks for it, too, and would wait for ever.
+    with contextlib.suppress(BaseException):
+        repr(there)
+    return pickled, _text(there)
+
+
+def _text(error: BaseException) -> str:
+    """Describe an exception without the addresses of objects, which differ with each copy."""
+    return re.sub("0x[0-9a-f]+", "", describe(error))
 
 
 def _shortened(trace: types.TracebackType | None) -> types.TracebackType | None:

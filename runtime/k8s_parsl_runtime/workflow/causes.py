@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import subprocess
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -23,6 +24,9 @@ from k8s_parsl_runtime.shared.errors import one_line, text_of
 TASKS = "_k8s_parsl_tasks"
 # Of a task's arguments, what fits into a line beside the cause.
 ARGUMENTS_CHARACTERS = 100
+# Of a failed command's standard error, what is shown of the last line.
+STDERR_CHARACTERS = 500
+COMMANDS_ENDS = (subprocess.CalledProcessError, subprocess.TimeoutExpired)
 # Wrappers of wrappers, as of a long chain of tasks.
 DEEPEST = 1000
 # What Parsl adds to the arguments of an app, or takes for itself.
@@ -37,18 +41,34 @@ def mark(error: BaseException, task: int, call: str) -> None:
 
 
 def tasks(error: BaseException) -> Iterator[int]:
-    """Yield the tasks that this exception ended, and those whose exceptions it wraps."""
+    """Yield the tasks that this exception ended, and those whose exceptions it wraps or comes from."""
+    for one in _reachable(error):
+        yield from vars(one).get(TASKS, ())
+
+
+def _reachable(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, and all that it wraps or comes from."""
     left, seen = [error], set()
     while left:
         one = left.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        yield from vars(one).get(TASKS, ())
+        yield one
         if isinstance(one, PropagatedException):
             left += [failure for failure, _ in one.dependent_exceptions_tids]
-        elif one.__cause__:
-            left.append(one.__cause__)
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
+        below = _below(one)
+        if below is not None:
+            left.append(below)
+
+
+def _below(error: BaseException) -> BaseException | None:
+    """Return what `raise ... from` says that an exception comes from; where it was not used, what was being handled."""
+    if error.__cause__ is not None or error.__suppress_context__:
+        return error.__cause__
+    return error.__context__
 
 
 def describe(error: BaseException) -> str:
@@ -65,19 +85,56 @@ def describe_task(error: BaseException) -> str:
 
 
 def _line(error: BaseException, app: str) -> str:
-    cause = _chain(error)[-1]
+    chain = _chain(error)
+    cause = chain[-1]
     if cause is error:
         return _one(error, f", in app {app}" if app else "")
     own = type(error).__name__ if isinstance(error, PropagatedException) else _one(error)
-    return f"{own}, caused by {f'app {app}: ' if app else ''}{_one(cause)}"
+    return f"{own}, caused by {f'app {app}: ' if app else ''}{_one(cause)}{_more(chain)}"
+
+
+def _more(chain: list[BaseException]) -> str:
+    """Say how many exceptions are in a group besides the one that is shown."""
+    group = next((one for one in chain if isinstance(one, BaseExceptionGroup)), None)
+    if group is None:
+        return ""
+    others = sum(not isinstance(one, BaseExceptionGroup) for one in _members(group)) - 1
+    return f", and {others} more" if others else ""
+
+
+def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    left: list[BaseException] = [group]
+    while left:
+        one = left.pop()
+        yield one
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return an exception, what it comes from (`raise ... from`, Parsl's DependencyError and JoinError), and so on."""
-    chain = [error]
-    while (cause := chain[-1].__cause__) and len(chain) < DEEPEST:
+    """Return an exception, what it comes from, and so on; each of them once.
+
+    That is what `raise ... from` says (as Parsl's DependencyError and JoinError do), the first of a group, and what was
+    being handled, where this ended a task.
+    """
+    chain, seen = [error], {id(error)}
+    while (cause := _cause(chain[-1])) is not None and id(cause) not in seen and len(chain) < DEEPEST:
+        seen.add(id(cause))
         chain.append(cause)
     return chain
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(_ended_a_task, error.exceptions), error.exceptions[0])
+    below = _below(error)
+    if below is error.__cause__ or below is None or _ended_a_task(below):
+        return below
+    return None
+
+
+def _ended_a_task(error: BaseException) -> bool:
+    return next(tasks(error), None) is not None
 
 
 def _call(chain: list[BaseException]) -> str:
@@ -102,7 +159,7 @@ def _is_parsls(name: str, value: Any) -> bool:
 
 def cut(error: BaseException) -> None:
     """Leave out of the tracebacks of an exception and its causes how it travelled: frames of Parsl and the runtime."""
-    for one in _chain(error):
+    for one in list(_reachable(error)):
         one.__traceback__ = _cut(one.__traceback__)
         if one.__context__:
             one.__context__.__traceback__ = _cut(one.__context__.__traceback__)
@@ -131,7 +188,15 @@ def _travels(file: str, called_so: bool) -> bool:  # noqa: FBT001 (of the frame 
 
 def _one(error: BaseException, app: str = "") -> str:
     notes = "".join(f"; {text_of(note)}" for note in getattr(error, "__notes__", []))
-    return one_line(f"{named(error)}{_where(error)}{app}{notes}")
+    return one_line(f"{named(error)}{_where(error)}{app}{_stderr(error)}{notes}")
+
+
+def _stderr(error: BaseException) -> str:
+    """Return the last line that a command of `subprocess` printed as an error, where the user had it captured."""
+    said = error.stderr if isinstance(error, COMMANDS_ENDS) else ""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    last = text.strip().splitlines()[-1:] if isinstance(text, str) else []
+    return f"; its standard error ends with: {last[0][:STDERR_CHARACTERS]}" if last else ""
 
 
 def _where(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError, VersionMismatch
 from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelector
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
-from parsl.serialize import deserialize
+from parsl.serialize import deserialize, serialize
+from parsl.serialize.errors import SerializationError
 
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.came import Came
@@ -45,6 +46,17 @@ SILENT_S, PING_S, ASK_S = 60.0, 10.0, 5.0
 EARLY_FAILURES = 3
 # At the end of the run nobody waits longer for the interchange to stop the workers, or to say why it gave up.
 STOP_S, LAST_WORD_S = 2.0, 5.0
+
+
+class NotSendable(SerializationError):
+    """A task's argument, or its function, cannot be pickled."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -> dict[str, Any]:
@@ -69,6 +81,31 @@ def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -
 def as_it_is(text: str) -> str:
     """Return what becomes this text in the command of a pool: Parsl formats that twice."""
     return text.replace("{", "{{{{").replace("}", "}}}}")
+
+
+def _not_sendable(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return which part of a task cannot be pickled, why, and what to do; nothing where all can."""
+    if why := _no_pickle(func):
+        return (
+            f"app {func.__name__}: it uses something of the code around it that cannot be sent to a worker ({why}): "
+            f"make that inside the app"
+        )
+    for name, value in (dict(enumerate(args, 1)) | dict(kwargs)).items():
+        if why := _no_pickle(value):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            return (
+                f"app {func.__name__}: its argument {name}, of type {kind}, cannot be sent to a worker ({why}): "
+                f"pass numbers, texts, lists or paths, and make the rest inside the app"
+            )
+    return ""
+
+
+def _no_pickle(value: Any) -> str:
+    try:
+        serialize(value)
+    except Exception as error:  # noqa: BLE001 (whatever a class of the user's does)
+        return describe(error)
+    return ""
 
 
 class ControlClient:
@@ -142,6 +179,20 @@ class WatchedExecutor(HighThroughputExecutor):
         """Start the interchange, and a thread that talks to it."""
         super().start()
         threading.Thread(target=self._talk, args=(self.interchange_proc,), name="control", daemon=True).start()
+
+    def submit(self, func: Any, resource_specification: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Hand over a task.
+
+        Raises:
+            NotSendable: a part of it cannot be pickled; names the app and that part.
+        """
+        try:
+            return super().submit(func, resource_specification, *args, **kwargs)
+        except Exception:
+            why = _not_sendable(func, args, kwargs)
+            if not why:
+                raise
+            raise NotSendable(why) from None
 
     def submit_payload(self, context: dict[str, Any], buffer: bytes) -> Any:
         """Have a task run by the runtime's own program in its worker process; alone, where it is to be."""

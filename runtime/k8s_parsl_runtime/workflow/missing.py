@@ -69,6 +69,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
         waiting += [one.__cause__, *(each[0] for each in getattr(one, "dependent_exceptions_tids", ()))]
 
 
