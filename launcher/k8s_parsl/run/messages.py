@@ -10,7 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from k8s_parsl_runtime.shared.errors import one_line
 from k8s_parsl_runtime.shared.protocol import APP_CHARACTERS, TEXT_CHARACTERS, ProtocolError
+
+# Of what is wrong with a message, for the log.
+SHOWN = 200
 
 Label = Annotated[str, StringConstraints(max_length=63)]
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
@@ -188,4 +192,5 @@ def _checked(adapter: TypeAdapter[Any], line: bytes) -> Any:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(f"{place or 'message'}: {first['msg']}") from None
+        # A key's name is the other side's own, too.
+        raise ProtocolError(f"{one_line(place)[:SHOWN] or 'message'}: {one_line(first['msg'])[:SHOWN]}") from None

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from k8s_parsl.record.report import Picture
@@ -22,6 +22,7 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages, outcome
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl.run.outcome import Outcome, Told
+from k8s_parsl.run.throttle import Throttle
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
@@ -50,8 +51,6 @@ WHY_S = 15.0
 STOPPED_S = 60.0
 # What its messages may leave for the main thread, which looks at something else at times.
 EVENTS = 1000
-# Lines that the workflow's side may add to the log within LOG_PERIOD_S.
-LOG_LINES, LOG_PERIOD_S = 200, 10.0
 
 
 class Pods(Protocol):
@@ -110,7 +109,7 @@ class Workflow:
         self._container: Container | None = None
         self._stopped_since = float("inf")
         self._part = b""
-        self._throttle = _Throttle()
+        self._throttle = Throttle()
 
     # What happens, from any thread --------------------------------------------------------------------------------
 
@@ -247,7 +246,8 @@ class Workflow:
             return self.stop(Stopped("SIGTERM: the run was stopped from outside"))
         self._stopped_since = float("inf")
         if notice.type == "stopped":
-            log.warning("the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT")
+            if self._throttle.lets_pass():
+                log.warning("the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT")
             self._stopped_since = time.monotonic()
         return None
 
@@ -405,21 +405,3 @@ _ACTS: dict[type, Callable[[Workflow, Any], None]] = {
     messages.Unreceived: Workflow._unreceived,  # noqa: SLF001
     messages.Picture: Workflow._picture,  # noqa: SLF001
 }
-
-
-@dataclass
-class _Throttle:
-    """At most LOG_LINES lines in LOG_PERIOD_S; says once that more were left out."""
-
-    since: float = field(default_factory=time.monotonic)
-    lines: int = 0
-
-    def lets_pass(self) -> bool:
-        now = time.monotonic()
-        if now - self.since > LOG_PERIOD_S:
-            self.since, self.lines = now, 0
-        self.lines += 1
-        if self.lines == LOG_LINES + 1:
-            more = "the workflow's side logs more than %d lines in %.0f s; the rest is left out"
-            log.warning(more, LOG_LINES, LOG_PERIOD_S)
-        return self.lines <= LOG_LINES
