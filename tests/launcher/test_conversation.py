@@ -20,7 +20,7 @@ from k8s_parsl.run import conversation as conversations
 from k8s_parsl.run import messages, throttle
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl_runtime.shared.errors import ConfigurationError
-from k8s_parsl_runtime.shared.protocol import LINE_BYTES, PROTOCOL, Channel, ProtocolError, connect
+from k8s_parsl_runtime.shared.protocol import BLOCKS, LINE_BYTES, LINKED, PROTOCOL, Channel, ProtocolError, connect
 
 UID = os.getuid()
 ENDED = {"type": "ended", "status": 0, "signal": "", "asked": False, "out_of_memory": False, "lines": []}
@@ -402,7 +402,8 @@ WRONG = {
     "a block that is a number": ("kernel", line(type="submit", executor="cpu", block=1), "valid string"),
     "a long label": ("kernel", line(type="submit", executor="c" * 64, block="0"), "at most 63 characters"),
     "one wrong block of many": ("kernel", line(type="cancel", executor="cpu", blocks=["0", "-1"]), "blocks.1"),
-    "too many blocks": ("kernel", line(type="retire", executor="c", blocks=["0"] * 100_001), "at most 100000 items"),
+    "too many blocks": ("kernel", line(type="retire", executor="c", blocks=["0"] * (BLOCKS + 1)), "at most 1000 items"),
+    "too many names": ("supervisor", line(type="ready", linked=["a"] * (LINKED + 1)), "at most 100 items"),
     "a huge count": ("kernel", tasks(["submitted", "app", 10**30]), "less than or equal to 1000000000"),
     "a negative count": ("kernel", tasks(["submitted", "app", -1]), "greater than or equal to 0"),
     "no time": ("kernel", b'{"type":"tasks","events":[["done","app",NaN]]}\n', "tasks.events.0"),

@@ -19,7 +19,7 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
-from k8s_parsl_runtime.shared.protocol import Channel, encode
+from k8s_parsl_runtime.shared.protocol import LINKED, Channel, encode
 from k8s_parsl_runtime.workflow import kernel, preparation, program, supervisor
 from k8s_parsl_runtime.workflow.program import pictures, presentable
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
@@ -161,7 +161,7 @@ def test_any_number_of_linked_files_is_told_in_one_message(tmp_path, monkeypatch
     place = {"call": "flow:main", "script": "", "path": str(code)}
     answer = preparation.look({"mounts": [], "code": place, "work": str(work)})
     assert len(list(work.iterdir())) == 301
-    assert len(messages.checked("supervisor", encode(answer)).linked) == preparation.NAMED
+    assert len(messages.checked("supervisor", encode(answer)).linked) == LINKED
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "signal 40"), (64, "SIGRTMAX")])

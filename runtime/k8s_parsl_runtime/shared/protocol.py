@@ -55,6 +55,8 @@ LINE_BYTES = 1 << 20
 TEXT_CHARACTERS, APP_CHARACTERS = 4000, 300
 # Failures that are reported with their text; further ones are only counted.
 KEPT_FAILURES = 100
+# Blocks that one message names, at most; and names of linked data, of which a folder may have any number.
+BLOCKS, LINKED = 1000, 100
 # Pictures for the report, and the size of the largest that is shown: the page should open at once.
 PICTURES, PICTURE_BYTES = 12, 8_000_000
 
