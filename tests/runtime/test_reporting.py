@@ -75,7 +75,7 @@ def test_what_tasks_did_comes_together(launcher):
         log.take(message.events)
     assert len(launcher.taken) < 10
     stage, merge = log.apps["stage"], log.apps["merge"]
-    assert (stage.submitted, stage.done, stage.retried, len(stage.seconds)) == (
+    assert (stage.submitted, stage.done, stage.retried, stage.seconds.number) == (
         3 * EVENTS,
         3 * EVENTS + 1,
         1,

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files as package_files
@@ -157,9 +156,9 @@ def _row(name: str, app: Any) -> dict[str, Any]:
         # Not ended when the run did.
         "cancelled": max(app.open, 0),
         "retried": app.retried,
-        "median_s": round(statistics.median(seconds), 3) if seconds else None,
-        "longest_s": round(max(seconds), 3) if seconds else None,
-        "total_s": round(sum(seconds), 3),
+        "median_s": round(seconds.median, 3) if seconds.number else None,
+        "longest_s": round(seconds.longest, 3) if seconds.number else None,
+        "total_s": round(seconds.total, 3),
         "waited_s": round(app.waited, 3),
     }
 

@@ -53,6 +53,10 @@ STOPPED_S = 60.0
 EVENTS = 1000
 
 
+# Of these the first counts, and they may be long.
+ONCE = (messages.Hello, messages.Ready, messages.Ended, Failure)
+
+
 class Pods(Protocol):
     """The worker pods of one executor, as the workflow's side may use them."""
 
@@ -100,6 +104,8 @@ class Workflow:
         self._stop_s = stop_s
         self._told = Told()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # The kinds of events that the workflow's side has caused so far.
+        self._met: set[tuple[type, str, str]] = set()
         self._conversation: Conversation | None = None
         self._pods: Mapping[str, Pods] = {}
         self._plan: Message | None = None
@@ -118,12 +124,20 @@ class Workflow:
         act = _ACTS.get(type(message))
         if act:
             act(self, message)
-        elif self._has_room() or not isinstance(message, messages.Notice):
-            self._events.put(message)
+        else:
+            self._keep(message)
 
-    def _has_room(self) -> bool:
-        """Whether another message that is as good as one before it may be kept until the main thread looks."""
-        return self._events.qsize() < EVENTS
+    def _keep(self, event: Any) -> None:
+        """Keep what the workflow's side has caused until the main thread looks, which may take minutes.
+
+        The first of each kind is kept in any case, so that none takes the place of another; more of a kind where they
+        count, and while there is room.
+        """
+        kind = (type(event), getattr(event, "role", ""), getattr(event, "type", ""))
+        is_first = kind not in self._met
+        self._met.add(kind)
+        if is_first or (self._events.qsize() < EVENTS and not isinstance(event, ONCE)):
+            self._events.put(event)
 
     def fault(self, fault: Failure) -> None:
         """The run cannot go on, or was stopped: the first reason counts."""
@@ -341,7 +355,7 @@ class Workflow:
         if hello.role == "kernel":
             self._start_kernel()
         else:
-            self._events.put(hello)
+            self._keep(hello)
 
     def _submit(self, message: messages.Submit) -> None:
         if pods := self._pods.get(message.executor):
@@ -367,8 +381,7 @@ class Workflow:
                 workflow_log.log(logging.getLevelNamesMapping()[message.level], "%s", printable(line))
 
     def _faulted(self, message: messages.Faulted) -> None:
-        if self._has_room():
-            self._events.put(failure(message.code, message.text))
+        self._keep(failure(message.code, message.text))
 
     def _raised(self, message: messages.Raised) -> None:
         self._told.raised = message.text
