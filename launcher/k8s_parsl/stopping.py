@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from k8s_parsl_runtime.shared.errors import Stopped
+
+# What asks a process to end: kubelet or a person, the keyboard, and a terminal that is closed.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -24,15 +27,23 @@ def interrupt(number: int, _frame: object) -> NoReturn:
     raise Interrupted(Stopped(f"{signal.Signals(number).name}: stopped from outside"))
 
 
+def heed(numbers: Iterable[int], handler: Callable[[int, object], None]) -> dict[int, Any]:
+    """Have these signals call ``handler``; return what each did before.
+
+    One that is ignored stays so, as `nohup` means it.
+    """
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heeded}
+
+
 @contextmanager
 def heeding(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Have these signals call ``handler`` meanwhile; one that is ignored stays so, as `nohup` means it.
+    """Have these signals call ``handler`` meanwhile, as `heed` does.
 
     Raises:
         Stopped: the handler raised Interrupted.
     """
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heeded}
+    before = heed(numbers, handler)
     try:
         yield
     except Interrupted as interrupted:

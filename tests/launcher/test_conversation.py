@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl.run import conversation as conversations
-from k8s_parsl.run import messages
+from k8s_parsl.run import messages, throttle
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl_runtime.shared.errors import ConfigurationError
-from k8s_parsl_runtime.shared.protocol import LINE_BYTES, PROTOCOL, Channel, ProtocolError, connect
+from k8s_parsl_runtime.shared.protocol import BLOCKS, LINE_BYTES, LINKED, PROTOCOL, Channel, ProtocolError, connect
 
 UID = os.getuid()
 ENDED = {"type": "ended", "status": 0, "signal": "", "asked": False, "out_of_memory": False, "lines": []}
@@ -262,6 +262,94 @@ def test_a_greeting_that_never_comes_is_not_waited_for(open_socket, client, take
     taken.nothing()
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("piece", [b"x", hello()[:1], b" ", b"\0"])
+def test_a_greeting_that_comes_byte_by_byte_has_one_deadline(open_socket, client, taken, monkeypatch, piece):
+    """So many of them as there may be keep no other one out."""
+    monkeypatch.setattr(conversations, "HELLO_S", 0.5)
+    open_socket()
+    slow = [client() for _ in range(conversations.CONNECTIONS)]
+    sent = threading.Event()
+
+    def drip(connection):
+        with contextlib.suppress(*BROKEN):
+            while True:
+                connection.sendall(piece)
+                sent.set()
+                time.sleep(0.05)
+
+    threads = [threading.Thread(target=drip, args=(connection,), daemon=True) for connection in slow]
+    for thread in threads:
+        thread.start()
+    assert sent.wait(10)
+    client().sendall(hello())
+    assert taken.next(messages.Hello, 30).role == "supervisor"
+    for thread in threads:
+        thread.join()
+
+
+def refused_as_second(client):
+    connection = client()
+    with contextlib.suppress(*BROKEN):
+        connection.sendall(hello("supervisor"))
+    return connection
+
+
+def refused_for_its_greeting(client):
+    connection = client()
+    connection.sendall(b"GET / HTTP/1.1\n")
+    return connection
+
+
+def refused_for_its_version(client):
+    connection = client()
+    connection.sendall(hello("kernel", protocol=PROTOCOL + 1))
+    return connection
+
+
+def ended_for_what_it_sent(client):
+    connection = client()
+    connection.sendall(hello("kernel") + b"{}\n")
+    return connection
+
+
+def refused_for_its_user(client):
+    connection = client()
+    with contextlib.suppress(*BROKEN):
+        connection.sendall(hello())
+    return connection
+
+
+REFUSED = (refused_as_second, refused_for_its_greeting, refused_for_its_version, ended_for_what_it_sent)
+
+
+@pytest.mark.parametrize("connects", [*REFUSED, refused_for_its_user], ids=lambda one: one.__name__)
+def test_a_loop_of_connections_fills_no_log(open_socket, client, taken, monkeypatch, caplog, connects):
+    """The launcher's own lines have to be found; that lines are left out is said once."""
+    monkeypatch.setattr(throttle, "LOG_LINES", 5)
+    open_socket(UID + (connects is refused_for_its_user))
+    if connects is not refused_for_its_user:
+        client().sendall(hello("supervisor"))
+        taken.next(messages.Hello)
+    for _ in range(20):
+        assert is_closed(connects(client))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 6, lines
+    assert [line for line in lines if "more than 5 lines in 10 s; the rest is left out" in line] == lines[-1:]
+
+
+@pytest.mark.parametrize("key", ["\x1b[2J", "\n2026-01-01 INFO done", "A" * 100_000, "\u202e"])
+def test_what_is_said_of_a_greeting_is_one_short_line(open_socket, client, caplog, key):
+    """A name of a key is the other side's own."""
+    open_socket()
+    connection = client()
+    connection.sendall(hello(**{key: 1}))
+    assert is_closed(connection)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.isprintable()
+    assert len(said) < 500
+
+
 def test_one_that_has_greeted_may_be_silent_for_long(open_socket, client, taken, monkeypatch):
     """A workflow that computes has nothing to say."""
     monkeypatch.setattr(conversations, "HELLO_S", 0.2)
@@ -314,7 +402,8 @@ WRONG = {
     "a block that is a number": ("kernel", line(type="submit", executor="cpu", block=1), "valid string"),
     "a long label": ("kernel", line(type="submit", executor="c" * 64, block="0"), "at most 63 characters"),
     "one wrong block of many": ("kernel", line(type="cancel", executor="cpu", blocks=["0", "-1"]), "blocks.1"),
-    "too many blocks": ("kernel", line(type="retire", executor="c", blocks=["0"] * 100_001), "at most 100000 items"),
+    "too many blocks": ("kernel", line(type="retire", executor="c", blocks=["0"] * (BLOCKS + 1)), "at most 1000 items"),
+    "too many names": ("supervisor", line(type="ready", linked=["a"] * (LINKED + 1)), "at most 100 items"),
     "a huge count": ("kernel", tasks(["submitted", "app", 10**30]), "less than or equal to 1000000000"),
     "a negative count": ("kernel", tasks(["submitted", "app", -1]), "greater than or equal to 0"),
     "no time": ("kernel", b'{"type":"tasks","events":[["done","app",NaN]]}\n', "tasks.events.0"),

@@ -9,11 +9,12 @@ import errno
 import json
 import os
 import re
+import tracemalloc
 
 import pytest
 
 from k8s_parsl.record import report, stored
-from k8s_parsl.record.report import Picture, Record, write_page
+from k8s_parsl.record.report import PART, Picture, Record, write_page
 from k8s_parsl.record.tasks import KEPT_APPS, KEPT_FAILURES, OTHERS, TaskLog
 from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared.errors import PermissionDenied
@@ -179,6 +180,45 @@ def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):
     assert f'src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"' in page
     assert page.count("<img") == 1
     assert "http" not in page.split("<body>")[0]
+
+
+@pytest.mark.parametrize("size", [1, 2, PART - 1, PART, PART + 1, 3 * PART + 2])
+def test_a_picture_is_whole_however_many_pieces_it_is_written_in(tmp_path, record, size):
+    content = os.urandom(size)
+    write_page(record, tmp_path / "report.html", [Picture("/a.jpg", "image/jpeg", content)] * 2)
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]*)"', (tmp_path / "report.html").read_text())
+    assert [base64.b64decode(data, validate=True) == content for data in found] == [True, True]
+
+
+@pytest.mark.parametrize(("number", "size"), [(1, 8_000_000), (4, 2_000_000), (8, 1_000_000)])
+def test_the_page_takes_no_memory_for_the_pictures_that_are_in_it(tmp_path, record, number, size):
+    """Twelve of the largest took five times their size; the launcher has 512Mi."""
+    pictures = [Picture("/a.png", "image/png", bytes(size))] * number
+    write_page(record, tmp_path / "report.html")
+    tracemalloc.start()
+    try:
+        write_page(record, tmp_path / "report.html", pictures)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "report.html").stat().st_size > number * size * 4 / 3
+    assert peak < 4_000_000
+
+
+def test_a_page_that_breaks_off_leaves_the_one_before(tmp_path, record, monkeypatch):
+    """It is written in pieces, and yet whole or not at all."""
+    write_page(record, tmp_path / "report.html")
+    before = (tmp_path / "report.html").read_text()
+
+    def broken(content):
+        yield "AAAA"
+        raise MemoryError
+
+    monkeypatch.setattr(report, "_base64", broken)
+    with pytest.raises(MemoryError):
+        write_page(record, tmp_path / "report.html", [Picture("/a.png", "image/png", PIXEL)])
+    assert (tmp_path / "report.html").read_text() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_the_page_says_how_many_workers_a_pod_had(tmp_path, record):

@@ -1,4 +1,4 @@
-"""SIGTERM to a command that waits for something outside: it ends at once, with 143 and a last line."""
+"""A signal to a command that waits for something outside: it ends at once, with 143 and a last line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import threading
 import pytest
 import yaml
 
+from k8s_parsl import __main__ as program
 from k8s_parsl.ceph_key import job
+from k8s_parsl.stopping import STOPPING, interrupt
 from k8s_parsl_runtime.shared.errors import Stopped
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -68,23 +70,44 @@ def start_of_python(folder, url):
     return [*words, "--python", str(slow)]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda one: one.name)
 @pytest.mark.parametrize("what", [checkout, check, from_git, start_of_python], ids=lambda one: one.__name__)
-def test_sigterm_ends_each_command_while_it_waits(tmp_path, silent, what):
+def test_a_signal_ends_each_command_while_it_waits(tmp_path, silent, what, number):
+    """SIGHUP is that of a terminal that is closed; only some of these waits have a handler of their own."""
     words = what(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
     environment = os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "no_proxy": "127.0.0.1"}
     command = [sys.executable, "-m", "k8s_parsl", *words]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             connection, _ = silent.accept()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             # Each of them would wait for longer.
             _, said = process.communicate(timeout=12)
         finally:
             process.kill()
     connection.close()
     assert process.returncode == 143, said
-    assert said.splitlines()[-1].startswith("k8s-parsl: SIGTERM: ")
+    said_by = (f"k8s-parsl: {number.name}: ", "k8s-parsl: stopped from the keyboard")
+    assert said.splitlines()[-1].startswith(said_by[: 1 + (number == signal.SIGINT)])
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_a_signal_that_is_ignored_stays_so(monkeypatch, number):
+    """`nohup` asks for it."""
+    met = []
+    monkeypatch.setattr(program, "to_stderr", lambda: met.append(signal.getsignal(number)))
+    monkeypatch.setattr(program, "_guarded", lambda: 0)
+    monkeypatch.setattr(program.os, "_exit", met.append)
+    before = {one: signal.getsignal(one) for one in STOPPING}
+    try:
+        for ignored in (False, True):
+            signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            program.main()
+    finally:
+        for one, former in before.items():
+            signal.signal(one, former)
+    assert met == [interrupt, 0, signal.SIG_IGN, 0]
 
 
 @pytest.mark.timeout(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from runtime.expansion import HOSTILE, expanded
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.kube.reasons import read
+from k8s_parsl.run import worker_pods
 from k8s_parsl.run.block import State
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl_runtime.shared.errors import ExitCode
@@ -433,6 +435,101 @@ def test_what_the_workflow_asks_of_a_block_that_there_never_was_is_nothing(pods,
     pods.close()
     assert [call for call in server.calls if call[0] != "GET"] == []
     assert not pods.submit("0"), "after the end no pod is made"
+
+
+def is_cancelled(server, pods, name):
+    pods.cancel("0")
+    until(pods, name, State.CANCELLED)
+
+
+def is_scaled_in(server, pods, name):
+    pods.retire("0")
+
+
+def has_ended(server, pods, name):
+    ended(server, name, 1)
+    until(pods, name, State.FAILED)
+
+
+def runs(server, pods, name):
+    running(server, name)
+    until(pods, name, State.RUNNING)
+
+
+@pytest.mark.parametrize("asked", ["cancel", "retire"])
+@pytest.mark.parametrize("so_far", [runs, is_cancelled, is_scaled_in, has_ended], ids=lambda one: one.__name__)
+def test_what_is_asked_again_and_again_is_done_once(pods, server, so_far, asked, monkeypatch):
+    """No call of the server for each, nor anything that waits for one."""
+    name = submitted(pods)
+    pod_of(server, name)
+    server.wait_for(lambda s: pods._watch.get(name))
+    so_far(server, pods, name)
+    later = []
+    monkeypatch.setattr(pods, "_later", lambda act, *arguments: later.append((act, *arguments)))
+    told = len(pods.tell.blocks)
+    for _ in range(1000):
+        getattr(pods, asked)("0")
+    once = asked == "cancel" and so_far in (runs, is_scaled_in)
+    assert later == [(pods._delete, name)] * once
+    assert len(pods.tell.blocks) == told
+
+
+def test_a_pod_is_deleted_by_one_thread_at_a_time(pods, server, api, monkeypatch):
+    """Whatever asks for it: a cancellation, its end, the end of the run."""
+    name = submitted(pods)
+    pod_of(server, name)
+    begun, go_on, calls = threading.Event(), threading.Event(), []
+
+    def delete(name, uid):
+        calls.append(name)
+        begun.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(api, "delete_pod", delete)
+    pods.cancel("0")
+    assert begun.wait(10)
+    for _ in range(100):
+        pods._delete(name)
+    assert calls == [name]
+    go_on.set()
+    pods.close()
+    assert calls == [name, name], "it is still there, so the end asks once more"
+
+
+def test_blocks_that_are_asked_for_and_cancelled_in_a_loop_are_no_queue_without_end(make, api, monkeypatch):
+    """While the server is slow: those whose pods may still be made count."""
+    go_on = threading.Event()
+    monkeypatch.setattr(api, "create_pod", lambda manifest: go_on.wait(10) and "")
+    pods = make(max_blocks=20)
+    for number in range(1000):
+        pods.submit(str(number))
+        pods.cancel(str(number))
+        pods.check_times()
+    waiting = pods._creators._work_queue.qsize()
+    go_on.set()
+    assert waiting <= 2 * 20
+    assert len(pods._blocks) <= 2 * 20
+
+
+def test_of_blocks_that_have_ended_only_so_many_are_remembered(make, server, monkeypatch):
+    """Not those whose pod is still there, as one that failed by itself."""
+    monkeypatch.setattr(worker_pods, "ENDED", 3)
+    pods = make()
+    failed = submitted(pods, "0")
+    pod_of(server, failed)
+    ended(server, failed, 1)
+    until(pods, failed, State.FAILED)
+    for number in map(str, range(1, 11)):
+        name = submitted(pods, number)
+        pod_of(server, name)
+        ended(server, name, 0, "Completed", phase="Succeeded")
+        until(pods, name, State.COMPLETED)
+        server.wait_for(lambda s, name=name: name not in s.pods)
+    assert failed in pods._blocks
+    assert len(pods._blocks) <= 3 + 2
+    assert pods._uids.keys() == pods._blocks.keys()
+    pods.close()
+    assert set(server.pods) == {failed}
 
 
 def test_close_leaves_no_pod(five, server):

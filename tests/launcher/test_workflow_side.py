@@ -14,7 +14,7 @@ import pytest
 
 from k8s_parsl.record.report import Picture
 from k8s_parsl.record.tasks import KEPT_APPS, TaskLog
-from k8s_parsl.run import messages
+from k8s_parsl.run import messages, throttle
 from k8s_parsl.run import workflow as workflows
 from k8s_parsl.run.conversation import Gone
 from k8s_parsl.run.supervision import best_effort, stoppable
@@ -488,14 +488,23 @@ def test_lines_for_the_log_are_limited_and_that_is_said_once(workflow, monkeypat
         for _ in range(number):
             workflow.take(messages.Log(type="log", level="INFO", text="%s %d {}"))
 
-    lines(workflows.LOG_LINES + 100)
+    lines(throttle.LOG_LINES + 100)
     said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
-    assert said[:-1] == [("k8s_parsl.workflow", "INFO", "%s %d {}")] * workflows.LOG_LINES
+    assert said[:-1] == [("k8s_parsl.workflow", "INFO", "%s %d {}")] * throttle.LOG_LINES
     assert said[-1][2] == "the workflow's side logs more than 200 lines in 10 s; the rest is left out"
     caplog.clear()
-    workflow._throttle.since -= workflows.LOG_PERIOD_S + 1
+    workflow._throttle.since -= throttle.LOG_PERIOD_S + 1
     lines(3)
     assert len(caplog.records) == 3
+
+
+def test_a_process_that_is_stopped_again_and_again_fills_no_log(watched, sockets, caplog):
+    sockets.roles.discard("kernel")
+    for _ in range(throttle.LOG_LINES + 100):
+        watched.take(notice("stopped"))
+    watched.take(ended(0))
+    assert watched.result().failure is None
+    assert caplog.text.count("was stopped by a signal") == throttle.LOG_LINES
 
 
 def test_a_run_has_only_so_many_apps(workflow):

@@ -25,14 +25,14 @@ from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import Amount, Room, workers
 from k8s_parsl.record.tasks import TaskLog
-from k8s_parsl.run import plan
+from k8s_parsl.run import messages, plan
 from k8s_parsl.run.block import State
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl_runtime.shared import threads
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode
-from k8s_parsl_runtime.shared.protocol import PROTOCOL, connect
+from k8s_parsl_runtime.shared.protocol import BLOCKS, PROTOCOL, connect, encode
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.workflow import long_tasks
@@ -543,6 +543,18 @@ def test_a_pod_that_is_not_made_is_none_that_parsl_waits_for():
     provider.take({"type": "block", "executor": "cpu", "block": "7", "state": "CANCELLED", "name": "", "message": ""})
     assert [status.state for status in provider.status(["7"])] == [JobState.CANCELLED]
     assert sent == [{"type": "submit", "executor": "cpu", "block": "7"}]
+
+
+@pytest.mark.parametrize("act", ["cancel", "retire"])
+@pytest.mark.parametrize("number", [0, 1, BLOCKS, 2 * BLOCKS + 1])
+def test_no_message_names_more_blocks_than_the_launcher_takes(act, number):
+    sent = []
+    provider = LauncherProvider("cpu", Executor().model_dump(), sent.append)
+    blocks = [str(block) for block in range(number)]
+    getattr(provider, act)(blocks)
+    taken = [messages.checked("kernel", encode(message)) for message in sent]
+    assert [block for message in taken for block in message.blocks] == blocks
+    assert {message.type for message in taken} <= {act}
 
 
 def test_every_state_of_a_block_is_one_of_parsls():

@@ -183,9 +183,14 @@ def from_git(folder):
     server.close()
 
 
+# A run that is started in a task of another one has these.
+OF_ANOTHER_RUN = {f"K8S_PARSL_{name}": "/another" for name in ("PATH", "SCRATCH", "CRASHES", "TEE", "POD_NAME")}
+
+
 def run_from_git(folder, *more):
     words = ["run", "-f", "values.yaml", "-f", "git.yaml", "--volumes", "volumes", *more]
     credentials = {"K8S_PARSL_GIT_USERNAME": "ada", "K8S_PARSL_GIT_PASSWORD": "t0ken", "no_proxy": "127.0.0.1"}
+    credentials |= OF_ANOTHER_RUN
     return subprocess.run(
         [sys.executable, "-m", "k8s_parsl", *words],
         cwd=folder,
@@ -205,6 +210,30 @@ def test_the_code_comes_from_git(folder, from_git):
     assert kept["code"] == f"{from_git['url']} at {from_git['commit']}, folder flows"
     assert from_git["commit"] in page
     assert "t0ken" not in page + done.stderr
+
+
+SEES = """
+from parsl import python_app
+
+def seen():
+    import os
+    return {name: value for name, value in os.environ.items() if name.startswith("K8S_PARSL_")}
+
+def main(out):
+    return [seen(), python_app(seen)().result()]
+"""
+
+
+def test_the_users_code_gets_no_credentials_for_git(folder, from_git):
+    """Nor anything else of k8s-parsl's that is not of this run: in the workflow as in a task."""
+    (folder / "mine").mkdir()
+    (folder / "mine" / "flow.py").write_text(SEES)
+    done = run_from_git(folder, "--path", "mine")
+    assert done.returncode == 0, done.stderr
+    in_workflow, in_task = record(folder)[0]["result"]
+    assert set(in_workflow) == {"K8S_PARSL_SCRATCH"}
+    assert set(in_task) == {"K8S_PARSL_SCRATCH", "K8S_PARSL_CORES", "K8S_PARSL_CRASHES"}
+    assert not [value for value in (in_workflow | in_task).values() if value in ("ada", "t0ken", "/another")]
 
 
 def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):

@@ -19,7 +19,7 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
-from k8s_parsl_runtime.shared.protocol import Channel, encode
+from k8s_parsl_runtime.shared.protocol import LINKED, Channel, encode
 from k8s_parsl_runtime.workflow import kernel, preparation, program, supervisor
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from k8s_parsl_runtime.workflow.reporter import EVENTS, Reporter, ToLauncher
@@ -75,7 +75,7 @@ def test_what_tasks_did_comes_together(launcher):
         log.take(message.events)
     assert len(launcher.taken) < 10
     stage, merge = log.apps["stage"], log.apps["merge"]
-    assert (stage.submitted, stage.done, stage.retried, len(stage.seconds)) == (
+    assert (stage.submitted, stage.done, stage.retried, stage.seconds.number) == (
         3 * EVENTS,
         3 * EVENTS + 1,
         1,
@@ -161,7 +161,7 @@ def test_any_number_of_linked_files_is_told_in_one_message(tmp_path, monkeypatch
     place = {"call": "flow:main", "script": "", "path": str(code)}
     answer = preparation.look({"mounts": [], "code": place, "work": str(work)})
     assert len(list(work.iterdir())) == 301
-    assert len(messages.checked("supervisor", encode(answer)).linked) == preparation.NAMED
+    assert len(messages.checked("supervisor", encode(answer)).linked) == LINKED
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "signal 40"), (64, "SIGRTMAX")])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -152,6 +155,138 @@ def test_what_cannot_be_copied_does_not_keep_the_rest_away(code, work):
     (code / "gone").symlink_to("nowhere")
     assert workdir.bring(code, work) == []
     assert tree(work) == ["data", "data/good"]
+
+
+def no_data(kind, place):
+    """Put something there that is neither a file nor a folder with an end."""
+    match kind:
+        case "zero":
+            place.symlink_to("/dev/zero")
+        case "tty":
+            place.symlink_to("/dev/tty")
+        case "pipe":
+            os.mkfifo(place)
+        case "a link to a pipe":
+            os.mkfifo(place.with_name(".pipe"))
+            place.symlink_to(".pipe")
+        case "socket":
+            # The path of a socket has at most 107 characters.
+            with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(place.parent):
+                listener.bind(place.name)
+        case "a link to itself":
+            place.symlink_to(place.name)
+        case "links in a circle":
+            place.symlink_to(".other")
+            place.with_name(".other").symlink_to(place.name)
+        case "nowhere":
+            place.symlink_to("nowhere")
+
+
+KINDS = ("zero", "tty", "pipe", "a link to a pipe", "socket", "a link to itself", "links in a circle", "nowhere")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("inside", [False, True], ids=["beside the code", "in a folder"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_data_is_left_where_it_is(code, work, kind, inside):
+    """It is neither opened nor linked, and the rest comes."""
+    folder = code / "data" if inside else code
+    folder.mkdir(exist_ok=True)
+    (folder / "good").write_text("good")
+    no_data(kind, folder / "bad")
+    assert workdir.bring(code, work) == []
+    assert tree(work) == (["data", "data/good"] if inside else ["good"])
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(code, work, monkeypatch):
+    os.mkfifo(code / "data")
+    monkeypatch.setattr(workdir, "_mode", lambda path: stat.S_IFREG)
+    assert workdir.bring(code, work) == []
+    assert tree(work) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("inside", [False, True], ids=["beside the code", "in a folder"])
+def test_a_link_to_a_huge_file_counts_as_that_file(code, work, tmp_path, inside):
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 40)
+    folder = code / "data" if inside else code
+    folder.mkdir(exist_ok=True)
+    (folder / "link").symlink_to(tmp_path / "huge")
+    name = "data" if inside else "link"
+    assert workdir.bring(code, work) == [name]
+    assert (work / name).readlink() == code / name
+
+
+def test_of_a_file_no_more_is_read_than_its_size_says(code, work):
+    """A file of /proc says that it is empty; its content may have no end."""
+    (code / "pages").symlink_to("/proc/self/pagemap")
+    (code / "good").write_text("good")
+    assert workdir.bring(code, work) == []
+    assert (work / "pages").read_bytes() == b""
+    assert (work / "good").read_text() == "good"
+
+
+@pytest.mark.parametrize("kind", ["folders", "pipes", "links"])
+def test_what_is_no_file_takes_time_to_look_at_and_counts_too(code, work, monkeypatch, kind):
+    """A tree of a million empty folders has no byte."""
+    monkeypatch.setattr(workdir, "COPIED_FILES", 5)
+    (code / "many").mkdir()
+    make = {
+        "folders": Path.mkdir,
+        "pipes": os.mkfifo,
+        "links": lambda place: place.symlink_to("nowhere"),
+    }[kind]
+    for number in range(6):
+        make(code / "many" / str(number))
+    assert workdir.bring(code, work) == ["many"]
+
+
+@pytest.mark.timeout(60)
+def test_folders_within_folders_have_an_end(code, work):
+    """Deeper than Python's own calls may be: it is linked, or left where it is, and the rest comes."""
+    with contextlib.chdir(code):
+        (code / "good").write_text("good")
+        for _ in range(1500):
+            Path("d").mkdir()
+            os.chdir("d")
+    workdir.bring(code, work)
+    assert (work / "good").read_text() == "good"
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from k8s_parsl_runtime.shared import workdir
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+print(workdir.bring(Path("code"), Path("work")))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user than root is needed")
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111, 0o555], ids=oct)
+@pytest.mark.parametrize("inside", [False, True], ids=["beside the code", "in a folder"])
+def test_a_folder_without_permission_does_not_keep_the_rest_away(code, work, mode, inside):
+    """What this user may not list, enter or read is left out."""
+    closed = code / "data" / "closed" if inside else code / "closed"
+    closed.mkdir(parents=True)
+    (closed / "file").write_text("file")
+    (code / "link").symlink_to(closed / "file")
+    (code / "secret").write_text("secret")
+    (code / "secret").chmod(0o000)
+    (code / "good").write_text("good")
+    closed.chmod(mode)
+    work.chmod(0o777)
+    code.parent.chmod(0o755)
+    # By relative names: the folders above belong to others.
+    done = subprocess.run([sys.executable, "-c", AS_NOBODY], cwd=code.parent, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert (work / "good").read_text() == "good"
+    assert not (work / "secret").exists()
+    enters = bool(mode & 0o001)
+    assert (work / "link").exists() is enters
+    if mode == 0o555:
+        assert (work / closed.relative_to(code) / "file").read_text() == "file"
 
 
 def test_a_working_directory_inside_the_code_or_the_same_folder(code):

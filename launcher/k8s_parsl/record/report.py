@@ -10,8 +10,7 @@ import json
 import logging
 import math
 import os
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -33,6 +32,8 @@ LEFT_OUT = f"left out here: the record would be larger than {RECORD_BYTES >> 20}
 NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so"
 # Integers beyond this are written as texts.
 LARGEST_INT = 10**300
+# The page is written in pieces of about this size; three bytes are four characters of base64.
+PART = 3 << 16
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,9 @@ def _row(name: str, app: Any) -> dict[str, Any]:
         # Not ended when the run did.
         "cancelled": max(app.open, 0),
         "retried": app.retried,
-        "median_s": round(statistics.median(seconds), 3) if seconds else None,
-        "longest_s": round(max(seconds), 3) if seconds else None,
-        "total_s": round(sum(seconds), 3),
+        "median_s": round(seconds.median, 3) if seconds.number else None,
+        "longest_s": round(seconds.longest, 3) if seconds.number else None,
+        "total_s": round(seconds.total, 3),
         "waited_s": round(app.waited, 3),
     }
 
@@ -230,10 +231,7 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
     import jinja2  # at the end alone: the first worker pods do not wait for its import
 
     shown = [
-        {
-            "name": picture.name,
-            "data": f"data:{picture.media};base64,{base64.b64encode(picture.content).decode()}",
-        }
+        {"name": picture.name, "media": picture.media, "parts": _base64(picture.content)}
         for picture in pictures
         if picture.content
     ]
@@ -241,4 +239,23 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
     template = environment.from_string(package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
     cancelled = any(row["cancelled"] for row in record.tasks)
     rest = _dumps(record.result, ensure_ascii=False)
-    _write(path, template.render(record=record, pictures=shown, result=rest, cancelled=cancelled))
+    page = template.generate(record=record, pictures=shown, result=rest, cancelled=cancelled)
+    files.write(path, _volume(path), _pieces(page))
+
+
+def _base64(content: bytes) -> Iterator[str]:
+    """Yield a content in base64, part by part."""
+    for start in range(0, len(content), PART):
+        yield base64.b64encode(content[start : start + PART]).decode()
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield texts as what is written at once: not each word of the page by itself, nor a picture as a whole."""
+    waiting, size = [], 0
+    for text in texts:
+        waiting.append(text.encode(errors="replace"))
+        size += len(waiting[-1])
+        if size >= PART:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)

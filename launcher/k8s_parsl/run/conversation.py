@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from k8s_parsl.run import messages
+from k8s_parsl.run.throttle import Throttle
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, ProtocolError
 
 log = logging.getLogger(__name__)
 
-# A connection says who it is within this time.
+# A connection has said who it is within this time, however it sends it.
 HELLO_S = 10.0
 # Connections at once, with those that have not said who they are.
 CONNECTIONS = 8
@@ -95,6 +96,7 @@ class Conversation:
         self._channels: set[Channel] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._throttle = Throttle()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         self._listener = socket.socket(socket.AF_UNIX)
 
@@ -163,12 +165,10 @@ class Conversation:
     def _converse(self, connection: socket.socket, channel: Channel) -> None:
         uid = _uid(connection)
         if uid != self._uid:
-            log.warning("a connection of uid %d to the launcher's socket was refused (expected: %d)", uid, self._uid)
+            self._warn("a connection of uid %d to the launcher's socket was refused (expected: %d)", uid, self._uid)
             return
         try:
-            connection.settimeout(HELLO_S)
-            line = channel.receive_line()
-            connection.settimeout(None)
+            line = channel.receive_line(HELLO_S)
             if line is None:
                 return
             hello = messages.hello(line)
@@ -176,11 +176,11 @@ class Conversation:
                 self._take(_other_version(hello.protocol))
                 raise ProtocolError(f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl")
         except ProtocolError as error:
-            log.warning("a connection to the launcher's socket was refused: %s", error)
+            self._warn("a connection to the launcher's socket was refused: %s", error)
             return
         with self._lock:
             if hello.role in self._outboxes:
-                log.warning("a second connection of the workflow's %s was refused", hello.role)
+                self._warn("a second connection of the workflow's %s was refused", hello.role)
                 return
             self._outboxes[hello.role] = Outbox(channel)
         why = ""
@@ -189,12 +189,17 @@ class Conversation:
             self._listen(hello.role, channel)
         except ProtocolError as error:
             why = str(error)
-            log.warning("the workflow's %s sent what is no message: %s", hello.role, why)
+            self._warn("the workflow's %s sent what is no message: %s", hello.role, why)
         finally:
             with self._lock:
                 outbox = self._outboxes.pop(hello.role)
             outbox.finish(0)
             self._take(Gone(hello.role, why))
+
+    def _warn(self, message: str, *arguments: object) -> None:
+        """Log what a connection did: a loop of connections must not hide what else is there."""
+        if self._throttle.lets_pass():
+            log.warning(message, *arguments)
 
     def _listen(self, role: str, channel: Channel) -> None:
         second, number = 0, 0

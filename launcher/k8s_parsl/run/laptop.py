@@ -18,6 +18,7 @@ from pathlib import Path
 
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
+from k8s_parsl.identity import PREFIX
 from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import TaskLog
@@ -213,5 +214,13 @@ def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what belongs to this interpreter's own environment."""
-    return {key: value for key, value in environment.items() if key not in ("__PYVENV_LAUNCHER__", "PYTHONHOME")}
+    """Return what the workflow's side gets of this process's environment.
+
+    Not what belongs to this interpreter; and nothing of k8s-parsl's own: credentials for git are the launcher's alone,
+    and the rest is of another run, in a task of which this one was started.
+    """
+    return {
+        key: value
+        for key, value in environment.items()
+        if key not in ("__PYVENV_LAUNCHER__", "PYTHONHOME") and not key.startswith(PREFIX)
+    }

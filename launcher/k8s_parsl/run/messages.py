@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from k8s_parsl_runtime.shared.errors import bounded
-from k8s_parsl_runtime.shared.protocol import APP_CHARACTERS, TEXT_CHARACTERS, ProtocolError
+from k8s_parsl_runtime.shared.protocol import APP_CHARACTERS, BLOCKS, LINKED, TEXT_CHARACTERS, ProtocolError
 
 # Of a message that is none, what a line says of the place and of what is wrong there.
 PLACE_CHARACTERS = 200
@@ -54,7 +54,7 @@ class Ready(Model):
 
     type: Literal["ready"]
     fault: Fault | None = None
-    linked: Annotated[list[Text], Field(max_length=100_000)] = []
+    linked: Annotated[list[Text], Field(max_length=LINKED)] = []
 
 
 class Notice(Model):
@@ -87,7 +87,7 @@ class Blocks(Model):
 
     type: Literal["cancel", "retire"]
     executor: Label
-    blocks: Annotated[list[Number], Field(max_length=100_000)]
+    blocks: Annotated[list[Number], Field(max_length=BLOCKS)]
 
 
 class Registered(Model):

@@ -19,7 +19,7 @@ from k8s_parsl.record.report import Record, write_page
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
-from k8s_parsl.stopping import Interrupted, heeding
+from k8s_parsl.stopping import STOPPING, Interrupted, heeding
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import Stopped
 
@@ -35,7 +35,6 @@ NOTHING = (
     "the run did nothing: no task was handed to Parsl, and nothing was returned; the usual cause is a pattern or a "
     "folder of inputs that finds no files"
 )
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def set_level(level: str) -> None:

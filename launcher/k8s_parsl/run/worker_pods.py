@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +42,8 @@ EVENTS_S = 2.0
 # Seconds between two looks at deadlines, which no change of a pod tells of.
 LOOK_S = 1.0
 LOG_LINES = 20
+# Blocks that have ended and whose pod is gone are remembered up to this number: a run may last for weeks.
+ENDED = 10_000
 # Reasons that a run without fault meets.
 QUIET = ("ContainerCreating", "Completed")
 
@@ -85,8 +87,12 @@ class WorkerPods:
         # By the pod's name; those that have not ended apart, as there may be many that have.
         self._blocks: dict[str, Block] = {}
         self._open: dict[str, Block] = {}
+        self._ended: deque[str] = deque()
         # Of the pods that are ours, by name: no other pod of such a name is ever deleted.
         self._uids: dict[str, str] = {}
+        # Of those, the pods that a thread deletes just now; and the blocks whose pods are not made yet.
+        self._deleting: set[str] = set()
+        self._making: set[str] = set()
         self._lock = threading.RLock()
         self._creators = ThreadPoolExecutor(CREATORS, thread_name_prefix=f"{label}-pods")
         self._clerks = ThreadPoolExecutor(CLERKS, thread_name_prefix=f"{label}-clerks")
@@ -121,19 +127,22 @@ class WorkerPods:
                 return False
             self._blocks[name] = self._open[name] = block = Block(number, name)
             self._tell_of(block)
-            self._creators.submit(self._create, block, self._failures.hold_off())
+            self._making.add(name)
+            self._creators.submit(self._make, block, self._failures.hold_off())
         return True
 
     def retire(self, number: str) -> None:
         """Let a pod that gets no more tasks end by itself, which it does when idle; delete it if it does not."""
         with self._lock:
-            if block := self._blocks.get(self.name(number)):
-                self._become(replace(block, retired_at=min(time.monotonic(), block.retired_at)))
+            block = self._open.get(self.name(number))
+            if block and not block.ending:
+                self._become(replace(block, retired_at=time.monotonic()))
 
     def cancel(self, number: str) -> None:
-        """Delete a pod, in the background."""
+        """Delete a pod that has not ended, in the background; once, however often that is asked for."""
         with self._lock:
-            if block := self._blocks.get(self.name(number)):
+            block = self._open.get(self.name(number))
+            if block and not block.cancelled:
                 self._become(replace(block, cancelled=True))
                 self._later(self._delete, block.name)
 
@@ -185,8 +194,11 @@ class WorkerPods:
     def _is_full(self) -> bool:
         """Whether `maxBlocks` allows no more.
 
-        A block that was scaled in counts no more, as for Parsl: it may work for long. Those are bounded, too.
+        A block that was scaled in counts no more, as for Parsl: it may work for long. Those are bounded, too; and so
+        are those that were cancelled before their pod was made, as long as it may still be.
         """
+        if len(self._making) >= 2 * self._max_blocks:
+            return True
         if len(self._open) < self._max_blocks:
             return False
         ending = sum(block.ending for block in self._open.values())
@@ -284,6 +296,22 @@ class WorkerPods:
             self._count_end(after)
         if (after.state, after.message, after.blame) != (before.state, before.message, before.blame):
             self._tell_of(after)
+        if after.final and not before.final:
+            self._ended.append(after.name)
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Forget blocks that ended first, where there are too many: Parsl gives no number twice."""
+        # Two for each that ends, so that those whose pod was still there have their turn later.
+        for _ in range(2):
+            if len(self._ended) <= ENDED:
+                return
+            name = self._ended.popleft()
+            if self._watch.get(name) or name in self._making:
+                self._ended.append(name)
+            else:
+                del self._blocks[name]
+                self._uids.pop(name, None)
 
     def _show(self, before: Block, after: Block) -> None:
         """Count a new reason, show it, and end the run on one that waiting does not cure."""
@@ -349,6 +377,13 @@ class WorkerPods:
         if not self._closed.is_set():
             self._clerks.submit(act, *arguments)
 
+    def _make(self, block: Block, hold_off: float) -> None:
+        try:
+            self._create(block, hold_off)
+        finally:
+            with self._lock:
+                self._making.discard(block.name)
+
     def _create(self, block: Block, hold_off: float) -> None:
         self._closed.wait(hold_off)
         manifest = pod_manifest(self._template, block.name, self._identity, self._arguments(block.number))
@@ -378,9 +413,19 @@ class WorkerPods:
         return finding.reason.at_once
 
     def _delete(self, name: str) -> None:
-        uid = self._uids.get(name)
-        if uid is None:
-            return
+        """Delete a pod of ours; nothing is done where another thread does so just now."""
+        with self._lock:
+            uid = self._uids.get(name)
+            if uid is None or name in self._deleting:
+                return
+            self._deleting.add(name)
+        try:
+            self._delete_now(name, uid)
+        finally:
+            with self._lock:
+                self._deleting.discard(name)
+
+    def _delete_now(self, name: str, uid: str) -> None:
         try:
             self._api.delete_pod(name, uid)
         except ApiError as error:

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from k8s_parsl.record.report import Picture
@@ -22,6 +22,7 @@ from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages, outcome
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl.run.outcome import Outcome, Told
+from k8s_parsl.run.throttle import Throttle
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
@@ -50,8 +51,10 @@ WHY_S = 15.0
 STOPPED_S = 60.0
 # What its messages may leave for the main thread, which looks at something else at times.
 EVENTS = 1000
-# Lines that the workflow's side may add to the log within LOG_PERIOD_S.
-LOG_LINES, LOG_PERIOD_S = 200, 10.0
+
+
+# Of these the first counts, and they may be long.
+ONCE = (messages.Hello, messages.Ready, messages.Ended, Failure)
 
 
 class Pods(Protocol):
@@ -101,6 +104,8 @@ class Workflow:
         self._stop_s = stop_s
         self._told = Told()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # The kinds of events that the workflow's side has caused so far.
+        self._met: set[tuple[type, str, str]] = set()
         self._conversation: Conversation | None = None
         self._pods: Mapping[str, Pods] = {}
         self._plan: Message | None = None
@@ -110,7 +115,7 @@ class Workflow:
         self._container: Container | None = None
         self._stopped_since = float("inf")
         self._part = b""
-        self._throttle = _Throttle()
+        self._throttle = Throttle()
 
     # What happens, from any thread --------------------------------------------------------------------------------
 
@@ -119,12 +124,20 @@ class Workflow:
         act = _ACTS.get(type(message))
         if act:
             act(self, message)
-        elif self._has_room() or not isinstance(message, messages.Notice):
-            self._events.put(message)
+        else:
+            self._keep(message)
 
-    def _has_room(self) -> bool:
-        """Whether another message that is as good as one before it may be kept until the main thread looks."""
-        return self._events.qsize() < EVENTS
+    def _keep(self, event: Any) -> None:
+        """Keep what the workflow's side has caused until the main thread looks, which may take minutes.
+
+        The first of each kind is kept in any case, so that none takes the place of another; more of a kind where they
+        count, and while there is room.
+        """
+        kind = (type(event), getattr(event, "role", ""), getattr(event, "type", ""))
+        is_first = kind not in self._met
+        self._met.add(kind)
+        if is_first or (self._events.qsize() < EVENTS and not isinstance(event, ONCE)):
+            self._events.put(event)
 
     def fault(self, fault: Failure) -> None:
         """The run cannot go on, or was stopped: the first reason counts."""
@@ -247,7 +260,8 @@ class Workflow:
             return self.stop(Stopped("SIGTERM: the run was stopped from outside"))
         self._stopped_since = float("inf")
         if notice.type == "stopped":
-            log.warning("the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT")
+            if self._throttle.lets_pass():
+                log.warning("the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT")
             self._stopped_since = time.monotonic()
         return None
 
@@ -341,7 +355,7 @@ class Workflow:
         if hello.role == "kernel":
             self._start_kernel()
         else:
-            self._events.put(hello)
+            self._keep(hello)
 
     def _submit(self, message: messages.Submit) -> None:
         if pods := self._pods.get(message.executor):
@@ -367,8 +381,7 @@ class Workflow:
                 workflow_log.log(logging.getLevelNamesMapping()[message.level], "%s", printable(line))
 
     def _faulted(self, message: messages.Faulted) -> None:
-        if self._has_room():
-            self._events.put(failure(message.code, message.text))
+        self._keep(failure(message.code, message.text))
 
     def _raised(self, message: messages.Raised) -> None:
         self._told.raised = message.text
@@ -405,21 +418,3 @@ _ACTS: dict[type, Callable[[Workflow, Any], None]] = {
     messages.Unreceived: Workflow._unreceived,  # noqa: SLF001
     messages.Picture: Workflow._picture,  # noqa: SLF001
 }
-
-
-@dataclass
-class _Throttle:
-    """At most LOG_LINES lines in LOG_PERIOD_S; says once that more were left out."""
-
-    since: float = field(default_factory=time.monotonic)
-    lines: int = 0
-
-    def lets_pass(self) -> bool:
-        now = time.monotonic()
-        if now - self.since > LOG_PERIOD_S:
-            self.since, self.lines = now, 0
-        self.lines += 1
-        if self.lines == LOG_LINES + 1:
-            more = "the workflow's side logs more than %d lines in %.0f s; the rest is left out"
-            log.warning(more, LOG_LINES, LOG_PERIOD_S)
-        return self.lines <= LOG_LINES

@@ -42,8 +42,10 @@ def read(path: Path, root: Path, most: int) -> bytes:
         return content
 
 
-def write(path: Path, root: Path, content: bytes) -> None:
+def write(path: Path, root: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file below ``root`` whole or not at all, with the mode of its folder; what had its name is replaced.
+
+    Of a content that comes in pieces, no more than one is kept in memory.
 
     Raises:
         Refused: a folder on the way from ``root`` is a link.
@@ -57,7 +59,8 @@ def write(path: Path, root: Path, content: bytes) -> None:
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 os.fchmod(descriptor, os.fstat(folder).st_mode & _FILE_BITS)
-                write_all(file.fileno(), content)
+                for piece in (content,) if isinstance(content, bytes) else content:
+                    write_all(file.fileno(), piece)
             os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):

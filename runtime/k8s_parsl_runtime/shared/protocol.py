@@ -38,10 +38,15 @@ To the kernel:
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
+import time
+from collections.abc import Callable
 from json import JSONDecoder, JSONEncoder
 from typing import Any
+
+from k8s_parsl_runtime.shared.deadlines import left
 
 PROTOCOL = 1
 # A longer line is no message of ours.
@@ -50,6 +55,8 @@ LINE_BYTES = 1 << 20
 TEXT_CHARACTERS, APP_CHARACTERS = 4000, 300
 # Failures that are reported with their text; further ones are only counted.
 KEPT_FAILURES = 100
+# Blocks that one message names, at most; and names of linked data, of which a folder may have any number.
+BLOCKS, LINKED = 1000, 100
 # Pictures for the report, and the size of the largest that is shown: the page should open at once.
 PICTURES, PICTURE_BYTES = 12, 8_000_000
 
@@ -122,16 +129,29 @@ class Channel:
             raise ProtocolError("not an object with a type")
         return message
 
-    def receive_line(self) -> bytes | None:
+    def receive_line(self, seconds: float = math.inf) -> bytes | None:
         """Wait for the next message; return it as it came, or None once the other end is gone.
+
+        Args:
+            seconds: the one deadline for the whole of it, after which the other end counts as gone.
 
         Raises:
             ProtocolError: it is too long.
         """
+        if seconds == math.inf:
+            return self._line(lambda: None)
+        deadline = time.monotonic() + seconds
+        # A socket's own timeout is that of a single call: a byte now and then would begin it again each time.
+        line = self._line(lambda: self._connection.settimeout(left(deadline)))
+        self._connection.settimeout(None)
+        return line
+
+    def _line(self, before_each: Callable[[], None]) -> bytes | None:
         while b"\n" not in self._received:
             if len(self._received) >= LINE_BYTES:
                 raise ProtocolError(f"a line of more than {LINE_BYTES} bytes")
             try:
+                before_each()
                 more = self._connection.recv(65536)
             except OSError:
                 return None

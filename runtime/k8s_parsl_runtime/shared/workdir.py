@@ -2,6 +2,9 @@
 
 A relative path of the user's then means the same on both sides, and nothing is written into the folder of the code:
 that one is read-only in a pod, and the user's own checkout on a laptop.
+
+What lies beside the code may be anything: a link to a device, a pipe, a link that leads round in a circle. Only regular
+files and folders are data. What is looked at is bounded, and so is what is read of a file, whatever its size says.
 """
 
 from __future__ import annotations
@@ -9,13 +12,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
-# What lies beside the code is copied up to this size; the rest is linked, and the log says so.
+# What lies beside the code is copied up to this size and this number of files and folders; the rest is linked, and the
+# log says so.
 COPIED_BYTES, COPIED_FILES = 64 << 20, 2000
+# A file is copied in pieces of this size.
+PIECE = 1 << 20
 # Never data of a workflow's.
 LEFT_OUT = ("__pycache__", "node_modules", "lost+found")
 
@@ -46,9 +53,10 @@ def bring(code: Path, folder: Path) -> list[str]:
     linked = []
     for entry in sorted(code.iterdir()):
         target = folder / entry.name
-        if _is_left_out(entry.name) or os.path.lexists(target):
+        if _is_left_out(entry.name) or os.path.lexists(target) or not _is_data(entry):
             continue
-        if folder.resolve().is_relative_to(entry.resolve()):
+        # Not `resolve`, which raises where a link leads round in a circle.
+        if folder.resolve().is_relative_to(os.path.realpath(entry)):
             continue
         if left.takes(entry):
             _copy(entry, target)
@@ -66,23 +74,46 @@ class _Budget:
     def takes(self, entry: Path) -> bool:
         """Whether the entry fits into what is left; it is then taken off."""
         size = files = 0
-        for path in _walk(entry):
-            size += path.stat().st_size
-            files += 1
-            if size > self._bytes or files > self._files:
-                return False
+        try:
+            for path in _walk(entry):
+                size += _size(path)
+                files += 1
+                if size > self._bytes or files > self._files:
+                    return False
+        except RecursionError:
+            return False
         self._bytes -= size
         self._files -= files
         return True
 
 
 def _walk(entry: Path) -> Iterator[Path]:
-    """Yield the regular files of an entry; an entry that is one yields itself."""
-    if entry.is_file():
-        yield entry
+    """Yield an entry and all that is in it, of whatever kind: what is no data takes time to look at, too."""
+    yield entry
     for folder, folders, files in os.walk(entry):
         folders[:] = [name for name in folders if not _is_left_out(name)]
-        yield from (path for name in files if not _is_left_out(name) and (path := Path(folder, name)).is_file())
+        yield from (Path(folder, name) for name in (*folders, *files) if not _is_left_out(name))
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of what a path leads to; 0 where it leads nowhere, or to where this user may not look."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _is_data(path: Path) -> bool:
+    mode = _mode(path)
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def _size(path: Path) -> int:
+    """Return the size of a regular file; 0 of all else, of which nothing is read."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return 0
 
 
 def _copy(entry: Path, target: Path) -> None:
@@ -91,27 +122,48 @@ def _copy(entry: Path, target: Path) -> None:
     try:
         _copy_all(entry, part)
         part.rename(target)
-    except OSError:
+    except (OSError, RecursionError):
         # It is there by now, or cannot be read: the code itself says so when it opens it.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RecursionError):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _copy_all(entry: Path, target: Path) -> None:
     """Copy a file, or a folder without what is left out and what cannot be read; a link to a folder stays a link."""
-    if not entry.is_dir():
-        shutil.copy(entry, target)
-        target.chmod(target.stat().st_mode | 0o200)
+    if not stat.S_ISDIR(_mode(entry)):
+        _copy_file(entry, target)
         return
     target.mkdir(exist_ok=True)
     for inner in entry.iterdir():
         if _is_left_out(inner.name):
             continue
         with contextlib.suppress(OSError):
-            if inner.is_symlink() and inner.is_dir():
+            if inner.is_symlink() and stat.S_ISDIR(_mode(inner)):
                 (target / inner.name).symlink_to(inner.resolve())
             else:
                 _copy_all(inner, target / inner.name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a regular file, as long as its size says that it is, so that one without end (of /proc, say) has one.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read or written.
+    """
+    # Not even opened, which may do something; and where a pipe takes its place meanwhile, it waits for no writer.
+    if not stat.S_ISREG(_mode(source)):
+        raise OSError(f"{source} is no regular file")
+    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{source} is no regular file")
+        left = found.st_size
+        with target.open("wb") as copy:
+            while left and (piece := file.read(min(left, PIECE))):
+                copy.write(piece)
+                left -= len(piece)
+        target.chmod(stat.S_IMODE(found.st_mode) | stat.S_IWUSR)
 
 
 def _is_left_out(name: str) -> bool:

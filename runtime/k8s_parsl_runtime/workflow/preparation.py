@@ -11,13 +11,11 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared import userpath, volumes, workdir
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, UsageError, WorkflowFailed, one_line
-from k8s_parsl_runtime.shared.protocol import TEXT_CHARACTERS, Message
+from k8s_parsl_runtime.shared.protocol import LINKED, TEXT_CHARACTERS, Message
 from k8s_parsl_runtime.shared.volumes import Mount
 
 # globals()["name"] = …, exec(…): any name may come of it.
 BINDING = ("globals", "exec", "setattr", "vars")
-# Names of linked data that go to the launcher, for its log; a folder may have any number.
-NAMED = 100
 
 
 def look(order: Message) -> Message:
@@ -38,7 +36,7 @@ def look(order: Message) -> Message:
     except OSError as error:
         text = f"{order['code']['path']}: {error.filename}: {error.strerror}"
         return {"type": "ready", "fault": {"code": int(ExitCode.PERMISSION), "text": one_line(text)[:TEXT_CHARACTERS]}}
-    return {"type": "ready", "linked": linked[:NAMED]}
+    return {"type": "ready", "linked": linked[:LINKED]}
 
 
 def check_code(call: str, script: str, path: str) -> None:

@@ -19,7 +19,7 @@ from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 from parsl.providers.errors import SubmitException
 
-from k8s_parsl_runtime.shared.protocol import Message
+from k8s_parsl_runtime.shared.protocol import BLOCKS, Message
 
 Send = Callable[[Message], object]
 # Kubelet says why it ended a container about a second after it has said that it did.
@@ -102,12 +102,12 @@ class LauncherProvider(ExecutionProvider):
 
     def cancel(self, job_ids: Sequence[str]) -> list[bool]:
         """Ask for the deletion of these blocks' pods."""
-        self._tell("cancel", blocks=list(job_ids))
+        self._tell_of("cancel", job_ids)
         return [True] * len(job_ids)
 
     def retire(self, job_ids: Sequence[str]) -> None:
         """Let pods that get no more tasks end by themselves; the launcher deletes them if they do not."""
-        self._tell("retire", blocks=list(job_ids))
+        self._tell_of("retire", job_ids)
 
     def registered(self) -> None:
         """A worker of this executor has registered: from now on a bad pod no longer ends the run."""
@@ -146,6 +146,10 @@ class LauncherProvider(ExecutionProvider):
             self.control.lost(block)
         elif self.control and message["type"] == "drain":
             self.control.drain(block)
+
+    def _tell_of(self, kind: str, blocks: Sequence[str]) -> None:
+        for start in range(0, len(blocks), BLOCKS):
+            self._tell(kind, blocks=list(blocks[start : start + BLOCKS]))
 
     def _tell(self, kind: str, **more: Any) -> None:
         self._send({"type": kind, "executor": self._label, **more})
