@@ -103,6 +103,7 @@ TYPOS = {
     "executors: {w: {max_workers_per_node: 3}}": ("executors.w.max_workers_per_node", "maxWorkersPerNode"),
     "executors: {w: {MAXBLOCKS: 3}}": ("executors.w.MAXBLOCKS", "maxBlocks"),
     "executors: {w: {}}\nparsl: {retrys: 3}": ("parsl.retrys", "retries"),
+    "executors: {w: {}}\nparsl: {retry: 3}": ("parsl.retry", "retries"),
     "executors: {w: {}}\nexecutor: {}": ("executor", "executors"),
     "executors: {w: {}}\nstorages: {}": ("storages", "storage"),
     "executors: {w: {}}\nworkflow: {git: {comit: x}}": ("workflow.git.comit", "commit"),

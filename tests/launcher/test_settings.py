@@ -112,6 +112,90 @@ def test_a_wrong_value_is_one_line_that_names_the_key(changed, line):
     with pytest.raises(UsageError) as caught:
         Settings.parse(GOOD | changed, "x.yaml")
     assert line in str(caught.value)
+
+
+LIST = "or a list, that is lines of `- value`"
+NAMES = f"parsl.retryLostTasks: input should be 'cached', 'all' or 'none', {LIST}"
+WHOLE = f"executors.cpu.availableAccelerators: input should be a valid integer, {LIST}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"parsl": {"retryLostTasks": "al"}}, f"{NAMES}, not 'al'"),
+        ({"parsl": {"retryLostTasks": {"a": 1}}}, f"{NAMES}, not {{'a': 1}}"),
+        ({"parsl": {"retryLostTasks": True}}, f"{NAMES}, not True"),
+        ({"parsl": {"retryLostTasks": ["f", 1]}}, "parsl.retryLostTasks.1: should be text, in quotes, not 1"),
+        ({"parsl": {"retry_lost_tasks": [1]}}, "parsl.retry_lost_tasks.0: should be text, in quotes, not 1"),
+        ({"parsl": {"retryLostTasks": "al", "retries": "3"}}, "(and 1 more)"),
+        (
+            {"parsl": {"retryLostTasks": [1, 2]}},
+            "parsl.retryLostTasks.0: should be text, in quotes, not 1 (and 1 more)",
+        ),
+        ({"executors": {"cpu": {"availableAccelerators": "two"}}}, f"{WHOLE}, not 'two'"),
+        ({"executors": {"cpu": {"availableAccelerators": None}}}, f"{WHOLE}, not None"),
+        (
+            {"executors": {"cpu": {"availableAccelerators": -1}}},
+            f"executors.cpu.availableAccelerators: input should be greater than or equal to 0, {LIST}, not -1",
+        ),
+        ({"executors": {"cpu": {"availableAccelerators": ["a b"]}}}, "executors.cpu.availableAccelerators.0: string "),
+    ],
+)
+def test_a_value_of_several_kinds_is_refused_with_all_of_them(changed, line):
+    """Once, in the words of YAML; where one of its own kinds was meant, with what is wrong in there."""
+    with pytest.raises(UsageError) as caught:
+        Settings.parse(GOOD | changed, "x.yaml")
+    assert line in str(caught.value)
+    assert not [name for name in ("literal", "tuple", "constrained") if name in str(caught.value)]
+    assert str(caught.value).endswith("more)") == ("more)" in line)
+
+
+@pytest.mark.parametrize(
+    ("call", "instead"),
+    [
+        ("src/flow.py:main", "; leave out .py: src.flow:main"),
+        ("./flow.py:main", "; leave out .py: flow:main"),
+        ("flow.py", "; a script's path goes into workflow.script"),
+        ("/data/flow.py", "; a script's path goes into workflow.script"),
+        ("flow", ""),
+        ("flow.main()", ""),
+    ],
+)
+def test_a_files_name_for_a_module_says_what_to_write(call, instead):
+    with pytest.raises(UsageError) as caught:
+        Settings.parse(GOOD | {"workflow": {"call": call}}, "x.yaml")
+    assert str(caught.value) == f"x.yaml: workflow.call: is not module:function: {call!r}{instead}"
+
+
+@pytest.mark.parametrize("depth", [200, 240, 320, 1000, 30_000])
+@pytest.mark.parametrize(("opening", "closing"), ["[]", ("{a: ", "}"), ("- ", ""), ("[{b: ", "}]")])
+def test_values_that_are_nested_too_deeply_are_bad_data(tmp_path, opening, closing, depth):
+    file = tmp_path / "x.yaml"
+    at = "\n      " if opening == "- " else ""
+    file.write_text(
+        f"executors: {{w: {{}}}}\nworkflow:\n  call: f:g\n  kwargs:\n    a: {at}{opening * depth}1{closing * depth}"
+    )
+    for reading in (lambda: Settings.from_values([file]), lambda: Settings.from_file(file)):
+        with pytest.raises(DataError, match=r"x\.yaml: its values are nested too deeply"):
+            reading()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("1" * 5000, "a value cannot be read: "),
+        ("!!float many", "a value cannot be read: "),
+        ('"\\ud800"', "a text has half of a pair of characters in it"),
+        ("!!binary aGk=", "only plain YAML values are allowed"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_one_line_without_the_values(tmp_path, text, line):
+    file = tmp_path / "x.yaml"
+    file.write_text(f"executors: {{w: {{}}}}\nworkflow: {{call: 'f:g', kwargs: {{secret: hush, a: {text}}}}}")
+    with pytest.raises((DataError, UsageError)) as caught:
+        Settings.from_values([file])
+    assert str(caught.value).startswith(f"{file}: {line}")
+    assert "hush" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

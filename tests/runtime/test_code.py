@@ -73,6 +73,8 @@ def test_a_wrong_name_is_known_before_anything_starts(folder, code, values, line
     ("code", "values", "line"),
     [
         ("", {"call": "nope_c:main"}, "workflow.call nope_c:main: there is no module nope_c in "),
+        ("", {"call": "nope_c.py:main"}, "workflow.call nope_c.py:main: there is no module nope_c in "),
+        ("", {"call": "flow_c.py:main"}, "; leave out .py: flow_c"),
         ("", {"call": "flow_c.nope:main"}, "workflow.call flow_c.nope:main: there is no module flow_c.nope in "),
         ("main = 3", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
         (

@@ -18,7 +18,7 @@ def did_you_mean(key: str, keys: Iterable[str]) -> str:
     """Return `; did you mean X?` for the nearest of the keys, or nothing where none is near."""
     known = {known.lower(): known for known in keys}
     # Parsl's own names are as near as can be.
-    near = difflib.get_close_matches(to_camel(key).lower(), known, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(to_camel(key).lower(), known, n=1, cutoff=0.65)
     return f"; did you mean {known[near[0]]}?" if near else ""
 
 

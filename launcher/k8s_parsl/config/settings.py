@@ -37,6 +37,8 @@ AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
 # Parsl puts the names on the worker's command line as they are, with spaces between them: nothing that a shell or an
 # option parser would read.
 ACCELERATOR = r"^[A-Za-z0-9][-A-Za-z0-9_.,:/]*$"
+# Keys, and numbers of a list, from the top.
+Location = tuple[int | str, ...]
 Accelerators = Annotated[
     Annotated[int, Field(ge=0)] | tuple[Annotated[str, StringConstraints(pattern=ACCELERATOR)], ...],
     WithJsonSchema(
@@ -45,6 +47,8 @@ Accelerators = Annotated[
 ]
 
 
+# Python reads YAML and JSON with a frame or more for each level.
+TOO_DEEP = "its values are nested too deeply (lists in lists, maps in maps): put such data into a file on a volume"
 # What YAML reads as true or false where it stands without quotes.
 BARE = {"true": "y, yes or on", "false": "n, no or off"}
 
@@ -72,20 +76,26 @@ class Model(BaseModel):
 
         Raises:
             UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the key.
+            DataError: its values are nested too deeply.
         """
         try:
             # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a 3.
             return cls.model_validate_json(json.dumps(data), by_alias=True, by_name=by_name)
         except ValidationError as error:
-            first = error.errors()[0]
-            more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-            near = cls._nearest(first["loc"]) if first["type"] == "extra_forbidden" else ""
-            raise UsageError(f"{source}: {_key(first['loc'])}{_say(first)}{near}{more}") from None
+            faults = _faults(error.errors(), data)
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            location, first = faults[0][0], faults[0][1][0]
+            if first["type"] == "json_invalid" and "recursion" in first["msg"]:
+                raise DataError(f"{source}: {TOO_DEEP}") from None
+            near = cls._nearest(location) if first["type"] == "extra_forbidden" else ""
+            raise UsageError(f"{source}: {_key(location)}{_say(faults[0][1])}{near}{more}") from None
+        except RecursionError:
+            raise DataError(f"{source}: {TOO_DEEP}") from None
         except TypeError as error:
             raise UsageError(f"{source}: only plain YAML values are allowed: {error}") from None
 
     @classmethod
-    def _nearest(cls, location: tuple[int | str, ...]) -> str:
+    def _nearest(cls, location: Location) -> str:
         *place, key = location
         return did_you_mean(str(key), keys_at(cls.model_json_schema(), place))
 
@@ -458,6 +468,11 @@ def yaml_mapping(text: str, source: str) -> dict[str, Any]:
         raise DataError(f"{source}: {line}{error.problem}") from None
     except yaml.YAMLError as error:
         raise DataError(f"{source}: {error}") from None
+    except RecursionError:
+        raise DataError(f"{source}: {TOO_DEEP}") from None
+    except ValueError as error:
+        # Of a number of thousands of digits, say, or of a tag such as !!float that does not fit.
+        raise DataError(f"{source}: a value cannot be read: {error}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -524,21 +539,70 @@ def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any
     return {key: value for key, value in mapping.items() if key not in keys}
 
 
-def _key(location: tuple[int | str, ...]) -> str:
+def _faults(errors: Iterable[Any], data: Any) -> list[tuple[Location, list[Any]]]:
+    """Return pydantic's errors by the place in the data that they are of.
+
+    Where a value may be of several kinds, pydantic has an error for each of them, and the kind's name in its location.
+    A kind that has got further than the others is the one that was meant; where none has, all are.
+    """
+    unions: dict[Location, list[Any]] = {}
+    for error in errors:
+        unions.setdefault(_place(error, data, whole=False), []).append(error)
+    faults: list[tuple[Location, list[Any]]] = []
+    for start, of_one in unions.items():
+        places: dict[Location, list[Any]] = {}
+        for error in of_one:
+            places.setdefault(_place(error, data), []).append(error)
+        if len(places) > 1:
+            places.pop(start, None)
+        faults += places.items()
+    return faults
+
+
+def _place(error: Any, data: Any, *, whole: bool = True) -> Location:
+    """Return the location of an error without the names of kinds; up to the first of these, where not ``whole``."""
+    place = []
+    for number, part in enumerate(error["loc"], 1):
+        lacking = error["type"] == "missing" and number == len(error["loc"])
+        below = _below(data, part)
+        if below is None and not lacking and part != "[key]":
+            if not whole:
+                break
+            continue
+        place.append(part)
+        data = below[0] if below else None
+    return tuple(place)
+
+
+def _below(data: Any, part: int | str) -> tuple[Any] | None:
+    """Return what the data has under a key or a number, in a tuple of its own."""
+    if isinstance(data, Mapping):
+        # JSON's keys are texts, whatever YAML has read.
+        return next(((value,) for key, value in data.items() if str(key) == part), None)
+    if isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+        return (data[part],)
+    return None
+
+
+def _key(location: Location) -> str:
     path = ".".join(str(part) for part in location if part != "[key]")
     return f"{path}: " if path else ""
 
 
-def _say(error: Any) -> str:
-    """One of pydantic's errors in the user's words."""
+def _say(errors: list[Any]) -> str:
+    """Say in the user's words what is wrong with one value: an error of pydantic's for each kind that it may be of."""
+    error = errors[0]
     match error["type"]:
         case "extra_forbidden":
             return "there is no such key"
         case "missing":
             return "is needed"
+        case "json_invalid":
+            # What json.dumps writes is JSON, but for this one thing; the values themselves are not shown.
+            return "a text has half of a pair of characters in it (\\ud800 to \\udfff)"
         case "string_pattern_mismatch" | "string_too_long" if error["loc"][-1] == "[key]":
             return f"must be {LABEL_IS}"
-        case "string_type" if isinstance(error["input"], bool):
+        case "string_type" if isinstance(error["input"], bool) and len(errors) == 1:
             truth = str(error["input"]).lower()
             return f"should be text, in quotes, not {truth} (as YAML reads {BARE[truth]} without quotes)"
         case "value_error":
@@ -546,11 +610,27 @@ def _say(error: Any) -> str:
         case "too_short":
             return "at least one is needed, such as workers: {}"
         case "string_pattern_mismatch" if error["loc"][-1] == "call":
-            return f"is not module:function: {error['input']!r}"
-        case kind:
-            # Pydantic has JSON's words for these, and a file of values is YAML.
-            wanted = _SHAPES.get(kind, f"{error['msg'][0].lower()}{error['msg'][1:]}")
-            return f"{wanted}, not {error['input']!r}"
+            return f"is not module:function: {error['input']!r}{_call_instead(error['input'])}"
+        case _:
+            first, *others = dict.fromkeys(map(_wanted, errors))
+            alternatives = "".join(
+                f", or {other.removeprefix('input ').removeprefix('should be ')}" for other in others
+            )
+            return f"{first}{alternatives}, not {error['input']!r}"
+
+
+def _wanted(error: Any) -> str:
+    # Pydantic has JSON's words for these, and a file of values is YAML.
+    return _SHAPES.get(error["type"], f"{error['msg'][0].lower()}{error['msg'][1:]}")
+
+
+def _call_instead(call: str) -> str:
+    """Return what to write for a file's name where a module's belongs."""
+    file, colon, function = call.partition(":")
+    if not file.endswith(".py"):
+        return ""
+    module = file.removesuffix(".py").removeprefix("./").replace("/", ".")
+    return f"; leave out .py: {module}:{function}" if colon else "; a script's path goes into workflow.script"
 
 
 _SHAPES = {

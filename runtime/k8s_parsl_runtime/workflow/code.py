@@ -95,7 +95,10 @@ def _import(name: str, path: str, key: str) -> types.ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UsageError(f"{key}: there is no module {error.name} in {path} or in {missing.place()}") from None
+            plain = f"; leave out .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
+            raise UsageError(
+                f"{key}: there is no module {error.name} in {path} or in {missing.place()}{plain}"
+            ) from None
         raise UsageError(
             f"{key}: module {name} imports {error.name}, which {missing.place()} does not have"
             f"{missing.hint(error, [path])}"
