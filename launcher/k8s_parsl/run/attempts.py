@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from k8s_parsl.record.report import Record, rows_of, write_page
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import best_effort, now
 from k8s_parsl_runtime.shared import attempts as lists
+from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import Begun, may_run_twice
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, Stopped, describe
@@ -37,6 +39,8 @@ KEPT_FIELDS = ("attempt", "launcher", "started", "ended", "status", "exit_code",
 NAMED = 10
 # A laptop's earlier runs that are looked at for a launcher that died.
 LOOKED_AT = 100
+# A laptop's disk that does not answer for so long is left alone.
+LOOK_S = 10.0
 
 
 class Attempt:
@@ -69,7 +73,8 @@ class Attempt:
         self._at = folder, record
         done = apart(lambda: _take_over(folder, record))
         if not done and record.attempt > 1:
-            log.warning("%s", _first_line(record, lists.read_all(folder.parsl)))
+            begun = apart(lambda: lists.read_all(folder.parsl, with_calls=False))
+            log.warning("%s", _first_line(record, begun))
         return done
 
     def begin(self, folder: Folder, record: Record) -> bool:
@@ -105,34 +110,44 @@ def _take_over(folder: Folder, record: Record) -> Record | None:
         said = "nothing runs: this run was %s on %s (%s); set run.id to run again"
         log.info(said, former.status, former.ended, folder.page)
         return former
-    found = lists.lists(folder.parsl)
+    found = _lists(folder)
     last = max([former.attempt if former else 0, *found])
     earlier = [] if former is None else [*former.attempts, _summary(former, folder, found)]
     if former is None and last:
-        unknown = dict.fromkeys(KEPT_FIELDS, "")
+        unknown: dict[str, Any] = dict.fromkeys(KEPT_FIELDS, "") | {"exit_code": None}
         earlier = [unknown | {"attempt": last, "status": DIED, "message": "its record cannot be read", "tasks": []}]
-    record.attempt = last + 1
+    record.attempt = min(last + 1, lists.ATTEMPTS)
     record.attempts = [*earlier[:1], *earlier[1:][1 - KEPT_ATTEMPTS :]]
     return None
+
+
+def _lists(folder: Folder) -> dict[int, Path]:
+    """Return the lists of begun tasks, by attempt; the line of an attempt says why they cannot be read (`read_all`)."""
+    try:
+        return lists.lists(folder.parsl)
+    except OSError:
+        return {}
 
 
 def _summary(former: Record, folder: Folder, found: dict[int, Path]) -> dict[str, Any]:
     """Return what is kept of an attempt; one that has written no end died, and its list says what it had begun."""
     if former.status == "running":
         file = found.get(former.attempt)
-        begun = lists.read(file) if file else Begun()
+        begun = lists.read(file, with_calls=False) if file else Begun()
         seen = _last_seen([folder.record, *([file] if file else [])])
         former = replace(former, status=DIED, message=NO_WORD, ended=seen, tasks=rows_of(begun))
     return {name: getattr(former, name) for name in KEPT_FIELDS}
 
 
-def _last_seen(files: Collection[Path]) -> str:
+def _last_seen(those: Collection[Path]) -> str:
     """Return when one of these files was written for the last time."""
     times = [0.0]
-    for file in files:
+    for file in those:
         with contextlib.suppress(OSError):
             times.append(file.lstat().st_mtime)
-    return datetime.fromtimestamp(max(times), UTC).isoformat(timespec="seconds")
+    # A file may have been given any time, one that no calendar has, too.
+    latest = min(max(times), time.time())
+    return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
 
 
 def _first_line(record: Record, begun: Begun) -> str:
@@ -172,21 +187,30 @@ def _named(apps: list[str]) -> str:
 
 
 def say_dead(runs: Path) -> None:
-    """Complete the records of a laptop's runs whose launcher has died: it has let go of their folders."""
-    with contextlib.suppress(OSError):
-        for path in sorted(runs.iterdir())[-LOOKED_AT:]:
-            with contextlib.suppress(OSError):
-                _say_dead(Folder(path))
+    """Complete the records of a laptop's runs whose launcher has died: it has let go of their folders.
+
+    Whatever is in one of them, or in its place, costs a line at most, and never the run that begins.
+    """
+    best_effort("look at earlier runs", lambda: _say_dead_of(runs), seconds=LOOK_S)
+
+
+def _say_dead_of(runs: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for name in files.names(runs, runs.parent)[-LOOKED_AT:]:
+            try:
+                _say_dead(Folder(runs / name))
+            except OSError:
+                pass  # another launcher works on it, or it is another user's, or no run's folder
+            except Exception as error:  # noqa: BLE001 (of a folder in which anyone may have written)
+                log.warning("%s: an earlier run, which is left as it is: %s", runs / name, describe(error))
 
 
 def _say_dead(folder: Folder) -> None:
-    if not folder.record.is_file():
-        return
-    with (folder.path / "lock").open("a") as lock:
+    with os.fdopen(files.opened(folder.path / "lock", folder.volume, os.O_RDWR), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         record = Record.read(folder.record)
         if record is None or record.status != "running":
             return
-        end = _summary(record, folder, lists.lists(folder.parsl))
+        end = _summary(record, folder, _lists(folder))
         replace(record, **end).write(folder.record)
         log.info("%s: %s", folder.record, NO_WORD)
