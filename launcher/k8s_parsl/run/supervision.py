@@ -123,11 +123,11 @@ def supervise(
 
 
 def best_effort(
-    doing: str, act: Callable[[], object], hurry: Callable[[], bool] = lambda: False, seconds: float = ANSWER_S
+    doing: str, act: Callable[[], object], hurry: Callable[[], bool] = lambda: False, seconds: float | None = None
 ) -> bool:
     """Do it; a failure is one line in the log, and so is a volume that does not answer. Return whether it was done."""
     try:
-        apart(act, seconds, hurry, HURRIED_S)
+        apart(act, ANSWER_S if seconds is None else seconds, hurry, HURRIED_S)
     except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
         log.warning("could not %s: %s: %s", doing, type(error).__name__, error)
         return False
