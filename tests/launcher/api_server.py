@@ -181,7 +181,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, pod) if pod else self._status(404, "pods not found")
         else:
             with state.changed:
-                items = [pod for pod in state.pods.values() if matches(pod, query.get("labelSelector", ""))]
+                name = query.get("fieldSelector", "").removeprefix("metadata.name=")
+                named = [pod for at, pod in state.pods.items() if name in ("", at)]
+                items = [pod for pod in named if matches(pod, query.get("labelSelector", ""))]
                 self._json(200, {"items": items, "metadata": {"resourceVersion": str(state.version)}})
 
     def _about(self, path):

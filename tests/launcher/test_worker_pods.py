@@ -885,6 +885,80 @@ def test_a_pod_of_another_owner_under_the_name_of_a_block_is_let_be(server, make
     assert [call for call in server.calls if call[0] == "DELETE"] == []
 
 
+def put_foreign(server, name, owners=(), **metadata):
+    foreign = {"name": name, "uid": "foreign", "labels": {}, "ownerReferences": list(owners)} | metadata
+    server.put("ADDED", {"metadata": foreign, "spec": {}, "status": {"phase": "Running"}})
+
+
+OWNERS = {
+    "another launcher": ([{"kind": "Pod", "name": "driver-0", "uid": "another"}], "it belongs to Pod driver-0"),
+    "a ReplicaSet": ([{"kind": "ReplicaSet", "name": "web-1", "uid": "another"}], "it belongs to ReplicaSet web-1"),
+    "another with the launcher's name": (
+        [{"kind": "Pod", "name": "pdgrun-launcher-xyz", "uid": "another"}],
+        "it belongs to Pod pdgrun-launcher-xyz",
+    ),
+    "one that has no owner": ([], "it has no owner"),
+}
+
+
+@pytest.mark.parametrize(("owners", "words"), OWNERS.values(), ids=OWNERS)
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_block_whose_name_another_pod_has_does_not_pend_for_ever(make, server, faults, owners, words, registered):
+    """The run ends by name before any worker was there; afterwards Parsl asks for a block of another name."""
+    pods = make(max_blocks=2)
+    pods.registered = registered
+    put_foreign(server, pods.name("0"), owners)
+    name = submitted(pods)
+    said = f"NameTaken: another pod has its name: delete that one ({words})"
+    assert until(pods, name, State.FAILED).message == said
+    assert [str(fault) for fault in faults] == [f"executors.cpu: worker pod {name}: {said}"] * (not registered)
+    assert all(fault.exit_code is ExitCode.CONFIGURATION for fault in faults)
+    pod_of(server, submitted(pods, "1"))
+    pods.close()
+    assert [pod["metadata"]["uid"] for pod in server.pods.values()] == ["foreign"]
+
+
+def test_a_pod_that_has_the_name_but_not_for_long_is_waited_for(make, server, faults, monkeypatch):
+    monkeypatch.setattr(worker_pods, "pauses", lambda most: itertools.repeat(0.05))
+    pods = make()
+    put_foreign(server, pods.name("0"), deletionTimestamp="2026-01-01T00:00:00Z")
+    name = submitted(pods)
+    server.wait_for(lambda s: len([call for call in s.calls if call[0] == "POST"]) > 1)
+    server.remove(name)
+    server.wait_for(lambda s: name in s.pods)
+    assert server.pods[name]["metadata"]["uid"] != "foreign"
+    assert faults == []
+
+
+@pytest.mark.parametrize("code", [500, 503, 429])
+def test_whose_pod_has_the_name_is_asked_again_where_the_server_does_not_say(make, server, faults, code, monkeypatch):
+    monkeypatch.setattr(worker_pods, "pauses", lambda most: itertools.repeat(0.05))
+    pods = make()
+    put_foreign(server, pods.name("0"))
+    server.refuse("GET", code, "not now", times=2)
+    until(pods, submitted(pods), State.FAILED)
+    assert len(faults) == 1
+
+
+def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(make, server, api, watch, monkeypatch):
+    """The first try made it; the second meets it, and its uid is known, though the watch has not shown it."""
+    plain = api.create_pod
+    tries = []
+
+    def create(manifest):
+        tries.append(plain(manifest))
+        return plain(manifest)
+
+    monkeypatch.setattr(api, "create_pod", create)
+    pods = make()
+    watch._listeners.clear()
+    name = submitted(pods)
+    end = time.monotonic() + 10
+    while name not in pods._uids:
+        assert time.monotonic() < end
+    assert pods._uids[name] == tries[0]
+
+
 def test_a_pod_whose_creation_was_not_confirmed_is_deleted_at_the_end(server, make, api, watch, monkeypatch):
     """It was made, but the answer got lost; nor has the watch shown it yet."""
     plain = api.create_pod

@@ -129,7 +129,7 @@ class Api:
     def create_pod(self, manifest: Mapping[str, Any]) -> str:
         """POST a pod; return its uid.
 
-        One that is already there under its (deterministic) name counts as made: its uid is not known then.
+        Empty where there is one of its (deterministic) name already: by an earlier try of this call, or another pod.
         """
         try:
             uid: str = self._call("POST", f"{self._base}/pods", body=manifest)["metadata"]["uid"]
@@ -138,6 +138,11 @@ class Api:
                 raise
             return ""
         return uid
+
+    def pod(self, name: str) -> dict[str, Any] | None:
+        """One pod, whatever its labels are; None where there is none. By a list, as the launcher may not `get` any."""
+        items = self._call("GET", f"{self._base}/pods", {"fieldSelector": f"metadata.name={name}"})["items"]
+        return items[0] if items else None
 
     def delete_pod(self, name: str, uid: str) -> None:
         """DELETE the pod of this uid, with its own grace period; one that is gone already is fine.

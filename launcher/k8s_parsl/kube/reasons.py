@@ -93,6 +93,7 @@ _ROWS = (
         exit_code=ExitCode.PERMISSION,
     ),
     Reason("Refused", Kind.CONFIGURATION, "an admission rule (PodSecurity, a webhook) refuses the pod", at_once=True),
+    Reason("NameTaken", Kind.CONFIGURATION, "another pod has its name: delete that one", at_once=True),
     Reason("WorkerConfiguration", Kind.CONFIGURATION, "the worker found a configuration fault", at_once=True),
     Reason(
         "WorkerPermission",

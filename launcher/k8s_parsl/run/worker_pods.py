@@ -390,13 +390,21 @@ class WorkerPods:
         waits = pauses(CREATE_PAUSE_S)
         while not (self._closed.is_set() or self._blocks[block.name].cancelled):
             try:
-                if uid := self._api.create_pod(manifest):
-                    self._uids[block.name] = uid
+                uid = self._api.create_pod(manifest)
+                there = None if uid else self._api.pod(block.name)
             except ApiError as error:
                 if self._refused(block.name, error):
                     return
                 self._closed.wait(error.retry_after or next(waits))
                 continue
+            if uid:
+                self._uids[block.name] = uid
+            elif there is None or _leaves(there, self._identity):
+                self._closed.wait(next(waits))
+                continue
+            elif not self._note(read(there)):
+                self._not_made(block.name, find("NameTaken", _owner(there)))
+                return
             if self._blocks[block.name].cancelled:
                 # The deletion may have come before the pod did.
                 self._delete(block.name)
@@ -408,9 +416,13 @@ class WorkerPods:
         if finding is None:
             log.warning("worker pod %s not made yet: %s", name, error)
             return False
+        self._not_made(name, finding)
+        return finding.reason.at_once
+
+    def _not_made(self, name: str, finding: Finding) -> None:
+        """Note why a pod was not made: for good where the next try would meet the same."""
         with self._lock:
             self._become(self._blocks[name].refused(finding, time.monotonic()))
-        return finding.reason.at_once
 
     def _delete(self, name: str) -> None:
         """Delete a pod of ours; nothing is done where another thread does so just now."""
@@ -454,6 +466,17 @@ class WorkerPods:
             log.warning("worker pod %s said last: %s", name, one_line(lines))
             with self._lock:
                 self._become(replace(self._blocks[name], last_lines=lines))
+
+
+def _leaves(pod: Mapping[str, Any], identity: Identity) -> bool:
+    """Whether a pod that is not ours is about to be gone, and with it its name free."""
+    state = read(pod)
+    return state.deleting and state.owner != identity.pod_uid
+
+
+def _owner(pod: Mapping[str, Any]) -> str:
+    owners = pod["metadata"].get("ownerReferences") or []
+    return f"it belongs to {owners[0]['kind']} {owners[0]['name']}" if owners else "it has no owner"
 
 
 def _refusal(error: ApiError) -> Finding | None:
