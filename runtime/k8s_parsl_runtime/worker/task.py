@@ -90,7 +90,7 @@ def _end_forked(error: BaseException | None) -> NoReturn:
     try:
         if isinstance(error, SystemExit):
             status = exit_status(error)
-        elif error:
+        elif error is not None:
             status = 1
             _show(error)
         _flush()
@@ -102,7 +102,7 @@ def _before_wrapping(raised: Exception) -> BaseException:
     """Return what the app raised where Parsl failed to wrap it: it does so where the causes are many, or go round."""
     wraps = RemoteExceptionWrapper.__init__.__code__
     frames = traceback.walk_tb(raised.__traceback__)
-    if raised.__context__ and any(frame.f_code is wraps for frame, _ in frames):
+    if raised.__context__ is not None and any(frame.f_code is wraps for frame, _ in frames):
         return raised.__context__
     return raised
 
@@ -138,7 +138,7 @@ def _print_by_lines() -> None:
 def _reopen_closed() -> None:
     """Have standard output and error again where a task has closed them: the next one is another's."""
     for number, name in ((1, "stdout"), (2, "stderr")):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             copy = _copy_of(number)
             if not _is_open(number):
                 os.dup2(copy, number)
