@@ -460,7 +460,7 @@ def gone(folder, seconds=20):
         (["run", "-f", "nope.yaml"], 65, "nope.yaml: No such file or directory"),
         (["run", "--nope"], 64, "No such option"),
         (["dance"], 64, "No such command 'dance'"),
-        (["run"], 78, "on a laptop, name one, as in k8s-parsl run -f values/local.yaml"),
+        (["run"], 64, "no values file given: k8s-parsl run -f values/local.yaml"),
     ],
 )
 def test_a_wrong_command_is_one_line(tmp_path, words, code, line):
