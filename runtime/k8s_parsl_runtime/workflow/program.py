@@ -194,7 +194,7 @@ class Program:
         if status:
             self._reporter.send({"type": "raised", "text": one_line(f"SystemExit: {end.code}")[:2000]})
         else:
-            self._returned(None)
+            self._returned(code.result_of_script() if self._plan["code"]["script"] else None)
         return status
 
     def _raised(self, error: BaseException) -> int:
