@@ -90,7 +90,7 @@ def checkout(folder: Path, **git: str) -> None:
     from k8s_parsl.run import checkout as checkouts
 
     logging.getLogger("k8s_parsl").setLevel("INFO")
-    checkouts.checkout(Git.parse(git, "workflow.git"), folder, os.environ)
+    checkouts.in_pod(Git.parse(git, "workflow.git"), folder, os.environ)
 
 
 @commands.command()

@@ -13,6 +13,7 @@ import sys
 OLDEST = (3, 11)
 NEWEST = (3, 13)
 CONFIGURATION = 78
+SCRATCH = "K8S_PARSL_SCRATCH"
 TERMINATION_LOG = "/dev/termination-log"
 
 # Last on the path: the user's own modules and packages come first.
@@ -31,8 +32,10 @@ def main(arguments):
 def refuse(arguments):
     """Say which Python this is and which ones are supported: to the launcher, to kubelet and on standard error."""
     found = "%d.%d" % sys.version_info[:2]  # noqa: UP031 (for every Python 3)
-    text = "this image has Python %s; k8s-parsl supports Python %d.%d to %d.%d" % (  # noqa: UP031
-        (found,) + OLDEST + NEWEST  # noqa: RUF005
+    # As shared/programs.py has it, which this Python may not be able to read.
+    where = "%s (laptop.python, --python)" % sys.executable if SCRATCH in os.environ else "this image"  # noqa: UP031
+    text = "%s has Python %s; k8s-parsl supports Python %d.%d to %d.%d" % (  # noqa: UP031
+        (where, found) + OLDEST + NEWEST  # noqa: RUF005
     )
     if arguments[:1] == ["workflow"]:
         tell_launcher(arguments[arguments.index("--socket") + 1], text)

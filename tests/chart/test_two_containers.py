@@ -172,11 +172,14 @@ def test_a_variable_that_is_given_is_there_once(helm, name):
 def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
     """And the init containers of our image its size; those of the workflow's container are launcher.pod's."""
     env = [{"name": "HTTPS_PROXY", "value": "http://proxy"}, {"name": "HOME", "value": "/elsewhere"}]
-    size = {"requests": {"cpu": "200m", "memory": "1Gi"}, "limits": {"cpu": None, "ephemeral-storage": "1Gi"}}
+    size = {
+        "requests": {"cpu": "200m", "memory": "1Gi"},
+        "limits": {"cpu": None, "memory": "2Gi", "ephemeral-storage": "1Gi"},
+    }
     launcher = {"env": env, "resources": size, "pod": {"resources": {"limits": {"cpu": "7"}}}}
     image = {"repository": "mine", "tag": "1"}
     rendered = helm.template(over=values(launcher=launcher, image=image))
-    expected = {"requests": size["requests"], "limits": {"memory": "512Mi", "ephemeral-storage": "1Gi"}}
+    expected = {"requests": size["requests"], "limits": {"memory": "2Gi", "ephemeral-storage": "1Gi"}}
     for pod in of_the_launcher(rendered):
         own = container(pod, "launcher")
         assert own["resources"] == container(pod, "runtime")["resources"] == expected
@@ -209,6 +212,45 @@ def test_they_share_a_socket_and_no_scratch(helm):
         assert mounts(pod, "launcher")["launcher-tmp"] == {"mountPath": "/tmp"}
         assert mounts(pod, "workflow")["tmp"] == {"mountPath": "/tmp"}
         assert mounts(pod, "launcher").keys() & mounts(pod, "workflow").keys() == {"socket"}
+
+
+def test_no_other_container_mounts_what_is_the_launchers_own(helm):
+    """Whatever that is: all that the launcher mounts and the volumes of `storage` are not."""
+    pod = helm.template(over=values(storage=STORAGE, run={"volume": "data"})).launcher
+    own = [name for name in mounts(pod, "launcher") if not name.startswith("storage-")]
+    assert len(own) == 4
+    for name in own:
+        mount = [{"name": name, "mountPath": "/x"}]
+        beside = [{"name": "mine", "image": "a:1", "volumeMounts": mount}]
+        for key, field in (("volumeMounts", mount), ("containers", beside), ("initContainers", beside)):
+            told = f"launcher.pod.{key}: {name} is the launcher's own volume"
+            assert told in helm.refusal(values(launcher={"pod": {key: field}}))
+            assert told in helm.refusal(values(pod={key: field}))
+    for name in ("tmp", "storage-data"):
+        pod = {"volumeMounts": [{"name": name, "mountPath": "/var/tmp"}]}
+        assert helm.refusal(values(pod=pod, storage=STORAGE)) == ""
+
+
+CODE = {"workflow": MINIMAL["workflow"] | {"git": GIT}}
+
+
+def test_a_volume_by_a_name_that_the_pod_has_is_refused(helm):
+    """Kubernetes refuses such a pod, once it is made."""
+    over = values(storage=STORAGE, image={"repository": "mine", "tag": "1"}, pod={"sharedMemory": "1Gi"}) | CODE
+    rendered = helm.template(over=over)
+    for key, pod, below in (
+        ("launcher.pod", rendered.launcher, lambda pod: {"launcher": {"pod": pod}}),
+        ("executors.workers.pod", rendered.workers["workers"], lambda pod: {"executors": {"workers": {"pod": pod}}}),
+        ("executors.workers.pod", rendered.workers["workers"], lambda pod: {"worker": {"pod": pod}}),
+    ):
+        taken = names(pod["spec"]["volumes"])
+        assert {"tmp", "run", "workflow", "runtime", "shared-memory", "storage-data"} < set(taken)
+        for name in taken:
+            given = below({"volumes": [{"name": name, "emptyDir": {}}]})
+            assert f"{key}.volumes: the pod has a volume {name} already" in helm.refusal(over | given)
+        twice = [{"name": "mine", "emptyDir": {}}, {"name": "mine", "emptyDir": {}}]
+        assert f"{key}.volumes: the pod has a volume mine already" in helm.refusal(over | below({"volumes": twice}))
+        assert helm.refusal(over | below({"volumes": twice[:1]})) == ""
 
 
 def test_of_the_volumes_the_launcher_mounts_that_of_the_runs_alone(helm):

@@ -450,6 +450,63 @@ def test_what_may_be_a_token_is_cut_out_of_others_words(text, safe):
     assert checkout._safe(text, {checkout.PASSWORD: "p@ss"}) == safe
 
 
+# Sizes ---------------------------------------------------------------------------------------------------------------
+
+MIB = 2**20
+RUN = """
+import pathlib, sys
+from k8s_parsl import __main__
+from k8s_parsl_runtime.shared import memory
+memory._LIMITS = (pathlib.Path(sys.argv.pop(1)),)
+__main__.main()
+"""
+
+
+def in_container(server, folder, limit, files):
+    """How `checkout` ends in a container with this memory limit, on a commit with these files."""
+    work, given = folder / "work", folder / "memory.max"
+    given.write_text(limit)
+    for name, content in files.items():
+        (work / name).write_bytes(content)
+    git(work, "add", "--all")
+    git(work, "commit", "--quiet", "--message", "large")
+    git(work, "push", "--quiet", "../served/flows.git", "main")
+    commit = git(work, "rev-parse", "HEAD")
+    words = [str(given), "checkout", f"--url={server.url}/flows.git", f"--commit={commit}", str(folder / "code")]
+    return subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True)
+
+
+SIZES = {
+    "zeros": lambda: {"a": bytes(40 * MIB)},
+    "a text": lambda: {"a": b"a line of many\n" * (3 * MIB)},
+    "what no one can compress": lambda: {"a": os.urandom(32 * MIB)},
+    "two that differ by a byte": lambda: dict.fromkeys("a", block := os.urandom(16 * MIB)) | {"b": block + b"x"},
+}
+
+
+@pytest.mark.parametrize("files", SIZES.values(), ids=SIZES.keys())
+def test_a_file_that_no_memory_is_there_for_ends_in_a_line(server, repository, tmp_path, files):
+    """As the kernel would kill the process, and no line would say why."""
+    done = in_container(server, tmp_path, str(96 * MIB), files())
+    assert done.returncode == 78, done.stderr
+    assert "its largest file needs more memory than launcher.resources.limits.memory" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("limit", [str(96 * MIB), "max\n", str(2**63 - 4096), "", "no number"])
+def test_a_file_that_memory_is_there_for_arrives(server, repository, tmp_path, limit):
+    done = in_container(server, tmp_path, limit, {"a": os.urandom(4 * MIB), "b": bytes(8 * MIB)})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "code" / "b").stat().st_size == 8 * MIB
+
+
+def test_code_that_its_volume_has_no_room_for_is_refused(fetch, monkeypatch):
+    """Before any of it is written: kubelet would evict the pod."""
+    monkeypatch.setattr(checkout, "MOST", 20)
+    with pytest.raises(ConfigurationError, match="its root has more than 0 MiB of files, which is too much: use a vol"):
+        fetch()
+
+
 # The command ---------------------------------------------------------------------------------------------------------
 
 

@@ -298,6 +298,27 @@ def test_a_load_that_the_module_took_by_name_is_the_launchers_too(folder):
     assert "parsl.load: the chart's Config is used (executors workers)" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        ("sys.exit(0)", {"cells": 9}),
+        ("sys.exit()", {"cells": 9}),
+        ("raise SystemExit(None)", {"cells": 9}),
+        ("sys.exit(False)", {"cells": 9}),
+        ("del result; sys.exit(0)", None),
+        ("sys.exit(3)", None),
+    ],
+)
+def test_the_result_of_a_script_that_ends_itself_is_kept(folder, end, kept):
+    """Where that is no error, as of one that comes to its end."""
+    (folder / "mine.py").write_text(f"import sys\nresult = {{'cells': 9}}\n{end}\nresult = 'never here'\n")
+    words = command(folder, "main")
+    (folder / "over.yaml").write_text('workflow: {call: "", kwargs: null, script: mine.py}\n')
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == (1 if "3" in end else 0), done.stderr
+    assert record(folder)[0]["result"] == kept
+
+
 def test_sys_exit_is_no_success(folder):
     done = run(folder, "leave")
     assert done.returncode == 1

@@ -9,8 +9,10 @@ import sys
 import pytest
 from parsl.dataflow.errors import DependencyError, JoinError
 
+from k8s_parsl_runtime.shared.errors import UsageError
 from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH
 from k8s_parsl_runtime.workflow import missing
+from k8s_parsl_runtime.workflow.code import run_function
 
 IN_IMAGE = "; install {} in the image, of the workflow and of the workers (docs/own-workflow.md#images)"
 
@@ -53,6 +55,19 @@ def test_the_package_is_named_as_pip_knows_it(tmp_path, monkeypatch, module, pac
     monkeypatch.delenv(RUNS_SCRATCH, raising=False)
     error = ModuleNotFoundError(f"No module named {module!r}", name=module)
     assert missing.hint(error, [str(tmp_path)]) == IN_IMAGE.format(package)
+
+
+@pytest.mark.parametrize("on_laptop", [True, False])
+def test_on_a_laptop_the_users_module_is_found_by_path(tmp_path, monkeypatch, on_laptop):
+    monkeypatch.delenv(RUNS_SCRATCH, raising=False)
+    advice = ""
+    if on_laptop:
+        monkeypatch.setenv(RUNS_SCRATCH, str(tmp_path))
+        advice = " (--path names the folder of your code)"
+    with pytest.raises(UsageError) as caught:
+        run_function("nope_nope:main", {}, "/opt/workflow")
+    said = f"there is no module nope_nope in /opt/workflow{advice} or in {missing.place()}"
+    assert str(caught.value) == f"workflow.call nope_nope:main: {said}"
 
 
 def test_on_a_laptop_it_is_the_workflows_own_python(tmp_path, monkeypatch):

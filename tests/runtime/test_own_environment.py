@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -58,9 +59,22 @@ def test_the_workflow_runs_in_an_environment_of_its_own(tmp_path, environment, n
     assert json.loads(record.read_text())["result"] == {"workflow": expected, "worker": expected}
 
 
-def test_an_interpreter_that_is_not_there_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("/nope/python", "/nope/python"),
+        ("{folder}", "{folder}/bin/python"),
+        ("~", "{folder}/bin/python"),
+        ("~/nope", "{folder}/nope"),
+    ],
+)
+def test_an_interpreter_that_is_not_there_is_refused_by_name(tmp_path, given, named):
+    """By that of the file that is missing, where a folder was given."""
     (tmp_path / "values.yaml").write_text(VALUES)
-    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--python", "/nope/python"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", "."]
+    words += ["--python", given.format(folder=tmp_path)]
+    environment = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 64
-    assert done.stderr == "k8s-parsl: laptop.python (--python): /nope/python: No such file or directory\n"
+    missing = named.format(folder=tmp_path)
+    assert done.stderr == f"k8s-parsl: laptop.python (--python): {missing}: No such file or directory\n"

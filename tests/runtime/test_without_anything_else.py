@@ -202,29 +202,37 @@ def worker(python):
     return line
 
 
+def of(python):
+    """What this interpreter calls itself."""
+    done = subprocess.run([python, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
 @pytest.mark.parametrize("version", ["3.6", "3.7", "3.8", "3.9", "3.10"])
 def test_a_python_that_is_too_old_is_refused_by_name(folder, version):
     """In one line, with nothing started; by a file that any Python 3 can read."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")
-    line = f"this image has Python {version}; k8s-parsl supports Python 3.11 to 3.13"
-    refused(folder, python, line)
-    assert worker(python) == f"k8s-parsl: {line}"
+    line = f"has Python {version}; k8s-parsl supports Python 3.11 to 3.13"
+    refused(folder, python, f"{of(python)} (laptop.python, --python) {line}")
+    assert worker(python) == f"k8s-parsl: this image {line}"
 
 
 def test_an_environment_without_parsl_is_refused_with_what_to_do(folder, empty):
-    line = f"this image has no Parsl; k8s-parsl supports {RELEASE}: pip install parsl=={RELEASE}"
-    refused(folder, empty, line)
-    assert worker(empty) == f"k8s-parsl: {line}"
+    line = f"has no Parsl; k8s-parsl supports {RELEASE}:"
+    pip = f"pip install parsl=={RELEASE}"
+    refused(folder, empty, f"{of(empty)} (laptop.python, --python) {line} {of(empty)} -m {pip}")
+    assert worker(empty) == f"k8s-parsl: this image {line} {pip}"
 
 
 def test_another_release_of_parsl_is_refused_by_name(folder, with_another):
     say = "from importlib.metadata import version; print(version('parsl'))"
     found = subprocess.run([with_another, "-c", say], capture_output=True, text=True).stdout.strip()
-    line = f"this image has Parsl {found}; k8s-parsl supports {RELEASE}: pip install parsl=={RELEASE}"
-    refused(folder, with_another, line)
-    assert worker(with_another) == f"k8s-parsl: {line}"
+    line = f"has Parsl {found}; k8s-parsl supports {RELEASE}:"
+    pip = f"pip install parsl=={RELEASE}"
+    refused(folder, with_another, f"{of(with_another)} (laptop.python, --python) {line} {of(with_another)} -m {pip}")
+    assert worker(with_another) == f"k8s-parsl: this image {line} {pip}"
 
 
 @pytest.mark.parametrize(

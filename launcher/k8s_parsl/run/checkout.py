@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import re
+import resource
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from dulwich import pack
 from dulwich.client import HttpGitClient, default_urllib3_manager
 from dulwich.config import ConfigDict
 from dulwich.errors import GitProtocolError, HangupException, NotTreeError
@@ -28,6 +30,7 @@ from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tree, parse_tre
 from dulwich.repo import Repo
 
 from k8s_parsl.config.settings import Git
+from k8s_parsl_runtime.shared import memory
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
     Failure,
@@ -61,6 +64,25 @@ PATIENCE = urllib3.Retry(
 )
 
 
+# Of the container's memory, what is not this process's data: its program, the kernel's own.
+BESIDE = 32 * 2**20
+
+
+def in_pod(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
+    """Do the init container's work.
+
+    dulwich holds a file in memory two to five times. The kernel would kill a process that needs more than the
+    container's limit, and no line would say so: so the process gets a limit of its own, beyond which Python raises.
+    """
+    limit = memory.limit()
+    if limit is not None:
+        most = max(limit - BESIDE, BESIDE)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        # Rust's, which dulwich takes where it can, ends the process where there is no memory.
+        pack.apply_delta = pack._apply_delta_py  # noqa: SLF001
+    checkout(git, folder, environment)
+
+
 def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     """Put the files of ``git.path`` at ``git.commit`` into ``folder``; once more does no harm.
 
@@ -78,7 +100,9 @@ def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     except Failure as failure:
         raise type(failure)(_safe(str(failure), environment)) from None
     except OSError as error:
-        raise _no_room(error, folder) from None
+        raise (_no_memory(git) if error.errno == errno.ENOMEM else _no_room(error, folder)) from None
+    except MemoryError:
+        raise _no_memory(git) from None
     except Exception as error:  # noqa: BLE001 (of what the server sent: another try would get the same)
         raise ConfigurationError(
             _safe(f"workflow.git: {git.url} at {git.commit} cannot be checked out: {describe(error)}", environment)
@@ -109,6 +133,13 @@ def _safe(text: str, environment: Mapping[str, str]) -> str:
         text = text.replace(hidden, "...")
     text = re.sub(r"(\w://)[^\s/'\"]*@", r"\1", text)
     return re.sub(r"(/[^\s?'\"]*)\?[^\s'\"]*", r"\1?...", text)
+
+
+def _no_memory(git: Git) -> Failure:
+    return ConfigurationError(
+        f"workflow.git: {git.described}: its largest file needs more memory than launcher.resources.limits.memory lets "
+        "checkout have: raise that to five times the file and 64Mi, or keep the file on a volume"
+    )
 
 
 def _no_room(error: OSError, folder: Path) -> Failure:
@@ -252,6 +283,8 @@ def _tree(git: Git, repository: Repo) -> ObjectID:
 
 # Git's own bound of a path is that of the system: https://man7.org/linux/man-pages/man3/limits.h.3posix.html
 DEEPEST = 500
+# The volume's sizeLimit (chart/templates/_mounts.tpl): kubelet evicts a pod that writes more into it.
+MOST = 2**30
 # Of an object's id.
 SHA_BYTES = 20
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -266,6 +299,7 @@ def _check(git: Git, store: BaseObjectStore, root: ObjectID) -> None:
         ConfigurationError: git itself would not make such a tree, or not check it out; names the entry.
     """
     folders = [(b"", root)]
+    size = 0
     while folders:
         path, tree = folders.pop()
         if path.count(b"/") > DEEPEST:
@@ -281,7 +315,9 @@ def _check(git: Git, store: BaseObjectStore, root: ObjectID) -> None:
             if stat.S_ISDIR(mode):
                 folders.append((entry, sha))
             elif not S_ISGITLINK(mode):
-                _check_file(git, store, entry, mode, sha)
+                size += _checked_size(git, store, entry, mode, sha)
+                if size > MOST:
+                    raise _bad(git, b"", f"has more than {MOST >> 20} MiB of files, which is too much: use a volume")
 
 
 def _entries(git: Git, store: BaseObjectStore, path: bytes, sha: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
@@ -291,13 +327,15 @@ def _entries(git: Git, store: BaseObjectStore, path: bytes, sha: ObjectID) -> li
     return list(cast("Iterator[tuple[bytes, int, ObjectID]]", parse_tree(tree.as_raw_string(), SHA_BYTES)))
 
 
-def _check_file(git: Git, store: BaseObjectStore, entry: bytes, mode: int, sha: ObjectID) -> None:
+def _checked_size(git: Git, store: BaseObjectStore, entry: bytes, mode: int, sha: ObjectID) -> int:
+    """Return a file's bytes."""
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         raise _bad(git, entry, f"is neither file, folder nor link (mode {mode:o})")
     if stat.S_ISLNK(mode) and entry.rpartition(b"/")[2].lower() == b".gitmodules":
         raise _bad(git, entry, "is a link, which git does not allow")
-    if sha not in store or not isinstance(store[sha], Blob):
+    if sha not in store or not isinstance(blob := store[sha], Blob):
         raise _bad(git, entry, "is no file that the repository holds")
+    return int(blob.raw_length())
 
 
 def _bad(git: Git, path: bytes, why: str) -> ConfigurationError:

@@ -190,7 +190,7 @@ def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
     try:
         process = subprocess.Popen(command, env=environment)  # noqa: S603 (the interpreter that the user names)
     except OSError as error:
-        raise UsageError(f"laptop.python (--python): {python}: {error.strerror}") from None
+        raise UsageError(f"laptop.python (--python): {command[0]}: {error.strerror}") from None
     threading.Thread(target=_wait, args=(process, workflow), name="supervisor", daemon=True).start()
     try:
         yield

@@ -23,6 +23,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_PDEATHSIG = 1
 
 
+def on_laptop() -> bool:
+    """Whether this process belongs to a run on a laptop, and is in no pod."""
+    return RUNS_SCRATCH in os.environ
+
+
 def scratch(prefix: str) -> str:
     """Make a folder that only this user can enter; on a laptop the launcher removes it with all others of the run."""
     return tempfile.mkdtemp(prefix=prefix, dir=os.environ.get(RUNS_SCRATCH))

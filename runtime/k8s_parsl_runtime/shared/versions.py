@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib import metadata
+
+from k8s_parsl_runtime.shared.programs import on_laptop
 
 # Releases whose insides were read: tests/runtime/test_parsl_contract.py runs against each of them.
 PARSL_RELEASES = ("2026.10.26",)
@@ -32,4 +35,7 @@ def misfit() -> str:
         return ""
     found = f"has Parsl {release}" if release else "has no Parsl"
     wanted = " or ".join(PARSL_RELEASES)
-    return f"this image {found}; k8s-parsl supports {wanted}: pip install parsl=={PARSL_RELEASES[-1]}"
+    where, pip = "this image", "pip"
+    if on_laptop():
+        where, pip = f"{sys.executable} (laptop.python, --python)", f"{shlex.quote(sys.executable)} -m pip"
+    return f"{where} {found}; k8s-parsl supports {wanted}: {pip} install parsl=={PARSL_RELEASES[-1]}"

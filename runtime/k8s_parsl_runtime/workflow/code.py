@@ -30,7 +30,12 @@ def run_script(script: str, arguments: list[str]) -> Any:
         # By this name multiprocessing's spawned children send back what they have of the script.
         sys.modules["__mp_main__"] = main
     exec(loader.source_to_code(loader.get_data(script), script), vars(main))  # noqa: S102 (what this program is for)
-    result = vars(main).get("result")
+    return result_of_script()
+
+
+def result_of_script() -> Any:
+    """Return the script's global `result`, also where the script ended itself; None where it is no value."""
+    result = vars(sys.modules["__main__"]).get("result")
     return None if callable(result) or issubclass(type(result), types.ModuleType) else result
 
 
@@ -96,9 +101,8 @@ def _import(name: str, path: str, key: str) -> types.ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             plain = f"; leave out .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
-            raise UsageError(
-                f"{key}: there is no module {error.name} in {path} or in {missing.place()}{plain}"
-            ) from None
+            there = f"in {path}{missing.path_advice()} or in {missing.place()}"
+            raise UsageError(f"{key}: there is no module {error.name} {there}{plain}") from None
         raise UsageError(
             f"{key}: module {name} imports {error.name}, which {missing.place()} does not have"
             f"{missing.hint(error, [path])}"

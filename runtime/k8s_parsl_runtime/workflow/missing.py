@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH
+from k8s_parsl_runtime.shared.programs import on_laptop
 
 # Packages that are called otherwise than the module that scientists import from them.
 PACKAGES = {
@@ -31,14 +30,19 @@ PACKAGES = {
 
 def place() -> str:
     """Return what should have had a module: the image, or the interpreter on a laptop."""
-    return sys.executable if _on_laptop() else "the image"
+    return sys.executable if on_laptop() else "the image"
+
+
+def path_advice() -> str:
+    """Return how to name the folder of the code on a laptop; nothing in a pod, where the values say it."""
+    return " (--path names the folder of your code)" if on_laptop() else ""
 
 
 def advice(module: str) -> str:
     """Return where and how to install the package of a module."""
     top = module.partition(".")[0]
     package = PACKAGES.get(top, top)
-    if not _on_laptop():
+    if not on_laptop():
         return f"install {package} in the image, of the workflow and of the workers (docs/own-workflow.md#images)"
     return f"{shlex.quote(sys.executable)} -m pip install {package}, or name another Python with --python"
 
@@ -72,7 +76,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         if isinstance(one, BaseExceptionGroup):
             waiting += one.exceptions
         waiting += [one.__cause__, *(each[0] for each in getattr(one, "dependent_exceptions_tids", ()))]
-
-
-def _on_laptop() -> bool:
-    return RUNS_SCRATCH in os.environ

@@ -184,7 +184,7 @@ class Program:
         if status:
             self._reporter.send({"type": "raised", "text": describe(end)[:2000]})
             return status
-        return self._returned(None)
+        return self._returned(code.result_of_script() if self._plan["code"]["script"] else None)
 
     def _raised(self, error: BaseException) -> int:
         hint = missing.hint(error, userpath.of_code(**self._plan["code"]))
