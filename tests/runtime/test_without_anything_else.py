@@ -235,12 +235,17 @@ def test_another_release_of_parsl_is_refused_by_name(folder, with_another):
     assert worker(with_another) == f"k8s-parsl: this image {line} {pip}"
 
 
+FIRST = "the workflow's first process"
+NO_PYTHON = "before it could say its version; name a Python interpreter that has Parsl"
+
+
 @pytest.mark.parametrize(
     ("python", "line", "code"),
     [
         ("nope-python", "laptop.python (--python): nope-python: No such file or directory", 64),
         ("/dev/null", "laptop.python (--python): /dev/null: Permission denied", 64),
-        ("/bin/false", "the workflow's first process ended with 1", 1),
+        ("/bin/false", f"laptop.python (--python): /bin/false: {FIRST} ended with 1 {NO_PYTHON}", 64),
+        ("/bin/ls", f"laptop.python (--python): /bin/ls: {FIRST} ended with 2 {NO_PYTHON}", 64),
     ],
 )
 def test_what_is_no_python_is_named(folder, python, line, code):

@@ -84,17 +84,18 @@ def _run(
     pools = {label: workers(label, executor, _room(executor)) for label, executor in settings.executors.items()}
     work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
     workflow = Workflow(TaskLog(), "the memory of this machine")
+    interpreter = python or settings.laptop.python or sys.executable
     with (
         folder.held(),
         kept(folder.kept_logs),
         stoppable(workflow),
         tempfile.TemporaryDirectory(prefix="k8s-parsl-", dir=_short(), ignore_cleanup_errors=True) as scratch,
         # It waits for the socket; and it ends when the conversation does, whatever ended that.
-        _process(python or settings.laptop.python or sys.executable, Path(scratch), workflow),
+        _process(interpreter, Path(scratch), workflow),
         Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
     ):
         attempt.begin(folder, record)
-        record.versions = workflow.greeting(conversation).versions
+        record.versions = _greeted(workflow, conversation, interpreter)
         say_workers(pools.values())
         say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
         order = plan.start(
@@ -203,6 +204,19 @@ def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
             process.wait(END_S)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _greeted(workflow: Workflow, conversation: Conversation, python: str) -> str:
+    """Return the versions that the workflow's first process has.
+
+    Raises:
+        UsageError: it ended before it said any, so it is no Python that runs.
+    """
+    try:
+        return workflow.greeting(conversation).versions
+    except WorkflowFailed as end:
+        why = f"{end} before it could say its version; name a Python interpreter that has Parsl"
+        raise UsageError(f"laptop.python (--python): {python}: {why}") from None
 
 
 def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
