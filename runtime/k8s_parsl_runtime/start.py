@@ -32,11 +32,12 @@ def main(arguments):
 def refuse(arguments):
     """Say which Python this is and which ones are supported: to the launcher, to kubelet and on standard error."""
     found = "%d.%d" % sys.version_info[:2]  # noqa: UP031 (for every Python 3)
-    # As shared/programs.py has it, which this Python may not be able to read.
-    where = "%s (laptop.python, --python)" % sys.executable if SCRATCH in os.environ else "this image"  # noqa: UP031
-    text = "%s has Python %s; k8s-parsl supports Python %d.%d to %d.%d" % (  # noqa: UP031
-        (where, found) + OLDEST + NEWEST  # noqa: RUF005
+    text = "this image has Python %s; k8s-parsl supports Python %d.%d to %d.%d" % (  # noqa: UP031
+        (found,) + OLDEST + NEWEST  # noqa: RUF005
     )
+    # As shared/programs.py has it, which this Python may not be able to read.
+    if SCRATCH in os.environ:
+        text = text.replace("this image", sys.executable + " (laptop.python, --python)")
     if arguments[:1] == ["workflow"]:
         tell_launcher(arguments[arguments.index("--socket") + 1], text)
     sys.stderr.write("k8s-parsl: " + text + "\n")

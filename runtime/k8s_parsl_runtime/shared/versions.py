@@ -35,7 +35,7 @@ def misfit() -> str:
         return ""
     found = f"has Parsl {release}" if release else "has no Parsl"
     wanted = " or ".join(PARSL_RELEASES)
-    where, pip = "this image", "pip"
     if on_laptop():
-        where, pip = f"{sys.executable} (laptop.python, --python)", f"{shlex.quote(sys.executable)} -m pip"
-    return f"{where} {found}; k8s-parsl supports {wanted}: {pip} install parsl=={PARSL_RELEASES[-1]}"
+        named, python = f"{sys.executable} (laptop.python, --python)", shlex.quote(sys.executable)
+        return f"{named} {found}; k8s-parsl supports {wanted}: {python} -m pip install parsl=={PARSL_RELEASES[-1]}"
+    return f"this image {found}; k8s-parsl supports {wanted}: pip install parsl=={PARSL_RELEASES[-1]}"
