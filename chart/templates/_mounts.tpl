@@ -22,7 +22,7 @@
   mountPath: /dev/shm
 {{- end }}
 {{- with .pod.volumeMounts }}
-{{ toYaml . }}
+{{ include "k8s-parsl.yaml" . | trim }}
 {{- end }}
 {{- end -}}
 
@@ -72,6 +72,6 @@
     sizeLimit: {{ . }}
 {{- end }}
 {{- with .pod.volumes }}
-{{ toYaml . }}
+{{ include "k8s-parsl.yaml" . | trim }}
 {{- end }}
 {{- end -}}

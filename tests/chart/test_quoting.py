@@ -195,6 +195,8 @@ NOWHERE = {
     "image.tag",
     "laptop.python",
     "launcher.image.tag",
+    # The PVC is another's.
+    *(f"storage.claim.{part}.{key}" for part in ("labels", "annotations") for key in ("*", "KEY")),
     "storage.claim.claimName",
     "storage.claim.volumeName",
     "storage.class.volumeName",
