@@ -10,11 +10,7 @@ import pytest
 @pytest.mark.parametrize(
     ("settings", "code", "line"),
     [
-        (
-            "executors.workers.pod.resources.requests.cpu=3",
-            78,
-            "must be less than or equal to cpu limit",
-        ),
+        ("executors.workers.pod.nodeSelector.gpu=two words", 78, "a valid label must be"),
         ("worker.pod.priorityClassName=none-such", 78, "no PriorityClass with name none-such was found"),
         ("executors.workers.pod.image=Upper/Case:1", 78, "Upper/Case:1"),
     ],
@@ -41,7 +37,7 @@ def install(product, *more):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ("launcher.pod.resources.requests.memory=4Gi", "must be less than or equal to memory limit"),
+        ("launcher.pod.nodeSelector.gpu=two words", "a valid label must be"),
         ("pod.hostAliases[0].ip=nowhere", "hostAliases"),
     ],
 )

@@ -108,7 +108,7 @@ RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": 
         ([], "executors.workers.pod.nodeSelector.gpu=none", "no node can take it: 2 x has no label gpu=none"),
         ([], "pod.priorityClassName=none-such", "no PriorityClass with name none-such was found"),
         ([], "imagePullSecrets[0].name=none-such", "there is no Secret none-such"),
-        ([], "executors.workers.pod.resources.requests.cpu=3", "must be less than or equal to cpu limit"),
+        ([], "executors.workers.pod.nodeSelector.gpu=two words", "a valid label must be"),
         (
             [],
             "storage.dev-0.persistentVolumeSource=null,storage.dev-0.existingClaim=none-such",

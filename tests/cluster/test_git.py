@@ -116,11 +116,20 @@ def test_credentials_that_are_refused_end_the_job_and_are_told(release):
     assert "refuses the credentials of pdg-git (401)" in release.kubectl(*arguments(command))
 
 
-def test_a_worker_that_cannot_have_the_code_ends_the_run_with_its_words(release):
-    """The launcher had it; a variable of the workers' own stands for a token that was taken back meanwhile."""
+@pytest.fixture
+def revoking(tmp_path):
+    """A proxy that takes the token no more."""
+    server = GitServer(tmp_path / "served", layout.API_SERVER_IP)
+    server.credentials = "ada:an0ther"
+    yield server
+    server.close()
+
+
+def test_a_worker_that_cannot_have_the_code_ends_the_run_with_its_words(release, revoking):
+    """The launcher had it; the workers' proxy stands for a token that was taken back meanwhile."""
     secret(release, "t0ken")
-    revoked = [{"name": "K8S_PARSL_GIT_PASSWORD", "value": "revoked"}]
-    release.install("--set-json", f"executors.workers.pod.env={json.dumps(revoked)}")
+    proxy = [{"name": "http_proxy", "value": revoking.url}]
+    release.install("--set-json", f"executors.workers.pod.env={json.dumps(proxy)}")
     assert release.wait_for_end() == "Failed", release.describe()
     code, said = release.end_of_launcher()
     assert code == 77
