@@ -47,11 +47,6 @@ def test_an_executor_that_cannot_be_guessed_is_refused_by_name(product):
         ("workflow.call=product:main,workflow.kwargs.sise=5", 64, "workflow.kwargs: product:main: got an unexpected"),
         ("workflow.script=nope.py", 64, "workflow.script: there is no file /opt/workflow/nope.py"),
         ("workflow.call=product:main,workflow.kwargs.size=x", 1, "the workflow raised TypeError"),
-        (
-            "workflow.call=product:main,executors.workers.heartbeatThreshold=5",
-            64,
-            "executors.workers: heartbeatThreshold (5) is not more than heartbeatPeriod (5)",
-        ),
     ],
 )
 def test_a_wrong_value_ends_the_job_with_its_code_and_one_line(product, settings, code, message):
