@@ -509,13 +509,19 @@ def process_of(launcher, name):
 
 
 def _below(pid):
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    """All processes below one; such a process may end meanwhile."""
+    children = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += map(int, (task / "children").read_text().split())
     return [*children, *(below for child in children for below in _below(child))]
 
 
 def _command(pid):
-    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    """Its command line; nothing of a process that has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
 
 
 def _processes_in(folder):
