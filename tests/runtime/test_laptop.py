@@ -512,7 +512,7 @@ def _below(pid):
     """All processes below one; such a process may end meanwhile."""
     children = []
     with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        for task in list(Path(f"/proc/{pid}/task").iterdir()):
             children += map(int, (task / "children").read_text().split())
     return [*children, *(below for child in children for below in _below(child))]
 
