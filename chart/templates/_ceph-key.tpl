@@ -13,7 +13,7 @@ it is in that Secret's namespace: whoever may make pods in the release's could u
 {{- end -}}
 ceph-key.yaml: |
   vault:
-    {{- include "k8s-parsl.yaml" $vault | trim | nindent 4 }}
+    {{- include "k8s-parsl.yaml" $vault | nindent 4 }}
   secret:
     name: {{ include "k8s-parsl.cephSecretName" . | quote }}
     namespace: {{ include "k8s-parsl.cephSecretNamespace" . | quote }}
@@ -23,7 +23,7 @@ ceph-key.yaml: |
       {{- include "k8s-parsl.selectorLabels" .root | nindent 6 }}
       app.kubernetes.io/component: ceph-key
   {{- with pick $given "adopt" "timeBudget" }}
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
   {{- end }}
 {{- with $given.caBundle }}
 ca.crt: {{ toJson . }}
@@ -69,14 +69,14 @@ template:
       {{- include "k8s-parsl.podLabels" $context | nindent 6 }}
     {{- with $pod.annotations }}
     annotations:
-      {{- include "k8s-parsl.yaml" . | trim | nindent 6 }}
+      {{- include "k8s-parsl.yaml" . | nindent 6 }}
     {{- end }}
   spec:
     serviceAccountName: {{ include "k8s-parsl.cephKeyName" . | quote }}
     {{- include "k8s-parsl.podFields" $context | nindent 4 }}
     {{- with $pod.tolerations }}
     tolerations:
-      {{- include "k8s-parsl.yaml" . | trim | nindent 6 }}
+      {{- include "k8s-parsl.yaml" . | nindent 6 }}
     {{- end }}
     containers:
       - name: ceph-key
@@ -84,7 +84,7 @@ template:
         {{- include "k8s-parsl.ourContainerFields" (dict "root" $.root "resources" $pod.resources) | nindent 8 }}
         {{- with $pod.env }}
         env:
-          {{- include "k8s-parsl.yaml" . | trim | nindent 10 }}
+          {{- include "k8s-parsl.yaml" . | nindent 10 }}
         {{- end }}
         volumeMounts:
           - name: config

@@ -10,7 +10,7 @@ initContainers:
   {{- include "k8s-parsl.checkout" . | nindent 2 }}
   {{- end }}
   {{- with .pod.initContainers }}
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
   {{- end }}
 {{- end }}
 {{- end -}}
@@ -119,6 +119,6 @@ user's container it gets what the way to the server may need, and nothing else: 
     - name: workflow
       mountPath: /checkout
     {{- with include "k8s-parsl.authorityMounts" . | fromJsonArray }}
-    {{- include "k8s-parsl.yaml" . | trim | nindent 4 }}
+    {{- include "k8s-parsl.yaml" . | nindent 4 }}
     {{- end }}
 {{- end -}}

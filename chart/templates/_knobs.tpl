@@ -26,17 +26,15 @@ on those of the template around it.
 */ -}}
 {{- define "k8s-parsl.yaml" -}}
 {{- $yaml := toYaml . -}}
-{{- if not (regexMatch "[|>][0-9]?[-+]?\n" $yaml) -}}
-{{- $yaml -}}
-{{- else if kindIs "slice" . -}}
-{{- range . }}
-- {{ toJson . }}
-{{- end }}
-{{- else -}}
-{{- range $key, $value := . }}
-{{ toJson $key }}: {{ toJson $value }}
-{{- end }}
+{{- if regexMatch "[|>][0-9]?[-+]?\n" $yaml -}}
+{{- $lines := list -}}
+{{- range $key, $value := . -}}
+{{- $start := ternary "- " (printf "%s: " (toJson $key)) (kindIs "slice" $) -}}
+{{- $lines = append $lines (printf "%s%s" $start (toJson $value)) -}}
 {{- end -}}
+{{- $yaml = join "\n" $lines -}}
+{{- end -}}
+{{- $yaml -}}
 {{- end -}}
 
 {{- /* The knobs of one kind of pod: each map of the list laid over those before it. */ -}}

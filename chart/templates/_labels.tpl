@@ -25,5 +25,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- define "k8s-parsl.podLabels" -}}
 {{- $ours := include "k8s-parsl.selectorLabels" .root | fromYaml -}}
 {{- $ours = set $ours "app.kubernetes.io/component" .component -}}
-{{- mergeOverwrite (dict) (.pod.labels | default dict) $ours (.more | default dict) | include "k8s-parsl.yaml" | trim -}}
+{{- mergeOverwrite (dict) (.pod.labels | default dict) $ours (.more | default dict) | include "k8s-parsl.yaml" -}}
 {{- end -}}

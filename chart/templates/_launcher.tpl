@@ -44,7 +44,7 @@ template:
       {{- include "k8s-parsl.podLabels" $context | nindent 6 }}
     {{- with $pod.annotations }}
     annotations:
-      {{- include "k8s-parsl.yaml" . | trim | nindent 6 }}
+      {{- include "k8s-parsl.yaml" . | nindent 6 }}
     {{- end }}
   spec:
     {{- $names := dict "settings" (include "k8s-parsl.settingsName" .root) "certificates" (include "k8s-parsl.certificatesName" .root) -}}
@@ -69,7 +69,7 @@ serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
 {{- include "k8s-parsl.initContainers" . }}
 {{- with .pod.tolerations }}
 tolerations:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 containers:
   - name: workflow
@@ -117,7 +117,7 @@ containers:
       {{- include "k8s-parsl.storageMount" (dict "key" $.root.Values.run.volume "volume" .) | nindent 6 }}
       {{- end }}
   {{- with .pod.containers }}
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
   {{- end }}
 volumes:
   - name: settings

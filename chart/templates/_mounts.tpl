@@ -22,7 +22,7 @@
   mountPath: /dev/shm
 {{- end }}
 {{- with .pod.volumeMounts }}
-{{ include "k8s-parsl.yaml" . | trim }}
+{{ include "k8s-parsl.yaml" . }}
 {{- end }}
 {{- end -}}
 
@@ -72,6 +72,6 @@
     sizeLimit: {{ . }}
 {{- end }}
 {{- with .pod.volumes }}
-{{ include "k8s-parsl.yaml" . | trim }}
+{{ include "k8s-parsl.yaml" . }}
 {{- end }}
 {{- end -}}

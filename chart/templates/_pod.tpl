@@ -6,10 +6,10 @@ restartPolicy: Never
 automountServiceAccountToken: false
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- with omit .pod "labels" "annotations" "image" "resources" "env" "envFrom" "volumeMounts" "sharedMemory" "containerSecurityContext" "initContainers" "containers" "volumes" "tolerations" }}
-{{ include "k8s-parsl.yaml" . | trim }}
+{{ include "k8s-parsl.yaml" . }}
 {{- end }}
 {{- end -}}
 
@@ -20,15 +20,15 @@ imagePullPolicy: {{ include "k8s-parsl.userPullPolicy" . }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- with .pod.containerSecurityContext }}
 securityContext:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- with .pod.resources }}
 resources:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- with .pod.envFrom }}
 envFrom:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -44,11 +44,11 @@ imagePullPolicy: {{ .root.Values.launcher.image.pullPolicy }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- with $fields.containerSecurityContext }}
 securityContext:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- with $fields.resources }}
 resources:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -76,6 +76,6 @@ resources:
 {{- end }}
 {{- end }}
 {{- with .given }}
-{{ include "k8s-parsl.yaml" . | trim }}
+{{ include "k8s-parsl.yaml" . }}
 {{- end }}
 {{- end -}}

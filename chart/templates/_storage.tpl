@@ -51,7 +51,7 @@ csi:
     {{- end }}
 {{- else -}}
 {{- with .volume.persistentVolumeSource -}}
-{{- include "k8s-parsl.yaml" . | trim -}}
+{{- include "k8s-parsl.yaml" . -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -74,10 +74,10 @@ another source is another name; the hash comes last and is never cut off.
 {{- $labels := mergeOverwrite (include "k8s-parsl.entries" .volume.labels | fromJson) (include "k8s-parsl.labels" .root | fromYaml) -}}
 {{- $annotations := mergeOverwrite (include "k8s-parsl.entries" .volume.annotations | fromJson) (.annotations | default dict) -}}
 labels:
-  {{- include "k8s-parsl.yaml" $labels | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" $labels | nindent 2 }}
 {{- with $annotations }}
 annotations:
-  {{- include "k8s-parsl.yaml" . | trim | nindent 2 }}
+  {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 

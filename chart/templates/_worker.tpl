@@ -13,7 +13,7 @@ metadata:
     {{- include "k8s-parsl.podLabels" $context | nindent 4 }}
   {{- with $pod.annotations }}
   annotations:
-    {{- include "k8s-parsl.yaml" . | trim | nindent 4 }}
+    {{- include "k8s-parsl.yaml" . | nindent 4 }}
   {{- end }}
 spec:
   serviceAccountName: {{ include "k8s-parsl.workerServiceAccountName" .root | quote }}
@@ -43,7 +43,7 @@ spec:
         {{- end }}
         {{- include "k8s-parsl.volumeMounts" $context | nindent 8 }}
     {{- with $pod.containers }}
-    {{- include "k8s-parsl.yaml" . | trim | nindent 4 }}
+    {{- include "k8s-parsl.yaml" . | nindent 4 }}
     {{- end }}
   volumes:
     {{- if $values.parsl.encrypted }}
@@ -70,7 +70,7 @@ spec:
 {{- $given = append $given .key -}}
 {{- end -}}
 {{- with .pod.tolerations }}
-{{ include "k8s-parsl.yaml" . | trim }}
+{{ include "k8s-parsl.yaml" . }}
 {{- end }}
 {{- range $key := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
 {{- if not (has $key $given) }}
