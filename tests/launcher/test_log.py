@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from k8s_parsl import log
+from k8s_parsl import log, untrusted
 from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared import errors
 from k8s_parsl_runtime.shared.errors import LINE_CHARACTERS, TERMINATION_LOG_BYTES, ExitCode
@@ -165,5 +165,5 @@ def test_what_ends_a_thread_is_a_line_of_the_log_too(text, shown):
 def test_of_what_is_no_message_a_line_names_no_more_than_fits(line):
     with pytest.raises(ProtocolError) as caught:
         messages.checked("supervisor", line)
-    assert len(str(caught.value)) < 2 * messages.PLACE_CHARACTERS + 200
+    assert len(str(caught.value)) < 2 * untrusted.SAID_CHARACTERS + 200
     assert str(caught.value).isprintable()

@@ -13,6 +13,7 @@ import tracemalloc
 
 import pytest
 
+from k8s_parsl import untrusted
 from k8s_parsl.record import report, stored
 from k8s_parsl.record.report import PART, Picture, Record, write_page
 from k8s_parsl.record.tasks import KEPT_APPS, KEPT_FAILURES, OTHERS, TaskLog
@@ -107,7 +108,7 @@ def test_what_is_no_record_is_a_run_that_did_not_end(tmp_path, caplog, content):
     assert line.startswith(f"{path}: ")
     assert line.endswith("; taken as a run that did not end")
     assert line.isprintable()
-    assert len(line) < len(str(path)) + 2 * stored.SAID_CHARACTERS + 200
+    assert len(line) < len(str(path)) + 2 * untrusted.SAID_CHARACTERS + 200
 
 
 @pytest.mark.parametrize("size", [report.RECORD_BYTES + 1, 2 << 30, 1 << 40])

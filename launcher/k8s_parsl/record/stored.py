@@ -9,11 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from k8s_parsl import untrusted
 from k8s_parsl_runtime.shared.attempts import ATTEMPTS
-from k8s_parsl_runtime.shared.errors import bounded
-
-# What a line says of the place, and of what is wrong there.
-SAID_CHARACTERS = 200
 
 Number = Annotated[int, Field(ge=1, le=ATTEMPTS)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -93,9 +90,7 @@ def read(content: bytes) -> dict[str, Any]:
     try:
         record = _Stored.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "record"
-        raise ValueError(f"{bounded(place, SAID_CHARACTERS)}: {bounded(first['msg'], SAID_CHARACTERS)}") from None
+        raise ValueError(untrusted.refusal(error, "record")) from None
     # The result is not copied: it may be large.
     values = record.model_dump(exclude={"result"}) | {"result": record.result}
     return {name: values[name] for name in record.model_fields_set}

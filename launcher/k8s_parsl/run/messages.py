@@ -10,11 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from k8s_parsl_runtime.shared.errors import bounded
+from k8s_parsl import untrusted
 from k8s_parsl_runtime.shared.protocol import APP_CHARACTERS, BLOCKS, LINKED, TEXT_CHARACTERS, ProtocolError
-
-# Of a message that is none, what a line says of the place and of what is wrong there.
-PLACE_CHARACTERS = 200
 
 Label = Annotated[str, StringConstraints(max_length=63)]
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
@@ -190,8 +187,4 @@ def _checked(adapter: TypeAdapter[Any], line: bytes) -> Any:
     try:
         return adapter.validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        # Both may have a key or a text of the message in them.
-        what = f"{bounded(place, PLACE_CHARACTERS) or 'message'}: {bounded(first['msg'], PLACE_CHARACTERS)}"
-        raise ProtocolError(what) from None
+        raise ProtocolError(untrusted.refusal(error, "message")) from None
