@@ -88,7 +88,7 @@ CHECKOUT = ("launcher/test_checkout.py", "test_what_is_wrong_is_one_line_that_na
 YAML = ("launcher/test_settings.py", "test_a_file_that_is_no_mapping_is_bad_data")
 NAME = ("runtime/test_code.py", "test_a_wrong_name_is_known_before_anything_starts")
 CODE = ("runtime/test_code.py", "test_a_wrong_argument_or_import_is_known_before_the_function_is_called")
-CLUSTER = ("cluster/test_bad_values.py", "test_what_only_a_real_api_server_knows")
+RESOURCES = ("chart/test_resources.py", "test_a_request_that_no_limit_lets_through_is_refused")
 CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_said")
 
 # The list of facts/kubernetes.md, section 7, in its order.
@@ -118,10 +118,8 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         volume(storageClassName="a", claimName="My_Claim"), "/storage/data/claimName"
     ),
     "a bad quantity": Shown(*SCHEMA, "500mb"),
-    "a worker's requests above its limits": Shown(*CLUSTER, "executors.workers.pod.resources.requests.cpu=3"),
-    "the launcher's requests above its limits": Shown(
-        "cluster/test_bad_values.py", "test_helm_says_what_the_api_server_refuses", "launcher.pod.resources"
-    ),
+    "a worker's requests above its limits": Shown(*RESOURCES, "executors.workers.pod.resources"),
+    "the launcher's requests above its limits": Shown(*RESOURCES, "launcher.pod.resources"),
     "more blocks at least than at most": Shown(*SCHEMA, "executors.workers: minBlocks (3)"),
     "more GPUs than workers for them": Shown(*SCHEMA, "executors.workers: availableAccelerators (2) is more"),
     "a GPU's name that a shell would read": Shown(*SETTINGS, "0; reboot"),

@@ -113,7 +113,8 @@ class Installation:
         """Wait until so many tasks more have begun; return their numbers."""
         found = []
         while len(found) < number:
-            assert select.select([self.pipes.begun], [], [], PATIENCE_S)[0], self.attempts[-1].lines
+            ready = select.select([self.pipes.begun], [], [], PATIENCE_S)[0]
+            assert ready, (found, self.attempts[-1].lines, self.server.calls, self.kubelet.account())
             found.append(int(self.pipes.next_begun()))
         return sorted(found)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Kubelet:
 
     def __init__(self, server):
         self.server, self.processes, self.closing = server, {}, False
+        self.folder = tempfile.TemporaryDirectory()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -37,6 +39,14 @@ class Kubelet:
             if process.poll() is None:
                 self.kill(name)
             process.wait()
+        self.folder.cleanup()
+
+    def account(self):
+        """Each pod's name, the state of its process and what its worker has printed so far: for a test that fails."""
+        return {name: (process.poll(), self._said(name)) for name, process in self.processes.items()}
+
+    def _said(self, name):
+        return Path(self.folder.name, name).read_text()
 
     def _run(self):
         while not self.closing:
@@ -58,21 +68,20 @@ class Kubelet:
     def _start(self, name):
         (arguments,) = [c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"]
         environment = os.environ | {"K8S_PARSL_POD_NAME": name, "PYTHONPATH": TESTS}
-        self.processes[name] = process = subprocess.Popen(
-            [sys.executable, "-I", START, *(expanded(word, environment) for word in arguments)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with Path(self.folder.name, name).open("w") as stderr:
+            self.processes[name] = process = subprocess.Popen(
+                [sys.executable, "-I", START, *(expanded(word, environment) for word in arguments)],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,
+            )
         self._tell(name, {"running": {}})
         threading.Thread(target=self._wait, args=(name, process), daemon=True).start()
 
     def _wait(self, name, process):
-        said = process.stderr.read()
-        process.stderr.close()
         code = process.wait()
+        said = self._said(name)
         message = said.splitlines()[-1].removeprefix("k8s-parsl: ") if said else ""
         self._tell(name, {"terminated": {"exitCode": code % 256 if code >= 0 else 128 - code, "message": message}})
 
