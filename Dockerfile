@@ -11,7 +11,7 @@
 #
 # Build it with `make image`, which passes the secrets below where this machine has them; plain `docker build .` works too.
 # pip.conf and ca.crt are mounted while a command runs, and so are never part of a layer. A line of output that begins with
-# `==` is what launcher/image.py tells of a long command.
+# `==` is what tools/image.py tells of a long command.
 
 ARG BASE=docker.io/library/python:3.11-slim
 

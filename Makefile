@@ -20,7 +20,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 SHORT := sed -un -e 's/^Collecting \([^ ;]*\).*/  \1/p' -e 's/^  *Downloading [^ ]* (\(.*\))$$/    \1/p' -e 's/^Installing collected.*/  unpacking all of it .../p'
 # make itself ends with 2, whatever a command has ended with.
-SAY_CODE := { code=$$?; echo "exit code $$code (docs/troubleshooting.md says what it means; make itself ends with 2)" >&2; exit $$code; }
+SAY_CODE := { code=$$?; echo "exit code $$code (docs/user/troubleshooting.md says what it means; make itself ends with 2)" >&2; exit $$code; }
 LOCKED := launcher/requirements.txt runtime/requirements.txt
 
 .PHONY: help run test check check-cluster faults argocd external-secrets bench mutation cluster cluster-down image push generate lock sbom
@@ -30,7 +30,7 @@ help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: $(VENV)/.runs ## Run examples/tiles on this machine, without a cluster (VALUES=file, WORKFLOW=folder of its code)
-	@$(if $(and $(filter-out examples/tiles,$(WORKFLOW)),$(wildcard $(WORKFLOW)/requirements.txt)),echo '$(WORKFLOW)/requirements.txt is not installed into $(VENV): laptop.python names an environment of its own (docs/own-workflow.md)')
+	@$(if $(and $(filter-out examples/tiles,$(WORKFLOW)),$(wildcard $(WORKFLOW)/requirements.txt)),echo '$(WORKFLOW)/requirements.txt is not installed into $(VENV): laptop.python names an environment of its own (docs/user/own-workflow.md)')
 	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW) || $(SAY_CODE)
 
 test: $(VENV)/.tests ## Run every test that this machine allows (REQUIRE_CLUSTER=1: a missing cluster is a failure)
@@ -45,7 +45,7 @@ check: $(VENV)/.tests ## Lint, types, and the order of the modules
 check-cluster: $(VENV)/.checks ## What would be missing for a release of VALUES=file, as KUBECONFIG's user (RELEASE=name NAMESPACE=name)
 	@$(BIN)/k8s-parsl check $(RELEASE) $(foreach file,$(VALUES),-f $(file)) $(if $(NAMESPACE),--namespace $(NAMESPACE)) || $(SAY_CODE)
 
-faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and Parsl's own provider too; writes docs/faults.md (hours)
+faults: $(VENV)/.tests ## Give a run every fault there is on that cluster, and Parsl's own provider too; writes reports/faults.md (hours)
 	@FAULTS_ALONE=1 PYTHONPATH=tests $(BIN)/python -m cluster.faults
 
 argocd: $(VENV)/.tests ## Give deploy/argocd to a real Argo CD on that cluster (compiled the first time, some ten minutes)
@@ -59,8 +59,8 @@ bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, a run's memory, and w
 	@PYTHONPATH=tests $(BIN)/python benchmarks/idle_traffic.py
 	@PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
 
-mutation: $(VENV)/.tests ## Change chart and settings in one place at a time: do tests notice? Writes docs/mutation.md (hours)
-	@$(BIN)/python tests/mutation.py --jobs 2 --write
+mutation: $(VENV)/.tests ## Change chart and settings in one place at a time: do tests notice? Writes reports/mutation.md (hours)
+	@$(BIN)/python tools/mutation.py --jobs 2 --write
 
 cluster: $(VENV)/.tests ## Bring up a real two-node cluster on this machine (needs root and Go)
 	@$(TESTBED) up
@@ -69,14 +69,14 @@ cluster-down: $(VENV)/.tests ## End that cluster, and undo all it did to this ma
 	@$(TESTBED) down
 
 image: $(VENV)/.tests ## Build the image (IMAGE=name:tag)
-	@$(BIN)/python launcher/image.py build --tag $(IMAGE)
+	@$(BIN)/python tools/image.py build --tag $(IMAGE)
 
 push: $(VENV)/.tests ## Build and publish it (IMAGE=registry/name:tag)
 	$(if $(filter file,$(origin IMAGE)),$(error where to? make push IMAGE=registry/name:tag))
-	@$(BIN)/python launcher/image.py push --to $(IMAGE)
+	@$(BIN)/python tools/image.py push --to $(IMAGE)
 
 generate: $(VENV)/.tests ## Write what is generated: values schema, values reference, golden renders
-	$(BIN)/python -m k8s_parsl.schema --write
+	PYTHONPATH=tools $(BIN)/python -m values_schema --write
 	$(BIN)/python -m pytest -q tests/chart --update-golden
 
 # Both of the image's environments get the same version of what is in both: one bill of materials, one list to watch.

@@ -1,10 +1,12 @@
-"""What a run with many worker pods and nothing to do asks of the API server, counted by a proxy before the launcher.
+"""What a run with many worker pods and nothing to do asks of the API server, counted by a proxy
+before the launcher.
 
     TEST_IMAGE=... PYTHONPATH=tests python benchmarks/idle_traffic.py [--pods 100] [--minutes 2]
 
-On the testbed (`make cluster`). All pods are real, made and watched by the launcher. Some run real workers; the rest
-only wait, since a hundred of Parsl's pools would not start on a small machine within minutes: to the API server they
-are worker pods like any other, and what a worker says goes to the workflow's container by ZMQ and not there.
+On the testbed (`make cluster`). All pods are real, made and watched by the launcher. Some run real
+workers; the rest only wait, since a hundred of Parsl's pools would not start on a small machine
+within minutes: to the API server they are worker pods like any other, and what a worker says goes
+to the workflow's container by ZMQ and not there.
 """
 
 from __future__ import annotations
@@ -33,12 +35,17 @@ def main(seconds):
 
 
 def values(pods: int, workers: int) -> dict:
-    """The run: ``workers`` pods with a worker each, the rest tiny, and a workflow that hands out no task."""
+    """The run: ``workers`` pods with a worker each, the rest tiny, and a workflow that hands out no
+    task.
+    """
     numbers = {"maxWorkersPerNode": 1, "coresPerWorker": 0.5}
     small = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "64Mi"}}
     # A worker's program begins with these lines: it comes no further, and Parsl is not imported.
     tiny = {"workerInit": WAITS, "pod": {"resources": small, "terminationGracePeriodSeconds": 1}}
-    executors = {"workers": blocks(workers) | numbers, "tiny": blocks(pods - workers) | numbers | tiny}
+    executors = {
+        "workers": blocks(workers) | numbers,
+        "tiny": blocks(pods - workers) | numbers | tiny,
+    }
     return {
         "workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}},
         "executors": executors if pods > workers else {"workers": executors["workers"]},

@@ -2,9 +2,10 @@
 
     TEST_IMAGE=... PYTHONPATH=tests python benchmarks/memory.py [--pods 1 --pods 1000]
 
-On the testbed (`make cluster`). One run for each number. All pods but the first ask for more memory than a node has:
-they stay Pending, and the launcher makes, watches and counts them like any other. Of each process, its resident memory
-and the part of it that it shares with no other, both as the kernel counts them once all pods are there.
+On the testbed (`make cluster`). One run for each number. All pods but the first ask for more memory
+than a node has: they stay Pending, and the launcher makes, watches and counts them like any other.
+Of each process, its resident memory and the part of it that it shares with no other, both as the
+kernel counts them once all pods are there.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def values(pods: int) -> dict:
     executors = {"workers": blocks(1)}
     if pods > 1:
         executors["pending"] = blocks(pods - 1) | {"pod": {"resources": TOO_MUCH}}
-    return {"workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}}, "executors": executors}
+    return {
+        "workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}},
+        "executors": executors,
+    }
 
 
 def blocks(number: int) -> dict[str, int]:
@@ -50,7 +54,9 @@ def memory(process: Process) -> dict[str, float]:
 
 
 def measure(pods: int) -> dict[str, dict[str, float]]:
-    """By the part of the run: the launcher's process, the workflow's, and all others of the workflow's container."""
+    """By the part of the run: the launcher's process, the workflow's, and all others of the
+    workflow's container.
+    """
     run = OurRun(Cluster(), f"memory-{pods}")
     try:
         run.kwargs = {"seconds": 3600}
@@ -60,11 +66,17 @@ def measure(pods: int) -> dict[str, dict[str, float]]:
         time.sleep(SETTLED_S)
         pod = run.launcher()
         workflow = workflow_process(pod)
-        others = [memory(one) for one in processes_of(pod, "workflow") if one.identity != workflow.identity]
+        others = [
+            memory(one)
+            for one in processes_of(pod, "workflow")
+            if one.identity != workflow.identity
+        ]
         return {
             "launcher": memory(main_process(pod, "launcher")),
             "workflow": memory(workflow),
-            "interchange and supervisor": {part: sum(each[part] for each in others) for part in ("resident", "own")},
+            "interchange and supervisor": {
+                part: sum(each[part] for each in others) for part in ("resident", "own")
+            },
         }
     finally:
         run.close()
@@ -78,7 +90,9 @@ def main(numbers: tuple[int, ...]) -> None:
     print(f"{'worker pods':>11}  {'process':<28} {'resident':>12} {'its own':>12}")
     for number in numbers:
         for name, sizes in measure(number).items():
-            print(f"{number:>11}  {name:<28} {sizes['resident']:>8.1f} MiB {sizes['own']:>8.1f} MiB")
+            print(
+                f"{number:>11}  {name:<28} {sizes['resident']:>8.1f} MiB {sizes['own']:>8.1f} MiB"
+            )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""How long Parsl's one scaling thread waits for `status()` of many blocks: here, and in Parsl's own KubernetesProvider.
+"""How long Parsl's one scaling thread waits for `status()` of many blocks: here, and in Parsl's own
+KubernetesProvider.
 
     PYTHONPATH=tests python benchmarks/status.py [--blocks 1000]
 
-Here it asks what the launcher has told it; the launcher watches the pods, and what one of them costs it in memory is
-measured, too. Both ask one and the same small API server (tests/launcher/api_server.py), in a process of its own on
-this machine: the best case for a caller that asks it often, since a real one is a network away and limits its clients.
+Here it asks what the launcher has told it; the launcher watches the pods, and what one of them
+costs it in memory is measured, too. Both ask one and the same small API server
+(tests/launcher/api_server.py), in a process of its own on this machine: the best case for a caller
+that asks it often, since a real one is a network away and limits its clients.
 """
 
 from __future__ import annotations
@@ -48,13 +50,27 @@ SPAWN = multiprocessing.get_context("spawn")
 CALLS = {"LauncherProvider": 500, "KubernetesProvider": 5}
 LABELS = {"app.kubernetes.io/instance": "run", "app.kubernetes.io/component": "worker"}
 WORKER = {"name": "worker", "image": "registry.example/k8s-parsl:1", "args": ["worker"]}
-TEMPLATE = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": LABELS}, "spec": {"containers": [WORKER]}}
+TEMPLATE = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"labels": LABELS},
+    "spec": {"containers": [WORKER]},
+}
 # Of `worker_arguments` for a usual run.
-ARGUMENTS = ["--expect", "py3.11/parsl2026.10.26", "--work", "/data/runs/0a1b2c3d-4e5f6a7b/work", "--", *["-x"] * 24]
+ARGUMENTS = [
+    "--expect",
+    "py3.11/parsl2026.10.26",
+    "--work",
+    "/data/runs/0a1b2c3d-4e5f6a7b/work",
+    "--",
+    *["-x"] * 24,
+]
 
 
 def serve(pipe: Connection) -> None:
-    """The API server; for each message all its pods run, and it answers with its calls since the last."""
+    """The API server; for each message all its pods run, and it answers with its calls since the
+    last.
+    """
     server = ApiServer()
     pipe.send(server.url)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
@@ -72,11 +88,18 @@ def running(name: str) -> dict[str, Any]:
     """The status of a pod that runs, as kubelet writes it."""
     now = "2026-01-01T00:00:00Z"
     kinds = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
-    container = {"name": "worker", "image": WORKER["image"], "imageID": f"sha256:{'0' * 64}", "ready": True}
+    container = {
+        "name": "worker",
+        "image": WORKER["image"],
+        "imageID": f"sha256:{'0' * 64}",
+        "ready": True,
+    }
     container |= {"restartCount": 0, "started": True, "state": {"running": {"startedAt": now}}}
     return {
         "phase": "Running",
-        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds],
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds
+        ],
         "containerStatuses": [container | {"containerID": f"containerd://{name}"}],
         "hostIP": "192.0.2.1",
         "podIP": "192.0.2.2",
@@ -94,7 +117,9 @@ class Launcher:
             api = Api("science", connection=InPod(Path(account), url=url))
         self.watch = PodWatch(api, f"app.kubernetes.io/instance={release}")
         self.watch.start(10)
-        words = dict.fromkeys(("namespace", "pod_name", "run", "installation", "certificates"), "run")
+        words = dict.fromkeys(
+            ("namespace", "pod_name", "run", "installation", "certificates"), "run"
+        )
         identity = Identity(release=release, pod_uid="aaaaaaaa-0000", pod_ip="127.0.0.1", **words)
         labels = LABELS | {"app.kubernetes.io/instance": release}
         self.pods = WorkerPods(
@@ -112,15 +137,21 @@ class Launcher:
     def until_there(self, blocks: int) -> None:
         """Wait until the server has made all pods."""
         if not self.watch.wait_for(lambda pods: len(pods) == blocks, 120):
-            raise SystemExit(f"the launcher: only {len(self.watch.pods())} of {blocks} pods are there")
+            raise SystemExit(
+                f"the launcher: only {len(self.watch.pods())} of {blocks} pods are there"
+            )
 
 
 def ours(url: str, blocks: int) -> tuple[LauncherProvider, list[str]]:
     """Parsl's side and the launcher's in one process; on a cluster there is a socket between them."""
     executor = Executor(max_blocks=blocks).model_dump()
-    provider = LauncherProvider("cpu", executor, lambda message: launcher.pods.submit(message["block"]))
+    provider = LauncherProvider(
+        "cpu", executor, lambda message: launcher.pods.submit(message["block"])
+    )
     launcher = Launcher(url, "run", blocks, provider.take)
-    numbers = [provider.submit("worker", 1, f"parsl.cpu.block-{number}") for number in range(blocks)]
+    numbers = [
+        provider.submit("worker", 1, f"parsl.cpu.block-{number}") for number in range(blocks)
+    ]
     launcher.until_there(blocks)
     return provider, numbers
 
@@ -132,7 +163,9 @@ def theirs(_: str, blocks: int) -> tuple[KubernetesProvider, list[str]]:
 
 
 def memory(url: str, blocks: int, pipe: Connection) -> None:
-    """The launcher's side alone; tells what Python has allocated for each of its pods, when all of them run."""
+    """The launcher's side alone; tells what Python has allocated for each of its pods, when all of
+    them run.
+    """
     logging.disable(logging.CRITICAL)
     running = set()
 
@@ -162,13 +195,19 @@ def memory(url: str, blocks: int, pipe: Connection) -> None:
 def until_running(provider: LauncherProvider | KubernetesProvider, names: list[str]) -> None:
     """All blocks have to run, or it would measure something else."""
     end = time.monotonic() + 60
-    while blocks := [status for status in provider.status(names) if status.state is not JobState.RUNNING]:
+    while blocks := [
+        status for status in provider.status(names) if status.state is not JobState.RUNNING
+    ]:
         if time.monotonic() > end:
-            raise SystemExit(f"{type(provider).__name__}: {len(blocks)} of {len(names)} blocks do not run: {blocks[0]}")
+            raise SystemExit(
+                f"{type(provider).__name__}: {len(blocks)} of {len(names)} blocks do not run: {blocks[0]}"
+            )
         time.sleep(0.1)
 
 
-def measure(provider: LauncherProvider | KubernetesProvider, names: list[str], calls: int) -> list[float]:
+def measure(
+    provider: LauncherProvider | KubernetesProvider, names: list[str], calls: int
+) -> list[float]:
     """Seconds of each call."""
     taken = []
     for _ in range(calls):
@@ -185,10 +224,16 @@ def main(blocks: int) -> None:
     here, there = SPAWN.Pipe()
     SPAWN.Process(target=serve, args=(there,), daemon=True).start()
     url = here.recv()
-    user = {"clusters": [{"name": "c", "cluster": {"server": url}}], "users": [{"name": "u", "user": {}}]}
+    user = {
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+    }
     context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
     CONFIG.write_text(json.dumps(user | {"contexts": [context], "current-context": "x"}))
-    print(f"status() of {blocks} blocks           median         p99     calls  requests a call", flush=True)
+    print(
+        f"status() of {blocks} blocks           median         p99     calls  requests a call",
+        flush=True,
+    )
     for make in (ours, theirs):
         provider, names = make(url, blocks)
         here.send("run")
@@ -200,8 +245,14 @@ def main(blocks: int) -> None:
         taken = measure(provider, names, CALLS[name])
         here.send("count")
         requests = here.recv() / len(taken)
-        middle, last = statistics.median(taken), taken[min(len(taken) - 1, round(len(taken) * 0.99))]
-        print(f"{name:<28} {middle * 1000:8.2f} ms {last * 1000:8.2f} ms {len(taken):8}  {requests:8.0f}", flush=True)
+        middle, last = (
+            statistics.median(taken),
+            taken[min(len(taken) - 1, round(len(taken) * 0.99))],
+        )
+        print(
+            f"{name:<28} {middle * 1000:8.2f} ms {last * 1000:8.2f} ms {len(taken):8}  {requests:8.0f}",
+            flush=True,
+        )
     ends = SPAWN.Pipe()
     SPAWN.Process(target=memory, args=(url, blocks, ends[1]), daemon=True).start()
     here.send(ends[0].recv())

@@ -1,4 +1,6 @@
-"""Which cluster the tests may use: only one that was given on purpose, never whatever KUBECONFIG is set to."""
+"""Which cluster the tests may use: only one that was given on purpose, never whatever KUBECONFIG is
+set to.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import pytest
 
 from testbed.layout import kubeconfig
 
-# What is ignored here (by `nohup`, by a shell for what runs in the background) would be ignored by every program that
-# the tests start, too.
+# What is ignored here (by `nohup`, by a shell for what runs in the background) would be ignored by
+# every program that the tests start, too.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler)
@@ -42,16 +44,19 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """One more than there are cores where there is a cluster, whose tests wait for much of their time."""
+    """One more than there are cores where there is a cluster, whose tests wait for much of their
+    time.
+    """
     return (os.cpu_count() or 1) + (cluster() is not None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With several processes (`make test`), each takes the next test, but what shares a server is one process's.
+    """With several processes (`make test`), each takes the next test, but what shares a server is
+    one process's.
 
-    Some test stops that server, or it takes long to set up. Not xdist_group: pytest 9.2 does not take the name that
-    pytest-xdist 3.8 gives a test for it.
+    Some test stops that server, or it takes long to set up. Not xdist_group: pytest 9.2 does not
+    take the name that pytest-xdist 3.8 gives a test for it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -65,9 +70,11 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory):
-    """What tests and the processes that they kill leave in it goes with it: keys of clients, above all.
+    """What tests and the processes that they kill leave in it goes with it: keys of clients, above
+    all.
 
-    Short, as sockets are made there; and after pytest has chosen its own folders, which stay to be looked at.
+    Short, as sockets are made there; and after pytest has chosen its own folders, which stay to be
+    looked at.
     """
     tmp_path_factory.getbasetemp()
     with (
@@ -112,7 +119,9 @@ def pytest_deselected(items):
 
 
 def pytest_sessionfinish(session):
-    """With several processes, only those that run the tests have seen them: they tell the one that says it."""
+    """With several processes, only those that run the tests have seen them: they tell the one that
+    says it.
+    """
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
 

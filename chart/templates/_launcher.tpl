@@ -32,7 +32,7 @@ podFailurePolicy:
     {{- end }}
     {{- if or $values.run.volume (eq (toString $values.parsl.retryLostTasks) "all") }}
     # Drained, preempted, evicted: not the run's fault, so not counted. Without a volume the next launcher would not know
-    # what has begun (docs/decisions/0011-what-may-run-twice.md).
+    # what has begun (docs/dev/decisions/0011-what-may-run-twice.md).
     - action: Ignore
       onPodConditions:
         - type: DisruptionTarget

@@ -44,7 +44,7 @@ The Ceph key of volume {{ .context.key }} comes from Vault. How that went, in on
   kubectl --namespace {{ .namespace }} logs --tail=1 job/{{ $job }}
 {{- if has $method (list "kubernetes" "jwt") }}
 Vault's role {{ $auth.role }} is to be bound to namespace {{ .namespace }} and service account {{ $account }}
-(audience {{ $auth.audience | default "vault" }}); docs/vault.md has the commands.
+(audience {{ $auth.audience | default "vault" }}); docs/admin/vault.md has the commands.
 {{- end }}
 After a refusal that was mended in Vault, this and a `helm upgrade` make it try again:
   kubectl --namespace {{ .namespace }} delete job {{ $job }}

@@ -1,4 +1,5 @@
-"""Which names does Python's standard library use most? Many small tasks, and one that holds all they found.
+"""Which names does Python's standard library use most? Many small tasks, and one that holds all
+they found.
 
 They run on two kinds of worker pods: `count` names executor cpu, `merge` names executor highmem.
 """
@@ -43,6 +44,13 @@ def main(batch=20):
     counted = [future.result() for future in futures]
     # Only now is there a task for highmem, and so a pod.
     total, merged_on = merge([found for found, _ in counted]).result()
-    print(f"{len(files)} files use {len(total)} names {total.total()} times; most of all {total.most_common(1)[0][0]}")
+    print(
+        f"{len(files)} files use {len(total)} names {total.total()} times; most of all {total.most_common(1)[0][0]}"
+    )
     print(f"counted on {', '.join(sorted({host for _, host in counted}))}; merged on {merged_on}")
-    return {"files": len(files), "names": len(total), "most": dict(total.most_common(10)), "merged_on": merged_on}
+    return {
+        "files": len(files),
+        "names": len(total),
+        "most": dict(total.most_common(10)),
+        "merged_on": merged_on,
+    }

@@ -1,4 +1,6 @@
-"""The Parsl configuration of the plain script: what a user already has. The launcher sets it aside for the chart's."""
+"""The Parsl configuration of the plain script: what a user already has. The launcher sets it aside
+for the chart's.
+"""
 
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor

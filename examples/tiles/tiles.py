@@ -1,17 +1,20 @@
-"""Country polygons in, a pyramid of map tiles out: a small workflow of the Permafrost Discovery Gateway's shape.
+"""Country polygons in, a pyramid of map tiles out: a small workflow of the Permafrost Discovery
+Gateway's shape.
 
     stage -> rasterise the highest zoom -> parents, one zoom at a time -> web tiles -> one picture
 
-It shows on real data, within seconds, what the workflows look like that k8s-parsl runs: tasks hand each other *paths*
-on the shared volume, never data; demand swings between wide and a single task; a task that is run twice, or is killed
-half way and run again, leaves the same files.
+It shows on real data, within seconds, what the workflows look like that k8s-parsl runs: tasks hand
+each other *paths* on the shared volume, never data; demand swings between wide and a single task; a
+task that is run twice, or is killed half way and run again, leaves the same files.
 
-The module has three parts: functions that do the work (plain Python), the flow that orders them, and two ways to run
-the flow: `main` under Parsl, which the launcher has loaded by then, and `run_serial` in this process.
+The module has three parts: functions that do the work (plain Python), the flow that orders them,
+and two ways to run the flow: `main` under Parsl, which the launcher has loaded by then, and
+`run_serial` in this process.
 
-Tiles are those of WorldCRS84Quad (OGC 17-083r4, Two Dimensional Tile Matrix Set 2.0, annex D): longitude and latitude
-as they are, 256 pixels a side, 2^(zoom+1) columns by 2^zoom rows. A row of pixels lies between two parallels, so the
-area of a pixel on the ellipsoid is known exactly, and the map has all land from pole to pole; Web Mercator has neither.
+Tiles are those of WorldCRS84Quad (OGC 17-083r4, Two Dimensional Tile Matrix Set 2.0, annex D):
+longitude and latitude as they are, 256 pixels a side, 2^(zoom+1) columns by 2^zoom rows. A row of
+pixels lies between two parallels, so the area of a pixel on the ellipsoid is known exactly, and the
+map has all land from pole to pole; Web Mercator has neither.
 """
 
 # mypy: disable-error-code="import-untyped"
@@ -49,7 +52,9 @@ T = TypeVar("T")
 Pixels = npt.NDArray[np.float32]
 
 COUNTRIES = str(files("pyogrio") / "tests/fixtures/naturalearth_lowres/naturalearth_lowres.shp")
-"""Natural Earth's 177 countries for 1:110 million, public domain, longitude and latitude; in pyogrio's wheel."""
+"""Natural Earth's 177 countries for 1:110 million, public domain, longitude and latitude; in
+pyogrio's wheel.
+"""
 
 GRID = morecantile.tms.get("WorldCRS84Quad")
 WGS84 = Geod(ellps="WGS84")
@@ -120,7 +125,8 @@ class Raster(NamedTuple):
 def pixel_areas(tile: Tile) -> npt.NDArray[np.float64]:
     """The area in km2 of one pixel in each row of the tile, north first, shape (256, 1).
 
-    Exact on the WGS 84 ellipsoid: Snyder, Map Projections: A Working Manual (USGS Prof. Paper 1395, 1987), eq. 3-12.
+    Exact on the WGS 84 ellipsoid: Snyder, Map Projections: A Working Manual (USGS Prof. Paper 1395,
+    1987), eq. 3-12.
     """
     bounds = GRID.bounds(tile)
     sine = np.sin(np.radians(np.linspace(bounds.top, bounds.bottom, SIDE + 1)))
@@ -133,7 +139,8 @@ def pixel_areas(tile: Tile) -> npt.NDArray[np.float64]:
 
 def polygon_area(polygon: shapely.Geometry) -> float:
     """The geodesic area in km2 of a polygon in longitude and latitude (Karney 2013, as in PROJ)."""
-    # The sign of a geodesic area tells the ring's direction, and Natural Earth's shells are clockwise.
+    # The sign of a geodesic area tells the ring's direction, and Natural Earth's shells are
+    # clockwise.
     square_metres, _ = WGS84.geometry_area_perimeter(shapely.orient_polygons(polygon))
     return float(square_metres) / 1e6
 
@@ -141,20 +148,25 @@ def polygon_area(polygon: shapely.Geometry) -> float:
 def land_area() -> float:
     """The land in km2 of the polygons themselves: the figure that every zoom is to agree with.
 
-    147.36 million for this data: 1.1 % below the 148.94 million of the CIA World Factbook, as the smallest islands are
-    left out at this scale and coasts are cut short.
+    147.36 million for this data: 1.1 % below the 148.94 million of the CIA World Factbook, as the
+    smallest islands are left out at this scale and coasts are cut short.
     """
     return math.fsum(polygon_area(country) for country in geopandas.read_file(COUNTRIES).geometry)
 
 
-def pieces(polygon: shapely.Geometry, tile: Tile, zoom: int) -> Iterator[tuple[Tile, shapely.Geometry]]:
+def pieces(
+    polygon: shapely.Geometry, tile: Tile, zoom: int
+) -> Iterator[tuple[Tile, shapely.Geometry]]:
     """Split a polygon into its parts in each tile of `zoom` below `tile`.
 
-    By quarters of quarters: most of the map is ruled out early, and what is cut gets smaller at every step.
+    By quarters of quarters: most of the map is ruled out early, and what is cut gets smaller at
+    every step.
     """
     cut = shapely.intersection(polygon, shapely.box(*GRID.bounds(tile)))
     # Polygons that only touch the tile leave lines and points behind.
-    inside = shapely.MultiPolygon([part for part in shapely.get_parts(cut) if part.geom_type == "Polygon"])
+    inside = shapely.MultiPolygon(
+        [part for part in shapely.get_parts(cut) if part.geom_type == "Polygon"]
+    )
     if inside.is_empty:
         return
     if tile.z == zoom:
@@ -166,7 +178,11 @@ def pieces(polygon: shapely.Geometry, tile: Tile, zoom: int) -> Iterator[tuple[T
 
 def quarters(tile: Tile) -> list[Tile]:
     """The four tiles one zoom deeper: north-west, north-east, south-west, south-east."""
-    return [Tile(2 * tile.x + right, 2 * tile.y + down, tile.z + 1) for down in (0, 1) for right in (0, 1)]
+    return [
+        Tile(2 * tile.x + right, 2 * tile.y + down, tile.z + 1)
+        for down in (0, 1)
+        for right in (0, 1)
+    ]
 
 
 def parent(tile: Tile) -> Tile:
@@ -178,7 +194,9 @@ def parent(tile: Tile) -> Tile:
 
 
 def part_path(output: str, tile: Tile, first: int, count: int) -> Path:
-    """Where the pieces of `count` countries from number `first` on are that lie in the tile: a FlatGeobuf."""
+    """Where the pieces of `count` countries from number `first` on are that lie in the tile: a
+    FlatGeobuf.
+    """
     name = f"countries-{first:05d}-{first + count - 1:05d}.fgb"
     return Path(output, "staged", str(tile.z), str(tile.x), str(tile.y), name)
 
@@ -197,8 +215,9 @@ def web_path(output: str, tile: Tile) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to, and move it over `path` in one step once that is done.
 
-    So a file is whole or not there, whenever the worker dies, and two attempts at one task cannot mix: no locks, which
-    are slow on a network volume and outlive a killed pod. The suffix stays the last one: GDAL goes by it.
+    So a file is whole or not there, whenever the worker dies, and two attempts at one task cannot
+    mix: no locks, which are slow on a network volume and outlive a killed pod. The suffix stays the
+    last one: GDAL goes by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}-{path.name}")
@@ -248,13 +267,17 @@ def make_writable(output: str) -> None:
 
 
 def stage(output: str, zoom: int, first: int, count: int) -> list[Part]:
-    """Split `count` countries from number `first` on into the tiles of `zoom`, each tile's pieces in a file.
+    """Split `count` countries from number `first` on into the tiles of `zoom`, each tile's pieces
+    in a file.
 
-    A file per task and tile, rather than one per tile that all tasks append to, is what makes a retry harmless.
+    A file per task and tile, rather than one per tile that all tasks append to, is what makes a
+    retry harmless.
     """
     countries = geopandas.read_file(COUNTRIES, skip_features=first, max_features=count)
     found = defaultdict(list)
-    for number, (polygon, people) in enumerate(zip(countries.geometry, countries.pop_est, strict=True), start=first):
+    for number, (polygon, people) in enumerate(
+        zip(countries.geometry, countries.pop_est, strict=True), start=first
+    ):
         density = people / polygon_area(polygon)
         for root in GRID.tiles(-180, -90, 180, 90, [0]):
             for tile, piece in pieces(polygon, root, zoom):
@@ -262,7 +285,9 @@ def stage(output: str, zoom: int, first: int, count: int) -> list[Part]:
     parts = []
     for tile, rows in sorted(found.items()):
         path = part_path(output, tile, first, count)
-        frame = geopandas.GeoDataFrame(rows, columns=["country", "density", "geometry"], crs=countries.crs)
+        frame = geopandas.GeoDataFrame(
+            rows, columns=["country", "density", "geometry"], crs=countries.crs
+        )
         with replacing(path) as temporary:
             # No index: a reader takes the whole file.
             frame.to_file(temporary, driver="FlatGeobuf", engine="pyogrio", SPATIAL_INDEX="NO")
@@ -270,15 +295,19 @@ def stage(output: str, zoom: int, first: int, count: int) -> list[Part]:
     return parts
 
 
-def rasterise(output: str, supersample: int, batch: Sequence[tuple[Tile, Sequence[str]]]) -> list[Raster]:
+def rasterise(
+    output: str, supersample: int, batch: Sequence[tuple[Tile, Sequence[str]]]
+) -> list[Raster]:
     """Make each tile of the highest zoom from the parts staged for it.
 
-    Band 1 is the share of the pixel that is land, 0 to 1; band 2 is people per km2 of pixel. Both are densities, so the
-    mean of four pixels is the pixel above them.
+    Band 1 is the share of the pixel that is land, 0 to 1; band 2 is people per km2 of pixel. Both
+    are densities, so the mean of four pixels is the pixel above them.
     """
     made = []
     for tile, parts in batch:
-        pieces_here = pd.concat([geopandas.read_file(part) for part in parts]).sort_values("country")
+        pieces_here = pd.concat([geopandas.read_file(part) for part in parts]).sort_values(
+            "country"
+        )
         fine = SIDE * supersample
         # 0 is sea, 1 the first country in the tile: one burn gives both bands.
         country = rasterize(
@@ -292,7 +321,9 @@ def rasterise(output: str, supersample: int, batch: Sequence[tuple[Tile, Sequenc
 
 
 def coarser(bands: Pixels, factor: int) -> Pixels:
-    """The mean of every `factor` by `factor` pixels: shape (n, h, w) to (n, h / factor, w / factor)."""
+    """The mean of every `factor` by `factor` pixels: shape (n, h, w) to (n, h / factor, w /
+    factor).
+    """
     n, height, width = bands.shape
     rows = bands.reshape(n, height // factor, factor, width).sum(axis=2)
     # Column by column: 16 times as fast as a mean over both axes.
@@ -358,7 +389,9 @@ def add_legend(world: Image.Image) -> None:
     bar = paint(np.stack([np.ones((height, width), np.float32), np.tile(density, (height, 1))]))
     world.paste(Image.fromarray(bar), (left, top))
     draw, font = ImageDraw.Draw(world), ImageFont.load_default(world.height / 50)
-    draw.text((left, top - height / 2), "people per square kilometre", (226, 234, 238), font, anchor="ls")
+    draw.text(
+        (left, top - height / 2), "people per square kilometre", (226, 234, 238), font, anchor="ls"
+    )
     for value in (0.01, 0.1, 1, 10, 100, 1000):
         at = left + (math.log10(value) - low) / (high - low) * width
         draw.text((at, top + height * 1.5), f"{value:g}", (226, 234, 238), font, anchor="mt")
@@ -371,7 +404,9 @@ def paint(bands: Pixels) -> npt.NDArray[np.uint8]:
     at = np.log10(np.maximum(density, min(COLOURS)))
     stops = np.log10(list(COLOURS))
     channels = [np.interp(at, stops, channel) for channel in zip(*COLOURS.values(), strict=True)]
-    painted: npt.NDArray[np.uint8] = np.rint(np.stack([*channels, land * 255], axis=-1)).astype(np.uint8)
+    painted: npt.NDArray[np.uint8] = np.rint(np.stack([*channels, land * 255], axis=-1)).astype(
+        np.uint8
+    )
     return painted
 
 
@@ -379,7 +414,9 @@ def paint(bands: Pixels) -> npt.NDArray[np.uint8]:
 
 
 class Each(Protocol):
-    """Calls a task once for each tuple of arguments, and returns the results in that order when all are there."""
+    """Calls a task once for each tuple of arguments, and returns the results in that order when all
+    are there.
+    """
 
     def __call__(self, task: Callable[..., T], calls: Iterable[tuple[object, ...]], /) -> list[T]:
         """See the class."""
@@ -395,7 +432,9 @@ def flow(each: Each, settings: Settings) -> dict[str, Any]:
     parts = joined(each(stage, [(output, zoom, batch[0], len(batch)) for batch in countries]))
 
     staged = grouped((part.tile, part.path) for part in parts)
-    level = joined(each(rasterise, [(output, settings.supersample, batch) for batch in batches(staged, size)]))
+    level = joined(
+        each(rasterise, [(output, settings.supersample, batch) for batch in batches(staged, size)])
+    )
 
     rasters = {zoom: level}
     while zoom > 0:
@@ -412,8 +451,14 @@ def flow(each: Each, settings: Settings) -> dict[str, Any]:
     return {
         "picture": path,
         "tiles": len(tiles),
-        "landArea": {str(zoom): round(math.fsum(raster.land for raster in rasters[zoom])) for zoom in sorted(rasters)},
-        "people": {str(zoom): round(math.fsum(raster.people for raster in rasters[zoom])) for zoom in sorted(rasters)},
+        "landArea": {
+            str(zoom): round(math.fsum(raster.land for raster in rasters[zoom]))
+            for zoom in sorted(rasters)
+        },
+        "people": {
+            str(zoom): round(math.fsum(raster.people for raster in rasters[zoom]))
+            for zoom in sorted(rasters)
+        },
         "polygonArea": round(land_area()),
     }
 
@@ -438,8 +483,9 @@ def joined(lists: Iterable[list[T]]) -> list[T]:
 
 # Two ways to run it -------------------------------------------------------------------------------------------------
 
-# Made from the functions rather than written over them: workers then import each function by its name, and do not get a
-# copy of this module with every task. With cache, a checkpoint of the run lets a new launcher skip what is done.
+# Made from the functions rather than written over them: workers then import each function by its
+# name, and do not get a copy of this module with every task. With cache, a checkpoint of the run
+# lets a new launcher skip what is done.
 TASKS: tuple[Callable[..., Any], ...] = (stage, rasterise, merge, colour, picture)
 APPS = {task: python_app(task, cache=True) for task in TASKS}
 
@@ -452,7 +498,9 @@ def id_for_memo_tile(tile: Tile, output_ref: bool = False) -> bytes:  # noqa: FB
 
 
 def in_parsl(task: Callable[..., T], calls: Iterable[tuple[object, ...]], /) -> list[T]:
-    """Run the calls as Parsl tasks, on whichever executor is loaded. Raises what the first task to fail raised."""
+    """Run the calls as Parsl tasks, on whichever executor is loaded. Raises what the first task to
+    fail raised.
+    """
     futures = [APPS[task](*call) for call in calls]
     return [future.result() for future in futures]
 
@@ -463,26 +511,34 @@ def in_turn(task: Callable[..., T], calls: Iterable[tuple[object, ...]], /) -> l
 
 
 def main(output: str, **options: int) -> dict[str, Any]:
-    """Make the pyramid with the Parsl that the launcher has loaded; `options` are the other fields of `Settings`.
+    """Make the pyramid with the Parsl that the launcher has loaded; `options` are the other fields
+    of `Settings`.
 
-    Raises ValueError for an option out of range, TypeError for one there is not, OSError if `output` cannot be written.
+    Raises ValueError for an option out of range, TypeError for one there is not, OSError if
+    `output` cannot be written.
     """
     return flow(in_parsl, Settings(output, **options))
 
 
 def run_serial(output: str, **options: int) -> dict[str, Any]:
-    """Make the same pyramid, pixel for pixel, in this process and without Parsl. Raises the same as `main`."""
+    """Make the same pyramid, pixel for pixel, in this process and without Parsl. Raises the same as
+    `main`.
+    """
     return flow(in_turn, Settings(output, **options))
 
 
 def command() -> None:
     """Run `run_serial` from a shell."""
-    parser = argparse.ArgumentParser(prog="tiles", description="Make the tile pyramid in one process, without Parsl.")
+    parser = argparse.ArgumentParser(
+        prog="tiles", description="Make the tile pyramid in one process, without Parsl."
+    )
     for field in fields(Settings):
         if field.name == "output":
             parser.add_argument("--output", required=True)
         else:
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}", type=int, default=field.default
+            )
     print(json.dumps(run_serial(**vars(parser.parse_args())), indent=2))
 
 

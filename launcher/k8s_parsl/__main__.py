@@ -27,10 +27,16 @@ def commands() -> None:
 
 @commands.command()
 @click.option(
-    "-f", "--values", type=click.Path(path_type=Path), multiple=True, help="Values file; a later one wins. On a laptop."
+    "-f",
+    "--values",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Values file; a later one wins. On a laptop.",
 )
 @click.option(
-    "--path", type=click.Path(path_type=Path), help="Folder of the workflow's code, instead of workflow.path."
+    "--path",
+    type=click.Path(path_type=Path),
+    help="Folder of the workflow's code, instead of workflow.path.",
 )
 @click.option(
     "--volumes",
@@ -39,9 +45,15 @@ def commands() -> None:
     show_default=True,
     help="Folder that holds a folder for each volume.",
 )
-@click.option("--python", default="", help="Python of the workflow's own environment, instead of laptop.python.")
+@click.option(
+    "--python",
+    default="",
+    help="Python of the workflow's own environment, instead of laptop.python.",
+)
 def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str) -> None:
-    """Run the workflow: of the mounted settings in the chart's pod, of values files (-f) on a laptop."""
+    """Run the workflow: of the mounted settings in the chart's pod, of values files (-f) on a
+    laptop.
+    """
     if values:
         from k8s_parsl.run import laptop
 
@@ -54,12 +66,25 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str)
 
 @commands.command()
 @click.argument("release", default="")
-@click.option("-f", "--values", multiple=True, help="Values file, as for helm install: what would be missing for it?")
+@click.option(
+    "-f",
+    "--values",
+    multiple=True,
+    help="Values file, as for helm install: what would be missing for it?",
+)
 @click.option("--set", "sets", multiple=True, help="One value, as for helm install.")
 @click.option("--chart", default="chart", show_default=True, help="The chart, as for helm install.")
-@click.option("-n", "--namespace", default="", help="The release's namespace; else that of the kubeconfig's context.")
-def check(release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: str, namespace: str) -> None:
-    """Say what RELEASE would need (with -f) or waits for, and what to change or to ask for. Changes nothing.
+@click.option(
+    "-n",
+    "--namespace",
+    default="",
+    help="The release's namespace; else that of the kubeconfig's context.",
+)
+def check(
+    release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: str, namespace: str
+) -> None:
+    """Say what RELEASE would need (with -f) or waits for, and what to change or to ask for. Changes
+    nothing.
 
     With the kubeconfig of whoever asks, or in a launcher's pod; -f needs helm on PATH.
     """
@@ -73,7 +98,8 @@ def check(release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: s
         if bad:
             raise errors.ConfigurationError(f"{bad} of {total} lines above need something")
     except errors.Failure as failure:
-        # By `kubectl exec` it runs beside a launcher, whose termination message is not ours to write.
+        # By `kubectl exec` it runs beside a launcher, whose termination message is not ours to
+        # write.
         click.echo(f"k8s-parsl: {failure}", err=True)
         raise click.exceptions.Exit(int(failure.exit_code)) from None
 
@@ -110,8 +136,8 @@ def ceph_key(config: Path) -> None:
 
 def main() -> NoReturn:
     """Run a command, and end with an exit code of `errors.ExitCode`."""
-    # PID 1 of a container gets no signal that it has no handler for. A run takes its place with its own.
-    # Python itself has one for SIGINT.
+    # PID 1 of a container gets no signal that it has no handler for. A run takes its place with its
+    # own. Python itself has one for SIGINT.
     heed((number for number in STOPPING if number != signal.SIGINT), interrupt)
     to_stderr()
     code = _guarded()
@@ -128,7 +154,9 @@ def _guarded() -> int:
     except errors.Failure as failure:
         return errors.last_word(str(failure), failure.exit_code)
     except click.ClickException as error:
-        return errors.last_word(f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE)
+        return errors.last_word(
+            f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE
+        )
     except Interrupted as interrupted:
         return errors.last_word(str(interrupted.stopped), errors.ExitCode.STOPPED)
     except (click.Abort, KeyboardInterrupt):
@@ -136,7 +164,8 @@ def _guarded() -> int:
     except Exception as error:
         logging.getLogger("k8s_parsl").exception("this should not happen; please report it")
         return errors.last_word(
-            errors.one_line(f"internal error: {type(error).__name__}: {error}"), errors.ExitCode.INTERNAL
+            errors.one_line(f"internal error: {type(error).__name__}: {error}"),
+            errors.ExitCode.INTERNAL,
         )
 
 

@@ -1,6 +1,7 @@
 """Who this pod is: the facts that only the cluster knows, by the Downward API.
 
-Apart from `settings`, because nobody chooses them: the chart asks kubelet for them (chart/templates/launcher.yaml).
+Apart from `settings`, because nobody chooses them: the chart asks kubelet for them
+(chart/templates/launcher.yaml).
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ MOUNTED = Path("/etc/k8s-parsl")
 
 
 def of_release(release: str, component: str = "") -> str:
-    """Return the selector of what the chart makes for a release, or a part of it (chart/templates/_labels.tpl).
+    """Return the selector of what the chart makes for a release, or a part of it
+    (chart/templates/_labels.tpl).
 
-    The release's name alone is not enough: a release of another chart in this namespace may have the same one in its
-    labels, and components of the same names.
+    The release's name alone is not enough: a release of another chart in this namespace may have
+    the same one in its labels, and components of the same names.
     """
     labels = {"name": "k8s-parsl", "instance": release, "component": component}
-    return ",".join(f"app.kubernetes.io/{label}={value}" for label, value in labels.items() if value)
+    return ",".join(
+        f"app.kubernetes.io/{label}={value}" for label, value in labels.items() if value
+    )
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Identity:
     pod_ip: str
     # 8 hex digits: hash of the Job's spec, so of all that defines the run (design D11).
     run: str
-    # Name of the release's one ConfigMap whose name never changes; its uid is the installation (design D10).
+    # Name of the release's one ConfigMap whose name never changes; its uid is the installation
+    # (design D10).
     installation: str
     # Name of the Secret that carries the run's certificates to the workers.
     certificates: str
@@ -56,7 +61,9 @@ class Identity:
         return f"{of_release(self.release)},app.kubernetes.io/component in (launcher,worker),{RUN}"
 
     def is_launcher(self, name: str) -> bool:
-        """Whether a pod of this name was a launcher of this release: of a Job of its own, or of `helm test`."""
+        """Whether a pod of this name was a launcher of this release: of a Job of its own, or of
+        `helm test`.
+        """
         if self.run == TEST:
             return name == self.pod_name
         job, found, _ = self.pod_name.rpartition("-launcher-")
@@ -78,6 +85,8 @@ class Identity:
             if not environment.get(name) and field.default is not MISSING:
                 continue
             if not environment.get(name):
-                raise ConfigurationError(f"environment variable {name} is not set: the chart sets it in its pods")
+                raise ConfigurationError(
+                    f"environment variable {name} is not set: the chart sets it in its pods"
+                )
             facts[field.name] = environment[name]
         return cls(**facts)

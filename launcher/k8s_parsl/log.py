@@ -2,9 +2,9 @@
 
 On a terminal by rich, so that they do not tear the progress bar.
 
-What workers, the workflow or a file on the volume say is in many of the lines. So each message is one line that has a
-bound, and nothing in it acts on a terminal. What follows it is a traceback of the launcher's own, and all of that is
-indented: a line that begins at the margin is one of ours.
+What workers, the workflow or a file on the volume say is in many of the lines. So each message is
+one line that has a bound, and nothing in it acts on a terminal. What follows it is a traceback of
+the launcher's own, and all of that is indented: a line that begins at the margin is one of ours.
 
 rich is imported on a terminal alone: in a pod the first worker pods do not wait for it.
 """
@@ -48,7 +48,8 @@ class Lines(logging.Formatter):
 
     def formatException(  # noqa: N802 (logging's interface)
         self,
-        ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
+        ei: tuple[type[BaseException], BaseException, TracebackType | None]
+        | tuple[None, None, None],
     ) -> str:
         """Return the traceback's lines."""
         lines = "".join(traceback.format_exception(ei[1])).rstrip("\n").split("\n")
@@ -69,7 +70,9 @@ def on_terminal() -> bool:
 
 @functools.cache
 def console() -> Console:
-    """Return the one console, of the bar and of the lines above it. Standard output is the workflow's."""
+    """Return the one console, of the bar and of the lines above it. Standard output is the
+    workflow's.
+    """
     from rich.console import Console
 
     return Console(stderr=True)

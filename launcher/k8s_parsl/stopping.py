@@ -14,7 +14,9 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """What a signal raises in the main thread; no Exception, since code that goes on after one would swallow it."""
+    """What a signal raises in the main thread; no Exception, since code that goes on after one
+    would swallow it.
+    """
 
     def __init__(self, stopped: Stopped) -> None:
         """Take the failure that it is outside of the block."""

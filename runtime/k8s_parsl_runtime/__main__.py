@@ -43,7 +43,9 @@ def _guarded(run: Callable[[], None]) -> int:
         return last_word(str(failure), failure.exit_code)
     except Exception as error:  # noqa: BLE001 (the last line says what it was)
         traceback.print_exc()
-        return last_word(one_line(f"internal error: {type(error).__name__}: {error}"), ExitCode.INTERNAL)
+        return last_word(
+            one_line(f"internal error: {type(error).__name__}: {error}"), ExitCode.INTERNAL
+        )
     return ExitCode.DONE
 
 
@@ -60,7 +62,8 @@ def _kernel(arguments: Sequence[str]) -> NoReturn:
 
 
 def _interchange(arguments: Sequence[str]) -> int:
-    # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl; it ends when its parent does.
+    # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl; it ends
+    # when its parent does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from k8s_parsl_runtime.workflow import interchange
 
@@ -95,7 +98,9 @@ def _workers(arguments: Sequence[str]) -> str:
 
 
 def _laptop_pool(arguments: Sequence[str]) -> int:
-    """Run the pool with its output kept in a folder; the first two arguments are that folder and the executor."""
+    """Run the pool with its output kept in a folder; the first two arguments are that folder and
+    the executor.
+    """
     from k8s_parsl_runtime.worker import tee
 
     folder, label, *rest = arguments

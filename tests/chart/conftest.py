@@ -10,7 +10,11 @@ from testbed import tools
 
 
 def pytest_addoption(parser):
-    parser.addoption("--update-golden", action="store_true", help="write tests/chart/golden anew instead of comparing")
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write tests/chart/golden anew instead of comparing",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +42,12 @@ def values_file(request) -> Path:
 
 @pytest.fixture(scope="session")
 def chart_of_notes(tmp_path_factory):
-    """The chart, and an object that holds what NOTES says: without a cluster, Helm 3 shows no notes."""
+    """The chart, and an object that holds what NOTES says: without a cluster, Helm 3 shows no
+    notes.
+    """
     folder = shutil.copytree(CHART, tmp_path_factory.mktemp("notes") / "chart")
     notes = '{{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}'
-    (folder / "templates" / "notes.yaml").write_text(f"kind: Notes\nmetadata: {{name: notes}}\ntext: {notes}\n")
+    (folder / "templates" / "notes.yaml").write_text(
+        f"kind: Notes\nmetadata: {{name: notes}}\ntext: {notes}\n"
+    )
     return folder

@@ -18,10 +18,14 @@ CHART = REPOSITORY / "chart"
 VALUES = REPOSITORY / "values"
 VALUES_FILES = sorted(VALUES.glob("*.yaml"))
 
-MINIMAL: dict[str, Any] = {"workflow": {"call": "package.module:main"}, "executors": {"workers": {}}}
+MINIMAL: dict[str, Any] = {
+    "workflow": {"call": "package.module:main"},
+    "executors": {"workers": {}},
+}
 """The least that the chart renders."""
 
-# The safe loader of libyaml: a tenth of the time of the one in Python, and there are thousands of renders.
+# The safe loader of libyaml: a tenth of the time of the one in Python, and there are thousands of
+# renders.
 FAST = yaml.CSafeLoader
 
 Object = dict[str, Any]
@@ -30,7 +34,9 @@ Object = dict[str, Any]
 def container(pod: Object, name: str) -> Object:
     """A pod's container, or init container, of this name."""
     spec = pod["spec"]
-    (found,) = [item for item in spec["containers"] + spec.get("initContainers", []) if item["name"] == name]
+    (found,) = [
+        item for item in spec["containers"] + spec.get("initContainers", []) if item["name"] == name
+    ]
     return dict(found)
 
 
@@ -59,7 +65,8 @@ class Rendered:
         return [
             item
             for item in self.objects
-            if item["metadata"]["labels"].get("app.kubernetes.io/component") == component and kind in ("", item["kind"])
+            if item["metadata"]["labels"].get("app.kubernetes.io/component") == component
+            and kind in ("", item["kind"])
         ]
 
     @property
@@ -80,7 +87,11 @@ class Rendered:
 
     @property
     def settings_data(self) -> dict[str, str]:
-        (found,) = [item for item in self.all("ConfigMap") if "settings.yaml" in item["data"] and not hook(item)]
+        (found,) = [
+            item
+            for item in self.all("ConfigMap")
+            if "settings.yaml" in item["data"] and not hook(item)
+        ]
         return dict(found["data"])
 
     @property
@@ -106,7 +117,11 @@ class Helm:
     def __call__(self, *args: str, stdin: str = "", check: bool = True) -> str:
         """What ``helm args`` prints, on both channels."""
         # Too short a life for a garbage collector: a quarter of its time.
-        environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "GOGC": "off"}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "GOGC": "off",
+        }
         done = subprocess.run(
             [str(self.program), *args],
             input=stdin,
@@ -134,16 +149,41 @@ class Helm:
 
     def refusal(self, over: Mapping[str, Any], *files: Path, namespace: str = "pdgrun") -> str:
         """What Helm says to values that it does not take; empty where it takes them."""
-        command = ["template", "pdgrun", str(CHART), "--namespace", namespace, *_options(files), "-f", "-"]
+        command = [
+            "template",
+            "pdgrun",
+            str(CHART),
+            "--namespace",
+            namespace,
+            *_options(files),
+            "-f",
+            "-",
+        ]
         text = self(*command, stdin=json.dumps(over), check=False)
         return text if text.startswith("Error:") else ""
 
 
 @functools.cache
 def _template(
-    helm: Helm, files: tuple[Path, ...], over: str, release: str, namespace: str, chart: Path, args: tuple[str, ...]
+    helm: Helm,
+    files: tuple[Path, ...],
+    over: str,
+    release: str,
+    namespace: str,
+    chart: Path,
+    args: tuple[str, ...],
 ) -> Rendered:
-    command = ["template", release, str(chart), "--namespace", namespace, *_options(files), "-f", "-", *args]
+    command = [
+        "template",
+        release,
+        str(chart),
+        "--namespace",
+        namespace,
+        *_options(files),
+        "-f",
+        "-",
+        *args,
+    ]
     text = helm(*command, stdin=over)
     return Rendered(text, tuple(item for item in yaml.load_all(text, FAST) if item))
 

@@ -1,4 +1,6 @@
-"""Texts that mean something to YAML, templates, shells or kubelet; and every key of the values that takes a text."""
+"""Texts that mean something to YAML, templates, shells or kubelet; and every key of the values that
+takes a text.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ OWN_WRAPS = {
     "name": _TOLD_APART,
     "repository": ("<>/@",),
 }
-# Of keys that exclude each other, a volume for each; the others of a volume's keys are in all of them.
+# Of keys that exclude each other, a volume for each; the others of a volume's keys are in all of
+# them.
 SOURCES = ("existingClaim", "cephfs", "storageClassName", "persistentVolumeSource")
 KEYS_FROM = ("values", "vault", "externalSecret")
 VOLUMES = {
@@ -98,7 +101,8 @@ FIXED: dict[str, Any] = {
     "pod.hostPID": False,
     "pod.shareProcessNamespace": False,
 }
-# `pod` has the very same schema; a Secret for Vault is for another way to log in; the rest is in `GIT`.
+# `pod` has the very same schema; a Secret for Vault is for another way to log in; the rest is in
+# `GIT`.
 LEFT_OUT = {
     "executors.a.pod",
     "launcher.pod",
@@ -144,7 +148,9 @@ def takes(node: JSON, text: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """A key of the values that takes texts: what stands for its text in the values of `Values.marked`."""
+    """A key of the values that takes texts: what stands for its text in the values of
+    `Values.marked`.
+    """
 
     path: Path
     marker: str
@@ -170,7 +176,9 @@ class Values:
         self.keys = [key for key in self.keys if key.marker in text]
 
     def hostile(self, texts: Sequence[str]) -> tuple[JSON, dict[str, str]]:
-        """The values with a text wherever the schema takes it, in turn, and which one that is, by marker."""
+        """The values with a text wherever the schema takes it, in turn, and which one that is, by
+        marker.
+        """
         chosen = {key: texts[index % len(texts)] for index, key in enumerate(self.keys)}
         given = {key: text for key, text in chosen.items() if takes(key.node, key.value(text))}
         replaced = {key.value(key.marker): key.value(text) for key, text in given.items()}
@@ -195,7 +203,11 @@ class Values:
             return max(node.get("minimum", 1), 1)
         if "boolean" in kinds:
             return False
-        choices = [one for one in node.get("anyOf", []) + node.get("oneOf", []) if one.get("type") != "null"]
+        choices = [
+            one
+            for one in node.get("anyOf", []) + node.get("oneOf", [])
+            if one.get("type") != "null"
+        ]
         return self._of(choices[0], path) if choices else None
 
     def _text(self, node: JSON, path: Path) -> str | None:
@@ -217,9 +229,13 @@ class Values:
                 made["a"] = self._of(below, (*path, "a"))
         more = node.get("additionalProperties")
         if isinstance(more, dict) or more is True:
-            refused = [name for name, below in node.get("properties", {}).items() if not _allows(below)]
+            refused = [
+                name for name, below in node.get("properties", {}).items() if not _allows(below)
+            ]
             key = self._text(ONE_LINE | {"not": {"enum": refused}}, (*path, "KEY"))
-            made[str(key)] = self._of(more if isinstance(more, dict) else {"type": "string"}, (*path, "*"))
+            made[str(key)] = self._of(
+                more if isinstance(more, dict) else {"type": "string"}, (*path, "*")
+            )
         return made
 
     def _properties(self, node: JSON, path: Path) -> JSON:
@@ -229,7 +245,9 @@ class Values:
         return {key: value for key, value in made.items() if value is not None}
 
     def _volume(self, node: JSON, name: str) -> JSON:
-        """A volume of one kind, with one source of its key; read-only is left out, as a run is kept on one of them."""
+        """A volume of one kind, with one source of its key; read-only is left out, as a run is kept
+        on one of them.
+        """
         node = _found(node)
         source, key_from = VOLUMES[name]
         others = {*SOURCES, "readOnly", "accessModes"} - {source}
@@ -246,7 +264,11 @@ class Values:
 
 # All but what is a PodSpec's own, which the chart hands on as it is: 130 keys, where those are 550.
 OWN = {"left_out": LEFT_OUT | {"pod"}, "fixed": FIXED}
-OTHER = {key for key in SCHEMA["properties"] if key not in ("workflow", "executors", "parsl", "run", "networkPolicy")}
+OTHER = {
+    key
+    for key in SCHEMA["properties"]
+    if key not in ("workflow", "executors", "parsl", "run", "networkPolicy")
+}
 LEFT_OUT_OF_GIT = OTHER | {"executors.a.pod", "networkPolicy.ingress", "run.volume"}
 LEFT_OUT_OF_GIT |= {"workflow.script", "workflow.args", "workflow.files"}
 # With code from git, and a function that is called.
@@ -281,7 +303,9 @@ class Quoted(yaml.CSafeDumper):
     """Each text in quotes: what is one for Python's YAML may be a number for Go's."""
 
 
-Quoted.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+Quoted.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
 
 
 def written(values: JSON) -> str:

@@ -1,7 +1,8 @@
-"""What a user can get wrong, as one table: each is refused by the chart, or ends the launcher before it makes a pod.
+"""What a user can get wrong, as one table: each is refused by the chart, or ends the launcher
+before it makes a pod.
 
-A row whose test stands beside other tests of its room names it; the others are here. What only a real API server knows
-is in tests/cluster/test_bad_values.py.
+A row whose test stands beside other tests of its room names it; the others are here. What only a
+real API server knows is in tests/cluster/test_bad_values.py.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Ends:
-    """The launcher's start: its exit code and its line. ``files`` are mounted instead of what the chart renders."""
+    """The launcher's start: its exit code and its line. ``files`` are mounted instead of what the
+    chart renders.
+    """
 
     values: dict[str, Any]
     code: ExitCode
@@ -87,7 +90,10 @@ SETTINGS_BOUND = ("chart/test_bounds.py", "test_the_launcher_draws_the_same_line
 CHECKOUT = ("launcher/test_checkout.py", "test_what_is_wrong_is_one_line_that_names_the_key")
 YAML = ("launcher/test_settings.py", "test_a_file_that_is_no_mapping_is_bad_data")
 NAME = ("runtime/test_code.py", "test_a_wrong_name_is_known_before_anything_starts")
-CODE = ("runtime/test_code.py", "test_a_wrong_argument_or_import_is_known_before_the_function_is_called")
+CODE = (
+    "runtime/test_code.py",
+    "test_a_wrong_argument_or_import_is_known_before_the_function_is_called",
+)
 RESOURCES = ("chart/test_resources.py", "test_a_request_that_no_limit_lets_through_is_refused")
 CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_said")
 
@@ -104,10 +110,15 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         {"settings.yaml": b'workflow: {call: "a:b"}\nexecutors: {w: {}}\nworkflows: {}'},
     ),
     "no namespace": Shown(
-        "cluster/test_rights.py", "test_check_says_what_to_ask_for_in_words_that_work", "no namespace"
+        "cluster/test_rights.py",
+        "test_check_says_what_to_ask_for_in_words_that_work",
+        "no namespace",
     ),
     "no namespace in the launcher's pod": Ends(
-        {}, ExitCode.CONFIGURATION, "environment variable K8S_PARSL_NAMESPACE is not set", environment={"NAMESPACE": ""}
+        {},
+        ExitCode.CONFIGURATION,
+        "environment variable K8S_PARSL_NAMESPACE is not set",
+        environment={"NAMESPACE": ""},
     ),
     "a release name that is too long": Shown(HERE, "test_a_release_has_a_name_that_fits"),
     "a volume's key that is too long": Refused(
@@ -121,26 +132,34 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a worker's requests above its limits": Shown(*RESOURCES, "executors.workers.pod.resources"),
     "the launcher's requests above its limits": Shown(*RESOURCES, "launcher.pod.resources"),
     "more blocks at least than at most": Shown(*SCHEMA, "executors.workers: minBlocks (3)"),
-    "more GPUs than workers for them": Shown(*SCHEMA, "executors.workers: availableAccelerators (2) is more"),
+    "more GPUs than workers for them": Shown(
+        *SCHEMA, "executors.workers: availableAccelerators (2) is more"
+    ),
     "a GPU's name that a shell would read": Shown(*SETTINGS, "0; reboot"),
     "no image": Shown(*SCHEMA, "/launcher/image/repository"),
     "a tag of no image": Shown(*SCHEMA, "image.tag: image.repository is empty"),
     "an image that is neither given the runtime nor includes it": Shown(*SCHEMA, "/image/runtime"),
-    "an image volume on a cluster that has none": Shown(HERE, "test_image_volumes_need_a_cluster_that_has_them"),
+    "an image volume on a cluster that has none": Shown(
+        HERE, "test_image_volumes_need_a_cluster_that_has_them"
+    ),
     "a working directory that is not absolute": Shown(*SETTINGS_BOUND, "workflow.workDir"),
     "an image that moves": Refused({"image": {"tag": "latest"}}, f"/image/tag': {STAYS}"),
     "a launcher's image that moves": Refused(
         {"launcher": {"image": {"tag": "latest"}}}, f"/launcher/image/tag': {STAYS}"
     ),
-    "a pod's image that moves": Refused({"pod": {"image": "tiles:latest"}}, f"/pod/image': {STAYS}"),
+    "a pod's image that moves": Refused(
+        {"pod": {"image": "tiles:latest"}}, f"/pod/image': {STAYS}"
+    ),
     "the workflow's image that moves": Refused(
-        {"launcher": {"pod": {"image": "example.org:5000/tiles:latest"}}}, f"/launcher/pod/image': {STAYS}"
+        {"launcher": {"pod": {"image": "example.org:5000/tiles:latest"}}},
+        f"/launcher/pod/image': {STAYS}",
     ),
     "the workers' image without a tag": Refused(
         {"worker": {"pod": {"image": "example.org:5000/tiles"}}}, f"/worker/pod/image': {STAYS}"
     ),
     "an executor's image without a tag": Refused(
-        {"executors": {"workers": {"pod": {"image": "tiles"}}}}, f"/executors/workers/pod/image': {STAYS}"
+        {"executors": {"workers": {"pod": {"image": "tiles"}}}},
+        f"/executors/workers/pod/image': {STAYS}",
     ),
     "an image that is not there": Shown(
         "cluster/test_product.py", "test_a_bad_image_of_an_executor_ends_the_run_with_78"
@@ -185,7 +204,9 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "cluster/test_product.py", "test_a_missing_claim_of_an_executor_ends_the_run_with_78"
     ),
     "fsGroup without a policy, which is put right": Shown(
-        "chart/test_objects.py", "test_an_fs_group_does_not_walk_over_a_volume_that_is_right_already", "OnRootMismatch"
+        "chart/test_objects.py",
+        "test_an_fs_group_does_not_walk_over_a_volume_that_is_right_already",
+        "OnRootMismatch",
     ),
     "one mount path twice": Refused(
         {"storage": {key: {"mountPath": "/data", "existingClaim": key} for key in ("one", "two")}},
@@ -203,29 +224,44 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a port out of range": Shown(*SCHEMA, "/parsl/workerPort"),
     "a port in use": Ends({}, ExitCode.CONFIGURATION, "Address already in use", port_taken=True),
     "a key given twice in what is mounted": Ends(
-        {}, ExitCode.DATA, "settings.yaml: line 2: key 'run' is given twice", {"settings.yaml": b"run: {}\nrun: {}\n"}
+        {},
+        ExitCode.DATA,
+        "settings.yaml: line 2: key 'run' is given twice",
+        {"settings.yaml": b"run: {}\nrun: {}\n"},
     ),
     "a key given twice in values": Shown(HERE, "test_a_key_given_twice_is_said_by_check"),
     "a tab": Shown(*YAML, "\\tb: 1"),
     "a byte order mark, which is none of the first key": Shown(
         "launcher/test_settings.py", "test_a_scalar_means_what_it_means_to_helm", "ufeff"
     ),
-    "an empty file": Ends({}, ExitCode.USAGE, "settings.yaml: workflow: is needed", {"settings.yaml": b""}),
-    "a file that is no text": Ends({}, ExitCode.DATA, "settings.yaml: 'utf-8' codec", {"settings.yaml": b"\xff"}),
-    "no file": Ends({}, ExitCode.DATA, "settings.yaml: No such file or directory", {"settings.yaml": None}),
+    "an empty file": Ends(
+        {}, ExitCode.USAGE, "settings.yaml: workflow: is needed", {"settings.yaml": b""}
+    ),
+    "a file that is no text": Ends(
+        {}, ExitCode.DATA, "settings.yaml: 'utf-8' codec", {"settings.yaml": b"\xff"}
+    ),
+    "no file": Ends(
+        {}, ExitCode.DATA, "settings.yaml: No such file or directory", {"settings.yaml": None}
+    ),
     "files of more than a ConfigMap holds": Refused(
         {"workflow": {"call": "a:b", "files": {"a.py": "x" * 600_000, "b.py": "x" * 400_001}}},
         "workflow.files: 1000001 bytes",
     ),
-    "a volume for the runs that is read-only": Shown(*SETTINGS, "is readOnly, so no run can be kept on it"),
+    "a volume for the runs that is read-only": Shown(
+        *SETTINGS, "is readOnly, so no run can be kept on it"
+    ),
     "a folder for the runs that cannot be written": Shown(
         "runtime/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
     ),
     "a timezone that is none, which harms nothing": Shown(HERE, "test_a_timezone_that_is_none"),
     # `workers:` with nothing below it is null.
-    "no executor but null": Refused({"executors": {"workers": None}}, "executors: at least one is needed"),
+    "no executor but null": Refused(
+        {"executors": {"workers": None}}, "executors: at least one is needed"
+    ),
     "a list where a mapping is needed": Shown(
-        "launcher/test_settings.py", "test_a_values_file_of_another_shape_is_refused_by_name", "[workers]"
+        "launcher/test_settings.py",
+        "test_a_values_file_of_another_shape_is_refused_by_name",
+        "[workers]",
     ),
     "a label that is not ASCII": Refused({"executors": {"größe": {}}}, "/executors/größe"),
     "a file name that is not ASCII": Refused(
@@ -272,7 +308,9 @@ START = REPOSITORY / "runtime" / "k8s_parsl_runtime" / "start.py"
 
 @pytest.fixture
 def launch(helm, tmp_path, monkeypatch):
-    """The launcher on an API server of the test's, beside the workflow's container, a process here; and that server."""
+    """The launcher on an API server of the test's, beside the workflow's container, a process here;
+    and that server.
+    """
     server = ApiServer()
     account = tmp_path / "account"
     account.mkdir()
@@ -283,7 +321,10 @@ def launch(helm, tmp_path, monkeypatch):
     (tmp_path / "flow.py").write_text("def main():\n    return 'done'\n")
 
     def start(row):
-        values = {"workflow": {"call": "flow:main", "path": str(tmp_path)}, "parsl": {"encrypted": False}} | row.values
+        values = {
+            "workflow": {"call": "flow:main", "path": str(tmp_path)},
+            "parsl": {"encrypted": False},
+        } | row.values
         release = helm.template(over=MINIMAL | values)
         for name, text in (release.settings_data | row.files).items():
             if text is not None:
@@ -291,9 +332,13 @@ def launch(helm, tmp_path, monkeypatch):
         given = ENVIRONMENT | row.environment
         meeting = tmp_path / "socket"
         command = [sys.executable, "-I", str(START), "workflow", "--socket", str(meeting)]
-        workflow = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+        workflow = subprocess.Popen(
+            command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path
+        )
         try:
-            pod.in_pod({f"K8S_PARSL_{name}": value for name, value in given.items()}, tmp_path, meeting)
+            pod.in_pod(
+                {f"K8S_PARSL_{name}": value for name, value in given.items()}, tmp_path, meeting
+            )
         finally:
             workflow.terminate()
             workflow.wait(30)
@@ -331,13 +376,17 @@ def test_a_timezone_that_is_none(launch, monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["x" * 54, "größe", "Pdgrun", "a_b"])
 def test_a_release_has_a_name_that_fits(each_helm, name):
     """Helm's own rule."""
-    said = each_helm("template", name, str(CHART), "-f", "-", stdin=yaml.safe_dump(MINIMAL), check=False)
+    said = each_helm(
+        "template", name, str(CHART), "-f", "-", stdin=yaml.safe_dump(MINIMAL), check=False
+    )
     assert name in said
     assert "invalid release name" in said
 
 
 def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
-    """Helm takes the last of the two without a word, so this is the only place where it can be seen."""
+    """Helm takes the last of the two without a word, so this is the only place where it can be
+    seen.
+    """
     file = tmp_path / "values.yaml"
     file.write_text(f"{yaml.safe_dump(MINIMAL)}run: {{id: a}}\nrun: {{id: b}}\n")
     assert "id: b" in helm("template", "x", str(CHART), "-f", str(file))
@@ -354,7 +403,9 @@ def test_image_volumes_need_a_cluster_that_has_them(each_helm):
         command = ["template", "a", str(CHART), "--kube-version", version, "-f", "-"]
         return each_helm(*command, stdin=values, check=False)
 
-    assert "launcher.runtimeVolume: image needs Kubernetes 1.33 or later, not v1.32.9" in said("1.32.9")
+    assert "launcher.runtimeVolume: image needs Kubernetes 1.33 or later, not v1.32.9" in said(
+        "1.32.9"
+    )
     assert "needs Kubernetes" not in said("1.33.0")
 
 

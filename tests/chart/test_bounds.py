@@ -10,10 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from chart.helm import VALUES
-from k8s_parsl import schema
 from k8s_parsl.ceph_key.job import CephKeySettings
 from k8s_parsl.config.settings import Settings, launcher_part, read_yaml
 from k8s_parsl_runtime.shared.errors import UsageError
+from values_schema import schema
 
 CLAIM = {"mountPath": "/a", "existingClaim": "a"}
 DIGEST = "sha256:" + "0" * 64
@@ -171,7 +171,9 @@ OF_THE_LAUNCHER = (
 LAUNCHERS = [row for row in BOUNDS if row[0].startswith(OF_THE_LAUNCHER) and ".pod." not in row[0]]
 
 
-@pytest.mark.parametrize(("key", "taken", "refused"), LAUNCHERS, ids=[key for key, _, _ in LAUNCHERS])
+@pytest.mark.parametrize(
+    ("key", "taken", "refused"), LAUNCHERS, ids=[key for key, _, _ in LAUNCHERS]
+)
 def test_the_launcher_draws_the_same_line(key, taken, refused):
     """On a laptop no Helm looks first."""
     for value in taken:

@@ -16,18 +16,24 @@ import yaml
 from pydantic import Secret, SecretStr
 
 from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object, container
-from k8s_parsl import schema
 from k8s_parsl.ceph_key import job as ceph_key
 from k8s_parsl.ceph_key.job import CephKeySettings
 from k8s_parsl.ceph_key.vault import Auth
 from k8s_parsl_runtime.shared.errors import ExitCode
+from values_schema import schema
 
 EVERY_KEY = VALUES / "every-key.yaml"
 KEY = base64.b64encode(struct.pack("<HIIH", 1, 1700000000, 5, 16) + bytes(range(16))).decode()
-AES256_KEY = base64.b64encode(struct.pack("<HIIH", 2, 1700000000, 5, 32) + bytes(range(32))).decode()
+AES256_KEY = base64.b64encode(
+    struct.pack("<HIIH", 2, 1700000000, 5, 32) + bytes(range(32))
+).decode()
 
 USER = {"values": {"userID": "pdg", "userKey": KEY}}
-VAULT = {"url": "https://vault:8200", "auth": {"role": "r"}, "kv": {"mount": "secret", "path": "pdg/ceph"}}
+VAULT = {
+    "url": "https://vault:8200",
+    "auth": {"role": "r"},
+    "kv": {"mount": "secret", "path": "pdg/ceph"},
+}
 APPROLE = {"method": "approle", "roleID": "id", "secretRef": {"name": "s", "key": "k"}}
 EXTERNAL = {"externalSecret": {"storeRef": {"name": "vault"}, "path": "pdg/ceph"}}
 
@@ -55,7 +61,11 @@ SOURCES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
     "values": (USER, OURS, ["Secret"]),
     "values, named": (USER | {"name": "mine"}, "mine", ["Secret"]),
     "external-secrets": (EXTERNAL, OURS, ["ExternalSecret"]),
-    "vault": ({"vault": VAULT}, OURS, ["ConfigMap", "Job", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount"]),
+    "vault": (
+        {"vault": VAULT},
+        OURS,
+        ["ConfigMap", "Job", "NetworkPolicy", "Role", "RoleBinding", "ServiceAccount"],
+    ),
     "vault, on a schedule": (
         {"vault": VAULT | {"schedule": "0 3 * * *"}, "name": "mine"},
         "mine",
@@ -96,7 +106,9 @@ def test_all_of_it_is_the_administrators(helm):
 
 
 def test_the_halves_call_the_secret_the_same(helm):
-    """Under two release names, too: it is named after the claim, and so is the volume that names it."""
+    """Under two release names, too: it is named after the claim, and so is the volume that names
+    it.
+    """
     over = values(**USER)
     over["storage"]["data"]["claimName"] = "pdg"
     volumes = {
@@ -119,7 +131,8 @@ def test_a_secret_has_a_name_however_long_the_claims_is(helm):
         assert re.fullmatch(f"science-c{{{kept}}}-ceph-[0-9a-f]{{8}}", secret["metadata"]["name"])
 
 
-# (namespace, release, storage key) of two installs. Joined by hyphens, dots or not at all, most pairs are one text.
+# (namespace, release, storage key) of two installs. Joined by hyphens, dots or not at all, most
+# pairs are one text.
 MEETINGS = {
     "one name in two namespaces": (("a", "c", "e"), ("b", "c", "e")),
     "the release begins earlier": (("a-b", "c", "e"), ("a", "b-c", "e")),
@@ -128,8 +141,14 @@ MEETINGS = {
     "all of them begin earlier": (("a-b", "c", "d-e"), ("a", "b", "c-d-e")),
     "one release's name has our words": (("a", "c", "x-ceph-key-y"), ("a", "c-ceph-key-x", "y")),
     "a dot": (("a", "b.c", "e"), ("a-b", "c", "e")),
-    "cut off where they differ": (("n" * 62 + "a", "r" * 53, "k" * 30), ("n" * 62 + "b", "r" * 53, "k" * 30)),
-    "cut off before they differ": (("n" * 63, "r" * 52 + "a", "e"), ("n" * 63, "r" * 52 + "b", "e")),
+    "cut off where they differ": (
+        ("n" * 62 + "a", "r" * 53, "k" * 30),
+        ("n" * 62 + "b", "r" * 53, "k" * 30),
+    ),
+    "cut off before they differ": (
+        ("n" * 63, "r" * 52 + "a", "e"),
+        ("n" * 63, "r" * 52 + "b", "e"),
+    ),
     "one letter moves": (("n" * 63, "r" * 9, "e"), ("n" * 62, "n-" + "r" * 9, "e")),
 }
 
@@ -137,33 +156,58 @@ MEETINGS = {
 @pytest.mark.parametrize("pair", MEETINGS.values(), ids=MEETINGS.keys())
 @pytest.mark.parametrize("source", ["values", "externalSecret", "vault"])
 def test_two_releases_do_not_meet_outside_of_their_namespaces(helm, pair, source):
-    """A second `kubectl apply` would replace the first one's admission policy, or give its volume another key."""
-    secret = {"values": USER, "externalSecret": EXTERNAL, "vault": {"vault": VAULT | {"schedule": "0 3 * * *"}}}
+    """A second `kubectl apply` would replace the first one's admission policy, or give its volume
+    another key.
+    """
+    secret = {
+        "values": USER,
+        "externalSecret": EXTERNAL,
+        "vault": {"vault": VAULT | {"schedule": "0 3 * * *"}},
+    }
     one, other = (outside(helm, *names, secret[source]) for names in pair)
     assert one
     assert one.keys().isdisjoint(other)
     handles = [
-        {item["spec"]["csi"]["volumeHandle"] for item in of.values() if "csi" in item.get("spec", {})}
+        {
+            item["spec"]["csi"]["volumeHandle"]
+            for item in of.values()
+            if "csi" in item.get("spec", {})
+        }
         for of in (one, other)
     ]
     assert handles[0].isdisjoint(handles[1])
 
 
-def outside(helm, namespace: str, release: str, key: str, secret: dict[str, Any]) -> dict[tuple[str, ...], Object]:
+def outside(
+    helm, namespace: str, release: str, key: str, secret: dict[str, Any]
+) -> dict[tuple[str, ...], Object]:
     """By kind, namespace and name: what this release has outside of its namespace."""
     over = values(**secret) | {"admissionPolicy": {"create": True}}
     over["storage"] = {key: over["storage"]["data"]}
     objects = helm.template(over=over, release=release, namespace=namespace).objects
-    places = [(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]) for item in objects]
-    return {place: item for place, item in zip(places, objects, strict=True) if place[1] or place[0] in CLUSTER_WIDE}
+    places = [
+        (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+        for item in objects
+    ]
+    return {
+        place: item
+        for place, item in zip(places, objects, strict=True)
+        if place[1] or place[0] in CLUSTER_WIDE
+    }
 
 
 CLUSTER_WIDE = {"PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 def test_no_kind_of_the_whole_cluster_is_forgotten(helm):
-    """Every other kind of the chart is in a namespace (https://kubernetes.io/docs/reference/kubernetes-api/)."""
-    kinds = {item["kind"] for file in VALUES.glob("*.yaml") for item in helm.template(file, over=EVERYTHING).objects}
+    """Every other kind of the chart is in a namespace
+    (https://kubernetes.io/docs/reference/kubernetes-api/).
+    """
+    kinds = {
+        item["kind"]
+        for file in VALUES.glob("*.yaml")
+        for item in helm.template(file, over=EVERYTHING).objects
+    }
     namespaced = {
         "ConfigMap", "CronJob", "ExternalSecret", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "Role",
         "RoleBinding", "Secret", "ServiceAccount",
@@ -180,7 +224,8 @@ def test_an_external_secret_has_both_fields(helm):
     assert spec["secretStoreRef"] == {"name": "vault", "kind": "ClusterSecretStore"}
     assert spec["refreshInterval"] == "1h"
     assert spec["data"] == [
-        {"secretKey": name, "remoteRef": {"key": "pdg/ceph", "property": name}} for name in ("userID", "userKey")
+        {"secretKey": name, "remoteRef": {"key": "pdg/ceph", "property": name}}
+        for name in ("userID", "userKey")
     ]
     given = helm.template(EVERY_KEY).one("ExternalSecret")["spec"]
     assert [entry["remoteRef"]["property"] for entry in given["data"]] == ["user", "key"]
@@ -203,12 +248,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two sources": (values(vault=VAULT, **USER), f"{SECRET}/vault"),
     "two other sources": (values(vault=VAULT, **EXTERNAL), f"{SECRET}/externalSecret"),
     "an unknown source": (values(name="a", valut=VAULT), "'valut'"),
-    "the workers' namespace": (values(name="a", namespace="science"), "storage.data.cephfs.secret.namespace: not the"),
-    "client.": (user("client.pdg", KEY), f"{SECRET}/values/userID': value must be 'the name without client.'"),
+    "the workers' namespace": (
+        values(name="a", namespace="science"),
+        "storage.data.cephfs.secret.namespace: not the",
+    ),
+    "client.": (
+        user("client.pdg", KEY),
+        f"{SECRET}/values/userID': value must be 'the name without client.'",
+    ),
     "no user": (user("", KEY), f"{SECRET}/values/userID"),
     "no key": (values(values={"userID": "pdg"}), "'userKey'"),
-    "base64 twice": (user("pdg", TWICE), f"{SECRET}/values/userKey': value must be 'base64 once: what"),
-    "a newline": (user("pdg", f"{KEY}\n"), f"{SECRET}/values/userKey': value must be 'what `ceph auth get-key"),
+    "base64 twice": (
+        user("pdg", TWICE),
+        f"{SECRET}/values/userKey': value must be 'base64 once: what",
+    ),
+    "a newline": (
+        user("pdg", f"{KEY}\n"),
+        f"{SECRET}/values/userKey': value must be 'what `ceph auth get-key",
+    ),
     "white space": (user("pdg", f" {KEY}"), f"{SECRET}/values/userKey"),
     "cut off": (user("pdg", KEY[:-3]), f"{SECRET}/values/userKey"),
     "too short": (user("pdg", KEY[:-4]), f"{SECRET}/values/userKey"),
@@ -218,16 +275,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "Vault without a scheme": (vault(url="vault:8200"), f"{SECRET}/vault/url"),
     "a password in the address": (vault(url="https://a:b@vault:8200"), f"{SECRET}/vault/url"),
     "no place": (vault(kv={"mount": "secret"}), "'path'"),
-    "a path with a slash": (vault(kv={"mount": "secret", "path": "/pdg"}), f"{SECRET}/vault/kv/path"),
-    "KV version as text": (vault(kv={"mount": "s", "path": "p", "version": "2"}), f"{SECRET}/vault/kv/version"),
+    "a path with a slash": (
+        vault(kv={"mount": "secret", "path": "/pdg"}),
+        f"{SECRET}/vault/kv/path",
+    ),
+    "KV version as text": (
+        vault(kv={"mount": "s", "path": "p", "version": "2"}),
+        f"{SECRET}/vault/kv/version",
+    ),
     "no role": (vault(auth={}), "'role'"),
     "an empty role": (vault(auth={"method": "jwt", "role": ""}), f"{SECRET}/vault/auth/role"),
     "approle without its secret": (vault(auth={"method": "approle", "roleID": "a"}), "'secretRef'"),
     "approle without its ID": (vault(auth=APPROLE | {"roleID": ""}), f"{SECRET}/vault/auth/roleID"),
     "a token from nowhere": (vault(auth={"method": "token"}), "'secretRef'"),
-    "a Secret that is not used": (vault(auth={"role": "r"} | {"secretRef": APPROLE["secretRef"]}), "auth/secretRef"),
+    "a Secret that is not used": (
+        vault(auth={"role": "r"} | {"secretRef": APPROLE["secretRef"]}),
+        "auth/secretRef",
+    ),
     "where the chart mounts it": (vault(auth={"role": "r", "file": "/x"}), "'file'"),
-    "two authorities": (vault(caBundle="-----BEGIN CERTIFICATE-----", caFile="/x"), f"{SECRET}/vault/caFile"),
+    "two authorities": (
+        vault(caBundle="-----BEGIN CERTIFICATE-----", caFile="/x"),
+        f"{SECRET}/vault/caFile",
+    ),
     "no certificate": (vault(caBundle="/etc/ssl/ca.pem"), f"{SECRET}/vault/caBundle"),
     "a private key": (
         vault(caBundle="-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----"),
@@ -256,7 +325,9 @@ TAKEN: dict[str, dict[str, Any]] = {
     "approle": vault(auth=APPROLE),
     "a token": vault(auth={"method": "token", "secretRef": {"name": "s", "key": "k"}}),
     "each night": vault(schedule="@daily"),
-    "each second": values(externalSecret=EXTERNAL["externalSecret"] | {"refreshInterval": "1h0m1.5s"}),
+    "each second": values(
+        externalSecret=EXTERNAL["externalSecret"] | {"refreshInterval": "1h0m1.5s"}
+    ),
 }
 
 
@@ -265,10 +336,16 @@ def test_what_is_right_is_taken(helm, over):
     assert helm.refusal(over) == ""
 
 
-@pytest.mark.parametrize("file", [EVERY_KEY, REPOSITORY / "docs" / "ceph-volume.md"], ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file",
+    [EVERY_KEY, REPOSITORY / "docs" / "admin" / "ceph-volume.md"],
+    ids=lambda file: file.name,
+)
 def test_the_command_would_take_a_sample_as_it_is(file):
     """So whoever fills in a key of their own by its form is not misled; and it is nobody's."""
-    ((user_id, user_key),) = re.findall(r"values: \{userID: (.+), userKey: (.+)\}", file.read_text("utf-8"))
+    ((user_id, user_key),) = re.findall(
+        r"values: \{userID: (.+), userKey: (.+)\}", file.read_text("utf-8")
+    )
     key = ceph_key.check_key(Secret(user_id), Secret(user_key))
     assert key == ceph_key.CephKey(user_id, SecretStr(user_key))
     assert base64.b64decode(user_key).endswith(b"not a real key!!")
@@ -277,9 +354,12 @@ def test_the_command_would_take_a_sample_as_it_is(file):
 def test_two_volumes_do_not_write_one_secret(helm):
     """But they may use one."""
     over = values(name="shared", **USER)
-    over["storage"]["more"] = json.loads(json.dumps(over["storage"]["data"])) | {"mountPath": "/more"}
-    assert "storage.more.cephfs.secret: storage.data writes Secret ceph-csi-cephfs/shared already;" in helm.refusal(
-        over
+    over["storage"]["more"] = json.loads(json.dumps(over["storage"]["data"])) | {
+        "mountPath": "/more"
+    }
+    assert (
+        "storage.more.cephfs.secret: storage.data writes Secret ceph-csi-cephfs/shared already;"
+        in helm.refusal(over)
     )
     over["storage"]["more"]["cephfs"]["secret"] = {"name": "shared"}
     assert helm.refusal(over) == ""
@@ -352,15 +432,20 @@ def test_defaults_are_the_commands_own():
         for name in shared - {"vault"}:
             assert ours.model_fields[name].default == theirs.model_fields[name].default, name
             assert ours.model_fields[name].alias == theirs.model_fields[name].alias, name
-            assert ours.model_fields[name].description == theirs.model_fields[name].description, name
+            assert ours.model_fields[name].description == theirs.model_fields[name].description, (
+                name
+            )
     assert schema.KeyPlace.model_fields.keys() == ceph_key.KeyKv.model_fields.keys()
 
 
 @pytest.mark.parametrize(
     ("auth", "told"),
     [
-        ({"role": "r"}, "Vault's role r is to be bound to namespace ceph-csi-cephfs and service account"),
-        ({"method": "jwt", "role": "r"}, "(audience vault); docs/vault.md has the commands."),
+        (
+            {"role": "r"},
+            "Vault's role r is to be bound to namespace ceph-csi-cephfs and service account",
+        ),
+        ({"method": "jwt", "role": "r"}, "(audience vault); docs/admin/vault.md has the commands."),
         ({"role": "r", "audience": "mine"}, "(audience mine);"),
         (APPROLE, ""),
     ],
@@ -373,7 +458,9 @@ def test_notes_say_what_vaults_role_is_to_be_bound_to(helm, auth, told):
     assert ("is to be bound" in notes) == bool(told)
 
 
-@pytest.mark.parametrize("url", ["https://v:8200", "http://[::1]:8200", "http://localhost", "https://v/a/b"])
+@pytest.mark.parametrize(
+    "url", ["https://v:8200", "http://[::1]:8200", "http://localhost", "https://v/a/b"]
+)
 def test_the_schema_takes_an_address_that_the_command_takes(helm, url):
     assert helm.refusal(vault(url=url)) == ""
     assert settings(rendered(helm, vault(url=url))).vault.url == url
@@ -387,11 +474,22 @@ def test_the_jobs_account_may_do_one_thing(helm):
     name = account["metadata"]["name"]
     assert name.startswith("science-pdgrun-ceph-key-data-")
     assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [OURS], "verbs": ["get", "patch", "create"]}
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": [OURS],
+            "verbs": ["get", "patch", "create"],
+        }
     ]
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "ceph-csi-cephfs"}]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": name, "namespace": "ceph-csi-cephfs"}
+    ]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    assert account["metadata"]["name"] == job(release)["spec"]["template"]["spec"]["serviceAccountName"] == name
+    assert (
+        account["metadata"]["name"]
+        == job(release)["spec"]["template"]["spec"]["serviceAccountName"]
+        == name
+    )
     assert account["automountServiceAccountToken"] is False
 
 
@@ -399,7 +497,9 @@ def tokens(pod: Object) -> dict[str, Object]:
     """Tokens of the pod's account, by where they are mounted."""
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     return {
-        f"{mounts[volume['name']]}/{source['serviceAccountToken'].pop('path')}": source["serviceAccountToken"]
+        f"{mounts[volume['name']]}/{source['serviceAccountToken'].pop('path')}": source[
+            "serviceAccountToken"
+        ]
         for volume in json.loads(json.dumps(pod["volumes"]))
         for source in volume.get("projected", {}).get("sources", [])
         if "serviceAccountToken" in source
@@ -415,7 +515,9 @@ def test_vault_gets_a_token_that_is_good_for_nothing_else(helm):
         default: {"audience": Auth.model_fields["audience"].default, "expirationSeconds": 600},
         api: {"expirationSeconds": 3600},
     }
-    pod = job(rendered(helm, vault(auth={"role": "r", "audience": "other"})))["spec"]["template"]["spec"]
+    pod = job(rendered(helm, vault(auth={"role": "r", "audience": "other"})))["spec"]["template"][
+        "spec"
+    ]
     assert tokens(pod)[default]["audience"] == "other"
     pod = job(rendered(helm, vault(auth=APPROLE)))["spec"]["template"]["spec"]
     assert tokens(pod).keys() == {api}
@@ -428,11 +530,15 @@ def test_vault_gets_a_token_that_is_good_for_nothing_else(helm):
 
 
 def test_its_pod_fits_pod_securitys_restricted_profile(helm, values_file):
-    """And needs nothing that is in the release's namespace: no claim, and no Secret or ConfigMap but its own."""
+    """And needs nothing that is in the release's namespace: no claim, and no Secret or ConfigMap
+    but its own.
+    """
     release = helm.template(values_file, over={"admin": {"create": True}})
     jobs = release.of("ceph-key", "Job")
     crons = [item["spec"]["jobTemplate"] for item in release.of("ceph-key", "CronJob")]
-    ours = {item["metadata"]["name"] for item in release.of("ceph-key", "ConfigMap")} | {"kube-root-ca.crt"}
+    ours = {item["metadata"]["name"] for item in release.of("ceph-key", "ConfigMap")} | {
+        "kube-root-ca.crt"
+    }
     for item in [*jobs, *crons]:
         spec = item["spec"]["template"]["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
@@ -449,7 +555,9 @@ def test_its_pod_fits_pod_securitys_restricted_profile(helm, values_file):
         assert spec["automountServiceAccountToken"] is False
         kinds = {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}}
         assert kinds <= {"configMap", "projected", "emptyDir", "secret"}
-        assert {volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume} <= ours
+        assert {
+            volume["configMap"]["name"] for volume in spec["volumes"] if "configMap" in volume
+        } <= ours
         labels = item["spec"]["template"]["metadata"]["labels"]
         assert {"app.kubernetes.io/version", "helm.sh/chart"}.isdisjoint(labels)
 
@@ -467,21 +575,38 @@ def test_its_pod_fits_pod_securitys_restricted_profile(helm, values_file):
 )
 def test_its_pod_is_placed_as_pod_says(helm, asked):
     """As the launcher's and the workers'."""
-    spec = rendered(helm, vault() | {"pod": asked}).of("ceph-key", "Job")[0]["spec"]["template"]["spec"]
+    spec = rendered(helm, vault() | {"pod": asked}).of("ceph-key", "Job")[0]["spec"]["template"][
+        "spec"
+    ]
     ((field, value),) = asked.items()
-    assert spec[field] == value if not isinstance(value, dict) else value.items() <= spec[field].items()
+    assert (
+        spec[field] == value
+        if not isinstance(value, dict)
+        else value.items() <= spec[field].items()
+    )
 
 
 def test_it_runs_where_the_other_pods_may(helm):
     """With the launcher's image, and what `pod` says of places and proxies."""
     proxy = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
-    release = helm.template(EVERY_KEY, over={"pod": {"env": [proxy, {"name": "OMP_NUM_THREADS", "value": "1"}]}})
+    release = helm.template(
+        EVERY_KEY, over={"pod": {"env": [proxy, {"name": "OMP_NUM_THREADS", "value": "1"}]}}
+    )
     for item in release.of("ceph-key", "Job"):
         spec = item["spec"]["template"]["spec"]
-        for field in ("nodeSelector", "affinity", "imagePullSecrets", "hostAliases", "dnsConfig", "priorityClassName"):
+        for field in (
+            "nodeSelector",
+            "affinity",
+            "imagePullSecrets",
+            "hostAliases",
+            "dnsConfig",
+            "priorityClassName",
+        ):
             assert spec[field] == release.launcher["spec"][field], field
         for field in ("image", "imagePullPolicy", "securityContext"):
-            assert spec["containers"][0][field] == container(release.launcher, "launcher")[field], field
+            assert spec["containers"][0][field] == container(release.launcher, "launcher")[field], (
+                field
+            )
         assert spec["containers"][0]["env"] == [proxy]
         assert spec["terminationGracePeriodSeconds"] == 15
 
@@ -491,10 +616,17 @@ def test_it_ends_at_once_where_another_try_cannot_help(helm):
     spec = job(rendered(helm, vault()))["spec"]
     fail, ignore = spec["podFailurePolicy"]["rules"]
     final = [ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION]
-    assert fail["onExitCodes"] == {"containerName": "ceph-key", "operator": "In", "values": [int(c) for c in final]}
+    assert fail["onExitCodes"] == {
+        "containerName": "ceph-key",
+        "operator": "In",
+        "values": [int(c) for c in final],
+    }
     assert ignore["action"] == "Ignore"
     assert spec["backoffLimit"] == 6
-    assert spec["template"]["spec"]["containers"][0]["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    assert (
+        spec["template"]["spec"]["containers"][0]["terminationMessagePolicy"]
+        == "FallbackToLogsOnError"
+    )
 
 
 def test_a_schedule_adds_to_the_job(helm):
@@ -568,7 +700,10 @@ def test_another_job(helm):
 
 def test_who_brings_the_key_is_no_matter_of_the_run(helm):
     """Nor of the volume: both stay what they are when only the source of the Secret changes."""
-    one, *others = [rendered(helm, values(name="same", **source)) for source in ({}, USER, EXTERNAL, {"vault": VAULT})]
+    one, *others = [
+        rendered(helm, values(name="same", **source))
+        for source in ({}, USER, EXTERNAL, {"vault": VAULT})
+    ]
     for other in others:
         assert other.job_name == one.job_name
         assert other.one("PersistentVolume") == one.one("PersistentVolume")
@@ -586,7 +721,9 @@ def test_a_key_is_in_one_secret_alone(helm):
     over = values(**USER)
     for item in rendered(helm, over).objects:
         assert (KEY in str(item)) == (item["kind"] == "Secret")
-    text = helm("install", "pdgrun", str(CHART), "--dry-run=client", "-f", "-", stdin=json.dumps(over))
+    text = helm(
+        "install", "pdgrun", str(CHART), "--dry-run=client", "-f", "-", stdin=json.dumps(over)
+    )
     notes = text.partition("NOTES:\n")[2]
     assert KEY not in notes
     assert "THE CEPH KEY OF VOLUME data IS IN THE VALUES" in notes
@@ -606,7 +743,7 @@ def test_a_values_file_for_a_real_place_holds_no_key(helm, values_file):
 @pytest.mark.parametrize("page", ["ceph-volume", "vault"])
 def test_what_the_page_shows_is_what_the_chart_takes(helm, page):
     """Values, and the names that an administrator copies."""
-    text = (VALUES.parent / "docs" / f"{page}.md").read_text("utf-8")
+    text = (VALUES.parent / "docs" / "admin" / f"{page}.md").read_text("utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     assert len(blocks) >= 2
     for block in blocks:

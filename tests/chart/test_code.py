@@ -1,4 +1,6 @@
-"""How the workflow's code comes into launcher and workers: files of a ConfigMap, or a commit of a git repository."""
+"""How the workflow's code comes into launcher and workers: files of a ConfigMap, or a commit of a
+git repository.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def values(**workflow: Any) -> dict[str, Any]:
 
 def pods(rendered: Rendered) -> list[Object]:
     """That of the launcher, of `helm test` and of each executor's workers."""
-    return [rendered.launcher["spec"], rendered.one("Pod")["spec"], *(pod["spec"] for pod in rendered.workers.values())]
+    return [
+        rendered.launcher["spec"],
+        rendered.one("Pod")["spec"],
+        *(pod["spec"] for pod in rendered.workers.values()),
+    ]
 
 
 def named(name: str, items: list[Object]) -> Object:
@@ -41,13 +47,18 @@ def test_files_are_where_launcher_and_workers_look_for_code(helm):
         assert named("workflow", spec["volumes"])["configMap"] == {"name": made["metadata"]["name"]}
         mount = named("workflow", spec["containers"][0]["volumeMounts"])
         # No links: `Path(__file__).resolve()` has to be the same in every pod.
-        assert mount == {"name": "workflow", "mountPath": "/code", "subPath": "..data", "readOnly": True}
+        assert mount == {
+            "name": "workflow",
+            "mountPath": "/code",
+            "subPath": "..data",
+            "readOnly": True,
+        }
         assert "initContainers" not in spec
 
 
 def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
-    """In a folder that only the init container may write; by a command that k8s-parsl takes; made as the launcher's
-    container is, in every pod.
+    """In a folder that only the init container may write; by a command that k8s-parsl takes; made
+    as the launcher's container is, in every pod.
     """
     theirs = {"name": "fetch", "image": "fetch:1"}
     rendered = helm.template(over=values(git=PRIVATE) | {"pod": {"initContainers": [theirs]}})
@@ -61,7 +72,13 @@ def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
         command = commands.commands[name]
         folder = named("workflow", first["volumeMounts"])["mountPath"]
         assert command.make_context(name, words).params == PRIVATE | {"folder": Path(folder)}
-        alike = ("image", "imagePullPolicy", "securityContext", "resources", "terminationMessagePolicy")
+        alike = (
+            "image",
+            "imagePullPolicy",
+            "securityContext",
+            "resources",
+            "terminationMessagePolicy",
+        )
         launcher = container(rendered.launcher, "launcher")
         assert {key: first[key] for key in alike} == {key: launcher[key] for key in alike}
 
@@ -101,7 +118,12 @@ OF_PROXIES = [
 
 @pytest.mark.parametrize("kind", FIXED)
 @pytest.mark.parametrize(
-    ("name", "value"), [("SSL_CERT_FILE", "/mnt/ca/ca.crt"), ("SSL_CERT_DIR", "/mnt/ca"), ("SSL_CERT_DIR", "/mnt/ca/a")]
+    ("name", "value"),
+    [
+        ("SSL_CERT_FILE", "/mnt/ca/ca.crt"),
+        ("SSL_CERT_DIR", "/mnt/ca"),
+        ("SSL_CERT_DIR", "/mnt/ca/a"),
+    ],
 )
 def test_checkout_gets_what_the_way_to_the_server_needs(helm, kind, name, value):
     """A proxy, and an authority's certificate, read-only; by our own image, whatever the user's is."""
@@ -110,13 +132,18 @@ def test_checkout_gets_what_the_way_to_the_server_needs(helm, kind, name, value)
         "image": "other:1",
         "env": [*OF_PROXIES, *PROXIES, authority],
         "volumes": [{"name": "ca"} | FIXED[kind], {"name": "more", "configMap": {"name": "more"}}],
-        "volumeMounts": [{"name": "ca", "mountPath": "/mnt/ca"}, {"name": "more", "mountPath": "/mnt/more"}],
+        "volumeMounts": [
+            {"name": "ca", "mountPath": "/mnt/ca"},
+            {"name": "more", "mountPath": "/mnt/more"},
+        ],
     }
     for spec in pods(helm.template(over=values(git=GIT) | {"pod": pod})):
         first = named(reasons.CHECKOUT, spec["initContainers"])
         assert first["image"] == "k8s-parsl:0.1.0"
         assert first["env"] == [{"name": "HOME", "value": "/tmp"}, *pod["env"]]
-        assert first["volumeMounts"][2:] == [{"name": "ca", "mountPath": "/mnt/ca", "readOnly": True}]
+        assert first["volumeMounts"][2:] == [
+            {"name": "ca", "mountPath": "/mnt/ca", "readOnly": True}
+        ]
 
 
 NOT_OURS = [
@@ -133,13 +160,26 @@ def test_no_variable_leads_a_container_with_a_secret_to_what_workers_write(helm,
         "env": [{"name": name, "value": "/mnt/conda/lib"}],
         "envFrom": [{"configMapRef": {"name": "mine"}}, {"secretRef": {"name": "mine"}}],
         "volumes": [claim, {"name": "ca", "configMap": {"name": "ca"}}],
-        "volumeMounts": [{"name": "conda", "mountPath": "/mnt/conda"}, {"name": "ca", "mountPath": "/mnt/ca"}],
+        "volumeMounts": [
+            {"name": "conda", "mountPath": "/mnt/conda"},
+            {"name": "ca", "mountPath": "/mnt/ca"},
+        ],
     }
-    over = {"pod": pod, "image": {"repository": "other", "runtime": "inject"}, "launcher": {"runtimeVolume": "copy"}}
+    over = {
+        "pod": pod,
+        "image": {"repository": "other", "runtime": "inject"},
+        "launcher": {"runtimeVolume": "copy"},
+    }
     rendered = helm.template(EVERY_KEY, over=values(git=PRIVATE) | over)
     jobs = [job["spec"]["template"]["spec"] for job in rendered.of("ceph-key", "Job")]
-    found = [one for spec in (*pods(rendered), *jobs) for one in spec.get("initContainers", []) + spec["containers"]]
-    ours = [one for one in found if one["name"] in (reasons.CHECKOUT, "runtime", "launcher", "ceph-key")]
+    found = [
+        one
+        for spec in (*pods(rendered), *jobs)
+        for one in spec.get("initContainers", []) + spec["containers"]
+    ]
+    ours = [
+        one for one in found if one["name"] in (reasons.CHECKOUT, "runtime", "launcher", "ceph-key")
+    ]
     assert {one["name"] for one in ours} == {reasons.CHECKOUT, "runtime", "launcher", "ceph-key"}
     for one in ours:
         assert pod["env"][0] not in one.get("env", [])
@@ -152,8 +192,14 @@ def test_certificates_from_where_a_pod_may_write_are_refused(helm, kind):
     """With them a worker could make another server the git server."""
     pod = {
         "env": [{"name": "SSL_CERT_FILE", "value": "/mnt/x/ca.crt"}],
-        "volumes": [{"name": "ca"} | WRITABLE[kind], {"name": "above", "configMap": {"name": "above"}}],
-        "volumeMounts": [{"name": "above", "mountPath": "/mnt"}, {"name": "ca", "mountPath": "/mnt/x"}],
+        "volumes": [
+            {"name": "ca"} | WRITABLE[kind],
+            {"name": "above", "configMap": {"name": "above"}},
+        ],
+        "volumeMounts": [
+            {"name": "above", "mountPath": "/mnt"},
+            {"name": "ca", "mountPath": "/mnt/x"},
+        ],
     }
     told = "pod.env: SSL_CERT_FILE (/mnt/x/ca.crt) is on volume ca, on which a pod may write"
     assert told in helm.refusal(values(git=GIT) | {"pod": pod})
@@ -163,7 +209,9 @@ def test_certificates_from_where_a_pod_may_write_are_refused(helm, kind):
 def test_certificates_from_storage_are_refused(helm):
     over = {"pod": {"env": [{"name": "SSL_CERT_DIR", "value": "/data/certs"}]}}
     over["storage"] = {"data": {"mountPath": "/data", "existingClaim": "data"}}
-    assert "SSL_CERT_DIR (/data/certs) is on volume storage-data" in helm.refusal(values(git=GIT) | over)
+    assert "SSL_CERT_DIR (/data/certs) is on volume storage-data" in helm.refusal(
+        values(git=GIT) | over
+    )
 
 
 def test_only_the_init_container_has_the_credentials(helm):
@@ -191,7 +239,11 @@ def test_the_job_ends_at_once_where_the_code_cannot_be_had(helm):
     final = [ExitCode.USAGE, ExitCode.PERMISSION, ExitCode.CONFIGURATION]
     assert rules(values(git=GIT))[1] == {
         "action": "FailJob",
-        "onExitCodes": {"containerName": reasons.CHECKOUT, "operator": "In", "values": [int(code) for code in final]},
+        "onExitCodes": {
+            "containerName": reasons.CHECKOUT,
+            "operator": "In",
+            "values": [int(code) for code in final],
+        },
     }
     assert reasons.CHECKOUT not in str(rules(values()))
 
@@ -206,11 +258,17 @@ def test_with_egress_restricted_the_git_server_is_reached(helm, url, port):
     def egress(over):
         rendered = helm.template(over=over | {"networkPolicy": {"restrictEgress": True}})
         policy = rendered.one("NetworkPolicy", "pdgrun-pods")["spec"]
-        labels = rendered.launcher["metadata"]["labels"], rendered.workers["workers"]["metadata"]["labels"]
+        labels = (
+            rendered.launcher["metadata"]["labels"],
+            rendered.workers["workers"]["metadata"]["labels"],
+        )
         assert all(policy["podSelector"]["matchLabels"].items() <= pod.items() for pod in labels)
         return policy["egress"]
 
-    assert egress(values(git=GIT | {"url": url})) == [*egress(values()), {"ports": [{"port": port}]}]
+    assert egress(values(git=GIT | {"url": url})) == [
+        *egress(values()),
+        {"ports": [{"port": port}]},
+    ]
 
 
 def test_the_admission_policy_takes_workers_with_code_from_git(helm):
@@ -226,7 +284,9 @@ def test_the_admission_policy_takes_workers_with_code_from_git(helm):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_kubelet_hands_on_what_the_values_say_as_it_was(helm, text):
-    """Into a command, an argument or a variable of ours; what is a PodSpec's keeps Kubernetes' own meaning."""
+    """Into a command, an argument or a variable of ours; what is a PodSpec's keeps Kubernetes' own
+    meaning.
+    """
     text = text.replace(" ", "_")
     given = GIT | {"path": f"a{text}", "url": f"https://h/{text}.git"}
     path = f"/opt/{text}"

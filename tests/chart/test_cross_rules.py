@@ -22,7 +22,12 @@ def workers(**executor: Any) -> dict[str, Any]:
 
 
 def volumes(*paths: str, **more: Any) -> dict[str, Any]:
-    return {"storage": {f"v{n}": {"mountPath": path, "existingClaim": "c"} | more for n, path in enumerate(paths)}}
+    return {
+        "storage": {
+            f"v{n}": {"mountPath": path, "existingClaim": "c"} | more
+            for n, path in enumerate(paths)
+        }
+    }
 
 
 # What is given beside the least that the chart renders; the key that both refusals name.
@@ -31,24 +36,45 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "more at the start than at most, by default": (workers(initBlocks=2), "initBlocks"),
     "more kept than at most": (workers(minBlocks=3, maxBlocks=2), "minBlocks"),
     "more kept than at most, by default": (workers(minBlocks=2), "minBlocks"),
-    "a threshold below the period": (workers(heartbeatPeriod=20, heartbeatThreshold=10), "heartbeatThreshold"),
-    "a threshold of the period": (workers(heartbeatPeriod=20, heartbeatThreshold=20), "heartbeatThreshold"),
+    "a threshold below the period": (
+        workers(heartbeatPeriod=20, heartbeatThreshold=10),
+        "heartbeatThreshold",
+    ),
+    "a threshold of the period": (
+        workers(heartbeatPeriod=20, heartbeatThreshold=20),
+        "heartbeatThreshold",
+    ),
     "a threshold below the period's default": (workers(heartbeatThreshold=3), "heartbeatThreshold"),
     "a period above the threshold's default": (workers(heartbeatPeriod=1000), "heartbeatThreshold"),
-    "idle accelerators": (workers(availableAccelerators=3, maxWorkersPerNode=2), "availableAccelerators"),
+    "idle accelerators": (
+        workers(availableAccelerators=3, maxWorkersPerNode=2),
+        "availableAccelerators",
+    ),
     "idle accelerators, by default": (workers(availableAccelerators=2), "availableAccelerators"),
-    "idle accelerators by name": (workers(availableAccelerators=["a", "b"]), "availableAccelerators"),
+    "idle accelerators by name": (
+        workers(availableAccelerators=["a", "b"]),
+        "availableAccelerators",
+    ),
     "function and script": ({"workflow": {"script": "a.py"}}, "workflow"),
     "neither function nor script": ({"workflow": {"call": ""}}, "workflow"),
-    "a script with kwargs": ({"workflow": {"call": "", "script": "a.py", "kwargs": {"a": 1}}}, "workflow"),
+    "a script with kwargs": (
+        {"workflow": {"call": "", "script": "a.py", "kwargs": {"a": 1}}},
+        "workflow",
+    ),
     "a function with args": ({"workflow": {"args": ["a"]}}, "workflow"),
-    "a repository without a commit": ({"workflow": {"git": {"url": "https://a/b"}}}, "workflow.git"),
+    "a repository without a commit": (
+        {"workflow": {"git": {"url": "https://a/b"}}},
+        "workflow.git",
+    ),
     "a commit without a repository": ({"workflow": {"git": {"commit": COMMIT}}}, "workflow.git"),
     "a repository's folder without it": ({"workflow": {"git": {"path": "a"}}}, "workflow.git"),
     "a repository's Secret without it": ({"workflow": {"git": {"secret": "a"}}}, "workflow.git"),
     "a run on no volume": ({"run": {"volume": "a"}}, "run.volume"),
     "a run on another volume": (volumes("/a") | {"run": {"volume": "a"}}, "run.volume"),
-    "a run on a volume that is read": (volumes("/a", readOnly=True) | {"run": {"volume": "v0"}}, "run.volume"),
+    "a run on a volume that is read": (
+        volumes("/a", readOnly=True) | {"run": {"volume": "v0"}},
+        "run.volume",
+    ),
     "a volume in another": (volumes("/a", "/a/b"), "mountPath"),
     "a volume in another, the other way round": (volumes("/a/b", "/a"), "mountPath"),
     "a volume far inside another": (volumes("/a", "/b", "/a/c/d"), "mountPath"),

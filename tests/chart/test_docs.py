@@ -1,9 +1,10 @@
 """What the pages tell a reader to type and to write is so.
 
-Every fenced command of README and docs either renders here and now (`helm template`, `helm lint`), or has a mark above
-its block, an HTML comment: `tested by FILE::TEST`; `run: NAME`, where a test takes it from the page by that name and
-runs it; or `needs your cluster` (your registry, your Ceph, ...). Of marked ones, too, all is checked that can be
-without a cluster: files, values, targets, options.
+Every fenced command of README and docs either renders here and now (`helm template`, `helm lint`),
+or has a mark above its block, an HTML comment: `tested by FILE::TEST`; `run: NAME`, where a test
+takes it from the page by that name and runs it; or `needs your cluster` (your registry, your Ceph,
+...). Of marked ones, too, all is checked that can be without a cluster: files, values, targets,
+options.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from chart.helm import REPOSITORY, VALUES_FILES
-from k8s_parsl import schema
 from k8s_parsl.__main__ import commands
 from k8s_parsl.config.settings import merge
 from k8s_parsl_runtime.shared.errors import ExitCode
+from values_schema import schema
 
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "chart/README.md")),
@@ -94,7 +95,10 @@ def in_comments(file: Path) -> Block:
     return Block(file, 1, "", "\n".join(lines), "<!-- needs your cluster -->")
 
 
-SHELL += [in_comments(file) for file in (*VALUES_FILES, *sorted((REPOSITORY / "examples").glob("*/values.yaml")))]
+SHELL += [
+    in_comments(file)
+    for file in (*VALUES_FILES, *sorted((REPOSITORY / "examples").glob("*/values.yaml")))
+]
 COMMANDS = [(block, words) for block in SHELL for words in typed(block)]
 
 
@@ -107,22 +111,32 @@ def test_the_pages_have_commands():
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_every_command_is_run_here_or_marked(block):
-    alone = [words for words in typed(block) if words[:2] not in (["helm", "template"], ["helm", "lint"])]
+    alone = [
+        words for words in typed(block) if words[:2] not in (["helm", "template"], ["helm", "lint"])
+    ]
     if not block.mark.startswith("<!--"):
-        assert alone == [], "put a mark above the block: <!-- tested by FILE::TEST --> or <!-- needs your cluster -->"
+        assert alone == [], (
+            "put a mark above the block: <!-- tested by FILE::TEST --> or <!-- needs your cluster -->"
+        )
         return
     mark = MARK.match(block.mark)
     assert mark, block.mark
     if mark["kind"] == "tested by":
         file, _, test = mark["what"].partition("::")
-        assert re.search(rf"^def {test}\(", (REPOSITORY / file).read_text("utf-8"), re.MULTILINE), mark["what"]
+        assert re.search(rf"^def {test}\(", (REPOSITORY / file).read_text("utf-8"), re.MULTILINE), (
+            mark["what"]
+        )
     elif mark["kind"] == "run:":
         tests = [
-            file.read_text("utf-8") for file in (REPOSITORY / "tests").rglob("test_*.py") if file != Path(__file__)
+            file.read_text("utf-8")
+            for file in (REPOSITORY / "tests").rglob("test_*.py")
+            if file != Path(__file__)
         ]
         assert any("<!-- run: " in text and block.page.name in text for text in tests)
     else:
-        assert mark["what"] in ("cluster", "registry", "Ceph", "Vault", "Ceph and cluster"), mark["what"]
+        assert mark["what"] in ("cluster", "registry", "Ceph", "Vault", "Ceph and cluster"), mark[
+            "what"
+        ]
 
 
 # Commands ------------------------------------------------------------------------------------------------------------
@@ -131,12 +145,24 @@ def test_every_command_is_run_here_or_marked(block):
 def test_a_page_names_no_program_that_nobody_knows():
     """A new one wants a check below."""
     programs = {words[0] for _, words in COMMANDS}
-    assert programs <= {"helm", "kubectl", "make", "k8s-parsl", "python", ".venv/bin/python", "ceph", "vault", "docker"}
+    assert programs <= {
+        "helm",
+        "kubectl",
+        "make",
+        "k8s-parsl",
+        "python",
+        ".venv/bin/python",
+        "ceph",
+        "vault",
+        "docker",
+    }
 
 
 def of(program: str) -> Any:
     found = [(block, words[1:]) for block, words in COMMANDS if words[0] == program]
-    return pytest.mark.parametrize(("block", "words"), found, ids=[str(block) for block, _ in found])
+    return pytest.mark.parametrize(
+        ("block", "words"), found, ids=[str(block) for block, _ in found]
+    )
 
 
 # Of `helm install` and `helm upgrade` alone.
@@ -153,13 +179,19 @@ def test_a_release_of_a_page_renders(each_helm, block, words):
         files = [word for before, word in itertools.pairwise(rest) if before == "-f"]
         if all((REPOSITORY / file).is_file() for file in files) or block.mark == "":
             # The reader's own registry, which is spelled in small letters.
-            rest = [word.replace("REGISTRY", "registry.example.org") for word in rest if word not in NOT_OF_TEMPLATE]
+            rest = [
+                word.replace("REGISTRY", "registry.example.org")
+                for word in rest
+                if word not in NOT_OF_TEMPLATE
+            ]
             each_helm("lint" if verb == "lint" else "template", *rest, check=True)
             return
         assert "values/mine.yaml" in files, files
     help_text = each_helm(*([verb] if verb != "get" else words[:2]), "--help")
     for option in options(rest):
-        assert re.search(rf"(^|[\s,]){re.escape(option)}\b", help_text), f"helm {verb} has no {option}"
+        assert re.search(rf"(^|[\s,]){re.escape(option)}\b", help_text), (
+            f"helm {verb} has no {option}"
+        )
 
 
 def options(words: list[str]) -> list[str]:
@@ -171,20 +203,31 @@ def options(words: list[str]) -> list[str]:
 @of("kubectl")
 def test_kubectl_has_such_a_command(tools_folder, block, words):
     """Of that name, with such options."""
-    verb = [word for before, word in itertools.pairwise(["", *words]) if before not in ("-n", "--namespace")]
+    verb = [
+        word
+        for before, word in itertools.pairwise(["", *words])
+        if before not in ("-n", "--namespace")
+    ]
     verb = [word for word in verb if not word.startswith("-")]
     known = " ".join(verb[: 3 if verb[0] == "create" else 1 if verb[0] != "config" else 2]).split()
 
     def help_of(*command: str) -> str:
-        done = subprocess.run([tools_folder / "kubectl", *command, "--help"], capture_output=True, text=True)
+        done = subprocess.run(
+            [tools_folder / "kubectl", *command, "--help"], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     listed = (
-        help_of(*known) + subprocess.run([tools_folder / "kubectl", "options"], capture_output=True, text=True).stdout
+        help_of(*known)
+        + subprocess.run(
+            [tools_folder / "kubectl", "options"], capture_output=True, text=True
+        ).stdout
     )
     for option in options(words):
-        assert re.search(rf"(^|[\s,]){re.escape(option)}\b", listed), f"kubectl {' '.join(known)} has no {option}"
+        assert re.search(rf"(^|[\s,]){re.escape(option)}\b", listed), (
+            f"kubectl {' '.join(known)} has no {option}"
+        )
 
 
 @of("make")
@@ -192,11 +235,15 @@ def test_make_has_such_a_target(block, words):
     """And would do it; nothing is done."""
     targets = [word for word in words if "=" not in word]
     if targets[0] != "help":
-        listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(
+            ["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        ).stdout
         assert {line.split()[0] for line in listed.splitlines()} >= set(targets)
     done = subprocess.run(["make", "-n", *words], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for value in (word.partition("=")[2] for word in words if word.startswith(("VALUES=", "WORKFLOW="))):
+    for value in (
+        word.partition("=")[2] for word in words if word.startswith(("VALUES=", "WORKFLOW="))
+    ):
         assert value in ("values/mine.yaml", "folder") or (REPOSITORY / value).exists(), value
 
 
@@ -209,9 +256,9 @@ def test_the_command_line_takes_it(block, words):
 
 @of("python")
 def test_a_program_of_ours_takes_it(block, words):
-    """launcher/image.py, so far."""
+    """tools/image.py, so far."""
     file, *arguments = words
-    assert file == "launcher/image.py"
+    assert file == "tools/image.py"
     spec = importlib.util.spec_from_file_location("image_of_docs", REPOSITORY / file)
     module = importlib.util.module_from_spec(spec)
     import sys
@@ -272,7 +319,7 @@ def is_key_of(node: Any, name: str) -> bool:
     return name in node.get("properties", {})
 
 
-# Not keys: Parsl's own function, and what docs/values.md says of PodSpecs.
+# Not keys: Parsl's own function, and what docs/user/values.md says of PodSpecs.
 NO_KEYS = {"parsl.load", "pod.<field>"}
 
 
@@ -284,7 +331,11 @@ NO_KEYS = {"parsl.load", "pod.<field>"}
 def test_a_key_that_a_page_names_is_there(page):
     text = page.read_text("utf-8")
     # Names of files, and the record's own keys, look like keys.
-    named = {key for key in KEY.findall(text) if not key.endswith((".yaml", ".py", ".md", ".json", ".log"))}
+    named = {
+        key
+        for key in KEY.findall(text)
+        if not key.endswith((".yaml", ".py", ".md", ".json", ".log"))
+    }
     assert {key for key in named - NO_KEYS if not is_key(key.split("."))} == set()
 
 
@@ -323,7 +374,7 @@ def test_every_page_is_linked_from_the_readme_or_a_page_of_it():
             target = (page.parent / link.partition("#")[0]).resolve()
             if target.suffix == ".md" and target not in seen and target.is_file():
                 waiting.append(target)
-    assert {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {page.name for page in seen} == set()
+    assert set((REPOSITORY / "docs").rglob("*.md")) - seen == set()
 
 
 def test_the_readme_is_short():
@@ -332,7 +383,7 @@ def test_the_readme_is_short():
 
 # Troubleshooting -----------------------------------------------------------------------------------------------------
 
-TROUBLESHOOTING = (REPOSITORY / "docs" / "troubleshooting.md").read_text("utf-8")
+TROUBLESHOOTING = (REPOSITORY / "docs" / "user" / "troubleshooting.md").read_text("utf-8")
 
 
 def test_the_page_has_every_exit_code():
@@ -351,7 +402,8 @@ def said_somewhere() -> str:
             if isinstance(node, ast.JoinedStr):
                 texts.append(
                     "".join(
-                        getattr(part, "value", "…") if isinstance(part, ast.Constant) else "…" for part in node.values
+                        getattr(part, "value", "…") if isinstance(part, ast.Constant) else "…"
+                        for part in node.values
                     )
                 )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):

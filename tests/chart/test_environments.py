@@ -17,10 +17,10 @@ from pydantic import BaseModel
 import k8s_parsl
 import k8s_parsl_runtime
 from chart.helm import CHART, VALUES
-from k8s_parsl import schema
 from k8s_parsl.config import settings
 from k8s_parsl.config.settings import merge, read_yaml
-from k8s_parsl.schema import Values
+from values_schema import schema
+from values_schema.schema import Values
 
 ENVIRONMENTS = [VALUES / f"{name}.yaml" for name in ("local", "dev", "staging", "prod")]
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -61,7 +61,9 @@ def said_in_vain(model: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 
 def without_pods(node: Any) -> Any:
-    """The values without what PodSpecs hold, of which the models know no field, and without what held nothing else."""
+    """The values without what PodSpecs hold, of which the models know no field, and without what
+    held nothing else.
+    """
     if not isinstance(node, Mapping):
         return node
     rest = {key: without_pods(below) for key, below in node.items() if key != "pod"}
@@ -73,8 +75,14 @@ def pods(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Ma
     below = merge(DEFAULTS["pod"], values.get("pod", {}))
     yield "pod", values.get("pod", {}), DEFAULTS["pod"]
     for kind in ("launcher", "worker"):
-        yield f"{kind}.pod", values.get(kind, {}).get("pod", {}), merge(below, DEFAULTS[kind]["pod"])
-    workers = merge(merge(below, DEFAULTS["worker"]["pod"]), values.get("worker", {}).get("pod", {}))
+        yield (
+            f"{kind}.pod",
+            values.get(kind, {}).get("pod", {}),
+            merge(below, DEFAULTS[kind]["pod"]),
+        )
+    workers = merge(
+        merge(below, DEFAULTS["worker"]["pod"]), values.get("worker", {}).get("pod", {})
+    )
     for label, executor in values["executors"].items():
         yield f"executors.{label}.pod", executor.get("pod", {}), workers
 
@@ -96,15 +104,25 @@ ALIKE = {"image.repository", "image.runtime", "workflow.call", "admin.create"}
 def test_no_environment_repeats_another():
     """Each is laid over the chart's defaults alone, and is what is particular to that place."""
     for one, other in itertools.combinations(ENVIRONMENTS, 2):
-        alike = {path for path, value in leaves(read_yaml(one)) if (path, value) in list(leaves(read_yaml(other)))}
+        alike = {
+            path
+            for path, value in leaves(read_yaml(one))
+            if (path, value) in list(leaves(read_yaml(other)))
+        }
         # Sizes may come out alike.
-        assert {dotted(path) for path in alike if path[0] != "executors"} <= ALIKE, f"{one.stem} and {other.stem}"
+        assert {dotted(path) for path in alike if path[0] != "executors"} <= ALIKE, (
+            f"{one.stem} and {other.stem}"
+        )
 
 
 @pytest.mark.parametrize("file", ENVIRONMENTS, ids=lambda file: file.stem)
 def test_an_environment_is_small(file):
     """Read at a glance: less than a page, comments left out."""
-    lines = [line for line in file.read_text("utf-8").splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = [
+        line
+        for line in file.read_text("utf-8").splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
     assert len(lines) < 70
 
 
@@ -114,11 +132,15 @@ def test_an_environment_is_small(file):
 def resolved(whole: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
     if "$ref" not in node:
         return node
-    return whole["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
+    return whole["$defs"][node["$ref"].removeprefix("#/$defs/")] | {
+        k: v for k, v in node.items() if k != "$ref"
+    }
 
 
 def described(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """As `leaves`, but for the free maps of the launcher's resources, whose default the reference shows as a whole."""
+    """As `leaves`, but for the free maps of the launcher's resources, whose default the reference
+    shows as a whole.
+    """
     if isinstance(node, Mapping) and node and path[:-1] != ("launcher", "resources"):
         for key, below in node.items():
             yield from described(below, (*path, str(key)))
@@ -127,7 +149,9 @@ def described(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
-    """By its own name, and with the default that it has; a key of a PodSpec is described by Kubernetes."""
+    """By its own name, and with the default that it has; a key of a PodSpec is described by
+    Kubernetes.
+    """
     whole, reference = schema.values_schema(), schema.values_reference()
     for path, value in described(DEFAULTS):
         node: Mapping[str, Any] = whole
@@ -140,7 +164,11 @@ def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
             continue
         row = f"| `{dotted(path[: path.index('pod') + 1] if in_pod and path[0] != 'pod' else path)}` |"
         if path[0] == "pod" and len(path) > 1:
-            row = "| `pod.<field>` |" if f"| `pod.{path[1]}` |" not in reference else f"| `pod.{path[1]}` |"
+            row = (
+                "| `pod.<field>` |"
+                if f"| `pod.{path[1]}` |" not in reference
+                else f"| `pod.{path[1]}` |"
+            )
         assert row in reference, dotted(path)
         if not in_pod and path[0] != "pod" and value not in (None, [], {}):
             line = next(line for line in reference.splitlines() if line.startswith(row))
@@ -186,11 +214,19 @@ INSTEAD: dict[str, dict[str, Any]] = {
 }
 BESIDE = {"workflow.args": {"workflow": {"call": "", "script": "x.py"}}}
 # Of an image that is not k8s-parsl's own.
-OF_AN_IMAGE = ("image.tag", "image.digest", "image.pullPolicy", "image.runtime", "launcher.runtimeVolume")
+OF_AN_IMAGE = (
+    "image.tag",
+    "image.digest",
+    "image.pullPolicy",
+    "image.runtime",
+    "launcher.runtimeVolume",
+)
 BESIDE |= {key: {"image": {"repository": "any"}} for key in OF_AN_IMAGE}
 # Of the laptop, of which the chart knows nothing: test_settings.py.
 NOT_THE_CHARTS = {"laptop.python"}
-BESIDE |= {f"workflow.git.{key}": {"workflow": {"git": GIT}} for key in ("url", "commit", "path", "secret")}
+BESIDE |= {
+    f"workflow.git.{key}": {"workflow": {"git": GIT}} for key in ("url", "commit", "path", "secret")
+}
 LEAST: dict[str, Any] = {
     "workflow": {"call": "m:f"},
     "executors": {"w": {}},
@@ -206,14 +242,20 @@ def other(path: KeyPath, value: Any) -> dict[str, Any]:
     changed = OTHER.get(name)
     if changed is None:
         changed = (
-            not value if isinstance(value, bool) else (value or 0) + 1 if not isinstance(value, str | list) else "7"
+            not value
+            if isinstance(value, bool)
+            else (value or 0) + 1
+            if not isinstance(value, str | list)
+            else "7"
         )
     for key in reversed(path):
         changed = {key: changed}
     return dict(changed)
 
 
-@pytest.mark.parametrize(("path", "value"), list(leaves(DEFAULTS)), ids=[dotted(path) for path, _ in leaves(DEFAULTS)])
+@pytest.mark.parametrize(
+    ("path", "value"), list(leaves(DEFAULTS)), ids=[dotted(path) for path, _ in leaves(DEFAULTS)]
+)
 def test_every_key_of_values_yaml_does_something(helm, path, value):
     """Another value makes other objects: no key is read by nobody."""
     # What a run's volume is for shows with one, but for the volume itself.
@@ -254,9 +296,16 @@ def models_of(annotation: Any) -> list[Any]:
 
 
 EVERY = read_yaml(EVERY_KEY)
-# What every-key.yaml sets to the default, as there is no other value or another would leave the rest out.
+# What every-key.yaml sets to the default, as there is no other value or another would leave the
+# rest out.
 AS_DEFAULT = {
-    *("workflow.script", "workflow.args", "workflow.files", "storage.dev-0.accessModes", "image.runtime"),
+    *(
+        "workflow.script",
+        "workflow.args",
+        "workflow.files",
+        "storage.dev-0.accessModes",
+        "image.runtime",
+    ),
     *(
         "rbac.create",
         "networkPolicy.create",
@@ -295,15 +344,20 @@ SOURCES = {
     "claim": {"existingClaim": "c"},
     "static": {"cephfs": STATIC | {"secret": {"name": "s"}}},
     "vault": {"cephfs": STATIC | {"secret": {"vault": PLACE}}},
-    "external": {"cephfs": STATIC | {"secret": {"externalSecret": {"path": "p", "storeRef": {"name": "s"}}}}},
+    "external": {
+        "cephfs": STATIC | {"secret": {"externalSecret": {"path": "p", "storeRef": {"name": "s"}}}}
+    },
 }
 VOLUMES = {"storage": {key: {"mountPath": f"/{key}"} | source for key, source in SOURCES.items()}}
-# Handed on as they were given to the Job that asks Vault, whose own models have the same default (test_ceph_key.py).
+# Handed on as they were given to the Job that asks Vault, whose own models have the same default
+# (test_ceph_key.py).
 HANDED_ON = re.compile(r"storage\.vault\.cephfs\.secret\.vault\.(?!caBundle|schedule)")
 
 
 def unsaid(node: Mapping[str, Any], model: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Each key that a values file does not give, with the default that the schema and the reference show for it."""
+    """Each key that a values file does not give, with the default that the schema and the reference
+    show for it.
+    """
     for field in model.model_fields.values():
         here = (*path, str(field.alias))
         if isinstance(inner := node.get(field.alias), dict):
@@ -333,11 +387,15 @@ def test_a_default_of_a_volume_that_is_said_aloud_changes_nothing(helm, path, de
 
 
 def asks_for(node: ast.AST) -> str:
-    """The name of an attribute, or of a key of the maps that the runtime has for models; empty: no such node."""
+    """The name of an attribute, or of a key of the maps that the runtime has for models; empty: no
+    such node.
+    """
     match node:
         case ast.Attribute(attr=str(name)):
             return name
-        case ast.Subscript(value=ast.Name(id="parsl" | "executor"), slice=ast.Constant(value=str(name))):
+        case ast.Subscript(
+            value=ast.Name(id="parsl" | "executor"), slice=ast.Constant(value=str(name))
+        ):
             return name
     return ""
 
@@ -346,11 +404,23 @@ def test_every_setting_is_read_by_launcher_or_runtime():
     """A field that nobody asks for would be a promise that is not kept."""
     folders = [Path(package.__file__).parent for package in (k8s_parsl, k8s_parsl_runtime)]
     whole = [file for folder in folders for file in folder.rglob("*.py")]
-    others = [file for file in whole if file.name not in ("settings.py", "schema.py")]
-    asked = {asks_for(node) for file in others for node in ast.walk(ast.parse(file.read_text("utf-8")))}
+    others = [file for file in whole if file.name != "settings.py"]
+    asked = {
+        asks_for(node) for file in others for node in ast.walk(ast.parse(file.read_text("utf-8")))
+    }
     models = [
         getattr(settings, name)
-        for name in ("Settings", "Run", "Workflow", "Git", "Executor", "Parsl", "Volume", "Logging", "Laptop")
+        for name in (
+            "Settings",
+            "Run",
+            "Workflow",
+            "Git",
+            "Executor",
+            "Parsl",
+            "Volume",
+            "Logging",
+            "Laptop",
+        )
     ]
     fields = {name for model in models for name in model.model_fields}
     # `run.id` is there to be another: it changes the name of the run.
@@ -360,5 +430,11 @@ def test_every_setting_is_read_by_launcher_or_runtime():
 def test_global_values_are_taken_and_change_nothing(each_helm):
     """Of a chart that holds this one."""
     least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}}
-    over = least | {"global": {"imageRegistry": "registry.example.org", "storageClass": "x", "any": {"thing": [1]}}}
+    over = least | {
+        "global": {
+            "imageRegistry": "registry.example.org",
+            "storageClass": "x",
+            "any": {"thing": [1]},
+        }
+    }
     assert each_helm.template(over=over).text == each_helm.template(over=least).text

@@ -24,11 +24,15 @@ def compare(request, name: str, text: str) -> None:
     if request.config.getoption("--update-golden", default=False):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")
-    assert file.read_text("utf-8") == text, "if it was meant: .venv/bin/pytest tests/chart --update-golden"
+    assert file.read_text("utf-8") == text, (
+        "if it was meant: .venv/bin/pytest tests/chart --update-golden"
+    )
 
 
 def test_a_values_file_renders_as_last_reviewed(helm, values_file, request):
-    compare(request, f"{values_file.stem}.yaml", without_blank_lines(helm.template(values_file).text))
+    compare(
+        request, f"{values_file.stem}.yaml", without_blank_lines(helm.template(values_file).text)
+    )
 
 
 def test_helm_3_renders_the_same(each_helm, helm, values_file):
@@ -47,10 +51,18 @@ OTHERS = {
     "pod": {
         "image": "mirror/k8s-parsl:2",
         "securityContext": {"fsGroup": 100},
-        "env": [{"name": "PYTHONPATH", "value": "/code"}, {"name": "HTTPS_PROXY", "value": "http://proxy"}],
+        "env": [
+            {"name": "PYTHONPATH", "value": "/code"},
+            {"name": "HTTPS_PROXY", "value": "http://proxy"},
+        ],
     },
     "launcher": {"pod": {"containers": [_SIDECAR], "tolerations": None}},
-    "worker": {"pod": {"containers": [_SIDECAR], "volumes": [{"name": "node", "hostPath": {"path": "/opt"}}]}},
+    "worker": {
+        "pod": {
+            "containers": [_SIDECAR],
+            "volumes": [{"name": "node", "hostPath": {"path": "/opt"}}],
+        }
+    },
     "executors": {"workers": {"prefetchCapacity": 2, "maxBlocks": 3}, "none": None},
     "job": {"backoffLimit": 2},
     "storage": {
@@ -83,14 +95,19 @@ CASES = {
     "prod-admin": ([VALUES / "prod.yaml"], ADMIN),
     "least": ([], MINIMAL),
     # All that can be left out.
-    "without": ([VALUES / "dev.yaml"], {"parsl": {"encrypted": False}, **dict.fromkeys(PARTS, OFF)}),
+    "without": (
+        [VALUES / "dev.yaml"],
+        {"parsl": {"encrypted": False}, **dict.fromkeys(PARTS, OFF)},
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_case_renders_as_last_reviewed(helm, case, request):
     files, over = CASES[case]
-    compare(request, f"cases/{case}.yaml", without_blank_lines(helm.template(*files, over=over).text))
+    compare(
+        request, f"cases/{case}.yaml", without_blank_lines(helm.template(*files, over=over).text)
+    )
 
 
 NOTES = ("dev", "every-key", *CASES)
@@ -100,11 +117,16 @@ NOTES = ("dev", "every-key", *CASES)
 def test_notes_read_as_last_reviewed(each_helm, chart_of_notes, request, name):
     """All that a user is told: for the seed's own values, where there is most to say, and in other words."""
     files, over = CASES.get(name, ([VALUES / f"{name}.yaml"], {}))
-    notes = each_helm.template(*files, over=over, chart=chart_of_notes).one("Notes")["text"].strip() + "\n"
+    notes = (
+        each_helm.template(*files, over=over, chart=chart_of_notes).one("Notes")["text"].strip()
+        + "\n"
+    )
     compare(request, f"notes/{name}.{each_helm.program.name}.txt", notes)
 
 
 def test_no_golden_file_is_left_over_from_one_that_is_gone():
-    wanted = [f"{file.stem}.yaml" for file in VALUES_FILES] + [f"cases/{name}.yaml" for name in CASES]
+    wanted = [f"{file.stem}.yaml" for file in VALUES_FILES] + [
+        f"cases/{name}.yaml" for name in CASES
+    ]
     wanted += [f"notes/{name}.{program}.txt" for name in NOTES for program in ("helm", "helm3")]
     assert sorted(str(file.relative_to(GOLDEN)) for file in GOLDEN.rglob("*.*")) == sorted(wanted)

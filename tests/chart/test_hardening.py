@@ -1,4 +1,6 @@
-"""What an administrator asks of a chart: linted pods, closed networks, an account that can do little."""
+"""What an administrator asks of a chart: linted pods, closed networks, an account that can do
+little.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def settings_of(text: str) -> Settings:
 
 
 def provided(rendered: Rendered) -> list[Object]:
-    """The pods that the launcher's own code makes of what Helm rendered, as it would send them to the API server."""
+    """The pods that the launcher's own code makes of what Helm rendered, as it would send them to
+    the API server.
+    """
     settings = settings_of(rendered.settings_text)
     kubelets = {
         "K8S_PARSL_NAMESPACE": "pdgrun",
@@ -37,12 +41,16 @@ def provided(rendered: Rendered) -> list[Object]:
         "K8S_PARSL_POD_IP": "10.0.0.1",
         "K8S_PARSL_RUN": rendered.job["metadata"]["labels"]["k8s-parsl/run"],
     }
-    told = {item["name"]: item.get("value") for item in container(rendered.launcher, "launcher")["env"]}
+    told = {
+        item["name"]: item.get("value") for item in container(rendered.launcher, "launcher")["env"]
+    }
     identity = Identity.from_environment(told | kubelets)
     assert settings.executors.keys() == rendered.workers.keys()
     arguments = ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"]
     return [
-        pod_manifest(template, f"{identity.release}-{label}-{identity.pod_uid[:5]}-0", identity, arguments)
+        pod_manifest(
+            template, f"{identity.release}-{label}-{identity.pod_uid[:5]}-0", identity, arguments
+        )
         for label, template in rendered.workers.items()
     ]
 
@@ -53,9 +61,13 @@ def everything(rendered: Rendered) -> list[Object]:
 
 # Linters -------------------------------------------------------------------------------------------------------------
 
-# What kube-score asks for and does not get, each with the reason. (object's name begins with, check) -> reason
+# What kube-score asks for and does not get, each with the reason. (object's name begins with,
+# check) -> reason
 EXCEPTIONS = {
-    ("", "container-image-pull-policy"): "a pull for each pod would make a run depend on the registry; a digest or a "
+    (
+        "",
+        "container-image-pull-policy",
+    ): "a pull for each pod would make a run depend on the registry; a digest or a "
     "fixed tag is the same image, and image.pullPolicy sets it",
     (
         "",
@@ -83,12 +95,32 @@ def kube_score():
 
 def complaints(kube_score, objects: list[Object]) -> list[tuple[str, str, str]]:
     """(object, check, what is wrong) of all that kube-score finds less than perfect."""
-    wanted = ["--enable-optional-test", "container-seccomp-profile", "--enable-optional-test", "container-ports-check"]
-    command = [str(kube_score), "score", "--output-format", "json", "--kubernetes-version", "v1.31", *wanted, "-"]
-    done = subprocess.run(command, input=yaml.safe_dump_all(objects), capture_output=True, text=True, timeout=60)
+    wanted = [
+        "--enable-optional-test",
+        "container-seccomp-profile",
+        "--enable-optional-test",
+        "container-ports-check",
+    ]
+    command = [
+        str(kube_score),
+        "score",
+        "--output-format",
+        "json",
+        "--kubernetes-version",
+        "v1.31",
+        *wanted,
+        "-",
+    ]
+    done = subprocess.run(
+        command, input=yaml.safe_dump_all(objects), capture_output=True, text=True, timeout=60
+    )
     assert done.stdout, done.stderr
     return [
-        (item["object_meta"]["name"], check["check"]["id"], "; ".join(c["summary"] for c in check["comments"] or []))
+        (
+            item["object_meta"]["name"],
+            check["check"]["id"],
+            "; ".join(c["summary"] for c in check["comments"] or []),
+        )
         for item in json.loads(done.stdout)
         for check in item["checks"]
         if not check["skipped"] and check["grade"] < 10
@@ -98,10 +130,14 @@ def complaints(kube_score, objects: list[Object]) -> list[tuple[str, str, str]]:
 @linted
 @pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
 def test_kube_score_finds_nothing_but_what_is_listed(helm, kube_score, file):
-    """In what Helm renders, and in the pods that the launcher makes, which no linter of charts ever sees."""
+    """In what Helm renders, and in the pods that the launcher makes, which no linter of charts ever
+    sees.
+    """
     objects = everything(helm.template(file, over=ADMIN))
     found = complaints(kube_score, objects)
-    unknown = [one for one in found if not any(one[0].startswith(n) and one[1] == c for n, c in EXCEPTIONS)]
+    unknown = [
+        one for one in found if not any(one[0].startswith(n) and one[1] == c for n, c in EXCEPTIONS)
+    ]
     assert unknown == []
 
 
@@ -115,36 +151,61 @@ def test_every_exception_is_still_needed(helm, kube_score):
 @linted
 def test_kube_score_sees_the_pods_that_the_launcher_makes(helm, kube_score):
     """A privileged one would be found; so the test above means something."""
-    pods = everything(helm.template(DEV, over={"worker": {"pod": {"containerSecurityContext": {"privileged": True}}}}))
+    pods = everything(
+        helm.template(
+            DEV, over={"worker": {"pod": {"containerSecurityContext": {"privileged": True}}}}
+        )
+    )
     found = {(name, check) for name, check, _ in complaints(kube_score, pods)}
     assert ("pdgrun-workers-5b3c9-0", "container-security-context-privileged") in found
 
 
 @linted
 def test_with_egress_restricted_every_pod_has_policies_in_both_directions(helm, kube_score):
-    objects = everything(helm.template(PROD, over=ADMIN | {"networkPolicy": {"restrictEgress": True}}))
+    objects = everything(
+        helm.template(PROD, over=ADMIN | {"networkPolicy": {"restrictEgress": True}})
+    )
     assert [one for one in complaints(kube_score, objects) if "networkpolicy" in one[1]] == []
 
 
 def test_every_container_of_ours_has_requests_and_limits_and_a_read_only_root(helm, values_file):
-    pods = [item for item in everything(helm.template(values_file, over=ADMIN)) if item["kind"] in ("Pod", "Job")]
+    pods = [
+        item
+        for item in everything(helm.template(values_file, over=ADMIN))
+        if item["kind"] in ("Pod", "Job")
+    ]
     assert {item["kind"] for item in pods} == {"Pod", "Job"}
     for item in pods:
         spec = item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
-        ours = [one for one in spec.get("initContainers", []) if one["name"] in ("runtime", "checkout")]
+        ours = [
+            one for one in spec.get("initContainers", []) if one["name"] in ("runtime", "checkout")
+        ]
         for one in spec["containers"] + ours:
             for kind in ("requests", "limits"):
-                assert {"cpu", "memory"} <= one["resources"][kind].keys(), (item["metadata"]["name"], kind)
+                assert {"cpu", "memory"} <= one["resources"][kind].keys(), (
+                    item["metadata"]["name"],
+                    kind,
+                )
             assert one["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_an_image_by_digest_is_the_same_everywhere(helm):
-    """The workflow's in workflow and workers; k8s-parsl's own wherever there are rights, and pinned apart from it."""
+    """The workflow's in workflow and workers; k8s-parsl's own wherever there are rights, and pinned
+    apart from it.
+    """
     theirs, own = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
-    rendered = helm.template(PROD, over=ADMIN | {"image": {"digest": theirs}, "launcher": {"image": {"digest": own}}})
+    rendered = helm.template(
+        PROD, over=ADMIN | {"image": {"digest": theirs}, "launcher": {"image": {"digest": own}}}
+    )
     (job, *_) = rendered.of("ceph-key", "Job")
-    users = [container(rendered.launcher, "workflow"), *(container(pod, "worker") for pod in rendered.workers.values())]
-    ours = [container(rendered.launcher, "launcher"), container(job["spec"]["template"], "ceph-key")]
+    users = [
+        container(rendered.launcher, "workflow"),
+        *(container(pod, "worker") for pod in rendered.workers.values()),
+    ]
+    ours = [
+        container(rendered.launcher, "launcher"),
+        container(job["spec"]["template"], "ceph-key"),
+    ]
     assert {one["image"] for one in users} == {f"k8s-parsl-tiles@{theirs}"}
     assert {one["image"] for one in ours} == {f"k8s-parsl@{own}"}
     assert len(users) + len(ours) == sum(
@@ -164,17 +225,25 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
         if rule["operator"] == "In"
     )
     assert all(rule["operator"] == "In" for rule in selector.get("matchExpressions", []))
-    return by_list and all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return by_list and all(
+        labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()
+    )
 
 
 def lets_in(policies: list[Object], to: dict[str, str], port: int, source: dict[str, str]) -> bool:
-    """Whether a pod with these labels is reached on this port by another, both in the policies' namespace."""
+    """Whether a pod with these labels is reached on this port by another, both in the policies'
+    namespace.
+    """
     mine = [
-        p["spec"] for p in policies if selects(p["spec"]["podSelector"], to) and "Ingress" in p["spec"]["policyTypes"]
+        p["spec"]
+        for p in policies
+        if selects(p["spec"]["podSelector"], to) and "Ingress" in p["spec"]["policyTypes"]
     ]
     return not mine or any(
         port in [entry["port"] for entry in rule.get("ports", [{"port": port}])]
-        and any(selects(peer["podSelector"], source) for peer in rule["from"] if "podSelector" in peer)
+        and any(
+            selects(peer["podSelector"], source) for peer in rule["from"] if "podSelector" in peer
+        )
         for spec in mine
         for rule in spec.get("ingress", [])
     )
@@ -185,7 +254,9 @@ def test_only_the_runs_workers_reach_the_launcher_and_only_their_ports(helm):
     policies = rendered.all("NetworkPolicy")
     launcher = rendered.launcher["metadata"]["labels"]
     worker = provided(rendered)[0]["metadata"]["labels"]
-    (test,) = [item for item in rendered.all("Pod") if item["metadata"]["labels"]["k8s-parsl/run"] == TEST]
+    (test,) = [
+        item for item in rendered.all("Pod") if item["metadata"]["labels"]["k8s-parsl/run"] == TEST
+    ]
     assert lets_in(policies, launcher, 24000, worker)
     assert lets_in(policies, launcher, 24001, worker)
     assert lets_in(policies, test["metadata"]["labels"], 24000, worker | {"k8s-parsl/run": TEST})
@@ -204,7 +275,9 @@ def test_outgoing_traffic_is_free_until_it_is_restricted(helm):
 
 
 def test_restricted_pods_reach_dns_and_what_they_work_with(helm):
-    """The launcher the API server, its workers the launcher, the ceph-key Job both it and Vault; and what is listed."""
+    """The launcher the API server, its workers the launcher, the ceph-key Job both it and Vault;
+    and what is listed.
+    """
     listed = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}
     network = {
         "restrictEgress": True,
@@ -215,13 +288,18 @@ def test_restricted_pods_reach_dns_and_what_they_work_with(helm):
     policies = {item["metadata"]["name"]: item["spec"] for item in rendered.all("NetworkPolicy")}
     api = {"ports": [{"port": 16443}], "to": [{"ipBlock": {"cidr": "198.51.100.7/32"}}]}
     dns = policies["pdgrun-pods"]["egress"][0]
-    assert {(entry["port"], entry["protocol"]) for entry in dns["ports"]} >= {(53, "UDP"), (53, "TCP")}
+    assert {(entry["port"], entry["protocol"]) for entry in dns["ports"]} >= {
+        (53, "UDP"),
+        (53, "TCP"),
+    }
     assert policies["pdgrun-pods"]["egress"][1:] == [listed]
     assert policies["pdgrun-launcher"]["egress"] == [api]
     (to_launcher,) = policies["pdgrun-worker"]["egress"]
     assert selects(to_launcher["to"][0]["podSelector"], rendered.launcher["metadata"]["labels"])
     assert to_launcher["ports"] == [{"port": 24000}]
-    (ceph_key,) = (spec for name, spec in policies.items() if name.startswith("pdgrun-pdgrun-ceph-key-prod-0-"))
+    (ceph_key,) = (
+        spec for name, spec in policies.items() if name.startswith("pdgrun-pdgrun-ceph-key-prod-0-")
+    )
     assert ceph_key["egress"] == [dns, api, {"ports": [{"port": 8200}]}, listed]
     job = rendered.of("ceph-key", "Job")[0]
     assert selects(ceph_key["podSelector"], job["spec"]["template"]["metadata"]["labels"])
@@ -229,7 +307,12 @@ def test_restricted_pods_reach_dns_and_what_they_work_with(helm):
 
 @pytest.mark.parametrize(
     ("url", "port"),
-    [("https://vault", 443), ("https://vault:8200/path", 8200), ("http://[::1]:8201", 8201), ("http://localhost", 80)],
+    [
+        ("https://vault", 443),
+        ("https://vault:8200/path", 8200),
+        ("http://[::1]:8201", 8201),
+        ("http://localhost", 80),
+    ],
 )
 def test_vaults_port_is_that_of_its_address(helm, url, port):
     vault = {"url": url, "auth": {"role": "r"}, "kv": {"mount": "m", "path": "p"}}
@@ -243,47 +326,90 @@ def test_vaults_port_is_that_of_its_address(helm, url, port):
 
 
 def test_there_are_no_policies_where_they_are_not_wanted(helm):
-    assert helm.template(EVERY_KEY, over={"networkPolicy": {"create": False}}).all("NetworkPolicy") == []
+    assert (
+        helm.template(EVERY_KEY, over={"networkPolicy": {"create": False}}).all("NetworkPolicy")
+        == []
+    )
 
 
 # Admission -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_admission_policy_is_the_administrators_to_ask_for(helm, values_file):
-    """Off by default; then in his half alone. What it takes and refuses: tests/cluster/test_hardening.py."""
+    """Off by default; then in his half alone. What it takes and refuses:
+    tests/cluster/test_hardening.py.
+    """
     kind = "ValidatingAdmissionPolicy"
     on = {"admissionPolicy": {"create": True}}
-    assert helm.template(values_file, over=ADMIN | {"admissionPolicy": {"create": False}}).all(kind) == []
+    assert (
+        helm.template(values_file, over=ADMIN | {"admissionPolicy": {"create": False}}).all(kind)
+        == []
+    )
     assert helm.template(values_file, over=on | {"admin": {"create": False}}).all(kind) == []
-    policies = helm.template(values_file, over=on | ADMIN, release="r" * 50, namespace="n" * 60).all(kind)
+    policies = helm.template(
+        values_file, over=on | ADMIN, release="r" * 50, namespace="n" * 60
+    ).all(kind)
     assert len({item["metadata"]["name"] for item in policies}) == 2
-    assert all(item["metadata"]["name"].startswith(f"{'n' * 60}-{'r' * 50}-launcher-") for item in policies)
+    assert all(
+        item["metadata"]["name"].startswith(f"{'n' * 60}-{'r' * 50}-launcher-") for item in policies
+    )
 
 
-# Everything that names something, in a worker pod: (what the policy lists it under, its name, the pod's field).
+# Everything that names something, in a worker pod: (what the policy lists it under, its name, the
+# pod's field).
 SOURCES = [
-    ("secrets", "s-env", {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s-env", "key": "k"}}}]}),
-    ("configMaps", "c-env", {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c-env", "key": "k"}}}]}),
+    (
+        "secrets",
+        "s-env",
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s-env", "key": "k"}}}]},
+    ),
+    (
+        "configMaps",
+        "c-env",
+        {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c-env", "key": "k"}}}]},
+    ),
     ("secrets", "s-from", {"envFrom": [{"secretRef": {"name": "s-from"}}]}),
     ("configMaps", "c-from", {"envFrom": [{"configMapRef": {"name": "c-from"}}]}),
     ("secrets", "s-vol", {"volumes": [{"name": "v", "secret": {"secretName": "s-vol"}}]}),
     ("configMaps", "c-vol", {"volumes": [{"name": "v", "configMap": {"name": "c-vol"}}]}),
-    ("secrets", "s-pro", {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s-pro"}}]}}]}),
-    ("configMaps", "c-pro", {"volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "c-pro"}}]}}]}),
+    (
+        "secrets",
+        "s-pro",
+        {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s-pro"}}]}}]},
+    ),
+    (
+        "configMaps",
+        "c-pro",
+        {"volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "c-pro"}}]}}]},
+    ),
     ("images", "busybox:1", {"initContainers": [{"name": "i", "image": "busybox:1"}]}),
     ("images", "busybox:2", {"containers": [{"name": "i", "image": "busybox:2"}]}),
-    ("users", 7, {"initContainers": [{"name": "i", "image": "b:1", "securityContext": {"runAsUser": 7}}]}),
+    (
+        "users",
+        7,
+        {"initContainers": [{"name": "i", "image": "b:1", "securityContext": {"runAsUser": 7}}]},
+    ),
     ("users", 8, {"securityContext": {"runAsUser": 8}}),
 ]
 
 
 def rules(rendered: Rendered) -> tuple[dict[str, Any], dict[str, str]]:
-    """Of the policy about pods: what it knows of the release's workers, and its expressions by their fields."""
-    (spec,) = [item["spec"] for item in rendered.all("ValidatingAdmissionPolicy") if "variables" in item["spec"]]
+    """Of the policy about pods: what it knows of the release's workers, and its expressions by
+    their fields.
+    """
+    (spec,) = [
+        item["spec"]
+        for item in rendered.all("ValidatingAdmissionPolicy")
+        if "variables" in item["spec"]
+    ]
     variables = {one["name"]: one["expression"] for one in spec["variables"]}
-    expressions = {one["message"].partition(": ")[0]: one["expression"] for one in spec["validations"]}
+    expressions = {
+        one["message"].partition(": ")[0]: one["expression"] for one in spec["validations"]
+    }
     lists = {
-        name: json.loads(text) for name, text in variables.items() if not text.startswith(("object.", "variables."))
+        name: json.loads(text)
+        for name, text in variables.items()
+        if not text.startswith(("object.", "variables."))
     }
     return lists, expressions
 
@@ -309,7 +435,9 @@ def test_the_policy_takes_what_the_releases_own_workers_use(helm, kind, name, fi
 
 
 def test_the_policy_takes_the_launchers_image_where_the_runtime_comes_from_it(helm):
-    """By the init container's name of it, or by the volume's; no image and no kind of volume where neither is."""
+    """By the init container's name of it, or by the volume's; no image and no kind of volume where
+    neither is.
+    """
     own = "mirror/k8s-parsl:1"
 
     def takes(**over: Any) -> tuple[bool, bool]:
@@ -330,7 +458,13 @@ VOLUMES: list[tuple[Object, dict[str, list[Any]]]] = [
     ({"projected": {"sources": []}}, {"kinds": ["projected"]}),
     ({"csi": {"driver": "c.d"}}, {"drivers": [["driver=c.d", "secret="]]}),
     (
-        {"csi": {"driver": "c", "nodePublishSecretRef": {"name": "s"}, "volumeAttributes": {"a": "b"}}},
+        {
+            "csi": {
+                "driver": "c",
+                "nodePublishSecretRef": {"name": "s"},
+                "volumeAttributes": {"a": "b"},
+            }
+        },
         {"drivers": [["driver=c", "secret=s", "a: b"]]},
     ),
     ({"ephemeral": CLASS}, {"storageClasses": ["fast"]}),
@@ -358,11 +492,18 @@ def test_the_policy_takes_the_volumes_of_the_releases_own_workers(helm, volume, 
         ({"readOnly": False}, {"readOnly": False}, ("", "", "")),
     ],
 )
-def test_the_policy_takes_a_claim_as_the_releases_own_workers_mount_it(helm, claim, mount, expected):
+def test_the_policy_takes_a_claim_as_the_releases_own_workers_mount_it(
+    helm, claim, mount, expected
+):
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c", **claim}}]
-    found = added(helm, {"volumes": volumes, "volumeMounts": [{"name": "v", "mountPath": "/v", **mount}]})
+    found = added(
+        helm, {"volumes": volumes, "volumeMounts": [{"name": "v", "mountPath": "/v", **mount}]}
+    )
     names = ("subPath", "subPathExpr", "readOnly")
-    assert found == {"claims": ["c"], "mounts": [{"claim": "c", **dict(zip(names, expected, strict=True))}]}
+    assert found == {
+        "claims": ["c"],
+        "mounts": [{"claim": "c", **dict(zip(names, expected, strict=True))}],
+    }
 
 
 def test_the_policy_takes_a_device_of_the_releases_own_workers(helm):
@@ -384,7 +525,10 @@ def test_the_policy_takes_a_device_of_the_releases_own_workers(helm):
         ({"securityContext": {"fsGroup": 6}}, {"fsGroups": [6]}),
         ({"securityContext": {"supplementalGroups": [7, 8]}}, {"supplementalGroups": [7, 8]}),
         ({"resourceClaims": [{"name": "a", "resourceClaimName": "b"}]}, {"deviceClaims": ["b"]}),
-        ({"resourceClaims": [{"name": "a", "resourceClaimTemplateName": "c"}]}, {"deviceClaims": ["c"]}),
+        (
+            {"resourceClaims": [{"name": "a", "resourceClaimTemplateName": "c"}]},
+            {"deviceClaims": ["c"]},
+        ),
     ],
     ids=str,
 )
@@ -397,20 +541,27 @@ def test_the_policy_takes_the_rest_of_the_releases_own_workers(helm, field, expe
 
 
 def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
-    """Same images, account, volumes and rights; settings that the launcher takes, one worker pod, keys of its own."""
+    """Same images, account, volumes and rights; settings that the launcher takes, one worker pod,
+    keys of its own.
+    """
     rendered = helm.template(values_file)
     (pod,) = rendered.all("Pod")
     config = rendered.one("ConfigMap", "pdgrun-settings-test")
     launcher = rendered.launcher["spec"]
     assert (
         pod["spec"].items()
-        >= {key: launcher[key] for key in launcher.keys() - {"containers", "volumes", "activeDeadlineSeconds"}}.items()
+        >= {
+            key: launcher[key]
+            for key in launcher.keys() - {"containers", "volumes", "activeDeadlineSeconds"}
+        }.items()
     )
     ours, theirs = container(pod, "launcher"), container(rendered.launcher, "launcher")
     assert {**ours, "env": None} == {**theirs, "env": None}
     others = [one for one in launcher["containers"] if one != theirs]
     assert [one for one in pod["spec"]["containers"] if one != ours] == others
-    assert [one["name"] for one in pod["spec"]["containers"]] == [one["name"] for one in launcher["containers"]]
+    assert [one["name"] for one in pod["spec"]["containers"]] == [
+        one["name"] for one in launcher["containers"]
+    ]
     different = {one["name"] for one in ours["env"] if one not in theirs["env"]}
     assert different == {"K8S_PARSL_CERTIFICATES"}
     assert [v for v in pod["spec"]["volumes"] if v not in launcher["volumes"]] == [
@@ -426,8 +577,14 @@ def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
     folder = real.storage[real.run.volume].mount_path if real.run.volume else ""
     assert settings.workflow.call == "k8s_parsl_runtime.workflow.selftest:main"
     assert settings.workflow.kwargs == {"folder": folder}
-    assert (settings.parsl, settings.storage, settings.logging) == (real.parsl, real.storage, real.logging)
-    text = config["data"][f"worker-{label}.yaml"].replace("pdgrun-certificates-test", "pdgrun-certificates")
+    assert (settings.parsl, settings.storage, settings.logging) == (
+        real.parsl,
+        real.storage,
+        real.logging,
+    )
+    text = config["data"][f"worker-{label}.yaml"].replace(
+        "pdgrun-certificates-test", "pdgrun-certificates"
+    )
     assert yaml.safe_load(text) == rendered.workers[label]
 
 
@@ -435,5 +592,8 @@ def test_helm_test_leaves_nothing_where_it_went_well(helm):
     rendered = helm.template(DEV)
     for item in [*rendered.all("Pod"), rendered.one("ConfigMap", "pdgrun-settings-test")]:
         assert item["metadata"]["annotations"]["helm.sh/hook"] == "test"
-        assert item["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+        assert (
+            item["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+            == "before-hook-creation,hook-succeeded"
+        )
     assert helm.template(DEV, over={"namespaced": {"create": False}}).all("Pod") == []

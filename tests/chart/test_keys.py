@@ -1,4 +1,6 @@
-"""Keys of a values file that are not what they should be: what each Helm, `check` and a laptop say of them."""
+"""Keys of a values file that are not what they should be: what each Helm, `check` and a laptop say
+of them.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from chart.helm import CHART, Helm
 from k8s_parsl.check import release
 from k8s_parsl.config.nearest import did_you_mean
 from k8s_parsl.config.settings import LABEL_IS, SECTIONS, Settings
-from k8s_parsl.schema import NO_KEYS, values_schema
 from k8s_parsl_runtime.shared.errors import DataError, Failure, UsageError
+from values_schema.schema import NO_KEYS, values_schema
 
 LEAST = 'workflow: {call: "a:b"}\nexecutors: {w: {}}\n'
 WORDS = {
@@ -30,15 +32,24 @@ WORDS = {
 # Maps whose keys are free, with KEY for one of them; and where that stands.
 FREE = {
     "kwargs": ('workflow: {call: "a:b", kwargs: {KEY: 1}}\nexecutors: {w: {}}', "/workflow/kwargs"),
-    "a map in it": ('workflow: {call: "a:b", kwargs: {at: {x: 1, KEY: 2}}}\nexecutors: {w: {}}', "/workflow/kwargs/at"),
-    "in a list": ('workflow: {call: "a:b", kwargs: {at: [{KEY: 2}]}}\nexecutors: {w: {}}', "/workflow/kwargs/at/0"),
+    "a map in it": (
+        'workflow: {call: "a:b", kwargs: {at: {x: 1, KEY: 2}}}\nexecutors: {w: {}}',
+        "/workflow/kwargs/at",
+    ),
+    "in a list": (
+        'workflow: {call: "a:b", kwargs: {at: [{KEY: 2}]}}\nexecutors: {w: {}}',
+        "/workflow/kwargs/at/0",
+    ),
     "files": ('workflow: {call: "a:b", files: {KEY: x}}\nexecutors: {w: {}}', "/workflow/files"),
     "executors": ('workflow: {call: "a:b"}\nexecutors: {KEY: {}}', "/executors"),
     "storage": (f"{LEAST}storage: {{KEY: {{mountPath: /d, existingClaim: c}}}}", "/storage"),
     "nodeSelector": (f'{LEAST}pod: {{nodeSelector: {{KEY: "1"}}}}', "/pod/nodeSelector"),
     "labels": (f'{LEAST}worker: {{pod: {{labels: {{KEY: "1"}}}}}}', "/worker/pod/labels"),
     "annotations": (f'{LEAST}job: {{annotations: {{KEY: "1"}}}}', "/job/annotations"),
-    "limits": (f"{LEAST}launcher: {{resources: {{limits: {{KEY: 1}}}}}}", "/launcher/resources/limits"),
+    "limits": (
+        f"{LEAST}launcher: {{resources: {{limits: {{KEY: 1}}}}}}",
+        "/launcher/resources/limits",
+    ),
     "selectors": (
         f'{LEAST}networkPolicy: {{egress: [{{to: [{{podSelector: {{matchLabels: {{KEY: "1"}}}}}}]}}]}}',
         "/networkPolicy/egress/0/to/0/podSelector/matchLabels",
@@ -60,15 +71,23 @@ def on_a_laptop(folder: Path, text: str) -> Settings:
 
 
 @pytest.mark.parametrize("name", FREE)
-def test_a_key_that_yaml_reads_as_true_or_false_is_refused_in_words(each_helm: Helm, tmp_path: Path, name: str) -> None:
-    """Else a function gets an argument of another name, and a pod waits for a node with the label `true`."""
+def test_a_key_that_yaml_reads_as_true_or_false_is_refused_in_words(
+    each_helm: Helm, tmp_path: Path, name: str
+) -> None:
+    """Else a function gets an argument of another name, and a pod waits for a node with the label
+    `true`.
+    """
     text, place = FREE[name]
     for word, truth in list(WORDS.items())[:: 1 if name == "kwargs" else 4]:
         values = text.replace("KEY", word)
-        assert f"at '{place}/{truth}': value must be '{NO_KEYS[truth]['const']}'" in template(each_helm, values)
+        assert f"at '{place}/{truth}': value must be '{NO_KEYS[truth]['const']}'" in template(
+            each_helm, values
+        )
         with pytest.raises(DataError) as caught:
             on_a_laptop(tmp_path, values)
-        assert f'YAML reads the key {word} as {truth}: write it in quotes, "{word}"' in str(caught.value)
+        assert f'YAML reads the key {word} as {truth}: write it in quotes, "{word}"' in str(
+            caught.value
+        )
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -81,7 +100,9 @@ def test_in_quotes_it_is_a_key_like_any_other(each_helm: Helm, tmp_path: Path, w
 
 @pytest.mark.parametrize("key", ["htex_local", "GPU", "a.b", "-a", "a-", "a b", "größe", "w" * 31])
 @pytest.mark.parametrize("name", ["executors", "storage"])
-def test_a_name_says_what_it_may_be_made_of(each_helm: Helm, tmp_path: Path, name: str, key: str) -> None:
+def test_a_name_says_what_it_may_be_made_of(
+    each_helm: Helm, tmp_path: Path, name: str, key: str
+) -> None:
     """In the same words on both sides."""
     text, place = FREE[name]
     values = text.replace("KEY", json.dumps(key))
@@ -94,13 +115,19 @@ def test_a_name_says_what_it_may_be_made_of(each_helm: Helm, tmp_path: Path, nam
 @pytest.mark.parametrize("key", ["a/b.py", "a b.py", "", "ä.py", "x" * 254])
 def test_a_files_name_says_what_it_may_be_made_of(each_helm: Helm, key: str) -> None:
     said = template(each_helm, FREE["files"][0].replace("KEY", json.dumps(key)))
-    assert "value must be 'under a name of letters, digits, dots, hyphens and underscores, without a folder'" in said
+    assert (
+        "value must be 'under a name of letters, digits, dots, hyphens and underscores, without a folder'"
+        in said
+    )
 
 
 TYPOS = {
     "executors: {w: {maxBlock: 3}}": ("executors.w.maxBlock", "maxBlocks"),
     # Parsl's own name.
-    "executors: {w: {max_workers_per_node: 3}}": ("executors.w.max_workers_per_node", "maxWorkersPerNode"),
+    "executors: {w: {max_workers_per_node: 3}}": (
+        "executors.w.max_workers_per_node",
+        "maxWorkersPerNode",
+    ),
     "executors: {w: {MAXBLOCKS: 3}}": ("executors.w.MAXBLOCKS", "maxBlocks"),
     "executors: {w: {}}\nparsl: {retrys: 3}": ("parsl.retrys", "retries"),
     "executors: {w: {}}\nparsl: {retry: 3}": ("parsl.retry", "retries"),
@@ -139,13 +166,21 @@ def test_check_offers_it_where_helm_does_not(
     with pytest.raises(Failure) as caught:
         release.from_values("x", "science", [str(file)], [], str(CHART))
     offered = f"; did you mean {nearest}?" if nearest else ""
-    assert f"additional properties '{key.rpartition('.')[2]}' not allowed{offered}" in str(caught.value)
+    assert f"additional properties '{key.rpartition('.')[2]}' not allowed{offered}" in str(
+        caught.value
+    )
     assert str(caught.value).count("did you mean") == bool(nearest)
 
 
 @pytest.mark.parametrize(
     ("key", "nearest"),
-    [("maxBlock", "maxBlocks"), ("max_blocks", "maxBlocks"), ("minblocks", "minBlocks"), ("zebra", ""), ("x", "")],
+    [
+        ("maxBlock", "maxBlocks"),
+        ("max_blocks", "maxBlocks"),
+        ("minblocks", "minBlocks"),
+        ("zebra", ""),
+        ("x", ""),
+    ],
 )
 def test_the_nearest_key_is_near(key: str, nearest: str) -> None:
     keys = ["initBlocks", "minBlocks", "maxBlocks", "parallelism"]

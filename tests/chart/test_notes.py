@@ -1,4 +1,6 @@
-"""What NOTES say beside what is kept in golden/notes: each sentence where it is true, and only there."""
+"""What NOTES say beside what is kept in golden/notes: each sentence where it is true, and only
+there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def notes(each_helm, chart_of_notes):
     """NOTES of the least values and more; words one space apart."""
 
     def say(*args, **over):
-        text = each_helm.template(over=MINIMAL | over, chart=chart_of_notes, args=args).one("Notes")["text"]
+        text = each_helm.template(over=MINIMAL | over, chart=chart_of_notes, args=args).one(
+            "Notes"
+        )["text"]
         return " ".join(text.split())
 
     return say
@@ -71,20 +75,31 @@ def test_an_upgrade_says_that_it_may_have_started_nothing(notes):
         (STATIC, {"namespaced": {"create": False}}, False),
     ],
 )
-def test_an_administrators_volumes_are_to_be_freed_before_the_next_install(notes, helm, volume, half, freed):
+def test_an_administrators_volumes_are_to_be_freed_before_the_next_install(
+    notes, helm, volume, half, freed
+):
     """Where they outlive the release, by the name that the other half gave them."""
     storage = {"storage": {"data": volume}}
     said = notes(**storage, **half)
     assert ("BEFORE THE NEXT INSTALL" in said) == freed
     if freed:
-        (name,) = [item["metadata"]["name"] for item in helm.template(over=MINIMAL | storage).all("PersistentVolume")]
+        (name,) = [
+            item["metadata"]["name"]
+            for item in helm.template(over=MINIMAL | storage).all("PersistentVolume")
+        ]
         assert f"kubectl patch persistentvolume {name} --type json" in said
 
 
 @pytest.mark.parametrize(
     ("run", "said"),
-    [({"volume": "data"}, "lost. Results of apps with cache=True stay"), ({}, "lost, and all results with them.")],
+    [
+        ({"volume": "data"}, "lost. Results of apps with cache=True stay"),
+        ({}, "lost, and all results with them."),
+    ],
 )
 def test_an_upgrade_that_ends_a_run_is_said_to_end_it(notes, run, said):
     text = notes(storage={"data": EXISTING}, run=run)
-    assert "AN UPGRADE THAT CHANGES THE RUN ENDS IT, if it still runs: tasks in work are " + said in text
+    assert (
+        "AN UPGRADE THAT CHANGES THE RUN ENDS IT, if it still runs: tasks in work are " + said
+        in text
+    )

@@ -23,12 +23,20 @@ DEV = VALUES / "dev.yaml"
 
 
 def pods(rendered) -> list[tuple[Object, str]]:
-    """Every pod that comes of a release, with the name of the container in which the user's code runs."""
-    return [(rendered.launcher, "workflow"), *((pod, "worker") for pod in rendered.workers.values())]
+    """Every pod that comes of a release, with the name of the container in which the user's code
+    runs.
+    """
+    return [
+        (rendered.launcher, "workflow"),
+        *((pod, "worker") for pod in rendered.workers.values()),
+    ]
 
 
 def environment(pod: Object, name: str) -> dict[str, Any]:
-    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(pod, name).get("env", [])}
+    return {
+        item["name"]: item.get("value", item.get("valueFrom"))
+        for item in container(pod, name).get("env", [])
+    }
 
 
 # Rights --------------------------------------------------------------------------------------------------------------
@@ -49,8 +57,8 @@ def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
 
 
 def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):
-    """One list is the Role's, the other that of `k8s-parsl check`, for somebody else's Role; no run has a test's
-    Secret.
+    """One list is the Role's, the other that of `k8s-parsl check`, for somebody else's Role; no run
+    has a test's Secret.
     """
     rendered = helm.template(values_file)
     (role,) = rendered.of("launcher", "Role")
@@ -69,7 +77,9 @@ def test_only_the_launchers_account_is_bound(helm):
     rendered = helm.template(DEV, namespace="science")
     binding = rendered.one("RoleBinding")
     account = rendered.launcher["spec"]["serviceAccountName"]
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "science"}]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account, "namespace": "science"}
+    ]
     assert binding["roleRef"]["name"] == rendered.one("Role")["metadata"]["name"]
     assert rendered.workers["workers"]["spec"]["serviceAccountName"] != account
 
@@ -111,7 +121,11 @@ def test_the_two_halves_make_the_whole(helm):
     whole = helm.template(EVERY_KEY)
     volumes = admin.all("PersistentVolume")
     assert len(volumes) == 6
-    cluster_wide = {"PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    cluster_wide = {
+        "PersistentVolume",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
     placed = [item for item in admin.objects if item["kind"] not in cluster_wide]
     assert all(item["metadata"]["namespace"] == "ceph-csi-cephfs" for item in placed)
     assert cluster_wide.isdisjoint({item["kind"] for item in user.objects})
@@ -123,7 +137,9 @@ def test_the_two_halves_make_the_whole(helm):
 def test_the_halves_meet_under_other_release_names(helm):
     """Two releases in one namespace have two names; claimName is what both know."""
     over = {"storage": {"dev-0": {"claimName": "pdgrun-dev-0"}}}
-    admin = helm.template(DEV, over=over | {"namespaced": {"create": False}}, release="pdgrun-admin")
+    admin = helm.template(
+        DEV, over=over | {"namespaced": {"create": False}}, release="pdgrun-admin"
+    )
     user = helm.template(DEV, over=over | {"admin": {"create": False}})
     volume, claim = admin.one("PersistentVolume"), user.one("PersistentVolumeClaim")
     assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
@@ -138,7 +154,10 @@ def test_every_object_has_the_recommended_labels(helm, values_file):
     for item in helm.template(values_file).objects:
         labels = item["metadata"]["labels"]
         # What users may make but not change has none of a version: test_run_name.py.
-        fixed = item["kind"] in ("Role", "RoleBinding") and labels["app.kubernetes.io/component"] == "launcher"
+        fixed = (
+            item["kind"] in ("Role", "RoleBinding")
+            and labels["app.kubernetes.io/component"] == "launcher"
+        )
         wanted = recommended - {"version"} if fixed else recommended
         assert {f"app.kubernetes.io/{label}" for label in wanted} <= labels.keys()
         assert ("helm.sh/chart" in labels) is not fixed
@@ -147,9 +166,16 @@ def test_every_object_has_the_recommended_labels(helm, values_file):
 def test_no_pod_says_which_chart_made_it(helm, values_file):
     """A version in a pod template would make every upgrade of the chart a new run."""
     rendered = helm.template(values_file)
-    for pod, component in [(rendered.launcher, "launcher"), *((pod, "worker") for pod in rendered.workers.values())]:
+    for pod, component in [
+        (rendered.launcher, "launcher"),
+        *((pod, "worker") for pod in rendered.workers.values()),
+    ]:
         labels = pod["metadata"]["labels"]
-        assert {"app.kubernetes.io/version", "helm.sh/chart", "app.kubernetes.io/managed-by"}.isdisjoint(labels)
+        assert {
+            "app.kubernetes.io/version",
+            "helm.sh/chart",
+            "app.kubernetes.io/managed-by",
+        }.isdisjoint(labels)
         assert labels["app.kubernetes.io/component"] == component
         assert labels["app.kubernetes.io/instance"] == "pdgrun"
 
@@ -167,7 +193,15 @@ def test_names_that_yaml_could_take_for_numbers_stay_text(helm):
 
 def test_every_pod_fits_pod_securitys_restricted_profile(helm, values_file):
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-    allowed = {"configMap", "downwardAPI", "emptyDir", "image", "persistentVolumeClaim", "projected", "secret"}
+    allowed = {
+        "configMap",
+        "downwardAPI",
+        "emptyDir",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
     for pod, _ in pods(helm.template(values_file)):
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
@@ -191,7 +225,9 @@ def test_workflow_and_workers_agree(helm, values_file):
     theirs = {"settings", "kubernetes-api", "socket", "launcher-tmp", "certificates"}
 
     def shared(pod: Object, name: str) -> tuple[Any, ...]:
-        mounts = [mount for mount in container(pod, name)["volumeMounts"] if mount["name"] not in theirs]
+        mounts = [
+            mount for mount in container(pod, name)["volumeMounts"] if mount["name"] not in theirs
+        ]
         volumes = [volume for volume in pod["spec"]["volumes"] if volume["name"] not in theirs]
         image = container(pod, name)["image"].replace("tiles-debug:1.2", "tiles@sha256:")[:35]
         code = environment(pod, name)["PYTHONPATH"]
@@ -217,7 +253,9 @@ def test_the_launcher_is_told_who_it_is(helm):
 
 
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
-    """Name, namespace, owner and run; container `worker` comes first and takes the launcher's arguments."""
+    """Name, namespace, owner and run; container `worker` comes first and takes the launcher's
+    arguments.
+    """
     for label, pod in helm.template(values_file).workers.items():
         assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
         assert pod["metadata"].keys() <= {"labels", "annotations"}
@@ -241,12 +279,17 @@ def test_workers_have_the_runs_keys_only_where_it_is_encrypted(helm):
 def test_there_is_a_port_for_each_executor(helm):
     """Of the workflow's container, in which the interchange listens."""
     launcher = helm.template(EVERY_KEY).launcher
-    assert [port["containerPort"] for port in container(launcher, "workflow")["ports"]] == [25000, 25001]
+    assert [port["containerPort"] for port in container(launcher, "workflow")["ports"]] == [
+        25000,
+        25001,
+    ]
     assert "ports" not in container(launcher, "launcher")
 
 
 def test_knobs_are_laid_over_each_other(helm):
-    """pod, then launcher.pod or worker.pod, then the executor's: maps merge, lists are replaced, null takes away."""
+    """pod, then launcher.pod or worker.pod, then the executor's: maps merge, lists are replaced,
+    null takes away.
+    """
     over = {
         "pod": {
             "nodeSelector": {"a": "pod", "b": "pod", "c": "pod"},
@@ -254,7 +297,12 @@ def test_knobs_are_laid_over_each_other(helm):
             "terminationGracePeriodSeconds": 5,
         },
         "launcher": {"pod": {"nodeSelector": {"b": "launcher"}}},
-        "worker": {"pod": {"nodeSelector": {"b": "worker", "c": None}, "containerSecurityContext": {"runAsUser": 0}}},
+        "worker": {
+            "pod": {
+                "nodeSelector": {"b": "worker", "c": None},
+                "containerSecurityContext": {"runAsUser": 0},
+            }
+        },
         "executors": {
             "workers": {
                 "pod": {
@@ -272,7 +320,10 @@ def test_knobs_are_laid_over_each_other(helm):
     assert worker["nodeSelector"] == {"a": "pod", "b": "executor"}
     assert launcher["tolerations"] == [{"key": "pod"}]
     assert worker["tolerations"][0]["key"] == "pod"
-    assert (launcher["terminationGracePeriodSeconds"], worker["terminationGracePeriodSeconds"]) == (5, 5)
+    assert (launcher["terminationGracePeriodSeconds"], worker["terminationGracePeriodSeconds"]) == (
+        5,
+        5,
+    )
     assert worker["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is False
     assert worker["containers"][0]["securityContext"]["runAsUser"] == 0
     assert worker["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
@@ -292,7 +343,9 @@ def test_workers_leave_a_lost_node_soon(helm):
     """After a minute, where Kubernetes itself would wait for five; a toleration that is given wins."""
     lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
     tolerations = helm.template(DEV).workers["workers"]["spec"]["tolerations"]
-    assert {item["key"]: item["tolerationSeconds"] for item in tolerations} == dict.fromkeys(lost, 60)
+    assert {item["key"]: item["tolerationSeconds"] for item in tolerations} == dict.fromkeys(
+        lost, 60
+    )
     given = helm.template(EVERY_KEY).workers["small"]["spec"]["tolerations"]
     seconds = {item["key"]: item.get("tolerationSeconds") for item in given}
     assert seconds == {lost[0]: 30, lost[1]: 10, "nvidia.com/gpu": None}
@@ -302,15 +355,29 @@ def test_workers_leave_a_lost_node_soon(helm):
 
 
 def test_the_job_ends_at_once_where_a_new_launcher_cannot_help(helm):
-    """Design D13. The container's name is part of the rule: a sidecar's exit code is none of the run's."""
-    final = [ExitCode.WORKFLOW, ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION]
+    """Design D13. The container's name is part of the rule: a sidecar's exit code is none of the
+    run's.
+    """
+    final = [
+        ExitCode.WORKFLOW,
+        ExitCode.USAGE,
+        ExitCode.DATA,
+        ExitCode.PERMISSION,
+        ExitCode.CONFIGURATION,
+    ]
 
     def rules(*, retry: bool) -> list[Object]:
-        policy = helm.template(DEV, over={"job": {"retryOnFailure": retry}}).job["spec"]["podFailurePolicy"]
+        policy = helm.template(DEV, over={"job": {"retryOnFailure": retry}}).job["spec"][
+            "podFailurePolicy"
+        ]
         return list(policy["rules"])
 
     fail, ignore = rules(retry=False)
-    assert fail["onExitCodes"] == {"containerName": "launcher", "operator": "In", "values": [int(c) for c in final]}
+    assert fail["onExitCodes"] == {
+        "containerName": "launcher",
+        "operator": "In",
+        "values": [int(c) for c in final],
+    }
     assert ignore["action"] == "Ignore"
     assert ignore["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert rules(retry=True)[0]["onExitCodes"]["values"] == [int(c) for c in final[1:]]
@@ -318,7 +385,11 @@ def test_the_job_ends_at_once_where_a_new_launcher_cannot_help(helm):
 
 def test_there_is_one_launcher_at_a_time(helm, values_file):
     spec = helm.template(values_file).job["spec"]
-    assert (spec["completions"], spec["parallelism"], spec["podReplacementPolicy"]) == (1, 1, "Failed")
+    assert (spec["completions"], spec["parallelism"], spec["podReplacementPolicy"]) == (
+        1,
+        1,
+        "Failed",
+    )
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
@@ -331,14 +402,27 @@ def test_a_run_that_is_kept_nowhere_is_not_tried_again(helm):
 @pytest.mark.parametrize(
     ("lost_tasks", "volume", "ignored"),
     [
-        *(("cached", "", False), ("none", "", False), ([], "", False), (["all"], "", False), ("all", "", True)),
+        *(
+            ("cached", "", False),
+            ("none", "", False),
+            ([], "", False),
+            (["all"], "", False),
+            ("all", "", True),
+        ),
         ("cached", "data", True),
     ],
 )
-def test_a_drain_starts_another_launcher_only_where_that_one_can_know_what_has_begun(helm, lost_tasks, volume, ignored):
+def test_a_drain_starts_another_launcher_only_where_that_one_can_know_what_has_begun(
+    helm, lost_tasks, volume, ignored
+):
     """Kept nowhere, the run would begin again from nothing: what may not run twice would."""
     storage = {"data": {"mountPath": "/data", "existingClaim": "c"}} if volume else {}
-    over = {**MINIMAL, "run": {"volume": volume}, "storage": storage, "parsl": {"retryLostTasks": lost_tasks}}
+    over = {
+        **MINIMAL,
+        "run": {"volume": volume},
+        "storage": storage,
+        "parsl": {"retryLostTasks": lost_tasks},
+    }
     rules = helm.template(over=over).job["spec"]["podFailurePolicy"]["rules"]
     assert ("Ignore" in [rule["action"] for rule in rules]) is ignored
 
@@ -356,13 +440,15 @@ def storage(helm, **source: Any):
 def test_an_existing_claim_is_mounted_and_nothing_made(helm):
     rendered = storage(helm, existingClaim="theirs")
     assert rendered.all("PersistentVolume") + rendered.all("PersistentVolumeClaim") == []
-    assert {"name": "storage-data", "persistentVolumeClaim": {"claimName": "theirs"}} in rendered.launcher["spec"][
-        "volumes"
-    ]
+    assert {
+        "name": "storage-data",
+        "persistentVolumeClaim": {"claimName": "theirs"},
+    } in rendered.launcher["spec"]["volumes"]
 
 
 @pytest.mark.parametrize(
-    "source", [{"cephfs": CEPHFS}, {"persistentVolumeSource": {"nfs": {"server": "n", "path": "/"}}}]
+    "source",
+    [{"cephfs": CEPHFS}, {"persistentVolumeSource": {"nfs": {"server": "n", "path": "/"}}}],
 )
 def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     """By name in both directions, and never through the cluster's default class."""
@@ -409,13 +495,17 @@ def test_another_source_is_another_volume(helm):
     assert len({volume["metadata"]["name"] for volume in volumes}) == len(sources)
     assert len({volume["spec"]["csi"]["volumeHandle"] for volume in volumes}) == len(sources)
     # Neither size nor mount options are part of the source: both can be changed in place.
-    changed = storage(helm, size="1Ti", cephfs=CEPHFS | {"mountOptions": ["noatime"]}).one("PersistentVolume")
+    changed = storage(helm, size="1Ti", cephfs=CEPHFS | {"mountOptions": ["noatime"]}).one(
+        "PersistentVolume"
+    )
     assert changed["metadata"]["name"] == volumes[0]["metadata"]["name"]
     assert changed["spec"]["mountOptions"] == ["noatime"]
 
 
 def test_a_dynamic_claim_outlives_the_release(helm):
-    """It is the data: neither Helm nor Argo CD may delete it. A static one goes, and the data stays on Ceph."""
+    """It is the data: neither Helm nor Argo CD may delete it. A static one goes, and the data stays
+    on Ceph.
+    """
     claim = storage(helm, storageClassName="fast", size="5Gi").one("PersistentVolumeClaim")
     assert claim["metadata"]["annotations"] == {
         "helm.sh/resource-policy": "keep",
@@ -425,13 +515,17 @@ def test_a_dynamic_claim_outlives_the_release(helm):
     }
     assert claim["spec"]["storageClassName"] == "fast"
     assert "volumeName" not in claim["spec"]
-    assert "annotations" not in storage(helm, cephfs=CEPHFS).one("PersistentVolumeClaim")["metadata"]
+    assert (
+        "annotations" not in storage(helm, cephfs=CEPHFS).one("PersistentVolumeClaim")["metadata"]
+    )
 
 
 def test_a_read_only_volume_is_read_only_everywhere(helm):
     rendered = storage(helm, existingClaim="theirs", readOnly=True)
     for pod, name in pods(rendered):
-        assert {"name": "storage-data", "mountPath": "/data", "readOnly": True} in container(pod, name)["volumeMounts"]
+        assert {"name": "storage-data", "mountPath": "/data", "readOnly": True} in container(
+            pod, name
+        )["volumeMounts"]
         claims = [volume.get("persistentVolumeClaim") for volume in pod["spec"]["volumes"]]
         assert {"claimName": "theirs", "readOnly": True} in claims
 
@@ -452,12 +546,18 @@ def test_every_object_is_valid_for_kubernetes(helm, values_file):
 
 
 def test_no_template_asks_the_cluster_or_the_clock():
-    """Argo CD renders without a cluster, and the same values must always render the same; NOTES may know a revision."""
+    """Argo CD renders without a cluster, and the same values must always render the same; NOTES may
+    know a revision.
+    """
     clock = r"lookup|now|randAlpha\w*|randNumeric|uuidv4|genCA|genSignedCert"
     for file in (CHART / "templates").rglob("*.*"):
-        of_a_release = "" if file.name in ("NOTES.txt", "_notes.tpl") else r"|Release\.Revision|IsUpgrade"
+        of_a_release = (
+            "" if file.name in ("NOTES.txt", "_notes.tpl") else r"|Release\.Revision|IsUpgrade"
+        )
         code = re.sub(r"\{\{-? */\*.*?\*/ *-?\}\}", "", file.read_text("utf-8"), flags=re.DOTALL)
-        found = re.findall(rf"\b({clock}{of_a_release})\b", " ".join(re.findall(r"\{\{.*?\}\}", code)))
+        found = re.findall(
+            rf"\b({clock}{of_a_release})\b", " ".join(re.findall(r"\{\{.*?\}\}", code))
+        )
         assert found == [], file.name
 
 
@@ -472,14 +572,22 @@ def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
     context = {"fsGroup": 100, "fsGroupChangePolicy": "Always"}
     given = helm.template(over=MINIMAL | {"pod": {"securityContext": context}})
     assert given.launcher["spec"]["securityContext"].items() >= context.items()
-    assert "fsGroupChangePolicy" not in helm.template(over=MINIMAL).launcher["spec"]["securityContext"]
+    assert (
+        "fsGroupChangePolicy" not in helm.template(over=MINIMAL).launcher["spec"]["securityContext"]
+    )
 
 
 @pytest.mark.parametrize(
-    "source", [{"persistentVolumeSource": {"nfs": {"server": "s", "path": "/a"}}}, {"storageClassName": "fast"}]
+    "source",
+    [
+        {"persistentVolumeSource": {"nfs": {"server": "s", "path": "/a"}}},
+        {"storageClassName": "fast"},
+    ],
 )
 def test_a_volume_has_the_users_labels_and_annotations_and_the_charts_over_them(helm, source):
-    """On the claim, and on the PersistentVolume where the chart makes it; a backup is steered by them."""
+    """On the claim, and on the PersistentVolume where the chart makes it; a backup is steered by
+    them.
+    """
     labels = {"policy": "daily", "app.kubernetes.io/name": "mine", "dropped": None}
     annotations = {"contact": "a: b # c", "helm.sh/resource-policy": "mine"}
     rendered = storage(helm, **source, labels=labels, annotations=annotations)
@@ -487,7 +595,10 @@ def test_a_volume_has_the_users_labels_and_annotations_and_the_charts_over_them(
     assert len(made) == (1 if "storageClassName" in source else 2)
     for item in made:
         metadata = item["metadata"]
-        assert (metadata["labels"]["policy"], metadata["labels"]["app.kubernetes.io/name"]) == ("daily", "k8s-parsl")
+        assert (metadata["labels"]["policy"], metadata["labels"]["app.kubernetes.io/name"]) == (
+            "daily",
+            "k8s-parsl",
+        )
         assert "dropped" not in metadata["labels"]
         assert metadata["annotations"]["contact"] == "a: b # c"
         kept = "keep" if "storageClassName" in source else "mine"

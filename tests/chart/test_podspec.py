@@ -1,4 +1,6 @@
-"""All that a pod can be asked to be, for the launcher, for all workers, and for the workers of one executor."""
+"""All that a pod can be asked to be, for the launcher, for all workers, and for the workers of one
+executor.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ SIDECAR = {"name": "agent", "image": "agent:1", "restartPolicy": "Always", "args
 AFFINITY = {
     "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {
-            "nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}]
+            "nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}
+            ]
         }
     },
     "podAntiAffinity": {
@@ -35,8 +39,8 @@ AFFINITY = {
 }
 SPREAD = [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]
 
-# PodSpec fields by their own names: what is given stands in the pod's spec as it is; a list may hold the chart's own
-# entries besides.
+# PodSpec fields by their own names: what is given stands in the pod's spec as it is; a list may
+# hold the chart's own entries besides.
 SPEC: dict[str, Any] = {
     "activeDeadlineSeconds": 3600,
     "affinity": AFFINITY,
@@ -71,25 +75,41 @@ SPEC: dict[str, Any] = {
     "shareProcessNamespace": True,
     "subdomain": "pods",
     "terminationGracePeriodSeconds": 7,
-    "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "pdg", "effect": "NoSchedule"}],
+    "tolerations": [
+        {"key": "dedicated", "operator": "Equal", "value": "pdg", "effect": "NoSchedule"}
+    ],
     "topologySpreadConstraints": SPREAD,
-    "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}],
+    "volumes": [
+        {"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
+    ],
 }
 # Of the container in which the user's code runs, by the field of the container that they become.
 CONTAINER: dict[str, tuple[str, Any]] = {
     "image": ("image", "registry.example.org/other:2"),
     "env": (
         "env",
-        [{"name": "A", "value": "1"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        [
+            {"name": "A", "value": "1"},
+            {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
     ),
-    "envFrom": ("envFrom", [{"secretRef": {"name": "tokens", "optional": True}}, {"configMapRef": {"name": "flags"}}]),
-    "volumeMounts": ("volumeMounts", [{"name": "models", "mountPath": "/models", "readOnly": True}]),
+    "envFrom": (
+        "envFrom",
+        [{"secretRef": {"name": "tokens", "optional": True}}, {"configMapRef": {"name": "flags"}}],
+    ),
+    "volumeMounts": (
+        "volumeMounts",
+        [{"name": "models", "mountPath": "/models", "readOnly": True}],
+    ),
     "containerSecurityContext": (
         "securityContext",
         {"capabilities": {"add": ["SYS_NICE"]}, "readOnlyRootFilesystem": False},
     ),
 }
-METADATA: JSON = {"labels": {"kueue.x-k8s.io/queue-name": "pdg"}, "annotations": {"example.org/a": "b"}}
+METADATA: JSON = {
+    "labels": {"kueue.x-k8s.io/queue-name": "pdg"},
+    "annotations": {"example.org/a": "b"},
+}
 
 KNOBS: dict[str, tuple[JSON, JSON, JSON, JSON]] = {
     **{name: ({name: value}, {name: value}, {}, {}) for name, value in SPEC.items()},
@@ -97,38 +117,61 @@ KNOBS: dict[str, tuple[JSON, JSON, JSON, JSON]] = {
     **{name: ({name: value}, {}, {}, {name: value}) for name, value in METADATA.items()},
     "sharedMemory": (
         {"sharedMemory": "512Mi"},
-        {"volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}]},
+        {
+            "volumes": [
+                {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}
+            ]
+        },
         {"volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},
         {},
     ),
 }
-"""What is given under `pod`; what stands then in the pod's spec, in the user's container and in its metadata."""
+"""What is given under `pod`; what stands then in the pod's spec, in the user's container and in its
+metadata.
+"""
 
 # Also of one kind of pod alone; a size for all kinds would fit none.
 SIZES: dict[str, JSON] = {
-    "CPU and memory": {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"cpu": "3", "memory": "5Gi"}},
-    "scratch space": {"requests": {"ephemeral-storage": "10Gi"}, "limits": {"ephemeral-storage": "20Gi"}},
+    "CPU and memory": {
+        "requests": {"cpu": "2", "memory": "4Gi"},
+        "limits": {"cpu": "3", "memory": "5Gi"},
+    },
+    "scratch space": {
+        "requests": {"ephemeral-storage": "10Gi"},
+        "limits": {"ephemeral-storage": "20Gi"},
+    },
     "GPUs": {"limits": {"nvidia.com/gpu": 2}},
     "huge pages": {"limits": {"hugepages-2Mi": "100Mi"}},
     "a claimed device": {"claims": [{"name": "camera"}]},
 }
-# With these the workflow could read the launcher's token in /proc: refused for the launcher's pod (test_schema.py).
+# With these the workflow could read the launcher's token in /proc: refused for the launcher's pod
+# (test_schema.py).
 OF_WORKERS_ALONE = {"hostPID", "shareProcessNamespace"}
 KNOBS_OF_ALL = {name: knob for name, knob in KNOBS.items() if name not in OF_WORKERS_ALONE}
-KNOBS_OF_ONE_KIND = KNOBS | {name: ({"resources": size}, {}, {"resources": size}, {}) for name, size in SIZES.items()}
+KNOBS_OF_ONE_KIND = KNOBS | {
+    name: ({"resources": size}, {}, {"resources": size}, {}) for name, size in SIZES.items()
+}
 
 
 def values(**over: Any) -> JSON:
     """Three executors, as on a cluster that has several kinds of nodes."""
-    return {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}, "gpu": {}, "highmem": {}}, **over}
+    return {
+        "workflow": {"call": "flow:main"},
+        "executors": {"cpu": {}, "gpu": {}, "highmem": {}},
+        **over,
+    }
 
 
 def holds(actual: Any, expected: Any) -> bool:
     """Whether all of ``expected`` is there; maps and lists may hold more."""
     if isinstance(expected, dict):
-        return isinstance(actual, dict) and all(holds(actual.get(key), value) for key, value in expected.items())
+        return isinstance(actual, dict) and all(
+            holds(actual.get(key), value) for key, value in expected.items()
+        )
     if isinstance(expected, list):
-        return isinstance(actual, list) and all(any(holds(one, item) for one in actual) for item in expected)
+        return isinstance(actual, list) and all(
+            any(holds(one, item) for one in actual) for item in expected
+        )
     return bool(actual == expected)
 
 
@@ -150,13 +193,20 @@ def test_every_field_that_the_values_take_is_in_the_table():
     """Whatever a PodSpec has, but for what the chart decides elsewhere."""
     definitions = json.loads((CHART / "values.schema.json").read_text("utf-8"))["$defs"]
     assert set(KNOBS) == definitions["Pod"]["properties"].keys()
-    assert definitions["OwnPod"]["properties"].keys() - definitions["Pod"]["properties"].keys() == {"resources"}
+    assert definitions["OwnPod"]["properties"].keys() - definitions["Pod"]["properties"].keys() == {
+        "resources"
+    }
 
 
 @pytest.mark.parametrize("knob", KNOBS_OF_ALL.values(), ids=KNOBS_OF_ALL.keys())
 def test_what_pod_says_is_so_for_launcher_and_workers(helm, knob):
     assert who(helm.template(over=values()), knob) == set()
-    assert who(helm.template(over=values(pod=knob[0])), knob) == {"launcher", "cpu", "gpu", "highmem"}
+    assert who(helm.template(over=values(pod=knob[0])), knob) == {
+        "launcher",
+        "cpu",
+        "gpu",
+        "highmem",
+    }
 
 
 @pytest.mark.parametrize("knob", KNOBS_OF_ONE_KIND.values(), ids=KNOBS_OF_ONE_KIND.keys())
@@ -171,12 +221,25 @@ def test_what_one_kind_of_pod_is_told_is_so_for_that_kind_alone(helm, knob):
 
 
 # Kubernetes refuses these together, or knows them since 1.37 alone.
-NOT_TOGETHER = {"hostNetwork", "hostPID", "hostIPC", "hostname", "hostnameOverride", "subdomain", "schedulingGroup"}
+NOT_TOGETHER = {
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "hostname",
+    "hostnameOverride",
+    "subdomain",
+    "schedulingGroup",
+}
 NOT_TOGETHER |= {"evictionResponders"} | OF_WORKERS_ALONE
 
 
 def test_all_of_it_at_once_is_what_kubernetes_takes(helm):
-    asked = {key: value for name, knob in KNOBS.items() if name not in NOT_TOGETHER for key, value in knob[0].items()}
+    asked = {
+        key: value
+        for name, knob in KNOBS.items()
+        if name not in NOT_TOGETHER
+        for key, value in knob[0].items()
+    }
     rendered = helm.template(over=values(pod=asked, worker={"pod": {"resources": SIZES["GPUs"]}}))
     for version in ("1.31", "1.37"):
         kubernetes_validate.validate(rendered.job, version, strict=True)
@@ -184,13 +247,22 @@ def test_all_of_it_at_once_is_what_kubernetes_takes(helm):
             named = pod | {"metadata": pod["metadata"] | {"name": f"worker-{label}"}}
             kubernetes_validate.validate(named, version, strict=True)
     knobs = [knob for name, knob in KNOBS.items() if name not in NOT_TOGETHER]
-    assert [who(rendered, knob) for knob in knobs] == [{"launcher", "cpu", "gpu", "highmem"}] * len(knobs)
+    assert [who(rendered, knob) for knob in knobs] == [{"launcher", "cpu", "gpu", "highmem"}] * len(
+        knobs
+    )
 
 
 def test_the_users_container_stays_the_first(helm):
-    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first; a sidecar comes after."""
-    rendered = helm.template(over=values(pod={"containers": SPEC["containers"], "initContainers": [SIDECAR]}))
-    ours = [(rendered.launcher, ["workflow", "launcher"]), *((pod, ["worker"]) for pod in rendered.workers.values())]
+    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first; a sidecar
+    comes after.
+    """
+    rendered = helm.template(
+        over=values(pod={"containers": SPEC["containers"], "initContainers": [SIDECAR]})
+    )
+    ours = [
+        (rendered.launcher, ["workflow", "launcher"]),
+        *((pod, ["worker"]) for pod in rendered.workers.values()),
+    ]
     for pod, names in ours:
         assert [item["name"] for item in pod["spec"]["containers"]] == [*names, "exporter"]
         assert [item["name"] for item in pod["spec"]["initContainers"]] == ["agent"]
@@ -205,23 +277,34 @@ def test_pull_secrets_are_for_every_pod(helm):
 
 def test_the_chart_keeps_what_it_decides_itself(helm):
     """A label of the launcher's own is no knob: it is what finds the pods."""
-    ours = {"app.kubernetes.io/component": "mine", "app.kubernetes.io/instance": "mine", "k8s-parsl/executor": "mine"}
+    ours = {
+        "app.kubernetes.io/component": "mine",
+        "app.kubernetes.io/instance": "mine",
+        "k8s-parsl/executor": "mine",
+    }
     rendered = helm.template(over=values(pod={"labels": ours | {"team": "pdg"}}))
     assert rendered.launcher["metadata"]["labels"]["app.kubernetes.io/component"] == "launcher"
     for label, pod in rendered.workers.items():
         labels = pod["metadata"]["labels"]
         assert labels["app.kubernetes.io/component"] == "worker"
-        assert (labels["app.kubernetes.io/instance"], labels["k8s-parsl/executor"]) == ("pdgrun", label)
+        assert (labels["app.kubernetes.io/instance"], labels["k8s-parsl/executor"]) == (
+            "pdgrun",
+            label,
+        )
         assert labels["team"] == "pdg"
 
 
 @pytest.mark.parametrize("release", ["pdgrun", "a-launcher-b", "r" * 53])
 def test_the_launcher_finds_the_pods_that_the_chart_describes(helm, release):
     """By all their labels, whatever labels the user gives; it adds the run's own."""
-    rendered = helm.template(over=values(pod={"labels": {"app.kubernetes.io/name": "mine"}}), release=release)
+    rendered = helm.template(
+        over=values(pod={"labels": {"app.kubernetes.io/name": "mine"}}), release=release
+    )
     # As a Job's controller names its pods.
     name = f"{rendered.job_name}-"[:58] + "abcde"
-    own = Identity(release, "pdgrun", name, "uid", "10.0.0.1", "abc12345", release, f"{release}-certificates")
+    own = Identity(
+        release, "pdgrun", name, "uid", "10.0.0.1", "abc12345", release, f"{release}-certificates"
+    )
     assert matches(rendered.launcher, own.selector)
     for pod in rendered.workers.values():
         made = pod_manifest(pod, "w-0", own, [])
@@ -233,21 +316,37 @@ def test_the_launcher_finds_the_pods_that_the_chart_describes(helm, release):
 
 NODES = [{"key": "a", "operator": "Exists"}]
 MORE = [{"key": "b", "operator": "Exists"}]
-USER = {"runAsNonRoot": True, "runAsUser": 10002, "runAsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+USER = {
+    "runAsNonRoot": True,
+    "runAsUser": 10002,
+    "runAsGroup": 10001,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 LOST = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
-# (pod, worker.pod, executors.gpu.pod, field of the spec, (launcher's, other workers', gpu's); None: not there)
+# (pod, worker.pod, executors.gpu.pod, field of the spec, (launcher's, other workers', gpu's); None:
+# not there)
 LAYERS: dict[str, tuple[JSON, JSON, JSON, str, tuple[Any, Any, Any]]] = {
     "maps merge": (
         {"nodeSelector": {"a": "1", "b": "1", "c": "1"}},
         {"nodeSelector": {"b": "2", "c": "2"}},
         {"nodeSelector": {"c": "3"}},
         "nodeSelector",
-        ({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "c": "2"}, {"a": "1", "b": "2", "c": "3"}),
+        (
+            {"a": "1", "b": "1", "c": "1"},
+            {"a": "1", "b": "2", "c": "2"},
+            {"a": "1", "b": "2", "c": "3"},
+        ),
     ),
     "maps within maps merge": (
         {"securityContext": {"seLinuxOptions": {"level": "s0", "type": "t"}, "runAsUser": 10002}},
         {"securityContext": {"seLinuxOptions": {"level": "s1"}}},
-        {"securityContext": {"seLinuxOptions": {"type": None}, "runAsGroup": None, "seccompProfile": None}},
+        {
+            "securityContext": {
+                "seLinuxOptions": {"type": None},
+                "runAsGroup": None,
+                "seccompProfile": None,
+            }
+        },
         "securityContext",
         (
             USER | {"seLinuxOptions": {"level": "s0", "type": "t"}},
@@ -307,7 +406,9 @@ LAYERS: dict[str, tuple[JSON, JSON, JSON, str, tuple[Any, Any, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("pod", "worker", "gpu", "field", "expected"), LAYERS.values(), ids=LAYERS.keys())
+@pytest.mark.parametrize(
+    ("pod", "worker", "gpu", "field", "expected"), LAYERS.values(), ids=LAYERS.keys()
+)
 def test_one_is_laid_over_the_other(helm, pod, worker, gpu, field, expected):
     """`pod`, `worker.pod`, `executors.<label>.pod`; the launcher has the first alone."""
     over = values(pod=pod, worker={"pod": worker}, executors={"cpu": {}, "gpu": {"pod": gpu}})
@@ -318,7 +419,9 @@ def test_one_is_laid_over_the_other(helm, pod, worker, gpu, field, expected):
 
 def test_tolerations_keep_the_charts_own_last(helm):
     """A pod's own list is replaced like any; what takes workers off a lost node is added behind it."""
-    over = values(pod={"tolerations": NODES}, executors={"cpu": {}, "gpu": {"pod": {"tolerations": MORE}}})
+    over = values(
+        pod={"tolerations": NODES}, executors={"cpu": {}, "gpu": {"pod": {"tolerations": MORE}}}
+    )
     rendered = helm.template(over=over)
     assert rendered.launcher["spec"]["tolerations"] == NODES
     for label, given in (("cpu", NODES), ("gpu", MORE)):
@@ -331,13 +434,19 @@ def test_tolerations_keep_the_charts_own_last(helm):
 
 
 def test_each_executor_has_its_own_pods(helm):
-    """What docs/executors.md shows: three kinds of nodes, one image, one volume."""
+    """What docs/user/executors.md shows: three kinds of nodes, one image, one volume."""
     executors = {
         "cpu": {"maxBlocks": 20, "maxWorkersPerNode": 4},
         "gpu": {
-            "pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}, "image": "cuda:1", "nodeSelector": {"gpu": "a100"}}
+            "pod": {
+                "resources": {"limits": {"nvidia.com/gpu": 1}},
+                "image": "cuda:1",
+                "nodeSelector": {"gpu": "a100"},
+            }
         },
-        "highmem": {"pod": {"resources": {"requests": {"memory": "200Gi"}, "limits": {"memory": "200Gi"}}}},
+        "highmem": {
+            "pod": {"resources": {"requests": {"memory": "200Gi"}, "limits": {"memory": "200Gi"}}}
+        },
     }
     volume = {"data": {"mountPath": "/data", "existingClaim": "c"}}
     rendered = helm.template(over=values(executors=executors, storage=volume))
@@ -365,12 +474,20 @@ def test_each_executor_has_its_own_pods(helm):
 
 # The Job -------------------------------------------------------------------------------------------------------------
 
-KEPT = {"run": {"volume": "data"}, "storage": {"data": {"mountPath": "/data", "existingClaim": "c"}}}
+KEPT = {
+    "run": {"volume": "data"},
+    "storage": {"data": {"mountPath": "/data", "existingClaim": "c"}},
+}
 # (under `job`, what its spec holds then)
 JOB: dict[str, tuple[JSON, JSON]] = {
     "nothing": (
         {},
-        {"backoffLimit": 3, "suspend": False, "activeDeadlineSeconds": None, "ttlSecondsAfterFinished": None},
+        {
+            "backoffLimit": 3,
+            "suspend": False,
+            "activeDeadlineSeconds": None,
+            "ttlSecondsAfterFinished": None,
+        },
     ),
     "TTL": ({"ttlSecondsAfterFinished": 600}, {"ttlSecondsAfterFinished": 600}),
     "TTL, at once": ({"ttlSecondsAfterFinished": 0}, {"ttlSecondsAfterFinished": 0}),
@@ -394,5 +511,7 @@ def test_the_job_bears_its_annotations(helm):
         return helm.template(over=values(job={"annotations": given})).job["metadata"]["annotations"]
 
     own = annotations({"gone": None})
-    assert annotations({"kueue.x-k8s.io/queue-name": "pdg", "gone": None}) == own | {"kueue.x-k8s.io/queue-name": "pdg"}
+    assert annotations({"kueue.x-k8s.io/queue-name": "pdg", "gone": None}) == own | {
+        "kueue.x-k8s.io/queue-name": "pdg"
+    }
     assert "gone" not in own

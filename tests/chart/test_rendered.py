@@ -33,13 +33,17 @@ def test_pods_settings_and_objects(each_helm):
     assert found.launcher["spec"] == whole.launcher["spec"]
     assert found.workers == whole.workers
     assert found.settings.executors["workers"].max_blocks == 2
-    assert found.installs == [item for item in whole.objects if "helm.sh/hook" not in annotations(item)]
+    assert found.installs == [
+        item for item in whole.objects if "helm.sh/hook" not in annotations(item)
+    ]
 
 
 def test_the_administrators_half_is_known_also_where_it_is_not_installed():
     """Its PersistentVolume says which Secret nodes will look for."""
     found = render(DEV, sets=["admin.create=false"])
-    assert {item["kind"] for item in found.objects} - {item["kind"] for item in found.installs} == {"PersistentVolume"}
+    assert {item["kind"] for item in found.objects} - {item["kind"] for item in found.installs} == {
+        "PersistentVolume"
+    }
     assert found.arguments.endswith("--set admin.create=false")
 
 

@@ -1,4 +1,6 @@
-"""Requests and limits: what Kubernetes refuses only once it makes the pod, Helm refuses before it installs anything."""
+"""Requests and limits: what Kubernetes refuses only once it makes the pod, Helm refuses before it
+installs anything.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,38 @@ from chart.helm import MINIMAL
 
 # Where resources are given, and as which key the refusal names them; each has limits by default.
 PLACES: dict[str, Any] = {
-    "executors.a.pod.resources": lambda resources: {"executors": {"a": {"pod": {"resources": resources}}}},
-    "executors.workers.pod.resources": lambda resources: {"worker": {"pod": {"resources": resources}}},
+    "executors.a.pod.resources": lambda resources: {
+        "executors": {"a": {"pod": {"resources": resources}}}
+    },
+    "executors.workers.pod.resources": lambda resources: {
+        "worker": {"pod": {"resources": resources}}
+    },
     "launcher.pod.resources": lambda resources: {"launcher": {"pod": {"resources": resources}}},
     "launcher.resources": lambda resources: {"launcher": {"resources": resources}},
 }
 # (requests, limits, what is said of them)
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "more CPUs than the default limit": ({"cpu": "4"}, {}, "requests.cpu (4) is more than limits.cpu (%s)"),
+    "more CPUs than the default limit": (
+        {"cpu": "4"},
+        {},
+        "requests.cpu (4) is more than limits.cpu (%s)",
+    ),
     "more CPUs": ({"cpu": "1001m"}, {"cpu": 1}, "requests.cpu (1001m) is more than limits.cpu (1)"),
-    "a billionth more": ({"cpu": "1000000001n"}, {"cpu": "1000m"}, "requests.cpu (1000000001n) is more than limits"),
-    "more memory": ({"memory": "1Gi"}, {"memory": "1G"}, "requests.memory (1Gi) is more than limits.memory (1G)"),
-    "much more memory": ({"memory": "2Ei"}, {"memory": "2E"}, "requests.memory (2Ei) is more than limits.memory"),
+    "a billionth more": (
+        {"cpu": "1000000001n"},
+        {"cpu": "1000m"},
+        "requests.cpu (1000000001n) is more than limits",
+    ),
+    "more memory": (
+        {"memory": "1Gi"},
+        {"memory": "1G"},
+        "requests.memory (1Gi) is more than limits.memory (1G)",
+    ),
+    "much more memory": (
+        {"memory": "2Ei"},
+        {"memory": "2E"},
+        "requests.memory (2Ei) is more than limits.memory",
+    ),
     "memory as a number": (
         {"memory": 2000000000},
         {"memory": "1e9"},
@@ -32,9 +54,21 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"ephemeral-storage": "1Gi"},
         "requests.ephemeral-storage (2Gi) is more than limits.ephemeral-storage (1Gi)",
     ),
-    "more GPUs": ({"nvidia.com/gpu": 2}, {"nvidia.com/gpu": "1"}, "requests.nvidia.com/gpu (2) is more than limits"),
-    "fewer GPUs": ({"nvidia.com/gpu": 1}, {"nvidia.com/gpu": 2}, "requests.nvidia.com/gpu (1) is not limits.nvidia"),
-    "GPUs without a limit": ({"amd.com/gpu": 1}, {}, "requests.amd.com/gpu (1) is not limits.amd.com/gpu (none)"),
+    "more GPUs": (
+        {"nvidia.com/gpu": 2},
+        {"nvidia.com/gpu": "1"},
+        "requests.nvidia.com/gpu (2) is more than limits",
+    ),
+    "fewer GPUs": (
+        {"nvidia.com/gpu": 1},
+        {"nvidia.com/gpu": 2},
+        "requests.nvidia.com/gpu (1) is not limits.nvidia",
+    ),
+    "GPUs without a limit": (
+        {"amd.com/gpu": 1},
+        {},
+        "requests.amd.com/gpu (1) is not limits.amd.com/gpu (none)",
+    ),
     "huge pages without a limit": (
         {"hugepages-2Mi": "4Mi"},
         {},
@@ -63,7 +97,9 @@ def given(place: str, requests: dict[str, Any], limits: dict[str, Any]) -> dict[
 @pytest.mark.parametrize("place", PLACES)
 def test_a_request_that_no_limit_lets_through_is_refused(helm, place, requests, limits, words):
     default = {"launcher.pod.resources": "2"}.get(place, "1")
-    assert f"{place}: {words.replace('%s', default)}" in helm.refusal(given(place, requests, limits))
+    assert f"{place}: {words.replace('%s', default)}" in helm.refusal(
+        given(place, requests, limits)
+    )
 
 
 @pytest.mark.parametrize(("requests", "limits"), TAKEN.values(), ids=TAKEN.keys())
@@ -86,4 +122,6 @@ def test_shared_memory_is_compared_where_it_is_asked_for(helm, limit):
     over = {"executors": {"a": {"memPerWorker": 1, "pod": pod}}, "launcher": {"pod": pod}}
     assert helm.refusal(MINIMAL | over) == ""
     assert helm.refusal(MINIMAL | over | {"pod": {"sharedMemory": "1Gi"}}) == ""
-    assert "sharedMemory: 64Ei is more than" in helm.refusal(MINIMAL | over | {"pod": {"sharedMemory": "64Ei"}})
+    assert "sharedMemory: 64Ei is more than" in helm.refusal(
+        MINIMAL | over | {"pod": {"sharedMemory": "64Ei"}}
+    )

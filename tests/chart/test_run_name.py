@@ -1,4 +1,6 @@
-"""The Job's name says what runs (design D11): the same values, the same run; anything else, a new one."""
+"""The Job's name says what runs (design D11): the same values, the same run; anything else, a new
+one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ SAME: dict[str, dict[str, Any]] = {
     "a laptop's interpreter": {"laptop": {"python": "/opt/conda/bin/python"}},
     "how the runtime comes, where the image holds it": {"launcher": {"runtimeVolume": "image"}},
     "the size of a volume": {"storage": {"dev-0": {"size": "20Gi"}}},
-    "a default, said aloud": {"parsl": {"workerPort": 24000}, "executors": {"workers": {"pod": {"labels": {}}}}},
+    "a default, said aloud": {
+        "parsl": {"workerPort": 24000},
+        "executors": {"workers": {"pod": {"labels": {}}}},
+    },
 }
 
 ANOTHER: dict[str, dict[str, Any]] = {
@@ -39,7 +44,10 @@ ANOTHER: dict[str, dict[str, Any]] = {
     "the launcher's size": {"launcher": {"resources": {"limits": {"memory": "1Gi"}}}},
     "the launcher's variables": {"launcher": {"env": [{"name": "A", "value": "b"}]}},
     "an image that does not include the runtime": {"image": {"runtime": "inject"}},
-    "how the runtime comes": {"image": {"runtime": "inject"}, "launcher": {"runtimeVolume": "image"}},
+    "how the runtime comes": {
+        "image": {"runtime": "inject"},
+        "launcher": {"runtimeVolume": "image"},
+    },
     "the interpreter": {"image": {"python": "python3.12"}},
     "the working directory": {"workflow": {"workDir": "/mnt/k8s-dev-pdg/work"}},
     "the function": {"workflow": {"call": "tiles:other"}},
@@ -47,7 +55,9 @@ ANOTHER: dict[str, dict[str, Any]] = {
     "a file": {"workflow": {"files": {"tiles.py": "def main(): ..."}}},
     "a file's content": {"workflow": {"files": {"tiles.py": "def main(): pass"}}},
     "a commit": {"workflow": {"git": {"url": "https://example.org/a/b.git", "commit": "1" * 40}}},
-    "another commit": {"workflow": {"git": {"url": "https://example.org/a/b.git", "commit": "2" * 40}}},
+    "another commit": {
+        "workflow": {"git": {"url": "https://example.org/a/b.git", "commit": "2" * 40}}
+    },
     "Parsl's numbers": {"executors": {"workers": {"maxBlocks": 3}}},
     "an executor": {"executors": {"more": {}}},
     "an executor's pod": {"executors": {"workers": {"pod": {"nodeSelector": {"a": "b"}}}}},
@@ -77,7 +87,14 @@ def test_another_run(helm):
 
 def test_what_can_be_changed_is_changed(helm):
     """What makes no new Job does reach the one there is."""
-    over = {"job": {"ttlSecondsAfterFinished": 0, "activeDeadlineSeconds": 60, "backoffLimit": 9, "suspend": True}}
+    over = {
+        "job": {
+            "ttlSecondsAfterFinished": 0,
+            "activeDeadlineSeconds": 60,
+            "backoffLimit": 9,
+            "suspend": True,
+        }
+    }
     assert over["job"].items() <= helm.template(DEV, over=over).job["spec"].items()
 
 
@@ -96,11 +113,15 @@ def test_another_chart_version_is_the_same_run(helm, tmp_path):
     assert newer.job_name == now.job_name
     assert newer.job["spec"] == now.job["spec"]
     # Some users may make Roles but not change them, so neither changes, by no label either.
-    assert [newer.one(kind) for kind in ("Role", "RoleBinding")] == [now.one(k) for k in ("Role", "RoleBinding")]
+    assert [newer.one(kind) for kind in ("Role", "RoleBinding")] == [
+        now.one(k) for k in ("Role", "RoleBinding")
+    ]
 
 
 def test_other_rights_are_another_role(helm):
-    """No Role and no RoleBinding of one name ever differ: their names are a hash of all that they say."""
+    """No Role and no RoleBinding of one name ever differ: their names are a hash of all that they
+    say.
+    """
     overs = [{}, {"serviceAccount": {"name": "other"}}, {"parsl": {"retries": 3}}]
     plain, other_account, same = [helm.template(DEV, over=over) for over in overs]
     for kind in ("Role", "RoleBinding"):
@@ -113,7 +134,9 @@ def test_a_long_chart_version_is_still_a_label(helm, tmp_path):
     chart = tmp_path / "chart"
     shutil.copytree(CHART, chart)
     about = yaml.safe_load((chart / "Chart.yaml").read_text())
-    (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"version": "1.0.0+" + "a" * 46 + "-" + "b" * 9}))
+    (chart / "Chart.yaml").write_text(
+        yaml.safe_dump(about | {"version": "1.0.0+" + "a" * 46 + "-" + "b" * 9})
+    )
     label = helm.template(DEV, chart=chart).job["metadata"]["labels"]["helm.sh/chart"]
     assert label == "k8s-parsl-1.0.0_" + "a" * 46
 
@@ -129,7 +152,10 @@ def test_the_run_is_the_hash_in_name_and_labels(helm, values_file):
 def test_a_file_given_on_the_command_line_is_the_same_as_in_values(helm):
     """`--set-file` is how a small workflow comes without an image of its own."""
     code = (CHART.parent / "examples" / "product" / "product.py").read_text("utf-8")
-    args = ("--set-file", r"workflow.files.product\.py=" + str(CHART.parent / "examples" / "product" / "product.py"))
+    args = (
+        "--set-file",
+        r"workflow.files.product\.py=" + str(CHART.parent / "examples" / "product" / "product.py"),
+    )
     given = helm.template(over=MINIMAL, args=args)
     values = MINIMAL | {"workflow": MINIMAL["workflow"] | {"files": {"product.py": code}}}
     assert given.job_name == helm.template(over=values).job_name
@@ -140,10 +166,14 @@ def test_a_file_given_on_the_command_line_is_the_same_as_in_values(helm):
 NO_LABELS = ("Secret", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 
-@pytest.mark.parametrize("release", ["a", "r" * 53, "pdgrun-" + "x" * 45 + "y", "1e3", "a.b-" + "c" * 49])
+@pytest.mark.parametrize(
+    "release", ["a", "r" * 53, "pdgrun-" + "x" * 45 + "y", "1e3", "a.b-" + "c" * 49]
+)
 def test_names_keep_their_suffix_within_63_characters(helm, release):
     """A Job's name is a label's value; the hash at the end is what tells runs apart."""
-    rendered = helm.template(VALUES / "every-key.yaml", over={"executors": {"e" * 30: {}}}, release=release)
+    rendered = helm.template(
+        VALUES / "every-key.yaml", over={"executors": {"e" * 30: {}}}, release=release
+    )
     for item in rendered.objects:
         name = item["metadata"]["name"]
         assert isinstance(name, str)
@@ -155,20 +185,28 @@ def test_names_keep_their_suffix_within_63_characters(helm, release):
     (role,) = rendered.of("launcher", "Role")
     assert re.search(r"-launcher-[0-9a-f]{8}$", role["metadata"]["name"])
     keys = [item["metadata"]["name"] for item in rendered.of("ceph-key", "ServiceAccount")]
-    assert [name.partition("-ceph-key-")[2].rpartition("-")[0] for name in sorted(keys)] == ["inputs-0", "tiles-0"]
+    assert [name.partition("-ceph-key-")[2].rpartition("-")[0] for name in sorted(keys)] == [
+        "inputs-0",
+        "tiles-0",
+    ]
 
 
 def test_a_name_that_is_too_long_uses_all_63_characters(helm):
     """The release gives way to six characters of its hash, and to nothing else."""
     name = helm.template(DEV, release="r" * 53).job_name
     assert len(name) == 63
-    assert re.fullmatch(rf"r+-{hashlib.sha256(b'r' * 53).hexdigest()[:6]}-launcher-[0-9a-f]{{8}}", name)
+    assert re.fullmatch(
+        rf"r+-{hashlib.sha256(b'r' * 53).hexdigest()[:6]}-launcher-[0-9a-f]{{8}}", name
+    )
 
 
 def test_long_names_that_differ_only_where_they_are_cut_stay_apart(helm):
     over = {"storage": {"data": {"mountPath": "/data", "storageClassName": "any"}}}
     names = [
-        {item["metadata"]["name"] for item in helm.template(over=MINIMAL | over, release="x" * 52 + end).objects}
+        {
+            item["metadata"]["name"]
+            for item in helm.template(over=MINIMAL | over, release="x" * 52 + end).objects
+        }
         for end in "ab"
     ]
     assert names[0].isdisjoint(names[1])

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from chart.helm import MINIMAL, VALUES_FILES
-from k8s_parsl import schema
+from values_schema import schema
 
 CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
 
@@ -59,8 +59,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (executor(availableAccelerators=-1), "/executors/workers/availableAccelerators"),
     (executor(availableAccelerators=[0]), "/executors/workers/availableAccelerators/0"),
     (executor(availableAccelerators=["0 1"]), "/executors/workers/availableAccelerators/0"),
-    (executor(pod={"resources": {"limits": {"memory": "500mb"}}}), "/executors/workers/pod/resources/limits/memory"),
-    ({"launcher": {"pod": {"resources": {"requests": {"cpu": "half"}}}}}, "/launcher/pod/resources/requests/cpu"),
+    (
+        executor(pod={"resources": {"limits": {"memory": "500mb"}}}),
+        "/executors/workers/pod/resources/limits/memory",
+    ),
+    (
+        {"launcher": {"pod": {"resources": {"requests": {"cpu": "half"}}}}},
+        "/launcher/pod/resources/requests/cpu",
+    ),
     (pod(env=[{"name": "A", "value": 1}]), "/pod/env/0/value"),
     (pod(image="a b"), "/pod/image"),
     ({"image": {"digest": "sha256:123"}}, "/image/digest"),
@@ -74,13 +80,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (pod(shareProcessNamespace=True), "launcher.pod.shareProcessNamespace"),
     ({"launcher": {"pod": {"shareProcessNamespace": True}}}, "launcher.pod.shareProcessNamespace"),
     (pod(hostPID=True), "launcher.pod.hostPID"),
-    (pod(volumeMounts=[{"name": "kubernetes-api", "mountPath": "/x"}]), "launcher.pod.volumeMounts: kubernetes-api"),
-    (pod(volumeMounts=[{"name": "settings", "mountPath": "/x"}]), "launcher.pod.volumeMounts: settings"),
+    (
+        pod(volumeMounts=[{"name": "kubernetes-api", "mountPath": "/x"}]),
+        "launcher.pod.volumeMounts: kubernetes-api",
+    ),
+    (
+        pod(volumeMounts=[{"name": "settings", "mountPath": "/x"}]),
+        "launcher.pod.volumeMounts: settings",
+    ),
     ({"image": {"runtime": "none"}}, "/image/runtime"),
     ({"image": {"python": ""}}, "/image/python"),
     ({"launcher": {"runtimeVolume": "emptyDir"}}, "/launcher/runtimeVolume"),
     ({"launcher": {"env": [{"name": "A", "value": 1}]}}, "/launcher/env/0/value"),
-    ({"launcher": {"resources": {"limits": {"memory": "500mb"}}}}, "/launcher/resources/limits/memory"),
+    (
+        {"launcher": {"resources": {"limits": {"memory": "500mb"}}}},
+        "/launcher/resources/limits/memory",
+    ),
     ({"launcher": {"resources": {"claims": []}}}, "'claims'"),
     ({"launcher": {"containers": []}}, "'containers'"),
     ({"laptop": {"interpreter": "python3"}}, "'interpreter'"),
@@ -103,13 +118,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workflow": {"script": "x.py"}}, "workflow: give exactly one of call"),
     ({"workflow": {"call": "tiles.main"}}, "/workflow/call"),
     ({"workflow": {"args": ["a"]}}, "workflow: args go with script"),
-    ({"workflow": {"call": "", "script": "x.py", "kwargs": {"a": 1}}}, "workflow: kwargs go with call"),
+    (
+        {"workflow": {"call": "", "script": "x.py", "kwargs": {"a": 1}}},
+        "workflow: kwargs go with call",
+    ),
     ({"workflow": {"path": "relative"}}, "/workflow/path"),
     ({"workflow": {"workDir": "relative"}}, "/workflow/workDir"),
     ({"workflow": {"files": {"a/b.py": ""}}}, "/workflow/files/a~1b.py"),
     ({"workflow": {"kwargs": {"true": 1}}}, "/workflow/kwargs/true"),
     # Code from git: at a commit, without credentials in the address, and from nowhere else.
-    (from_git(commit="main"), "/workflow/git/commit': value must be 'a full commit id, 40 hex digits: a branch"),
+    (
+        from_git(commit="main"),
+        "/workflow/git/commit': value must be 'a full commit id, 40 hex digits: a branch",
+    ),
     (from_git(commit=COMMIT[:12]), "/workflow/git/commit"),
     (from_git(commit=COMMIT.upper()), "/workflow/git/commit"),
     (from_git(commit=""), "workflow.git: url and commit go together"),
@@ -123,7 +144,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (from_git(secret="My_Secret"), "/workflow/git/secret"),
     (from_git(branch="main"), "'branch'"),
     ({"workflow": {"git": {"secret": "a"}}}, "workflow.git: path and secret go with url"),
-    ({"workflow": {"files": {"a.py": ""}, **from_git()["workflow"]}}, "workflow: give the code as files or from git"),
+    (
+        {"workflow": {"files": {"a.py": ""}, **from_git()["workflow"]}},
+        "workflow: give the code as files or from git",
+    ),
     # Executors: at least one, by a name that a pod's name can hold.
     ({"executors": {"workers": None}}, "executors"),
     ({"executors": {"Workers": {}}}, "/executors/Workers"),
@@ -140,16 +164,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "executors.workers.pod.sharedMemory: 2Gi is more than resources.limits.memory (1Gi), against which it counts",
     ),
     ({"launcher": {"pod": {"sharedMemory": "3G"}}}, "launcher.pod.sharedMemory: 3G is more than"),
-    ({"pod": {"sharedMemory": "1500Mi"}}, "executors.workers.pod.sharedMemory: 1500Mi is more than"),
+    (
+        {"pod": {"sharedMemory": "1500Mi"}},
+        "executors.workers.pod.sharedMemory: 1500Mi is more than",
+    ),
     ({"pod": {"sharedMemory": "a lot"}}, "/pod/sharedMemory"),
-    (executor(availableAccelerators=["a"] * 3, maxWorkersPerNode=2), "executors.workers: availableAccelerators (3) is"),
+    (
+        executor(availableAccelerators=["a"] * 3, maxWorkersPerNode=2),
+        "executors.workers: availableAccelerators (3) is",
+    ),
     # Volumes: exactly one of four.
     (volume(), "existingClaim"),
     (volume(existingClaim="a", cephfs=CEPHFS), "/storage/data/existingClaim"),
     (volume(existingClaim="a", storageClassName="b"), "/storage/data/storageClassName"),
     (volume(persistentVolumeSource={}), "/storage/data/persistentVolumeSource"),
     (volume(persistentVolumeSource={"nsf": {}}), "'nsf'"),
-    (volume(persistentVolumeSource={"nfs": {}, "hostPath": {}}), "/storage/data/persistentVolumeSource"),
+    (
+        volume(persistentVolumeSource={"nfs": {}, "hostPath": {}}),
+        "/storage/data/persistentVolumeSource",
+    ),
     ({"storage": {"data": {"existingClaim": "a"}}}, "'mountPath'"),
     (volume(mountPath="data", existingClaim="a"), "/storage/data/mountPath"),
     (volume(mountPath="/data/", existingClaim="a"), "/storage/data/mountPath"),
@@ -164,20 +197,36 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (volume(cephfs=CEPHFS | {"secret": {}}), "/storage/data/cephfs/secret"),
     (volume(cephfs=CEPHFS | {"mounter": "nfs"}), "/storage/data/cephfs/mounter"),
     (volume(existingClaim="a", accessModes=["ReadOnlyMany"]), "'readOnly'"),
-    (volume(existingClaim="a", accessModes=["ReadOnlyMany"], readOnly=False), "/storage/data/readOnly"),
-    ({"run": {"volume": "elsewhere"}}, "run.volume: storage has no volume 'elsewhere' (it has: none)"),
+    (
+        volume(existingClaim="a", accessModes=["ReadOnlyMany"], readOnly=False),
+        "/storage/data/readOnly",
+    ),
+    (
+        {"run": {"volume": "elsewhere"}},
+        "run.volume: storage has no volume 'elsewhere' (it has: none)",
+    ),
 ]
 
 TAKEN: dict[str, dict[str, Any]] = {
     "global values of a chart that holds this one": {"global": {"anything": [1]}},
     "a volume taken away by a later file": volume(existingClaim="a") | {"storage": {"data": None}},
-    "a source swapped by a later file": volume(cephfs=None, persistentVolumeSource={"hostPath": {"path": "/x"}}),
+    "a source swapped by a later file": volume(
+        cephfs=None, persistentVolumeSource={"hostPath": {"path": "/x"}}
+    ),
     "null for a default of a pod's": {"worker": {"pod": {"resources": {"limits": {"cpu": None}}}}},
-    "quantities as numbers": executor(pod={"resources": {"limits": {"cpu": 1.5, "memory": 1000000000}}}),
+    "quantities as numbers": executor(
+        pod={"resources": {"limits": {"cpu": 1.5, "memory": 1000000000}}}
+    ),
     "a subvolume with dots in it": volume(cephfs=CEPHFS | {"rootPath": "/volumes/.snap/a..b/..c"}),
-    "an image at a registry's port": {"image": {"repository": "127.0.0.1:5000/a_b/c__d-e", "tag": "1.2_3-x"}},
+    "an image at a registry's port": {
+        "image": {"repository": "127.0.0.1:5000/a_b/c__d-e", "tag": "1.2_3-x"}
+    },
     "an image that the runtime is brought into": {
-        "image": {"repository": "condaforge/miniforge3", "tag": "25.3.0-3", "python": "/opt/conda/bin/python"}
+        "image": {
+            "repository": "condaforge/miniforge3",
+            "tag": "25.3.0-3",
+            "python": "/opt/conda/bin/python",
+        }
     },
     "a script with arguments": {"workflow": {"call": "", "script": "run.py", "args": ["--fast"]}},
     "a GPU": executor(pod={"resources": {"limits": {"nvidia.com/gpu": 1}}}),
@@ -185,18 +234,24 @@ TAKEN: dict[str, dict[str, Any]] = {
     "GPUs for workers, by names, fewer than workers, one shared": executor(
         availableAccelerators=["0", "0", "MIG-GPU-8932f937-d72c/1/0"], maxWorkersPerNode=4
     ),
-    "code from git": from_git(url="http://git.example.org:3000/a/b", path="flows/.hidden", secret="pdg-git"),
+    "code from git": from_git(
+        url="http://git.example.org:3000/a/b", path="flows/.hidden", secret="pdg-git"
+    ),
     "a removed job that is removed at once": {"job": {"ttlSecondsAfterFinished": 0}},
 }
 
 
 def merged(over: dict[str, Any]) -> dict[str, Any]:
     return {"workflow": MINIMAL["workflow"] | over.get("workflow", {})} | {
-        key: over.get(key, MINIMAL.get(key)) for key in MINIMAL.keys() | over.keys() if key != "workflow"
+        key: over.get(key, MINIMAL.get(key))
+        for key in MINIMAL.keys() | over.keys()
+        if key != "workflow"
     }
 
 
-@pytest.mark.parametrize(("over", "named"), REFUSED, ids=[f"{named}-{n}" for n, (_, named) in enumerate(REFUSED)])
+@pytest.mark.parametrize(
+    ("over", "named"), REFUSED, ids=[f"{named}-{n}" for n, (_, named) in enumerate(REFUSED)]
+)
 def test_a_wrong_value_is_refused_by_name(helm, over, named):
     assert named in helm.refusal(merged(over))
 
@@ -212,13 +267,19 @@ def test_what_is_right_is_taken(helm, over):
 
 
 def test_lint_finds_nothing(each_helm, values_file):
-    assert "1 chart(s) linted, 0 chart(s) failed" in each_helm("lint", "--strict", "chart", "-f", str(values_file))
+    assert "1 chart(s) linted, 0 chart(s) failed" in each_helm(
+        "lint", "--strict", "chart", "-f", str(values_file)
+    )
 
 
 def test_the_generated_files_are_up_to_date():
-    """`python -m k8s_parsl.schema --write` makes both from the models."""
-    stale = [file.name for file, text in schema.generated_files().items() if file.read_text("utf-8") != text]
-    assert stale == [], "run: .venv/bin/python -m k8s_parsl.schema --write"
+    """`python -m values_schema --write` makes both from the models."""
+    stale = [
+        file.name
+        for file, text in schema.generated_files().items()
+        if file.read_text("utf-8") != text
+    ]
+    assert stale == [], "run: .venv/bin/python -m values_schema --write"
 
 
 def test_the_schema_is_one():
@@ -233,7 +294,11 @@ def test_nothing_is_open_but_free_maps():
             properties = node.get("properties")
             if isinstance(properties, dict) and node.get("type") and properties != schema.NO_KEYS:
                 assert node["additionalProperties"] is False, path
-            node = {key: below for key, below in node.items() if key not in ("if", "then", "else", "allOf", "anyOf")}
+            node = {
+                key: below
+                for key, below in node.items()
+                if key not in ("if", "then", "else", "allOf", "anyOf")
+            }
             for key, below in node.items():
                 check(below, f"{path}/{key}")
         elif isinstance(node, list):

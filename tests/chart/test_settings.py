@@ -9,8 +9,16 @@ import yaml
 from pydantic.json_schema import SkipJsonSchema
 
 from chart.helm import CHART, MINIMAL, VALUES
-from k8s_parsl.config.settings import Executor, Laptop, Model, Settings, Volume, launcher_part, read_yaml
-from k8s_parsl.schema import Values
+from k8s_parsl.config.settings import (
+    Executor,
+    Laptop,
+    Model,
+    Settings,
+    Volume,
+    launcher_part,
+    read_yaml,
+)
+from values_schema.schema import Values
 
 
 def in_a_pod(rendered, folder: Path) -> Settings:
@@ -38,7 +46,9 @@ def test_what_is_for_a_laptop_is_read_there_alone(helm, tmp_path):
 
 
 def test_later_files_win_in_the_same_way(each_helm, tmp_path):
-    """Maps merge, lists are replaced, null takes an executor or a volume away, but stays where it is a kwarg."""
+    """Maps merge, lists are replaced, null takes an executor or a volume away, but stays where it
+    is a kwarg.
+    """
     later = tmp_path / "later.yaml"
     later.write_text(
         """
@@ -56,7 +66,19 @@ def test_later_files_win_in_the_same_way(each_helm, tmp_path):
 
 
 HOSTILE = [
-    *["1e-7", "1e21", "1e6", "1.5e3", "-0.0", ".5", "1_000", "010", "0o14", "0x1F", "9007199254740991"],
+    *[
+        "1e-7",
+        "1e21",
+        "1e6",
+        "1.5e3",
+        "-0.0",
+        ".5",
+        "1_000",
+        "010",
+        "0o14",
+        "0x1F",
+        "9007199254740991",
+    ],
     *[
         "1:30",
         "2020-01-01",
@@ -73,8 +95,25 @@ HOSTILE = [
         "1.2.3",
         "0b11",
     ],
-    *['"1e3"', '"yes"', '"0x1F"', '"null"', '" padded "', '"a: b # c"', '"two\\nlines\\n"', '"é ☃ \\t"', '"\\\\d"'],
-    *["[]", "{}", "[null, [1, {a: null}]]", "{a: {b: null}}", "{1: one}", "|\n      two\n      lines\n"],
+    *[
+        '"1e3"',
+        '"yes"',
+        '"0x1F"',
+        '"null"',
+        '" padded "',
+        '"a: b # c"',
+        '"two\\nlines\\n"',
+        '"é ☃ \\t"',
+        '"\\\\d"',
+    ],
+    *[
+        "[]",
+        "{}",
+        "[null, [1, {a: null}]]",
+        "{a: {b: null}}",
+        "{1: one}",
+        "|\n      two\n      lines\n",
+    ],
 ]
 
 
@@ -134,7 +173,9 @@ def test_every_key_is_set_in_every_key_yaml():
 
 
 def test_values_yaml_shows_the_launchers_own_defaults(helm, tmp_path):
-    """Settings is the only home of these defaults (design D2): a render of the least equals the least."""
+    """Settings is the only home of these defaults (design D2): a render of the least equals the
+    least.
+    """
     pod = in_a_pod(helm.template(over=MINIMAL), tmp_path)
     assert pod == Settings.model_validate(MINIMAL)
 
@@ -142,7 +183,9 @@ def test_values_yaml_shows_the_launchers_own_defaults(helm, tmp_path):
 def test_values_yaml_shows_the_charts_defaults():
     """Also of what only the chart reads; a PodSpec's fields have theirs in values.yaml alone."""
     shown = yaml.safe_load((CHART / "values.yaml").read_text())
-    models = Values.model_validate(MINIMAL).model_dump(mode="json", by_alias=True, exclude={"global_"})
+    models = Values.model_validate(MINIMAL).model_dump(
+        mode="json", by_alias=True, exclude={"global_"}
+    )
     assert list(shown) == list(models), "the order of the keys is that of the model"
     for name in shown.keys() - {"workflow", "executors", "pod", "launcher", "worker"}:
         assert shown[name] == models[name], name

@@ -1,4 +1,5 @@
-"""The launcher's pod runs two programs: `workflow` has the user's code and no rights; `launcher`, the other way round.
+"""The launcher's pod runs two programs: `workflow` has the user's code and no rights; `launcher`,
+the other way round.
 
 Where the user's image was not built FROM k8s-parsl's own, the runtime is brought into it.
 """
@@ -36,21 +37,34 @@ def names(items: list[Object]) -> list[str]:
 def mounts(pod: Object, name: str) -> dict[str, Object]:
     """By volume, without its name."""
     found = container(pod, name)["volumeMounts"]
-    return {mount["name"]: {key: value for key, value in mount.items() if key != "name"} for mount in found}
+    return {
+        mount["name"]: {key: value for key, value in mount.items() if key != "name"}
+        for mount in found
+    }
 
 
 def environment(pod: Object, name: str) -> dict[str, Any]:
-    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(pod, name).get("env", [])}
+    return {
+        item["name"]: item.get("value", item.get("valueFrom"))
+        for item in container(pod, name).get("env", [])
+    }
 
 
 # The pod -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_order_of_the_containers(helm):
-    """kubelet starts them one after the other: the workflow takes longest to be ready, sidecars are the user's."""
-    pod = {"initContainers": [{"name": "wait", "image": "b:1"}], "containers": [{"name": "agent", "image": "b:1"}]}
+    """kubelet starts them one after the other: the workflow takes longest to be ready, sidecars are
+    the user's.
+    """
+    pod = {
+        "initContainers": [{"name": "wait", "image": "b:1"}],
+        "containers": [{"name": "agent", "image": "b:1"}],
+    }
     image = {"repository": "mine", "tag": "1"}
-    rendered = helm.template(over=values(image=image, pod=pod, workflow=MINIMAL["workflow"] | {"git": GIT}))
+    rendered = helm.template(
+        over=values(image=image, pod=pod, workflow=MINIMAL["workflow"] | {"git": GIT})
+    )
     for launchers in of_the_launcher(rendered):
         assert names(launchers["spec"]["initContainers"]) == ["runtime", "checkout", "wait"]
         assert names(launchers["spec"]["containers"]) == ["workflow", "launcher", "agent"]
@@ -60,12 +74,19 @@ def test_the_order_of_the_containers(helm):
 
 
 def test_what_runs_in_each(helm):
-    """The user's Python starts ours in the user's containers, by its own path; our image knows its command."""
+    """The user's Python starts ours in the user's containers, by its own path; our image knows its
+    command.
+    """
     start = ["/opt/conda/bin/python3", "-I", "/opt/k8s-parsl-runtime/start.py"]
     rendered = helm.template(EVERY_KEY)
     for pod in of_the_launcher(rendered):
         workflow, launcher = container(pod, "workflow"), container(pod, "launcher")
-        assert workflow["command"] == [*start, "workflow", "--socket", "/run/k8s-parsl-launcher/socket"]
+        assert workflow["command"] == [
+            *start,
+            "workflow",
+            "--socket",
+            "/run/k8s-parsl-launcher/socket",
+        ]
         assert "args" not in workflow
         assert launcher["args"] == ["run"]
         assert "command" not in launcher
@@ -81,7 +102,9 @@ def test_kubectl_shows_the_launcher_unless_it_is_told_another(helm):
 
     def default(**over: Any) -> set[str]:
         rendered = helm.template(over=values(**over))
-        assert all(key not in pod["metadata"].get("annotations", {}) for pod in rendered.workers.values())
+        assert all(
+            key not in pod["metadata"].get("annotations", {}) for pod in rendered.workers.values()
+        )
         return {pod["metadata"]["annotations"].get(key) for pod in of_the_launcher(rendered)}
 
     assert default() == {"launcher"}
@@ -111,21 +134,32 @@ def test_token_and_settings_are_in_the_launchers_container_alone(helm, values_fi
 
 
 def test_nothing_of_the_users_containers_reaches_the_launchers(helm):
-    """Nor what changes how Python starts, nor a Secret, nor code; be it said under `pod` or `launcher.pod`."""
+    """Nor what changes how Python starts, nor a Secret, nor code; be it said under `pod` or
+    `launcher.pod`.
+    """
     field = {
         "image": "mine:1",
-        "env": [{"name": "PYTHONPATH", "value": "/mine"}, {"name": "LD_PRELOAD", "value": "/mine/a.so"}],
+        "env": [
+            {"name": "PYTHONPATH", "value": "/mine"},
+            {"name": "LD_PRELOAD", "value": "/mine/a.so"},
+        ],
         "envFrom": [{"secretRef": {"name": "tokens"}}],
         "volumes": [{"name": "mine", "emptyDir": {}}],
         "volumeMounts": [{"name": "mine", "mountPath": "/mine"}],
     }
     plain = helm.template(over=MINIMAL)
-    for over in ({"pod": field}, {"launcher": {"pod": field | {"resources": {"limits": {"cpu": 7}}}}}):
+    for over in (
+        {"pod": field},
+        {"launcher": {"pod": field | {"resources": {"limits": {"cpu": 7}}}}},
+    ):
         rendered = helm.template(over=values(**over))
         for pod, as_before in zip(of_the_launcher(rendered), of_the_launcher(plain), strict=True):
             assert container(pod, "launcher") == container(as_before, "launcher")
             assert container(pod, "workflow")["envFrom"] == field["envFrom"]
-            assert environment(pod, "workflow").items() >= {"PYTHONPATH": "/mine", "LD_PRELOAD": "/mine/a.so"}.items()
+            assert (
+                environment(pod, "workflow").items()
+                >= {"PYTHONPATH": "/mine", "LD_PRELOAD": "/mine/a.so"}.items()
+            )
             assert mounts(pod, "workflow")["mine"] == {"mountPath": "/mine"}
 
 
@@ -149,7 +183,9 @@ def test_the_launcher_is_as_hardened_as_pod_says(helm):
 
     for over in ({}, {"launcher": {"pod": loose}, "worker": {"pod": loose}}):
         assert [one for one in own(**over) if one != default] == []
-    assert [one for one in own(pod=loose) if one != default | {"readOnlyRootFilesystem": False}] == []
+    assert [
+        one for one in own(pod=loose) if one != default | {"readOnlyRootFilesystem": False}
+    ] == []
 
 
 def test_the_workflow_is_told_nothing_of_the_run(helm):
@@ -170,8 +206,13 @@ def test_a_variable_that_is_given_is_there_once(helm, name):
 
 
 def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
-    """And the init containers of our image its size; those of the workflow's container are launcher.pod's."""
-    env = [{"name": "HTTPS_PROXY", "value": "http://proxy"}, {"name": "HOME", "value": "/elsewhere"}]
+    """And the init containers of our image its size; those of the workflow's container are
+    launcher.pod's.
+    """
+    env = [
+        {"name": "HTTPS_PROXY", "value": "http://proxy"},
+        {"name": "HOME", "value": "/elsewhere"},
+    ]
     size = {
         "requests": {"cpu": "200m", "memory": "1Gi"},
         "limits": {"cpu": None, "memory": "2Gi", "ephemeral-storage": "1Gi"},
@@ -179,7 +220,10 @@ def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
     launcher = {"env": env, "resources": size, "pod": {"resources": {"limits": {"cpu": "7"}}}}
     image = {"repository": "mine", "tag": "1"}
     rendered = helm.template(over=values(launcher=launcher, image=image))
-    expected = {"requests": size["requests"], "limits": {"memory": "2Gi", "ephemeral-storage": "1Gi"}}
+    expected = {
+        "requests": size["requests"],
+        "limits": {"memory": "2Gi", "ephemeral-storage": "1Gi"},
+    }
     for pod in of_the_launcher(rendered):
         own = container(pod, "launcher")
         assert own["resources"] == container(pod, "runtime")["resources"] == expected
@@ -208,7 +252,10 @@ def test_they_share_a_socket_and_no_scratch(helm):
         assert volumes["socket"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
         assert volumes["launcher-tmp"]["emptyDir"] == {}
         assert mounts(pod, "launcher")["socket"] == {"mountPath": "/run/k8s-parsl-launcher"}
-        assert mounts(pod, "workflow")["socket"] == {"mountPath": "/run/k8s-parsl-launcher", "readOnly": True}
+        assert mounts(pod, "workflow")["socket"] == {
+            "mountPath": "/run/k8s-parsl-launcher",
+            "readOnly": True,
+        }
         assert mounts(pod, "launcher")["launcher-tmp"] == {"mountPath": "/tmp"}
         assert mounts(pod, "workflow")["tmp"] == {"mountPath": "/tmp"}
         assert mounts(pod, "launcher").keys() & mounts(pod, "workflow").keys() == {"socket"}
@@ -222,7 +269,11 @@ def test_no_other_container_mounts_what_is_the_launchers_own(helm):
     for name in own:
         mount = [{"name": name, "mountPath": "/x"}]
         beside = [{"name": "mine", "image": "a:1", "volumeMounts": mount}]
-        for key, field in (("volumeMounts", mount), ("containers", beside), ("initContainers", beside)):
+        for key, field in (
+            ("volumeMounts", mount),
+            ("containers", beside),
+            ("initContainers", beside),
+        ):
             told = f"launcher.pod.{key}: {name} is the launcher's own volume"
             assert told in helm.refusal(values(launcher={"pod": {key: field}}))
             assert told in helm.refusal(values(pod={key: field}))
@@ -236,30 +287,53 @@ CODE = {"workflow": MINIMAL["workflow"] | {"git": GIT}}
 
 def test_a_volume_by_a_name_that_the_pod_has_is_refused(helm):
     """Kubernetes refuses such a pod, once it is made."""
-    over = values(storage=STORAGE, image={"repository": "mine", "tag": "1"}, pod={"sharedMemory": "1Gi"}) | CODE
+    over = (
+        values(
+            storage=STORAGE, image={"repository": "mine", "tag": "1"}, pod={"sharedMemory": "1Gi"}
+        )
+        | CODE
+    )
     rendered = helm.template(over=over)
     for key, pod, below in (
         ("launcher.pod", rendered.launcher, lambda pod: {"launcher": {"pod": pod}}),
-        ("executors.workers.pod", rendered.workers["workers"], lambda pod: {"executors": {"workers": {"pod": pod}}}),
-        ("executors.workers.pod", rendered.workers["workers"], lambda pod: {"worker": {"pod": pod}}),
+        (
+            "executors.workers.pod",
+            rendered.workers["workers"],
+            lambda pod: {"executors": {"workers": {"pod": pod}}},
+        ),
+        (
+            "executors.workers.pod",
+            rendered.workers["workers"],
+            lambda pod: {"worker": {"pod": pod}},
+        ),
     ):
         taken = names(pod["spec"]["volumes"])
         assert {"tmp", "run", "workflow", "runtime", "shared-memory", "storage-data"} < set(taken)
         for name in taken:
             given = below({"volumes": [{"name": name, "emptyDir": {}}]})
-            assert f"{key}.volumes: the pod has a volume {name} already" in helm.refusal(over | given)
+            assert f"{key}.volumes: the pod has a volume {name} already" in helm.refusal(
+                over | given
+            )
         twice = [{"name": "mine", "emptyDir": {}}, {"name": "mine", "emptyDir": {}}]
-        assert f"{key}.volumes: the pod has a volume mine already" in helm.refusal(over | below({"volumes": twice}))
+        assert f"{key}.volumes: the pod has a volume mine already" in helm.refusal(
+            over | below({"volumes": twice})
+        )
         assert helm.refusal(over | below({"volumes": twice[:1]})) == ""
 
 
 def test_of_the_volumes_the_launcher_mounts_that_of_the_runs_alone(helm):
-    """At the path at which the workflow has it, so that a path in the record is one path; without one, none."""
+    """At the path at which the workflow has it, so that a path in the record is one path; without
+    one, none.
+    """
     rendered = helm.template(over=values(storage=STORAGE, run={"volume": "data"}))
     for pod in of_the_launcher(rendered):
         own, users = mounts(pod, "launcher"), mounts(pod, "workflow")
         assert [name for name in own if name.startswith("storage-")] == ["storage-data"]
-        assert own["storage-data"] == users["storage-data"] == {"mountPath": "/data", "subPath": "users/pdg"}
+        assert (
+            own["storage-data"]
+            == users["storage-data"]
+            == {"mountPath": "/data", "subPath": "users/pdg"}
+        )
         assert users["storage-inputs"] == {"mountPath": "/inputs", "readOnly": True}
         assert "workflow" not in own
     for pod in of_the_launcher(helm.template(over=values(storage=STORAGE))):
@@ -359,9 +433,15 @@ INJECTED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "any image": ({"image": PLAIN}, everywhere("copy")),
     "one built FROM ours": ({"image": PLAIN | {"runtime": "included"}}, everywhere("")),
     "ours by its name": ({"image": {"repository": "k8s-parsl"}}, everywhere("")),
-    "ours, of another version": ({"image": {"repository": "k8s-parsl", "tag": "0.0.9"}}, everywhere("copy")),
+    "ours, of another version": (
+        {"image": {"repository": "k8s-parsl", "tag": "0.0.9"}},
+        everywhere("copy"),
+    ),
     "an executor's own": ({"executors": {"a": {}, "b": OTHER}}, everywhere("") | {"b": "copy"}),
-    "an executor's own beside any": ({"image": PLAIN, "executors": {"a": {}, "b": OTHER}}, everywhere("copy")),
+    "an executor's own beside any": (
+        {"image": PLAIN, "executors": {"a": {}, "b": OTHER}},
+        everywhere("copy"),
+    ),
     "an executor's own, all built FROM ours": (
         {"image": {"runtime": "included"}, "executors": {"a": {}, "b": OTHER}},
         everywhere(""),
@@ -373,7 +453,10 @@ INJECTED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "the workflow's own": ({"launcher": OTHER}, everywhere("") | {"job": "copy", "test": "copy"}),
     "the workers' own": ({"worker": OTHER}, everywhere("copy") | {"job": "", "test": ""}),
     "that of all pods": (OTHER, everywhere("copy")),
-    "by an image volume": ({"image": PLAIN, "launcher": {"runtimeVolume": "image"}}, everywhere("image")),
+    "by an image volume": (
+        {"image": PLAIN, "launcher": {"runtimeVolume": "image"}},
+        everywhere("image"),
+    ),
     "by an image volume, where it is needed": (
         {"executors": {"a": {}, "b": OTHER}, "launcher": {"runtimeVolume": "image"}},
         everywhere("") | {"b": "image"},
@@ -390,7 +473,11 @@ def test_the_runtime_comes_where_the_image_has_it_not(each_helm, over, expected)
 IMAGES: dict[str, tuple[dict[str, Any], tuple[str, str], tuple[str, str]]] = {
     "by default": ({}, (OURS, "IfNotPresent"), (OURS, "IfNotPresent")),
     "ours from elsewhere": (
-        {"launcher": {"image": {"repository": "mirror/k8s-parsl", "tag": "main", "pullPolicy": "Always"}}},
+        {
+            "launcher": {
+                "image": {"repository": "mirror/k8s-parsl", "tag": "main", "pullPolicy": "Always"}
+            }
+        },
         ("mirror/k8s-parsl:main", "Always"),
         ("mirror/k8s-parsl:main", "Always"),
     ),
@@ -401,7 +488,11 @@ IMAGES: dict[str, tuple[dict[str, Any], tuple[str, str], tuple[str, str]]] = {
         (OURS, "IfNotPresent"),
     ),
     "a pod's own": (
-        {"pod": {"image": "mine:1"}, "image": {"pullPolicy": "Never"}, "launcher": {"image": {"pullPolicy": "Always"}}},
+        {
+            "pod": {"image": "mine:1"},
+            "image": {"pullPolicy": "Never"},
+            "launcher": {"image": {"pullPolicy": "Always"}},
+        },
         ("mine:1", "Never"),
         (OURS, "Always"),
     ),

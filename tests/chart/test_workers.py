@@ -1,4 +1,6 @@
-"""How many workers a pod has: what Helm says of it is what the launcher makes of the pod that Helm renders."""
+"""How many workers a pod has: what Helm says of it is what the launcher makes of the pod that Helm
+renders.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,28 @@ EXECUTORS = {
     "no limit": ({"maxWorkersPerNode": 64, "memPerWorker": 1}, {"cpu": None, "memory": None}),
     "memory": ({"maxWorkersPerNode": 4, "memPerWorker": 0.3}, {"cpu": "4"}),
     "decimal memory": ({"maxWorkersPerNode": 9, "memPerWorker": 1}, {"cpu": "9", "memory": "4G"}),
-    "memory as a fraction": ({"maxWorkersPerNode": 9, "memPerWorker": 0.5}, {"cpu": "9", "memory": "1.5Gi"}),
+    "memory as a fraction": (
+        {"maxWorkersPerNode": 9, "memPerWorker": 0.5},
+        {"cpu": "9", "memory": "1.5Gi"},
+    ),
     "much memory": ({"maxWorkersPerNode": 99, "memPerWorker": 100}, {"cpu": "99", "memory": "2Ti"}),
     "GPUs": ({"maxWorkersPerNode": 4, "availableAccelerators": 3}, {"cpu": "4"}),
-    "fewer GPUs in the pod": ({"maxWorkersPerNode": 4, "availableAccelerators": 4}, {"cpu": "4", "nvidia.com/gpu": 2}),
+    "fewer GPUs in the pod": (
+        {"maxWorkersPerNode": 4, "availableAccelerators": 4},
+        {"cpu": "4", "nvidia.com/gpu": 2},
+    ),
     "GPUs of two kinds": (
         {"maxWorkersPerNode": 9, "availableAccelerators": 8},
         {"cpu": "9", "nvidia.com/gpu": "2", "amd.com/gpu": 1},
     ),
-    "GPUs by name": ({"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0", "1"]}, {"cpu": "4", "a/gpu": 2}),
-    "GPUs for as many": ({"maxWorkersPerNode": 2, "availableAccelerators": 2}, {"cpu": "2", "nvidia.com/gpu": 2}),
+    "GPUs by name": (
+        {"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0", "1"]},
+        {"cpu": "4", "a/gpu": 2},
+    ),
+    "GPUs for as many": (
+        {"maxWorkersPerNode": 2, "availableAccelerators": 2},
+        {"cpu": "2", "nvidia.com/gpu": 2},
+    ),
     "millionths": ({"maxWorkersPerNode": 4}, {"cpu": "100u"}),
     "billionths": ({"maxWorkersPerNode": 4}, {"cpu": "1n"}),
     "billionths above a CPU": ({"maxWorkersPerNode": 4}, {"cpu": "1000000001n"}),
@@ -49,12 +63,27 @@ EXECUTORS = {
     "sevenths": ({"maxWorkersPerNode": 40, "coresPerWorker": 7 / 3}, {"cpu": "7"}),
     "an exbibyte": ({"maxWorkersPerNode": 4, "memPerWorker": 1}, {"cpu": "4", "memory": "1Ei"}),
     "exabytes": ({"maxWorkersPerNode": 4, "memPerWorker": 1}, {"cpu": "4", "memory": "9E"}),
-    "more than an int64": ({"maxWorkersPerNode": 400, "memPerWorker": 1e9}, {"cpu": "400", "memory": "64Ei"}),
+    "more than an int64": (
+        {"maxWorkersPerNode": 400, "memPerWorker": 1e9},
+        {"cpu": "400", "memory": "64Ei"},
+    ),
     "pebibytes": ({"maxWorkersPerNode": 4, "memPerWorker": 1e6}, {"cpu": "4", "memory": "2Pi"}),
-    "memory in thousandths": ({"maxWorkersPerNode": 4, "memPerWorker": 0.5}, {"cpu": "4", "memory": "1073741824000m"}),
-    "memory by exponent": ({"maxWorkersPerNode": 9, "memPerWorker": 0.1}, {"cpu": "9", "memory": "1e9"}),
-    "memory as a number": ({"maxWorkersPerNode": 9, "memPerWorker": 0.1}, {"cpu": "9", "memory": 800000000}),
-    "memory byte by byte": ({"maxWorkersPerNode": 9, "memPerWorker": 2147.5 / 2**30}, {"cpu": "9", "memory": "19323"}),
+    "memory in thousandths": (
+        {"maxWorkersPerNode": 4, "memPerWorker": 0.5},
+        {"cpu": "4", "memory": "1073741824000m"},
+    ),
+    "memory by exponent": (
+        {"maxWorkersPerNode": 9, "memPerWorker": 0.1},
+        {"cpu": "9", "memory": "1e9"},
+    ),
+    "memory as a number": (
+        {"maxWorkersPerNode": 9, "memPerWorker": 0.1},
+        {"cpu": "9", "memory": 800000000},
+    ),
+    "memory byte by byte": (
+        {"maxWorkersPerNode": 9, "memPerWorker": 2147.5 / 2**30},
+        {"cpu": "9", "memory": "19323"},
+    ),
     "GPUs in halves": (
         {"maxWorkersPerNode": 2, "availableAccelerators": 2},
         {"cpu": "2", "a/gpu": "500m", "b/gpu": "1500m"},
@@ -71,7 +100,9 @@ def test_helm_and_the_launcher_reckon_alike(helm: Helm, chart_of_notes, case: st
     executor, limits = EXECUTORS[case]
     resources = {"limits": limits, "requests": {"cpu": None, "memory": None}}
     over = MINIMAL | {"executors": {"a": executor | {"pod": {"resources": resources}}}}
-    settings = Settings.parse({"workflow": MINIMAL["workflow"], "executors": {"a": executor}}, "test").executors["a"]
+    settings = Settings.parse(
+        {"workflow": MINIMAL["workflow"], "executors": {"a": executor}}, "test"
+    ).executors["a"]
     if refusal := helm.refusal(over):
         pod = {"name": "worker", "resources": {"limits": {"cpu": "1", "memory": "1Gi"} | limits}}
         with pytest.raises(UsageError) as caught:
@@ -80,13 +111,21 @@ def test_helm_and_the_launcher_reckon_alike(helm: Helm, chart_of_notes, case: st
         return
     rendered = helm.template(over=over, chart=chart_of_notes)
     pool = workers("a", settings, room_of("a", rendered.workers["a"]))
-    said = [line.removeprefix(MARK) for line in rendered.one("Notes")["text"].splitlines() if line.startswith(MARK)]
+    said = [
+        line.removeprefix(MARK)
+        for line in rendered.one("Notes")["text"].splitlines()
+        if line.startswith(MARK)
+    ]
     assert said == ([str(pool)] if pool.why else [])
 
 
 def test_the_table_has_each_of_the_three_ends(helm: Helm) -> None:
     """As many as are asked for, fewer, none: else the test above could not fail."""
-    for case, words in (("GPUs for as many", ""), ("no GPU", "no worker fits into a pod"), ("tenths", "")):
+    for case, words in (
+        ("GPUs for as many", ""),
+        ("no GPU", "no worker fits into a pod"),
+        ("tenths", ""),
+    ):
         executor, limits = EXECUTORS[case]
         over = MINIMAL | {"executors": {"a": executor | {"pod": {"resources": {"limits": limits}}}}}
         assert words in helm.refusal(over)

@@ -1,4 +1,6 @@
-"""A release to install, look at and remove, on a real cluster; pytest-helm-charts knows the cluster."""
+"""A release to install, look at and remove, on a real cluster; pytest-helm-charts knows the
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ ROOT = Path(__file__).parent.parent.parent
 # Longest wait for anything here; a test that needs more has found a fault.
 PATIENCE_S = 180
 
-# Several tests' pods share two small nodes; what a pod asks for there is no matter here, but where a test says so.
+# Several tests' pods share two small nodes; what a pod asks for there is no matter here, but where
+# a test says so.
 _ASKED = "resources.requests.cpu=100m"
 SMALL = ["--set", f"launcher.pod.{_ASKED},worker.pod.{_ASKED}"]
 
@@ -38,7 +41,9 @@ GIVEN = {"k8s-parsl": "TEST_IMAGE", "k8s-parsl-tiles": "TEST_TILES_IMAGE"}
 
 
 def image(name):
-    """The image to test: of the cluster that was given, or the testbed's; a whole name stands for itself."""
+    """The image to test: of the cluster that was given, or the testbed's; a whole name stands for
+    itself.
+    """
     if "/" in name:
         return name
     return os.environ.get(GIVEN.get(name, "")) or images.known()[name]
@@ -115,7 +120,10 @@ class Release:
 
     def jobs(self):
         """Launcher Jobs of the release, newest last."""
-        selector = {"app.kubernetes.io/instance": self.name, "app.kubernetes.io/component": "launcher"}
+        selector = {
+            "app.kubernetes.io/instance": self.name,
+            "app.kubernetes.io/component": "launcher",
+        }
         found = Job.objects(self.cluster.kube_client, self.namespace).filter(selector=selector)
         return sorted(found, key=lambda job: job.metadata["creationTimestamp"])
 
@@ -123,9 +131,13 @@ class Release:
         return self.jobs()[-1]
 
     def wait_for_end(self, job=None, seconds=PATIENCE_S):
-        """ "Complete" or "Failed"; by a watch, and by all conditions: newer controllers put others before these."""
+        """ "Complete" or "Failed"; by a watch, and by all conditions: newer controllers put others
+        before these.
+        """
         name = (job or self.job()).name
-        query = Job.objects(self.cluster.kube_client, self.namespace).filter(field_selector={"metadata.name": name})
+        query = Job.objects(self.cluster.kube_client, self.namespace).filter(
+            field_selector={"metadata.name": name}
+        )
         for event in _watch(query, seconds):
             for condition in event.object.obj.get("status", {}).get("conditions", []):
                 if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
@@ -135,7 +147,8 @@ class Release:
     def wait_for_pods(self, done, seconds=PATIENCE_S, **labels):
         """Wait until ``done(pods by name)``; those pods."""
         selector = {"app.kubernetes.io/instance": self.name} | {
-            key.replace("component", "app.kubernetes.io/component"): value for key, value in labels.items()
+            key.replace("component", "app.kubernetes.io/component"): value
+            for key, value in labels.items()
         }
         pods = {}
         query = Pod.objects(self.cluster.kube_client, self.namespace).filter(selector=selector)
@@ -148,7 +161,9 @@ class Release:
                 pods[event.object.name] = event.object.obj
             if done(pods):
                 return pods
-        raise AssertionError(f"the pods never came to that state within {seconds} s:\n{self.describe()}")
+        raise AssertionError(
+            f"the pods never came to that state within {seconds} s:\n{self.describe()}"
+        )
 
     def pods(self, component=None):
         selector = {"app.kubernetes.io/instance": self.name}
@@ -158,7 +173,9 @@ class Release:
 
     def log(self, job=None):
         """The log of launcher and workflow, by the one command that shows both."""
-        return self.kubectl("logs", f"job/{(job or self.job()).name}", "--all-containers", "--tail=-1", check=False)
+        return self.kubectl(
+            "logs", f"job/{(job or self.job()).name}", "--all-containers", "--tail=-1", check=False
+        )
 
     def end_of_launcher(self, job=None):
         """Exit code and termination message of the (last) launcher pod."""
@@ -169,7 +186,9 @@ class Release:
         selector = {"job-name": (job or self.job()).name}
         pods = Pod.objects(self.cluster.kube_client, self.namespace).filter(selector=selector)
         pod = max(pods, key=lambda pod: pod.metadata["creationTimestamp"])
-        (status,) = [one for one in pod.obj["status"]["containerStatuses"] if one["name"] == container]
+        (status,) = [
+            one for one in pod.obj["status"]["containerStatuses"] if one["name"] == container
+        ]
         state = status["state"]["terminated"]
         return state["exitCode"], state.get("message", "")
 
@@ -203,11 +222,15 @@ class Release:
                         "volumeMounts": [{"name": "data", "mountPath": mount}] if claim else [],
                     }
                 ],
-                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}] if claim else [],
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+                if claim
+                else [],
             },
         }
         self.kubectl("apply", "-f", "-", input=json.dumps(pod))
-        query = Pod.objects(self.cluster.kube_client, self.namespace).filter(field_selector={"metadata.name": name})
+        query = Pod.objects(self.cluster.kube_client, self.namespace).filter(
+            field_selector={"metadata.name": name}
+        )
         phase = ""
         for event in _watch(query, PATIENCE_S):
             phase = event.object.obj["status"].get("phase", "")
@@ -223,7 +246,8 @@ def _watch(query, seconds):
     """Events (the present state first) until ``seconds`` are over."""
     end = time.monotonic() + seconds
     while (left := int(end - time.monotonic())) > 0:
-        # pykube gives up on a stream that is silent for ten seconds; a new one begins with the present state.
+        # pykube gives up on a stream that is silent for ten seconds; a new one begins with the
+        # present state.
         with contextlib.suppress(requests.exceptions.ConnectionError):
             yield from query.watch(params={"timeoutSeconds": left})
 
@@ -265,9 +289,17 @@ def product(kube_cluster, namespace):
     """examples/product in a ConfigMap, with no volume, as the seed's first example."""
     values = [*images_of(), *SMALL]
     values += ["--set", "executors.workers.maxBlocks=2,executors.workers.initBlocks=2"]
-    values += ["--set", "executors.workers.maxWorkersPerNode=2", "--set-json", "executors.workers.coresPerWorker=0.5"]
+    values += [
+        "--set",
+        "executors.workers.maxWorkersPerNode=2",
+        "--set-json",
+        "executors.workers.coresPerWorker=0.5",
+    ]
     for file in ("product.py", "example-parsl.py", "parslexec.py"):
-        values += ["--set-file", f"workflow.files.{file.replace('.', chr(92) + '.')}=examples/product/{file}"]
+        values += [
+            "--set-file",
+            f"workflow.files.{file.replace('.', chr(92) + '.')}=examples/product/{file}",
+        ]
     release = Release(kube_cluster, namespace, name="product", values=values)
     yield release
     with contextlib.suppress(AssertionError):

@@ -11,7 +11,11 @@ def seen():
     import socket
     from pathlib import Path
 
-    hosts = [line.split() for line in Path("/etc/hosts").read_text().splitlines() if line and not line.startswith("#")]
+    hosts = [
+        line.split()
+        for line in Path("/etc/hosts").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     made = Path("/prepared/by-init")
     return {
         "pod": socket.gethostname(),
@@ -36,5 +40,9 @@ def on_device():
 
 def main():
     """One line for each of the three kinds of pod."""
-    for kind, found in (("launcher", seen()), ("cpu", on_cpu().result()), ("device", on_device().result())):
+    for kind, found in (
+        ("launcher", seen()),
+        ("cpu", on_cpu().result()),
+        ("device", on_device().result()),
+    ):
         print(f"SEEN {kind} {json.dumps(found)}", flush=True)

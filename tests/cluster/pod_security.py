@@ -1,8 +1,9 @@
-"""The cases of Kubernetes' own tests of Pod Security's profile "restricted": pods that it takes, pods that it refuses.
+"""The cases of Kubernetes' own tests of Pod Security's profile "restricted": pods that it takes,
+pods that it refuses.
 
-They are files of the Go module k8s.io/pod-security-admission (Apache-2.0), kept in pod_security.json as no cluster that
-is given needs Go. After a move of the testbed to another Kubernetes:  PYTHONPATH=tests .venv/bin/python -m
-cluster.pod_security
+They are files of the Go module k8s.io/pod-security-admission (Apache-2.0), kept in
+pod_security.json as no cluster that is given needs Go. After a move of the testbed to another
+Kubernetes:  PYTHONPATH=tests .venv/bin/python -m cluster.pod_security
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def _written(found):
     kinds = {name: pods for name, pods in found.items() if isinstance(pods, dict)}
     lines = [f"  {json.dumps(name)}: {json.dumps(text)}" for name, text in about.items()]
     for name, pods in kinds.items():
-        rows = [f"    {json.dumps(pod)}: {json.dumps(spec, sort_keys=True)}" for pod, spec in pods.items()]
+        rows = [
+            f"    {json.dumps(pod)}: {json.dumps(spec, sort_keys=True)}"
+            for pod, spec in pods.items()
+        ]
         lines.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(rows) + "\n  }")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

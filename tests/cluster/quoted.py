@@ -1,4 +1,6 @@
-"""A workflow for test_quoting.py: says what became of the texts, in its own container and in a worker's."""
+"""A workflow for test_quoting.py: says what became of the texts, in its own container and in a
+worker's.
+"""
 
 from parsl import python_app
 
@@ -19,7 +21,11 @@ def main(texts, folder, **named):
 
     here = {name: value for name, value in os.environ.items() if name.startswith("TEXT_")}
     there, path = in_worker().result()
-    wrong = [ascii(one) for one in (here, there, named) if sorted(one.values()) != sorted(texts["by list"])]
+    wrong = [
+        ascii(one)
+        for one in (here, there, named)
+        if sorted(one.values()) != sorted(texts["by list"])
+    ]
     wrong += [ascii(one) for one in texts["by key"] if one not in texts["by list"]]
     wrong += [ascii(one) for one in (sys.path, path) if folder not in one]
     if wrong:

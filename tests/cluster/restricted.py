@@ -1,4 +1,5 @@
-"""Pod Security's profile "restricted": a namespace that takes no other pod, and what a pod has to say to be taken.
+"""Pod Security's profile "restricted": a namespace that takes no other pod, and what a pod has to
+say to be taken.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 """

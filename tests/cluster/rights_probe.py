@@ -1,4 +1,6 @@
-"""A workflow for test_two_programs.py: what can be done through the API, from its own container and from a worker."""
+"""A workflow for test_two_programs.py: what can be done through the API, from its own container and
+from a worker.
+"""
 
 from parsl import python_app
 
@@ -14,12 +16,27 @@ def probe():
     import urllib.request
 
     tokens = sorted(
-        {str(path) for root in ("/var/run", "/run", "/etc", "/tmp") for path in _walk(root) if path.name == "token"}
+        {
+            str(path)
+            for root in ("/var/run", "/run", "/etc", "/tmp")
+            for path in _walk(root)
+            if path.name == "token"
+        }
     )
     token = pathlib.Path(tokens[0]).read_text() if tokens else ""
-    base = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+    base = (
+        f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+    )
     context = ssl._create_unverified_context()
-    kinds = ["pods", "secrets", "configmaps", "services", "events", "persistentvolumeclaims", "serviceaccounts"]
+    kinds = [
+        "pods",
+        "secrets",
+        "configmaps",
+        "services",
+        "events",
+        "persistentvolumeclaims",
+        "serviceaccounts",
+    ]
     verbs = [
         ("GET", "s"),
         ("POST", "s"),
@@ -33,12 +50,18 @@ def probe():
     for kind in kinds:
         for verb, place in verbs:
             url = f"{base}/api/v1/namespaces/default/{kind}{place[1:]}"
-            body = json.dumps({"metadata": {"name": "x"}}).encode() if verb in ("POST", "PUT", "PATCH") else None
+            body = (
+                json.dumps({"metadata": {"name": "x"}}).encode()
+                if verb in ("POST", "PUT", "PATCH")
+                else None
+            )
             request = urllib.request.Request(url, data=body, method=verb)
             if token:
                 request.add_header("Authorization", f"Bearer {token}")
             try:
-                with contextlib.closing(urllib.request.urlopen(request, context=context, timeout=10)) as answer:
+                with contextlib.closing(
+                    urllib.request.urlopen(request, context=context, timeout=10)
+                ) as answer:
                     allowed.append(f"{verb} {kind} {answer.status}")
             except urllib.error.HTTPError as error:
                 answers.append(error.code)

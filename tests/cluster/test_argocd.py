@@ -1,7 +1,9 @@
-"""deploy/argocd under a real Argo CD: what it deploys from git, what it leaves alone, and what it takes away.
+"""deploy/argocd under a real Argo CD: what it deploys from git, what it leaves alone, and what it
+takes away.
 
-The manifests are the shipped ones, with other names and another repository; values/dev.yaml lies there with a volume
-that the testbed has. A push is told as a webhook does (the refresh annotation), so that nothing waits for a clock.
+The manifests are the shipped ones, with other names and another repository; values/dev.yaml lies
+there with a volume that the testbed has. A push is told as a webhook does (the refresh annotation),
+so that nothing waits for a clock.
 """
 
 from __future__ import annotations
@@ -57,7 +59,11 @@ class App:
 
     @property
     def obj(self):
-        return Application.objects(self.release.cluster.kube_client, argocd.NAMESPACE).get_by_name(self.name).obj
+        return (
+            Application.objects(self.release.cluster.kube_client, argocd.NAMESPACE)
+            .get_by_name(self.name)
+            .obj
+        )
 
     def kubectl(self, *args, check=True):
         return self.release.kubectl(*args, f"--namespace={argocd.NAMESPACE}", check=check)
@@ -79,7 +85,9 @@ class App:
     def refresh(self):
         """Have it look at git and cluster once; the Application as it is then."""
         before = self.obj["metadata"]["resourceVersion"]
-        self.kubectl("annotate", "application", self.name, "argocd.argoproj.io/refresh=hard", "--overwrite")
+        self.kubectl(
+            "annotate", "application", self.name, "argocd.argoproj.io/refresh=hard", "--overwrite"
+        )
 
         def looked(app):
             asked = "argocd.argoproj.io/refresh" in app["metadata"].get("annotations", {})
@@ -88,7 +96,9 @@ class App:
         return self.wait("a refresh", looked)
 
     def synced(self, revision, health="Healthy", kept=()):
-        """Wait until it is at this commit and in this health; no object differs but those `kept`. The Application."""
+        """Wait until it is at this commit and in this health; no object differs but those `kept`.
+        The Application.
+        """
         self.refresh()
 
         def there(app):
@@ -101,14 +111,19 @@ class App:
             )
 
         app = self.wait(
-            f"Synced at {revision[:8]} and {health}", lambda app: "sync" in app.get("status", {}) and there(app)
+            f"Synced at {revision[:8]} and {health}",
+            lambda app: "sync" in app.get("status", {}) and there(app),
         )
-        differing = {item["name"] for item in app["status"]["resources"] if item.get("status") != "Synced"}
+        differing = {
+            item["name"] for item in app["status"]["resources"] if item.get("status") != "Synced"
+        }
         assert differing == set(kept), self.describe()
         return app
 
     def press_sync(self, **how):
-        """What the button does: Argo CD's API server forgets the operation before, and asks for this one."""
+        """What the button does: Argo CD's API server forgets the operation before, and asks for
+        this one.
+        """
         mark = [{"name": "test", "value": uuid.uuid4().hex}]
         options = self.obj["spec"]["syncPolicy"]["syncOptions"]
         operation = {"info": mark, "sync": {"prune": True, "syncOptions": options, **how}}
@@ -146,7 +161,9 @@ class Site:
         """The shipped ones, for this repository, this cluster and these namespaces."""
         text = (SHIPPED / file).read_text("utf-8")
         text = re.sub(r"https://github\.com/\S+", self.repository.url, text)
-        text = text.replace("https://kubernetes.default.svc", self.argo.server).replace("ceph-csi-cephfs", self.keys)
+        text = text.replace("https://kubernetes.default.svc", self.argo.server).replace(
+            "ceph-csi-cephfs", self.keys
+        )
         text = re.sub(r"\b(name|project|namespace): pdgrun", rf"\1: {self.name}", text)
         return list(yaml.safe_load_all(text))
 
@@ -165,11 +182,15 @@ class Site:
         return App(f"{self.name}-{environment}", Release(self.cluster, namespace))
 
     def values(self, environment, *over):
-        """Write the environment's values with these laid over; a volume of the testbed's in place of CephFS."""
+        """Write the environment's values with these laid over; a volume of the testbed's in place
+        of CephFS.
+        """
         values = read_yaml(ROOT / "values" / f"{environment}.yaml")
         for more in over:
             values = merge(values, more)
-        (self.repository.folder / "values" / f"{environment}.yaml").write_text(yaml.safe_dump(values))
+        (self.repository.folder / "values" / f"{environment}.yaml").write_text(
+            yaml.safe_dump(values)
+        )
 
     def dev(self, *over):
         """values/dev.yaml on a folder of this machine, with the images of the testbed; the commit."""
@@ -207,8 +228,8 @@ def site(argo, kube_cluster, namespace):
     made.folder.chmod(0o777)
     made.apply(*made.manifests("appproject.yaml"))
     yield made
-    # Whatever a test that failed has left. A set would make its Applications again; a sync that waits holds up a
-    # deletion, and a project is needed for one.
+    # Whatever a test that failed has left. A set would make its Applications again; a sync that
+    # waits holds up a deletion, and a project is needed for one.
     kubectl("delete", "applicationset", namespace, "--ignore-not-found")
     stop = json.dumps({"status": {"operationState": {"phase": "Terminating"}}})
     for name in kubectl("get", "applications", "-o", "name").split():
@@ -226,14 +247,20 @@ def left_in(kubectl, namespace):
     """All that a namespace holds, of whatever kind, but for what each one has."""
     kinds = kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
     kinds = ",".join(kind for kind in kinds if not kind.startswith(PASSING))
-    return set(kubectl("get", kinds, "-n", namespace, "-o", "name", "--ignore-not-found").split()) - OWN
+    return (
+        set(kubectl("get", kinds, "-n", namespace, "-o", "name", "--ignore-not-found").split())
+        - OWN
+    )
 
 
 def resource_versions(kubectl, namespace):
     """Of all objects there; they change with every write."""
     kinds = "job,configmap,serviceaccount,role,rolebinding,pvc,pod,secret"
     items = json.loads(kubectl("get", kinds, "-n", namespace, "-o", "json"))["items"]
-    return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
+    return {
+        f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for item in items
+    }
 
 
 def uids(pods):
@@ -241,7 +268,9 @@ def uids(pods):
 
 
 def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 - one release's life
-    """First sync, resyncs, a second sync, a newer chart, drift, TTL, another value, deletion: two runs in all."""
+    """First sync, resyncs, a second sync, a newer chart, drift, TTL, another value, deletion: two
+    runs in all.
+    """
     app, release = site.app("dev"), site.app("dev").release
     revision = site.dev()
     site.apply(*site.manifests("application.yaml"))
@@ -256,7 +285,9 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
 
     def nothing_ran():
         (job,) = release.jobs()
-        return job.metadata["uid"] == first.metadata["uid"] and uids(release.pods("launcher")) == pods
+        return (
+            job.metadata["uid"] == first.metadata["uid"] and uids(release.pods("launcher")) == pods
+        )
 
     # Three resyncs: no difference, and nothing is written.
     before = resource_versions(site.kubectl, release.namespace)
@@ -286,12 +317,15 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
 
     # Drift of a finished run is mended, and nothing runs.
     site.kubectl("delete", "role,rolebinding", "--all", "-n", release.namespace)
-    site.kubectl("label", "job", first.name, "helm.sh/chart=drift", "--overwrite", "-n", release.namespace)
+    site.kubectl(
+        "label", "job", first.name, "helm.sh/chart=drift", "--overwrite", "-n", release.namespace
+    )
     app.synced(revision)
     assert release.job().metadata["labels"]["helm.sh/chart"] == "k8s-parsl-9.9.9"
     assert nothing_ran()
 
-    # The TTL takes the finished Job away, and selfHeal makes it again: it says that the run is done, and ends.
+    # The TTL takes the finished Job away, and selfHeal makes it again: it says that the run is
+    # done, and ends.
     revision = site.dev(site.static, {"job": {"ttlSecondsAfterFinished": 20}})
     app.refresh()
     again = another_job(release, first)
@@ -318,7 +352,9 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
 
     # Deleted: the data stay, and nothing else.
     pictures = {path.name for path in site.folder.rglob("*.png")}
-    volume = site.kubectl("get", "pvc", "pdgrun-dev-0", "-n", release.namespace, "-o", "jsonpath={.spec.volumeName}")
+    volume = site.kubectl(
+        "get", "pvc", "pdgrun-dev-0", "-n", release.namespace, "-o", "jsonpath={.spec.volumeName}"
+    )
     app.delete()
     assert left_in(site.kubectl, release.namespace) == set()
     assert not site.kubectl("get", "pv", volume, "--ignore-not-found").strip()
@@ -330,16 +366,24 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
 def another_job(release, before, named=lambda name: True):
     """The launcher Job that comes after this one."""
     query = Job.objects(release.cluster.kube_client, release.namespace)
-    for event in _watch(query.filter(selector={"app.kubernetes.io/component": "launcher"}), PATIENCE_S):
+    for event in _watch(
+        query.filter(selector={"app.kubernetes.io/component": "launcher"}), PATIENCE_S
+    ):
         job = event.object
-        if event.type != "DELETED" and job.metadata["uid"] != before.metadata["uid"] and named(job.name):
+        if (
+            event.type != "DELETED"
+            and job.metadata["uid"] != before.metadata["uid"]
+            and named(job.name)
+        ):
             return job
     raise AssertionError(f"no other Job within {PATIENCE_S} s:\n{release.describe()}")
 
 
 @pytest.fixture
 def kept(site):
-    """A class whose volumes are bound once a pod asks for one, and a volume of it: what a CSI driver would make."""
+    """A class whose volumes are bound once a pod asks for one, and a volume of it: what a CSI
+    driver would make.
+    """
     site.apply(
         {
             "apiVersion": "storage.k8s.io/v1",
@@ -364,11 +408,15 @@ def kept(site):
 
 
 def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
-    """Not when the values forget it, not with the Application, amid a run; and no sync waits for it to be bound."""
+    """Not when the values forget it, not with the Application, amid a run; and no sync waits for it
+    to be bound.
+    """
     app, release = site.app("dev"), site.app("dev").release
 
     def claim():
-        return site.kubectl("get", "pvc", "pdgrun-dev-0", "-n", release.namespace, "-o", "jsonpath={.metadata.uid}")
+        return site.kubectl(
+            "get", "pvc", "pdgrun-dev-0", "-n", release.namespace, "-o", "jsonpath={.metadata.uid}"
+        )
 
     revision = site.dev(kept)
     site.apply(*site.manifests("application.yaml"))
@@ -386,7 +434,8 @@ def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
     app.refresh()
     another_job(release, first)
     release.wait_for_pods(
-        lambda pods: any(pod["status"].get("phase") == "Running" for pod in pods.values()), component="worker"
+        lambda pods: any(pod["status"].get("phase") == "Running" for pod in pods.values()),
+        component="worker",
     )
     app.delete()
     # The workers finish what they run, within their grace period.
@@ -398,7 +447,9 @@ def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
 
 
 def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
-    """With every key of the values but those that need what is not here; suspended, so that nothing runs."""
+    """With every key of the values but those that need what is not here; suspended, so that nothing
+    runs.
+    """
     site.values("dev", {"image": None}, read_yaml(ROOT / "values" / "every-key.yaml"), EVERY_KEY)
     values = read_yaml(site.repository.folder / "values" / "dev.yaml")
     for volume in values["storage"].values():
@@ -415,14 +466,23 @@ def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
     # Of the claims, one waits for a class that is not here.
     app = site.app("dev").synced(revision, health="Progressing")
     made = {item["kind"] for item in app["status"]["resources"]}
-    assert made >= {"PersistentVolume", "PersistentVolumeClaim", "Job", "NetworkPolicy", "Role", "Secret", *policies}
+    assert made >= {
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "Job",
+        "NetworkPolicy",
+        "Role",
+        "Secret",
+        *policies,
+    }
     before = resource_versions(site.kubectl, f"{site.name}-dev")
     for _ in range(3):
         site.app("dev").synced(revision, health="Progressing")
     assert resource_versions(site.kubectl, f"{site.name}-dev") == before
 
 
-# Vault and external-secrets have tests of their own; the volume's name would be the same for everybody.
+# Vault and external-secrets have tests of their own; the volume's name would be the same for
+# everybody.
 EVERY_KEY = {
     "storage": {
         "dev-0": {"volumeName": None, "cephfs": {"volumeHandle": None}},
@@ -461,33 +521,42 @@ def in_vault(keys, site):
 
 
 def test_the_launcher_comes_after_the_ceph_key(site, keys):
-    """While the key's Job has failed there is no launcher; once it is mended, Secret, then launcher."""
+    """While the key's Job has failed there is no launcher; once it is mended, Secret, then
+    launcher.
+    """
     app, release = site.app("dev"), site.app("dev").release
     secret = {"name": f"key-{site.name}", "namespace": site.keys, "vault": in_vault(keys, site)}
     site.dev({"storage": {"dev-0": {"cephfs": {"secret": secret}}}})
     site.apply(*wider(site), *site.manifests("application.yaml"))
 
     def failed(app):
-        return "completed unsuccessfully" in app.get("status", {}).get("operationState", {}).get("message", "")
+        return "completed unsuccessfully" in app.get("status", {}).get("operationState", {}).get(
+            "message", ""
+        )
 
     app.wait("a sync that fails", failed)
     assert release.jobs() == []
 
     keys.role(site.name, site.keys, "*", site.name)
-    site.kubectl("delete", "job", "--selector=app.kubernetes.io/component=ceph-key", "-n", site.keys)
+    site.kubectl(
+        "delete", "job", "--selector=app.kubernetes.io/component=ceph-key", "-n", site.keys
+    )
     query = Job.objects(site.cluster.kube_client, release.namespace)
     launcher = next(event.object for event in _watch(query, PATIENCE_S))
     written = Secret.objects(site.cluster.kube_client, site.keys).get_by_name(secret["name"])
     assert written.metadata["creationTimestamp"] <= launcher.metadata["creationTimestamp"]
     assert launcher.labels["app.kubernetes.io/component"] == "launcher"
-    # Its volume is of a Ceph that is not there, so the pod never starts; that keeps nobody from removing it.
+    # Its volume is of a Ceph that is not there, so the pod never starts; that keeps nobody from
+    # removing it.
     app.delete()
     assert left_in(site.kubectl, release.namespace) == set()
     assert left_in(site.kubectl, site.keys) == {f"secret/{secret['name']}"}
 
 
 def test_each_environment_and_the_administrators_half(site, keys):
-    """Three Applications; production by hand, with rights that just suffice, and once its volume is there."""
+    """Three Applications; production by hand, with rights that just suffice, and once its volume is
+    there.
+    """
     dev, staging, prod = (site.app(name) for name in ("dev", "staging", "prod"))
     admin = App(f"{site.name}-prod-admin", prod.release)
     keys.role(site.name, site.keys, "*", site.name)
@@ -521,14 +590,20 @@ def test_each_environment_and_the_administrators_half(site, keys):
     # Without the administrator's volume the claim is waited for, and nothing runs.
     prod.press_sync()
     waits = "waiting for healthy state of /PersistentVolumeClaim/pdgrun-prod-0"
-    prod.wait("a claim", lambda app: waits in app["status"].get("operationState", {}).get("message", ""))
+    prod.wait(
+        "a claim", lambda app: waits in app["status"].get("operationState", {}).get("message", "")
+    )
     assert prod.release.jobs() == []
 
     # With it, the key is in its Secret and the launcher is made.
     site.apply(*site.manifests("admin.yaml"))
     admin.wait("an Application", lambda app: "sync" in app.get("status", {}))
     admin.synced(revision)
-    assert Secret.objects(site.cluster.kube_client, site.keys).get_by_name("csi-cephfs-pdgrun-secret").obj["data"]
+    assert (
+        Secret.objects(site.cluster.kube_client, site.keys)
+        .get_by_name("csi-cephfs-pdgrun-secret")
+        .obj["data"]
+    )
     prod.synced(revision, health="Progressing")
     assert len(prod.release.jobs()) == 1
     before = resource_versions(site.kubectl, site.keys)

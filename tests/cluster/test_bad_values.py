@@ -1,4 +1,6 @@
-"""What a user can get wrong and only a real API server knows: rows of the table in tests/chart/test_bad_values.py."""
+"""What a user can get wrong and only a real API server knows: rows of the table in
+tests/chart/test_bad_values.py.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,18 @@ import pytest
     ("settings", "code", "line"),
     [
         ("executors.workers.pod.nodeSelector.gpu=two words", 78, "a valid label must be"),
-        ("worker.pod.priorityClassName=none-such", 78, "no PriorityClass with name none-such was found"),
+        (
+            "worker.pod.priorityClassName=none-such",
+            78,
+            "no PriorityClass with name none-such was found",
+        ),
         ("executors.workers.pod.image=Upper/Case:1", 78, "Upper/Case:1"),
     ],
 )
 def test_what_only_a_real_api_server_knows(product, settings, code, line):
-    """It refuses the worker pod, or kubelet its image: the run ends with the code, and no worker ever ran."""
+    """It refuses the worker pod, or kubelet its image: the run ends with the code, and no worker
+    ever ran.
+    """
     product.install("--set", "workflow.call=product:main", "--set", settings)
     assert product.wait_for_end() == "Failed"
     ended, said = product.end_of_launcher()

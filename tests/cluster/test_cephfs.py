@@ -1,4 +1,6 @@
-"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault: Vault, Secret, kubelet, mount, tiles."""
+"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault: Vault, Secret, kubelet,
+mount, tiles.
+"""
 
 from __future__ import annotations
 
@@ -72,14 +74,18 @@ def pdgrun(kube_cluster, namespace, site, tmp_path):
             "storage": {"dev-0": volume},
         }
         file.write_text(yaml.safe_dump(values))
-        release = Release(kube_cluster, namespace, values=["-f", "values/dev.yaml", "-f", str(file)])
+        release = Release(
+            kube_cluster, namespace, values=["-f", "values/dev.yaml", "-f", str(file)]
+        )
         made.append(release)
         return release
 
     yield make
     for release in made:
         release.helm("uninstall", release.name, "--wait", check=False)
-    kube_cluster.kubectl(f"delete secret key-{namespace} --ignore-not-found", namespace=SECRETS, output_format="")
+    kube_cluster.kubectl(
+        f"delete secret key-{namespace} --ignore-not-found", namespace=SECRETS, output_format=""
+    )
 
 
 def _one_on_each_node():
@@ -105,7 +111,9 @@ def key_in_vault(keys, namespace, site, account):
 
 
 def from_vault(keys, namespace, site):
-    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's account."""
+    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's
+    account.
+    """
     key_in_vault(keys, namespace, site, "*")
     return secret_of(namespace) | {
         "vault": {
@@ -118,11 +126,14 @@ def from_vault(keys, namespace, site):
 
 
 def test_tiles_on_cephfs_with_the_key_from_vault(pdgrun, keys, site, namespace, kube_cluster):
-    """From both nodes; uninstall leaves the data, a second install finds it; the key is nowhere to be seen."""
+    """From both nodes; uninstall leaves the data, a second install finds it; the key is nowhere to
+    be seen.
+    """
     release = pdgrun(from_vault(keys, namespace, site))
     job = release.install()
     workers = release.wait_for_pods(
-        lambda pods: sum(bool(pod["spec"].get("nodeName")) for pod in pods.values()) >= 2, component="worker"
+        lambda pods: sum(bool(pod["spec"].get("nodeName")) for pod in pods.values()) >= 2,
+        component="worker",
     )
     nodes = Counter(pod["spec"]["nodeName"] for pod in workers.values())
     assert len(nodes) == 2, nodes
@@ -161,7 +172,13 @@ def store(operator, keys, site, namespace):
         "caBundle": base64.b64encode(keys.ca_file.read_bytes()).decode(),
         "path": "secret",
         "version": "v2",
-        "auth": {"kubernetes": {"mountPath": "kubernetes", "role": namespace, "serviceAccountRef": account}},
+        "auth": {
+            "kubernetes": {
+                "mountPath": "kubernetes",
+                "role": namespace,
+                "serviceAccountRef": account,
+            }
+        },
     }
     manifest = {
         "apiVersion": "external-secrets.io/v1",
@@ -176,7 +193,9 @@ def store(operator, keys, site, namespace):
 
 @pytest.mark.slow
 def test_tiles_on_cephfs_with_the_key_from_external_secrets(pdgrun, store, site, namespace):
-    """A real operator takes the chart's ExternalSecret, writes the Secret, and that goes with the release."""
+    """A real operator takes the chart's ExternalSecret, writes the Secret, and that goes with the
+    release.
+    """
     source = {"storeRef": store, "path": f"pdg/{namespace}"}
     release = pdgrun(secret_of(namespace) | {"externalSecret": source})
     job = release.install()
@@ -191,10 +210,15 @@ def test_tiles_on_cephfs_with_the_key_from_external_secrets(pdgrun, store, site,
     assert held == {"userID": site.user, "userKey": site.key}
     (owner,) = secret["metadata"]["ownerReferences"]
     assert owner["kind"] == "ExternalSecret"
-    assert there("externalsecret", owner["name"])["status"]["conditions"][0]["reason"] == "SecretSynced"
+    assert (
+        there("externalsecret", owner["name"])["status"]["conditions"][0]["reason"]
+        == "SecretSynced"
+    )
     release.uninstall()
     for kind, name in (("externalsecret", owner["name"]), ("secret", f"key-{namespace}")):
-        vault.kubectl("wait", "--for=delete", f"{kind}/{name}", f"--namespace={SECRETS}", "--timeout=60s")
+        vault.kubectl(
+            "wait", "--for=delete", f"{kind}/{name}", f"--namespace={SECRETS}", "--timeout=60s"
+        )
 
 
 LIST = """
@@ -210,13 +234,22 @@ print(json.dumps({
 
 
 def everything(release, kube_cluster):
-    """All that somebody could read of a release: logs, events, ConfigMaps, Jobs, messages, and what Helm keeps."""
+    """All that somebody could read of a release: logs, events, ConfigMaps, Jobs, messages, and what
+    Helm keeps.
+    """
     said = [release.helm("get", "all", release.name).out]
     for namespace in (release.namespace, SECRETS):
-        said.append(kube_cluster.kubectl("get events,configmaps,jobs,pods", namespace=namespace, output_format="yaml"))
+        said.append(
+            kube_cluster.kubectl(
+                "get events,configmaps,jobs,pods", namespace=namespace, output_format="yaml"
+            )
+        )
         pods = [pod.name for pod in Pod.objects(kube_cluster.kube_client, namespace)]
         said += [
-            kube_cluster.kubectl(f"logs {pod} --all-containers", namespace=namespace, output_format="") for pod in pods
+            kube_cluster.kubectl(
+                f"logs {pod} --all-containers", namespace=namespace, output_format=""
+            )
+            for pod in pods
         ]
     return "\n".join(str(text) for text in said)
 
@@ -225,7 +258,9 @@ def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_clu
     """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
     release = pdgrun(secret_of(namespace))
     job = release.install()
-    release.wait_for_pods(lambda pods: any(pod["spec"].get("nodeName") for pod in pods.values()), component="launcher")
+    release.wait_for_pods(
+        lambda pods: any(pod["spec"].get("nodeName") for pod in pods.values()), component="launcher"
+    )
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -1,7 +1,8 @@
-"""`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs yet.
+"""`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs
+yet.
 
-Its lines one by one are in tests/launcher/ (test_preflight.py, test_rights.py, test_references.py); here a real API
-server gives the answers.
+Its lines one by one are in tests/launcher/ (test_preflight.py, test_rights.py, test_references.py);
+here a real API server gives the answers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from cluster.conftest import ROOT
 
 
 def check(release, *more):
-    words = [sys.executable, "-m", "k8s_parsl", "check", release.name, "-n", release.namespace, *more]
+    words = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "check",
+        release.name,
+        "-n",
+        release.namespace,
+        *more,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
@@ -27,14 +37,19 @@ def test_a_release_that_is_well(dev):
     assert dev.wait_for_end(job) == "Complete", dev.describe()
     code, said, _ = check(dev)
     assert code == 0, said
-    assert "ok  claim pdgrun-dev-0 is bound to cephfs-" in said or "ok  claim pdgrun-dev-0 is bound" in said
+    assert (
+        "ok  claim pdgrun-dev-0 is bound to cephfs-" in said
+        or "ok  claim pdgrun-dev-0 is bound" in said
+    )
     assert "ok  launcher pod pdgrun-launcher-" in said
 
 
 def test_a_claim_that_has_no_volume(dev):
     """The namespace's half alone: an administrator has yet to make the volume."""
     dev.install("--set", "admin.create=false")
-    dev.wait_for_pods(lambda pods: any("Unschedulable" in str(pod["status"]) for pod in pods.values()))
+    dev.wait_for_pods(
+        lambda pods: any("Unschedulable" in str(pod["status"]) for pod in pods.values())
+    )
     code, said, end = check(dev)
     assert code == 78
     assert "!!  claim pdgrun-dev-0 waits for PersistentVolume" in said
@@ -81,14 +96,19 @@ def test_make_check_cluster(product):
     # The environment is there already: it is the one that runs this.
     words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.checks"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert "ok  you may install, upgrade and remove all kinds of object of this release" in done.stdout, done.stderr
+    assert (
+        "ok  you may install, upgrade and remove all kinds of object of this release" in done.stdout
+    ), done.stderr
     # An administrator has yet to make the Secret of values/dev.yaml.
     assert "!!  there is no Secret ceph-csi-cephfs/csi-cephfs-pdgrun-secret" in done.stdout
     assert done.returncode != 0
 
 
 QUOTA = {"kind": "ResourceQuota", "spec": {"hard": {"requests.cpu": "300m"}}}
-RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": {"memory": "1536Mi"}}]}}
+RANGE = {
+    "kind": "LimitRange",
+    "spec": {"limits": [{"type": "Container", "max": {"memory": "1536Mi"}}]},
+}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +125,11 @@ RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": 
             "quota it allows requests.cpu 0.3, of which 0 is in use; launcher and maxBlocks of all executors take 0.5",
         ),
         ([RANGE], "job.suspend=true", "the launcher's pod: pods "),
-        ([], "executors.workers.pod.nodeSelector.gpu=none", "no node can take it: 2 x has no label gpu=none"),
+        (
+            [],
+            "executors.workers.pod.nodeSelector.gpu=none",
+            "no node can take it: 2 x has no label gpu=none",
+        ),
         ([], "pod.priorityClassName=none-such", "no PriorityClass with name none-such was found"),
         ([], "imagePullSecrets[0].name=none-such", "there is no Secret none-such"),
         ([], "executors.workers.pod.nodeSelector.gpu=two words", "a valid label must be"),
@@ -123,7 +147,9 @@ RANGE = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": 
 )
 def test_before_an_install_what_is_missing_is_said(dev, there, values, line):
     """The namespace enforces PodSecurity's strictest level, which the chart's own pods pass."""
-    dev.kubectl("label", "namespace", dev.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    dev.kubectl(
+        "label", "namespace", dev.namespace, "pod-security.kubernetes.io/enforce=restricted"
+    )
     for item in there:
         manifest = {"apiVersion": "v1", "metadata": {"name": "it"}, **item}
         dev.kubectl("apply", "-f", "-", input=json.dumps(manifest))
@@ -140,7 +166,9 @@ def test_in_the_launchers_own_pod(product):
     """As the launcher's account: what it may see, and that it has its rights."""
     product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=60")
     # Launcher and both workers; one that is still being made is a line to look at.
-    running = lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 3  # noqa: E731
+    running = lambda pods: (  # noqa: E731
+        sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 3
+    )
     product.wait_for_pods(running)
     said = product.kubectl("exec", f"job/{product.job().name}", "--", "k8s-parsl", "check")
     assert "ok  this launcher has the rights it needs" in said

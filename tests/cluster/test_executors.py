@@ -24,16 +24,24 @@ POD = {
     "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["nfs.example.org"]}],
     "dnsConfig": {"options": [{"name": "ndots", "value": "3"}]},
     "nodeSelector": {"kubernetes.io/os": "linux"},
-    "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "pdg", "effect": "NoSchedule"}],
+    "tolerations": [
+        {"key": "dedicated", "operator": "Equal", "value": "pdg", "effect": "NoSchedule"}
+    ],
     "affinity": {
         "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}
+                ]
             }
         }
     },
     "topologySpreadConstraints": [
-        {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+        }
     ],
 }
 
@@ -70,7 +78,9 @@ def release(kube_cluster, namespace, tmp_path):
 
 
 def test_an_example_that_uses_two(release):
-    """`count` ran on cpu's pods, `merge` on highmem's; highmem had no pod before there was a task for it."""
+    """`count` ran on cpu's pods, `merge` on highmem's; highmem had no pod before there was a task
+    for it.
+    """
     release.values = ["-f", "examples/names/values.yaml", *release.values]
     release.workflow("examples/names/names.py")
     job = release.install()
@@ -94,18 +104,29 @@ def test_an_example_that_uses_two(release):
 
 @pytest.fixture
 def device_and_classes(release, namespace):
-    """The administrator's part: a device on one node, a PriorityClass and a RuntimeClass; that node, and the device."""
+    """The administrator's part: a device on one node, a PriorityClass and a RuntimeClass; that
+    node, and the device.
+    """
     nodes = json.loads(release.kubectl("get", "nodes", "-o", "json"))["items"]
     node = min(item["metadata"]["name"] for item in nodes)
     device = f"k8s-parsl.test/{namespace}"
     path = f"/status/capacity/{device.replace('/', '~1')}"
 
     def patch(*operations):
-        release.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(operations))
+        release.kubectl(
+            "patch",
+            "node",
+            node,
+            "--subresource=status",
+            "--type=json",
+            "-p",
+            json.dumps(operations),
+        )
 
     patch({"op": "add", "path": path, "value": "1"})
     release.kubectl("create", "priorityclass", namespace, "--value=10", "--preemption-policy=Never")
-    # The testbed's nodes have no other runtime, but this is how one is chosen; and its overhead is the pod's.
+    # The testbed's nodes have no other runtime, but this is how one is chosen; and its overhead is
+    # the pod's.
     runtime = {
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
@@ -121,14 +142,18 @@ def device_and_classes(release, namespace):
 
 @pytest.mark.testbed
 def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, namespace):
-    """On launcher and workers: variables, names, an init container's files, a sidecar that does not keep a pod alive.
+    """On launcher and workers: variables, names, an init container's files, a sidecar that does not
+    keep a pod alive.
 
-    And the worker that wants a device runs on the one node that has it, by the runtime that it names.
+    And the worker that wants a device runs on the one node that has it, by the runtime that it
+    names.
     """
     node, device = device_and_classes
     release.kubectl("create", "configmap", "flags", "--from-literal=FROM_MAP=from a ConfigMap")
     init = helper("prepare", "open('/prepared/by-init', 'w').write('by the init container')")
-    sidecar = helper("beside", "import signal; signal.sigwait({signal.SIGTERM})", restartPolicy="Always")
+    sidecar = helper(
+        "beside", "import signal; signal.sigwait({signal.SIGTERM})", restartPolicy="Always"
+    )
     release.workflow(
         "tests/cluster/knobs.py",
         workflow={"call": "knobs:main"},
@@ -153,7 +178,9 @@ def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, names
 
     release.wait_for_pods(all_kinds)
     assert release.wait_for_end(job) == "Complete", release.describe()
-    lines = [line.split(" ", 2) for line in release.log(job).splitlines() if line.startswith("SEEN ")]
+    lines = [
+        line.split(" ", 2) for line in release.log(job).splitlines() if line.startswith("SEEN ")
+    ]
     inside = {kind: json.loads(text) for _, kind, text in lines}
     plain = {"launcher": "from the values", "cpu": "from the executor", "device": "from the values"}
     for kind, found in inside.items():
@@ -170,13 +197,17 @@ def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, names
         assert pod["metadata"]["annotations"]["example.org/cost-centre"] == "4711"
         assert POD["tolerations"][0] in pod["spec"]["tolerations"]
         assert pod["spec"]["affinity"] == POD["affinity"]
-        assert [item["name"] for item in pod["status"]["initContainerStatuses"]] == ["prepare", "beside"]
+        assert [item["name"] for item in pod["status"]["initContainerStatuses"]] == [
+            "prepare",
+            "beside",
+        ]
     assert set(inside) == {"launcher", "cpu", "device"}
     assert seen["device"]["spec"]["nodeName"] == node
     overheads = {kind: pod["spec"].get("overhead") for kind, pod in seen.items()}
     assert overheads == {"launcher": None, "cpu": None, "device": {"memory": "7Mi"}}
     # The launcher's pod is done although the sidecar would run for an hour.
     release.wait_for_pods(
-        lambda pods: all(pod["status"]["phase"] == "Succeeded" for pod in pods.values()), component="launcher"
+        lambda pods: all(pod["status"]["phase"] == "Succeeded" for pod in pods.values()),
+        component="launcher",
     )
     release.wait_for_pods(lambda pods: not pods, seconds=PATIENCE_S, component="worker")

@@ -62,13 +62,20 @@ def workflow_image():
 @pytest.fixture
 def release(kube_cluster, namespace, repository, tmp_path, workflow_image):
     server, commit = repository
-    place = {"url": f"{server.url}/flows.git", "commit": commit, "path": "flows", "secret": "pdg-git"}
+    place = {
+        "url": f"{server.url}/flows.git",
+        "commit": commit,
+        "path": "flows",
+        "secret": "pdg-git",
+    }
     values = image_values(workflow_image) | {
         "workflow": {"call": "flow:main", "git": place},
         "executors": {"workers": {}},
     }
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
-    release = Release(kube_cluster, namespace, name="git", values=["-f", str(tmp_path / "values.yaml"), *SMALL])
+    release = Release(
+        kube_cluster, namespace, name="git", values=["-f", str(tmp_path / "values.yaml"), *SMALL]
+    )
     yield release
     with contextlib.suppress(AssertionError):
         release.helm("uninstall", release.name, check=False)
@@ -91,14 +98,22 @@ def policy(release):
 
 @pytest.mark.parametrize("workflow_image", [None, "k8s-parsl-plain", "k8s-parsl-conflict"])
 def test_launcher_and_workers_run_the_commit(release, policy):
-    """Not the branch's newest; read-only, and the token is nowhere but in the init containers. So does `helm test`."""
+    """Not the branch's newest; read-only, and the token is nowhere but in the init containers. So
+    does `helm test`.
+    """
     secret(release, "t0ken")
     job = release.install()
     assert release.wait_for_end(job) == "Complete", release.describe()
     log = release.log()
     seen = json.loads(re.search("SEEN (.*)", log)[1])
     assert seen["pod"].startswith("git-workers-")
-    assert seen | {"pod": ""} == {"version": 1, "writable": False, "files": ["flow.py"], "told": [], "pod": ""}
+    assert seen | {"pod": ""} == {
+        "version": 1,
+        "writable": False,
+        "files": ["flow.py"],
+        "told": [],
+        "pod": "",
+    }
     fetched = release.kubectl("logs", f"job/{job.name}", "--container=checkout")
     assert "workflow code: http://" in fetched
     assert "t0ken" not in log + fetched

@@ -26,13 +26,20 @@ def release(kube_cluster, namespace):
 
 
 def installed(release, case, folder):
-    """Install it, with code and runs on a volume that can be read from here; return the volume's folder."""
+    """Install it, with code and runs on a volume that can be read from here; return the volume's
+    folder.
+    """
     data = layout.data_dir() / release.namespace
     data.mkdir(parents=True)
     data.chmod(0o777)
     files(case, data / "code")
-    storage = {"mountPath": DATA, "persistentVolumeSource": {"hostPath": {"path": str(data), "type": "Directory"}}}
-    given = values(case) | image_values() | {"launcher": {**image_values()["launcher"], "pod": SMALL}}
+    storage = {
+        "mountPath": DATA,
+        "persistentVolumeSource": {"hostPath": {"path": str(data), "type": "Directory"}},
+    }
+    given = (
+        values(case) | image_values() | {"launcher": {**image_values()["launcher"], "pod": SMALL}}
+    )
     given["storage"] = {"data": storage}
     given["workflow"] = {**given["workflow"], "path": f"{DATA}/code"}
     given["worker"] = {"pod": SMALL | case.pod}
@@ -55,7 +62,9 @@ def test_it_ends_as_it_should(release, tmp_path, name):
     assert code == case.code, said
     assert re.search(case.says, message if case.code else said), said
     (path,) = data.glob("runs/*/record.json")
-    record = json.loads(path.read_text(), parse_constant=lambda constant: pytest.fail(f"no JSON: {constant}"))
+    record = json.loads(
+        path.read_text(), parse_constant=lambda constant: pytest.fail(f"no JSON: {constant}")
+    )
     assert (record["status"], record["exit_code"]) == (case.status, case.code)
     assert fits(case.result, record["result"]), record["result"]
     ledger = data / "ledger"

@@ -1,4 +1,4 @@
-"""What docs/security.md promises, by the real API server's word, and by packets."""
+"""What docs/admin/security.md promises, by the real API server's word, and by packets."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ ADMIN = ("--set", "admin.create=true,namespaced.create=false,admissionPolicy.cre
 
 @pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
 def test_pod_security_admits_every_pod(product, file):
-    """The API server's own word, in a namespace that enforces "restricted": launcher, workers, ceph-key, helm test."""
+    """The API server's own word, in a namespace that enforces "restricted": launcher, workers,
+    ceph-key, helm test.
+    """
     on = ("--set", "admin.create=true")
-    objects = list(yaml.safe_load_all(product.helm("template", "pdgrun", "./chart", "-f", str(file), *on).out))
-    specs = {item["metadata"]["name"]: item["spec"] for item in objects if item and item["kind"] == "Pod"}
+    objects = list(
+        yaml.safe_load_all(product.helm("template", "pdgrun", "./chart", "-f", str(file), *on).out)
+    )
+    specs = {
+        item["metadata"]["name"]: item["spec"] for item in objects if item and item["kind"] == "Pod"
+    }
     for item in objects:
         if item and item["kind"] == "Job":
             specs[item["metadata"]["name"]] = item["spec"]["template"]["spec"]
@@ -40,18 +46,31 @@ def test_pod_security_admits_every_pod(product, file):
     assert len(specs) >= 4, specs.keys()
     for name, spec in specs.items():
         # What other admission plugins would miss here.
-        spec |= {"serviceAccountName": "default", "priorityClassName": "", "preemptionPolicy": "PreemptLowerPriority"}
+        spec |= {
+            "serviceAccountName": "default",
+            "priorityClassName": "",
+            "preemptionPolicy": "PreemptLowerPriority",
+        }
         spec.pop("runtimeClassName", None)
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-        said = product.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
+        said = product.kubectl(
+            "create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False
+        )
         assert said.strip().endswith("created (server dry run)"), said
 
 
 def test_pod_security_is_at_work_here(product):
     """So the test above, and every other one in such a namespace, means something."""
     container = {"name": "c", "image": "x", "securityContext": {"privileged": True}}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}}
-    said = product.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {"containers": [container]},
+    }
+    said = product.kubectl(
+        "create", "--dry-run=server", "-f", "-", input=json.dumps(pod), check=False
+    )
     assert 'violates PodSecurity "restricted' in said
 
 
@@ -61,7 +80,9 @@ def test_pod_security_is_at_work_here(product):
 @contextlib.contextmanager
 def admitted(product):
     """The administrator's half: the policy for the launcher's account of `product`."""
-    rendered = product.helm("template", product.name, "./chart", *product.values, "--set", CALL, *ADMIN).out
+    rendered = product.helm(
+        "template", product.name, "./chart", *product.values, "--set", CALL, *ADMIN
+    ).out
     product.kubectl("apply", "-f", "-", input=rendered)
     try:
         yield rendered
@@ -90,7 +111,9 @@ def test_so_does_a_run_whose_image_is_given_the_runtime(product, by):
     """Its worker pods have our image, too, to begin with or as a volume."""
     product.values += [*images_of("k8s-parsl-plain"), "--set", f"launcher.runtimeVolume={by}"]
     with admitted(product):
-        assert product.wait_for_end(product.install("--set", CALL)) == "Complete", product.describe()
+        assert product.wait_for_end(product.install("--set", CALL)) == "Complete", (
+            product.describe()
+        )
         product.helm("test", product.name, "--timeout", "170s")
 
 
@@ -107,17 +130,28 @@ def account(product, tmp_path):
     with admitted(product):
         product.install("--set", CALL, "--set", "job.suspend=true")
         # By the policy alone: the namespace takes any pod.
-        product.kubectl("label", "namespace", product.namespace, "pod-security.kubernetes.io/enforce-")
+        product.kubectl(
+            "label", "namespace", product.namespace, "pod-security.kubernetes.io/enforce-"
+        )
         holder = json.loads(json.dumps(HOLDER))
         holder["spec"]["containers"][0]["image"] = image("k8s-parsl")
         product.kubectl("apply", "-f", "-", input=json.dumps(holder))
         uid = product.kubectl("get", "pod", "holder", "-o", "jsonpath={.metadata.uid}")
-        bound = ("--bound-object-kind", "Pod", "--bound-object-name", "holder", "--bound-object-uid", uid)
+        bound = (
+            "--bound-object-kind",
+            "Pod",
+            "--bound-object-name",
+            "holder",
+            "--bound-object-uid",
+            uid,
+        )
         account = Account(product, uid, tmp_path)
         account.use(product.kubectl("create", "token", "product-launcher", *bound))
         # A policy is at work some time after it was made.
         bare = account.worker() | {"metadata": {"name": "bare", "labels": {}}}
-        processes.wait_for("the policy", lambda: "denied request" in account.create(bare), seconds=30, processes={})
+        processes.wait_for(
+            "the policy", lambda: "denied request" in account.create(bare), seconds=30, processes={}
+        )
         yield account
 
 
@@ -130,7 +164,11 @@ HOLDER = {
         "automountServiceAccountToken": False,
         # Never placed: it is there to be the owner.
         "nodeSelector": {"no-such": "node"},
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 10001,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "containers": [
             {
                 "name": "c",
@@ -161,13 +199,23 @@ class Account:
 
     def kubectl(self, *args, **more):
         """What it prints, on both channels."""
-        command = ["kubectl", "--kubeconfig", str(self.folder / "config"), "-n", self.release.namespace, *args]
+        command = [
+            "kubectl",
+            "--kubeconfig",
+            str(self.folder / "config"),
+            "-n",
+            self.release.namespace,
+            *args,
+        ]
         done = subprocess.run(command, text=True, capture_output=True, cwd=ROOT, **more)
         return done.stdout + done.stderr
 
     def said(self, pods):
         """What the API server says to each pod, by its name there; in one process for all of them."""
-        items = [{**pod, "metadata": {**pod["metadata"], "name": _named(name)}} for name, pod in pods.items()]
+        items = [
+            {**pod, "metadata": {**pod["metadata"], "name": _named(name)}}
+            for name, pod in pods.items()
+        ]
         lines = self.create({"apiVersion": "v1", "kind": "List", "items": items}).splitlines()
         found = {name: [line for line in lines if _about(_named(name), line)] for name in pods}
         assert all(len(answers) == 1 for answers in found.values()), (found, lines)
@@ -176,7 +224,11 @@ class Account:
     def worker(self):
         """A pod as the launcher's own code makes it, of the very manifest that it reads."""
         maps = json.loads(self.release.kubectl("get", "configmap", "-o", "json"))["items"]
-        (text,) = [item["data"]["worker-workers.yaml"] for item in maps if "worker-workers.yaml" in item["data"]]
+        (text,) = [
+            item["data"]["worker-workers.yaml"]
+            for item in maps
+            if "worker-workers.yaml" in item["data"]
+        ]
         identity = Identity(
             release="product",
             namespace=self.release.namespace,
@@ -241,7 +293,9 @@ def _mount(volume, **more):
     """The volume, mounted once more."""
 
     def change(pod):
-        pod["spec"]["containers"][0]["volumeMounts"].append({"name": volume, "mountPath": "/more", **more})
+        pod["spec"]["containers"][0]["volumeMounts"].append(
+            {"name": volume, "mountPath": "/more", **more}
+        )
 
     return change
 
@@ -259,7 +313,9 @@ def _claim(name, mount, **more):
 
 def _device(claim):
     def change(pod):
-        pod["spec"]["volumes"].append({"name": "raw", "persistentVolumeClaim": {"claimName": claim}})
+        pod["spec"]["volumes"].append(
+            {"name": "raw", "persistentVolumeClaim": {"claimName": claim}}
+        )
         pod["spec"]["containers"][0]["volumeDevices"] = [{"name": "raw", "devicePath": "/dev/raw"}]
 
     return change
@@ -278,61 +334,117 @@ ALLOWED = {
     "a probe of the pod itself": _probe(),
     "AppArmor by the runtime": _context(appArmorProfile={"type": "RuntimeDefault"}),
     "a label of SELinux": _context(seLinuxOptions={"level": "s0:c1,c2"}),
-    "a safe sysctl": _set("spec", "securityContext", "sysctls", [{"name": "net.ipv4.tcp_rmem", "value": "1 2 3"}]),
+    "a safe sysctl": _set(
+        "spec", "securityContext", "sysctls", [{"name": "net.ipv4.tcp_rmem", "value": "1 2 3"}]
+    ),
     "its own group, said once more": _context(runAsGroup=10001),
     "an emptyDir": _add("volumes", {"name": "x", "emptyDir": {}}),
 }
 OWNER = ("metadata", "ownerReferences", 0)
-# (what somebody would try, what the refusal says). Pod Security refuses some of it as well, but not in every namespace.
+# (what somebody would try, what the refusal says). Pod Security refuses some of it as well, but not
+# in every namespace.
 DENIED = {
-    "owned by another pod": (_set(*OWNER, "uid", "5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55"), "owned by the launcher pod"),
+    "owned by another pod": (
+        _set(*OWNER, "uid", "5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55"),
+        "owned by the launcher pod",
+    ),
     "owned by nobody": (_set("metadata", "ownerReferences", []), "owned by the launcher pod"),
     "owned by a Job": (_set(*OWNER, "kind", "Job"), "owned by the launcher pod"),
     "another component": (
         _set("metadata", "labels", "app.kubernetes.io/component", "launcher"),
         "workers of its release",
     ),
-    "another release": (_set("metadata", "labels", "app.kubernetes.io/instance", "other"), "workers of its release"),
-    "the launcher's own account": (_set("spec", "serviceAccountName", "product-launcher"), "spec.serviceAccountName, "),
+    "another release": (
+        _set("metadata", "labels", "app.kubernetes.io/instance", "other"),
+        "workers of its release",
+    ),
+    "the launcher's own account": (
+        _set("spec", "serviceAccountName", "product-launcher"),
+        "spec.serviceAccountName, ",
+    ),
     "another account": (_set("spec", "serviceAccountName", "default"), "spec.serviceAccountName, "),
     "with its token": (_set("spec", "automountServiceAccountToken", True), "no token of it"),
     "another image": (_container(image="docker.io/evil/miner:1"), "images of its release alone"),
-    "another image to begin with": (_second(image="docker.io/evil/miner:1"), "images of its release alone"),
-    "another Secret": (_add("volumes", {"name": "x", "secret": {"secretName": "theirs"}}), "volumes of its release"),
-    "another ConfigMap": (_add("volumes", {"name": "x", "configMap": {"name": "theirs"}}), "volumes of its release"),
+    "another image to begin with": (
+        _second(image="docker.io/evil/miner:1"),
+        "images of its release alone",
+    ),
+    "another Secret": (
+        _add("volumes", {"name": "x", "secret": {"secretName": "theirs"}}),
+        "volumes of its release",
+    ),
+    "another ConfigMap": (
+        _add("volumes", {"name": "x", "configMap": {"name": "theirs"}}),
+        "volumes of its release",
+    ),
     "another claim": (
         _add("volumes", {"name": "x", "persistentVolumeClaim": {"claimName": "theirs"}}),
         "volumes of its release",
     ),
-    "the node's files": (_add("volumes", {"name": "x", "hostPath": {"path": "/etc"}}), "volumes of its release"),
-    "a token by projection": (
-        _add("volumes", {"name": "x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
+    "the node's files": (
+        _add("volumes", {"name": "x", "hostPath": {"path": "/etc"}}),
         "volumes of its release",
     ),
-    "a server's files": (_add("volumes", {"name": "x", "nfs": {"server": "a", "path": "/"}}), "volumes of its release"),
+    "a token by projection": (
+        _add(
+            "volumes",
+            {"name": "x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        ),
+        "volumes of its release",
+    ),
+    "a server's files": (
+        _add("volumes", {"name": "x", "nfs": {"server": "a", "path": "/"}}),
+        "volumes of its release",
+    ),
     "a Secret as a variable": (
-        _container(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "a"}}}]),
+        _container(
+            env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "a"}}}]
+        ),
         "variables of its release",
     ),
-    "a Secret as variables": (_second(envFrom=[{"secretRef": {"name": "theirs"}}]), "variables of its release"),
+    "a Secret as variables": (
+        _second(envFrom=[{"secretRef": {"name": "theirs"}}]),
+        "variables of its release",
+    ),
     "the node's network": (_set("spec", "hostNetwork", True), "share nothing with their node"),
     "the node's processes": (_set("spec", "hostPID", True), "share nothing with their node"),
     "the node's IPC": (_set("spec", "hostIPC", True), "share nothing with their node"),
-    "the node's port": (_container(ports=[{"containerPort": 1, "hostPort": 1}]), "share nothing with their node"),
+    "the node's port": (
+        _container(ports=[{"containerPort": 1, "hostPort": 1}]),
+        "share nothing with their node",
+    ),
     "a node of its choice": (_set("spec", "nodeName", "node1"), "share nothing with their node"),
     "root": (_set("spec", "securityContext", "runAsUser", 0), "runAsUser: "),
     "another user": (_set("spec", "securityContext", "runAsUser", 12345), "runAsUser: "),
     "the image's user": (_set("spec", "securityContext", "runAsUser", None), "runAsUser: "),
-    "root to begin with": (_second(securityContext=restricted.CONTAINER | {"runAsUser": 0}), "runAsUser: "),
+    "root to begin with": (
+        _second(securityContext=restricted.CONTAINER | {"runAsUser": 0}),
+        "runAsUser: ",
+    ),
     "perhaps root": (_context(runAsNonRoot=False), "runAsNonRoot: "),
     "the group root": (_set("spec", "securityContext", "runAsGroup", 0), "runAsGroup, "),
-    "the group root to begin with": (_second(securityContext=restricted.CONTAINER | {"runAsGroup": 0}), "runAsGroup, "),
+    "the group root to begin with": (
+        _second(securityContext=restricted.CONTAINER | {"runAsGroup": 0}),
+        "runAsGroup, ",
+    ),
     "the image's group": (_set("spec", "securityContext", "runAsGroup", None), "runAsGroup, "),
     "the volumes' group": (_set("spec", "securityContext", "fsGroup", 0), "fsGroup, "),
-    "one more group": (_set("spec", "securityContext", "supplementalGroups", [0]), "supplementalGroups: "),
-    "privileged": (_container(securityContext={"privileged": True}), "securityContext.privileged, "),
-    "all capabilities": (_container(securityContext={"allowPrivilegeEscalation": False}), "capabilities: "),
-    "one capability": (_context(capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}), "capabilities: "),
+    "one more group": (
+        _set("spec", "securityContext", "supplementalGroups", [0]),
+        "supplementalGroups: ",
+    ),
+    "privileged": (
+        _container(securityContext={"privileged": True}),
+        "securityContext.privileged, ",
+    ),
+    "all capabilities": (
+        _container(securityContext={"allowPrivilegeEscalation": False}),
+        "capabilities: ",
+    ),
+    "one capability": (
+        _context(capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}),
+        "capabilities: ",
+    ),
     "all of another spelling": (_context(capabilities={"drop": ["all"]}), "capabilities: "),
     "all of the claim": (_claim("part", {}), "volumeMounts, "),
     "another part of the claim": (_claim("part", {"subPath": "theirs"}), "volumeMounts, "),
@@ -354,27 +466,45 @@ DENIED = {
                 "name": "x",
                 "ephemeral": {
                     "volumeClaimTemplate": {
-                        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+                        "spec": {
+                            "accessModes": ["ReadWriteOnce"],
+                            "resources": {"requests": {"storage": "1Gi"}},
+                        }
                     }
                 },
             },
         ),
         "spec.volumes: ",
     ),
-    "an image as a volume": (_add("volumes", {"name": "x", "image": {"reference": "evil:1"}}), "spec.volumes: "),
-    "a driver": (_add("volumes", {"name": "x", "csi": {"driver": "secrets-store.csi.k8s.io"}}), "spec.volumes: "),
+    "an image as a volume": (
+        _add("volumes", {"name": "x", "image": {"reference": "evil:1"}}),
+        "spec.volumes: ",
+    ),
+    "a driver": (
+        _add("volumes", {"name": "x", "csi": {"driver": "secrets-store.csi.k8s.io"}}),
+        "spec.volumes: ",
+    ),
     "a probe of the cloud's metadata": (_probe(host="169.254.169.254"), "livenessProbe, "),
     "a connection when it ends": (
         _container(lifecycle={"preStop": {"tcpSocket": {"host": "10.0.0.1", "port": 22}}}),
         "lifecycle: ",
     ),
-    "no AppArmor": (_set("spec", "securityContext", "appArmorProfile", {"type": "Unconfined"}), "appArmorProfile"),
+    "no AppArmor": (
+        _set("spec", "securityContext", "appArmorProfile", {"type": "Unconfined"}),
+        "appArmorProfile",
+    ),
     "no AppArmor by annotation": (
         _set("metadata", "annotations", {APPARMOR: "unconfined"}),
         "appArmorProfile, or its annotation",
     ),
-    "a privileged type of SELinux": (_context(seLinuxOptions={"type": "spc_t"}), "seLinuxOptions: "),
-    "a user of SELinux": (_set("spec", "securityContext", "seLinuxOptions", {"user": "system_u"}), "seLinuxOptions: "),
+    "a privileged type of SELinux": (
+        _context(seLinuxOptions={"type": "spc_t"}),
+        "seLinuxOptions: ",
+    ),
+    "a user of SELinux": (
+        _set("spec", "securityContext", "seLinuxOptions", {"user": "system_u"}),
+        "seLinuxOptions: ",
+    ),
     "an unsafe sysctl": (
         _set("spec", "securityContext", "sysctls", [{"name": "kernel.msgmax", "value": "1"}]),
         "sysctls: ",
@@ -387,8 +517,14 @@ DENIED = {
         _add("resourceClaims", {"name": "x", "resourceClaimName": "gpu"}),
         "spec.resourceClaims: ",
     ),
-    "no seccomp": (_set("spec", "securityContext", "seccompProfile", {"type": "Unconfined"}), "seccompProfile: "),
-    "system priority": (_set("spec", "priorityClassName", "system-node-critical"), "spec.priorityClassName, "),
+    "no seccomp": (
+        _set("spec", "securityContext", "seccompProfile", {"type": "Unconfined"}),
+        "seccompProfile: ",
+    ),
+    "system priority": (
+        _set("spec", "priorityClassName", "system-node-critical"),
+        "spec.priorityClassName, ",
+    ),
 }
 
 
@@ -403,14 +539,19 @@ def test_what_the_launchers_account_may_create_under_the_policy(account):
     worker = account.worker()
     assert account.create(worker).strip().endswith("created (server dry run)")
     allowed = account.said({name: _changed(worker, change) for name, change in ALLOWED.items()})
-    assert {name: line for name, line in allowed.items() if not line.endswith("created (server dry run)")} == {}
+    assert {
+        name: line
+        for name, line in allowed.items()
+        if not line.endswith("created (server dry run)")
+    } == {}
     denied = account.said({name: _changed(worker, change) for name, (change, _) in DENIED.items()})
     by_policy = {name: line for name, line in denied.items() if "ValidatingAdmissionPolicy" in line}
     assert {name: line for name, line in denied.items() if name not in by_policy} == {}
     assert {name: line for name, line in by_policy.items() if DENIED[name][1] not in line} == {}
 
 
-# What the policy says of each check of Pod Security's, by the check's name: it begins with the field.
+# What the policy says of each check of Pod Security's, by the check's name: it begins with the
+# field.
 FIELDS = {
     "allowprivilegeescalation": "privileged, allowPrivilegeEscalation: ",
     "apparmorprofile": "securityContext.appArmorProfile",
@@ -441,14 +582,18 @@ STRICTER = {
 
 
 def _as_worker(case, worker):
-    """The case, with all that the policy wants besides "restricted"; so nothing but its own point is left to refuse."""
+    """The case, with all that the policy wants besides "restricted"; so nothing but its own point
+    is left to refuse.
+    """
     pod = copy.deepcopy(case)
     pod["metadata"] |= {key: worker["metadata"][key] for key in ("labels", "ownerReferences")}
     spec, own = pod["spec"], worker["spec"]
     spec |= {key: own[key] for key in ("serviceAccountName", "automountServiceAccountToken")}
     context = spec.setdefault("securityContext", {})
     if spec.get("os") != {"name": "windows"}:
-        spec["securityContext"] = {key: own["securityContext"][key] for key in ("runAsUser", "runAsGroup")} | context
+        spec["securityContext"] = {
+            key: own["securityContext"][key] for key in ("runAsUser", "runAsGroup")
+        } | context
     for one in spec["containers"] + spec["initContainers"]:
         one["image"] = own["containers"][0]["image"]
     # Another user than root is the workers'.
@@ -460,17 +605,25 @@ def _as_worker(case, worker):
 
 def test_the_policy_refuses_all_that_restricted_refuses(account):
     """Kubernetes' own cases: each by the policy itself, in words that begin with the field."""
-    cases = {name: _as_worker(pod, account.worker()) for name, pod in pod_security.cases("fail").items()}
+    cases = {
+        name: _as_worker(pod, account.worker()) for name, pod in pod_security.cases("fail").items()
+    }
     said = account.said(cases)
     by_server = {name for name, line in said.items() if "ValidatingAdmissionPolicy" not in line}
     assert by_server == {"procmount0", "procmount1"}, said  # They are in no user namespace.
-    assert {name: line for name, line in said.items() if FIELDS[name.rstrip("0123456789")] not in line} == {}
+    assert {
+        name: line for name, line in said.items() if FIELDS[name.rstrip("0123456789")] not in line
+    } == {}
 
 
 def test_the_policy_takes_what_restricted_takes(account):
-    cases = {name: _as_worker(pod, account.worker()) for name, pod in pod_security.cases("pass").items()}
+    cases = {
+        name: _as_worker(pod, account.worker()) for name, pod in pod_security.cases("pass").items()
+    }
     refused = {
-        name: line for name, line in account.said(cases).items() if not line.endswith("created (server dry run)")
+        name: line
+        for name, line in account.said(cases).items()
+        if not line.endswith("created (server dry run)")
     }
     assert refused.keys() == STRICTER.keys(), refused
     assert {name: line for name, line in refused.items() if STRICTER[name] not in line} == {}
@@ -497,22 +650,34 @@ def test_rights_that_somebody_adds_are_of_no_use_under_the_policy(account, produ
 
 
 EPHEMERAL = {
-    "spec": {"ephemeralContainers": [{"name": "more", "image": "x", "securityContext": {"privileged": True}}]},
+    "spec": {
+        "ephemeralContainers": [
+            {"name": "more", "image": "x", "securityContext": {"privileged": True}}
+        ]
+    },
 }
 
 
 def test_pods_that_are_there_stay_as_they_are_under_the_policy(account, product):
-    """Another container, a command inside, another image, another label: not even with the right to it."""
+    """Another container, a command inside, another image, another label: not even with the right to
+    it.
+    """
     kinds = "pods,pods/exec,pods/ephemeralcontainers"
     product.kubectl("create", "role", "more", "--verb=*", f"--resource={kinds}")
     product.kubectl(
-        "create", "rolebinding", "more", "--role=more", f"--serviceaccount={product.namespace}:product-launcher"
+        "create",
+        "rolebinding",
+        "more",
+        "--role=more",
+        f"--serviceaccount={product.namespace}:product-launcher",
     )
     patch = ("patch", "pod", "holder", "--dry-run=server")
     refused = [
         account.kubectl(*patch, "--subresource=ephemeralcontainers", "-p", json.dumps(EPHEMERAL)),
         account.kubectl(*patch, "-p", json.dumps({"metadata": {"labels": {"a": "b"}}})),
-        account.kubectl(*patch, "-p", json.dumps({"spec": {"containers": [{"name": "c", "image": "x"}]}})),
+        account.kubectl(
+            *patch, "-p", json.dumps({"spec": {"containers": [{"name": "c", "image": "x"}]}})
+        ),
         account.kubectl("exec", "holder", "--", "id"),
     ]
     assert [said for said in refused if "ValidatingAdmissionPolicy" not in said] == []
@@ -521,18 +686,28 @@ def test_pods_that_are_there_stay_as_they_are_under_the_policy(account, product)
 def test_the_policy_means_what_the_api_server_takes_it_for(policy, product):
     """It checks each expression against the types of a pod's fields, and warns of what cannot be."""
     (name,) = [
-        item["metadata"]["name"] for item in yaml.safe_load_all(policy) if item and "variables" in item.get("spec", {})
+        item["metadata"]["name"]
+        for item in yaml.safe_load_all(policy)
+        if item and "variables" in item.get("spec", {})
     ]
-    done = ("wait", f"validatingadmissionpolicy/{name}", "--for=jsonpath={.status.observedGeneration}=1")
+    done = (
+        "wait",
+        f"validatingadmissionpolicy/{name}",
+        "--for=jsonpath={.status.observedGeneration}=1",
+    )
     product.kubectl(*done, "--timeout=30s")
-    checked = product.kubectl("get", "validatingadmissionpolicy", name, "-o", "jsonpath={.status.typeChecking}")
+    checked = product.kubectl(
+        "get", "validatingadmissionpolicy", name, "-o", "jsonpath={.status.typeChecking}"
+    )
     assert checked in ("", "{}")
 
 
 def test_others_are_not_touched_by_the_policy(account, product):
     pod = copy.deepcopy(HOLDER) | {"metadata": {"name": "theirs"}}
     pod["spec"]["containers"][0]["image"] = image("k8s-parsl")
-    assert "created" in product.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(pod))
+    assert "created" in product.kubectl(
+        "create", "--dry-run=server", "-f", "-", input=json.dumps(pod)
+    )
 
 
 # Network -------------------------------------------------------------------------------------------------------------
@@ -552,14 +727,20 @@ def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
     """The testbed's network enforces no policies, so the tests' own translation into iptables does."""
     from testbed.policies import Enforcement
 
-    network = f"networkPolicy.restrictEgress=true,networkPolicy.apiServer.ports={{{layout.API_PORT}}}"
-    job = product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=8", "--set", network)
+    network = (
+        f"networkPolicy.restrictEgress=true,networkPolicy.apiServer.ports={{{layout.API_PORT}}}"
+    )
+    job = product.install(
+        "--set", "workflow.call=product:main,workflow.kwargs.seconds=8", "--set", network
+    )
     (launcher,) = product.wait_for_pods(
         lambda pods: any(pod["status"].get("podIP") for pod in pods.values()), component="launcher"
     ).values()
     address = launcher["status"]["podIP"]
     workers = product.wait_for_pods(
-        lambda pods: len(pods) == 2 and all(pod["status"].get("phase") == "Running" for pod in pods.values()),
+        lambda pods: (
+            len(pods) == 2 and all(pod["status"].get("phase") == "Running" for pod in pods.values())
+        ),
         component="worker",
     )
     worker, other = workers.items()
@@ -571,7 +752,9 @@ def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
             enforcement.wait_for(pod["status"]["podIP"])
 
         def knock(name, host, port):
-            said = product.kubectl("exec", name, "--", "python", "-c", KNOCK.format(host=host, port=port))
+            said = product.kubectl(
+                "exec", name, "--", "python", "-c", KNOCK.format(host=host, port=port)
+            )
             return said.splitlines()[-1]
 
         # A refusal would be an answer: a policy is silent.
@@ -581,7 +764,10 @@ def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
         assert knock(worker[0], layout.API_SERVER_IP, layout.API_PORT) == "closed: timed out"
         assert knock(worker[0], other[1]["status"]["podIP"], 24000) == "closed: timed out"
         assert knock(launcher["metadata"]["name"], layout.API_SERVER_IP, layout.API_PORT) == "open"
-        assert knock(launcher["metadata"]["name"], other[1]["status"]["podIP"], 24000) == "closed: timed out"
+        assert (
+            knock(launcher["metadata"]["name"], other[1]["status"]["podIP"], 24000)
+            == "closed: timed out"
+        )
         # With new pods, too: they come to a network that is closed already.
         again = product.upgrade("--set", f"{CALL}", "--set", network, "--set-string", "run.id=2")
         assert again.name != job.name

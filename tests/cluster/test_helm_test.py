@@ -1,4 +1,6 @@
-"""`helm test`: two real tasks in a worker pod and over the volume, beside whatever the release does."""
+"""`helm test`: two real tasks in a worker pod and over the volume, beside whatever the release
+does.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,18 @@ def files(release):
 def left(release):
     """What `helm test` might leave behind."""
     names = release.kubectl("get", "pod,secret,configmap", "-o", "name").split()
-    return [name for name in names if name.endswith(("-test", "settings-test", "certificates-test"))]
+    return [
+        name for name in names if name.endswith(("-test", "settings-test", "certificates-test"))
+    ]
 
 
 @pytest.mark.parametrize("program", ["helm", "helm3"])
 def test_it_runs_two_tasks_by_way_of_the_volume_and_leaves_nothing(dev, program):
     """The run's own record, and all else on the volume, is as it was."""
     dev.program = program
-    assert dev.wait_for_end(dev.install("--set", "workflow.kwargs.max_zoom=1")) == "Complete", dev.describe()
+    assert dev.wait_for_end(dev.install("--set", "workflow.kwargs.max_zoom=1")) == "Complete", (
+        dev.describe()
+    )
     assert "in folder /mnt/k8s-dev-pdg/runs/" in dev.helm("status", dev.name).out
     before = files(dev)
     assert any(name.startswith("runs/") for name in before)
@@ -38,7 +44,9 @@ def test_it_runs_two_tasks_by_way_of_the_volume_and_leaves_nothing(dev, program)
     assert "Phase:          Succeeded" in said
     # Owned by the test's pod, so collected soon after it.
     dev.wait_for_pods(lambda pods: not pods, **{"k8s-parsl/run": "test"})
-    dev.kubectl("wait", "--for=delete", "secret/pdgrun-certificates-test", "--timeout=60s", check=False)
+    dev.kubectl(
+        "wait", "--for=delete", "secret/pdgrun-certificates-test", "--timeout=60s", check=False
+    )
     assert left(dev) == []
     assert files(dev) == before
     # Again, as often as one likes.
@@ -49,14 +57,19 @@ def test_it_does_not_disturb_a_run(product):
     """Nor the run it; each has keys and workers of its own."""
     job = product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=8")
     running = product.wait_for_pods(
-        lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 2, component="worker"
+        lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 2,
+        component="worker",
     )
-    assert "Phase:          Succeeded" in product.helm("test", product.name, "--timeout", "170s").out
+    assert (
+        "Phase:          Succeeded" in product.helm("test", product.name, "--timeout", "170s").out
+    )
     assert product.wait_for_end(job) == "Complete", product.describe()
     log = product.log(job)
     assert "25 tasks, 25 done, 0 failed" in log
     assert "is of an earlier launcher" not in log
-    assert {name: pod["metadata"]["uid"] for name, pod in running.items()}.keys() <= set(_made(product))
+    assert {name: pod["metadata"]["uid"] for name, pod in running.items()}.keys() <= set(
+        _made(product)
+    )
 
 
 def _made(release: Release):

@@ -24,14 +24,21 @@ print(json.dumps({
 
 
 def hashes(folder):
-    found = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    found = [
+        path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
+    ]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in found
+    }
 
 
 @pytest.mark.testbed
 @pytest.mark.parametrize("name", ["k8s-parsl", "k8s-parsl-tiles"])
 def test_an_image_holds_the_code_of_this_tree(product, name):
-    """A builder that takes an old layer for a new one would have every test here prove something about yesterday."""
+    """A builder that takes an old layer for a new one would have every test here prove something
+    about yesterday.
+    """
     there = json.loads(product.python(HASHES, name=name).splitlines()[-1])
     runtime = hashes(ROOT / "runtime" / "k8s_parsl_runtime")
     assert _differ(there["launcher"], hashes(ROOT / "launcher" / "k8s_parsl")) == []

@@ -1,4 +1,4 @@
-"""The commands of docs/inputs.md, from a paused release to one that runs with what was copied."""
+"""The commands of docs/user/inputs.md, from a paused release to one that runs with what was copied."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import re
 from cluster.conftest import ROOT, image
 from cluster.test_rights import administrator, helm, place, release, version  # noqa: F401
 
-PAGE = (ROOT / "docs" / "inputs.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "user" / "inputs.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```\n(.*?)```", PAGE, re.DOTALL))
 OURS = "docker.io/library/debian:13-slim"
 
 
 def test_inputs_are_on_the_volume_before_the_first_run(administrator, release, tmp_path):  # noqa: F811
     administrator.run("kubectl create namespace pdgrun")
-    administrator.run("kubectl label namespace pdgrun pod-security.kubernetes.io/enforce=restricted")
+    administrator.run(
+        "kubectl label namespace pdgrun pod-security.kubernetes.io/enforce=restricted"
+    )
     administrator.run(BLOCKS["paused"])
     assert release.pods() == []
     pod = tmp_path / "pod.yaml"
-    pod.write_text((ROOT / "deploy" / "inputs-pod.yaml").read_text().replace(OURS, image("k8s-parsl-tiles")))
+    pod.write_text(
+        (ROOT / "deploy" / "inputs-pod.yaml").read_text().replace(OURS, image("k8s-parsl-tiles"))
+    )
     administrator.run(BLOCKS["pod"].replace("deploy/inputs-pod.yaml", str(pod)))
     assert "tiles.py" in administrator.run(BLOCKS["copy"])
     administrator.run(BLOCKS["go"])

@@ -1,6 +1,8 @@
-"""Every command that NOTES print works as it is printed, for the release that printed it, with both Helms.
+"""Every command that NOTES print works as it is printed, for the release that printed it, with both
+Helms.
 
-By an administrator for a whole release; for one of the two halves by a user with a namespace's rights, who is none.
+By an administrator for a whole release; for one of the two halves by a user with a namespace's
+rights, who is none.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from cluster.test_rights import administrator, helm, place, release, user, versi
 # For these tests alone: what a test asks of the page's commands is not asked here.
 DEV = "-f values/dev.yaml {values}"
 FILES = " ".join(
-    f"--set-file 'workflow.files.{name}\\.py=examples/product/{name}.py'" for name in ("product", "parslexec")
+    f"--set-file 'workflow.files.{name}\\.py=examples/product/{name}.py'"
+    for name in ("product", "parslexec")
 )
 PRODUCT = f"{' '.join([*images_of(), *SMALL])} {FILES} --set workflow.call=product:main"
 PRODUCT += " --set workflow.kwargs.seconds=1,executors.workers.initBlocks=1"
@@ -28,7 +31,11 @@ NULLS = (
 KINDS = {
     "code from files": (f"{PRODUCT}", True, False),
     "a half": (f"{DEV} {HALF}", True, True),
-    "a half whose Role is an administrator's": (f"{DEV} {HALF},rbac.create=false {PAUSED}", False, True),
+    "a half whose Role is an administrator's": (
+        f"{DEV} {HALF},rbac.create=false {PAUSED}",
+        False,
+        True,
+    ),
     "a whole": (f"{DEV} {PAUSED}", False, False),
     "nulls, an id and texts of other syntaxes": (f"{DEV} {PAUSED} {NULLS}", False, False),
     "code on a volume": (f"{DEV} {PAUSED} --set workflow.path=/mnt/k8s-dev-pdg/code", False, False),
@@ -37,7 +44,9 @@ KINDS = {
 
 def commands(said):
     """The lines that NOTES print to be copied."""
-    lines = [line.strip() for line in said.partition("NOTES:")[2].splitlines() if line.startswith("  ")]
+    lines = [
+        line.strip() for line in said.partition("NOTES:")[2].splitlines() if line.startswith("  ")
+    ]
     return [line for line in lines if line.startswith(("helm ", "kubectl "))]
 
 
@@ -49,21 +58,29 @@ def one(said, word):
 QUICK = ("code from files", "a half")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(one, marks=[pytest.mark.slow] * (one not in QUICK)) for one in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=[pytest.mark.slow] * (one not in QUICK)) for one in KINDS]
+)
 def test_every_command_works_as_printed(kind, administrator, user, release, version):  # noqa: F811
     how, runs, by_user = KINDS[kind]
     administrator.run("kubectl create namespace pdgrun")
     someone = user() if by_user else administrator
     if by_user:
         half = "--set admin.create=true,namespaced.create=false"
-        administrator.run(f"helm template pdgrun ./chart -n pdgrun -f values/dev.yaml {half} | kubectl apply -f -")
+        administrator.run(
+            f"helm template pdgrun ./chart -n pdgrun -f values/dev.yaml {half} | kubectl apply -f -"
+        )
     if "rbac.create=false" in how:
         role = "--show-only templates/rbac.yaml"
         administrator.run(
             f"helm template pdgrun ./chart -n pdgrun -f values/dev.yaml {role} | kubectl apply -n pdgrun -f -"
         )
     # The one flag that a release does not remember, and a user needs at the first install alone.
-    flag = " --server-side=false" if by_user and version == "helm4" and "rbac.create=false" not in how else ""
+    flag = (
+        " --server-side=false"
+        if by_user and version == "helm4" and "rbac.create=false" not in how
+        else ""
+    )
     install = f"helm install pdgrun ./chart -n pdgrun {how}{flag}".replace(" {values}", "")
     said = someone.run(install)
     values = json.loads(someone.run("helm get values pdgrun -n pdgrun -o json"))
@@ -116,7 +133,11 @@ def test_every_command_works_as_printed(kind, administrator, user, release, vers
 def _same(job):
     """Of a Job's pod, what is not this run's own."""
     spec = json.dumps(job.obj["spec"]["template"]["spec"], sort_keys=True)
-    settings = {volume["configMap"]["name"] for volume in json.loads(spec)["volumes"] if volume["name"] == "settings"}
+    settings = {
+        volume["configMap"]["name"]
+        for volume in json.loads(spec)["volumes"]
+        if volume["name"] == "settings"
+    }
     for name in settings:
         spec = spec.replace(name, "settings")
     return spec

@@ -48,7 +48,9 @@ def registry(tmp_path):
             return requests.get(f"http://{HOST}/v2/", timeout=5).status_code == 401
         return False
 
-    processes.wait_for("the private registry", asks, seconds=30, processes={"private-registry": running})
+    processes.wait_for(
+        "the private registry", asks, seconds=30, processes={"private-registry": running}
+    )
     yield HOST
     processes.stop([running])
 
@@ -57,7 +59,11 @@ def registry(tmp_path):
 def release(kube_cluster, namespace, registry, tmp_path):
     name, _, tag = image("k8s-parsl").partition("/")[2].rpartition(":")
     # Always: a node may have it from an earlier test.
-    values = {"launcher": {"image": {"repository": f"{registry}/{name}", "tag": tag, "pullPolicy": "Always"}}}
+    values = {
+        "launcher": {
+            "image": {"repository": f"{registry}/{name}", "tag": tag, "pullPolicy": "Always"}
+        }
+    }
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
     given = ["-f", "examples/names/values.yaml", "-f", str(tmp_path / "values.yaml"), *SMALL]
     release = Release(kube_cluster, namespace, name="private", values=given)
@@ -77,16 +83,31 @@ def test_pods_wait_until_the_secret_is_named(release, registry):
     release.wait_for_pods(refused, component="launcher")
     code, said, _ = check(release)
     assert code == 78
-    told = next(line for line in said.splitlines() if line.startswith("!!  launcher pod private-launcher-"))
+    told = next(
+        line for line in said.splitlines() if line.startswith("!!  launcher pod private-launcher-")
+    )
     assert "ImagePullDenied: " in told, said
     assert "imagePullSecrets" in told
     assert f"!!  image {registry}/k8s-parsl:" in said
 
-    words = ["create", "secret", "docker-registry", "registry", f"--docker-server={registry}", "--docker-username=ada"]
+    words = [
+        "create",
+        "secret",
+        "docker-registry",
+        "registry",
+        f"--docker-server={registry}",
+        "--docker-username=ada",
+    ]
     release.kubectl(*words, f"--docker-password={PASSWORD}")
     job = release.upgrade(*release.workflow, "--set", "imagePullSecrets[0].name=registry")
     assert release.wait_for_end(job) == "Complete", release.describe()
     assert "most of all self" in release.log(job)
-    events = json.loads(release.kubectl("get", "events", "--field-selector=reason=Pulled", "-o", "json"))["items"]
-    pulled = {event["involvedObject"]["name"].rsplit("-", 2)[0] for event in events if registry in event["message"]}
+    events = json.loads(
+        release.kubectl("get", "events", "--field-selector=reason=Pulled", "-o", "json")
+    )["items"]
+    pulled = {
+        event["involvedObject"]["name"].rsplit("-", 2)[0]
+        for event in events
+        if registry in event["message"]
+    }
     assert pulled >= {"private-cpu"}, pulled

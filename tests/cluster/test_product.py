@@ -15,17 +15,24 @@ def test_the_module(product):
     assert "The sum of all 25 products is 100" in log
     assert "25 tasks, 25 done, 0 failed" in log
     assert product.end_of_launcher()[0] == 0
-    assert [pod.obj["metadata"]["labels"]["app.kubernetes.io/component"] for pod in product.pods()] == ["launcher"]
+    assert [
+        pod.obj["metadata"]["labels"]["app.kubernetes.io/component"] for pod in product.pods()
+    ] == ["launcher"]
 
 
 def test_the_plain_script_with_a_config_of_its_own(product):
-    """It runs unchanged: the chart's Config takes the place of its own, and the log says what was set aside."""
+    """It runs unchanged: the chart's Config takes the place of its own, and the log says what was
+    set aside.
+    """
     env = "launcher.pod.env[0].name=PRODUCT_SECONDS,launcher.pod.env[0].value=1"
     product.install("--set", "workflow.script=example-parsl.py", "--set-string", env)
     assert product.wait_for_end() == "Complete", product.describe()
     log = product.log()
     assert "The sum of all 25 products is 100" in log
-    assert "set aside from the workflow's own: executors kube-htex (HighThroughputExecutor on LocalProvider)" in log
+    assert (
+        "set aside from the workflow's own: executors kube-htex (HighThroughputExecutor on LocalProvider)"
+        in log
+    )
     assert "app calc_product_long names executor kube-htex: it runs on workers" in log
 
 
@@ -44,7 +51,11 @@ def test_an_executor_that_cannot_be_guessed_is_refused_by_name(product):
     [
         ("workflow.call=nope:main", 64, "workflow.call nope:main: there is no module nope"),
         ("workflow.call=product:nope", 64, "workflow.call: module product has no function nope"),
-        ("workflow.call=product:main,workflow.kwargs.sise=5", 64, "workflow.kwargs: product:main: got an unexpected"),
+        (
+            "workflow.call=product:main,workflow.kwargs.sise=5",
+            64,
+            "workflow.kwargs: product:main: got an unexpected",
+        ),
         ("workflow.script=nope.py", 64, "workflow.script: there is no file /opt/workflow/nope.py"),
         ("workflow.call=product:main,workflow.kwargs.size=x", 1, "the workflow raised TypeError"),
     ],
@@ -75,7 +86,9 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
     """It is told apart from a lack of room, which would be waited for."""
     pod = "executors.workers.pod"
     claim = f"{pod}.volumes[0].name=x,{pod}.volumes[0].persistentVolumeClaim.claimName=not-there"
-    product.install("--set", f"workflow.call=product:main,executors.workers.configurationTimeout=5,{claim}")
+    product.install(
+        "--set", f"workflow.call=product:main,executors.workers.configurationTimeout=5,{claim}"
+    )
     assert product.wait_for_end() == "Failed"
     code, said = product.end_of_launcher()
     assert code == 78
@@ -85,7 +98,10 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ("launcher.image.repository=127.0.0.1:9/nowhere/none,launcher.image.tag=v1", "127.0.0.1:9/nowhere/none:v1"),
+        (
+            "launcher.image.repository=127.0.0.1:9/nowhere/none,launcher.image.tag=v1",
+            "127.0.0.1:9/nowhere/none:v1",
+        ),
         ("launcher.pod.image=127.0.0.1:9/nowhere/none:1", "127.0.0.1:9/nowhere/none:1"),
         (
             "launcher.pod.volumes[0].name=x,launcher.pod.volumes[0].persistentVolumeClaim.claimName=not-there",
@@ -93,19 +109,27 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
         ),
     ],
 )
-def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(product, settings, named):
-    """Where none of our code runs yet, the one place to look is what NOTES print; no worse where the launcher does."""
+def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(
+    product, settings, named
+):
+    """Where none of our code runs yet, the one place to look is what NOTES print; no worse where
+    the launcher does.
+    """
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out
     command = notes.split("what the launcher waits for:")[1].strip().split("\nand, ")[0]
-    product.wait_for_pods(lambda pods: any(named in _messages(pod) for pod in pods.values()), component="launcher")
+    product.wait_for_pods(
+        lambda pods: any(named in _messages(pod) for pod in pods.values()), component="launcher"
+    )
     assert named in product.kubectl(*_arguments(command)), command
 
 
 def _messages(pod):
     """What kubelet and the scheduler say of it."""
     status = pod["status"]
-    waiting = [container["state"].get("waiting", {}) for container in status.get("containerStatuses", [])]
+    waiting = [
+        container["state"].get("waiting", {}) for container in status.get("containerStatuses", [])
+    ]
     return str([entry.get("message") for entry in [*waiting, *status.get("conditions", [])]])
 
 
@@ -121,11 +145,14 @@ def test_uninstall_in_mid_run_leaves_nothing(product):
     """No pod, Secret or ConfigMap of the release, within the pods' own grace periods."""
     product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=60")
     product.wait_for_pods(
-        lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 2, component="worker"
+        lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 2,
+        component="worker",
     )
     began = time.monotonic()
     product.uninstall()
     product.wait_for_pods(lambda pods: not pods)
-    left = product.kubectl("get", "pod,secret,configmap,job,sa,role,rolebinding", "-o", "name").split()
+    left = product.kubectl(
+        "get", "pod,secret,configmap,job,sa,role,rolebinding", "-o", "name"
+    ).split()
     assert [name for name in left if "product" in name] == [], left
     assert time.monotonic() - began < 120

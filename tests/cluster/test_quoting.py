@@ -1,4 +1,6 @@
-"""Texts that mean something to YAML, a shell or kubelet: through Helm, a real API server and a real kubelet."""
+"""Texts that mean something to YAML, a shell or kubelet: through Helm, a real API server and a real
+kubelet.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,17 @@ def release(product, request):
 
 
 def values():
-    """Every text: as argument, as key of one, in a list, as variable, in annotations, as contents of a file."""
+    """Every text: as argument, as key of one, in a list, as variable, in annotations, as contents
+    of a file.
+    """
     # kubelet expands what is written as a variable: a PodSpec's field means what Kubernetes says.
-    variables = [{"name": f"TEXT_{n}", "value": text.replace("$", "$$")} for n, text in enumerate(TEXTS)]
+    variables = [
+        {"name": f"TEXT_{n}", "value": text.replace("$", "$$")} for n, text in enumerate(TEXTS)
+    ]
     named = {f"text {n}": text for n, text in enumerate(TEXTS)}
-    one_line = [text for text in TEXTS if "\n" not in text and "\r" not in text and len(text) < 1000]
+    one_line = [
+        text for text in TEXTS if "\n" not in text and "\r" not in text and len(text) < 1000
+    ]
     texts = {"by key": {text: 1 for text in one_line if text not in REFUSED_KEYS}}
     return image_values() | {
         "workflow": {
@@ -39,9 +47,14 @@ def values():
             "path": FOLDER,
             "files": {"quoted.py": CODE} | {f"text-{n}": text for n, text in enumerate(TEXTS)},
         },
-        "pod": {"env": variables, "annotations": {f"example.org/text-{n}": text for n, text in enumerate(TEXTS)}},
+        "pod": {
+            "env": variables,
+            "annotations": {f"example.org/text-{n}": text for n, text in enumerate(TEXTS)},
+        },
         "job": {"annotations": {f"example.org/text-{n}": text for n, text in enumerate(TEXTS)}},
-        "serviceAccount": {"annotations": {f"example.org/text-{n}": text for n, text in enumerate(TEXTS)}},
+        "serviceAccount": {
+            "annotations": {f"example.org/text-{n}": text for n, text in enumerate(TEXTS)}
+        },
         "executors": {"workers": {"initBlocks": 1, "maxBlocks": 1}},
     }
 
@@ -54,14 +67,19 @@ def file(tmp_path):
 
 
 def test_every_text_arrives_in_api_server_workflow_and_worker(release, file):
-    """What the workflow and its task have is compared there (quoted.py); a difference fails the run."""
+    """What the workflow and its task have is compared there (quoted.py); a difference fails the
+    run.
+    """
     job = release.install("-f", str(file))
     kept = json.loads(release.kubectl("get", "job,configmap,serviceaccount", "-o", "json"))["items"]
     kept = {(item["kind"], item["metadata"]["name"]): item for item in kept}
     for item in yaml.safe_load_all(release.helm("get", "manifest", release.name).out):
         if other := kept.get((item["kind"], item["metadata"]["name"])):
             assert item.get("data", {}) == other.get("data", {})
-            assert item["metadata"].get("annotations", {}).items() <= other["metadata"].get("annotations", {}).items()
+            assert (
+                item["metadata"].get("annotations", {}).items()
+                <= other["metadata"].get("annotations", {}).items()
+            )
     (files,) = [item["data"] for item in kept.values() if "quoted.py" in item.get("data", {})]
     assert [files[f"text-{n}"] for n in range(len(TEXTS))] == TEXTS
     assert [job.annotations[f"example.org/text-{n}"] for n in range(len(TEXTS))] == TEXTS

@@ -1,8 +1,10 @@
-"""Two halves, two people: an administrator, and a user with a namespace account's rights and no more.
+"""Two halves, two people: an administrator, and a user with a namespace account's rights and no
+more.
 
-The user's rights are those of a DataONE namespace (DataONEorg/k8s-cluster, authorization/application-context.yaml): all
-of core, apps, networking and autoscaling, Jobs, and of Roles only create, get and delete. Nothing of the cluster's own.
-The commands are those of docs/two-part-install.md, read from there.
+The user's rights are those of a DataONE namespace (DataONEorg/k8s-cluster,
+authorization/application-context.yaml): all of core, apps, networking and autoscaling, Jobs, and of
+Roles only create, get and delete. Nothing of the cluster's own. The commands are those of
+docs/admin/two-part-install.md, read from there.
 """
 
 from __future__ import annotations
@@ -22,9 +24,13 @@ from cluster.conftest import PATIENCE_S, ROOT, Release, images_of
 
 from testbed import layout, tools
 
-PAGE = ROOT / "docs" / "two-part-install.md"
+PAGE = ROOT / "docs" / "admin" / "two-part-install.md"
 RULES = [
-    {"apiGroups": ["", "apps", "networking.k8s.io", "extensions", "autoscaling"], "resources": ["*"], "verbs": ["*"]},
+    {
+        "apiGroups": ["", "apps", "networking.k8s.io", "extensions", "autoscaling"],
+        "resources": ["*"],
+        "verbs": ["*"],
+    },
     {"apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": ["*"]},
     {
         "apiGroups": ["rbac.authorization.k8s.io"],
@@ -40,13 +46,17 @@ RULES = [
 CEPHFS = {
     "clusterID": "none",
     "rootPath": "/volumes/none",
-    "secret": {"values": {"userID": "nobody", "userKey": "AQAAAAAAAAAAABAAbm90IGEgcmVhbCBrZXkhIQ=="}},
+    "secret": {
+        "values": {"userID": "nobody", "userKey": "AQAAAAAAAAAAABAAbm90IGEgcmVhbCBrZXkhIQ=="}
+    },
 }
 
 
 def blocks():
     """The page's commands, by what stands over them."""
-    return dict(re.findall(r"<!-- run: (.*?) -->\n```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+    return dict(
+        re.findall(r"<!-- run: (.*?) -->\n```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    )
 
 
 @dataclass
@@ -59,10 +69,15 @@ class Person:
     values: list[str] = field(default_factory=list)
 
     def run(self, command, *, check=True):
-        """A shell command with the page's namespace and values replaced by the test's; what it prints."""
-        command = re.sub(r"-n pdgrun|namespace pdgrun", lambda found: found[0][:-6] + self.namespace, command)
+        """A shell command with the page's namespace and values replaced by the test's; what it
+        prints.
+        """
+        command = re.sub(
+            r"-n pdgrun|namespace pdgrun", lambda found: found[0][:-6] + self.namespace, command
+        )
         return self.shell(
-            command.replace("-f values/dev.yaml", " ".join(["-f values/dev.yaml", *self.values])), check=check
+            command.replace("-f values/dev.yaml", " ".join(["-f values/dev.yaml", *self.values])),
+            check=check,
         )
 
     def shell(self, command, *, check=True):
@@ -73,7 +88,8 @@ class Person:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"KUBECONFIG": self.kubeconfig, "PATH": f"{self.programs}:{os.environ['PATH']}"},
+            env=os.environ
+            | {"KUBECONFIG": self.kubeconfig, "PATH": f"{self.programs}:{os.environ['PATH']}"},
             timeout=PATIENCE_S,
         )
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}"
@@ -100,7 +116,9 @@ def helm(request, tmp_path):
     """Folder in which `helm` is one of the two."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "helm").symlink_to(tools.ensure() / {"helm3": "helm3", "helm4": "helm"}[request.param])
+    (folder / "helm").symlink_to(
+        tools.ensure() / {"helm3": "helm3", "helm4": "helm"}[request.param]
+    )
     return folder
 
 
@@ -111,7 +129,9 @@ def version(helm):
 
 @pytest.fixture
 def place(kube_cluster):
-    """A namespace's name and values; the test makes it as the page says, and all that it made goes at the end."""
+    """A namespace's name and values; the test makes it as the page says, and all that it made goes
+    at the end.
+    """
     name = f"t-{uuid.uuid4().hex[:8]}"
     values = [*images_of("k8s-parsl-tiles"), "--set", "workflow.kwargs.max_zoom=1"]
     if given := os.environ.get("TEST_VALUES"):
@@ -124,9 +144,13 @@ def place(kube_cluster):
         values = ["-f", "tests/testbed/values.yaml", *values, "--set", source]
     yield name, values
     kube_cluster.kubectl(f"delete namespace {name} --wait=false --ignore-not-found")
-    for volume in json.loads(Release(kube_cluster, name).kubectl("get", "persistentvolume", "-o", "json"))["items"]:
+    for volume in json.loads(
+        Release(kube_cluster, name).kubectl("get", "persistentvolume", "-o", "json")
+    )["items"]:
         if volume["spec"].get("claimRef", {}).get("namespace") == name:
-            kube_cluster.kubectl(f"delete persistentvolume {volume['metadata']['name']} --wait=false")
+            kube_cluster.kubectl(
+                f"delete persistentvolume {volume['metadata']['name']} --wait=false"
+            )
 
 
 @pytest.fixture
@@ -137,7 +161,9 @@ def administrator(helm, place, kube_cluster):
 
 @pytest.fixture
 def user(administrator, tmp_path):
-    """An account in the namespace that the page's first command makes, with exactly the rights above or those given."""
+    """An account in the namespace that the page's first command makes, with exactly the rights
+    above or those given.
+    """
 
     def make(rules=RULES):
         name = administrator.namespace
@@ -174,7 +200,9 @@ def release(kube_cluster, place):
 def left(release):
     """Objects of the release in its namespace, by kind/name."""
     kinds = "pod,secret,configmap,job,persistentvolumeclaim,serviceaccount,role,rolebinding"
-    return [name for name in release.kubectl("get", kinds, "-o", "name").split() if "/pdgrun" in name]
+    return [
+        name for name in release.kubectl("get", kinds, "-o", "name").split() if "/pdgrun" in name
+    ]
 
 
 def newer_chart(folder):
@@ -186,12 +214,18 @@ def newer_chart(folder):
     return chart
 
 
-def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(administrator, user, release, version, tmp_path):
-    """With both Helms, and nothing but the commands of the page; a newer chart and another account need no more."""
+def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(
+    administrator, user, release, version, tmp_path
+):
+    """With both Helms, and nothing but the commands of the page; a newer chart and another account
+    need no more.
+    """
     administrator.page("administrator")
     someone = user()
     assert someone.run("kubectl -n pdgrun auth can-i patch roles", check=False).strip() == "no"
-    assert "cannot create resource" in someone.run("kubectl create namespace none-of-yours", check=False)
+    assert "cannot create resource" in someone.run(
+        "kubectl create namespace none-of-yours", check=False
+    )
     someone.page(f"{version} install")
     assert release.wait_for_end() == "Complete", release.describe()
     someone.page("upgrade")
@@ -213,14 +247,18 @@ def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(administr
 
 
 def test_the_role_for_users_is_enough(administrator, user, release, version):
-    """deploy/role-for-users.yaml: to install, to watch a run, to try it, to run it again, to remove it."""
+    """deploy/role-for-users.yaml: to install, to watch a run, to try it, to run it again, to remove
+    it.
+    """
     (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
     administrator.page("administrator")
     someone = user(role["rules"])
     assert someone.check("--set admin.create=false") == []
     someone.page(f"{version} install")
     assert release.wait_for_end() == "Complete", release.describe()
-    assert "INFO" in someone.run(f"kubectl -n pdgrun logs job/{release.job().name} --all-containers")
+    assert "INFO" in someone.run(
+        f"kubectl -n pdgrun logs job/{release.job().name} --all-containers"
+    )
     someone.run("kubectl -n pdgrun events")
     someone.run("helm test pdgrun -n pdgrun")
     someone.page("upgrade")
@@ -230,12 +268,16 @@ def test_the_role_for_users_is_enough(administrator, user, release, version):
 
 
 def test_the_role_for_users_has_nothing_to_spare(administrator, user, version):
-    """Without any one of its rules there is no install: Helm lacks it, or the launcher's Role grants it."""
+    """Without any one of its rules there is no install: Helm lacks it, or the launcher's Role
+    grants it.
+    """
     (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
     administrator.page("administrator")
     install = f"{blocks()[f'{version} install'].strip()} --set job.suspend=true"
     for rule in role["rules"]:
-        said = user([other for other in role["rules"] if other is not rule]).run(install, check=False)
+        said = user([other for other in role["rules"] if other is not rule]).run(
+            install, check=False
+        )
         assert "forbidden" in said, rule
         user(role["rules"]).run("helm uninstall pdgrun -n pdgrun", check=False)
 
@@ -250,7 +292,9 @@ def test_helm_4_needs_its_flag(administrator, user):
 
 
 def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, version):
-    """rbac.create=false, plainly installed; the administrator's Role is of the same name and says the same."""
+    """rbac.create=false, plainly installed; the administrator's Role is of the same name and says
+    the same.
+    """
     administrator.page("administrator")
     administrator.page("administrator's role")
     someone = user()
@@ -269,7 +313,9 @@ def command_of(line):
 
 
 def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
-    """Before anything is there: each line's command, run by the administrator as it stands, takes the line away."""
+    """Before anything is there: each line's command, run by the administrator as it stands, takes
+    the line away.
+    """
     (line,) = administrator.check()
     assert "there is no namespace" in line
     administrator.shell(command_of(line))
@@ -284,7 +330,11 @@ def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
     administrator.shell(command_of(line))
     assert someone.check("--set admin.create=false,rbac.create=false") == []
     # And with a Role of its own Helm would refuse it.
-    assert [line for line in someone.check("--set admin.create=false") if "is not of release pdgrun" in line]
+    assert [
+        line
+        for line in someone.check("--set admin.create=false")
+        if "is not of release pdgrun" in line
+    ]
 
 
 def test_check_knows_a_volume_of_an_earlier_claim(administrator, version):
@@ -294,12 +344,18 @@ def test_check_knows_a_volume_of_an_earlier_claim(administrator, version):
     bound = "--for=jsonpath={.status.phase}=Bound --timeout=60s"
     administrator.run(f"kubectl -n pdgrun wait persistentvolumeclaim/pdgrun-dev-0 {bound}")
     administrator.page(f"{version} uninstall")
-    volume = administrator.run(f"kubectl get persistentvolume -o name | grep {administrator.namespace}").strip()
-    administrator.run(f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Released --timeout=60s")
+    volume = administrator.run(
+        f"kubectl get persistentvolume -o name | grep {administrator.namespace}"
+    ).strip()
+    administrator.run(
+        f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Released --timeout=60s"
+    )
     (line,) = administrator.check("--set admin.create=false")
     assert "still belongs to an earlier claim pdgrun-dev-0" in line
     administrator.shell(command_of(line))
-    administrator.run(f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Available --timeout=60s")
+    administrator.run(
+        f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Available --timeout=60s"
+    )
     assert administrator.check("--set admin.create=false") == []
 
 

@@ -19,11 +19,19 @@ from scripts import cases
 
 from testbed import layout
 
-# The run's volume is a folder that both nodes and this machine see, and the container's log is a file of a node's.
+# The run's volume is a folder that both nodes and this machine see, and the container's log is a
+# file of a node's.
 pytestmark = pytest.mark.testbed
 
 # Of the many, those that differ most from a run on this machine.
-QUICK = ("config_kubernetes", "custom_exception", "exit_three", "package", "relative_files", "staging")
+QUICK = (
+    "config_kubernetes",
+    "custom_exception",
+    "exit_three",
+    "package",
+    "relative_files",
+    "staging",
+)
 # Runs at once; more of them wait for each other's CPUs.
 AT_ONCE = 4
 MOUNTED = "/data"
@@ -51,7 +59,9 @@ def run(kube_cluster, namespace, tmp_path):
         def several(names):
             chosen = [case for case in cases.CASES if case.name in names]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                found = dict(zip([case.name for case in chosen], pool.map(one, chosen), strict=True))
+                found = dict(
+                    zip([case.name for case in chosen], pool.map(one, chosen), strict=True)
+                )
             return {name: differences for name, differences in found.items() if differences}
 
         yield several
@@ -77,7 +87,10 @@ def in_cluster(cluster, namespace, case, url):
     data.chmod(0o777)
     (data / "values.json").write_text(json.dumps(values(case, data, url)))
     release = Release(
-        cluster, namespace, name=name, values=["-f", str(data / "values.json"), *images_of("k8s-parsl-plain"), *SMALL]
+        cluster,
+        namespace,
+        name=name,
+        values=["-f", str(data / "values.json"), *images_of("k8s-parsl-plain"), *SMALL],
     )
     try:
         job = release.install()
@@ -89,7 +102,9 @@ def in_cluster(cluster, namespace, case, url):
         stdout, stderr = output(namespace, pod.name)
         folder = Path("/opt/workflow" if in_config_map(case) else f"{MOUNTED}/code")
         made = cases.files(record.parent / "work", case, folder)
-        return cases.Told(kept["workflow_status"], stdout, cases.comparable(case, stderr, folder), made)
+        return cases.Told(
+            kept["workflow_status"], stdout, cases.comparable(case, stderr, folder), made
+        )
     finally:
         with contextlib.suppress(AssertionError):
             release.helm("uninstall", release.name, check=False)
@@ -99,7 +114,9 @@ def values(case, data, url):
     """Its files come in a ConfigMap, or where that takes no such files, on the run's volume."""
     workflow = {"script": case.script, "args": cases.arguments(case, url)}
     if in_config_map(case):
-        workflow["files"] = {path.name: path.read_text() for path in case.folder.iterdir() if path.is_file()}
+        workflow["files"] = {
+            path.name: path.read_text() for path in case.folder.iterdir() if path.is_file()
+        }
     else:
         cases.copied(case, data / "code")
         workflow["path"] = f"{MOUNTED}/code"
@@ -108,7 +125,9 @@ def values(case, data, url):
         "workflow": workflow,
         "run": {"volume": "data"},
         "executors": {"workers": {"maxBlocks": 1, "maxWorkersPerNode": 2, "coresPerWorker": 0.5}},
-        "storage": {"data": {"mountPath": MOUNTED, "size": "1Gi", "persistentVolumeSource": source}},
+        "storage": {
+            "data": {"mountPath": MOUNTED, "size": "1Gi", "persistentVolumeSource": source}
+        },
     }
 
 
@@ -122,9 +141,13 @@ def in_config_map(case):
 
 
 def output(namespace, pod):
-    """What its container wrote to standard output and to standard error: kubelet has them in one file."""
+    """What its container wrote to standard output and to standard error: kubelet has them in one
+    file.
+    """
     (file,) = (
-        path for node in layout.NODES for path in (node.folder / "pod-logs").glob(f"{namespace}_{pod}_*/workflow/0.log")
+        path
+        for node in layout.NODES
+        for path in (node.folder / "pod-logs").glob(f"{namespace}_{pod}_*/workflow/0.log")
     )
     said = {"stdout": "", "stderr": ""}
     for line in file.read_bytes().decode().split("\n"):

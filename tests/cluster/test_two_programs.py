@@ -1,4 +1,6 @@
-"""The launcher and the workflow in two containers: any image, whatever the workflow does, and no right for it."""
+"""The launcher and the workflow in two containers: any image, whatever the workflow does, and no
+right for it.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ def record(release):
 
 @pytest.mark.testbed
 @pytest.mark.parametrize(
-    ("image", "runtime"), [("k8s-parsl-plain", "copy"), ("k8s-parsl-plain", "image"), ("k8s-parsl-conflict", "copy")]
+    ("image", "runtime"),
+    [("k8s-parsl-plain", "copy"), ("k8s-parsl-plain", "image"), ("k8s-parsl-conflict", "copy")],
 )
 def test_any_image_with_python_and_parsl_will_do(release, image, runtime):
     """Nothing of ours is in it, and what it has may conflict with what the launcher needs.
@@ -68,7 +71,11 @@ def test_any_image_with_python_and_parsl_will_do(release, image, runtime):
     assert "The sum of all 25 products is 100" in release.log()
     kept, page = record(release)
     assert (kept["status"], kept["result"], kept["workflow_status"]) == ("done", {"sum": 100}, 0)
-    for cell in ("<td>product</td>", '<td data-head="Done">25</td>', '<td data-head="Failed">0</td>'):
+    for cell in (
+        "<td>product</td>",
+        '<td data-head="Done">25</td>',
+        '<td data-head="Failed">0</td>',
+    ):
         assert cell in page
 
 
@@ -123,7 +130,10 @@ def test_an_image_without_python_is_refused_by_name(release):
 
 LITTLE = "launcher.pod.resources.limits.memory=256Mi,launcher.pod.resources.requests.memory=128Mi"
 ENDINGS = {
-    "memory": (1, "OOMKilled: the workflow used more memory than it may: raise launcher.pod.resources.limits.memory"),
+    "memory": (
+        1,
+        "OOMKilled: the workflow used more memory than it may: raise launcher.pod.resources.limits.memory",
+    ),
     "segfault": (1, "the workflow's process was ended by SIGSEGV (a crash in compiled code)"),
     "leave": (1, "the workflow ended with exit status 3; its last line: about to leave"),
     "leave_well": (0, ""),
@@ -159,10 +169,14 @@ def test_the_launcher_outlives_the_workflow(release, ending):
 @pytest.mark.testbed
 @pytest.mark.parametrize("ending", ["hangs", "stopped", "ignores"])
 def test_a_workflow_that_does_nothing_any_more_can_be_stopped(release, ending):
-    """It computes for ever, is stopped, or ignores SIGTERM: the pod still ends within its grace period."""
+    """It computes for ever, is stopped, or ignores SIGTERM: the pod still ends within its grace
+    period.
+    """
     release.of(ENDS, "k8s-parsl-plain", "--set", "launcher.pod.terminationGracePeriodSeconds=40")
     release.install("--set", f"workflow.call=ends:{ending}")
-    release.wait_for_pods(lambda _: "a line of the workflow's" in release.log(), component="launcher")
+    release.wait_for_pods(
+        lambda _: "a line of the workflow's" in release.log(), component="launcher"
+    )
     (pod,) = release.pods("launcher")
     release.kubectl("delete", "job", release.job().name, "--wait=false")
     release.wait_for_pods(lambda pods: not pods, seconds=60)
@@ -176,7 +190,10 @@ def test_neither_workflow_nor_worker_can_do_anything_through_the_api(release):
     release.of("tests/cluster/rights_probe.py", "k8s-parsl-plain")
     release.install("--set", "workflow.call=rights_probe:main")
     assert release.wait_for_end() == "Complete", release.describe()
-    found = {place: json.loads(said) for place, said in re.findall(r"^PROBE (\w+) (.*)$", release.log(), re.MULTILINE)}
+    found = {
+        place: json.loads(said)
+        for place, said in re.findall(r"^PROBE (\w+) (.*)$", release.log(), re.MULTILINE)
+    }
     assert found.keys() == {"workflow", "worker"}
     for place, said in found.items():
         assert said["tokens"] == [], place
@@ -193,7 +210,9 @@ def launcher_process(pod):
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
-            if b"k8s-parsl\0run" in command and uid in (folder / "cgroup").read_text().replace("_", "-"):
+            if b"k8s-parsl\0run" in command and uid in (folder / "cgroup").read_text().replace(
+                "_", "-"
+            ):
                 return int(folder.name)
     raise AssertionError(f"no launcher runs in pod {pod.name}")
 
@@ -202,7 +221,9 @@ def launcher_process(pod):
 def test_the_launchers_death_ends_the_workflow_and_the_next_one_starts_clean(release):
     """Within seconds, though the launcher's container says nothing any more."""
     release.of(ENDS, "k8s-parsl-plain")
-    release.install("--set", "workflow.call=ends:waits,workflow.kwargs.folder=/data,parsl.retryLostTasks=all")
+    release.install(
+        "--set", "workflow.call=ends:waits,workflow.kwargs.folder=/data,parsl.retryLostTasks=all"
+    )
     release.wait_for_pods(lambda _: (release.data / "begun").is_file(), component="worker")
     (first,) = release.pods("launcher")
     os.kill(launcher_process(first), signal.SIGKILL)
@@ -214,8 +235,13 @@ def test_the_launchers_death_ends_the_workflow_and_the_next_one_starts_clean(rel
     release.wait_for_pods(ended, seconds=60, component="launcher")
     (release.data / "go").touch()
     assert release.wait_for_end() == "Complete", release.describe()
-    selector = {"app.kubernetes.io/instance": release.name, "app.kubernetes.io/component": "launcher"}
-    pods = list(Pod.objects(release.cluster.kube_client, release.namespace).filter(selector=selector))
+    selector = {
+        "app.kubernetes.io/instance": release.name,
+        "app.kubernetes.io/component": "launcher",
+    }
+    pods = list(
+        Pod.objects(release.cluster.kube_client, release.namespace).filter(selector=selector)
+    )
     assert len(pods) == 2
     kept, _ = record(release)
     assert kept["status"] == "done"

@@ -1,7 +1,9 @@
-"""`k8s-parsl ceph-key` against a real Vault and the real API server, with the rights of its own account only.
+"""`k8s-parsl ceph-key` against a real Vault and the real API server, with the rights of its own
+account only.
 
-The command runs as a process of its own; all that differs from its pod is where the account's token lies. Every run's
-output is searched for the keys and tokens in play, so each case below is a test of secrecy too.
+The command runs as a process of its own; all that differs from its pod is where the account's token
+lies. Every run's output is searched for the keys and tokens in play, so each case below is a test
+of secrecy too.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ main()
 
 
 def cephx(seed):
-    return base64.b64encode(struct.pack("<HIIH", 1, 1700000000, 5, 16) + bytes([seed]) * 16).decode()
+    return base64.b64encode(
+        struct.pack("<HIIH", 1, 1700000000, 5, 16) + bytes([seed]) * 16
+    ).decode()
 
 
 KEY, NEWER, USER = cephx(17), cephx(34), "k8s-dev-pdg-subvol-user"
@@ -134,7 +138,12 @@ class Stage:
         }
         command = [sys.executable, "-c", MAIN, "ceph-key", "--config", str(self.config(change))]
         return subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1
+            command,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=1,
         )
 
     def end(self, process, before=""):
@@ -153,7 +162,9 @@ class Stage:
 
     def read(self):
         """The Secret as it is now."""
-        return json.loads(vaults.kubectl("get", "secret", NAME, f"--namespace={self.namespace}", "--output=json"))
+        return json.loads(
+            vaults.kubectl("get", "secret", NAME, f"--namespace={self.namespace}", "--output=json")
+        )
 
     def values(self):
         return {key: base64.b64decode(value).decode() for key, value in self.read()["data"].items()}
@@ -166,7 +177,9 @@ class Stage:
             "metadata": {"name": NAME, **metadata},
             "stringData": {"userKey": "old", "adminID": "admin"},
         }
-        vaults.kubectl("create", "-f", "-", f"--namespace={self.namespace}", text=json.dumps(secret))
+        vaults.kubectl(
+            "create", "-f", "-", f"--namespace={self.namespace}", text=json.dumps(secret)
+        )
 
 
 @cache
@@ -199,13 +212,17 @@ def stage(theatre):
     yield theatre
     if theatre.vault.client().sys.is_sealed():
         theatre.vault.unseal()
-    vaults.kubectl("delete", "secret", NAME, f"--namespace={theatre.namespace}", "--ignore-not-found")
+    vaults.kubectl(
+        "delete", "secret", NAME, f"--namespace={theatre.namespace}", "--ignore-not-found"
+    )
 
 
 def test_the_key_goes_from_vault_to_the_secret(stage):
     """Both fields, encoded once, and where they are from; nothing of the key outside `data`."""
     version = stage.put(GOOD)
-    ended = stage.run({"secret.owner": "pdgrun/pdgrun", "secret.labels": {"app.kubernetes.io/instance": "pdgrun"}})
+    ended = stage.run(
+        {"secret.owner": "pdgrun/pdgrun", "secret.labels": {"app.kubernetes.io/instance": "pdgrun"}}
+    )
     assert (ended.code, stage.values()) == (0, GOOD), ended.out
     assert f"Secret {stage.namespace}/{NAME} created: user {USER}, key sha256" in ended.last
     assert f"of secret/{stage.namespace}/pdg version {version}" in ended.last
@@ -216,7 +233,9 @@ def test_the_key_goes_from_vault_to_the_secret(stage):
 
 
 def test_a_second_run_changes_nothing_and_a_new_key_does(stage):
-    """Same resourceVersion: kubelet, Argo CD and people who watch see no change where there is none."""
+    """Same resourceVersion: kubelet, Argo CD and people who watch see no change where there is
+    none.
+    """
     assert stage.run().code == 0
     before = stage.read()["metadata"]["resourceVersion"]
     ended = stage.run()
@@ -236,7 +255,10 @@ def test_a_secret_of_somebody_elses_is_left_alone_until_told(stage):
     before = stage.read()
     ended = stage.run()
     assert ended.code == 78
-    assert f"Secret {stage.namespace}/{NAME} is managed by Helm: give secret.name another name" in ended.last
+    assert (
+        f"Secret {stage.namespace}/{NAME} is managed by Helm: give secret.name another name"
+        in ended.last
+    )
     assert stage.read() == before
     ended = stage.run({"adopt": True})
     assert (ended.code, stage.values()) == (0, {**GOOD, "adminID": "admin"}), ended.out
@@ -263,7 +285,11 @@ def test_kv_version_1(stage, version):
 def test_fields_of_other_names(stage):
     """DataONE's or anybody's own."""
     stage.put({"user": USER, "key": KEY, "note": "of 2026"}, "other")
-    kv = {"vault.kv.path": f"{stage.namespace}/other", "vault.kv.userIDKey": "user", "vault.kv.userKeyKey": "key"}
+    kv = {
+        "vault.kv.path": f"{stage.namespace}/other",
+        "vault.kv.userIDKey": "user",
+        "vault.kv.userKeyKey": "key",
+    }
     assert (stage.run(kv).code, stage.values()) == (0, GOOD)
 
 
@@ -276,7 +302,13 @@ def test_jwt(stage):
 
 
 def jwt_role(stage, name, **more):
-    role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "token_ttl": "5m", **more}
+    role = {
+        "role_type": "jwt",
+        "user_claim": "sub",
+        "bound_audiences": ["vault"],
+        "token_ttl": "5m",
+        **more,
+    }
     role["token_policies"] = [stage.namespace]
     stage.vault.client().adapter.post(f"/v1/auth/jwt/role/{name}", json=role)
 
@@ -284,7 +316,9 @@ def jwt_role(stage, name, **more):
 def approle(stage):
     """Role ID, and a file with a secret ID."""
     methods = stage.vault.client().auth.approle
-    methods.create_or_update_approle(stage.namespace, token_policies=[stage.namespace], token_ttl="5m")
+    methods.create_or_update_approle(
+        stage.namespace, token_policies=[stage.namespace], token_ttl="5m"
+    )
     secret = methods.generate_secret_id(stage.namespace)["data"]["secret_id"]
     stage.secrets.add(secret)
     file = stage.folder / "secret-id"
@@ -301,7 +335,9 @@ def test_approle(stage):
 
 def test_a_token_file(stage):
     """A token that was given to us is not ours to revoke."""
-    token = stage.vault.client().auth.token.create(policies=[stage.namespace], ttl="5m")["auth"]["client_token"]
+    token = stage.vault.client().auth.token.create(policies=[stage.namespace], ttl="5m")["auth"][
+        "client_token"
+    ]
     stage.secrets.add(token)
     file = stage.folder / "own-token"
     file.write_text(token)
@@ -318,17 +354,24 @@ def test_the_token_is_revoked(stage, change):
     stage.run(change)
     assert stage.vault.accessors() <= before
     login = made.login(stage.namespace, stage.token(audience="vault"), use_token=False)
-    assert login["auth"]["accessor"] in stage.vault.accessors(), "an accessor that is not revoked does stay"
+    assert login["auth"]["accessor"] in stage.vault.accessors(), (
+        "an accessor that is not revoked does stay"
+    )
     stage.vault.client(login["auth"]["client_token"]).auth.token.revoke_self()
 
 
 def test_the_account_may_write_that_one_secret_and_nothing_else(stage):
-    """The Role's minimum: server-side apply of the one name makes it, also where it is not there yet."""
+    """The Role's minimum: server-side apply of the one name makes it, also where it is not there
+    yet.
+    """
     session = requests.Session()
     session.trust_env, session.verify = False, str(layout.pki_dir() / "ca.crt")
     session.headers["Authorization"] = f"Bearer {stage.token()}"
     url = f"https://127.0.0.1:{layout.API_PORT}/api/v1/namespaces/{stage.namespace}/secrets"
-    apply = {"params": {"fieldManager": "k8s-parsl"}, "headers": {"Content-Type": "application/apply-patch+yaml"}}
+    apply = {
+        "params": {"fieldManager": "k8s-parsl"},
+        "headers": {"Content-Type": "application/apply-patch+yaml"},
+    }
 
     def secret(name):
         return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
@@ -359,7 +402,8 @@ def test_a_sealed_vault_that_stays_so(stage):
     ended = stage.run({"timeBudget": 2})
     assert (
         ended.code,
-        "is sealed: somebody has to unseal it (vault operator unseal) (tried for 2 s)" in ended.last,
+        "is sealed: somebody has to unseal it (vault operator unseal) (tried for 2 s)"
+        in ended.last,
     ) == (
         69,
         True,
@@ -408,7 +452,13 @@ def role_of_another_account(stage):
 
 
 def role_of_another_audience(stage):
-    stage.vault.role(f"{stage.namespace}-3", stage.namespace, "ceph-key", stage.namespace, audience="https://vault")
+    stage.vault.role(
+        f"{stage.namespace}-3",
+        stage.namespace,
+        "ceph-key",
+        stage.namespace,
+        audience="https://vault",
+    )
     return {"vault.auth.role": f"{stage.namespace}-3"}
 
 
@@ -422,7 +472,9 @@ def method_without_configuration(stage):
     root = stage.vault.client()
     if f"{mount}/" not in root.sys.list_auth_methods()["data"]:
         root.sys.enable_auth_method("kubernetes", path=mount)
-    root.auth.kubernetes.create_role(stage.namespace, ["ceph-key"], [stage.namespace], mount_point=mount)
+    root.auth.kubernetes.create_role(
+        stage.namespace, ["ceph-key"], [stage.namespace], mount_point=mount
+    )
     return {"vault.auth.mount": mount}
 
 
@@ -434,7 +486,9 @@ def version_deleted(stage):
 
 def version_destroyed(stage):
     number = stage.put(GOOD, "destroyed")
-    stage.vault.client().secrets.kv.v2.destroy_secret_versions(f"{stage.namespace}/destroyed", [number])
+    stage.vault.client().secrets.kv.v2.destroy_secret_versions(
+        f"{stage.namespace}/destroyed", [number]
+    )
     return {"vault.kv.path": f"{stage.namespace}/destroyed"}
 
 
@@ -480,33 +534,65 @@ def empty_token(stage):
     return {"vault.auth.file": str(file)}
 
 
-# What is wrong: how it is brought about (a change of the settings, after doing something), exit code, message. `{ns}`
-# stands for the namespace, which is also the name of the role.
+# What is wrong: how it is brought about (a change of the settings, after doing something), exit
+# code, message. `{ns}` stands for the namespace, which is also the name of the role.
 BAD = {
     "Vault down": (
         vault_down,
         69,
         "does not answer: Connection refused; check vault.url, DNS and NetworkPolicies (tried",
     ),
-    "wrong CA": (other_authority, 78, "vault.caBundle (or caFile): Vault's certificate is of no authority"),
-    "no CA": ({"vault.caFile": ""}, 78, "vault.caBundle (or caFile): Vault's certificate is of no authority"),
-    "CA file missing": ({"vault.caFile": "/nowhere/ca.crt"}, 78, "vault.caFile: /nowhere/ca.crt: No such file"),
+    "wrong CA": (
+        other_authority,
+        78,
+        "vault.caBundle (or caFile): Vault's certificate is of no authority",
+    ),
+    "no CA": (
+        {"vault.caFile": ""},
+        78,
+        "vault.caBundle (or caFile): Vault's certificate is of no authority",
+    ),
+    "CA file missing": (
+        {"vault.caFile": "/nowhere/ca.crt"},
+        78,
+        "vault.caFile: /nowhere/ca.crt: No such file",
+    ),
     "CA file is something else": (no_certificate, 78, "holds no certificate in PEM form"),
-    "role missing": ({"vault.auth.role": "pdg"}, 78, "vault.auth.role: auth/kubernetes has no role 'pdg': create it"),
+    "role missing": (
+        {"vault.auth.role": "pdg"},
+        78,
+        "vault.auth.role: auth/kubernetes has no role 'pdg': create it",
+    ),
     "role of another namespace": (
         role_of_another_namespace,
         77,
         "is not for system:serviceaccount:{ns}:ceph-key: add its namespace to bound_service_account_namespaces",
     ),
-    "role of another account": (role_of_another_account, 77, "add its name to bound_service_account_names"),
+    "role of another account": (
+        role_of_another_account,
+        77,
+        "add its name to bound_service_account_names",
+    ),
     "role of another audience": (
         role_of_another_audience,
         77,
         "vault.auth.audience: the token is for audience 'vault', role '{ns}-3' of auth/kubernetes wants another",
     ),
-    "wrong auth mount": ({"vault.auth.mount": "k8s"}, 77, "at auth/k8s and says no more: is vault.auth.mount right"),
-    "method not configured": (method_without_configuration, 78, "is enabled but not configured: vault write auth/kube"),
-    "token file missing": ({"vault.auth.file": "/nowhere/token"}, 78, "vault.auth.file: /nowhere/token: No such file"),
+    "wrong auth mount": (
+        {"vault.auth.mount": "k8s"},
+        77,
+        "at auth/k8s and says no more: is vault.auth.mount right",
+    ),
+    "method not configured": (
+        method_without_configuration,
+        78,
+        "is enabled but not configured: vault write auth/kube",
+    ),
+    "token file missing": (
+        {"vault.auth.file": "/nowhere/token"},
+        78,
+        "vault.auth.file: /nowhere/token: No such file",
+    ),
     "token file empty": (empty_token, 78, "is empty"),
     "jwt role missing": (
         {"vault.auth.method": "jwt", "vault.auth.role": "none"},
@@ -515,14 +601,26 @@ BAD = {
     ),
     "jwt of another": (jwt_of_another, 77, "its bound_subject or bound_claims differ"),
     "secret ID of another": (secret_id_of_another, 77, "do not fit auth/approle"),
-    "token of another Vault": (token_of_another_vault, 77, "wrong-token is not valid: expired, revoked, or of another"),
+    "token of another Vault": (
+        token_of_another_vault,
+        77,
+        "wrong-token is not valid: expired, revoked, or of another",
+    ),
     "no such KV mount": (
         {"vault.kv.mount": "kv"},
         77,
         "vault.kv.mount: role '{ns}' of auth/kubernetes may see nothing at",
     ),
-    "KV mount with data/": ({"vault.kv.mount": "secret/data"}, 78, "vault.kv.mount: the mount is 'secret', not"),
-    "mount of another engine": ({"vault.kv.mount": "cubbyhole"}, 78, "is of type 'cubbyhole', not a KV engine"),
+    "KV mount with data/": (
+        {"vault.kv.mount": "secret/data"},
+        78,
+        "vault.kv.mount: the mount is 'secret', not",
+    ),
+    "mount of another engine": (
+        {"vault.kv.mount": "cubbyhole"},
+        78,
+        "is of type 'cubbyhole', not a KV engine",
+    ),
     "wrong path": (
         {"vault.kv.path": "{ns}/nope"},
         78,
@@ -534,17 +632,33 @@ BAD = {
         'its policies need: path "secret/data/pdg" { capabilities = ["read"] }',
     ),
     "no policy": (role_without_policy, 77, "may see nothing at 'secret'"),
-    "data/ in the path": ({"vault.kv.path": "data/{ns}/pdg"}, 78, "vault.kv.path: write '{ns}/pdg'; the data/ that"),
-    "mount in the path": ({"vault.kv.path": "secret/{ns}/pdg"}, 78, "vault.kv.path: write '{ns}/pdg'; the mount is in"),
+    "data/ in the path": (
+        {"vault.kv.path": "data/{ns}/pdg"},
+        78,
+        "vault.kv.path: write '{ns}/pdg'; the data/ that",
+    ),
+    "mount in the path": (
+        {"vault.kv.path": "secret/{ns}/pdg"},
+        78,
+        "vault.kv.path: write '{ns}/pdg'; the mount is in",
+    ),
     "version 2 told 1": (
         {"vault.kv.version": 1},
         78,
         "vault.kv.version: the engine at 'secret' is of KV version 2, not 1: write 2, or auto",
     ),
-    "version 1 told 2": (version_1_told_2, 78, "the engine at 'kv1' is of KV version 1, not 2: write 1, or auto"),
+    "version 1 told 2": (
+        version_1_told_2,
+        78,
+        "the engine at 'kv1' is of KV version 1, not 2: write 1, or auto",
+    ),
     "version 2 told 1, data/ in the path": (data_in_path_told_1, 78, "is of KV version 2, not 1"),
     "version deleted": (version_deleted, 78, "secret/{ns}/deleted was deleted at 20"),
-    "version destroyed": (version_destroyed, 78, "of secret/{ns}/destroyed was destroyed: write the key anew"),
+    "version destroyed": (
+        version_destroyed,
+        78,
+        "of secret/{ns}/destroyed was destroyed: write the key anew",
+    ),
     "missing keys": (
         put({"userId": USER, "key": KEY}),
         65,
@@ -556,7 +670,11 @@ BAD = {
         65,
         "secret/{ns}/bad: userKey is of type int: write a str",
     ),
-    "base64 twice": (put({"userID": USER, "userKey": TWICE}), 65, "userKey is base64 twice, with a newline inside"),
+    "base64 twice": (
+        put({"userID": USER, "userKey": TWICE}),
+        65,
+        "userKey is base64 twice, with a newline inside",
+    ),
     "wrong way round": (put({"userID": KEY, "userKey": USER}), 65, "userID holds a key"),
     "Secret of another name": (
         {"secret.name": "another"},
@@ -573,7 +691,9 @@ BAD = {
 
 @pytest.mark.parametrize(("wrong", "code", "message"), BAD.values(), ids=BAD)
 def test_bad_input(stage, wrong, code, message):
-    """One line says what to change, the exit code whether the Job tries again, and no Secret is made."""
+    """One line says what to change, the exit code whether the Job tries again, and no Secret is
+    made.
+    """
 
     def named(text):
         return text.replace("{ns}", stage.namespace) if isinstance(text, str) else text
@@ -606,4 +726,7 @@ def test_no_right_to_the_secret(stage):
 
 def test_the_default_of_the_audience_is_the_testbeds():
     """One fact in two places."""
-    assert VaultSettings.model_fields["auth"].annotation.model_fields["audience"].default == vaults.AUDIENCE
+    assert (
+        VaultSettings.model_fields["auth"].annotation.model_fields["audience"].default
+        == vaults.AUDIENCE
+    )

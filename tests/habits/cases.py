@@ -1,4 +1,6 @@
-"""What a run comes to that makes a mistake of users', or has a habit of theirs: alike on a laptop and on a cluster."""
+"""What a run comes to that makes a mistake of users', or has a habit of theirs: alike on a laptop
+and on a cluster.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,11 @@ class Case:
     """One run, and how it has to end.
 
     Attributes:
-        workflow: values of `workflow`; a text is a function of flow.py, which gets the volume's folder.
-        code: exit code.
-        says: a regular expression that the last line has, where there is one of the launcher's, or the log has.
-        starts: lines of the ledger, which is how often tasks began; None where another number is right, too.
-        result: what the record has.
-        status: of the record.
-        values: more of them.
-        where: `both`, `laptop` or `cluster`.
+        workflow: values of `workflow`; a text is a function of flow.py, which gets the volume's
+        folder. code: exit code. says: a regular expression that the last line has, where there is
+        one of the launcher's, or the log has. starts: lines of the ledger, which is how often tasks
+        began; None where another number is right, too. result: what the record has. status: of the
+        record. values: more of them. where: `both`, `laptop` or `cluster`.
     """
 
     workflow: str | dict[str, Any]
@@ -46,7 +45,9 @@ def script(path: str, *args: str) -> dict[str, Any]:
 
 def values(case: Case) -> dict[str, Any]:
     """Return what each of them has; its own are a second file."""
-    workflow = {"call": f"flow:{case.workflow}"} if isinstance(case.workflow, str) else case.workflow
+    workflow = (
+        {"call": f"flow:{case.workflow}"} if isinstance(case.workflow, str) else case.workflow
+    )
     if "call" in workflow:
         workflow = workflow | {"kwargs": {"folder": DATA}}
     return {
@@ -72,21 +73,31 @@ def fits(expected: Any, came: Any) -> bool:
     if expected is ...:
         return True
     if isinstance(expected, dict):
-        return isinstance(came, dict) and all(key in came and fits(value, came[key]) for key, value in expected.items())
+        return isinstance(came, dict) and all(
+            key in came and fits(value, came[key]) for key, value in expected.items()
+        )
     return bool(expected == came)
 
 
 CASES = {
     # The end of a run is what the workflow did.
-    "result with tuple keys": Case("tuple_keys", starts=4, result={"(0, 'land')": 0, "(1, 'land')": 1}),
+    "result with tuple keys": Case(
+        "tuple_keys", starts=4, result={"(0, 'land')": 0, "(1, 'land')": 1}
+    ),
     "result of futures": Case("futures", starts=3),
     "long text that ends in .png": Case("long_text", starts=40),
-    "result that is not a number": Case("not_a_number", starts=1, result={"mean": "nan", "most": "inf"}),
+    "result that is not a number": Case(
+        "not_a_number", starts=1, result={"mean": "nan", "most": "inf"}
+    ),
     "result of bytes": Case("set_of_bytes", starts=1),
     "no result, no tasks": Case("nothing", says="no task", starts=0),
     # No run hangs.
-    "exception without a text": Case("mute", 1, r"raised Mute.*its text cannot be made", 1, status="failed"),
-    "cached result that cannot be kept": Case("uncacheable_result", says="a result is not kept", starts=1, result=2),
+    "exception without a text": Case(
+        "mute", 1, r"raised Mute.*its text cannot be made", 1, status="failed"
+    ),
+    "cached result that cannot be kept": Case(
+        "uncacheable_result", says="a result is not kept", starts=1, result=2
+    ),
     "unguarded script": Case(script("unguarded.py")),
     "guarded script with globals": Case(script("guarded.py", "--count", "4")),
     "script in a subfolder": Case(script("jobs/run.py")),
@@ -100,21 +111,40 @@ CASES = {
     ),
     # Failed tasks are never silent.
     "all tasks failed in silence": Case(
-        "silent", 1, r"5 tasks failed.*app task\('.*', 'fail', 0\): ValueError", 5, status="done with failures"
+        "silent",
+        1,
+        r"5 tasks failed.*app task\('.*', 'fail', 0\): ValueError",
+        5,
+        status="done with failures",
     ),
-    "one of three failed in silence": Case("one_is_silent", 1, "1 task failed", 3, status="done with failures"),
+    "one of three failed in silence": Case(
+        "one_is_silent", 1, "1 task failed", 3, status="done with failures"
+    ),
     "failures that were looked at": Case("looked_at", starts=3, result=["ValueError"] * 3),
     "failures that may be": Case(
-        {"call": "flow:silent", "failedTasks": "warn"}, says="5 tasks failed", starts=5, status="done with failures"
+        {"call": "flow:silent", "failedTasks": "warn"},
+        says="5 tasks failed",
+        starts=5,
+        status="done with failures",
     ),
-    "bash app that fails": Case("bash", 1, r"BashExitFailure.*ends with: no such tile", status="failed"),
-    "bash apps that fail in silence": Case("bash_in_silence", 1, "2 tasks failed", status="done with failures"),
-    "failure in a join_app": Case("joined", 1, "JoinError, caused by app task.*the one real failure", status="failed"),
+    "bash app that fails": Case(
+        "bash", 1, r"BashExitFailure.*ends with: no such tile", status="failed"
+    ),
+    "bash apps that fail in silence": Case(
+        "bash_in_silence", 1, "2 tasks failed", status="done with failures"
+    ),
+    "failure in a join_app": Case(
+        "joined", 1, "JoinError, caused by app task.*the one real failure", status="failed"
+    ),
     "failure that is caught": Case("late_failure", starts=3, result=[0, 1]),
     # The user's crash is not the cluster's.
-    "sys.exit in an app": Case("exits", 1, r"the app called sys\.exit\('no input file given'\)", status="failed"),
+    "sys.exit in an app": Case(
+        "exits", 1, r"the app called sys\.exit\('no input file given'\)", status="failed"
+    ),
     # What the first hour showed.
-    "slow arguments after a failure": Case("slow_arguments", 1, "the one real failure", status="failed"),
+    "slow arguments after a failure": Case(
+        "slow_arguments", 1, "the one real failure", status="failed"
+    ),
     "cached app that takes an object": Case(
         "memo", 1, "app of_object .cache=True.: its argument 2 is a flow.Settings", status="failed"
     ),
@@ -141,7 +171,9 @@ CASES = {
         "naps",
         result=4,
         says="1 worker in each pod, not 4 .maxWorkersPerNode.: ",
-        values={"executors": {"workers": {"maxBlocks": 4, "maxWorkersPerNode": 4, "coresPerWorker": 1}}},
+        values={
+            "executors": {"workers": {"maxBlocks": 4, "maxWorkersPerNode": 4, "coresPerWorker": 1}}
+        },
         where="cluster",
     ),
     # One bad task does not take its neighbours with it.
@@ -153,6 +185,12 @@ CASES = {
         where="cluster",
     ),
     "/dev/shm that is too small": Case(
-        "shared_memory", 1, "SIGBUS.*/dev/shm", 1, status="failed", where="cluster", values={"parsl": {"retries": 0}}
+        "shared_memory",
+        1,
+        "SIGBUS.*/dev/shm",
+        1,
+        status="failed",
+        where="cluster",
+        values={"parsl": {"retries": 0}},
     ),
 }

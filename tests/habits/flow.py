@@ -1,4 +1,6 @@
-"""Mistakes and habits of ordinary workflows, a function each. Every try of a task leaves a line in the ledger."""
+"""Mistakes and habits of ordinary workflows, a function each. Every try of a task leaves a line in
+the ledger.
+"""
 
 from __future__ import annotations
 
@@ -151,7 +153,10 @@ def do_hog(number):
 
 
 def tuple_keys(folder):
-    return {(number, "land"): result for number, result in enumerate(results(tasks(folder, "square", 4)))}
+    return {
+        (number, "land"): result
+        for number, result in enumerate(results(tasks(folder, "square", 4)))
+    }
 
 
 def futures(folder):

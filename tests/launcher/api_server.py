@@ -1,7 +1,8 @@
-"""A small API server that behaves like the real one for pods: list, watch, create, delete, ConfigMap, Secret.
+"""A small API server that behaves like the real one for pods: list, watch, create, delete,
+ConfigMap, Secret.
 
-For what a real one cannot be made to do at will: 429 with Retry-After, 410 in mid-watch, a quota that frees itself.
-The cluster tests run the same code against a real one.
+For what a real one cannot be made to do at will: 429 with Retry-After, 410 in mid-watch, a quota
+that frees itself. The cluster tests run the same code against a real one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class ApiServer:
-    """State and events of one namespace; `answers` is a list of canned answers, each used once by a matching call."""
+    """State and events of one namespace; `answers` is a list of canned answers, each used once by a
+    matching call.
+    """
 
     def __init__(self):
         self.pods, self.secrets, self.events, self.calls = {}, {}, [], []
@@ -25,9 +28,16 @@ class ApiServer:
         self.before = {}
         # By the pod's uid, and by its name.
         self.pod_events, self.logs = {}, {}
-        # For `check`: other objects by (plural, namespace, name); plurals that nobody may see; (verb, plural) that
-        # nobody may do; what a dry run of a kind is told; and who asked whether they may do what.
-        self.objects, self.unseen, self.denied, self.refusals, self.reviews = {}, set(), set(), {}, []
+        # For `check`: other objects by (plural, namespace, name); plurals that nobody may see;
+        # (verb, plural) that nobody may do; what a dry run of a kind is told; and who asked whether
+        # they may do what.
+        self.objects, self.unseen, self.denied, self.refusals, self.reviews = (
+            {},
+            set(),
+            set(),
+            {},
+            [],
+        )
         # Of these, the ones that were handed out with all that they hold.
         self.whole = []
         self.kubernetes = ("1", "37")
@@ -39,7 +49,9 @@ class ApiServer:
         # The one token that is worth something; None: whoever comes is let in.
         self.token = None
         self.closing = False
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
+        self.http = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self})
+        )
         self.http.daemon_threads = True
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
@@ -88,19 +100,27 @@ class ApiServer:
         """Put an ERROR event into every open watch."""
         with self.changed:
             self.version += 1
-            status = {"kind": "Status", "code": code, "message": "too old resource version", "metadata": {}}
+            status = {
+                "kind": "Status",
+                "code": code,
+                "message": "too old resource version",
+                "metadata": {},
+            }
             self.events.append((self.version, "ERROR", status))
             self.changed.notify_all()
 
     def wait_for(self, predicate, seconds=10):
         with self.changed:
-            assert self.changed.wait_for(lambda: predicate(self), seconds), "the server never came to that state"
+            assert self.changed.wait_for(lambda: predicate(self), seconds), (
+                "the server never came to that state"
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_state: ApiServer
     protocol_version = "HTTP/1.1"
-    # Headers and body are two packets: the second would wait 40 ms for the first one's acknowledgement.
+    # Headers and body are two packets: the second would wait 40 ms for the first one's
+    # acknowledgement.
     disable_nagle_algorithm = True
 
     def log_message(self, *_):
@@ -125,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _status(self, code, message, headers=None):
-        self._json(code, {"kind": "Status", "status": "Failure", "message": message, "code": code}, headers)
+        self._json(
+            code, {"kind": "Status", "status": "Failure", "message": message, "code": code}, headers
+        )
 
     def _canned(self):
         state = self.server_state
@@ -184,7 +206,9 @@ class _Handler(BaseHTTPRequestHandler):
                 name = query.get("fieldSelector", "").removeprefix("metadata.name=")
                 named = [pod for at, pod in state.pods.items() if name in ("", at)]
                 items = [pod for pod in named if matches(pod, query.get("labelSelector", ""))]
-                self._json(200, {"items": items, "metadata": {"resourceVersion": str(state.version)}})
+                self._json(
+                    200, {"items": items, "metadata": {"resourceVersion": str(state.version)}}
+                )
 
     def _about(self, path):
         """What a server tells anybody: Kubernetes its version, Vault its health."""
@@ -229,13 +253,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         while True:
             with state.changed:
-                state.changed.wait_for(lambda: state.closing or (state.events and state.events[-1][0] > sent))
+                state.changed.wait_for(
+                    lambda: state.closing or (state.events and state.events[-1][0] > sent)
+                )
                 if state.closing:
                     return
                 new = [event for event in state.events if event[0] > sent]
             for version, happened, body in new:
                 sent = version
-                kind = _seen_as(happened, body, state.before.get(version), query.get("labelSelector", ""))
+                kind = _seen_as(
+                    happened, body, state.before.get(version), query.get("labelSelector", "")
+                )
                 if kind:
                     line = json.dumps({"type": kind, "object": body}).encode() + b"\n"
                     self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
@@ -281,7 +309,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _seen_as(kind, pod, before, selector):
-    """What a watch with this selector gets of a change: a pod whose labels change may leave it, or come in."""
+    """What a watch with this selector gets of a change: a pod whose labels change may leave it, or
+    come in.
+    """
     if kind == "ERROR":
         return kind
     is_in, was_in = matches(pod, selector), before is not None and matches(before, selector)
@@ -294,7 +324,9 @@ def _place(path):
     """(plural, namespace, name) that an address names; the name of a list is empty."""
     parts = path.strip("/").split("/")
     parts = parts[2:] if parts[0] == "api" else parts[3:]
-    namespace, parts = (parts[1], parts[2:]) if parts[0] == "namespaces" and len(parts) > 2 else ("", parts)
+    namespace, parts = (
+        (parts[1], parts[2:]) if parts[0] == "namespaces" and len(parts) > 2 else ("", parts)
+    )
     return parts[0], namespace, parts[1] if len(parts) > 1 else ""
 
 
@@ -315,7 +347,9 @@ def matches(pod, selector):
         if part["is"]:
             holds = (found == part["value"]) is (part["is"] != "!=")
         elif part["in"]:
-            holds = (found in [value.strip() for value in part["values"].split(",")]) is (part["in"] == "in")
+            holds = (found in [value.strip() for value in part["values"].split(",")]) is (
+                part["in"] == "in"
+            )
         else:
             holds = (found is None) is bool(part["not"])
         if not holds:

@@ -21,7 +21,10 @@ def server():
 def cluster(server):
     """Where all is well: namespace, Secret of the volume, one roomy node that has the image."""
     server.objects["namespaces", "", NS] = {"metadata": {"name": NS}}
-    server.objects["secrets", "ceph", "key"] = {"metadata": {"name": "key"}, "data": {"userKey": "c2VjcmV0"}}
+    server.objects["secrets", "ceph", "key"] = {
+        "metadata": {"name": "key"},
+        "data": {"userKey": "c2VjcmV0"},
+    }
     server.objects["nodes", "", "n1"] = {
         "metadata": {"name": "n1", "labels": {"disk": "fast", "cores": "8"}},
         "spec": {},

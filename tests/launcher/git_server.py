@@ -12,19 +12,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 def git(folder, *words):
     """What git prints, without what this machine's user told it."""
-    names = {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1", **names}
-    done = subprocess.run(["git", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    names = {
+        f"GIT_{who}_{what}": "test@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        **names,
+    }
+    done = subprocess.run(
+        ["git", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
 class GitServer:
     """Serves the repositories below a folder; each request's path is kept.
 
-    `credentials`: ``user:password`` that it wants, else 401. `status`: what it answers instead of anything; `answers`:
-    the same for the next requests alone. `redirect`: where it sends everybody with the right credentials. `old`: it
-    knows no protocol 2; `tips_only`: nor does it give a commit that no branch or tag points to. `cut`: the part of an
-    answer with files that comes before the connection breaks off.
+    `credentials`: ``user:password`` that it wants, else 401. `status`: what it answers instead of
+    anything; `answers`: the same for the next requests alone. `redirect`: where it sends everybody
+    with the right credentials. `old`: it knows no protocol 2; `tips_only`: nor does it give a
+    commit that no branch or tag points to. `cut`: the part of an answer with files that comes
+    before the connection breaks off.
     """
 
     def __init__(self, root, address="127.0.0.1", tls=None):
@@ -33,7 +45,9 @@ class GitServer:
         self.cut = 0.0
         self.answers, self.redirect = iter(()), ""
         self.requests, self.authorizations = [], set()
-        self._server = ThreadingHTTPServer((address, 0), type("Handler", (_Handler,), {"ours": self}))
+        self._server = ThreadingHTTPServer(
+            (address, 0), type("Handler", (_Handler,), {"ours": self})
+        )
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.url = f"http{'s' * bool(tls)}://{address}:{self._server.server_port}"
@@ -82,7 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_LENGTH": str(len(body)),
             "GIT_PROTOCOL": "" if self.ours.old else self.headers["Git-Protocol"] or "",
         }
-        done = subprocess.run(["git", "http-backend"], env=environment, input=body, capture_output=True)
+        done = subprocess.run(
+            ["git", "http-backend"], env=environment, input=body, capture_output=True
+        )
         head, _, answer = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
         if self.ours.cut and b"packfile" in answer:
@@ -90,7 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(int(headers.pop("Status", "200").split()[0]), headers, answer)
 
     def _tips(self, path):
-        return git(self.ours.root / path.split("/")[1], "for-each-ref", "--format=%(objectname)").split()
+        return git(
+            self.ours.root / path.split("/")[1], "for-each-ref", "--format=%(objectname)"
+        ).split()
 
     def _answer(self, status, headers=None, body=b""):
         self.send_response(status)

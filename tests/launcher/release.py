@@ -32,9 +32,17 @@ def made(kind, name, version="v1", **body):
 CLAIM = made(
     "PersistentVolumeClaim",
     "pdgrun-dev-0",
-    spec={"volumeName": "pv", "storageClassName": "", "resources": {"requests": {"storage": "10Gi"}}},
+    spec={
+        "volumeName": "pv",
+        "storageClassName": "",
+        "resources": {"requests": {"storage": "10Gi"}},
+    },
 )
-VOLUME = made("PersistentVolume", "pv", spec={"csi": CSI, "claimRef": {"namespace": NS, "name": "pdgrun-dev-0"}})
+VOLUME = made(
+    "PersistentVolume",
+    "pv",
+    spec={"csi": CSI, "claimRef": {"namespace": NS, "name": "pdgrun-dev-0"}},
+)
 RBAC = "rbac.authorization.k8s.io/v1"
 MINE = [
     *(made("ServiceAccount", f"pdgrun-{who}") for who in ("launcher", "worker")),
@@ -46,7 +54,9 @@ MINE = [
 
 def needs(*, admin=True, rbac=True, installs=True, **changes):
     """A release with one volume, one executor of four blocks."""
-    settings = Settings.parse({"workflow": {"call": "a:b"}, "executors": {"workers": {"maxBlocks": 4}}}, "values")
+    settings = Settings.parse(
+        {"workflow": {"call": "a:b"}, "executors": {"workers": {"maxBlocks": 4}}}, "values"
+    )
     mine = [item for item in MINE if rbac or "Role" not in item["kind"]]
     rendered = Rendered(
         release="pdgrun",

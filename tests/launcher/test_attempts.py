@@ -1,4 +1,6 @@
-"""What a launcher finds of earlier ones: anything may be in their folders, and none of it is an internal error."""
+"""What a launcher finds of earlier ones: anything may be in their folders, and none of it is an
+internal error.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import attempts as lists
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
-FIELDS = {"run": "r", "installation": "i", "workflow": "w", "versions": "v", "started": "2026-01-01T00:00:00+00:00"}
+FIELDS = {
+    "run": "r",
+    "installation": "i",
+    "workflow": "w",
+    "versions": "v",
+    "started": "2026-01-01T00:00:00+00:00",
+}
 LIST = b'["begun","append"]\n["done","append"]\n'
 
 
@@ -127,7 +135,9 @@ def test_lists_that_a_link_leads_to_are_not_read(tmp_path, runs, part, caplog):
     assert "OUTSIDE" not in caplog.text
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nowhere"), lambda path: path.mkdir()])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("nowhere"), lambda path: path.mkdir()]
+)
 def test_a_list_that_is_no_file_is_said_in_the_first_line(runs, caplog, make):
     folder = died(runs)
     folder.parsl.mkdir()
@@ -230,7 +240,9 @@ def test_the_record_says_that_its_launcher_died_and_what_it_had_begun(runs):
     say_dead(runs)
     record = Record.read(folder.record)
     assert (record.status, record.message) == ("died", NO_WORD)
-    assert [(row["app"], row["submitted"], row["done"]) for row in record.tasks] == [("append", 1, 1)]
+    assert [(row["app"], row["submitted"], row["done"]) for row in record.tasks] == [
+        ("append", 1, 1)
+    ]
 
 
 def test_a_disk_that_does_not_answer_keeps_no_run_from_its_start(runs, monkeypatch, caplog):

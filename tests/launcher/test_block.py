@@ -17,9 +17,13 @@ RETIRED = replace(RUNNING, retired_at=15.0)
 LIMITS = {Kind.WAIT: 60.0, Kind.CONFIGURATION: 30.0}
 
 
-def pod(finding=None, *, phase="Running", running=False, exit_code=None, deleting=False, node_lost=False):
+def pod(
+    finding=None, *, phase="Running", running=False, exit_code=None, deleting=False, node_lost=False
+):
     """As the watch shows it."""
-    return PodState("p", "u", "worker", "r", "o", phase, deleting, running, node_lost, exit_code, finding)
+    return PodState(
+        "p", "u", "worker", "r", "o", phase, deleting, running, node_lost, exit_code, finding
+    )
 
 
 ALIVE = pod(running=True)
@@ -64,7 +68,11 @@ NO_IMAGE = pod(find("ErrImagePull", "not found"), phase="Pending")
 def test_a_look_at_the_pod_says_what_became_of_the_block(before, seen, state, reason):
     """An end that was wanted has no reason to tell, but for a fault in the values."""
     after = before.observe(seen, 20.0)
-    assert (after.state, after.finding and after.finding.reason.name, after.seen) == (state, reason, True)
+    assert (after.state, after.finding and after.finding.reason.name, after.seen) == (
+        state,
+        reason,
+        True,
+    )
     assert (after.final is None) is (state in (State.PENDING, State.RUNNING))
 
 
@@ -89,7 +97,11 @@ def test_a_mere_signal_is_explained_when_kubelet_has_said_why(later, reason, exp
     killed = RUNNING.observe(KILLED, 20.0)
     assert (killed.vague, killed.explained) == (True, False)
     after = killed.observe(later, 21.0)
-    assert (after.finding.reason.name, after.explained, after.state) == (reason, explained, State.TIMEOUT)
+    assert (after.finding.reason.name, after.explained, after.state) == (
+        reason,
+        explained,
+        State.TIMEOUT,
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,7 +196,9 @@ def test_events_are_wanted_of_a_container_that_is_long_in_the_making():
     assert not ASKED_FOR.observe(FULL, 100.0).wants_events(1e9)
 
 
-@pytest.mark.parametrize(("reason", "state"), [("QuotaExceeded", State.PENDING), ("Forbidden", State.FAILED)])
+@pytest.mark.parametrize(
+    ("reason", "state"), [("QuotaExceeded", State.PENDING), ("Forbidden", State.FAILED)]
+)
 def test_a_pod_that_was_not_made_may_still_be_unless_the_server_said_no_for_good(reason, state):
     refused = ASKED_FOR.refused(find(reason, "no"), 20.0)
     assert (refused.state, refused.seen) == (state, False)
@@ -193,5 +207,8 @@ def test_a_pod_that_was_not_made_may_still_be_unless_the_server_said_no_for_good
 
 def test_the_message_ends_with_what_the_worker_said_last():
     ended = replace(RUNNING.observe(BAD, 20.0), last_lines="loading\nno such library")
-    assert ended.message == "Error: the worker failed (exit code 1)\nits last lines:\nloading\nno such library"
+    assert (
+        ended.message
+        == "Error: the worker failed (exit code 1)\nits last lines:\nloading\nno such library"
+    )
     assert RUNNING.message == ""

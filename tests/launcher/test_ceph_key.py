@@ -21,7 +21,9 @@ from k8s_parsl_runtime.shared.errors import DataError, ExitCode, Failure
 
 def cephx(secret=bytes(range(16)), cipher=1, length=None):
     """A key as Ceph's CryptoKey::encode makes it."""
-    return base64.b64encode(struct.pack("<HIIH", cipher, 1700000000, 5, length or len(secret)) + secret).decode()
+    return base64.b64encode(
+        struct.pack("<HIIH", cipher, 1700000000, 5, length or len(secret)) + secret
+    ).decode()
 
 
 KEY = cephx()
@@ -38,19 +40,29 @@ def twice(text):
 def test_a_good_key_passes_as_it_is():
     """Nothing is changed, so nothing is said."""
     key = check()
-    assert (key.user_id, key.user_key.get_secret_value(), key.notices) == ("k8s-dev-pdg-subvol-user", KEY, ())
+    assert (key.user_id, key.user_key.get_secret_value(), key.notices) == (
+        "k8s-dev-pdg-subvol-user",
+        KEY,
+        (),
+    )
 
 
-@pytest.mark.parametrize("key", [cephx(bytes(32), cipher=2), cephx(bytes(64), cipher=7)], ids=["aes256k", "unborn"])
+@pytest.mark.parametrize(
+    "key", [cephx(bytes(32), cipher=2), cephx(bytes(64), cipher=7)], ids=["aes256k", "unborn"]
+)
 def test_longer_keys_of_other_ciphers_pass(key):
-    """AES256 keys are longer than the well-known 40 characters, and the next cipher is not ours to refuse."""
+    """AES256 keys are longer than the well-known 40 characters, and the next cipher is not ours to
+    refuse.
+    """
     assert check(user_key=key).user_key.get_secret_value() == key
 
 
 @pytest.mark.skipif(shutil.which("ceph-authtool") is None, reason="ceph-authtool is not installed")
 def test_a_key_that_ceph_made_passes():
     """The layout is Ceph's own and not only what we hold it for."""
-    key = subprocess.run(["ceph-authtool", "--gen-print-key"], capture_output=True, text=True, check=True).stdout
+    key = subprocess.run(
+        ["ceph-authtool", "--gen-print-key"], capture_output=True, text=True, check=True
+    ).stdout
     assert check(user_key=key.strip()).notices == ()
 
 
@@ -73,7 +85,11 @@ def test_what_can_only_be_meant_one_way_is_put_right(user_id, user_key, notice):
 BAD = {
     "twice": ("pdg", twice(KEY), "userKey is base64 twice: Ceph's key is base64 already"),
     "twice, by echo": ("pdg", twice(f"{KEY}\n"), "userKey is base64 twice, with a newline inside"),
-    "the seed's example": ("pdg", "ODk3Mjk5OTg3Nzc3Nwo=", "base64, but not of a Ceph key (14 bytes)"),
+    "the seed's example": (
+        "pdg",
+        "ODk3Mjk5OTg3Nzc3Nwo=",
+        "base64, but not of a Ceph key (14 bytes)",
+    ),
     "cut": ("pdg", KEY[:-4], "base64, but not of a Ceph key"),
     "wrong length": ("pdg", cephx(length=17), "base64, but not of a Ceph key"),
     "no cipher": ("pdg", cephx(cipher=0), "base64, but not of a Ceph key"),
@@ -81,7 +97,11 @@ BAD = {
     "no base64": ("pdg", "AQDx*8lm", "userKey is not base64"),
     "missing padding": ("pdg", KEY.rstrip("="), "userKey is not base64"),
     "empty": ("pdg", " \n", "userKey is empty"),
-    "keyring": ("pdg", f"[client.pdg]\n\tkey = {KEY}\n", "userKey has white space inside: of a keyring, only"),
+    "keyring": (
+        "pdg",
+        f"[client.pdg]\n\tkey = {KEY}\n",
+        "userKey has white space inside: of a keyring, only",
+    ),
     "inner newline": ("pdg", f"{KEY[:20]}\n{KEY[20:]}", "userKey has white space inside"),
     "not ASCII": ("pdg", f"{KEY}é", "userKey is not base64"),
     "a number": ("pdg", 8972999877777, "userKey is of type int: write a string"),
@@ -92,7 +112,11 @@ BAD = {
     "only the prefix": ("client.", KEY, "userID is no Ceph user"),
     "a keyring's head": ("[client.pdg]", KEY, "userID is no Ceph user"),
     "two words": ("pdg user", KEY, "userID is no Ceph user"),
-    "the wrong way round": (KEY, "pdg", "userID holds a key: are userID and userKey the wrong way round?"),
+    "the wrong way round": (
+        KEY,
+        "pdg",
+        "userID holds a key: are userID and userKey the wrong way round?",
+    ),
     "round and twice": (twice(KEY), "pdg", "userID holds a key"),
 }
 
@@ -165,7 +189,10 @@ def test_the_least_that_has_to_be_said():
         ({"vault.auth": {}}, "vault.auth: role is needed with method kubernetes"),
         ({"vault.auth": {"method": "jwt"}}, "vault.auth: role is needed with method jwt"),
         ({"vault.auth": {"method": "approle"}}, "vault.auth: roleID is needed"),
-        ({"vault.auth": {"method": "ldap"}}, "vault.auth.method: input should be 'kubernetes', 'jwt'"),
+        (
+            {"vault.auth": {"method": "ldap"}},
+            "vault.auth.method: input should be 'kubernetes', 'jwt'",
+        ),
         ({"vault.kv.path": "/pdg"}, "vault.kv.path: string should match pattern"),
         ({"vault.kv.version": "2"}, "vault.kv.version: input should be 'auto', 1 or 2"),
         ({"vault.kv.userIdKey": "user"}, "vault.kv.userIdKey: there is no such key"),
@@ -190,7 +217,9 @@ def test_no_tls_only_to_a_proxy_in_the_same_pod():
 
 def test_the_secret_says_what_it_is_made_of():
     """Both fields under ceph-csi's names, encoded once; where it is from, in annotations."""
-    it = settings({"secret.owner": "pdgrun/pdgrun", "secret.labels": {"app.kubernetes.io/instance": "pdgrun"}})
+    it = settings(
+        {"secret.owner": "pdgrun/pdgrun", "secret.labels": {"app.kubernetes.io/instance": "pdgrun"}}
+    )
     made = manifest(it.secret, check("pdg"), 3)
     assert {name: base64.b64decode(value).decode() for name, value in made["data"].items()} == {
         "userID": "pdg",
@@ -199,7 +228,10 @@ def test_the_secret_says_what_it_is_made_of():
     assert made["metadata"] == {
         "name": "csi-cephfs-pdgrun-secret",
         "namespace": "ceph-csi-cephfs",
-        "labels": {"app.kubernetes.io/instance": "pdgrun", "app.kubernetes.io/managed-by": "k8s-parsl"},
+        "labels": {
+            "app.kubernetes.io/instance": "pdgrun",
+            "app.kubernetes.io/managed-by": "k8s-parsl",
+        },
         "annotations": {
             "k8s-parsl/key-sha256": check().fingerprint,
             "k8s-parsl/owner": "pdgrun/pdgrun",
@@ -228,13 +260,23 @@ def test_an_api_server_that_is_not_itself(server, write):
     server.refuse("PATCH", 503, "apiserver not ready")
     server.refuse("PATCH", 409, "the object has been modified")
     assert write() == "created"
-    assert [method for method, _ in server.calls] == ["GET", "GET", "GET", "PATCH", "PATCH", "GET", "PATCH"]
+    assert [method for method, _ in server.calls] == [
+        "GET",
+        "GET",
+        "GET",
+        "PATCH",
+        "PATCH",
+        "GET",
+        "PATCH",
+    ]
 
 
 def test_an_api_server_that_stays_away(server, write):
     """69: the Job tries again."""
     server.refuse("GET", 503, "apiserver not ready", times=1000)
-    with pytest.raises(Failure, match="the API server does not answer: 503 apiserver not ready") as caught:
+    with pytest.raises(
+        Failure, match="the API server does not answer: 503 apiserver not ready"
+    ) as caught:
         write(budget=0.1)
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
 

@@ -8,11 +8,20 @@ from k8s_parsl.check.command import check
 from launcher.release import LABELS, NS
 
 
-def pod(code, component="launcher", reason="Error", message="workflow.call: module flow has no function mian"):
+def pod(
+    code,
+    component="launcher",
+    reason="Error",
+    message="workflow.call: module flow has no function mian",
+):
     labels = LABELS | {"app.kubernetes.io/component": component}
     state = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
     status = {"phase": "Failed", "containerStatuses": [{"name": component, "state": state}]}
-    return {"metadata": {"name": "p", "namespace": NS, "uid": "u", "labels": labels}, "spec": {}, "status": status}
+    return {
+        "metadata": {"name": "p", "namespace": NS, "uid": "u", "labels": labels},
+        "spec": {},
+        "status": status,
+    }
 
 
 @pytest.mark.parametrize(
@@ -20,9 +29,18 @@ def pod(code, component="launcher", reason="Error", message="workflow.call: modu
     [
         (pod(64), "launcher pod p ended: workflow.call: module flow has no function mian"),
         (pod(77), "launcher pod p ended: workflow.call: module flow has no function mian"),
-        (pod(1), "launcher pod p ended: exit code 1: workflow.call: module flow has no function mian"),
-        (pod(137, reason="OOMKilled", message=""), "launcher pod p: OOMKilled: it used more memory than "),
-        (pod(78, "worker"), "worker pod p: WorkerConfiguration: the worker found a configuration fault (workflow"),
+        (
+            pod(1),
+            "launcher pod p ended: exit code 1: workflow.call: module flow has no function mian",
+        ),
+        (
+            pod(137, reason="OOMKilled", message=""),
+            "launcher pod p: OOMKilled: it used more memory than ",
+        ),
+        (
+            pod(78, "worker"),
+            "worker pod p: WorkerConfiguration: the worker found a configuration fault (workflow",
+        ),
     ],
 )
 def test_what_a_pod_left_is_said_of_itself_and_not_of_a_worker(cluster, api, pod, line):
@@ -36,7 +54,10 @@ def test_a_workflow_container_that_cannot_start_is_said_beside_a_launcher_that_r
     running = pod(0)
     running["status"] = {
         "phase": "Running",
-        "containerStatuses": [{"name": "launcher", "state": {"running": {}}}, {"name": "workflow", "state": waiting}],
+        "containerStatuses": [
+            {"name": "launcher", "state": {"running": {}}},
+            {"name": "workflow", "state": waiting},
+        ],
     }
     cluster.put("ADDED", running)
     why = "its workflow container is not started: ErrImagePull: its image cannot be pulled (r/n:1: not found)"

@@ -1,4 +1,6 @@
-"""`k8s-parsl checkout` and the git servers it meets: real git, behind an HTTP server that can be told to be unwell."""
+"""`k8s-parsl checkout` and the git servers it meets: real git, behind an HTTP server that can be
+told to be unwell.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def repository(tmp_path):
 
 @pytest.fixture
 def server(tmp_path, repository, monkeypatch):
-    monkeypatch.setattr(checkout, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None))
+    monkeypatch.setattr(
+        checkout, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None)
+    )
     # Whatever proxy this machine has, it is not for the server here.
     monkeypatch.setenv("no_proxy", "127.0.0.1,127.0.0.2")
     server = GitServer(tmp_path / "served")
@@ -109,10 +113,14 @@ def test_once_more_does_no_harm(fetch):
     assert (fetch() / "flows/flow.py").read_text() == "VERSION = 1\n"
 
 
-def test_a_server_that_gives_only_what_has_a_name_is_asked_for_all_branches_and_tags(fetch, server, repository):
+def test_a_server_that_gives_only_what_has_a_name_is_asked_for_all_branches_and_tags(
+    fetch, server, repository
+):
     server.old = server.tips_only = True
     assert (fetch(commit=repository[0]) / "flows/flow.py").read_text() == "VERSION = 1\n"
-    with pytest.raises(ConfigurationError, match=f"workflow.git.commit: .* has no commit {NOWHERE}"):
+    with pytest.raises(
+        ConfigurationError, match=f"workflow.git.commit: .* has no commit {NOWHERE}"
+    ):
         fetch(commit=NOWHERE)
 
 
@@ -122,12 +130,42 @@ def test_a_server_that_gives_only_what_has_a_name_is_asked_for_all_branches_and_
 @pytest.mark.parametrize(
     ("over", "status", "failure", "line"),
     [
-        ({"commit": NOWHERE}, 0, ConfigurationError, "workflow.git.commit: {url}/flows.git has no commit 01234567"),
-        ({"path": "nope"}, 0, ConfigurationError, "workflow.git.path: {url}/flows.git has no folder nope at "),
-        ({"path": "README"}, 0, ConfigurationError, "workflow.git.path: {url}/flows.git has no folder README at "),
-        ({"path": "README/x"}, 0, ConfigurationError, "workflow.git.path: {url}/flows.git has no folder README/x at "),
-        ({}, 404, ConfigurationError, "workflow.git.url: there is no repository {url}/flows.git (404)"),
-        ({}, 200, ConfigurationError, "workflow.git.url: {url}/flows.git is no git repository, but a page"),
+        (
+            {"commit": NOWHERE},
+            0,
+            ConfigurationError,
+            "workflow.git.commit: {url}/flows.git has no commit 01234567",
+        ),
+        (
+            {"path": "nope"},
+            0,
+            ConfigurationError,
+            "workflow.git.path: {url}/flows.git has no folder nope at ",
+        ),
+        (
+            {"path": "README"},
+            0,
+            ConfigurationError,
+            "workflow.git.path: {url}/flows.git has no folder README at ",
+        ),
+        (
+            {"path": "README/x"},
+            0,
+            ConfigurationError,
+            "workflow.git.path: {url}/flows.git has no folder README/x at ",
+        ),
+        (
+            {},
+            404,
+            ConfigurationError,
+            "workflow.git.url: there is no repository {url}/flows.git (404)",
+        ),
+        (
+            {},
+            200,
+            ConfigurationError,
+            "workflow.git.url: {url}/flows.git is no git repository, but a page",
+        ),
         ({}, 400, ConfigurationError, "workflow.git.url: {url}/flows.git answers 400"),
         ({}, 401, PermissionDenied, "workflow.git.url: {url}/flows.git wants credentials (401)"),
         ({}, 403, PermissionDenied, "workflow.git.url: {url}/flows.git wants credentials (403)"),
@@ -151,7 +189,9 @@ def test_a_repository_that_is_not_there(fetch, server):
 def test_a_dead_server_is_asked_again_then_unavailable(fetch, server):
     """A new launcher, or another worker pod, may find it back."""
     server.close()
-    with pytest.raises(Unavailable, match=r"workflow\.git\.url: .* does not answer: .*Connection refused"):
+    with pytest.raises(
+        Unavailable, match=r"workflow\.git\.url: .* does not answer: .*Connection refused"
+    ):
         fetch()
 
 
@@ -188,14 +228,19 @@ class Forge:
 
     def made(self, kind, content):
         words = ["git", "hash-object", "-w", "-t", kind, "--stdin", "--literally"]
-        done = subprocess.run(words, cwd=self.folder, input=content, capture_output=True, check=True)
+        done = subprocess.run(
+            words, cwd=self.folder, input=content, capture_output=True, check=True
+        )
         return done.stdout.decode().strip()
 
     def link(self, target):
         return self.made("blob", target)
 
     def tree(self, *entries):
-        return self.made("tree", b"".join(b"%s %s\0%s" % (mode, name, bytes.fromhex(of)) for mode, name, of in entries))
+        return self.made(
+            "tree",
+            b"".join(b"%s %s\0%s" % (mode, name, bytes.fromhex(of)) for mode, name, of in entries),
+        )
 
     def commit(self, *entries):
         who = b"a <a@example.org> 1 +0000"
@@ -225,21 +270,29 @@ def forge(server, tmp_path):
         (lambda of: [(FILE, b".GIT", of.file)], ".GIT is no name that git allows"),
         (lambda of: [(FILE, b"a/b", of.file)], "a/b is no name that git allows"),
         (lambda of: [(FILE, b"/tmp/evil", of.file)], "/tmp/evil is no name that git allows"),
-        (lambda of: [(FOLDER, b"a", of.tree((FOLDER, b"..", of.inner)))], "a/.. is no name that git allows"),
+        (
+            lambda of: [(FOLDER, b"a", of.tree((FOLDER, b"..", of.inner)))],
+            "a/.. is no name that git allows",
+        ),
         (lambda of: [(FILE, b"a", of.file), (FILE, b"a", of.link(b"x"))], "a is there twice"),
         (lambda of: [(LINK, b"a", of.link(b"/tmp")), (FOLDER, b"a", of.inner)], "a is there twice"),
         (
             lambda of: [(LINK, b".gitmodules", of.link(b"/etc/passwd"))],
             ".gitmodules is a link, which git does not",
         ),
-        (lambda of: [(b"10644", b"pipe", of.file)], "pipe is neither file, folder nor link (mode 10644)"),
+        (
+            lambda of: [(b"10644", b"pipe", of.file)],
+            "pipe is neither file, folder nor link (mode 10644)",
+        ),
         (lambda of: [(FILE, b"a", of.inner)], "a is no file that the repository holds"),
         (lambda of: [of.deep()], "is too deep"),
         (lambda of: [(FILE, b"n" * 300, of.file)], "a name of its files is too long"),
     ],
 )
 def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, entries, line):
-    """By a code that no launcher tries again, and a line that names the entry; nothing is written beside the code."""
+    """By a code that no launcher tries again, and a line that names the entry; nothing is written
+    beside the code.
+    """
     before = {path for path in tmp_path.rglob("*") if "served" not in path.parts}
     with pytest.raises(ConfigurationError) as caught:
         fetch(commit=forge.commit(*entries(forge)))
@@ -253,13 +306,25 @@ def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, 
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        (lambda of: [(FILE, b"f.py", of.file), (SUBMODULE, b"sub", NOWHERE)], "submodules, which are not fetched"),
         (
-            lambda of: [(FILE, b"sub", of.made("blob", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"))],
+            lambda of: [(FILE, b"f.py", of.file), (SUBMODULE, b"sub", NOWHERE)],
+            "submodules, which are not fetched",
+        ),
+        (
+            lambda of: [
+                (
+                    FILE,
+                    b"sub",
+                    of.made("blob", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+                )
+            ],
             "Git LFS pointers, and not the files that they stand for: sub",
         ),
         (lambda of: [(LINK, b"sub", of.link(b"/data"))], "links that lead out of the code: sub"),
-        (lambda of: [(LINK, b"sub", of.link(b"../../etc"))], "links that lead out of the code: sub"),
+        (
+            lambda of: [(LINK, b"sub", of.link(b"../../etc"))],
+            "links that lead out of the code: sub",
+        ),
     ],
     ids=["submodule", "LFS", "absolute link", "relative link"],
 )
@@ -269,7 +334,9 @@ def test_what_is_not_what_it_looks_like_is_said(fetch, forge, caplog, entries, s
     assert said in caplog.text
 
 
-def test_names_that_differ_by_case_alone_and_names_of_any_bytes_are_files_like_any_other(fetch, forge, caplog):
+def test_names_that_differ_by_case_alone_and_names_of_any_bytes_are_files_like_any_other(
+    fetch, forge, caplog
+):
     names = (b"A", b"a", b"\xe9.py", b"with\nnewline")
     code = fetch(commit=forge.commit(*((FILE, name, forge.file) for name in names)))
     assert sorted(os.fsencode(path.name) for path in code.iterdir()) == sorted(names)
@@ -301,7 +368,8 @@ def test_an_id_of_something_else_is_no_commit(fetch, forge, repository, kind):
 
 
 @pytest.mark.parametrize(
-    ("number", "failure"), [(errno.ENOSPC, Temporary), (errno.EDQUOT, Temporary), (errno.EACCES, PermissionDenied)]
+    ("number", "failure"),
+    [(errno.ENOSPC, Temporary), (errno.EDQUOT, Temporary), (errno.EACCES, PermissionDenied)],
 )
 def test_a_disk_without_room_is_another_nodes_to_try(fetch, monkeypatch, number, failure):
     def full(*_):
@@ -325,7 +393,9 @@ def test_what_git_cannot_read_ends_the_run(fetch, monkeypatch):
         raise zlib.error("Error -3 while decompressing data")
 
     monkeypatch.setattr(checkout, "_tree", unreadable)
-    with pytest.raises(ConfigurationError, match="cannot be checked out: error: Error -3 while decompressing"):
+    with pytest.raises(
+        ConfigurationError, match="cannot be checked out: error: Error -3 while decompressing"
+    ):
         fetch()
 
 
@@ -333,7 +403,7 @@ def test_what_git_cannot_read_ends_the_run(fetch, monkeypatch):
 
 
 def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
-    """As docs/own-workflow.md says: by the variable that OpenSSL reads."""
+    """As docs/user/own-workflow.md says: by the variable that OpenSSL reads."""
     authority = pki.Authority(tmp_path / "pki")
     authority.issue("git", "git", names=("127.0.0.1",))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -350,7 +420,9 @@ def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy(fetch, server, monkeypatch, variable):
-    """As docs/own-workflow.md says: by the variable that other programs read, whichever way it is written."""
+    """As docs/user/own-workflow.md says: by the variable that other programs read, whichever way it
+    is written.
+    """
     monkeypatch.setenv(variable, server.url)
     assert files(fetch(url="http://git.example.org/flows.git"))
     assert server.requests[0].startswith("http://git.example.org/flows.git/info/refs")
@@ -381,13 +453,18 @@ def test_a_token_needs_no_name(fetch, server):
 def test_credentials_that_are_refused(fetch, server):
     """The line names the Secret, and tells nothing of what is in it."""
     server.credentials = "ada:another"
-    with pytest.raises(PermissionDenied, match=r"workflow\.git\.secret: .* refuses the credentials of pdg-git \(401\)"):
+    with pytest.raises(
+        PermissionDenied,
+        match=r"workflow\.git\.secret: .* refuses the credentials of pdg-git \(401\)",
+    ):
         fetch(SECRET, secret="pdg-git")
 
 
 def test_a_secret_that_is_not_handed_over(fetch, server):
     """On a laptop: there is no Secret."""
-    with pytest.raises(UsageError, match=r"workflow\.git\.secret: K8S_PARSL_GIT_PASSWORD .* Secret pdg-git"):
+    with pytest.raises(
+        UsageError, match=r"workflow\.git\.secret: K8S_PARSL_GIT_PASSWORD .* Secret pdg-git"
+    ):
         fetch(secret="pdg-git")
     assert server.requests == []
 
@@ -419,16 +496,22 @@ TOKENS = [
 def test_an_address_with_a_token_is_refused_and_not_shown(tmp_path, url):
     """It would stand in the Job and in each pod."""
     words = ["checkout", f"--url={url}", f"--commit={NOWHERE}", str(tmp_path / "code")]
-    done = subprocess.run([sys.executable, "-m", "k8s_parsl", *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", *words], capture_output=True, text=True
+    )
     assert done.returncode == 64
     assert done.stderr.splitlines()[-1].startswith("k8s-parsl: workflow.git: url must be https://")
     assert "t0ken" not in done.stdout + done.stderr
     with pytest.raises(UsageError) as caught:
-        Settings.parse({"workflow": {"call": "a:b", "git": {"url": url, "commit": NOWHERE}}}, "values")
+        Settings.parse(
+            {"workflow": {"call": "a:b", "git": {"url": url, "commit": NOWHERE}}}, "values"
+        )
     assert "t0ken" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["http://me:t0ken@127.0.0.1:9/x?token=t0ken", "{url}/none.git/info/refs?token=t0ken"])
+@pytest.mark.parametrize(
+    "place", ["http://me:t0ken@127.0.0.1:9/x?token=t0ken", "{url}/none.git/info/refs?token=t0ken"]
+)
 def test_a_token_in_a_redirection_is_not_shown(fetch, server, caplog, capfd, place):
     server.credentials, server.redirect = "ada:t0ken", place.format(url=server.url) + "#"
     with pytest.raises(Failure) as caught:
@@ -472,7 +555,13 @@ def in_container(server, folder, limit, files):
     git(work, "commit", "--quiet", "--message", "large")
     git(work, "push", "--quiet", "../served/flows.git", "main")
     commit = git(work, "rev-parse", "HEAD")
-    words = [str(given), "checkout", f"--url={server.url}/flows.git", f"--commit={commit}", str(folder / "code")]
+    words = [
+        str(given),
+        "checkout",
+        f"--url={server.url}/flows.git",
+        f"--commit={commit}",
+        str(folder / "code"),
+    ]
     return subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True)
 
 
@@ -480,7 +569,9 @@ SIZES = {
     "zeros": lambda: {"a": bytes(40 * MIB)},
     "a text": lambda: {"a": b"a line of many\n" * (3 * MIB)},
     "what no one can compress": lambda: {"a": os.urandom(32 * MIB)},
-    "two that differ by a byte": lambda: dict.fromkeys("a", block := os.urandom(16 * MIB)) | {"b": block + b"x"},
+    "two that differ by a byte": lambda: (
+        dict.fromkeys("a", block := os.urandom(16 * MIB)) | {"b": block + b"x"}
+    ),
 }
 
 
@@ -489,7 +580,10 @@ def test_a_file_that_no_memory_is_there_for_ends_in_a_line(server, repository, t
     """As the kernel would kill the process, and no line would say why."""
     done = in_container(server, tmp_path, str(96 * MIB), files())
     assert done.returncode == 78, done.stderr
-    assert "its largest file needs more memory than launcher.resources.limits.memory" in done.stderr.splitlines()[-1]
+    assert (
+        "its largest file needs more memory than launcher.resources.limits.memory"
+        in done.stderr.splitlines()[-1]
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -503,7 +597,10 @@ def test_a_file_that_memory_is_there_for_arrives(server, repository, tmp_path, l
 def test_code_that_its_volume_has_no_room_for_is_refused(fetch, monkeypatch):
     """Before any of it is written: kubelet would evict the pod."""
     monkeypatch.setattr(checkout, "MOST", 20)
-    with pytest.raises(ConfigurationError, match="its root has more than 0 MiB of files, which is too much: use a vol"):
+    with pytest.raises(
+        ConfigurationError,
+        match="its root has more than 0 MiB of files, which is too much: use a vol",
+    ):
         fetch()
 
 
@@ -513,13 +610,18 @@ def test_code_that_its_volume_has_no_room_for_is_refused(fetch, monkeypatch):
 def command(server, commit, folder, *more, **environment):
     words = ["checkout", f"--url={server.url}/flows.git", f"--commit={commit}", *more, str(folder)]
     return subprocess.run(
-        [sys.executable, "-m", "k8s_parsl", *words], env=os.environ | environment, capture_output=True, text=True
+        [sys.executable, "-m", "k8s_parsl", *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
     )
 
 
 def test_the_command_of_the_init_container(server, repository, tmp_path):
     server.credentials = "ada:t0ken"
-    done = command(server, repository[1], tmp_path / "code", "--path=flows", "--secret=pdg-git", **SECRET)
+    done = command(
+        server, repository[1], tmp_path / "code", "--path=flows", "--secret=pdg-git", **SECRET
+    )
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "code") == ["flow.py", "link.py", "run.sh"]
     (said,) = done.stderr.splitlines()
@@ -530,7 +632,11 @@ def test_the_command_of_the_init_container(server, repository, tmp_path):
 @pytest.mark.parametrize(
     ("commit", "code", "line"),
     [
-        ("main", 64, "workflow.git: commit must be a full commit id, 40 hex digits: a branch or a tag may move, not"),
+        (
+            "main",
+            64,
+            "workflow.git: commit must be a full commit id, 40 hex digits: a branch or a tag may move, not",
+        ),
         (NOWHERE, 78, "has no commit"),
     ],
 )

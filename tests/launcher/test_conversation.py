@@ -1,4 +1,6 @@
-"""The launcher's end of the socket: who may talk there, what is a message, and what no peer can do to the launcher."""
+"""The launcher's end of the socket: who may talk there, what is a message, and what no peer can do
+to the launcher.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,28 @@ from k8s_parsl.run import conversation as conversations
 from k8s_parsl.run import messages, throttle
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl_runtime.shared.errors import ConfigurationError
-from k8s_parsl_runtime.shared.protocol import BLOCKS, LINE_BYTES, LINKED, PROTOCOL, Channel, ProtocolError, connect
+from k8s_parsl_runtime.shared.protocol import (
+    BLOCKS,
+    LINE_BYTES,
+    LINKED,
+    PROTOCOL,
+    Channel,
+    ProtocolError,
+    connect,
+)
 
 UID = os.getuid()
-ENDED = {"type": "ended", "status": 0, "signal": "", "asked": False, "out_of_memory": False, "lines": []}
+ENDED = {
+    "type": "ended",
+    "status": 0,
+    "signal": "",
+    "asked": False,
+    "out_of_memory": False,
+    "lines": [],
+}
 LOG = {"type": "log", "level": "INFO", "text": "x"}
-# A connection that is closed on the other side without having read all that was sent ends in an error.
+# A connection that is closed on the other side without having read all that was sent ends in an
+# error.
 BROKEN = (BrokenPipeError, ConnectionResetError)
 
 
@@ -166,12 +184,19 @@ def test_a_connection_of_another_user_is_refused(conversation, folder, taken, ca
     """A sidecar may have the socket's folder mounted, too."""
     folder.chmod(0o711)
     done = subprocess.run(
-        [sys.executable, "-c", AS_ANOTHER], cwd=folder, input=hello(), capture_output=True, timeout=60
+        [sys.executable, "-c", AS_ANOTHER],
+        cwd=folder,
+        input=hello(),
+        capture_output=True,
+        timeout=60,
     )
     assert (done.stdout, done.stderr) == (b"b''\n", b"")
     taken.nothing()
     assert not conversation.has("supervisor")
-    assert f"a connection of uid 65534 to the launcher's socket was refused (expected: {UID})" in caplog.text
+    assert (
+        f"a connection of uid 65534 to the launcher's socket was refused (expected: {UID})"
+        in caplog.text
+    )
 
 
 def test_the_expected_user_need_not_be_the_launchers_own(open_socket, client, taken):
@@ -204,7 +229,9 @@ STRANGE = {
 
 
 @pytest.mark.parametrize(("said", "why"), STRANGE.values(), ids=STRANGE)
-def test_a_strange_greeting_is_refused_and_the_right_one_still_taken(conversation, client, taken, caplog, said, why):
+def test_a_strange_greeting_is_refused_and_the_right_one_still_taken(
+    conversation, client, taken, caplog, said, why
+):
     """Nothing of it reaches the run."""
     strange = client()
     with contextlib.suppress(*BROKEN):
@@ -219,7 +246,9 @@ def test_a_strange_greeting_is_refused_and_the_right_one_still_taken(conversatio
 
 
 @pytest.mark.parametrize("protocol", [2, 10**40])
-def test_a_runtime_of_another_version_ends_the_run_by_name(conversation, client, taken, caplog, protocol):
+def test_a_runtime_of_another_version_ends_the_run_by_name(
+    conversation, client, taken, caplog, protocol
+):
     """The image was built FROM another release; nothing else of that connection reaches the run."""
     strange = client()
     strange.sendall(hello(protocol=protocol))
@@ -238,7 +267,9 @@ def test_half_a_message_at_the_end_is_none(greeted, taken):
     assert taken.next(Gone).why == ""
 
 
-def test_a_second_one_of_the_same_role_is_refused_while_the_first_lives(greeted, client, conversation, taken, caplog):
+def test_a_second_one_of_the_same_role_is_refused_while_the_first_lives(
+    greeted, client, conversation, taken, caplog
+):
     """A script of the user's may know the socket's path: the first process is there before it."""
     first, second = greeted("supervisor"), client()
     second.sendall(hello("supervisor") + line(**ENDED))
@@ -264,7 +295,9 @@ def test_a_greeting_that_never_comes_is_not_waited_for(open_socket, client, take
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("piece", [b"x", hello()[:1], b" ", b"\0"])
-def test_a_greeting_that_comes_byte_by_byte_has_one_deadline(open_socket, client, taken, monkeypatch, piece):
+def test_a_greeting_that_comes_byte_by_byte_has_one_deadline(
+    open_socket, client, taken, monkeypatch, piece
+):
     """So many of them as there may be keep no other one out."""
     monkeypatch.setattr(conversations, "HELLO_S", 0.5)
     open_socket()
@@ -278,7 +311,9 @@ def test_a_greeting_that_comes_byte_by_byte_has_one_deadline(open_socket, client
                 sent.set()
                 time.sleep(0.05)
 
-    threads = [threading.Thread(target=drip, args=(connection,), daemon=True) for connection in slow]
+    threads = [
+        threading.Thread(target=drip, args=(connection,), daemon=True) for connection in slow
+    ]
     for thread in threads:
         thread.start()
     assert sent.wait(10)
@@ -320,11 +355,18 @@ def refused_for_its_user(client):
     return connection
 
 
-REFUSED = (refused_as_second, refused_for_its_greeting, refused_for_its_version, ended_for_what_it_sent)
+REFUSED = (
+    refused_as_second,
+    refused_for_its_greeting,
+    refused_for_its_version,
+    ended_for_what_it_sent,
+)
 
 
 @pytest.mark.parametrize("connects", [*REFUSED, refused_for_its_user], ids=lambda one: one.__name__)
-def test_a_loop_of_connections_fills_no_log(open_socket, client, taken, monkeypatch, caplog, connects):
+def test_a_loop_of_connections_fills_no_log(
+    open_socket, client, taken, monkeypatch, caplog, connects
+):
     """The launcher's own lines have to be found; that lines are left out is said once."""
     monkeypatch.setattr(throttle, "LOG_LINES", 5)
     open_socket(UID + (connects is refused_for_its_user))
@@ -335,7 +377,9 @@ def test_a_loop_of_connections_fills_no_log(open_socket, client, taken, monkeypa
         assert is_closed(connects(client))
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 6, lines
-    assert [line for line in lines if "more than 5 lines in 10 s; the rest is left out" in line] == lines[-1:]
+    assert [
+        line for line in lines if "more than 5 lines in 10 s; the rest is left out" in line
+    ] == lines[-1:]
 
 
 @pytest.mark.parametrize("key", ["\x1b[2J", "\n2026-01-01 INFO done", "A" * 100_000, "\u202e"])
@@ -363,7 +407,9 @@ def test_one_that_has_greeted_may_be_silent_for_long(open_socket, client, taken,
     assert conversation.has("supervisor")
 
 
-def test_more_connections_than_there_may_be_wait_for_their_turn(open_socket, client, taken, monkeypatch):
+def test_more_connections_than_there_may_be_wait_for_their_turn(
+    open_socket, client, taken, monkeypatch
+):
     """Silent ones are closed, and then it is the right one's turn."""
     monkeypatch.setattr(conversations, "HELLO_S", 0.5)
     monkeypatch.setattr(conversations, "CONNECTIONS", 2)
@@ -387,35 +433,103 @@ def tasks(*events):
 WRONG = {
     "no JSON": ("kernel", b"{\n", "Invalid JSON"),
     "deep": ("kernel", b'{"type":"returned","result":' + DEEP + b"}\n", "recursion limit exceeded"),
-    "without end": ("kernel", b'{"type":"log","text":"' + b"x" * (LINE_BYTES + 100_000), "a line of more than"),
+    "without end": (
+        "kernel",
+        b'{"type":"log","text":"' + b"x" * (LINE_BYTES + 100_000),
+        "a line of more than",
+    ),
     "no type": ("kernel", b"{}\n", "Unable to extract tag"),
-    "an unknown type": ("kernel", line(type="shell", command="id"), "does not match any of the expected tags"),
+    "an unknown type": (
+        "kernel",
+        line(type="shell", command="id"),
+        "does not match any of the expected tags",
+    ),
     "not the kernel's": ("kernel", line(**ENDED), "does not match any of the expected tags"),
-    "not the supervisor's": ("supervisor", line(type="submit", executor="cpu", block="0"), "does not match any"),
+    "not the supervisor's": (
+        "supervisor",
+        line(type="submit", executor="cpu", block="0"),
+        "does not match any",
+    ),
     "another greeting": ("kernel", hello("kernel"), "does not match any of the expected tags"),
     "a key too many": ("kernel", line(**LOG, more=1), "Extra inputs are not permitted"),
     "a key too few": ("kernel", line(type="submit", executor="cpu"), "block: Field required"),
-    "a block that is a path": ("kernel", line(type="submit", executor="cpu", block="../x"), "block: String should"),
-    "a block with a line break": ("kernel", line(type="submit", executor="cpu", block="1\n"), "block: String should"),
-    "a block with many digits": ("kernel", line(type="submit", executor="cpu", block="1" * 10), "block: String should"),
-    "digits of another script": ("kernel", line(type="submit", executor="cpu", block="\u0661"), "block: String should"),
-    "a block that is a number": ("kernel", line(type="submit", executor="cpu", block=1), "valid string"),
-    "a long label": ("kernel", line(type="submit", executor="c" * 64, block="0"), "at most 63 characters"),
-    "one wrong block of many": ("kernel", line(type="cancel", executor="cpu", blocks=["0", "-1"]), "blocks.1"),
-    "too many blocks": ("kernel", line(type="retire", executor="c", blocks=["0"] * (BLOCKS + 1)), "at most 1000 items"),
-    "too many names": ("supervisor", line(type="ready", linked=["a"] * (LINKED + 1)), "at most 100 items"),
-    "a huge count": ("kernel", tasks(["submitted", "app", 10**30]), "less than or equal to 1000000000"),
+    "a block that is a path": (
+        "kernel",
+        line(type="submit", executor="cpu", block="../x"),
+        "block: String should",
+    ),
+    "a block with a line break": (
+        "kernel",
+        line(type="submit", executor="cpu", block="1\n"),
+        "block: String should",
+    ),
+    "a block with many digits": (
+        "kernel",
+        line(type="submit", executor="cpu", block="1" * 10),
+        "block: String should",
+    ),
+    "digits of another script": (
+        "kernel",
+        line(type="submit", executor="cpu", block="\u0661"),
+        "block: String should",
+    ),
+    "a block that is a number": (
+        "kernel",
+        line(type="submit", executor="cpu", block=1),
+        "valid string",
+    ),
+    "a long label": (
+        "kernel",
+        line(type="submit", executor="c" * 64, block="0"),
+        "at most 63 characters",
+    ),
+    "one wrong block of many": (
+        "kernel",
+        line(type="cancel", executor="cpu", blocks=["0", "-1"]),
+        "blocks.1",
+    ),
+    "too many blocks": (
+        "kernel",
+        line(type="retire", executor="c", blocks=["0"] * (BLOCKS + 1)),
+        "at most 1000 items",
+    ),
+    "too many names": (
+        "supervisor",
+        line(type="ready", linked=["a"] * (LINKED + 1)),
+        "at most 100 items",
+    ),
+    "a huge count": (
+        "kernel",
+        tasks(["submitted", "app", 10**30]),
+        "less than or equal to 1000000000",
+    ),
     "a negative count": ("kernel", tasks(["submitted", "app", -1]), "greater than or equal to 0"),
     "no time": ("kernel", b'{"type":"tasks","events":[["done","app",NaN]]}\n', "tasks.events.0"),
-    "endless time": ("kernel", b'{"type":"tasks","events":[["done","app",1e999]]}\n', "tasks.events.0"),
+    "endless time": (
+        "kernel",
+        b'{"type":"tasks","events":[["done","app",1e999]]}\n',
+        "tasks.events.0",
+    ),
     "a time long ago": ("kernel", tasks(["done", "app", [-0.5, 0]]), "tasks.events.0"),
     "an unknown event": ("kernel", tasks(["forgotten", "app", 1]), "tasks.events.0"),
     "too many events": ("kernel", tasks(*[["done", "a", [1, 0]]] * 5001), "at most 5000 items"),
     "a long app": ("kernel", tasks(["submitted", "a" * 301, 1]), "at most 300 characters"),
-    "a long text": ("kernel", line(type="log", level="INFO", text="x" * 8001), "at most 8000 characters"),
+    "a long text": (
+        "kernel",
+        line(type="log", level="INFO", text="x" * 8001),
+        "at most 8000 characters",
+    ),
     "an unknown level": ("kernel", line(type="log", level="LOUD", text="x"), "log.level"),
-    "an exit code of no process": ("kernel", line(type="fault", code=256, text="x"), "less than or equal to 255"),
-    "a fault that ends well": ("kernel", line(type="fault", code=0, text="x"), "greater than or equal to 1"),
+    "an exit code of no process": (
+        "kernel",
+        line(type="fault", code=256, text="x"),
+        "less than or equal to 255",
+    ),
+    "a fault that ends well": (
+        "kernel",
+        line(type="fault", code=0, text="x"),
+        "greater than or equal to 1",
+    ),
     "no picture": (
         "kernel",
         line(type="picture", name="a.html", media="text/html", data="", last=True),
@@ -433,8 +547,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("role", "said", "why"), WRONG.values(), ids=WRONG)
-def test_what_is_no_message_ends_its_connection(greeted, conversation, taken, caplog, role, said, why):
-    """It says what is wrong, and not what was sent; what came before it counts, what comes after it does not."""
+def test_what_is_no_message_ends_its_connection(
+    greeted, conversation, taken, caplog, role, said, why
+):
+    """It says what is wrong, and not what was sent; what came before it counts, what comes after it
+    does not.
+    """
     before = LOG if role == "kernel" else {"type": "continued"}
     connection = greeted(role)
     connection.sendall(line(**before))
@@ -458,7 +576,12 @@ def test_what_is_no_message_ends_its_connection(greeted, conversation, taken, ca
         line(type="returned", result=None),
         b'{"type":"returned","result":' + b"[" * 100 + b"]" * 100 + b"}\n",
         line(type="picture", name="a.png", media="image/png", data="AAAA", last=False),
-        tasks(["done", "app", [3, 0.5]], ["done", "app", None], ["failed", "app", ""], ["submitted", "app", 10**9]),
+        tasks(
+            ["done", "app", [3, 0.5]],
+            ["done", "app", None],
+            ["failed", "app", ""],
+            ["submitted", "app", 10**9],
+        ),
         tasks(["long", "app", "a task has run for 900 s"]),
         line(type="cancel", executor="cpu", blocks=[]),
     ],

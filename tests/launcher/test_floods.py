@@ -1,4 +1,6 @@
-"""Whatever the workflow's side sends, and however much of it: it costs the launcher a bounded amount of memory."""
+"""Whatever the workflow's side sends, and however much of it: it costs the launcher a bounded
+amount of memory.
+"""
 
 from __future__ import annotations
 
@@ -56,15 +58,25 @@ KERNELS = {
     "submit of one": lambda n: {"type": "submit", "executor": "cpu", "block": "0"},
     "submit elsewhere": lambda n: {"type": "submit", "executor": f"e{n}", "block": str(n)},
     "cancel": lambda n: {"type": "cancel", "executor": "cpu", "blocks": ["0"] * BLOCKS},
-    "cancel of others": lambda n: {"type": "cancel", "executor": "cpu", "blocks": list(map(str, range(n, n + BLOCKS)))},
+    "cancel of others": lambda n: {
+        "type": "cancel",
+        "executor": "cpu",
+        "blocks": list(map(str, range(n, n + BLOCKS))),
+    },
     "retire": lambda n: {"type": "retire", "executor": "cpu", "blocks": ["0"] * BLOCKS},
     "registered": lambda n: {"type": "registered", "executor": f"e{n}"},
     "submitted": lambda n: {
         "type": "tasks",
         "events": [["submitted", f"{i}-{n}".ljust(150), 10**9] for i in range(5000)],
     },
-    "done, never submitted": lambda n: {"type": "tasks", "events": [["done", "a", [i % 9, 0]] for i in range(5000)]},
-    "retried": lambda n: {"type": "tasks", "events": [["retried", f"app{i}", n] for i in range(5000)]},
+    "done, never submitted": lambda n: {
+        "type": "tasks",
+        "events": [["done", "a", [i % 9, 0]] for i in range(5000)],
+    },
+    "retried": lambda n: {
+        "type": "tasks",
+        "events": [["retried", f"app{i}", n] for i in range(5000)],
+    },
     "failed": lambda n: {"type": "tasks", "events": [["failed", "app", f"{n}{TEXT[20:]}"]] * 100},
     "long": lambda n: {"type": "tasks", "events": [["long", f"app{n}", f"{n}{TEXT[20:]}"]] * 100},
     "log": lambda n: {"type": "log", "level": "INFO", "text": "x\n" * TEXT_CHARACTERS},
@@ -79,7 +91,13 @@ KERNELS = {
 
 def _picture(number, *, last):
     name = f"{number}".ljust(5000)
-    return {"type": "picture", "name": name, "media": "image/png", "data": "A" * 900_000, "last": last}
+    return {
+        "type": "picture",
+        "name": name,
+        "media": "image/png",
+        "data": "A" * 900_000,
+        "last": last,
+    }
 
 
 class Server:
@@ -104,7 +122,12 @@ class Flooded:
     """A launcher's end of the socket, with all that is behind it."""
 
     def __init__(self, conversation, workflow, path, taken):
-        self.conversation, self.workflow, self.path, self.taken = conversation, workflow, path, taken
+        self.conversation, self.workflow, self.path, self.taken = (
+            conversation,
+            workflow,
+            path,
+            taken,
+        )
 
     def connect(self):
         connection = socket.socket(socket.AF_UNIX)
@@ -127,7 +150,10 @@ def flooded(identity, monkeypatch):
     monkeypatch.setattr(workflows, "PICTURE_BYTES", 100_000)
     server = Server()
     watch = SimpleNamespace(listen=lambda listener: None, get=lambda name: None, pods=list)
-    template = {"metadata": {"labels": {}}, "spec": {"containers": [{"name": "worker", "args": []}]}}
+    template = {
+        "metadata": {"labels": {}},
+        "spec": {"containers": [{"name": "worker", "args": []}]},
+    }
     workflow = Workflow(TaskLog(), "memory")
     pods = WorkerPods(
         "cpu",
@@ -147,7 +173,10 @@ def flooded(identity, monkeypatch):
         if not isinstance(message, messages.Hello):
             taken.release()
 
-    with tempfile.TemporaryDirectory() as folder, Conversation(Path(folder, "s"), os.getuid(), take) as conversation:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Conversation(Path(folder, "s"), os.getuid(), take) as conversation,
+    ):
         workflow._conversation = conversation
         workflow.start({}, {"cpu": pods})
         pods.submit("0")
@@ -175,7 +204,9 @@ def _kept():
 
 
 def _grows(flooded, send, batches):
-    """Send batches; return by how much the memory that is taken grows from the end of the first to that of the last."""
+    """Send batches; return by how much the memory that is taken grows from the end of the first to
+    that of the last.
+    """
     tracemalloc.start()
     try:
         kept = []
@@ -194,7 +225,9 @@ def test_every_message_is_sent_here():
     """One that comes to the protocol comes to this table."""
     for union, floods in ((messages.FromSupervisor, SUPERVISORS), (messages.FromKernel, KERNELS)):
         kinds = {
-            kind for one in typing.get_args(union) for kind in typing.get_args(one.model_fields["type"].annotation)
+            kind
+            for one in typing.get_args(union)
+            for kind in typing.get_args(one.model_fields["type"].annotation)
         }
         assert {make(0)["type"] for make in floods.values()} == kinds
 
@@ -202,7 +235,8 @@ def test_every_message_is_sent_here():
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("role", "make"),
-    [("supervisor", make) for make in SUPERVISORS.values()] + [("kernel", make) for make in KERNELS.values()],
+    [("supervisor", make) for make in SUPERVISORS.values()]
+    + [("kernel", make) for make in KERNELS.values()],
     ids=[*SUPERVISORS, *KERNELS],
 )
 def test_a_flood_of_messages_takes_no_memory(flooded, role, make):
@@ -299,7 +333,11 @@ def test_the_median_of_many_is_that_of_a_fair_sample(order):
     for one in given:
         times.add(float(one))
     assert times.median == pytest.approx(many / 2, rel=0.08)
-    assert (times.number, times.total, times.longest) == (many, float(sum(given)), float(max(given)))
+    assert (times.number, times.total, times.longest) == (
+        many,
+        float(sum(given)),
+        float(max(given)),
+    )
     assert len(times._sample) == SAMPLE
 
 
@@ -313,4 +351,6 @@ def test_the_same_tasks_give_the_same_record(monkeypatch):
         record.add(log)
         records.append(record.tasks)
     assert records[0] == records[1]
-    assert [(row["longest_s"], row["total_s"], row["done"]) for row in records[0]] == [(999, 499_500, 1000)] * 2
+    assert [(row["longest_s"], row["total_s"], row["done"]) for row in records[0]] == [
+        (999, 499_500, 1000)
+    ] * 2

@@ -1,4 +1,6 @@
-"""A whole run of a launcher's pod: its two programs as two processes of this machine, before a small API server."""
+"""A whole run of a launcher's pod: its two programs as two processes of this machine, before a
+small API server.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ from k8s_parsl.run import pod as own_pod
 from k8s_parsl.run import workflow as workflows
 from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import files
-from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Stopped, UsageError, WorkflowFailed
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    PermissionDenied,
+    Stopped,
+    UsageError,
+    WorkflowFailed,
+)
 from k8s_parsl_runtime.shared.programs import START
 
 FLOW = """
@@ -72,7 +80,11 @@ WORKER = {
     "metadata": {
         "labels": {
             f"app.kubernetes.io/{key}": value
-            for key, value in (("name", "k8s-parsl"), ("instance", "pdgrun"), ("component", "worker"))
+            for key, value in (
+                ("name", "k8s-parsl"),
+                ("instance", "pdgrun"),
+                ("component", "worker"),
+            )
         }
     },
     "spec": {"containers": [{"name": "worker", "args": ["worker"]}]},
@@ -84,7 +96,9 @@ class Launcher:
 
     def __init__(self, folder, identity):
         self.folder, self.identity = folder, identity
-        self.volume, self.mounted, self.code = (folder / name for name in ("volume", "mounted", "code"))
+        self.volume, self.mounted, self.code = (
+            folder / name for name in ("volume", "mounted", "code")
+        )
         for made in (self.volume, self.mounted, self.code):
             made.mkdir()
         (self.code / "flow.py").write_text(FLOW)
@@ -108,10 +122,15 @@ class Launcher:
         }
         # JSON: the key n is false in YAML without quotes, and PyYAML does not know.
         (self.mounted / "settings.yaml").write_text(json.dumps(values | more))
-        facts = {f"K8S_PARSL_{name.upper()}": value for name, value in dataclasses.asdict(self.identity).items()}
+        facts = {
+            f"K8S_PARSL_{name.upper()}": value
+            for name, value in dataclasses.asdict(self.identity).items()
+        }
         with tempfile.TemporaryDirectory() as short:
             command = [sys.executable, "-I", START, "workflow", "--socket", f"{short}/socket"]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             try:
                 own_pod.in_pod(facts, self.mounted, Path(short, "socket"))
             finally:
@@ -144,7 +163,9 @@ def at_the_first_pod(server, act):
 
 
 def test_a_run_from_its_beginning_to_its_end(launcher, server):
-    """Pods are asked for before Parsl has started, with all that a worker has to know; and none is left."""
+    """Pods are asked for before Parsl has started, with all that a worker has to know; and none is
+    left.
+    """
     launcher.run("well")
     pods = {pod["metadata"]["name"]: pod for _, kind, pod in server.events if kind == "ADDED"}
     assert len(made(server)) == 2
@@ -156,21 +177,31 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert "--block_id=1" in arguments
     record = launcher.record
     work = f"{launcher.volume}/runs/abc12345-11111111/work"
-    assert (record["status"], record["exit_code"], record["result"]) == ("done", 0, {"n": 1, "where": work})
+    assert (record["status"], record["exit_code"], record["result"]) == (
+        "done",
+        0,
+        {"n": 1, "where": work},
+    )
     assert record["versions"].startswith(python)
     assert launcher.status == 0
 
 
 def test_a_bound_that_lowers_the_number_of_workers_is_told(launcher, server, caplog):
     """At the start, and in the record; the pods and the workflow's side have the lower number."""
-    spec = {"containers": [{"name": "worker", "args": ["worker"], "resources": {"limits": {"cpu": "2"}}}]}
+    spec = {
+        "containers": [
+            {"name": "worker", "args": ["worker"], "resources": {"limits": {"cpu": "2"}}}
+        ]
+    }
     (launcher.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER | {"spec": spec}))
     launcher.run("well", executors={"cpu": {"maxWorkersPerNode": 4}})
     line = (
         "executors.cpu: 2 workers in each pod, not 4 (maxWorkersPerNode): executors.cpu.pod.resources.limits.cpu is 2, "
         "coresPerWorker 1"
     )
-    assert [record.message for record in caplog.records if "maxWorkersPerNode" in record.message] == [line]
+    assert [
+        record.message for record in caplog.records if "maxWorkersPerNode" in record.message
+    ] == [line]
     assert launcher.record["workers"] == [line]
     (pod,) = [pod for _, kind, pod in server.events if kind == "ADDED"]
     assert "--max_workers_per_node=2" in pod["spec"]["containers"][0]["args"]
@@ -178,10 +209,15 @@ def test_a_bound_that_lowers_the_number_of_workers_is_told(launcher, server, cap
 
 def test_a_pod_that_no_worker_fits_into_ends_the_run(launcher, server):
     """Before there is one: it would wait for tasks' results for ever."""
-    spec = {"containers": [{"name": "worker", "args": ["worker"], "resources": {"limits": {"memory": "1Gi"}}}]}
+    spec = {
+        "containers": [
+            {"name": "worker", "args": ["worker"], "resources": {"limits": {"memory": "1Gi"}}}
+        ]
+    }
     (launcher.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER | {"spec": spec}))
     with pytest.raises(
-        UsageError, match=r"^executors\.cpu: no worker fits into a pod: .*memory is 1Gi, memPerWorker 2"
+        UsageError,
+        match=r"^executors\.cpu: no worker fits into a pod: .*memory is 1Gi, memPerWorker 2",
     ):
         launcher.run("well", executors={"cpu": {"memPerWorker": 2}})
     assert made(server) == []
@@ -212,7 +248,9 @@ def test_a_run_that_is_done_is_not_run_again(launcher, server, caplog):
         ("code/runs/x/work/flow.py", 5),
     ],
 )
-def test_of_a_run_that_is_done_its_log_says_whether_the_code_has_changed(launcher, caplog, name, since):
+def test_of_a_run_that_is_done_its_log_says_whether_the_code_has_changed(
+    launcher, caplog, name, since
+):
     """On the volume it may have, with the same values; what a run makes there is no code."""
     code = launcher.volume / "code"
     launcher.code.rename(code)
@@ -227,10 +265,16 @@ def test_of_a_run_that_is_done_its_log_says_whether_the_code_has_changed(launche
     os.utime(file, (begun + since, begun + since))
     caplog.clear()
     launcher.run("well")
-    said = [record.getMessage() for record in caplog.records if "set run.id to run what is there now" in record.msg]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "set run.id to run what is there now" in record.msg
+    ]
     changed = name in ("code/flow.py", "code/geo/names.py") and since > 0
     assert said == (
-        [f"{file} has changed since that run began: set run.id to run what is there now"] if changed else []
+        [f"{file} has changed since that run began: set run.id to run what is there now"]
+        if changed
+        else []
     )
 
 
@@ -249,7 +293,9 @@ def test_a_mistake_in_the_values_is_told(launcher, server, call, failure, line):
     """The first without any pod; the second is known once the module is imported."""
     kwargs = {"n": 1} if call == "wel" else {"m": 1}
     with pytest.raises(failure, match=line):
-        launcher.run(call, workflow={"call": f"flow:{call}", "path": str(launcher.code), "kwargs": kwargs})
+        launcher.run(
+            call, workflow={"call": f"flow:{call}", "path": str(launcher.code), "kwargs": kwargs}
+        )
     assert len(made(server)) == (0 if call == "wel" else 2)
     assert server.pods == {}
 
@@ -265,7 +311,9 @@ def test_a_run_that_did_nothing_says_so(launcher, caplog, call, said):
 
 
 def test_a_workflow_that_raises(launcher, server):
-    with pytest.raises(WorkflowFailed, match=r"^the workflow raised ValueError: no 1 \(flow\.py:\d+\)$"):
+    with pytest.raises(
+        WorkflowFailed, match=r"^the workflow raised ValueError: no 1 \(flow\.py:\d+\)$"
+    ):
         launcher.run("badly")
     record = launcher.record
     assert (record["status"], record["exit_code"], record["workflow_status"]) == ("failed", 1, 1)
@@ -277,7 +325,9 @@ def test_a_workflow_that_raises(launcher, server):
 
 def test_a_workflow_that_crashes(launcher, server):
     """The launcher is another process: record and report are written."""
-    with pytest.raises(WorkflowFailed, match=r"ended by SIGSEGV \(a crash in .*\); its last line: about to"):
+    with pytest.raises(
+        WorkflowFailed, match=r"ended by SIGSEGV \(a crash in .*\); its last line: about to"
+    ):
         launcher.run("crashes")
     assert (launcher.record["status"], launcher.record["workflow_status"]) == ("failed", 139)
     assert list(launcher.volume.glob("runs/*/report.html"))
@@ -291,10 +341,15 @@ def test_a_cluster_that_cannot_run_it_ends_it(launcher, server):
     def refuse():
         waiting = {"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}}
         name = next(iter(server.pods))
-        server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+        server.set_status(
+            name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}]
+        )
 
     at_the_first_pod(server, refuse)
-    with pytest.raises(ConfigurationError, match=r"^executors\.cpu: worker pod pdgrun-cpu-aaaaa-\d: InvalidImageName"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^executors\.cpu: worker pod pdgrun-cpu-aaaaa-\d: InvalidImageName",
+    ):
         launcher.run("long")
     assert launcher.record["exit_code"] == 78
     assert launcher.record["reasons"]["InvalidImageName"] == 1
@@ -332,7 +387,9 @@ class Phase:
 
     def after(self, call):
         def wait():
-            self.server.wait_for(lambda s: [one for one in s.calls if re.search(call, " ".join(one))], 60)
+            self.server.wait_for(
+                lambda s: [one for one in s.calls if re.search(call, " ".join(one))], 60
+            )
             self.reached.set()
 
         threading.Thread(target=wait, daemon=True).start()
@@ -358,8 +415,14 @@ class Phase:
         self.after(method)
 
     def another_launcher(self):
-        labels = WORKER["metadata"]["labels"] | {"app.kubernetes.io/component": "launcher", "k8s-parsl/run": "0ld"}
-        other = {"metadata": {"name": "old", "uid": "old", "labels": labels}, "status": {"phase": "Running"}}
+        labels = WORKER["metadata"]["labels"] | {
+            "app.kubernetes.io/component": "launcher",
+            "k8s-parsl/run": "0ld",
+        }
+        other = {
+            "metadata": {"name": "old", "uid": "old", "labels": labels},
+            "status": {"phase": "Running"},
+        }
         self.server.put("ADDED", other)
         plain = own_pod.wait_until_alone
 
@@ -403,7 +466,9 @@ PHASES = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("phase", PHASES)
 def test_sigterm_ends_a_launcher_in_each_phase(launcher, server, monkeypatch, phase):
-    """At once, whatever it waits for there: the limit of the test is below that of any of these waits."""
+    """At once, whatever it waits for there: the limit of the test is below that of any of these
+    waits.
+    """
     for limit in ("START_S", "IMAGE_S"):
         monkeypatch.setattr(own_pod, limit, 600.0)
     for limit in ("GREETING_S", "PREPARE_S"):
@@ -427,7 +492,9 @@ def test_sigterm_ends_a_launcher_in_each_phase(launcher, server, monkeypatch, ph
 
 
 @pytest.mark.timeout(60)
-def test_the_end_of_a_run_does_not_wait_for_a_volume_that_does_not_answer(launcher, monkeypatch, caplog):
+def test_the_end_of_a_run_does_not_wait_for_a_volume_that_does_not_answer(
+    launcher, monkeypatch, caplog
+):
     """Its exit code is what the workflow did."""
     it = Phase(launcher, None, monkeypatch)
     it.volume("write", call=2)
@@ -445,9 +512,15 @@ def test_the_end_of_a_run_does_not_wait_for_a_volume_that_does_not_answer(launch
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/abc12345-11111111", *(f"/abc12345-11111111/{name}" for name in ("lock", "work", "parsl", "record.json"))],
+    [
+        "",
+        "/abc12345-11111111",
+        *(f"/abc12345-11111111/{name}" for name in ("lock", "work", "parsl", "record.json")),
+    ],
 )
-def test_a_link_in_the_place_of_a_runs_folder_or_file_ends_the_run(launcher, server, tmp_path, name):
+def test_a_link_in_the_place_of_a_runs_folder_or_file_ends_the_run(
+    launcher, server, tmp_path, name
+):
     """Nothing is written through it, and no other launcher would do better."""
     launcher.run_folder.mkdir(parents=True)
     link = Path(f"{launcher.volume}/runs{name}")
@@ -457,7 +530,9 @@ def test_a_link_in_the_place_of_a_runs_folder_or_file_ends_the_run(launcher, ser
         (tmp_path / "elsewhere").mkdir()
     link.symlink_to(tmp_path / "elsewhere")
     before = sorted((tmp_path / "elsewhere").rglob("*"))
-    with pytest.raises(PermissionDenied, match=f"^{link} is a link, and k8s-parsl follows none there: remove it"):
+    with pytest.raises(
+        PermissionDenied, match=f"^{link} is a link, and k8s-parsl follows none there: remove it"
+    ):
         launcher.run("well")
     assert sorted((tmp_path / "elsewhere").rglob("*")) == before
     assert made(server) == []
@@ -479,25 +554,40 @@ def test_the_volume_may_be_a_link(launcher, tmp_path):
 
 
 def test_a_picture_that_leads_out_of_the_volumes_is_not_in_the_report(launcher, caplog):
-    """A worker may have put it there, for the report to show what only the workflow's container has."""
+    """A worker may have put it there, for the report to show what only the workflow's container
+    has.
+    """
     caplog.set_level("INFO", logger="k8s_parsl")
-    values = {"call": "flow:maps", "path": str(launcher.code), "kwargs": {"folder": str(launcher.volume)}}
+    values = {
+        "call": "flow:maps",
+        "path": str(launcher.code),
+        "kwargs": {"folder": str(launcher.volume)},
+    }
     launcher.run("maps", workflow=values)
     page = (launcher.run_folder / "report.html").read_text()
     assert page.count("<img") == 2
     assert page.count(base64.b64encode(b"a map").decode()) == 2
     said = "\n".join(record.getMessage() for record in caplog.records)
-    assert f"not in the report: {launcher.volume}/out.png is, or is reached by, a link that leads out" in said
+    assert (
+        f"not in the report: {launcher.volume}/out.png is, or is reached by, a link that leads out"
+        in said
+    )
 
 
 @pytest.mark.parametrize("call", ["wel", "well"])
-def test_a_start_that_fails_leaves_a_record_and_its_next_one_keeps_it(launcher, server, call, caplog):
+def test_a_start_that_fails_leaves_a_record_and_its_next_one_keeps_it(
+    launcher, server, call, caplog
+):
     """Refused by the code, or by the import; the next launcher keeps each attempt."""
     workflow = {"call": f"flow:{call}", "path": str(launcher.code), "kwargs": {"m": 1}}
     with pytest.raises(UsageError) as refused:
         launcher.run(call, workflow=workflow)
     record = launcher.record
-    assert (record["status"], record["exit_code"], record["message"]) == ("failed", 64, str(refused.value))
+    assert (record["status"], record["exit_code"], record["message"]) == (
+        "failed",
+        64,
+        str(refused.value),
+    )
     assert (record["attempt"], record["launcher"]) == (1, launcher.identity.pod_name)
     assert record["ended"] >= record["started"]
     assert list(launcher.volume.glob("runs/*/report.html"))
@@ -519,18 +609,26 @@ def test_an_image_that_does_not_fit_leaves_a_record(launcher, monkeypatch):
     monkeypatch.setattr(own_pod.Workflow, "greeting", refuse)
     with pytest.raises(ConfigurationError):
         launcher.run("well")
-    assert (launcher.record["exit_code"], launcher.record["message"]) == (78, "this image has no Parsl")
+    assert (launcher.record["exit_code"], launcher.record["message"]) == (
+        78,
+        "this image has no Parsl",
+    )
 
 
 def test_an_error_of_our_own_at_the_start_leaves_a_record(launcher, monkeypatch):
     monkeypatch.setattr(own_pod.plan, "check_ports", lambda *_: {}["no such key"])
     with pytest.raises(KeyError):
         launcher.run("well")
-    assert (launcher.record["exit_code"], launcher.record["message"]) == (70, "internal error: KeyError: 'no such key'")
+    assert (launcher.record["exit_code"], launcher.record["message"]) == (
+        70,
+        "internal error: KeyError: 'no such key'",
+    )
 
 
 def test_sigterm_before_the_workflow_begins_is_in_the_record(launcher, monkeypatch):
-    monkeypatch.setattr(own_pod, "wait_until_alone", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        own_pod, "wait_until_alone", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
     with pytest.raises(Stopped):
         launcher.run("well")
     assert (launcher.record["status"], launcher.record["exit_code"]) == ("stopped", 143)
@@ -555,7 +653,9 @@ def test_a_failed_start_leaves_the_record_of_another_launcher_alone(launcher, se
     assert launcher.record["status"] == "running"
 
 
-def test_a_run_that_another_launcher_does_while_this_one_waits_is_not_run_again(launcher, server, monkeypatch):
+def test_a_run_that_another_launcher_does_while_this_one_waits_is_not_run_again(
+    launcher, server, monkeypatch
+):
     """A node that was cut off, say, whose launcher ends well before its pod is gone."""
     launcher.run("well")
     (file,) = launcher.volume.glob("runs/*/record.json")

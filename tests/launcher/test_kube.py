@@ -1,4 +1,6 @@
-"""The door to the API: a list+watch that never gives up, a token that changes, and what an error means."""
+"""The door to the API: a list+watch that never gives up, a token that changes, and what an error
+means.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ SELECTOR = "app.kubernetes.io/instance=pdgrun"
 
 def pod(name, instance="pdgrun"):
     labels = {"app.kubernetes.io/instance": instance, "app.kubernetes.io/component": "worker"}
-    return {"metadata": {"name": name, "uid": name, "labels": labels}, "status": {"phase": "Pending"}}
+    return {
+        "metadata": {"name": name, "uid": name, "labels": labels},
+        "status": {"phase": "Pending"},
+    }
 
 
 def names(pods):
@@ -69,7 +74,9 @@ def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, toke
     token.write_text("second")
     assert api.list_pods(SELECTOR)[0] == []
     token.write_text("")
-    assert api.list_pods(SELECTOR)[0] == [], "an empty file, as in the moment of its change, takes nothing away"
+    assert api.list_pods(SELECTOR)[0] == [], (
+        "an empty file, as in the moment of its change, takes nothing away"
+    )
 
 
 def test_an_api_server_that_is_away_is_told_in_few_words(server, api):
@@ -101,7 +108,9 @@ ENDS = {
     ids=["list", "watch", "log"],
 )
 def test_an_answer_that_breaks_off_is_none(token, call, answer):
-    """No exception of urllib3's leaves the package: a caller handles one kind of error, and may ask again."""
+    """No exception of urllib3's leaves the package: a caller handles one kind of error, and may ask
+    again.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -111,7 +120,10 @@ def test_an_answer_that_breaks_off_is_none(token, call, answer):
                 connection.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        api = Api("science", connection=InPod(token.parent, url=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        api = Api(
+            "science",
+            connection=InPod(token.parent, url=f"http://127.0.0.1:{listener.getsockname()[1]}"),
+        )
         with pytest.raises(ApiUnreachable):
             call(api)
 
@@ -119,7 +131,9 @@ def test_an_answer_that_breaks_off_is_none(token, call, answer):
 def test_a_pod_without_an_account_is_told_so(tmp_path, monkeypatch):
     """automountServiceAccountToken, say; and a laptop, where a token would be of no use."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
-    with pytest.raises(ConfigurationError, match=f"no service account token in this pod: {tmp_path}/token"):
+    with pytest.raises(
+        ConfigurationError, match=f"no service account token in this pod: {tmp_path}/token"
+    ):
         InPod(tmp_path)
     (tmp_path / "token").write_text("x")
     InPod(tmp_path)
@@ -206,7 +220,9 @@ def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):
     """Each launcher that gives up costs one of the Job's backoffLimit."""
     server.put("ADDED", pod("a"))
     server.refuse("GET", 500, "etcdserver: no leader", times=2)
-    assert [p["metadata"]["name"] for p in patiently("list", lambda: api.list_pods(SELECTOR)[0], 30)] == ["a"]
+    assert [
+        p["metadata"]["name"] for p in patiently("list", lambda: api.list_pods(SELECTOR)[0], 30)
+    ] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +234,9 @@ def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):
     ],
 )
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_says_when_to_come_again_is_asked_then_and_once(server, api, monkeypatch, method, call, code):
+def test_a_server_that_says_when_to_come_again_is_asked_then_and_once(
+    server, api, monkeypatch, method, call, code
+):
     """No library below makes tries of its own, and the server's word goes before our own pauses."""
     slept = []
     monkeypatch.setattr("k8s_parsl.kube.retry.time.sleep", slept.append)
@@ -229,7 +247,8 @@ def test_a_server_that_says_when_to_come_again_is_asked_then_and_once(server, ap
 
 
 @pytest.mark.parametrize(
-    ("code", "seconds", "exit_code"), [(500, 0, ExitCode.UNAVAILABLE), (403, 30, ExitCode.PERMISSION)]
+    ("code", "seconds", "exit_code"),
+    [(500, 0, ExitCode.UNAVAILABLE), (403, 30, ExitCode.PERMISSION)],
 )
 def test_but_not_for_ever_and_not_where_it_says_no(server, api, code, seconds, exit_code):
     server.refuse("GET", code, "not today", times=99)
@@ -263,7 +282,9 @@ def test_but_not_for_ever_and_not_where_it_says_no(server, api, code, seconds, e
 )
 def test_its_selectors_choose_as_those_of_a_real_one(selector, chosen):
     """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"""
-    assert matches({"metadata": {"labels": {"a": "1", "b": "2", "x.io/y": "z"}}}, selector) is chosen
+    assert (
+        matches({"metadata": {"labels": {"a": "1", "b": "2", "x.io/y": "z"}}}, selector) is chosen
+    )
 
 
 def test_a_pod_that_loses_a_label_is_gone_for_a_watch(server, watch):

@@ -1,4 +1,6 @@
-"""What goes into the image: packages that are locked to versions and hashes, and a list of them for others to read."""
+"""What goes into the image: packages that are locked to versions and hashes, and a list of them for
+others to read.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,13 @@ def locked(file: str) -> dict[str, tuple[str, list[str]]]:
     text = (ROOT / file).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     parsed = [
-        (Requirement(line.split(" --hash")[0]), re.findall(r"--hash=(sha256:[0-9a-f]{64})", line)) for line in lines
+        (Requirement(line.split(" --hash")[0]), re.findall(r"--hash=(sha256:[0-9a-f]{64})", line))
+        for line in lines
     ]
-    return {canonicalize_name(of.name): (str(of.specifier).removeprefix("=="), hashes) for of, hashes in parsed}
+    return {
+        canonicalize_name(of.name): (str(of.specifier).removeprefix("=="), hashes)
+        for of, hashes in parsed
+    }
 
 
 # The image's two environments: the launcher's own, and the one that the workflow's code runs in.
@@ -64,7 +70,10 @@ def test_the_lock_is_what_the_project_asks_for(file, wanted):
 def test_the_lock_has_all_that_its_packages_need_and_nothing_else(name, some, none):
     """As far as they are installed here at the locked version, which says what it needs."""
     lock = LOCKS[name]
-    needed, waiting = set(), [Requirement(line) for line in PROJECTS[name]["project"]["dependencies"]]
+    needed, waiting = (
+        set(),
+        [Requirement(line) for line in PROJECTS[name]["project"]["dependencies"]],
+    )
     while waiting:
         requirement = waiting.pop()
         package = canonicalize_name(requirement.name)
@@ -93,14 +102,18 @@ def test_both_environments_have_the_same_version_of_what_is_in_both():
     launcher, runtime = LOCKS.values()
     both = launcher.keys() & runtime.keys()
     assert "pyzmq" in both
-    assert {package: launcher[package] for package in both} == {package: runtime[package] for package in both}, HOW
+    assert {package: launcher[package] for package in both} == {
+        package: runtime[package] for package in both
+    }, HOW
 
 
 def test_the_bill_of_materials_lists_what_is_locked(tmp_path):
     """`make sbom`: names, versions, licences and who needs whom, of both environments."""
     lock = LOCKS["runtime"] | LOCKS["launcher"]
     file = tmp_path / "sbom.json"
-    done = subprocess.run(["make", "sbom", f"SBOM={file}"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        ["make", "sbom", f"SBOM={file}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     bill = json.loads(file.read_text())
     listed = {canonicalize_name(part["name"]): part["version"] for part in bill["components"]}

@@ -1,4 +1,6 @@
-"""The launcher's lines: whatever comes from outside into one, a line at the margin is the launcher's own."""
+"""The launcher's lines: whatever comes from outside into one, a line at the margin is the
+launcher's own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from k8s_parsl_runtime.shared.protocol import ProtocolError
 
 # What another's text may have in it, and how it is shown.
 TEXTS = {
-    "a line of ours": ("x\n2026-01-01 00:00:00,000 INFO done", r"x\n2026-01-01 00:00:00,000 INFO done"),
+    "a line of ours": (
+        "x\n2026-01-01 00:00:00,000 INFO done",
+        r"x\n2026-01-01 00:00:00,000 INFO done",
+    ),
     "an empty line": ("x\n\ny", r"x\n\ny"),
     "a carriage return": ("x\r2026", r"x\r2026"),
     "an escape sequence": ("x\x1b[2J\x1b[1;1H", r"x\x1b[2J\x1b[1;1H"),
@@ -41,11 +46,14 @@ def written(request, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(log, "on_terminal", lambda: request.param == "terminal")
     # As a terminal, but without colours, which are the launcher's own.
-    monkeypatch.setattr(log, "console", lambda: Console(file=stream, color_system=None, width=100_000))
+    monkeypatch.setattr(
+        log, "console", lambda: Console(file=stream, color_system=None, width=100_000)
+    )
     handler = log._handler()
     if request.param == "plain":
         handler.setStream(stream)
-    # One without a parent: pytest sends what the others log between its processes, which take no half a character.
+    # One without a parent: pytest sends what the others log between its processes, which take no
+    # half a character.
     logger = logging.Logger("test", logging.INFO)  # noqa: LOG001 (see above)
     logger.addHandler(handler)
 
@@ -78,7 +86,9 @@ def test_a_traceback_is_below_its_message_and_indented(written, text, shown):
     assert [line.strip() for line in rest[-len(said) :]] == [f"ValueError: {said[0]}", *said[1:]]
 
 
-@pytest.mark.parametrize("text", ["x" * 10**6, "\x1b" * 10**6, "é" * (LINE_CHARACTERS + 1), "\n" * 9000 + "x"])
+@pytest.mark.parametrize(
+    "text", ["x" * 10**6, "\x1b" * 10**6, "é" * (LINE_CHARACTERS + 1), "\n" * 9000 + "x"]
+)
 def test_a_message_has_a_bound_and_says_so(written, text):
     (line,) = written(lambda logger: logger.info("%s", text))
     assert line.endswith(f"… (cut here: it has {len(text)} characters)")
@@ -110,7 +120,9 @@ def test_the_log_in_the_runs_folder_is_that_of_standard_error(tmp_path, monkeypa
 
 
 @HOSTILE
-def test_the_last_line_and_the_termination_message_are_one_line(tmp_path, monkeypatch, capsys, text, shown):
+def test_the_last_line_and_the_termination_message_are_one_line(
+    tmp_path, monkeypatch, capsys, text, shown
+):
     """Its white space is folded, as in each failure."""
     file = tmp_path / "termination-log"
     file.touch()
@@ -122,8 +134,12 @@ def test_the_last_line_and_the_termination_message_are_one_line(tmp_path, monkey
     assert folded.isprintable()
 
 
-@pytest.mark.parametrize("text", ["x" * 10**6, "é" * 10**6, "\x1b" * 10**6, "a" + "€" * TERMINATION_LOG_BYTES])
-def test_the_last_line_and_the_termination_message_have_a_bound(tmp_path, monkeypatch, capsys, text):
+@pytest.mark.parametrize(
+    "text", ["x" * 10**6, "é" * 10**6, "\x1b" * 10**6, "a" + "€" * TERMINATION_LOG_BYTES]
+)
+def test_the_last_line_and_the_termination_message_have_a_bound(
+    tmp_path, monkeypatch, capsys, text
+):
     file = tmp_path / "termination-log"
     file.touch()
     monkeypatch.setattr(errors.write_termination_message, "__defaults__", (file,))
@@ -142,7 +158,9 @@ def test_what_ends_a_thread_is_a_line_of_the_log_too(text, shown):
         "thread = threading.Thread(target=act, name='watch'); thread.start(); thread.join()\n"
         "thread = threading.Thread(target=sys.exit); thread.start(); thread.join()"
     )
-    done = subprocess.run([sys.executable, "-c", code, ascii(text)], capture_output=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, ascii(text)], capture_output=True, timeout=60
+    )
     first, *rest = done.stderr.decode().removesuffix("\n").split("\n")
     assert first.endswith("ERROR thread watch has ended; please report it")
     assert all(line.startswith(log.INDENT) for line in rest if line)

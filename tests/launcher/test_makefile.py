@@ -38,7 +38,9 @@ def make(tmp_path):
         words = ["make", f"VENV={tmp_path}", *words]
         # `make test` gives its own flags on to each make below it.
         environment = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment)
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment
+        )
 
     return run
 
@@ -48,7 +50,9 @@ def make(tmp_path):
 def test_the_exit_code_is_said_as_make_has_another(make, tmp_path, goal, stamp, code):
     done = make(goal, "-o", f"{tmp_path}/{stamp}", k8s_parsl=f"#!/bin/sh\nexit {code}\n")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith(f"exit code {code} (docs/troubleshooting.md says what it means")
+    assert done.stderr.splitlines()[0].startswith(
+        f"exit code {code} (docs/user/troubleshooting.md says what it means"
+    )
 
 
 def test_a_run_that_ends_well_says_nothing_of_it(make, tmp_path):
@@ -90,11 +94,21 @@ def test_tests_that_were_left_out_are_counted(tmp_path, more):
     (tmp_path / "testbed" / "layout.py").write_text(
         "from pathlib import Path\ndef kubeconfig(): return Path('/no/such')\n"
     )
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -m 'not slow'\nmarkers =\n cluster: c\n slow: s\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TEST_"))}
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\naddopts = -m 'not slow'\nmarkers =\n cluster: c\n slow: s\n"
+    )
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST", "TEST_"))
+    }
     environment |= {"PYTHONPATH": str(tmp_path), "REQUIRE_CLUSTER": "0"}
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *more, "test_some.py"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
-    assert "left out: 1 cluster tests, for want of a cluster" in done.stdout, done.stdout + done.stderr
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
+    )
+    assert "left out: 1 cluster tests, for want of a cluster" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert "left out: 2 slow tests" in done.stdout
     assert "1 passed" in done.stdout

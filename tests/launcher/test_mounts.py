@@ -1,4 +1,6 @@
-"""A failed mount in the words of kubelet, ceph-csi and ceph-fuse, and what the user is told to check."""
+"""A failed mount in the words of kubelet, ceph-csi and ceph-fuse, and what the user is told to
+check.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,23 @@ SEEN = {
     "failed to get user credentials from node stage secrets: missing key field 'userKey' in secrets": "has no userKey",
     "failed to get user credentials from node stage secrets: missing ID field 'userID' in secrets": "has no userID",
     'failed to fetch monitor list using clusterID (x): missing configuration for cluster ID "x"': "clusterID x is not",
-    FUSE + "failed to fetch mon config (--no-mon-config to skip)": "Ceph does not know this user and key",
-    FUSE.replace("client.u ", "client.client.u ") + "failed to fetch mon config": "it must be u alone",
+    FUSE
+    + "failed to fetch mon config (--no-mon-config to skip)": "Ceph does not know this user and key",
+    FUSE.replace("client.u ", "client.client.u ")
+    + "failed to fetch mon config": "it must be u alone",
     FUSE.replace("client.u ", "client.u\n ") + "failed to fetch mon config": "ends in a line break",
-    FUSE + "auth: failed to decode key '***' monclient: keyring not found failed to fetch mon config": "encoded twice",
-    FUSE + "mds.0 rejected us (non-allowable root '/volumes/x') ceph mount failed with (1) Operation not permitted": (
+    FUSE
+    + "auth: failed to decode key '***' monclient: keyring not found failed to fetch mon config": "encoded twice",
+    FUSE
+    + "mds.0 rejected us (non-allowable root '/volumes/x') ceph mount failed with (1) Operation not permitted": (
         "the user's caps do not cover rootPath /volumes/x"
     ),
-    FUSE + "mdsmap subscription failed: (2) No such file or directory ceph mount failed with (2)": "check fsName",
-    FUSE + "probably no MDS server is up? ceph mount failed with (65536)": "no MDS of that file system answers",
-    FUSE + "starting ceph client ceph mount failed with (2) No such file or directory": "rootPath does not exist",
+    FUSE
+    + "mdsmap subscription failed: (2) No such file or directory ceph mount failed with (2)": "check fsName",
+    FUSE
+    + "probably no MDS server is up? ceph mount failed with (65536)": "no MDS of that file system answers",
+    FUSE
+    + "starting ceph client ceph mount failed with (2) No such file or directory": "rootPath does not exist",
     "driver name cephfs.csi.ceph.com not found in the list of registered CSI drivers": "does not run on that node",
     "lstat /x: transport endpoint is not connected": "the mount on that node died",
 }
@@ -54,13 +63,20 @@ def test_every_symptom_has_a_text():
     texts = [*SEEN, *DOCUMENTED]
     reached = {next(s.text for s in SYMPTOMS if re.search(s.text, text)) for text in texts}
     missing = {s.text for s in SYMPTOMS} - reached
-    assert missing == {r"ceph mount failed with \((?:1|13)\)"}  # the same without the line of the MDS
+    assert missing == {
+        r"ceph mount failed with \((?:1|13)\)"
+    }  # the same without the line of the MDS
 
 
 def test_a_key_is_never_shown():
     """ceph-fuse prints a key that was encoded twice, and base64 -d of it is the key."""
     once = "QVFCMWRHVm5hR2xxYTJ4dGJtOXdjWEp6ZEhWMmQzaDVlZz09"
-    for text in (f"auth: failed to decode key '{once}'", f"key={once}", f"found {once} here", f"key: {once[:40]}"):
+    for text in (
+        f"auth: failed to decode key '{once}'",
+        f"key={once}",
+        f"found {once} here",
+        f"key: {once[:40]}",
+    ):
         assert once[:30] not in redact(text)
     path = "/volumes/group/subvolume/af20b1c6-0eb6-49c9-a9f8-b229d7510439"
     assert path in redact(f"rejected us (non-allowable root '{path}')")

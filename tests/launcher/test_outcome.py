@@ -1,4 +1,6 @@
-"""What the end of the workflow's process means for the run: exit code and message of each way to end."""
+"""What the end of the workflow's process means for the run: exit code and message of each way to
+end.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,16 @@ RAISED = Told(raised="ValueError: no (flow.py:3)")
 
 def ended(status=0, name="", **more):
     """A signal shows in the status as in a shell."""
-    return Ended(**{"type": "ended", "status": status, "signal": name, "asked": False, "out_of_memory": False} | more)
+    return Ended(
+        **{
+            "type": "ended",
+            "status": status,
+            "signal": name,
+            "asked": False,
+            "out_of_memory": False,
+        }
+        | more
+    )
 
 
 def crash(status, name, hint=""):
@@ -28,7 +39,12 @@ def crash(status, name, hint=""):
 
 COMPILED = " (a crash in compiled code)"
 ENDS = {
-    "raised": (ended(1, lines=LINES), RAISED, ExitCode.WORKFLOW, "the workflow raised ValueError: no (flow.py:3)"),
+    "raised": (
+        ended(1, lines=LINES),
+        RAISED,
+        ExitCode.WORKFLOW,
+        "the workflow raised ValueError: no (flow.py:3)",
+    ),
     "sys.exit with a number": (
         ended(3, lines=LINES),
         Told(raised="SystemExit: 3"),
@@ -54,7 +70,12 @@ ENDS = {
         ExitCode.WORKFLOW,
         "the workflow ended with exit status 4",
     ),
-    "an exit code of ours": (ended(78, lines=[]), Told(), ExitCode.WORKFLOW, "the workflow ended with exit status 78"),
+    "an exit code of ours": (
+        ended(78, lines=[]),
+        Told(),
+        ExitCode.WORKFLOW,
+        "the workflow ended with exit status 78",
+    ),
     "SIGSEGV": crash(139, "SIGSEGV", COMPILED),
     "SIGABRT": crash(134, "SIGABRT", COMPILED),
     "SIGILL": crash(132, "SIGILL", " (compiled for another kind of CPU)"),
@@ -68,10 +89,25 @@ ENDS = {
         ExitCode.WORKFLOW,
         f"the workflow's process was ended by SIGSEGV{COMPILED}",
     ),
-    "out of memory": (ended(137, "SIGKILL", out_of_memory=True, lines=LINES), Told(), ExitCode.WORKFLOW, OOM),
+    "out of memory": (
+        ended(137, "SIGKILL", out_of_memory=True, lines=LINES),
+        Told(),
+        ExitCode.WORKFLOW,
+        OOM,
+    ),
     # The kernel killed a process below it, and it gave up of that.
-    "out of memory below it": (ended(1, out_of_memory=True, lines=LINES), RAISED, ExitCode.WORKFLOW, OOM),
-    "out of memory, without a word": (ended(0, out_of_memory=True, lines=[]), Told(), ExitCode.WORKFLOW, OOM),
+    "out of memory below it": (
+        ended(1, out_of_memory=True, lines=LINES),
+        RAISED,
+        ExitCode.WORKFLOW,
+        OOM,
+    ),
+    "out of memory, without a word": (
+        ended(0, out_of_memory=True, lines=[]),
+        Told(),
+        ExitCode.WORKFLOW,
+        OOM,
+    ),
     "out of memory at its very end": (
         ended(137, "SIGKILL", out_of_memory=True, lines=[]),
         RETURNED,
@@ -108,7 +144,9 @@ ENDS = {
 
 @pytest.mark.parametrize(("end", "told", "code", "message"), ENDS.values(), ids=ENDS)
 def test_an_end_that_is_none_of_a_good_run(end, told, code, message):
-    """One line says why; the process's own status is kept, and so are its last lines. No result goes with it."""
+    """One line says why; the process's own status is kept, and so are its last lines. No result
+    goes with it.
+    """
     outcome = of_process(end, told, LIMIT)
     assert (outcome.failure.exit_code, str(outcome.failure)) == (code, message)
     assert (outcome.status, outcome.lines, outcome.result) == (end.status, end.lines, None)
@@ -127,7 +165,12 @@ def test_an_end_that_is_none_of_a_good_run(end, told, code, message):
 )
 def test_a_good_end(end, told, result):
     outcome = of_process(end, told, LIMIT)
-    assert (outcome.failure, outcome.result, outcome.status, outcome.lines) == (None, result, 0, end.lines)
+    assert (outcome.failure, outcome.result, outcome.status, outcome.lines) == (
+        None,
+        result,
+        0,
+        end.lines,
+    )
 
 
 def test_of_a_long_line_the_message_has_its_beginning():

@@ -55,7 +55,10 @@ def container(identity, workflow):
         for state in states:
             statuses = [{"name": "launcher", "state": RUNS}, {"name": "workflow", "state": state}]
             status = {"phase": "Running", "containerStatuses": statuses}
-            own.changed(name, read({"metadata": {"name": name, "uid": "u", "labels": labels}, "status": status}))
+            own.changed(
+                name,
+                read({"metadata": {"name": name, "uid": "u", "labels": labels}, "status": status}),
+            )
 
     yield show
     own._starts()
@@ -85,7 +88,9 @@ def test_what_waiting_does_not_mend_is_told_at_once(container, workflow):
     assert told.out_of_memory is False
 
 
-def test_an_image_that_cannot_be_pulled_is_told_after_a_while_and_once(container, workflow, monkeypatch, caplog):
+def test_an_image_that_cannot_be_pulled_is_told_after_a_while_and_once(
+    container, workflow, monkeypatch, caplog
+):
     """Kubelet says in turn that it tries and that it waits; a registry may be away for a moment."""
     monkeypatch.setattr(own_pod, "IMAGE_S", 0.3)
     tries = [waits("ErrImagePull", "r/n:1: not found"), waits("ImagePullBackOff", "Back-off")] * 3
@@ -95,7 +100,9 @@ def test_an_image_that_cannot_be_pulled_is_told_after_a_while_and_once(container
     assert not workflow.wait(2, 0.5)
     (told,) = workflow.told
     assert told.failure.exit_code is ExitCode.CONFIGURATION
-    assert str(told.failure).startswith("the workflow container cannot start: ErrImagePull: its image cannot be pulled")
+    assert str(told.failure).startswith(
+        "the workflow container cannot start: ErrImagePull: its image cannot be pulled"
+    )
     assert "the workflow container is not started: ImagePullBackOff" in caplog.text
 
 
@@ -112,7 +119,10 @@ def test_what_may_still_come_is_waited_for(container, workflow, monkeypatch, cap
     monkeypatch.setattr(own_pod, "IMAGE_S", 0.1)
     container(waits("CreateContainerConfigError", 'secret "pdg" not found'))
     assert not workflow.wait(1, 0.3)
-    assert "the workflow container is not started: CreateContainerConfigError: a Secret or ConfigMap" in caplog.text
+    assert (
+        "the workflow container is not started: CreateContainerConfigError: a Secret or ConfigMap"
+        in caplog.text
+    )
     assert 'secret "pdg" not found' in caplog.text
 
 
@@ -131,7 +141,12 @@ def test_what_may_still_come_is_waited_for(container, workflow, monkeypatch, cap
             "the workflow container ended: OOMKilled: it used more memory than resources.limits.memory",
             True,
         ),
-        (ended(137), ExitCode.WORKFLOW, "the workflow container ended: Killed: exit code 137", False),
+        (
+            ended(137),
+            ExitCode.WORKFLOW,
+            "the workflow container ended: Killed: exit code 137",
+            False,
+        ),
         (ended(3), ExitCode.WORKFLOW, "the workflow container ended: Error: exit code 3", False),
         (
             ended(1, message="a\nlast"),

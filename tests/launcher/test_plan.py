@@ -1,4 +1,6 @@
-"""What the launcher sends to the workflow's side: settings in, messages and the worker's arguments out."""
+"""What the launcher sends to the workflow's side: settings in, messages and the worker's arguments
+out.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ DATA = {"data": {"mountPath": "/data"}, "reference": {"mountPath": "/ref", "read
 
 
 def settings(**values):
-    return Settings.parse({"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}} | values, "values.yaml")
+    return Settings.parse(
+        {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}} | values, "values.yaml"
+    )
 
 
 def arguments(given, label="cpu", work="/data/runs/r/work", number="7"):
     """Those of a worker, before and behind the dashes."""
-    words = plan.worker_arguments(given, label, versions="py3.11/parsl1", address="10.0.0.1", work=Path(work))(number)
+    words = plan.worker_arguments(
+        given, label, versions="py3.11/parsl1", address="10.0.0.1", work=Path(work)
+    )(number)
     split = words.index("--")
     return words[:split], words[split + 1 :]
 
@@ -61,7 +67,9 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
         worker_port=given.parsl.worker_port + 1,
         heartbeat_period=ours.heartbeat_period,
         heartbeat_threshold=ours.heartbeat_threshold,
-        available_accelerators=accelerators if isinstance(accelerators, int) else list(accelerators),
+        available_accelerators=accelerators
+        if isinstance(accelerators, int)
+        else list(accelerators),
         address_probe_timeout=plan.PROBE_S,
         worker_logdir_root="/tmp",
         encrypted=encrypted,
@@ -74,7 +82,9 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
     filled = DEFAULT_LAUNCH_CMD.format(
         debug="--debug" if theirs.worker_debug else "",
         max_workers_per_node=f"--max_workers_per_node={theirs.max_workers_per_node}",
-        addresses=theirs.all_addresses if isinstance(theirs.all_addresses, str) else ",".join(theirs.all_addresses),
+        addresses=theirs.all_addresses
+        if isinstance(theirs.all_addresses, str)
+        else ",".join(theirs.all_addresses),
         address_probe_timeout_string=f"--address_probe_timeout={theirs.address_probe_timeout}",
         cert_dir="/run/k8s-parsl/certificates" if encrypted else None,
         logdir=programs.SCRATCH,
@@ -84,8 +94,20 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
         **{
             name: getattr(theirs, name)
             for name in (
-                *("prefetch_capacity", "cores_per_worker", "mem_per_worker", "poll_period", "worker_port"),
-                *("heartbeat_period", "heartbeat_threshold", "drain_period", "cpu_affinity", "mpi_launcher"),
+                *(
+                    "prefetch_capacity",
+                    "cores_per_worker",
+                    "mem_per_worker",
+                    "poll_period",
+                    "worker_port",
+                ),
+                *(
+                    "heartbeat_period",
+                    "heartbeat_threshold",
+                    "drain_period",
+                    "cpu_affinity",
+                    "mpi_launcher",
+                ),
             )
         },
     ).format(block_id="7")
@@ -105,7 +127,11 @@ def test_each_worker_has_its_blocks_number():
 def test_ports_are_in_the_order_of_the_executors_names():
     """As Helm renders maps, so the order in the values has no meaning."""
     given = settings(executors={"gpu": {}, "cpu": {}, "big": {}}, parsl={"workerPort": 20000})
-    assert {label: plan.port(given, label) for label in given.executors} == {"big": 20000, "cpu": 20001, "gpu": 20002}
+    assert {label: plan.port(given, label) for label in given.executors} == {
+        "big": 20000,
+        "cpu": 20001,
+        "gpu": 20002,
+    }
     order = plan.start(given, path=Path("/w"), work=Path("/w"), run_dir=Path("/r"), folders={})
     assert {label: executor["port"] for label, executor in order["executors"].items()} == {
         "big": 20000,
@@ -159,7 +185,9 @@ def test_a_workers_path_is_that_of_the_workflow(workflow, path):
 
 def test_a_workers_own_arguments():
     """What has to be the same there, the shell's commands before it, the working directory."""
-    ours, _ = arguments(settings(storage=DATA, executors={"cpu": {"workerInit": "--x\nmodule load gdal"}}))
+    ours, _ = arguments(
+        settings(storage=DATA, executors={"cpu": {"workerInit": "--x\nmodule load gdal"}})
+    )
     path = settings().workflow.path
     assert ours == [
         *("--expect", "py3.11/parsl1"),
@@ -264,4 +292,6 @@ def test_the_whole_of_what_the_kernel_needs():
     gpu = sent["executors"]["gpu"]
     assert (gpu["workers"], gpu["cores"], gpu["limit_threads"]) == (2, 1, True)
     assert gpu["available_accelerators"] == ["0", "1"]
-    assert not plan.start(settings(), path=Path("/c"), work=Path("/w"), run_dir=Path("/r"), folders={})["checkpoint"]
+    assert not plan.start(
+        settings(), path=Path("/c"), work=Path("/w"), run_dir=Path("/r"), folders={}
+    )["checkpoint"]

@@ -1,4 +1,6 @@
-"""Names of worker pods, which are their hostnames: different and readable, however long release and label are."""
+"""Names of worker pods, which are their hostnames: different and readable, however long release and
+label are.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,24 @@ from k8s_parsl.run.pod_manifest import pod_name
 # Helm's own limit.
 RELEASE = 53
 UID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
-RELEASES = ["a", "pdgrun", "visualization-workflow-for-permafrost-discovery-2026x", "x" * RELEASE, f"{'a.b.' * 13}c"]
+RELEASES = [
+    "a",
+    "pdgrun",
+    "visualization-workflow-for-permafrost-discovery-2026x",
+    "x" * RELEASE,
+    f"{'a.b.' * 13}c",
+]
 LABELS = ["a", "workers", "l" * LABEL_LENGTH, f"{'l' * (LABEL_LENGTH - 2)}-0"]
 NUMBERS = ["0", "7", "123", "99999", "999999"]
 
 
-@pytest.mark.parametrize(("release", "label", "number"), [*itertools.product(RELEASES, LABELS, NUMBERS)])
+@pytest.mark.parametrize(
+    ("release", "label", "number"), [*itertools.product(RELEASES, LABELS, NUMBERS)]
+)
 def test_a_name_is_a_hostname_that_kubelet_does_not_cut(release, label, number):
-    """With the label, the launcher and the block's number in it, and as much of the release as there is room for."""
+    """With the label, the launcher and the block's number in it, and as much of the release as
+    there is room for.
+    """
     name = pod_name(release, label, UID, number)
     assert len(name) <= 63
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name)
@@ -43,5 +55,7 @@ def test_names_are_different_though_releases_begin_alike():
 def test_all_pods_of_an_executor_begin_alike():
     """Whatever their numbers; a name that fits stays as it is."""
     assert pod_name("pdgrun", "workers", UID, "3") == "pdgrun-workers-0f1e2-3"
-    (beginning,) = {pod_name("x" * RELEASE, "workers", UID, number).rpartition("-")[0] for number in NUMBERS}
+    (beginning,) = {
+        pod_name("x" * RELEASE, "workers", UID, number).rpartition("-")[0] for number in NUMBERS
+    }
     assert re.fullmatch("x{35}-[0-9a-f]{6}-workers-0f1e2", beginning)

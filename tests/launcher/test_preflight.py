@@ -42,7 +42,10 @@ def test_an_old_kubernetes(cluster, api):
 def test_no_namespace(cluster, api):
     """All else would fail of it, so it is the last line."""
     del cluster.objects["namespaces", "", NS]
-    assert only(api, needs()) == "there is no namespace science; ask for it: kubectl create namespace science"
+    assert (
+        only(api, needs())
+        == "there is no namespace science; ask for it: kubectl create namespace science"
+    )
 
 
 # Pods ----------------------------------------------------------------------------------------------------------------
@@ -62,7 +65,10 @@ def test_a_pod_that_admission_refuses(cluster, api, text, also):
     """PodSecurity, LimitRange, webhook: in the API server's own words."""
     cluster.refusals["Pod"] = (403, text)
     lines = said(api, needs())
-    assert [line.partition(":")[0] for line in lines] == ["the launcher's pod", "worker pods of executor workers"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "the launcher's pod",
+        "worker pods of executor workers",
+    ]
     assert all(text in line for line in lines)
     assert also in lines[1]
 
@@ -70,7 +76,11 @@ def test_a_pod_that_admission_refuses(cluster, api, text, also):
 @pytest.mark.parametrize(
     ("executor", "state", "line"),
     [
-        ({"maxWorkersPerNode": 2}, State.FINE, "executors.workers: 2 workers in each pod, 1 CPU each"),
+        (
+            {"maxWorkersPerNode": 2},
+            State.FINE,
+            "executors.workers: 2 workers in each pod, 1 CPU each",
+        ),
         (
             {"maxWorkersPerNode": 4},
             State.NOTE,
@@ -85,14 +95,20 @@ def test_a_pod_that_admission_refuses(cluster, api, text, also):
 )
 def test_how_many_workers_a_pod_has(cluster, api, executor, state, line):
     """By the pod as it is rendered, which has 2 CPUs and 2 GiB."""
-    settings = Settings.parse({"workflow": {"call": "a:b"}, "executors": {"workers": executor}}, "values")
+    settings = Settings.parse(
+        {"workflow": {"call": "a:b"}, "executors": {"workers": executor}}, "values"
+    )
     assert line in said(api, needs(settings=settings), state)
 
 
 @pytest.mark.parametrize(
     ("hard", "used", "line"),
     [
-        ({"requests.cpu": "4"}, {}, "allows requests.cpu 4, of which 0 is in use; launcher and maxBlocks of all"),
+        (
+            {"requests.cpu": "4"},
+            {},
+            "allows requests.cpu 4, of which 0 is in use; launcher and maxBlocks of all",
+        ),
         ({"limits.memory": "9Gi"}, {}, "ask for limits.memory: 10Gi"),
         ({"pods": "4"}, {"pods": "0"}, "ask for pods: 5"),
         ({"requests.storage": "5Gi"}, {}, "ask for requests.storage: 10Gi"),
@@ -100,7 +116,11 @@ def test_how_many_workers_a_pod_has(cluster, api, executor, state, line):
 )
 def test_a_quota_too_small_for_all_blocks(cluster, api, hard, used, line):
     """A launcher and four workers of 1 CPU and 2 GiB at most."""
-    quota = {"metadata": {"name": "q"}, "spec": {"hard": hard}, "status": {"hard": hard, "used": used}}
+    quota = {
+        "metadata": {"name": "q"},
+        "spec": {"hard": hard},
+        "status": {"hard": hard, "used": used},
+    }
     cluster.objects["resourcequotas", NS, "q"] = quota
     assert line in only(api, needs())
 
@@ -108,7 +128,11 @@ def test_a_quota_too_small_for_all_blocks(cluster, api, hard, used, line):
 def test_a_quota_that_others_use_is_a_remark(cluster, api):
     """What is in use may be gone by then; worker pods wait for it."""
     status = {"hard": {"pods": "5"}, "used": {"pods": "1"}}
-    cluster.objects["resourcequotas", NS, "q"] = {"metadata": {"name": "q"}, "spec": {}, "status": status}
+    cluster.objects["resourcequotas", NS, "q"] = {
+        "metadata": {"name": "q"},
+        "spec": {},
+        "status": status,
+    }
     assert "ask for pods: 6" in only(api, needs(), State.NOTE)
     status["used"]["pods"] = "0"
     assert said(api, needs(), State.NOTE) == []
@@ -123,21 +147,30 @@ def test_a_quota_that_others_use_is_a_remark(cluster, api):
             "has 8 cpu, less than 9",
         ),
         (
-            {"containers": [{"name": "c", "image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]},
+            {
+                "containers": [
+                    {"name": "c", "image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+                ]
+            },
             "has no nvidia.com/gpu, less than 1",
         ),
     ],
 )
 def test_a_pod_that_no_node_can_take(cluster, api, spec, why):
     rendered = needs(workers={"workers": pod("worker", "pdgrun-worker", **spec)})
-    assert only(api, rendered).startswith(f"worker pods of executor workers: no node can take it: 1 x {why}")
+    assert only(api, rendered).startswith(
+        f"worker pods of executor workers: no node can take it: 1 x {why}"
+    )
 
 
 def test_taints(cluster, api):
     taint = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
     cluster.objects["nodes", "", "n1"]["spec"] = {"taints": [taint]}
     assert "has taint dedicated=gpu:NoSchedule, which is not tolerated" in said(api, needs())[0]
-    for toleration in ({"operator": "Exists"}, {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}):
+    for toleration in (
+        {"operator": "Exists"},
+        {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"},
+    ):
         tolerant = {"tolerations": [toleration]}
         rendered = needs(
             launcher=pod("launcher", "pdgrun-launcher", **tolerant),
@@ -168,7 +201,9 @@ def test_required_node_affinity(cluster, api, expression, fits):
 
 def test_an_image_that_no_node_is_known_to_have(cluster, api):
     cluster.objects["nodes", "", "n1"]["status"]["images"] = []
-    assert only(api, needs(), State.NOTE).startswith("image example.org/tiles:1: not known to be on a node")
+    assert only(api, needs(), State.NOTE).startswith(
+        "image example.org/tiles:1: not known to be on a node"
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +229,10 @@ def test_the_name_of_an_image(cluster, api, image, valid):
     ("status", "state"),
     [
         ({"imageID": "sha256:1", "state": {"running": {}}}, State.FINE),
-        ({"state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}}, State.WANTED),
+        (
+            {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}},
+            State.WANTED,
+        ),
     ],
 )
 def test_what_became_of_an_image_in_a_pod_of_the_release(cluster, api, status, state):
@@ -212,12 +250,18 @@ def test_what_became_of_an_image_in_a_pod_of_the_release(cluster, api, status, s
 
 def test_vault_is_asked_how_it_is(cluster, api):
     """Its own health, without a login; and a port where nobody listens."""
-    answers = {f"{cluster.url}/sealed": 503, f"{cluster.url}/ready": 200, "http://127.0.0.1:9": None}
+    answers = {
+        f"{cluster.url}/sealed": 503,
+        f"{cluster.url}/ready": 200,
+        "http://127.0.0.1:9": None,
+    }
     for url, answer in answers.items():
         text = f"vault: {{url: '{url}'}}\nsecret: {{name: k, namespace: c}}"
         rendered = replace(needs(), objects=[made("ConfigMap", "x", data={"ceph-key.yaml": text})])
         (line,) = [line for line in preflight(api, rendered) if line.text.startswith("Vault ")]
-        end = {503: "is sealed", 200: "answers", None: "does not answer: Connection refused"}[answer]
+        end = {503: "is sealed", 200: "answers", None: "does not answer: Connection refused"}[
+            answer
+        ]
         assert line.text.endswith(end)
         assert line.fine is (answer == 200)
 
@@ -226,7 +270,14 @@ def test_vault_is_asked_how_it_is(cluster, api):
 
 
 def test_the_command_ends_with_the_code_of_its_last_line():
-    """But leaves no termination message: by `kubectl exec` it runs beside a launcher, whose that is."""
-    done = subprocess.run([sys.executable, "-m", "k8s_parsl", "check"], capture_output=True, text=True)
+    """But leaves no termination message: by `kubectl exec` it runs beside a launcher, whose that
+    is.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", "check"], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (64, "")
-    assert done.stderr == "k8s-parsl: name a release, or a values file (-f) for one that is to be installed\n"
+    assert (
+        done.stderr
+        == "k8s-parsl: name a release, or a values file (-f) for one that is to be installed\n"
+    )

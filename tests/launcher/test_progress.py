@@ -14,7 +14,11 @@ from k8s_parsl.record.tasks import TaskLog
     ("counts", "pods", "said"),
     [
         ((0, 0, 0), "", "no task is open; the workflow's own code runs"),
-        ((5, 3, 2), "executors.cpu: 2 of 2 worker pods run", "no task is open; the workflow's own code runs"),
+        (
+            (5, 3, 2),
+            "executors.cpu: 2 of 2 worker pods run",
+            "no task is open; the workflow's own code runs",
+        ),
         ((1, 0, 0), "", "1 task of 1 open"),
         (
             (8, 3, 1),
@@ -46,5 +50,7 @@ def test_a_silence_is_broken_but_news_come_first(monkeypatch, caplog):
         assert said.wait(30)
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "tasks: 0 of 2 done, 0 failed"
-    assert lines[1].startswith("nothing new for 0 s: 2 tasks of 2 open; executors.cpu: 0 of 1 worker pods run")
+    assert lines[1].startswith(
+        "nothing new for 0 s: 2 tasks of 2 open; executors.cpu: 0 of 1 worker pods run"
+    )
     assert len([line for line in lines if line.startswith("tasks:")]) == 1

@@ -46,7 +46,9 @@ def test_a_number_is_one(number, text):
     assert quantity(number) == parse_quantity(text)
 
 
-@pytest.mark.parametrize("text", ["", "x", "1x", "1ki", "1 Gi", "Gi", "1mi", "1e", "1E-", "1Gii", "1.2.3", "1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1x", "1ki", "1 Gi", "Gi", "1mi", "1e", "1E-", "1Gii", "1.2.3", "1\n"]
+)
 def test_what_is_none_is_refused(text):
     with pytest.raises(ValueError, match="is no quantity"):
         quantity(text)

@@ -10,7 +10,10 @@ from k8s_parsl_runtime.shared.errors import ExitCode
 
 def pod(metadata=None, **status):
     labels = {"app.kubernetes.io/component": "worker"}
-    return {"metadata": {"name": "p", "uid": "u", "labels": labels} | (metadata or {}), "status": status}
+    return {
+        "metadata": {"name": "p", "uid": "u", "labels": labels} | (metadata or {}),
+        "status": status,
+    }
 
 
 def ended(code, reason="Error", message=""):
@@ -30,7 +33,14 @@ DELETING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
         # cgroup v1: the kernel killed one process, and the rest of the container ended well.
         (0, "OOMKilled", "", {}, "OOMKilled", Kind.LOSS),
         (75, "Error", "OOMKilled: 1 process", {}, "OOMKilled", Kind.LOSS),
-        (75, "Error", "MountGone: /data: Transport endpoint is not connected", {}, "MountGone", Kind.LOSS),
+        (
+            75,
+            "Error",
+            "MountGone: /data: Transport endpoint is not connected",
+            {},
+            "MountGone",
+            Kind.LOSS,
+        ),
         (75, "Error", "Completed: no worker says so", {}, "Error", Kind.END),
         (137, "Error", "", {}, "Killed", Kind.LOSS),
         (137, "Error", "", DELETING, "Deleted", Kind.LOSS),
@@ -43,7 +53,9 @@ DELETING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
     ],
 )
 def test_the_end_of_a_container(code, reason, message, metadata, found, kind):
-    finding = read(pod(metadata, phase="Running", containerStatuses=ended(code, reason, message))).finding
+    finding = read(
+        pod(metadata, phase="Running", containerStatuses=ended(code, reason, message))
+    ).finding
     assert (finding.reason.name, finding.reason.kind) == (found, kind)
 
 
@@ -59,7 +71,10 @@ def test_a_worker_without_last_words_is_told_by_the_last_line_of_its_log():
 def init(name, code, message=""):
     state = {"terminated": {"exitCode": code, "reason": "Error", "message": message}}
     waiting = {"name": "worker", "state": {"waiting": {"reason": "PodInitializing"}}}
-    return {"initContainerStatuses": [{"name": name, "state": state}], "containerStatuses": [waiting]}
+    return {
+        "initContainerStatuses": [{"name": name, "state": state}],
+        "containerStatuses": [waiting],
+    }
 
 
 @pytest.mark.parametrize(
@@ -87,13 +102,21 @@ def test_a_sidecar_that_failed_is_not_why_the_worker_ended():
     ("message", "reason"),
     [
         ("0/2 nodes are available: 2 Insufficient cpu.", "Unschedulable"),
-        ("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.", "UnboundClaim"),
+        (
+            "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "UnboundClaim",
+        ),
         ("0/2 nodes: 2 node(s) didn't find available persistent volumes to bind.", "UnboundClaim"),
         ('0/2 nodes are available: persistentvolumeclaim "data" not found.', "MissingClaim"),
     ],
 )
 def test_why_a_pod_has_no_node(message, reason):
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": message,
+    }
     assert read(pod(phase="Pending", conditions=[condition])).finding.reason.name == reason
 
 
@@ -114,8 +137,14 @@ REFUSED = "failed to resolve image: pull access denied, repository does not exis
         ("reading manifest 1 in r/n: unauthorized: authentication required", True),
         ("reading manifest 1 in r/n: requested access to the resource is denied", True),
         ("failed to resolve image: r/n:1: not found", False),
-        ("failed to authorize: failed to fetch anonymous token: dial tcp 192.0.2.1:443: i/o timeout", False),
-        ("unexpected status from HEAD request to https://r/v2/n/manifests/1: 429 Too Many Requests", False),
+        (
+            "failed to authorize: failed to fetch anonymous token: dial tcp 192.0.2.1:443: i/o timeout",
+            False,
+        ),
+        (
+            "unexpected status from HEAD request to https://r/v2/n/manifests/1: 429 Too Many Requests",
+            False,
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["ErrImagePull", "ImagePullBackOff"])
@@ -134,25 +163,43 @@ def test_a_workers_lack_of_permission_ends_the_run_with_77():
 def test_out_of_memory_is_told_though_the_cluster_takes_the_pod_at_the_same_time():
     """It is the one that the user can do something about."""
     disruption = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
-    finding = read(pod(phase="Failed", conditions=[disruption], containerStatuses=ended(137, "OOMKilled"))).finding
+    finding = read(
+        pod(phase="Failed", conditions=[disruption], containerStatuses=ended(137, "OOMKilled"))
+    ).finding
     assert finding.reason.name == "OOMKilled"
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ", "StorageLimit"),
+        (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            "StorageLimit",
+        ),
         ('Container worker exceeded its local ephemeral storage limit "1Gi". ', "StorageLimit"),
         ('Usage of EmptyDir volume "tmp" exceeds the limit "64Mi". ', "StorageLimit"),
-        ("The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1Mi. ", "Evicted"),
+        (
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 1Mi. ",
+            "Evicted",
+        ),
         ("The node had condition: [MemoryPressure]. ", "Evicted"),
         ("", "Evicted"),
     ],
 )
-def test_a_pod_that_goes_over_its_limit_of_disk_is_told_from_one_whose_node_ran_short(message, reason):
+def test_a_pod_that_goes_over_its_limit_of_disk_is_told_from_one_whose_node_ran_short(
+    message, reason
+):
     """The first is its tasks' doing, and the next pod would end likewise; kubelet evicts both."""
-    disruption = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": message}
-    for status in ({"reason": "Evicted", "message": message}, {"reason": "Evicted", "conditions": [disruption]}):
+    disruption = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "TerminationByKubelet",
+        "message": message,
+    }
+    for status in (
+        {"reason": "Evicted", "message": message},
+        {"reason": "Evicted", "conditions": [disruption]},
+    ):
         finding = read(pod(phase="Failed", **status)).finding
         assert (finding.reason.name, finding.reason.by_tasks) == (reason, reason == "StorageLimit")
 
@@ -174,7 +221,9 @@ def test_a_pod_that_is_being_deleted_is_leaving_until_it_has_ended():
     ],
 )
 def test_an_event_of_a_container_in_the_making(event, reason):
-    finding = events_finding([event | {"message": "because", "lastTimestamp": "2026-01-01T00:00:00Z"}])
+    finding = events_finding(
+        [event | {"message": "because", "lastTimestamp": "2026-01-01T00:00:00Z"}]
+    )
     assert (finding.reason.name if finding else None) == reason
 
 
@@ -182,7 +231,11 @@ def test_the_newest_event_counts_whichever_field_has_its_time():
     """A repeated event counts from when it was last seen."""
     old = {"reason": "FailedMount", "lastTimestamp": "2026-01-01T00:00:05Z"}
     new = {"reason": "Pulled", "eventTime": "2026-01-01T00:00:06.000001Z"}
-    again = {"reason": "FailedMount", "lastTimestamp": "", "series": {"lastObservedTime": "2026-01-01T00:00:07Z"}}
+    again = {
+        "reason": "FailedMount",
+        "lastTimestamp": "",
+        "series": {"lastObservedTime": "2026-01-01T00:00:07Z"},
+    }
     assert events_finding([new, old]) is None
     assert events_finding([new, old, again]).reason.name == "FailedMount"
     assert events_finding([]) is None
@@ -210,7 +263,12 @@ def launcher_pod(workflow, launcher=None, phase="Running", component="launcher")
             REFUSED,
             False,
         ),
-        ({"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}}, "InvalidImageName", "A:b:c", False),
+        (
+            {"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}},
+            "InvalidImageName",
+            "A:b:c",
+            False,
+        ),
         ({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, "OOMKilled", "", True),
         (
             {"terminated": {"exitCode": 128, "reason": "StartError", "message": "no python3"}},
@@ -231,13 +289,17 @@ def test_the_workflow_container_beside_a_launcher(state, name, detail, has_ended
     assert not found.ended
 
 
-@pytest.mark.parametrize("state", [{"running": {}}, {"waiting": {"reason": "ContainerCreating"}}, {}])
+@pytest.mark.parametrize(
+    "state", [{"running": {}}, {"waiting": {"reason": "ContainerCreating"}}, {}]
+)
 def test_of_one_that_starts_or_runs_there_is_nothing_to_say(state):
     assert launcher_pod(state).workflow is None
 
 
 def test_a_workers_pod_has_no_such_container_whatever_its_sidecars_are_called():
-    assert launcher_pod({"waiting": {"reason": "ErrImagePull"}}, component="worker").workflow is None
+    assert (
+        launcher_pod({"waiting": {"reason": "ErrImagePull"}}, component="worker").workflow is None
+    )
 
 
 def test_a_launchers_pod_has_ended_when_both_have():

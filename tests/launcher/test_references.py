@@ -17,20 +17,28 @@ def there(claim=CLAIM, **status):
 
 def test_a_claim_of_somebody_elses_that_is_missing(cluster, api):
     shared = needs(launcher=pod("launcher", "pdgrun-launcher", "everybodys"), workers={})
-    assert only(api, shared).startswith("there is no claim everybodys in namespace science; ask for it")
+    assert only(api, shared).startswith(
+        "there is no claim everybodys in namespace science; ask for it"
+    )
 
 
 @pytest.mark.parametrize(
     ("claim", "line"),
     [
         (there(phase="Lost"), "claim pdgrun-dev-0 has lost its volume pv"),
-        (there(phase="Pending"), "claim pdgrun-dev-0 waits for PersistentVolume pv (an administrator makes it"),
+        (
+            there(phase="Pending"),
+            "claim pdgrun-dev-0 waits for PersistentVolume pv (an administrator makes it",
+        ),
         (
             there(CLAIM | {"spec": {"storageClassName": "slow"}}, phase="Pending"),
             "claim pdgrun-dev-0 waits for a volume of StorageClass slow; kubectl describe pvc pdgrun-dev-0 says why",
         ),
         (there(CLAIM | {"spec": {}}, phase="Pending"), "waits for a volume of StorageClass (none,"),
-        (there(CLAIM | {"metadata": {"name": "pdgrun-dev-0", "deletionTimestamp": "x"}}), "is being deleted"),
+        (
+            there(CLAIM | {"metadata": {"name": "pdgrun-dev-0", "deletionTimestamp": "x"}}),
+            "is being deleted",
+        ),
     ],
 )
 def test_a_claim_that_is_there_but_not_well(cluster, api, claim, line):
@@ -40,14 +48,24 @@ def test_a_claim_that_is_there_but_not_well(cluster, api, claim, line):
 
 def test_a_volume_that_is_the_administrators_to_make(cluster, api):
     line = only(api, needs(admin=False))
-    assert line.startswith("there is no PersistentVolume pv; ask an administrator for it: helm template pdgrun chart")
+    assert line.startswith(
+        "there is no PersistentVolume pv; ask an administrator for it: helm template pdgrun chart"
+    )
 
 
 @pytest.mark.parametrize(
     ("claim_ref", "phase", "line"),
     [
-        ({"namespace": NS, "name": "pdgrun-dev-0", "uid": "old"}, "Released", "still belongs to an earlier claim"),
-        ({"namespace": "other", "name": "pdgrun-dev-0"}, "Bound", "is for claim other/pdgrun-dev-0"),
+        (
+            {"namespace": NS, "name": "pdgrun-dev-0", "uid": "old"},
+            "Released",
+            "still belongs to an earlier claim",
+        ),
+        (
+            {"namespace": "other", "name": "pdgrun-dev-0"},
+            "Bound",
+            "is for claim other/pdgrun-dev-0",
+        ),
     ],
 )
 def test_a_volume_that_binds_no_claim_of_ours(cluster, api, claim_ref, phase, line):
@@ -74,7 +92,11 @@ def test_a_secret_that_nodes_will_look_for(cluster, api):
     [
         made("Secret", "key", stringData={}),
         made("ExternalSecret", "x", "external-secrets.io/v1", spec={"target": {"name": "key"}}),
-        made("ConfigMap", "x", data={"ceph-key.yaml": "vault: {url: ''}\nsecret: {name: key, namespace: ceph}"}),
+        made(
+            "ConfigMap",
+            "x",
+            data={"ceph-key.yaml": "vault: {url: ''}\nsecret: {name: key, namespace: ceph}"},
+        ),
     ],
     ids=lambda item: item["kind"],
 )
@@ -90,7 +112,11 @@ def test_what_a_user_may_not_see_is_a_remark(cluster, api):
     """Nothing of the cluster's own, nothing of another namespace's."""
     cluster.unseen = {"persistentvolumes", "secrets", "nodes", "namespaces"}
     assert said(api, needs(admin=False)) == []
-    unseen = [line for line in said(api, needs(admin=False), State.NOTE) if line.endswith("so not looked at")]
+    unseen = [
+        line
+        for line in said(api, needs(admin=False), State.NOTE)
+        if line.endswith("so not looked at")
+    ]
     assert [line.split(" ")[0] for line in unseen] == ["PersistentVolume", "Secret", "nodes"]
 
 
@@ -103,20 +129,35 @@ def test_what_the_pods_name_has_to_be_there(cluster, api):
                 "name": "launcher",
                 "image": "example.org/tiles:1",
                 "envFrom": [{"secretRef": {"name": "maybe", "optional": True}}],
-                "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "kube-root-ca.crt", "key": "x"}}}],
+                "env": [
+                    {
+                        "name": "A",
+                        "valueFrom": {"configMapKeyRef": {"name": "kube-root-ca.crt", "key": "x"}},
+                    }
+                ],
             }
         ],
     }
     rendered = needs(launcher=pod("launcher", "pdgrun-launcher", **spec))
-    assert only(api, rendered) == "there is no Secret registry in namespace science, which imagePullSecrets names"
+    assert (
+        only(api, rendered)
+        == "there is no Secret registry in namespace science, which imagePullSecrets names"
+    )
 
 
 def test_the_git_servers_secret_has_to_be_there(cluster, api):
     """Only the init container names it; its user name may be missing, where a token is enough."""
 
     def key(name, **more):
-        return {"name": name, "valueFrom": {"secretKeyRef": {"name": "pdg-git", "key": name, **more}}}
+        return {
+            "name": name,
+            "valueFrom": {"secretKeyRef": {"name": "pdg-git", "key": name, **more}},
+        }
 
-    checkout = {"name": "checkout", "image": "example.org/tiles:1", "env": [key("user", optional=True), key("token")]}
+    checkout = {
+        "name": "checkout",
+        "image": "example.org/tiles:1",
+        "env": [key("user", optional=True), key("token")],
+    }
     rendered = needs(launcher=pod("launcher", "pdgrun-launcher", initContainers=[checkout]))
     assert only(api, rendered) == "there is no Secret pdg-git in namespace science, which env names"

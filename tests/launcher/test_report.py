@@ -33,7 +33,13 @@ COUNTS = ("submitted", "done", "failed", "cancelled", "retried", "total_s", "wai
 
 @pytest.fixture
 def record():
-    return Record("abc12345", "uid", workflow="flow:main", versions="py3.11/parsl1", started="2026-01-01T00:00:00")
+    return Record(
+        "abc12345",
+        "uid",
+        workflow="flow:main",
+        versions="py3.11/parsl1",
+        started="2026-01-01T00:00:00",
+    )
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path, record):
@@ -51,7 +57,14 @@ def test_a_record_that_a_dying_launcher_left_half_is_no_end(tmp_path, text):
     assert Record.read(tmp_path / "nope.json") is None
 
 
-GOOD = {"run": "r", "installation": "i", "workflow": "w", "versions": "v", "started": "s", "status": "failed"}
+GOOD = {
+    "run": "r",
+    "installation": "i",
+    "workflow": "w",
+    "versions": "v",
+    "started": "s",
+    "status": "failed",
+}
 
 
 def but(**more):
@@ -69,7 +82,9 @@ NO_RECORDS = {
     "attempt true": but(attempt=True),
     "attempt 0": but(attempt=0),
     "an attempt of many digits": but(attempt=10**400),
-    "an attempt of more digits": but(attempt=1).replace(b'"attempt": 1', b'"attempt": ' + b"9" * 5000),
+    "an attempt of more digits": but(attempt=1).replace(
+        b'"attempt": 1', b'"attempt": ' + b"9" * 5000
+    ),
     "an infinite attempt": but(attempt=1e999),
     "an infinite duration": but(seconds=1e999),
     "no duration": but(seconds=float("nan")),
@@ -131,11 +146,27 @@ def test_a_record_with_everything_is_read_back_as_it_was_written(tmp_path, recor
     tasks.take([["submitted", "stage", 5], ["done", "stage", [2.0, 0.5]], ["retried", "stage", 1]])
     tasks.take([["failed", "stage", "x" * 8000], ["long", "stage", "a task has run for 900 s"]])
     record.add(tasks)
-    earlier = {"attempt": 1, "launcher": "pod", "started": "a", "ended": "b", "status": "died", "message": "no word"}
+    earlier = {
+        "attempt": 1,
+        "launcher": "pod",
+        "started": "a",
+        "ended": "b",
+        "status": "died",
+        "message": "no word",
+    }
     record.attempts = [earlier | {"exit_code": None, "tasks": record.tasks}] * 50
-    record.attempt, record.launcher, record.workers, record.reasons = 51, "pod-51", ["4 workers"], {"Evicted": 3}
+    record.attempt, record.launcher, record.workers, record.reasons = (
+        51,
+        "pod-51",
+        ["4 workers"],
+        {"Evicted": 3},
+    )
     record.status, record.exit_code, record.workflow_status, record.seconds = "failed", 1, 255, 12.5
-    record.retry_lost_tasks, record.last_lines, record.message = ["tile"], ["\x1b[2J", "é\n"], "m" * 100_000
+    record.retry_lost_tasks, record.last_lines, record.message = (
+        ["tile"],
+        ["\x1b[2J", "é\n"],
+        "m" * 100_000,
+    )
     record.write(tmp_path / "record.json")
     assert Record.read(tmp_path / "record.json") == record
 
@@ -145,7 +176,9 @@ def deepest():
     for depth in range(400, 0, -1):
         text = "[" * depth + "1" + "]" * depth
         with contextlib.suppress(ProtocolError):
-            return messages.checked("kernel", b'{"type": "returned", "result": %s}' % text.encode()).result
+            return messages.checked(
+                "kernel", b'{"type": "returned", "result": %s}' % text.encode()
+            ).result
     return None
 
 
@@ -187,7 +220,9 @@ def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):
 def test_a_picture_is_whole_however_many_pieces_it_is_written_in(tmp_path, record, size):
     content = os.urandom(size)
     write_page(record, tmp_path / "report.html", [Picture("/a.jpg", "image/jpeg", content)] * 2)
-    found = re.findall(r'src="data:image/jpeg;base64,([^"]*)"', (tmp_path / "report.html").read_text())
+    found = re.findall(
+        r'src="data:image/jpeg;base64,([^"]*)"', (tmp_path / "report.html").read_text()
+    )
     assert [base64.b64decode(data, validate=True) == content for data in found] == [True, True]
 
 
@@ -225,7 +260,10 @@ def test_a_page_that_breaks_off_leaves_the_one_before(tmp_path, record, monkeypa
 def test_the_page_says_how_many_workers_a_pod_had(tmp_path, record):
     record.workers = ["executors.a: 1 worker in each pod, not 4 (maxWorkersPerNode): a key"]
     write_page(record, tmp_path / "report.html")
-    assert '<p class="facts">executors.a: 1 worker in each pod, not 4 ' in (tmp_path / "report.html").read_text()
+    assert (
+        '<p class="facts">executors.a: 1 worker in each pod, not 4 '
+        in (tmp_path / "report.html").read_text()
+    )
 
 
 def test_a_picture_too_large_to_open_at_once_is_only_named(tmp_path, record):
@@ -267,7 +305,12 @@ def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
     assert [name for name, _ in cells] == re.findall(r"<th>([^<]+)</th>", page)[1:10]
     shown = {"submitted": "11", "done": "12", "failed": "13", "cancelled": "14", "retried": "15"}
     assert {name.lower(): value for name, value in cells[:5]} == shown
-    assert cells[5:] == [("Median s", "20.00"), ("Longest s", "21.00"), ("Total s", "16.00"), ("Waited s", "17.00")]
+    assert cells[5:] == [
+        ("Median s", "20.00"),
+        ("Longest s", "21.00"),
+        ("Total s", "16.00"),
+        ("Waited s", "17.00"),
+    ]
     assert "content: attr(data-head)" in page
 
 
@@ -276,7 +319,10 @@ def test_tasks_that_took_long_are_on_the_page_and_count_as_no_failure(record, tm
     tasks.take([["submitted", "tile", 1], ["long", "tile", "a task has run for 900 s: tile(<3>)"]])
     record.add(tasks)
     write_page(record, tmp_path / "report.html")
-    assert "<b>tile</b>: a task has run for 900 s: tile(&lt;3&gt;)" in (tmp_path / "report.html").read_text()
+    assert (
+        "<b>tile</b>: a task has run for 900 s: tile(&lt;3&gt;)"
+        in (tmp_path / "report.html").read_text()
+    )
     assert (record.failures, tasks.counts()) == ([], (1, 0, 0))
 
 
@@ -284,7 +330,12 @@ def test_tasks_are_counted_by_app(record):
     """Memoised tasks have no time of their own; failures are kept with their text, up to a number."""
     tasks = TaskLog()
     tasks.take(
-        [["submitted", "stage", 3], ["done", "stage", [2.0, 0.5]], ["done", "stage", None], ["retried", "stage", 1]]
+        [
+            ["submitted", "stage", 3],
+            ["done", "stage", [2.0, 0.5]],
+            ["done", "stage", None],
+            ["retried", "stage", 1],
+        ]
     )
     tasks.take([["submitted", "merge", KEPT_FAILURES + 5]])
     for number in range(KEPT_FAILURES + 5):
@@ -333,17 +384,29 @@ def full(monkeypatch):
 
 
 def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, record, full):
-    """In the space that the file has from the begin on; the rest of what there was to say is left out."""
+    """In the space that the file has from the begin on; the rest of what there was to say is left
+    out.
+    """
     path = tmp_path / "record.json"
     record.status = "running"
     record.write(path)
     size = path.stat().st_size
-    record.status, record.exit_code, record.result, record.message = "failed", 1, "x" * 50_000, "m" * 50_000
+    record.status, record.exit_code, record.result, record.message = (
+        "failed",
+        1,
+        "x" * 50_000,
+        "m" * 50_000,
+    )
     full()
     with pytest.raises(OSError, match="the end of the run is in it, and no more"):
         record.write(path)
     kept = Record.read(path)
-    assert (kept.status, kept.exit_code, kept.result, kept.message) == ("failed", 1, None, "m" * 1000)
+    assert (kept.status, kept.exit_code, kept.result, kept.message) == (
+        "failed",
+        1,
+        None,
+        "m" * 1000,
+    )
     assert path.stat().st_size == size
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
 
@@ -379,11 +442,15 @@ def test_record_and_report_have_the_mode_of_the_runs_folder(run, record, mode):
     run.chmod(mode)
     record.write(run / "record.json")
     write_page(record, run / "report.html")
-    assert [(run / name).stat().st_mode & 0o7777 for name in ("record.json", "report.html")] == [mode & 0o666] * 2
+    assert [(run / name).stat().st_mode & 0o7777 for name in ("record.json", "report.html")] == [
+        mode & 0o666
+    ] * 2
 
 
 @pytest.mark.parametrize("name", ["record.json", "record.new", "report.html", "report.new"])
-def test_a_link_in_the_place_of_record_or_report_is_replaced_and_not_written_through(tmp_path, run, record, name):
+def test_a_link_in_the_place_of_record_or_report_is_replaced_and_not_written_through(
+    tmp_path, run, record, name
+):
     secret = tmp_path / "secret"
     secret.write_text("s3cret")
     (run / name).symlink_to(secret)
@@ -410,7 +477,10 @@ def test_a_folder_on_the_way_that_is_a_link_is_refused(tmp_path, run, record, pa
 def test_a_record_that_is_a_link_is_not_read(tmp_path, run):
     (tmp_path / "secret").write_text('{"token": 1}')
     (run / "record.json").symlink_to(tmp_path / "secret")
-    with pytest.raises(PermissionDenied, match=r"record\.json is a link, and k8s-parsl follows none there: remove it"):
+    with pytest.raises(
+        PermissionDenied,
+        match=r"record\.json is a link, and k8s-parsl follows none there: remove it",
+    ):
         Record.read(run / "record.json")
 
 
@@ -479,7 +549,14 @@ def test_the_record_is_json_whatever_is_in_it(run, record, value, kept):
 def test_the_page_has_the_attempts_before_and_names_the_key(tmp_path, record):
     """What an attempt had done is beside what this one did, and never in its place."""
     rows = [{"app": "append", "submitted": 5, "done": 3, "failed": 0}]
-    first = {"attempt": 1, "launcher": "pod-1", "started": "a", "ended": "b", "status": "died", "message": "<no word>"}
+    first = {
+        "attempt": 1,
+        "launcher": "pod-1",
+        "started": "a",
+        "ended": "b",
+        "status": "died",
+        "message": "<no word>",
+    }
     record.attempt, record.attempts, record.retry_lost_tasks = (
         2,
         [first | {"exit_code": None, "tasks": rows}],
@@ -494,9 +571,16 @@ def test_the_page_has_the_attempts_before_and_names_the_key(tmp_path, record):
     assert "(parsl.retryLostTasks): tile." in page
 
 
-def test_the_end_fits_into_the_record_of_the_begin_however_many_attempts_there_were(tmp_path, record, full):
+def test_the_end_fits_into_the_record_of_the_begin_however_many_attempts_there_were(
+    tmp_path, record, full
+):
     """On a full volume: what came before gives way."""
-    first = {"attempt": 1, "status": "died", "message": "x" * 900, "tasks": [{"app": "a" * 300}] * 20}
+    first = {
+        "attempt": 1,
+        "status": "died",
+        "message": "x" * 900,
+        "tasks": [{"app": "a" * 300}] * 20,
+    }
     record.attempts = [first] * 50
     path = tmp_path / "record.json"
     record.write(path)

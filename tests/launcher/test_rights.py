@@ -17,7 +17,11 @@ def test_what_the_administrator_makes_is_asked_for_as_a_command(cluster, api):
         "--set admin.create=true,namespaced.create=false | kubectl apply -f -"
     )
     # Of the cluster's own objects no namespace is asked, where the answer might be another.
-    assert all("namespace" not in asked for _, asked in cluster.reviews if asked["resource"] == "persistentvolumes")
+    assert all(
+        "namespace" not in asked
+        for _, asked in cluster.reviews
+        if asked["resource"] == "persistentvolumes"
+    )
 
 
 def test_roles_that_may_be_made_but_not_patched(cluster, api):
@@ -37,21 +41,31 @@ def test_any_other_right_is_asked_for_as_a_rule(cluster, api):
     cluster.denied = {("create", "jobs"), ("delete", "jobs")}
     rule = '{apiGroups: ["batch"], resources: [jobs], verbs: [create, delete]}'
     assert (
-        only(api, needs()) == f"you may not create, delete jobs; ask for a rule of a Role in namespace science: {rule}"
+        only(api, needs())
+        == f"you may not create, delete jobs; ask for a rule of a Role in namespace science: {rule}"
     )
 
 
 def test_a_role_that_grants_more_than_the_caller_has(cluster, api):
     """No access review knows it; the dry run does."""
-    cluster.refusals["Role"] = (403, 'user "x" is attempting to grant RBAC permissions not currently held')
+    cluster.refusals["Role"] = (
+        403,
+        'user "x" is attempting to grant RBAC permissions not currently held',
+    )
     assert only(api, needs()).startswith("Role pdgrun-launcher: user")
 
 
 def test_an_object_of_somebody_elses(cluster, api):
     cluster.refusals["Job"] = (409, "already exists")
-    cluster.objects["jobs", NS, "pdgrun-launcher"] = {"metadata": {"annotations": {"meta.helm.sh/release-name": "x"}}}
-    assert "Job pdgrun-launcher is there already, and is not of release pdgrun" in only(api, needs())
-    cluster.objects["jobs", NS, "pdgrun-launcher"]["metadata"]["annotations"]["meta.helm.sh/release-name"] = "pdgrun"
+    cluster.objects["jobs", NS, "pdgrun-launcher"] = {
+        "metadata": {"annotations": {"meta.helm.sh/release-name": "x"}}
+    }
+    assert "Job pdgrun-launcher is there already, and is not of release pdgrun" in only(
+        api, needs()
+    )
+    cluster.objects["jobs", NS, "pdgrun-launcher"]["metadata"]["annotations"][
+        "meta.helm.sh/release-name"
+    ] = "pdgrun"
     assert said(api, needs()) == []
 
 
@@ -68,19 +82,26 @@ def test_the_launchers_account_is_asked_for_by_name(cluster, api):
     cluster.objects["serviceaccounts", NS, "pdgrun-launcher"] = {"metadata": {}}
     cluster.denied = {("list", "events"), ("patch", "secrets")}
     line = only(api, installed())
-    assert line.startswith("the launcher's account pdgrun-launcher may not list events, patch secrets pdgrun-certif")
+    assert line.startswith(
+        "the launcher's account pdgrun-launcher may not list events, patch secrets pdgrun-certif"
+    )
     assert "; ask for its Role: helm template pdgrun CHART" in line
     assert {who for who, _ in cluster.reviews} == {"system:serviceaccount:science:pdgrun-launcher"}
 
 
 def installed(**changes):
     """No values are at hand; a claim that is somebody else's is not looked at."""
-    pods = {"launcher": pod("launcher", "pdgrun-launcher"), "workers": {"workers": pod("worker", "pdgrun-worker")}}
+    pods = {
+        "launcher": pod("launcher", "pdgrun-launcher"),
+        "workers": {"workers": pod("worker", "pdgrun-worker")},
+    }
     return needs(installs=False, **(pods | changes))
 
 
 def test_an_account_that_is_not_there(cluster, api):
-    assert only(api, installed()).endswith("kubectl create serviceaccount pdgrun-launcher -n science")
+    assert only(api, installed()).endswith(
+        "kubectl create serviceaccount pdgrun-launcher -n science"
+    )
 
 
 def test_rights_of_an_account_that_one_may_not_ask_for(cluster, api):

@@ -36,7 +36,9 @@ OUR_DEFAULTS = {
 def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
     """Who knows Parsl knows what a key does that is left out."""
     parameters = inspect.signature(parsls.__init__).parameters
-    shared = {name: field.default for name, field in model.model_fields.items() if name in parameters}
+    shared = {
+        name: field.default for name, field in model.model_fields.items() if name in parameters
+    }
     assert len(shared) > 3
     different = {name for name, default in shared.items() if default != parameters[name].default}
     assert different == OUR_DEFAULTS.keys() & shared.keys()
@@ -46,7 +48,10 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
     ("changed", "line"),
     [
         ({"executor": {}}, "x.yaml: executor: there is no such key"),
-        ({"executors": {"cpu": {"maxBlock": 3}}}, "x.yaml: executors.cpu.maxBlock: there is no such key"),
+        (
+            {"executors": {"cpu": {"maxBlock": 3}}},
+            "x.yaml: executors.cpu.maxBlock: there is no such key",
+        ),
         (
             {"executors": {"cpu": {"maxBlocks": "3"}}},
             "executors.cpu.maxBlocks: input should be a valid integer, not '3'",
@@ -55,8 +60,14 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
             {"executors": {"cpu": {"maxBlocks": 0}}},
             "executors.cpu.maxBlocks: input should be greater than or equal to 1",
         ),
-        ({"executors": {"cpu": {"minBlocks": 2}}}, "executors.cpu: minBlocks (2) is more than maxBlocks (1)"),
-        ({"executors": {"cpu": {"initBlocks": 2}}}, "executors.cpu: initBlocks (2) is more than maxBlocks (1)"),
+        (
+            {"executors": {"cpu": {"minBlocks": 2}}},
+            "executors.cpu: minBlocks (2) is more than maxBlocks (1)",
+        ),
+        (
+            {"executors": {"cpu": {"initBlocks": 2}}},
+            "executors.cpu: initBlocks (2) is more than maxBlocks (1)",
+        ),
         (
             {"executors": {"cpu": {"heartbeatThreshold": 5}}},
             "heartbeatThreshold (5) is not more than heartbeatPeriod (5)",
@@ -69,13 +80,28 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
             {"executors": {"gpu": {"availableAccelerators": ["0", "1"]}}},
             "executors.gpu: availableAccelerators (2) is more than maxWorkersPerNode (1)",
         ),
-        ({"executors": {"gpu": {"availableAccelerators": ["0; reboot"]}}}, "executors.gpu.availableAccelerators"),
-        ({"executors": {"gpu": {"availableAccelerators": True}}}, "executors.gpu.availableAccelerators"),
-        ({"executors": {"CPU_1": {}}}, "executors.CPU_1: must be under a name of a-z, 0-9 and hyphens"),
+        (
+            {"executors": {"gpu": {"availableAccelerators": ["0; reboot"]}}},
+            "executors.gpu.availableAccelerators",
+        ),
+        (
+            {"executors": {"gpu": {"availableAccelerators": True}}},
+            "executors.gpu.availableAccelerators",
+        ),
+        (
+            {"executors": {"CPU_1": {}}},
+            "executors.CPU_1: must be under a name of a-z, 0-9 and hyphens",
+        ),
         ({"run": {"id": 3}}, "run.id: should be text, in quotes, not 3"),
-        ({"run": {"id": True}}, "run.id: should be text, in quotes, not true (as YAML reads y, yes or on without"),
+        (
+            {"run": {"id": True}},
+            "run.id: should be text, in quotes, not true (as YAML reads y, yes or on without",
+        ),
         ({"executors": {}}, "x.yaml: executors: at least one is needed, such as workers: {}"),
-        ({"workflow": {}}, "x.yaml: workflow: give exactly one of call (module:function) and script (a path)"),
+        (
+            {"workflow": {}},
+            "x.yaml: workflow: give exactly one of call (module:function) and script (a path)",
+        ),
         ({"workflow": {"call": "a:b", "script": "c.py"}}, "workflow: give exactly one of call"),
         ({"workflow": {"call": "a:b", "args": ["x"]}}, "workflow: args go with script"),
         ({"workflow": {"script": "a.py", "kwargs": {"x": 1}}}, "workflow: kwargs go with call"),
@@ -83,19 +109,43 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
             {"workflow": {"call": "a:b", "git": {"url": "https://a/b", "commit": "main"}}},
             "workflow.git: commit must be a full commit id, 40 hex digits: a branch or a tag may move, not 'main'",
         ),
-        ({"workflow": {"call": "a:b", "git": {"url": "git@a:b"}}}, "workflow.git: url must be https://… or http://…"),
-        ({"workflow": {"call": "a:b", "git": {"url": "https://a/b"}}}, "workflow.git: url and commit go together"),
-        ({"workflow": {"call": "a:b", "git": {"path": "../up"}}}, "workflow.git.path: string should match pattern"),
-        ({"workflow": {"call": "a:b", "workDir": "work"}}, "workflow.workDir: string should match pattern"),
-        ({"workflow": {"call": "a:b", "workDir": "/work/"}}, "workflow.workDir: string should match pattern"),
+        (
+            {"workflow": {"call": "a:b", "git": {"url": "git@a:b"}}},
+            "workflow.git: url must be https://… or http://…",
+        ),
+        (
+            {"workflow": {"call": "a:b", "git": {"url": "https://a/b"}}},
+            "workflow.git: url and commit go together",
+        ),
+        (
+            {"workflow": {"call": "a:b", "git": {"path": "../up"}}},
+            "workflow.git.path: string should match pattern",
+        ),
+        (
+            {"workflow": {"call": "a:b", "workDir": "work"}},
+            "workflow.workDir: string should match pattern",
+        ),
+        (
+            {"workflow": {"call": "a:b", "workDir": "/work/"}},
+            "workflow.workDir: string should match pattern",
+        ),
         ({"laptop": {"pyhton": "x"}}, "x.yaml: laptop.pyhton: there is no such key"),
-        ({"workflow": {"call": "no colon"}}, "x.yaml: workflow.call: is not module:function: 'no colon'"),
+        (
+            {"workflow": {"call": "no colon"}},
+            "x.yaml: workflow.call: is not module:function: 'no colon'",
+        ),
         (
             {"parsl": {"strategy": "magic"}},
             "x.yaml: parsl.strategy: input should be 'none', 'simple' or 'htex_auto_scale'",
         ),
-        ({"parsl": {"encrypted": "yes"}}, "x.yaml: parsl.encrypted: input should be a valid boolean, not 'yes'"),
-        ({"storage": {"d": {"mountPath": "data"}}}, "x.yaml: storage.d.mountPath: string should match pattern"),
+        (
+            {"parsl": {"encrypted": "yes"}},
+            "x.yaml: parsl.encrypted: input should be a valid boolean, not 'yes'",
+        ),
+        (
+            {"storage": {"d": {"mountPath": "data"}}},
+            "x.yaml: storage.d.mountPath: string should match pattern",
+        ),
         ({"storage": {"d": {}}}, "x.yaml: storage.d.mountPath: is needed"),
         (
             {"storage": {"d": {"mountPath": "/data"}, "e": {"mountPath": "/data/e"}}},
@@ -125,8 +175,14 @@ WHOLE = f"executors.cpu.availableAccelerators: input should be a valid integer, 
         ({"parsl": {"retryLostTasks": "al"}}, f"{NAMES}, not 'al'"),
         ({"parsl": {"retryLostTasks": {"a": 1}}}, f"{NAMES}, not {{'a': 1}}"),
         ({"parsl": {"retryLostTasks": True}}, f"{NAMES}, not True"),
-        ({"parsl": {"retryLostTasks": ["f", 1]}}, "parsl.retryLostTasks.1: should be text, in quotes, not 1"),
-        ({"parsl": {"retry_lost_tasks": [1]}}, "parsl.retry_lost_tasks.0: should be text, in quotes, not 1"),
+        (
+            {"parsl": {"retryLostTasks": ["f", 1]}},
+            "parsl.retryLostTasks.1: should be text, in quotes, not 1",
+        ),
+        (
+            {"parsl": {"retry_lost_tasks": [1]}},
+            "parsl.retry_lost_tasks.0: should be text, in quotes, not 1",
+        ),
         ({"parsl": {"retryLostTasks": "al", "retries": "3"}}, "(and 1 more)"),
         (
             {"parsl": {"retryLostTasks": [1, 2]}},
@@ -138,11 +194,16 @@ WHOLE = f"executors.cpu.availableAccelerators: input should be a valid integer, 
             {"executors": {"cpu": {"availableAccelerators": -1}}},
             f"executors.cpu.availableAccelerators: input should be greater than or equal to 0, {LIST}, not -1",
         ),
-        ({"executors": {"cpu": {"availableAccelerators": ["a b"]}}}, "executors.cpu.availableAccelerators.0: string "),
+        (
+            {"executors": {"cpu": {"availableAccelerators": ["a b"]}}},
+            "executors.cpu.availableAccelerators.0: string ",
+        ),
     ],
 )
 def test_a_value_of_several_kinds_is_refused_with_all_of_them(changed, line):
-    """Once, in the words of YAML; where one of its own kinds was meant, with what is wrong in there."""
+    """Once, in the words of YAML; where one of its own kinds was meant, with what is wrong in
+    there.
+    """
     with pytest.raises(UsageError) as caught:
         Settings.parse(GOOD | changed, "x.yaml")
     assert line in str(caught.value)
@@ -191,7 +252,9 @@ def test_values_that_are_nested_too_deeply_are_bad_data(tmp_path, opening, closi
 )
 def test_a_value_that_cannot_be_read_is_one_line_without_the_values(tmp_path, text, line):
     file = tmp_path / "x.yaml"
-    file.write_text(f"executors: {{w: {{}}}}\nworkflow: {{call: 'f:g', kwargs: {{secret: hush, a: {text}}}}}")
+    file.write_text(
+        f"executors: {{w: {{}}}}\nworkflow: {{call: 'f:g', kwargs: {{secret: hush, a: {text}}}}}"
+    )
     with pytest.raises((DataError, UsageError)) as caught:
         Settings.from_values([file])
     assert str(caught.value).startswith(f"{file}: {line}")
@@ -202,8 +265,14 @@ def test_a_value_that_cannot_be_read_is_one_line_without_the_values(tmp_path, te
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("executors: [workers]", "executors: should be a map, that is lines of `key: value`, not ['workers']"),
-        ("executors: {w: {}}\nstorage: data", "storage: should be a map, that is lines of `key: value`, not 'data'"),
+        (
+            "executors: [workers]",
+            "executors: should be a map, that is lines of `key: value`, not ['workers']",
+        ),
+        (
+            "executors: {w: {}}\nstorage: data",
+            "storage: should be a map, that is lines of `key: value`, not 'data'",
+        ),
         ("executors:", "executors: at least one is needed"),
         ("executors: {w: 3}", "executors.w: should be a map, that is lines of `key: value`, not 3"),
         (
@@ -278,10 +347,15 @@ def test_a_scalar_means_what_it_means_to_helm(tmp_path, text, value):
 
 
 def test_files_merge_as_helm_merges_them():
-    """Maps merge, lists and scalars are replaced, null takes a key away; below kwargs null is a value."""
+    """Maps merge, lists and scalars are replaced, null takes a key away; below kwargs null is a
+    value.
+    """
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1, "workflow": {"kwargs": {"x": 1, "y": 2}}}
     over = {"a": {"b": 2, "c": [3]}, "d": None, "workflow": {"kwargs": {"x": None}}}
-    assert merge(base, over) == {"a": {"b": 2, "c": [3]}, "workflow": {"kwargs": {"x": None, "y": 2}}}
+    assert merge(base, over) == {
+        "a": {"b": 2, "c": [3]},
+        "workflow": {"kwargs": {"x": None, "y": 2}},
+    }
 
 
 def test_the_charts_own_keys_are_not_the_launchers(tmp_path):

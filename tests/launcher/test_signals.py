@@ -1,4 +1,6 @@
-"""A signal to a command that waits for something outside: it ends at once, with 143 and a last line."""
+"""A signal to a command that waits for something outside: it ends at once, with 143 and a last
+line.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,15 @@ def check(folder, url):
 
 def from_git(folder, url):
     (folder / "values.yaml").write_text(
-        json.dumps(VALUES | {"workflow": {"call": "flow:main", "git": {"url": f"{url}/flows.git", "commit": COMMIT}}})
+        json.dumps(
+            VALUES
+            | {
+                "workflow": {
+                    "call": "flow:main",
+                    "git": {"url": f"{url}/flows.git", "commit": COMMIT},
+                }
+            }
+        )
     )
     return ["run", "-f", str(folder / "values.yaml"), "--volumes", str(folder / "volumes")]
 
@@ -66,14 +76,28 @@ def start_of_python(folder, url):
         f"kept = socket.create_connection(('127.0.0.1', {port}))\ntime.sleep(600)\n"
     )
     slow.chmod(0o755)
-    words = ["run", "-f", str(folder / "values.yaml"), "--path", str(folder), "--volumes", str(folder / "volumes")]
+    words = [
+        "run",
+        "-f",
+        str(folder / "values.yaml"),
+        "--path",
+        str(folder),
+        "--volumes",
+        str(folder / "volumes"),
+    ]
     return [*words, "--python", str(slow)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda one: one.name)
-@pytest.mark.parametrize("what", [checkout, check, from_git, start_of_python], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda one: one.name
+)
+@pytest.mark.parametrize(
+    "what", [checkout, check, from_git, start_of_python], ids=lambda one: one.__name__
+)
 def test_a_signal_ends_each_command_while_it_waits(tmp_path, silent, what, number):
-    """SIGHUP is that of a terminal that is closed; only some of these waits have a handler of their own."""
+    """SIGHUP is that of a terminal that is closed; only some of these waits have a handler of their
+    own.
+    """
     words = what(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
     environment = os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "no_proxy": "127.0.0.1"}
     command = [sys.executable, "-m", "k8s_parsl", *words]
@@ -116,7 +140,11 @@ def test_sigterm_ends_the_ceph_keys_job_while_vault_says_nothing(tmp_path, silen
     """In this process, as it needs a pod's ServiceAccount."""
     (tmp_path / "token").write_text("t")
     url = f"https://127.0.0.1:{silent.getsockname()[1]}"
-    vault = {"url": url, "auth": {"method": "token", "file": str(tmp_path / "token")}, "timeout": 600}
+    vault = {
+        "url": url,
+        "auth": {"method": "token", "file": str(tmp_path / "token")},
+        "timeout": 600,
+    }
     vault["kv"] = {"mount": "secret", "path": "ceph"}
     config = {"vault": vault, "secret": {"name": "key", "namespace": "ceph"}, "time_budget": 600}
     (tmp_path / "ceph-key.yaml").write_text(json.dumps(config))

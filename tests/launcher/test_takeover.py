@@ -18,11 +18,18 @@ RUNS, ENDED = {"running": {}}, {"terminated": {"exitCode": 1, "reason": "Error"}
 
 
 def pod(name, component, run="0ld0ld00", owner="0ld", uid="", phase="Running", **containers):
-    labels = {f"app.kubernetes.io/{key}": value for key, value in (("name", "k8s-parsl"), ("instance", "pdgrun"))}
+    labels = {
+        f"app.kubernetes.io/{key}": value
+        for key, value in (("name", "k8s-parsl"), ("instance", "pdgrun"))
+    }
     labels |= {"app.kubernetes.io/component": component, "k8s-parsl/run": run}
     statuses = [{"name": container, "state": state} for container, state in containers.items()]
     launcher = "pdgrun-test" if run == TEST else f"pdgrun-launcher-{run}-abcde"
-    owners = [{"kind": "Pod", "name": launcher, "uid": owner, "controller": True}] if component == "worker" else []
+    owners = (
+        [{"kind": "Pod", "name": launcher, "uid": owner, "controller": True}]
+        if component == "worker"
+        else []
+    )
     return {
         "metadata": {"name": name, "uid": uid or name, "labels": labels, "ownerReferences": owners},
         "status": {"phase": phase, "containerStatuses": statuses},
@@ -34,7 +41,9 @@ def names(identity, *pods):
 
 
 def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
-    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys and their own end."""
+    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys
+    and their own end.
+    """
     pods = [
         pod("launcher", "launcher"),
         pod("worker", "worker"),
@@ -58,13 +67,15 @@ def test_ones_own_pods_are_none_of_an_earlier_launchers(identity):
     [
         (pod("old", "launcher", launcher=RUNS, workflow=RUNS), False),
         (pod("old", "launcher", launcher=RUNS, workflow=ENDED), False),
-        # Its supervisor ends the workflow a moment after the launcher: till then it may write on the volume.
+        # Its supervisor ends the workflow a moment after the launcher: till then it may write on
+        # the volume.
         (pod("old", "launcher", launcher=ENDED, workflow=RUNS), False),
         (pod("old", "launcher", launcher=ENDED, workflow=ENDED), True),
         (pod("old", "launcher", phase="Failed", launcher=ENDED), True),
         (pod("old", "launcher", phase="Succeeded"), True),
         (pod("old", "launcher", phase="Pending"), False),
-        # A worker that has ended is removed all the same: it carries the name of one that may be made.
+        # A worker that has ended is removed all the same: it carries the name of one that may be
+        # made.
         (pod("old", "worker", worker=ENDED), False),
         (pod("old", "vault"), True),
     ],
@@ -74,7 +85,9 @@ def test_an_earlier_launcher_has_to_have_ended(identity, before, gone):
     assert (names(identity, before) == []) is gone
 
 
-def test_the_workers_of_an_earlier_launcher_are_removed_and_its_end_is_waited_for(identity, api, watch, server, caplog):
+def test_the_workers_of_an_earlier_launcher_are_removed_and_its_end_is_waited_for(
+    identity, api, watch, server, caplog
+):
     """Each of them is asked for once, however often the watch looks."""
     caplog.set_level("INFO", logger="k8s_parsl")
     server.put("ADDED", pod("old", "launcher", launcher=RUNS, workflow=RUNS))
@@ -83,8 +96,12 @@ def test_the_workers_of_an_earlier_launcher_are_removed_and_its_end_is_waited_fo
     assert watch.wait_for(lambda pods: len(pods) == 4, 10)
 
     def end(name, pods):
-        if name.startswith("worker") and not [one for one in watch.pods() if one.component == "worker"]:
-            server.put("MODIFIED", pod("old", "launcher", phase="Failed", launcher=ENDED, workflow=ENDED))
+        if name.startswith("worker") and not [
+            one for one in watch.pods() if one.component == "worker"
+        ]:
+            server.put(
+                "MODIFIED", pod("old", "launcher", phase="Failed", launcher=ENDED, workflow=ENDED)
+            )
 
     watch.listen(end)
     wait_until_alone(identity, api, watch)
@@ -93,7 +110,9 @@ def test_the_workers_of_an_earlier_launcher_are_removed_and_its_end_is_waited_fo
     assert deleted == ["worker-0", "worker-1", "worker-2"]
     said = sorted(record.getMessage() for record in caplog.records)
     assert said[0] == "launcher pod old of this release still runs: waiting for its end"
-    assert said[1:] == [f"worker pod worker-{number} is of an earlier launcher: deleted" for number in range(3)]
+    assert said[1:] == [
+        f"worker pod worker-{number} is of an earlier launcher: deleted" for number in range(3)
+    ]
 
 
 def test_one_that_does_not_end_is_named(identity, api, watch, server, monkeypatch):
@@ -101,12 +120,16 @@ def test_one_that_does_not_end_is_named(identity, api, watch, server, monkeypatc
     monkeypatch.setattr(takeover, "ALONE_S", 0.3)
     server.put("ADDED", pod("old", "launcher", launcher=RUNS))
     assert watch.wait_for(bool, 10)
-    with pytest.raises(Temporary, match="pods of an earlier launcher are still there after 0 s: old") as caught:
+    with pytest.raises(
+        Temporary, match="pods of an earlier launcher are still there after 0 s: old"
+    ) as caught:
         wait_until_alone(identity, api, watch)
     assert caught.value.exit_code is ExitCode.TEMPORARY
 
 
-def test_a_worker_that_cannot_be_deleted_is_waited_for(identity, api, watch, server, monkeypatch, caplog):
+def test_a_worker_that_cannot_be_deleted_is_waited_for(
+    identity, api, watch, server, monkeypatch, caplog
+):
     """Its owner is gone, so the cluster itself collects it."""
     server.refuse("DELETE", 503, "apiserver is starting")
     server.put("ADDED", pod("worker", "worker", worker=RUNS))
@@ -160,8 +183,12 @@ def owned(kind, name, uid="0ld"):
         ({"k8s-parsl/run": TEST}, owned("Pod", "other-test")),
     ],
 )
-def test_a_pod_of_other_software_is_neither_deleted_nor_waited_for(identity, api, server, labels, owner):
-    """Whichever of our labels it has: a pod without owner, or whose owner was no launcher of this release."""
+def test_a_pod_of_other_software_is_neither_deleted_nor_waited_for(
+    identity, api, server, labels, owner
+):
+    """Whichever of our labels it has: a pod without owner, or whose owner was no launcher of this
+    release.
+    """
     server.put("ADDED", changed("celery", labels, owner))
     server.put("ADDED", pod("own", "launcher", identity.run, uid=identity.pod_uid))
     watch = PodWatch(api, identity.selector)
@@ -179,7 +206,10 @@ def test_a_pod_that_only_looks_like_a_worker_of_ours_is_named(identity, api, wat
     server.put("ADDED", changed("celery", owner=owned("ReplicaSet", "celery-5d4f8")))
     assert watch.wait_for(bool, 10)
     wait_until_alone(identity, api, watch)
-    assert "pod celery has our workers' labels, but no launcher of this release made it: let be" in caplog.text
+    assert (
+        "pod celery has our workers' labels, but no launcher of this release made it: let be"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""examples/tiles: the pyramid is the same whoever makes it and however often, and its figures are the polygons'."""
+"""examples/tiles: the pyramid is the same whoever makes it and however often, and its figures are
+the polygons'.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,13 @@ def serial(tmp_path_factory):
 
 @pytest.fixture
 def in_parsl(tmp_path, monkeypatch):
-    """Run `main` on two worker processes of this machine, which find the module as in a pod: by PYTHONPATH."""
+    """Run `main` on two worker processes of this machine, which find the module as in a pod: by
+    PYTHONPATH.
+    """
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLE))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # Parsl's programs are there
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    )  # Parsl's programs are there
     workers = HighThroughputExecutor(
         label="workers",
         address="127.0.0.1",
@@ -57,7 +63,10 @@ def in_parsl(tmp_path, monkeypatch):
         provider=LocalProvider(init_blocks=1, max_blocks=1),
     )
     config = Config(
-        executors=[workers], run_dir=str(tmp_path / "runinfo"), strategy_period=0.2, initialize_logging=False
+        executors=[workers],
+        run_dir=str(tmp_path / "runinfo"),
+        strategy_period=0.2,
+        initialize_logging=False,
     )
 
     def run(output, **options):
@@ -68,7 +77,9 @@ def in_parsl(tmp_path, monkeypatch):
 
 
 def contents(folder):
-    """A hash for what is in each file under the folder: pixels of pictures and rasters, rows of vector files."""
+    """A hash for what is in each file under the folder: pixels of pictures and rasters, rows of
+    vector files.
+    """
     readers = {
         ".png": lambda path: Image.open(path).tobytes(),
         ".tif": lambda path: rasterio.open(path).read().tobytes(),
@@ -91,7 +102,9 @@ def test_parsl_makes_the_same_pixels_as_one_process(serial, in_parsl, tmp_path):
 
 
 def test_running_again_changes_nothing(serial):
-    """A second run over a finished output leaves every file's content, adds none, and returns the same."""
+    """A second run over a finished output leaves every file's content, adds none, and returns the
+    same.
+    """
     expected, folder = serial
     before = contents(folder)
     assert tiles.run_serial(str(folder), **OPTIONS) == expected
@@ -99,17 +112,25 @@ def test_running_again_changes_nothing(serial):
 
 
 def test_batches_do_not_show_in_the_result(serial, tmp_path):
-    """Tiles are the same pixels however many countries and tiles a task takes, also over an older output."""
+    """Tiles are the same pixels however many countries and tiles a task takes, also over an older
+    output.
+    """
     expected, folder = serial
     assert tiles.run_serial(str(tmp_path), **OPTIONS)["tiles"] == expected["tiles"]
     result = tiles.run_serial(str(tmp_path), max_zoom=2, tile_batch=7, feature_batch=50)
     assert result["landArea"] == expected["landArea"]
-    rasters = {path: digest for path, digest in contents(tmp_path).items() if not path.startswith("staged")}
-    assert rasters == {path: digest for path, digest in contents(folder).items() if not path.startswith("staged")}
+    rasters = {
+        path: digest for path, digest in contents(tmp_path).items() if not path.startswith("staged")
+    }
+    assert rasters == {
+        path: digest for path, digest in contents(folder).items() if not path.startswith("staged")
+    }
 
 
 def test_a_stage_task_killed_half_way_is_repaired_by_its_retry(tmp_path, monkeypatch):
-    """A task that dies between two files leaves whole files only; its retry makes what a first attempt would have."""
+    """A task that dies between two files leaves whole files only; its retry makes what a first
+    attempt would have.
+    """
     whole, torn = str(tmp_path / "whole"), str(tmp_path / "torn")
     parts = tiles.stage(whole, 3, 0, 16)
 
@@ -146,7 +167,9 @@ def test_what_a_killed_worker_leaves_behind_is_never_read(serial, tmp_path):
 
 
 def test_land_and_people_agree_with_the_polygons_at_each_zoom(serial):
-    """Every zoom's land area is that of the geodesic polygons within 0.01 %, and no person is lost on the way up."""
+    """Every zoom's land area is that of the geodesic polygons within 0.01 %, and no person is lost
+    on the way up.
+    """
     result, _ = serial
     population = geopandas.read_file(tiles.COUNTRIES).pop_est.sum()
     assert list(result["landArea"]) == ["0", "1", "2"]
@@ -157,7 +180,9 @@ def test_land_and_people_agree_with_the_polygons_at_each_zoom(serial):
 
 
 def test_the_polygons_are_the_world():
-    """Natural Earth at 1:110 million lacks the small islands: up to 1.5 % less land than the known 148.94e6 km2."""
+    """Natural Earth at 1:110 million lacks the small islands: up to 1.5 % less land than the known
+    148.94e6 km2.
+    """
     assert 0.985 * 148.94e6 < tiles.land_area() < 148.94e6
 
 
@@ -165,7 +190,11 @@ def test_pixel_areas_add_up_to_the_ellipsoid():
     """The areas of all pixels of a zoom are the surface of WGS 84."""
     for zoom in (0, 1):
         columns, rows = 2 ** (zoom + 1), 2**zoom
-        world = sum(tiles.pixel_areas(Tile(0, y, zoom)).sum() for y in range(rows)) * tiles.SIDE * columns
+        world = (
+            sum(tiles.pixel_areas(Tile(0, y, zoom)).sum() for y in range(rows))
+            * tiles.SIDE
+            * columns
+        )
         assert world == pytest.approx(WORLD_KM2, rel=1e-9)
 
 
@@ -186,7 +215,9 @@ def test_the_picture_shows_places_where_they_are(serial, place, longitude, latit
     result, _ = serial
     with Image.open(result["picture"]) as world:
         assert world.size == (2048, 1024)
-        seen = world.getpixel((int((longitude + 180) / 360 * world.width), int((90 - latitude) / 180 * world.height)))
+        seen = world.getpixel(
+            (int((longitude + 180) / 360 * world.width), int((90 - latitude) / 180 * world.height))
+        )
     expected = tiles.SEA
     if country:
         [row] = geopandas.read_file(tiles.COUNTRIES).query("name == @country").itertuples()
@@ -196,7 +227,9 @@ def test_the_picture_shows_places_where_they_are(serial, place, longitude, latit
 
 
 def test_a_web_tile_is_clear_where_the_sea_is(serial):
-    """Opacity is the share of land: none in the Gulf of Guinea, all in the Congo, in between on the coast."""
+    """Opacity is the share of land: none in the Gulf of Guinea, all in the Congo, in between on the
+    coast.
+    """
     _, folder = serial
     with Image.open(tiles.web_path(str(folder), Tile(4, 2, 2))) as image:
         opacity = np.asarray(image)[:, :, 3]
@@ -209,10 +242,15 @@ def test_a_web_tile_is_clear_where_the_sea_is(serial):
 def test_only_tiles_with_land_are_made(serial):
     """A tile that is all sea has no file at any zoom: viewers take its absence for clear."""
     result, folder = serial
-    made = [len(list((folder / kind).rglob(f"*.{suffix}"))) for kind, suffix in (("web", "png"), ("geotiff", "tif"))]
+    made = [
+        len(list((folder / kind).rglob(f"*.{suffix}")))
+        for kind, suffix in (("web", "png"), ("geotiff", "tif"))
+    ]
     assert made == [result["tiles"], result["tiles"]]
     assert result["tiles"] < 2 + 8 + 32
-    assert not tiles.web_path(str(folder), Tile(1, 2, 2)).exists()  # the South Pacific: 135 to 90 W, 0 to 45 S
+    assert not tiles.web_path(
+        str(folder), Tile(1, 2, 2)
+    ).exists()  # the South Pacific: 135 to 90 W, 0 to 45 S
 
 
 @pytest.mark.parametrize(
@@ -230,7 +268,9 @@ def test_a_number_out_of_range_is_refused_by_name(tmp_path, options):
     """ValueError names the key and what it takes, before a file or a task is made."""
     [key] = options
     low, high = tiles.LIMITS[key]
-    with pytest.raises(ValueError, match=rf"^{key}: .* is not a whole number from {low} to {high}$"):
+    with pytest.raises(
+        ValueError, match=rf"^{key}: .* is not a whole number from {low} to {high}$"
+    ):
         tiles.main(str(tmp_path / "out"), **options)
     assert not (tmp_path / "out").exists()
 
@@ -239,7 +279,9 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
     """OSError says in one line which folder, and why."""
     (tmp_path / "file").write_text("in the way")
     output = str(tmp_path / "file" / "tiles")
-    with pytest.raises(OSError, match=rf"output: {re.escape(output)} cannot be written: Not a directory$"):
+    with pytest.raises(
+        OSError, match=rf"output: {re.escape(output)} cannot be written: Not a directory$"
+    ):
         tiles.main(output)
 
 

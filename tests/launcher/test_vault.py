@@ -1,7 +1,8 @@
-"""What a Vault in good health does not do on demand: overload, half answers, other servers, broken TLS.
+"""What a Vault in good health does not do on demand: overload, half answers, other servers, broken
+TLS.
 
-The server here says over real HTTP what it is told to; all that a real Vault says by itself is tested with a real one
-(tests/cluster/test_vault.py).
+The server here says over real HTTP what it is told to; all that a real Vault says by itself is
+tested with a real one (tests/cluster/test_vault.py).
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Server:
                     body = body()
                 content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
+                self.send_header(
+                    "Content-Type", "text/html" if isinstance(body, str) else "application/json"
+                )
                 self.send_header("Content-Length", "0" if status == 204 else str(len(content)))
                 self.end_headers()
                 if status != 204:
@@ -72,7 +75,9 @@ class Server:
         self.http.daemon_threads = True
         self.http.handle_error = lambda *_: None  # of clients that go away, as some here do
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread = threading.Thread(
+            target=self.http.serve_forever, kwargs={"poll_interval": 0.01}
+        )
 
     def start(self):
         self.thread.start()
@@ -104,7 +109,9 @@ def server():
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Pauses as in real life would take these tests a minute; proxies of this machine's have no part in them."""
+    """Pauses as in real life would take these tests a minute; proxies of this machine's have no
+    part in them.
+    """
     monkeypatch.setattr("k8s_parsl.ceph_key.vault.FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "*")
 
@@ -128,7 +135,10 @@ def read(server, tmp_path):
 @pytest.mark.parametrize("address", [LOGIN, MOUNT, READ])
 def test_what_passes_is_tried_again(server, read, status, address):
     """Login too, which is a POST: urllib3's own retries leave that out."""
-    server.first[address] = [(status, {"errors": ["in a moment"]}), (status, "<html>a proxy's page</html>")]
+    server.first[address] = [
+        (status, {"errors": ["in a moment"]}),
+        (status, "<html>a proxy's page</html>"),
+    ]
     reading = read()
     assert (reading.data["userID"].get_secret_value(), reading.version) == ("pdg", 4)
     assert server.times(address) == 3
@@ -169,7 +179,8 @@ def test_the_budget_holds(server, read):
     server.first[READ] = [(503, {"errors": ["Vault is sealed"]})] * 1000
     with pytest.raises(Unavailable, match=r"is sealed: .* \(tried for 1 s\)") as caught:
         read(budget=1)
-    # Seven pauses, of at least 0.005 s and then twice that each time, are 0.6 s; the next has no room.
+    # Seven pauses, of at least 0.005 s and then twice that each time, are 0.6 s; the next has no
+    # room.
     assert server.times(READ) <= 8
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
     assert server.times(REVOKE) == 1
@@ -211,7 +222,9 @@ def test_a_token_that_cannot_be_revoked_is_no_reason_to_fail(server, read, caplo
 
 
 def test_nothing_of_the_environment_gets_in(server, read, monkeypatch, tmp_path):
-    """hvac would take a token from VAULT_TOKEN or from the home folder, and lets it go with the login."""
+    """hvac would take a token from VAULT_TOKEN or from the home folder, and lets it go with the
+    login.
+    """
     (tmp_path / ".vault-token").write_text("of the home")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("VAULT_TOKEN", "of the environment")
@@ -230,7 +243,9 @@ def test_a_vault_without_namespaces_is_asked_without_one(server, read, monkeypat
 
 def test_a_secret_id_that_vault_repeats_is_not_shown(server, read):
     """vault:builtin/credential/approle/path_login.go: `invalid secret_id %q`."""
-    server.first["POST /v1/auth/approle/login"] = [(400, {"errors": ['what is "header.e30.signature"?']})]
+    server.first["POST /v1/auth/approle/login"] = [
+        (400, {"errors": ['what is "header.e30.signature"?']})
+    ]
     with pytest.raises(Failure) as caught:
         read(auth={"method": "approle", "roleID": "x", "role": ""})
     assert "signature" not in str(caught.value)
@@ -246,7 +261,9 @@ def test_what_was_read_does_not_show_itself(read):
 def test_some_other_server(server, read):
     """A page with 200 is no login."""
     server.first[LOGIN] = [(200, "<html>Welcome</html>")]
-    with pytest.raises(ConfigurationError, match=r"vault\.url: what answers at http://127.0.0.1:\d+ is no Vault"):
+    with pytest.raises(
+        ConfigurationError, match=r"vault\.url: what answers at http://127.0.0.1:\d+ is no Vault"
+    ):
         read()
 
 
@@ -266,7 +283,9 @@ def test_a_private_authority(server, read, tmp_path):
 def test_an_authority_that_was_not_given(server, read, tmp_path):
     """The chart's key is caBundle, and that is the one to name."""
     server.encrypt(tmp_path / "pki", "127.0.0.1")
-    with pytest.raises(ConfigurationError, match=r"vault\.caBundle \(or caFile\): Vault.s certificate is of"):
+    with pytest.raises(
+        ConfigurationError, match=r"vault\.caBundle \(or caFile\): Vault.s certificate is of"
+    ):
         read()
     assert server.asked == []
 
@@ -274,7 +293,9 @@ def test_an_authority_that_was_not_given(server, read, tmp_path):
 def test_a_certificate_for_another_name(server, read, tmp_path):
     """Told apart from a wrong authority: other things are to be changed."""
     server.encrypt(tmp_path / "pki", "vault.example.org")
-    with pytest.raises(ConfigurationError, match=r"vault\.url: Vault's certificate is not for this name"):
+    with pytest.raises(
+        ConfigurationError, match=r"vault\.url: Vault's certificate is not for this name"
+    ):
         read(caFile=str(tmp_path / "pki" / "ca.crt"))
     assert server.asked == []
 
@@ -282,7 +303,9 @@ def test_a_certificate_for_another_name(server, read, tmp_path):
 def test_a_server_without_tls(server, read):
     """At once, though it is a failed connection."""
     server.url = server.url.replace("http:", "https:")
-    with pytest.raises(ConfigurationError, match=r"vault\.url: what listens there does not speak TLS"):
+    with pytest.raises(
+        ConfigurationError, match=r"vault\.url: what listens there does not speak TLS"
+    ):
         read()
 
 
@@ -297,7 +320,9 @@ def test_a_server_with_tls_where_http_was_written(server, read):
 def test_a_budget_ends_in_time(monkeypatch, seconds):
     """No pause is begun that would outlast it, and none that has room is left out."""
     now = [1000.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda pause: now.append(now.pop() + pause))
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda pause: now.append(now.pop() + pause)
+    )
     monkeypatch.setattr("k8s_parsl.ceph_key.vault.time", clock)
     budget = Budget(seconds)
     while budget.wait("nothing"):

@@ -29,7 +29,9 @@ TEMPLATE = {
             "app.kubernetes.io/component": "worker",
         },
     },
-    "spec": {"containers": [{"name": "worker", "args": ["worker"]}, {"name": "sidecar", "args": ["x"]}]},
+    "spec": {
+        "containers": [{"name": "worker", "args": ["worker"]}, {"name": "sidecar", "args": ["x"]}]
+    },
 }
 
 
@@ -56,7 +58,9 @@ class Told:
         return SimpleNamespace(state=State[last["state"]], message=last["message"])
 
     def wait(self):
-        """For the next news of the server's or of the other side's, but not for long: deadlines bring none."""
+        """For the next news of the server's or of the other side's, but not for long: deadlines
+        bring none.
+        """
         with self.server.changed:
             self.server.changed.wait(0.05)
 
@@ -83,7 +87,9 @@ def make(api, watch, identity, faults, told):
             identity,
             api,
             watch,
-            arguments=lambda number: arguments or ["--expect", "py3.11/parsl1", "--", f"--block_id={number}"],
+            arguments=lambda number: (
+                arguments or ["--expect", "py3.11/parsl1", "--", f"--block_id={number}"]
+            ),
             on_fault=faults.append,
             tell=told,
         )
@@ -132,7 +138,9 @@ def until(pods, name, state, seconds=10):
 
 def running(server, name):
     server.set_status(
-        name, phase="Running", containerStatuses=[{"name": "worker", "state": {"running": {"startedAt": "now"}}}]
+        name,
+        phase="Running",
+        containerStatuses=[{"name": "worker", "state": {"running": {"startedAt": "now"}}}],
     )
 
 
@@ -148,7 +156,11 @@ def test_a_pod_is_the_template_with_name_labels_owner_and_arguments(pods, server
     assert name == "pdgrun-cpu-aaaaa-0"
     assert pod["metadata"]["labels"]["k8s-parsl/run"] == identity.run
     (owner,) = pod["metadata"]["ownerReferences"]
-    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (identity.pod_uid, True, False)
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (
+        identity.pod_uid,
+        True,
+        False,
+    )
     worker, sidecar = pod["spec"]["containers"]
     given = ["--expect", "py3.11/parsl1", "--", "--block_id=0"]
     assert worker["args"] == ["worker", "--mounts", "", "--grace", "30", *given]
@@ -184,7 +196,9 @@ def test_the_worker_is_told_what_it_has_to_know_of_its_pod(make, server):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_kubelet_hands_on_every_argument_as_it_was(make, server, text):
-    """It has a meaning of its own for `$$` and `$(X)`: in workerInit, a mount path, the name of a script."""
+    """It has a meaning of its own for `$$` and `$(X)`: in workerInit, a mount path, the name of a
+    script.
+    """
     mounted = {"name": "data", "mountPath": f"/data{text}"}
     spec = {
         "containers": [{"name": "worker", "args": ["worker"], "volumeMounts": [mounted]}],
@@ -192,7 +206,16 @@ def test_kubelet_hands_on_every_argument_as_it_was(make, server, text):
     }
     pods = make(TEMPLATE | {"spec": spec}, arguments=[f"--init={text}", "--path", text])
     (worker,) = pod_of(server, submitted(pods))["spec"]["containers"]
-    given = ["worker", "--mounts", f"/data{text}", "--grace", "30", f"--init={text}", "--path", text]
+    given = [
+        "worker",
+        "--mounts",
+        f"/data{text}",
+        "--grace",
+        "30",
+        f"--init={text}",
+        "--path",
+        text,
+    ]
     assert [expanded(word) for word in worker["args"]] == given
 
 
@@ -201,7 +224,11 @@ def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):
     name = submitted(pods)
     pod_of(server, name)
     said = {"exitCode": 77, "reason": "Error", "message": "workflow.git.secret: refused"}
-    server.set_status(name, phase="Failed", initContainerStatuses=[{"name": "checkout", "state": {"terminated": said}}])
+    server.set_status(
+        name,
+        phase="Failed",
+        initContainerStatuses=[{"name": "checkout", "state": {"terminated": said}}],
+    )
     until(pods, name, State.FAILED)
     (fault,) = faults
     assert fault.exit_code is ExitCode.PERMISSION
@@ -209,7 +236,9 @@ def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):
 
 
 def test_states_follow_the_pod(pods, server):
-    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then removed, but so."""
+    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then
+    removed, but so.
+    """
     name = submitted(pods)
     assert pods.tell.of(name).state is State.PENDING
     pod_of(server, name)
@@ -232,18 +261,33 @@ def test_the_container_is_asked_before_the_phase(pods, server):
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"}, "Evicted"),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"},
+            "Evicted",
+        ),
         (
             {
                 "phase": "Failed",
-                "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}],
+                "conditions": [
+                    {
+                        "type": "DisruptionTarget",
+                        "status": "True",
+                        "reason": "PreemptionByScheduler",
+                    }
+                ],
             },
             "Preempted",
         ),
         (
             {
                 "phase": "Failed",
-                "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+                "conditions": [
+                    {
+                        "type": "DisruptionTarget",
+                        "status": "True",
+                        "reason": "EvictionByEvictionAPI",
+                    }
+                ],
             },
             "Drained",
         ),
@@ -251,7 +295,10 @@ def test_the_container_is_asked_before_the_phase(pods, server):
             {
                 "phase": "Failed",
                 "containerStatuses": [
-                    {"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+                    {
+                        "name": "worker",
+                        "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+                    }
                 ],
             },
             "OOMKilled",
@@ -291,13 +338,17 @@ def test_a_cancelled_pod_is_deleted_and_no_loss(pods, server):
     ("reason", "message"),
     [("ErrImagePull", 'pull "nope:1": not found'), ("ImagePullBackOff", "Back-off pulling image")],
 )
-def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_deadline(make, server, faults, reason, message):
+def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_deadline(
+    make, server, faults, reason, message
+):
     """Not at once: a registry may be away for a moment."""
     pods = make(configuration_timeout=0.3)
     name = submitted(pods)
     pod_of(server, name)
     waiting = {"waiting": {"reason": reason, "message": message}}
-    server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+    server.set_status(
+        name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}]
+    )
     until_fault(pods, faults)
     assert faults[0].exit_code is ExitCode.CONFIGURATION
     assert "executors.cpu" in str(faults[0])
@@ -313,7 +364,9 @@ def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, 
     reasons = itertools.cycle(["ErrImagePull", "ImagePullBackOff"])
     while not faults:
         waiting = {"waiting": {"reason": next(reasons), "message": 'pull "nope:1"'}}
-        server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+        server.set_status(
+            name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}]
+        )
         pods.tell.wait()
         pods.check_times()
         assert time.monotonic() - began < 10
@@ -326,7 +379,11 @@ def test_a_missing_claim_is_told_apart_from_a_lack_of_room(make, server, faults)
     name = submitted(pods)
     pod_of(server, name)
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    server.set_status(name, phase="Pending", conditions=[condition | {"message": "0/2 nodes: 2 Insufficient cpu."}])
+    server.set_status(
+        name,
+        phase="Pending",
+        conditions=[condition | {"message": "0/2 nodes: 2 Insufficient cpu."}],
+    )
     status = until_message(pods, name, "Unschedulable")
     assert "Insufficient cpu" in status.message
     missing = condition | {"message": 'persistentvolumeclaim "data" not found'}
@@ -342,7 +399,9 @@ def test_a_bad_pod_ends_no_run_in_which_workers_have_registered(make, server, fa
     name = submitted(pods)
     pod_of(server, name)
     waiting = {"waiting": {"reason": "InvalidImageName", "message": "bad"}}
-    server.set_status(name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}])
+    server.set_status(
+        name, phase="Pending", containerStatuses=[{"name": "worker", "state": waiting}]
+    )
     until_message(pods, name, "InvalidImageName")
     assert not faults
 
@@ -351,10 +410,26 @@ def test_a_bad_pod_ends_no_run_in_which_workers_have_registered(make, server, fa
     ("code", "message", "exit_code"),
     [
         (403, 'pods is forbidden: User "x" cannot create resource "pods"', ExitCode.PERMISSION),
-        (403, 'pods "p" is forbidden: violates PodSecurity "restricted:latest"', ExitCode.CONFIGURATION),
-        (403, 'pods "p" is forbidden: no PriorityClass with name x was found', ExitCode.CONFIGURATION),
-        (403, 'pods "p" is forbidden: maximum memory usage per Container is 1Gi', ExitCode.CONFIGURATION),
-        (422, 'Pod "p" is invalid: spec.containers[0].image: Required value', ExitCode.CONFIGURATION),
+        (
+            403,
+            'pods "p" is forbidden: violates PodSecurity "restricted:latest"',
+            ExitCode.CONFIGURATION,
+        ),
+        (
+            403,
+            'pods "p" is forbidden: no PriorityClass with name x was found',
+            ExitCode.CONFIGURATION,
+        ),
+        (
+            403,
+            'pods "p" is forbidden: maximum memory usage per Container is 1Gi',
+            ExitCode.CONFIGURATION,
+        ),
+        (
+            422,
+            'Pod "p" is invalid: spec.containers[0].image: Required value',
+            ExitCode.CONFIGURATION,
+        ),
         (400, 'admission webhook "policy.example" denied the request: no', ExitCode.CONFIGURATION),
     ],
 )
@@ -384,7 +459,9 @@ def test_a_create_that_may_work_later_is_tried_again(pods, server, faults, code,
 
 
 def test_asking_for_a_pod_never_waits_for_the_server(make, server):
-    """They are called on the thread that listens to the workflow's process, for every block of every executor."""
+    """They are called on the thread that listens to the workflow's process, for every block of
+    every executor.
+    """
     pods = make(max_blocks=50)
     server.refuse("POST", 429, "Too many requests", {"Retry-After": "1"}, times=50)
     began = time.perf_counter()
@@ -397,16 +474,29 @@ def test_asking_for_a_pod_never_waits_for_the_server(make, server):
 
 
 def test_there_are_never_more_pods_than_max_blocks_allows(make, server, told):
-    """Whatever the workflow's process asks for. One that was asked for already is not made twice; an end makes room."""
+    """Whatever the workflow's process asks for. One that was asked for already is not made twice;
+    an end makes room.
+    """
     pods = make(max_blocks=2)
-    assert [pods.submit(number) for number in ("0", "1", "2", "1", "3")] == [True, True, False, True, False]
+    assert [pods.submit(number) for number in ("0", "1", "2", "1", "3")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
     server.wait_for(lambda s: len(s.pods) == 2)
     refused = {"executor": "cpu", "type": "block", "state": "CANCELLED"}
-    assert [block["block"] for block in told.blocks if block.items() >= refused.items()] == ["2", "3"]
+    assert [block["block"] for block in told.blocks if block.items() >= refused.items()] == [
+        "2",
+        "3",
+    ]
     ended(server, pods.name("0"), 0, "Completed", phase="Succeeded")
     until(pods, pods.name("0"), State.COMPLETED)
     server.wait_for(lambda s: set(s.pods) == {pods.name("1")})
-    assert [pods.submit("0"), pods.submit("4")] == [True, True], "one that has ended is not made again"
+    assert [pods.submit("0"), pods.submit("4")] == [True, True], (
+        "one that has ended is not made again"
+    )
     server.wait_for(lambda s: set(s.pods) == {pods.name("1"), pods.name("4")})
     assert len([path for method, path in server.calls if method == "POST"]) == 3
 
@@ -457,7 +547,9 @@ def runs(server, pods, name):
 
 
 @pytest.mark.parametrize("asked", ["cancel", "retire"])
-@pytest.mark.parametrize("so_far", [runs, is_cancelled, is_scaled_in, has_ended], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "so_far", [runs, is_cancelled, is_scaled_in, has_ended], ids=lambda one: one.__name__
+)
 def test_what_is_asked_again_and_again_is_done_once(pods, server, so_far, asked, monkeypatch):
     """No call of the server for each, nor anything that waits for one."""
     name = submitted(pods)
@@ -496,7 +588,9 @@ def test_a_pod_is_deleted_by_one_thread_at_a_time(pods, server, api, monkeypatch
     assert len(calls) > 1, "it is still there, so the end asks once more"
 
 
-def test_blocks_that_are_asked_for_and_cancelled_in_a_loop_are_no_queue_without_end(make, api, monkeypatch):
+def test_blocks_that_are_asked_for_and_cancelled_in_a_loop_are_no_queue_without_end(
+    make, api, monkeypatch
+):
     """While the server is slow: those whose pods may still be made count."""
     go_on = threading.Event()
     monkeypatch.setattr(api, "create_pod", lambda manifest: go_on.wait(10) and "")
@@ -541,7 +635,9 @@ def test_close_leaves_no_pod(five, server):
 
 
 def test_a_launcher_whose_account_is_gone_says_so_once(five, server, caplog):
-    """After `helm uninstall` each call is a 401 at once; owner references and the workers' lifelines do the rest."""
+    """After `helm uninstall` each call is a 401 at once; owner references and the workers'
+    lifelines do the rest.
+    """
     pods, names = five
     server.wait_for(lambda s: len(s.pods) == 5)
     server.refuse("DELETE", 401, "Unauthorized", times=5)
@@ -565,7 +661,9 @@ def test_workers_that_always_fail_early_end_the_run(pods, server, faults):
 
 @pytest.fixture
 def running_block(pods, server, told):
-    """The pods of an executor with one block that runs, its name, and what goes to the workflow's side."""
+    """The pods of an executor with one block that runs, its name, and what goes to the workflow's
+    side.
+    """
     name = submitted(pods, "7")
     pod_of(server, name)
     running(server, name)
@@ -587,11 +685,17 @@ def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
     pods.check_times()
     said = [(block["state"], block["message"]) for block in told.blocks]
     assert all(one != other for one, other in itertools.pairwise(said))
-    assert [state for state, _ in itertools.groupby(state for state, _ in said)] == ["PENDING", "RUNNING", "FAILED"]
+    assert [state for state, _ in itertools.groupby(state for state, _ in said)] == [
+        "PENDING",
+        "RUNNING",
+        "FAILED",
+    ]
     assert [message for state, message in said if state == "RUNNING"] == [""]
     shared = {"type": "block", "executor": "cpu", "block": "7", "name": name}
     assert all(block.items() >= shared.items() for block in told.blocks)
-    assert told.blocks[-1]["message"].endswith("(exit code 1: ImportError)\nits last lines:\nno such library")
+    assert told.blocks[-1]["message"].endswith(
+        "(exit code 1: ImportError)\nits last lines:\nno such library"
+    )
 
 
 def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
@@ -607,7 +711,9 @@ def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
     assert states == dict.fromkeys("0124", "PENDING") | {"3": "RUNNING"}
 
 
-def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(running_block, server):
+def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(
+    running_block, server
+):
     """The block's tasks start again at once; nobody calls `status` here."""
     _, name, told = running_block
     ended(server, name, 137, phase="Running")
@@ -625,7 +731,9 @@ def test_why_a_pod_ended_is_told_before_that_its_tasks_are_lost(running_block, s
     assert told.all[lost - 1]["blame"] == "tasks"
 
 
-def test_that_a_pod_was_killed_is_told_once_more_when_kubelet_says_no_other_cause(running_block, server):
+def test_that_a_pod_was_killed_is_told_once_more_when_kubelet_says_no_other_cause(
+    running_block, server
+):
     """Until then it may still be the cluster's doing."""
     _, name, told = running_block
     ended(server, name, 137, phase="Running")
@@ -687,7 +795,10 @@ def test_the_last_lines_of_a_worker_that_failed_are_in_its_message(running_block
     pods, name, _ = running_block
     server.logs[name] = "loading\nno such library\n"
     ended(server, name, 1)
-    assert "its last lines:\nloading\nno such library" in until_message(pods, name, "its last lines").message
+    assert (
+        "its last lines:\nloading\nno such library"
+        in until_message(pods, name, "its last lines").message
+    )
     assert name in server.pods
 
 
@@ -710,14 +821,18 @@ def test_each_reason_is_counted(make, server):
     assert pods.reasons["Evicted"] == 2
 
 
-def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_signal(pods, server):
+def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_signal(
+    pods, server
+):
     """Kubelet evicts: first the container has ended with 137, a moment later the pod says Evicted."""
     name = submitted(pods)
     pod_of(server, name)
     server.set_status(
         name,
         phase="Running",
-        containerStatuses=[{"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}],
+        containerStatuses=[
+            {"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}
+        ],
     )
     assert until(pods, name, State.TIMEOUT).message.startswith("Killed")
     server.set_status(name, phase="Failed", reason="Evicted", message="ephemeral storage")
@@ -729,12 +844,19 @@ def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_
 def test_pods_that_wait_for_the_same_reason_are_shown_once(five, server, caplog):
     """A hundred lines would hide the one that matters."""
     pods, names = five
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "Insufficient cpu",
+    }
     for name in names:
         pod_of(server, name)
         server.set_status(name, phase="Pending", conditions=[condition])
         until_message(pods, name, "Unschedulable")
-    shown = [r for r in caplog.records if r.levelname == "WARNING" and "Unschedulable" in r.getMessage()]
+    shown = [
+        r for r in caplog.records if r.levelname == "WARNING" and "Unschedulable" in r.getMessage()
+    ]
     assert len(shown) == 1
     assert pods.reasons["Unschedulable"] == 5
 
@@ -744,7 +866,12 @@ def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(
     server.wait_for(lambda s: len(s.pods) == 5)
     running(server, names[0])
     until(pods, names[0], State.RUNNING)
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "Insufficient cpu",
+    }
     server.set_status(names[1], phase="Pending", conditions=[condition])
     until_message(pods, names[1], "Unschedulable")
     text = "executors.cpu: 1 of 5 worker pods run, the others wait: Unschedulable: no node has room for it"
@@ -764,8 +891,12 @@ def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, fa
     }
     scheduled = {"reason": "Scheduled", "message": "ok", "eventTime": "2026-01-01T00:00:01.000000Z"}
     server.pod_events[uid] = [failed, scheduled]
-    assert "Secret csi/ceph does not exist (yet)" in until_message(pods, name, "FailedMount").message
-    server.pod_events[uid].append({"reason": "Pulling", "message": "x", "lastTimestamp": "2026-01-01T00:00:03Z"})
+    assert (
+        "Secret csi/ceph does not exist (yet)" in until_message(pods, name, "FailedMount").message
+    )
+    server.pod_events[uid].append(
+        {"reason": "Pulling", "message": "x", "lastTimestamp": "2026-01-01T00:00:03Z"}
+    )
     until_message(pods, name, "ContainerCreating")
     assert not faults
 
@@ -828,7 +959,9 @@ def test_a_block_that_is_scaled_in_ends_by_itself_and_is_no_failure(running_bloc
     server.wait_for(lambda s: name not in s.pods)
 
 
-def test_a_block_that_is_scaled_in_but_never_idle_is_deleted_after_its_time(running_block, server, monkeypatch):
+def test_a_block_that_is_scaled_in_but_never_idle_is_deleted_after_its_time(
+    running_block, server, monkeypatch
+):
     monkeypatch.setattr("k8s_parsl.run.block.RETIRE_S", 0.0)
     pods, name, _ = running_block
     pods.retire("7")
@@ -886,13 +1019,24 @@ def test_a_pod_of_another_owner_under_the_name_of_a_block_is_let_be(server, make
 
 
 def put_foreign(server, name, owners=(), **metadata):
-    foreign = {"name": name, "uid": "foreign", "labels": {}, "ownerReferences": list(owners)} | metadata
+    foreign = {
+        "name": name,
+        "uid": "foreign",
+        "labels": {},
+        "ownerReferences": list(owners),
+    } | metadata
     server.put("ADDED", {"metadata": foreign, "spec": {}, "status": {"phase": "Running"}})
 
 
 OWNERS = {
-    "another launcher": ([{"kind": "Pod", "name": "driver-0", "uid": "another"}], "it belongs to Pod driver-0"),
-    "a ReplicaSet": ([{"kind": "ReplicaSet", "name": "web-1", "uid": "another"}], "it belongs to ReplicaSet web-1"),
+    "another launcher": (
+        [{"kind": "Pod", "name": "driver-0", "uid": "another"}],
+        "it belongs to Pod driver-0",
+    ),
+    "a ReplicaSet": (
+        [{"kind": "ReplicaSet", "name": "web-1", "uid": "another"}],
+        "it belongs to ReplicaSet web-1",
+    ),
     "another with the launcher's name": (
         [{"kind": "Pod", "name": "pdgrun-launcher-xyz", "uid": "another"}],
         "it belongs to Pod pdgrun-launcher-xyz",
@@ -903,15 +1047,21 @@ OWNERS = {
 
 @pytest.mark.parametrize(("owners", "words"), OWNERS.values(), ids=OWNERS)
 @pytest.mark.parametrize("registered", [False, True])
-def test_a_block_whose_name_another_pod_has_does_not_pend_for_ever(make, server, faults, owners, words, registered):
-    """The run ends by name before any worker was there; afterwards Parsl asks for a block of another name."""
+def test_a_block_whose_name_another_pod_has_does_not_pend_for_ever(
+    make, server, faults, owners, words, registered
+):
+    """The run ends by name before any worker was there; afterwards Parsl asks for a block of
+    another name.
+    """
     pods = make(max_blocks=2)
     pods.registered = registered
     put_foreign(server, pods.name("0"), owners)
     name = submitted(pods)
     said = f"NameTaken: another pod has its name: delete that one ({words})"
     assert until(pods, name, State.FAILED).message == said
-    assert [str(fault) for fault in faults] == [f"executors.cpu: worker pod {name}: {said}"] * (not registered)
+    assert [str(fault) for fault in faults] == [f"executors.cpu: worker pod {name}: {said}"] * (
+        not registered
+    )
     assert all(fault.exit_code is ExitCode.CONFIGURATION for fault in faults)
     pod_of(server, submitted(pods, "1"))
     pods.close()
@@ -931,7 +1081,9 @@ def test_a_pod_that_has_the_name_but_not_for_long_is_waited_for(make, server, fa
 
 
 @pytest.mark.parametrize("code", [500, 503, 429])
-def test_whose_pod_has_the_name_is_asked_again_where_the_server_does_not_say(make, server, faults, code, monkeypatch):
+def test_whose_pod_has_the_name_is_asked_again_where_the_server_does_not_say(
+    make, server, faults, code, monkeypatch
+):
     monkeypatch.setattr(worker_pods, "pauses", lambda most: itertools.repeat(0.05))
     pods = make()
     put_foreign(server, pods.name("0"))
@@ -940,8 +1092,12 @@ def test_whose_pod_has_the_name_is_asked_again_where_the_server_does_not_say(mak
     assert len(faults) == 1
 
 
-def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(make, server, api, watch, monkeypatch):
-    """The first try made it; the second meets it, and its uid is known, though the watch has not shown it."""
+def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(
+    make, server, api, watch, monkeypatch
+):
+    """The first try made it; the second meets it, and its uid is known, though the watch has not
+    shown it.
+    """
     plain = api.create_pod
     tries = []
 
@@ -959,7 +1115,9 @@ def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(make, server, api
     assert pods._uids[name] == tries[0]
 
 
-def test_a_pod_whose_creation_was_not_confirmed_is_deleted_at_the_end(server, make, api, watch, monkeypatch):
+def test_a_pod_whose_creation_was_not_confirmed_is_deleted_at_the_end(
+    server, make, api, watch, monkeypatch
+):
     """It was made, but the answer got lost; nor has the watch shown it yet."""
     plain = api.create_pod
     monkeypatch.setattr(api, "create_pod", lambda manifest: plain(manifest) and "")
@@ -971,7 +1129,9 @@ def test_a_pod_whose_creation_was_not_confirmed_is_deleted_at_the_end(server, ma
     assert server.pods == {}
 
 
-def test_a_block_that_is_cancelled_while_its_pod_is_made_leaves_none(server, make, api, monkeypatch):
+def test_a_block_that_is_cancelled_while_its_pod_is_made_leaves_none(
+    server, make, api, monkeypatch
+):
     """Though its creation was not confirmed: it is deleted as soon as the watch shows it."""
     plain = api.create_pod
 

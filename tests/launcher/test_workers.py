@@ -29,7 +29,12 @@ def pool(executor, limits=None, requests=None):
         ({"maxWorkersPerNode": 4}, {"cpu": "2500m"}, 3, f"{LIMITS}.cpu is 2500m, coresPerWorker 1"),
         ({"maxWorkersPerNode": 9, "coresPerWorker": 0.1}, {"cpu": "1"}, 9, ""),
         ({"maxWorkersPerNode": 9, "coresPerWorker": 0.3}, {"cpu": "3"}, 9, ""),
-        ({"maxWorkersPerNode": 9, "coresPerWorker": 3}, {"cpu": "8"}, 2, f"{LIMITS}.cpu is 8, coresPerWorker 3"),
+        (
+            {"maxWorkersPerNode": 9, "coresPerWorker": 3},
+            {"cpu": "8"},
+            2,
+            f"{LIMITS}.cpu is 8, coresPerWorker 3",
+        ),
         ({"maxWorkersPerNode": 64}, {}, 64, ""),
         ({"maxWorkersPerNode": 64}, None, 64, ""),
         ({"maxWorkersPerNode": 64}, {"cpu": 0, "memory": "0"}, 64, ""),
@@ -52,15 +57,30 @@ def pool(executor, limits=None, requests=None):
             3,
             f"{LIMITS}.memory is 400Mi, memPerWorker 0.1 (GiB)",
         ),
-        ({"maxWorkersPerNode": 4, "availableAccelerators": 3}, {}, 3, "availableAccelerators names 3"),
-        ({"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0"]}, {}, 2, "availableAccelerators names 2"),
+        (
+            {"maxWorkersPerNode": 4, "availableAccelerators": 3},
+            {},
+            3,
+            "availableAccelerators names 3",
+        ),
+        (
+            {"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0"]},
+            {},
+            2,
+            "availableAccelerators names 2",
+        ),
         (
             {"maxWorkersPerNode": 4, "availableAccelerators": 4},
             {"nvidia.com/gpu": "2", "rdma/hca": 1},
             2,
             f"{LIMITS}: nvidia.com/gpu is 2",
         ),
-        ({"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0", "1", "1"]}, {"nvidia.com/gpu": "2"}, 4, ""),
+        (
+            {"maxWorkersPerNode": 4, "availableAccelerators": ["0", "0", "1", "1"]},
+            {"nvidia.com/gpu": "2"},
+            4,
+            "",
+        ),
         ({"maxWorkersPerNode": 4}, {"nvidia.com/gpu": "1"}, 4, ""),
         # The lowest bound is the one that is named.
         (
@@ -107,12 +127,17 @@ def test_a_pod_without_room_for_one_worker_is_refused(executor, limits, said):
     ],
 )
 def test_a_workers_cpus_are_its_share_of_the_pods(executor, limits, requests, cores):
-    """Of its limit, or its request where there is none; and not less than the values say that it needs."""
+    """Of its limit, or its request where there is none; and not less than the values say that it
+    needs.
+    """
     assert pool(executor, limits, requests).cores == cores
 
 
 def test_how_it_reads():
-    assert str(pool({"maxWorkersPerNode": 2}, {"cpu": "8"})) == "executors.a: 2 workers in each pod, 4 CPUs each"
+    assert (
+        str(pool({"maxWorkersPerNode": 2}, {"cpu": "8"}))
+        == "executors.a: 2 workers in each pod, 4 CPUs each"
+    )
     assert str(pool({"maxWorkersPerNode": 2}, {"cpu": "1"})) == (
         f"executors.a: 1 worker in each pod, not 2 (maxWorkersPerNode): {LIMITS}.cpu is 1, coresPerWorker 1"
     )

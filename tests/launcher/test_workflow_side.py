@@ -1,4 +1,6 @@
-"""The workflow container as the launcher sees it: whatever it does, or leaves undone, becomes one outcome in time."""
+"""The workflow container as the launcher sees it: whatever it does, or leaves undone, becomes one
+outcome in time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,14 @@ from k8s_parsl_runtime.shared.protocol import LINE_BYTES
 
 LIMIT = "launcher.pod.resources.limits.memory"
 OOM = f"OOMKilled: the workflow used more memory than it may: raise {LIMIT}"
-ENDED = {"type": "ended", "status": 0, "signal": "", "asked": False, "out_of_memory": False, "lines": []}
+ENDED = {
+    "type": "ended",
+    "status": 0,
+    "signal": "",
+    "asked": False,
+    "out_of_memory": False,
+    "lines": [],
+}
 
 
 def ended(status=0, **more):
@@ -45,9 +54,13 @@ def notice(kind):
 
 RETURNED = messages.Returned(type="returned", result={"land": 1})
 RAISED = messages.Raised(type="raised", text="ValueError: no (flow.py:3)")
-FAULT = messages.Faulted(type="fault", code=78, text="executors.cpu: its interchange is of another version")
+FAULT = messages.Faulted(
+    type="fault", code=78, text="executors.cpu: its interchange is of another version"
+)
 ENDS_WELL = Container(WorkflowFailed("the workflow container ended: Completed"))
-OOM_KILLED = Container(WorkflowFailed("the workflow container ended: OOMKilled"), out_of_memory=True)
+OOM_KILLED = Container(
+    WorkflowFailed("the workflow container ended: OOMKilled"), out_of_memory=True
+)
 
 
 class Socket:
@@ -104,7 +117,9 @@ def workflow():
 @pytest.fixture
 def watched(workflow, sockets):
     """One whose container has greeted."""
-    workflow.take(messages.Hello(type="hello", role="supervisor", protocol=1, versions="py3.11/parsl1"))
+    workflow.take(
+        messages.Hello(type="hello", role="supervisor", protocol=1, versions="py3.11/parsl1")
+    )
     assert workflow.greeting(sockets).versions == "py3.11/parsl1"
     return workflow
 
@@ -137,15 +152,25 @@ def takes(workflow, message):
 # Before the start ----------------------------------------------------------------------------------------------------
 
 BEFORE = {
-    "a fault of the cluster's": (lambda w, _: w.fault(ConfigurationError("no account")), ExitCode.CONFIGURATION, "no "),
-    "stopped from outside": (lambda w, _: w.fault(Stopped("SIGTERM: stopped")), ExitCode.STOPPED, "SIGTERM: stopped"),
+    "a fault of the cluster's": (
+        lambda w, _: w.fault(ConfigurationError("no account")),
+        ExitCode.CONFIGURATION,
+        "no ",
+    ),
+    "stopped from outside": (
+        lambda w, _: w.fault(Stopped("SIGTERM: stopped")),
+        ExitCode.STOPPED,
+        "SIGTERM: stopped",
+    ),
     "its SIGTERM": (
         lambda w, _: w.take(notice("terminating")),
         ExitCode.STOPPED,
         "SIGTERM: the run was stopped from outside",
     ),
     "a container that cannot start": (
-        lambda w, _: w.container(Container(ConfigurationError("the workflow container cannot start: x"))),
+        lambda w, _: w.container(
+            Container(ConfigurationError("the workflow container cannot start: x"))
+        ),
         ExitCode.CONFIGURATION,
         "the workflow container cannot start: x",
     ),
@@ -169,7 +194,9 @@ BEFORE = {
 
 @pytest.mark.parametrize("phase", ["greeting", "prepare"])
 @pytest.mark.parametrize(("act", "code", "message"), BEFORE.values(), ids=BEFORE)
-def test_what_may_come_in_place_of_a_greeting_or_an_answer(workflow, sockets, phase, act, code, message):
+def test_what_may_come_in_place_of_a_greeting_or_an_answer(
+    workflow, sockets, phase, act, code, message
+):
     """No worker pod was made yet, and none is."""
     if phase == "prepare":
         workflow.take(messages.Hello(type="hello", role="supervisor", protocol=1))
@@ -185,14 +212,18 @@ def test_a_greeting_with_a_fault_is_the_runs_end(workflow, sockets):
     """An image without Parsl, or with a Python that is too old: in the words of who looked."""
     fault = messages.Fault(code=78, text="this image has no Parsl; k8s-parsl supports 2026.10.26")
     workflow.take(messages.Hello(type="hello", role="supervisor", protocol=1, fault=fault))
-    with pytest.raises(ConfigurationError, match=r"^this image has no Parsl; k8s-parsl supports 2026\.10\.26$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^this image has no Parsl; k8s-parsl supports 2026\.10\.26$"
+    ):
         workflow.greeting(sockets)
 
 
 def test_the_kernels_greeting_is_not_the_containers(workflow, sockets):
     """It may come first: each has a connection of its own."""
     workflow.take(messages.Hello(type="hello", role="kernel", protocol=1))
-    workflow.take(messages.Hello(type="hello", role="supervisor", protocol=1, versions="py3.11/parsl1"))
+    workflow.take(
+        messages.Hello(type="hello", role="supervisor", protocol=1, versions="py3.11/parsl1")
+    )
     assert workflow.greeting(sockets).role == "supervisor"
     assert sockets.sent == [], "no plan yet"
 
@@ -254,7 +285,9 @@ def test_the_kernel_gets_its_plan_once_then_what_became_of_the_pods(watched, soc
 
 def test_a_plan_that_is_too_long_is_the_users_to_shorten(watched, sockets):
     """A plan that cannot be sent ends the run at once."""
-    with pytest.raises(UsageError, match=r"workflow\.kwargs, workflow\.args: a message of \d+ bytes is too long"):
+    with pytest.raises(
+        UsageError, match=r"workflow\.kwargs, workflow\.args: a message of \d+ bytes is too long"
+    ):
         watched.start({"kwargs": {"x": "x" * LINE_BYTES}}, {})
     assert sockets.sent == []
 
@@ -268,7 +301,13 @@ def test_what_the_kernel_asks_for_goes_to_that_executors_pods(watched):
         watched.take(messages.Blocks(type="cancel", executor=label, blocks=["0", "1"]))
         watched.take(messages.Blocks(type="retire", executor=label, blocks=["2"]))
         watched.take(messages.Registered(type="registered", executor=label))
-    assert cpu.asked == [("tell all",), ("submit", "3"), ("cancel", "0"), ("cancel", "1"), ("retire", "2")]
+    assert cpu.asked == [
+        ("tell all",),
+        ("submit", "3"),
+        ("cancel", "0"),
+        ("cancel", "1"),
+        ("retire", "2"),
+    ]
     assert gpu.asked == [("tell all",)]
     assert (cpu.registered, gpu.registered) == (True, False)
 
@@ -276,7 +315,9 @@ def test_what_the_kernel_asks_for_goes_to_that_executors_pods(watched):
 # The end -------------------------------------------------------------------------------------------------------------
 
 ORDERS = [
-    order for order in itertools.permutations(["said", "gone", "ended"]) if order.index("said") < order.index("gone")
+    order
+    for order in itertools.permutations(["said", "gone", "ended"])
+    if order.index("said") < order.index("gone")
 ]
 
 
@@ -328,7 +369,9 @@ def test_the_first_of_two_faults_counts(watched, sockets):
 
 def test_sigterm_of_its_container_is_that_of_the_pod(watched, sockets):
     """Kubelet sends it to both containers; whichever tells first."""
-    outcome = outcome_of(watched, takes(watched, notice("terminating")), takes(watched, ended(0, asked=True)))
+    outcome = outcome_of(
+        watched, takes(watched, notice("terminating")), takes(watched, ended(0, asked=True))
+    )
     assert outcome.failure.exit_code is ExitCode.STOPPED
     assert sockets.sent == [("supervisor", {"type": "stop", "seconds": 0.1})]
 
@@ -342,12 +385,17 @@ GONE = {
 
 @pytest.mark.parametrize("first", ["the connection", "kubelet"])
 @pytest.mark.parametrize(("says", "message"), GONE.values(), ids=GONE)
-def test_a_container_that_is_gone_without_a_word_is_explained_by_kubelet(watched, sockets, first, says, message):
+def test_a_container_that_is_gone_without_a_word_is_explained_by_kubelet(
+    watched, sockets, first, says, message
+):
     """Out of memory may take the first process itself. Which of the two arrives first is chance."""
     steps = [lambda: leaves(watched, sockets, "supervisor")]
     steps.insert(
         len(steps) if first == "the connection" else 0,
-        lambda: [watched.container(one) if isinstance(one, Container) else watched.fault(one) for one in says],
+        lambda: [
+            watched.container(one) if isinstance(one, Container) else watched.fault(one)
+            for one in says
+        ],
     )
     sockets.roles.discard("kernel")
     assert str(outcome_of(watched, *steps).failure) == message
@@ -383,19 +431,30 @@ def test_nonsense_ends_the_run(watched, sockets, role, message):
     """What else it says is lost, and its pods with it: it would wait for ever."""
     sockets.roles.discard("kernel")
     outcome = outcome_of(
-        watched, lambda: leaves(watched, sockets, role, "ended.status: no"), takes(watched, ended(143))
+        watched,
+        lambda: leaves(watched, sockets, role, "ended.status: no"),
+        takes(watched, ended(143)),
     )
     assert outcome.failure.exit_code is ExitCode.WORKFLOW
     assert str(outcome.failure) == message
-    assert sockets.sent == ([("supervisor", {"type": "stop", "seconds": 0.1})] if role == "kernel" else [])
+    assert sockets.sent == (
+        [("supervisor", {"type": "stop", "seconds": 0.1})] if role == "kernel" else []
+    )
 
 
-def test_a_process_that_is_stopped_and_not_continued_ends_the_run(watched, sockets, monkeypatch, caplog):
+def test_a_process_that_is_stopped_and_not_continued_ends_the_run(
+    watched, sockets, monkeypatch, caplog
+):
     """SIGSTOP: nothing else tells of it, and the Job would wait for ever."""
     monkeypatch.setattr(workflows, "STOPPED_S", 0.2)
     watched.take(notice("stopped"))
-    outcome = outcome_of(watched, *[lambda: None] * 15, takes(watched, ended(137, signal="SIGKILL", asked=True)))
-    assert str(outcome.failure) == "the workflow's process was stopped (SIGSTOP) and not continued for 0 s"
+    outcome = outcome_of(
+        watched, *[lambda: None] * 15, takes(watched, ended(137, signal="SIGKILL", asked=True))
+    )
+    assert (
+        str(outcome.failure)
+        == "the workflow's process was stopped (SIGSTOP) and not continued for 0 s"
+    )
     assert outcome.failure.exit_code is ExitCode.WORKFLOW
     assert outcome.status == 137
     assert "it waits for SIGCONT" in caplog.text
@@ -438,7 +497,9 @@ def send_picture(workflow, name, content, parts=1):
     for number in range(parts):
         data = base64.b64encode(content[number * size : (number + 1) * size]).decode()
         last = number == parts - 1
-        workflow.take(messages.Picture(type="picture", name=name, media="image/png", data=data, last=last))
+        workflow.take(
+            messages.Picture(type="picture", name=name, media="image/png", data=data, last=last)
+        )
 
 
 def test_a_picture_comes_in_parts(workflow):
@@ -458,7 +519,11 @@ def test_of_a_picture_that_is_too_large_only_the_name_is_kept(workflow, monkeypa
         workflow.pictures.clear()
     for _ in range(1000):
         data = base64.b64encode(b"x" * 30).decode()
-        workflow.take(messages.Picture(type="picture", name="/a.png", media="image/png", data=data, last=False))
+        workflow.take(
+            messages.Picture(
+                type="picture", name="/a.png", media="image/png", data=data, last=False
+            )
+        )
     assert len(workflow._part) < 200
     send_picture(workflow, "/data/a.png", b"x" * 30)
     send_picture(workflow, "/data/b.png", b"x" * 100)
@@ -476,7 +541,9 @@ def test_there_are_only_so_many_pictures(workflow):
 
 def test_data_that_is_no_base64_makes_no_picture(workflow):
     """The pattern lets a length pass that is none."""
-    workflow.take(messages.Picture(type="picture", name="/a.png", media="image/png", data="AAAAA", last=True))
+    workflow.take(
+        messages.Picture(type="picture", name="/a.png", media="image/png", data="AAAAA", last=True)
+    )
     assert [picture.content for picture in workflow.pictures] == [b""]
 
 
@@ -491,7 +558,9 @@ def test_lines_for_the_log_are_limited_and_that_is_said_once(workflow, monkeypat
     lines(throttle.LOG_LINES + 100)
     said = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     assert said[:-1] == [("k8s_parsl.workflow", "INFO", "%s %d {}")] * throttle.LOG_LINES
-    assert said[-1][2] == "the workflow's side logs more than 200 lines in 10 s; the rest is left out"
+    assert (
+        said[-1][2] == "the workflow's side logs more than 200 lines in 10 s; the rest is left out"
+    )
     caplog.clear()
     workflow._throttle.since -= throttle.LOG_PERIOD_S + 1
     lines(3)
@@ -515,7 +584,9 @@ def test_a_run_has_only_so_many_apps(workflow):
 
 
 def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
-    """Another launcher may still be waited for, for minutes; the first of them is the one that counts."""
+    """Another launcher may still be waited for, for minutes; the first of them is the one that
+    counts.
+    """
     for _ in range(5000):
         workflow.take(FAULT)
         workflow.take(notice("stopped"))
@@ -531,7 +602,10 @@ def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
 
 def test_a_signal_ends_the_run_in_whatever_phase_it_is(watched, sockets):
     """Before the workflow is watched it breaks off whatever is waited for."""
-    with pytest.raises(Stopped, match="SIGTERM: the run was stopped from outside"), stoppable(watched):
+    with (
+        pytest.raises(Stopped, match="SIGTERM: the run was stopped from outside"),
+        stoppable(watched),
+    ):
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("it went on")
 

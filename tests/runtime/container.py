@@ -18,7 +18,9 @@ PATIENCE_S = 60
 
 
 class Container:
-    """Its two connections by their roles, and its output. Without executors: nothing but the workflow's process."""
+    """Its two connections by their roles, and its output. Without executors: nothing but the
+    workflow's process.
+    """
 
     def __init__(self, folder, python=sys.executable, **more):
         self.folder = Path(folder)
@@ -47,7 +49,11 @@ class Container:
         channel = Channel(connection)
         hello = channel.receive()
         role = hello["role"]
-        self.hellos[role], self.channels[role], self.heard[role] = hello, channel, queue.SimpleQueue()
+        self.hellos[role], self.channels[role], self.heard[role] = (
+            hello,
+            channel,
+            queue.SimpleQueue(),
+        )
         threading.Thread(target=self._listen, args=(role,), daemon=True).start()
         return hello
 
@@ -84,7 +90,13 @@ class Container:
         if not call:
             (self.folder / "script.py").write_text(text)
         (self.folder / "work").mkdir(exist_ok=True)
-        parsl = {"strategy": "none", "strategy_period": 1, "max_idletime": 120, "retries": 0, "loss_retries": 3}
+        parsl = {
+            "strategy": "none",
+            "strategy_period": 1,
+            "max_idletime": 120,
+            "retries": 0,
+            "loss_retries": 3,
+        }
         self.send(
             *("kernel",),
             type="start",

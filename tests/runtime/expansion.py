@@ -28,7 +28,9 @@ _DOLLAR = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 def expanded(text: str, variables: Mapping[str, str] | None = None) -> str:
-    """Return what the process gets: `$$` is `$`, `$(X)` the value of X; one that is not known stays."""
+    """Return what the process gets: `$$` is `$`, `$(X)` the value of X; one that is not known
+    stays.
+    """
     known = {"HOME": "/tmp"} if variables is None else variables
 
     def of(found: re.Match[str]) -> str:

@@ -1,4 +1,6 @@
-"""One installation of the chart as processes of this machine: launchers that can be killed, workflow, workers."""
+"""One installation of the chart as processes of this machine: launchers that can be killed,
+workflow, workers.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Installation:
 
     def __init__(self, folder, server, identity, token):
         self.server, self.identity, self.account = server, identity, token.parent
-        self.volume, self.mounted, self.code = (folder / name for name in ("volume", "mounted", "code"))
+        self.volume, self.mounted, self.code = (
+            folder / name for name in ("volume", "mounted", "code")
+        )
         for made in (self.volume, self.mounted, self.code):
             made.mkdir()
         self.pipes = Pipes(self.volume)
@@ -73,7 +77,14 @@ class Installation:
                 "path": str(self.code),
                 "kwargs": {"folder": str(self.volume), "count": count},
             },
-            "executors": {"cpu": {"initBlocks": 1, "maxBlocks": 1, "maxWorkersPerNode": 2, "coresPerWorker": 0.01}},
+            "executors": {
+                "cpu": {
+                    "initBlocks": 1,
+                    "maxBlocks": 1,
+                    "maxWorkersPerNode": 2,
+                    "coresPerWorker": 0.01,
+                }
+            },
             "parsl": parsl | ({} if lost_tasks is None else {"retryLostTasks": lost_tasks}),
             "storage": {"data": {"mountPath": str(self.volume)}},
             "run": {"volume": "data"},
@@ -107,14 +118,21 @@ class Installation:
 
     def starts(self):
         """How often each task has begun."""
-        return {int(file.stem): len(file.read_text().splitlines()) for file in self.volume.glob("*.txt")}
+        return {
+            int(file.stem): len(file.read_text().splitlines()) for file in self.volume.glob("*.txt")
+        }
 
     def begun(self, number):
         """Wait until so many tasks more have begun; return their numbers."""
         found = []
         while len(found) < number:
             ready = select.select([self.pipes.begun], [], [], PATIENCE_S)[0]
-            assert ready, (found, self.attempts[-1].lines, self.server.calls, self.kubelet.account())
+            assert ready, (
+                found,
+                self.attempts[-1].lines,
+                self.server.calls,
+                self.kubelet.account(),
+            )
             found.append(int(self.pipes.next_begun()))
         return sorted(found)
 
@@ -132,13 +150,21 @@ class Attempt:
     def __init__(self, installation, identity):
         self._socket = tempfile.TemporaryDirectory()
         path = f"{self._socket.name}/socket"
-        facts = {f"K8S_PARSL_{name.upper()}": str(value) for name, value in dataclasses.asdict(identity).items()}
+        facts = {
+            f"K8S_PARSL_{name.upper()}": str(value)
+            for name, value in dataclasses.asdict(identity).items()
+        }
         self.workflow = subprocess.Popen(
             [sys.executable, "-I", START, "workflow", "--socket", path],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        places = [installation.server.url, str(installation.account), str(installation.mounted), path]
+        places = [
+            installation.server.url,
+            str(installation.account),
+            str(installation.mounted),
+            path,
+        ]
         self.log = Path(self._socket.name, "log")
         with self.log.open("w") as log:
             words = [sys.executable, "-c", LAUNCHER, *places]
@@ -156,7 +182,9 @@ class Attempt:
 
     def kernel(self):
         """The pid of the workflow's own process."""
-        (task,) = Path(f"/proc/{self.workflow.pid}/task/{self.workflow.pid}/children").read_text().split()
+        (task,) = (
+            Path(f"/proc/{self.workflow.pid}/task/{self.workflow.pid}/children").read_text().split()
+        )
         return int(task)
 
     def kill(self):

@@ -1,4 +1,6 @@
-"""Runs the worker pods of the test's API server as processes of this machine, and tells the server how they fare."""
+"""Runs the worker pods of the test's API server as processes of this machine, and tells the server
+how they fare.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TESTS = str(Path(__file__).parents[1])
 
 
 class Kubelet:
-    """A pod's worker is `python -I start.py <args>` in a session of its own; its status is container status only."""
+    """A pod's worker is `python -I start.py <args>` in a session of its own; its status is
+    container status only.
+    """
 
     def __init__(self, server):
         self.server, self.processes, self.closing = server, {}, False
@@ -42,8 +46,12 @@ class Kubelet:
         self.folder.cleanup()
 
     def account(self):
-        """Each pod's name, the state of its process and what its worker has printed so far: for a test that fails."""
-        return {name: (process.poll(), self._said(name)) for name, process in self.processes.items()}
+        """Each pod's name, the state of its process and what its worker has printed so far: for a
+        test that fails.
+        """
+        return {
+            name: (process.poll(), self._said(name)) for name, process in self.processes.items()
+        }
 
     def _said(self, name):
         return Path(self.folder.name, name).read_text()
@@ -66,7 +74,9 @@ class Kubelet:
         return [name for name in running if name not in self.server.pods]
 
     def _start(self, name):
-        (arguments,) = [c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"]
+        (arguments,) = [
+            c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"
+        ]
         environment = os.environ | {"K8S_PARSL_POD_NAME": name, "PYTHONPATH": TESTS}
         with Path(self.folder.name, name).open("w") as stderr:
             self.processes[name] = process = subprocess.Popen(
@@ -83,11 +93,21 @@ class Kubelet:
         code = process.wait()
         said = self._said(name)
         message = said.splitlines()[-1].removeprefix("k8s-parsl: ") if said else ""
-        self._tell(name, {"terminated": {"exitCode": code % 256 if code >= 0 else 128 - code, "message": message}})
+        self._tell(
+            name,
+            {
+                "terminated": {
+                    "exitCode": code % 256 if code >= 0 else 128 - code,
+                    "message": message,
+                }
+            },
+        )
 
     def _tell(self, name, state):
         if name in self.server.pods and not self.closing:
-            self.server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
+            self.server.set_status(
+                name, phase="Running", containerStatuses=[{"name": "worker", "state": state}]
+            )
 
 
 def kill(entry):

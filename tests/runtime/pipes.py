@@ -1,4 +1,6 @@
-"""How a process of a test's says that it has come so far, and is told to go on: by an event, whoever is slow."""
+"""How a process of a test's says that it has come so far, and is told to go on: by an event,
+whoever is slow.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,18 @@ import select
 
 
 class Pipes:
-    """Two named pipes in ``folder``: `begun`, which the process writes lines to, and `go`, which it reads one from."""
+    """Two named pipes in ``folder``: `begun`, which the process writes lines to, and `go`, which it
+    reads one from.
+    """
 
     def __init__(self, folder):
         self.folder = folder
         for name in ("begun", "go"):
             os.mkfifo(folder / name)
         # For reading and writing, so that opening waits for nobody and reading sees no end.
-        self.begun, self.go = [os.fdopen(os.open(folder / name, os.O_RDWR), "rb+", 0) for name in ("begun", "go")]
+        self.begun, self.go = [
+            os.fdopen(os.open(folder / name, os.O_RDWR), "rb+", 0) for name in ("begun", "go")
+        ]
 
     def next_begun(self):
         """The next line: where a task begins, its pod's name."""

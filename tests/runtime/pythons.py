@@ -1,4 +1,6 @@
-"""Interpreters of this machine, and environments made with them that have what a test says and nothing else."""
+"""Interpreters of this machine, and environments made with them that have what a test says and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,16 @@ import pytest
 
 @functools.cache
 def interpreter(version):
-    """An interpreter of this version; pyenv's own commands are asked last, as they may name one that is not chosen."""
+    """An interpreter of this version; pyenv's own commands are asked last, as they may name one
+    that is not chosen.
+    """
     found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
     for word in [*map(str, found), f"python{version}", "python3"]:
         path = shutil.which(word)
-        told = path and subprocess.run([path, "-c", SAY], capture_output=True, text=True).stdout.strip()
+        told = (
+            path
+            and subprocess.run([path, "-c", SAY], capture_output=True, text=True).stdout.strip()
+        )
         if told == version:
             return path
     return None
@@ -29,14 +36,30 @@ THIS = "{}.{}".format(*sys.version_info[:2])
 
 @functools.cache
 def environment(folder, version, *packages):
-    """The interpreter of a new virtual environment with these packages, from the index that pip is set to here."""
+    """The interpreter of a new virtual environment with these packages, from the index that pip is
+    set to here.
+    """
     python = interpreter(version)
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")
-    home = Path(folder, "-".join([version, *(word.strip("-").replace("!", "") for word in packages)]))
-    subprocess.run([python, "-m", "venv", "--without-pip", str(home)], check=True, capture_output=True)
+    home = Path(
+        folder, "-".join([version, *(word.strip("-").replace("!", "") for word in packages)])
+    )
+    subprocess.run(
+        [python, "-m", "venv", "--without-pip", str(home)], check=True, capture_output=True
+    )
     made = str(home / "bin" / "python")
     if packages:
-        words = [sys.executable, "-m", "pip", "--python", made, "install", "--quiet", "--no-input", *packages]
+        words = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            made,
+            "install",
+            "--quiet",
+            "--no-input",
+            *packages,
+        ]
         subprocess.run(words, check=True, timeout=500)
     return made

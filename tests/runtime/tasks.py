@@ -10,7 +10,9 @@ from pathlib import Path
 
 
 def named(folder):
-    """Write this pod's name to the pipe `begun`, wait for a line in the pipe `go`, and return the name."""
+    """Write this pod's name to the pipe `begun`, wait for a line in the pipe `go`, and return the
+    name.
+    """
     name = os.environ["K8S_PARSL_POD_NAME"]
     with (Path(folder) / "begun").open("w") as begun:
         begun.write(f"{name}\n")
@@ -20,7 +22,9 @@ def named(folder):
 
 
 def stepwise(folder, name, end=""):
-    """Write name and pod to the pipe `begun`, wait for a line in the pipe `name`, and return; or end the pod's pool."""
+    """Write name and pod to the pipe `begun`, wait for a line in the pipe `name`, and return; or
+    end the pod's pool.
+    """
     with (Path(folder) / "begun").open("w") as begun:
         begun.write(f"{name} {os.environ['K8S_PARSL_POD_NAME']}\n")
     with (Path(folder) / name).open() as go:
@@ -32,7 +36,9 @@ def stepwise(folder, name, end=""):
 
 
 def surroundings():
-    """Working directory, what `input.txt` there holds, whether a module is the user's, and the first of the path."""
+    """Working directory, what `input.txt` there holds, whether a module is the user's, and the
+    first of the path.
+    """
     import antigravity
 
     return str(Path.cwd()), Path("input.txt").read_text(), antigravity.mine, sys.path[:2]
@@ -40,4 +46,8 @@ def surroundings():
 
 def cores_and_threads():
     """The variables of a worker process that tell how many CPUs it has."""
-    return {name: value for name, value in os.environ.items() if "THREADS" in name or name.startswith("K8S_PARSL_C")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if "THREADS" in name or name.startswith("K8S_PARSL_C")
+    }

@@ -1,4 +1,6 @@
-"""What must not run twice does not, whichever of them dies: launcher, workflow's process or worker pod."""
+"""What must not run twice does not, whichever of them dies: launcher, workflow's process or worker
+pod.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import pytest
 
 from runtime.installation import Installation
 
-# A task leaves a line for each time that it begins. The last two of five begin and do not end, until `again` is there.
+# A task leaves a line for each time that it begins. The last two of five begin and do not end,
+# until `again` is there.
 FLOW = """
 from parsl import python_app
 
@@ -18,9 +21,10 @@ def append(folder, i):
     import os
     with open(f"{folder}/{i}.txt", "a") as file:
         file.write("begun\\n")
+    waits = i >= 3 and not os.path.exists(f"{folder}/again")
     with open(f"{folder}/begun", "w") as pipe:
         pipe.write(f"{i}\\n")
-    if i >= 3 and not os.path.exists(f"{folder}/again"):
+    if waits:
         with open(f"{folder}/go") as pipe:
             pipe.read(1)
     return i
@@ -60,12 +64,19 @@ def killed(installation, flow, lost_tasks=None, who="pod"):
     return attempt
 
 
-@pytest.mark.parametrize("lost_tasks", [None, *(pytest.param(one, marks=SLOW) for one in ("none", ["apend"], []))])
+@pytest.mark.parametrize(
+    "lost_tasks", [None, *(pytest.param(one, marks=SLOW) for one in ("none", ["apend"], []))]
+)
 def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_tasks):
-    """The launcher's pod was deleted. No task begins a second time, and the last line says what to do."""
+    """The launcher's pod was deleted. No task begins a second time, and the last line says what to
+    do.
+    """
     killed(installation, FLOW, lost_tasks)
     assert installation.record["status"] == "running"
-    assert "its launcher (pod, or k8s-parsl's process) is gone, it died" in installation.record["message"]
+    assert (
+        "its launcher (pod, or k8s-parsl's process) is gone, it died"
+        in installation.record["message"]
+    )
     second = installation.attempt(FLOW, lost_tasks)
     assert second.ended() == 78
     assert installation.starts() == ONCE
@@ -74,12 +85,21 @@ def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_
     assert "parsl.retryLostTasks" in last
     assert "run.id" in last
     assert "attempt 2 of run abc12345" in second.lines[0]
-    assert "never run again, so the run ends where it comes to them: tasks of append (5)" in second.lines[0]
+    assert (
+        "never run again, so the run ends where it comes to them: tasks of append (5)"
+        in second.lines[0]
+    )
     record = installation.record
     assert (record["status"], record["exit_code"], record["attempt"]) == ("failed", 78, 2)
     (first,) = record["attempts"]
-    assert (first["attempt"], first["status"], first["launcher"]) == (1, "died", "pdgrun-launcher-abc12345-1")
-    assert [(row["app"], row["submitted"], row["done"]) for row in first["tasks"]] == [("append", 5, 3)]
+    assert (first["attempt"], first["status"], first["launcher"]) == (
+        1,
+        "died",
+        "pdgrun-launcher-abc12345-1",
+    )
+    assert [(row["app"], row["submitted"], row["done"]) for row in first["tasks"]] == [
+        ("append", 5, 3)
+    ]
     assert "Earlier attempts" in (installation.folder / "report.html").read_text()
     # A third one, too.
     third = installation.attempt(FLOW, lost_tasks)
@@ -90,7 +110,9 @@ def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_
 
 @pytest.mark.parametrize("who", ["launcher", "workflow", "stopped"])
 def test_whichever_died_the_next_attempt_knows_what_had_begun(installation, who):
-    """The launcher alone, which outlives it for a moment; the workflow's process; a drain or `helm upgrade`."""
+    """The launcher alone, which outlives it for a moment; the workflow's process; a drain or `helm
+    upgrade`.
+    """
     killed(installation, FLOW, who=who)
     second = installation.attempt(FLOW)
     assert second.ended() == 78
@@ -118,11 +140,17 @@ def test_an_app_that_may_run_twice_goes_on(installation, flow, lost_tasks, taken
     assert f"taken over: {taken_over} kept result" in second.lines[0]
     assert f"run again: tasks of append ({len(again)})" in second.lines[0]
     record = installation.record
-    assert (record["status"], record["result"], record["attempts"][0]["status"]) == ("done", 10, "died")
+    assert (record["status"], record["result"], record["attempts"][0]["status"]) == (
+        "done",
+        10,
+        "died",
+    )
 
 
 def test_a_call_with_a_kept_result_is_no_second_time(installation):
-    """With `none`, too: the first three of an app with cache=True are taken over, and only the others end the run."""
+    """With `none`, too: the first three of an app with cache=True are taken over, and only the
+    others end the run.
+    """
     killed(installation, CACHED, "none")
     second = installation.attempt(CACHED, "none")
     assert second.ended() == 78
@@ -178,7 +206,8 @@ def test_a_lost_worker_pod_does_not_run_an_app_twice_either(installation, lost_t
 
 
 @pytest.mark.parametrize(
-    ("flow", "lost_tasks"), [(CACHED, None), *(pytest.param(FLOW, one, marks=SLOW) for one in ("all", ["append"]))]
+    ("flow", "lost_tasks"),
+    [(CACHED, None), *(pytest.param(FLOW, one, marks=SLOW) for one in ("all", ["append"]))],
 )
 def test_a_lost_worker_pod_runs_others_again(installation, flow, lost_tasks):
     attempt = installation.attempt(flow, lost_tasks)
@@ -241,7 +270,9 @@ def test_a_list_that_cannot_be_read_lets_nothing_begin_twice(installation, how, 
     assert not any("Traceback" in line for line in second.lines)
 
 
-@pytest.mark.parametrize("content", [None, *(pytest.param(one, marks=SLOW) for one in ("{", '{"unknown": 1}'))])
+@pytest.mark.parametrize(
+    "content", [None, *(pytest.param(one, marks=SLOW) for one in ("{", '{"unknown": 1}'))]
+)
 def test_a_record_that_is_gone_hides_nothing(installation, content):
     killed(installation, FLOW)
     file = installation.folder / "record.json"
@@ -286,7 +317,9 @@ def main(folder, count):
 
 
 def test_a_join_app_is_the_workflows_own_and_what_it_calls_is_not(installation):
-    """It may run again, as main does; an argument that cannot be compared changes nothing; a bash_app is an app."""
+    """It may run again, as main does; an argument that cannot be compared changes nothing; a
+    bash_app is an app.
+    """
     attempt = installation.attempt(JOINED)
     assert installation.begun(2) == [0, 1]
     attempt.kill()
@@ -309,13 +342,18 @@ def test_retries_do_not_open_the_door_again(installation):
 
 
 def test_names_that_no_app_has_are_said(installation):
-    """A typo in the list costs a run at its first loss: it is said at the first call, and at the end."""
+    """A typo in the list costs a run at its first loss: it is said at the first call, and at the
+    end.
+    """
     (installation.volume / "again").touch()
     attempt = installation.attempt(FLOW, ["apend", "tile"])
     assert attempt.ended() == 0
     text = "\n".join(attempt.lines)
     assert "app append: parsl.retryLostTasks names apend; is that this app?" in text
-    assert "parsl.retryLostTasks names tile, but the workflow called no such app (it called append)" in text
+    assert (
+        "parsl.retryLostTasks names tile, but the workflow called no such app (it called append)"
+        in text
+    )
 
 
 def test_the_list_of_a_whole_run(installation):

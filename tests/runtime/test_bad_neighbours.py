@@ -1,4 +1,6 @@
-"""One bad task does not take its neighbours with it: whole runs on the laptop's executor, with real worker pools."""
+"""One bad task does not take its neighbours with it: whole runs on the laptop's executor, with real
+worker pools.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,19 @@ def main(folder, how, bads, goods, company, seconds):
 """
 
 
-def run(folder, *, how="pool", bads=1, goods=3, company=None, seconds=0.5, executor="maxWorkersPerNode: 4"):
-    """Run so many good and bad tasks; return the ends of all, how often each was begun, and what the log says."""
+def run(
+    folder,
+    *,
+    how="pool",
+    bads=1,
+    goods=3,
+    company=None,
+    seconds=0.5,
+    executor="maxWorkersPerNode: 4",
+):
+    """Run so many good and bad tasks; return the ends of all, how often each was begun, and what
+    the log says.
+    """
     (folder / "flow.py").write_text(FLOW)
     given = {"folder": str(folder), "how": how, "bads": bads, "goods": goods, "seconds": seconds}
     given["company"] = bads + goods if company is None else company
@@ -79,7 +92,9 @@ def run(folder, *, how="pool", bads=1, goods=3, company=None, seconds=0.5, execu
     )
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
-    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [done.stdout + done.stderr]
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [
+        done.stdout + done.stderr
+    ]
     ledger = Counter((folder / "ledger").read_text().split())
     return json.loads(said.removeprefix("ENDS ")), ledger, done.stderr
 
@@ -90,12 +105,20 @@ def assert_only_the_bad_failed(ends, ledger):
             assert kind == "result", (name, text)
             assert ledger[name] <= 2, name
         else:
-            assert (kind, "app bad: 2 worker pods ended with this task in them" in text) == ("PodEnded", True), text
+            assert (kind, "app bad: 2 worker pods ended with this task in them" in text) == (
+                "PodEnded",
+                True,
+            ), text
             assert ledger[name] == 2, name
 
 
 @pytest.mark.parametrize(
-    "how", ["pool", *(pytest.param(one, marks=pytest.mark.slow) for one in ("group", "politely")), "siblings"]
+    "how",
+    [
+        "pool",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("group", "politely")),
+        "siblings",
+    ],
 )
 def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_path, how):
     ends, ledger, log = run(tmp_path, how=how)
@@ -110,7 +133,9 @@ def test_two_guilty_ones_in_one_pool_are_both_found(tmp_path):
 
 
 def test_it_has_fifty_neighbours(tmp_path):
-    """Most of them wait in the pool when it ends; which of them had begun is not known, so all are suspects."""
+    """Most of them wait in the pool when it ends; which of them had begun is not known, so all are
+    suspects.
+    """
     executor = "maxWorkersPerNode: 2, prefetchCapacity: 60"
     ends, ledger, _ = run(tmp_path, goods=50, company=2, seconds=0, executor=executor)
     assert_only_the_bad_failed(ends, ledger)

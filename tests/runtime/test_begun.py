@@ -1,4 +1,6 @@
-"""The lists of begun tasks, which any pod of the volume may have replaced: what they say, and how they are written."""
+"""The lists of begun tasks, which any pod of the volume may have replaced: what they say, and how
+they are written.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ def test_lists_say_together_what_has_begun(folder):
     for number in (1, 2):
         attempts.path(folder, number).write_bytes(BEGUN)
     begun = attempts.read_all(folder)
-    assert (begun.apps["append"].begun, begun.apps["tile"].kept, begun.calls, begun.damage) == (2, 2, {"h1"}, "")
+    assert (begun.apps["append"].begun, begun.apps["tile"].kept, begun.calls, begun.damage) == (
+        2,
+        2,
+        {"h1"},
+        "",
+    )
     assert attempts.lists(folder) == {number: attempts.path(folder, number) for number in (1, 2)}
     assert attempts.read_all(folder, with_calls=False).calls == set()
 
@@ -90,7 +97,10 @@ def test_a_list_of_a_number_that_no_attempt_has_is_damage_and_no_attempt(folder,
     attempts.path(folder, 1).write_bytes(BEGUN)
     (folder / f"begun-{number}.jsonl").write_bytes(BEGUN)
     assert list(attempts.lists(folder)) == [1]
-    assert attempts.read_all(folder).damage == f"{folder}/begun-{number}.jsonl: no attempt has this number"
+    assert (
+        attempts.read_all(folder).damage
+        == f"{folder}/begun-{number}.jsonl: no attempt has this number"
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,9 @@ def test_half_a_line_at_the_end_is_a_task_that_was_not_handed_over(folder):
 
 
 @pytest.mark.parametrize("part", ["runs", "runs/r1", "runs/r1/parsl"])
-@pytest.mark.parametrize("act", [attempts.lists, attempts.read_all, lambda folder: WriteAhead(folder, 1, "cached")])
+@pytest.mark.parametrize(
+    "act", [attempts.lists, attempts.read_all, lambda folder: WriteAhead(folder, 1, "cached")]
+)
 def test_no_folder_between_the_volume_and_the_lists_may_be_a_link(tmp_path, folder, part, act):
     there = tmp_path / "volume" / part
     there.rename(tmp_path / "elsewhere")
@@ -149,7 +161,9 @@ def a_folder(path):
 
 @pytest.mark.parametrize("make", [pipe, link, link_to_another_list, a_folder])
 def test_the_list_of_this_attempt_is_a_file_or_the_run_ends(tmp_path, folder, make, monkeypatch):
-    """Also where it is put there after the launcher has looked; it is neither waited for nor followed."""
+    """Also where it is put there after the launcher has looked; it is neither waited for nor
+    followed.
+    """
     (tmp_path / "secret").write_bytes(b"")
     attempts.path(folder, 1).write_bytes(BEGUN)
     path = attempts.path(folder, 2)

@@ -1,4 +1,6 @@
-"""What the end of a run does to tasks that have not ended: they are cancelled, and count as no failure."""
+"""What the end of a run does to tasks that have not ended: they are cancelled, and count as no
+failure.
+"""
 
 from __future__ import annotations
 
@@ -102,14 +104,29 @@ def started(tmp_path):
     (tmp_path / "flow.py").write_text(FLOW)
 
     def start(call):
-        workers = {"maxWorkersPerNode": 1 if call == "timed" else 4, "coresPerWorker": 0.1, "prefetchCapacity": 1}
+        workers = {
+            "maxWorkersPerNode": 1 if call == "timed" else 4,
+            "coresPerWorker": 0.1,
+            "prefetchCapacity": 1,
+        }
         values = {
             "workflow": {"call": f"flow:{call}"},
             "executors": {"workers": workers},
             "logging": {"progressPeriod": 1},
         }
         (tmp_path / "values.yaml").write_text(json.dumps(values))
-        words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--volumes", "volumes"]
+        words = [
+            sys.executable,
+            "-m",
+            "k8s_parsl",
+            "run",
+            "-f",
+            "values.yaml",
+            "--path",
+            ".",
+            "--volumes",
+            "volumes",
+        ]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(words, cwd=tmp_path, text=True, **pipes)
 
@@ -123,7 +140,8 @@ def ended(started, tmp_path):
     def run(call, until="", then=signal.SIGTERM):
         with started(call) as process:
             if until:
-                # What a task did is sent within a tenth of a second: a signal before that counts it as open.
+                # What a task did is sent within a tenth of a second: a signal before that counts it
+                # as open.
                 while until not in process.stderr.readline():
                     assert process.poll() is None
                 process.send_signal(then)
@@ -146,9 +164,14 @@ def ended(started, tmp_path):
     ],
 )
 def test_only_what_failed_is_a_failure(ended, call, cancelled):
-    """Of tasks that the end met on their way to a worker, at one, behind another one, or as part of a join_app."""
+    """Of tasks that the end met on their way to a worker, at one, behind another one, or as part of
+    a join_app.
+    """
     code, output, errors, record = ended(call)
-    counts = {name: sum(row[name] for row in record["tasks"]) for name in ("submitted", "done", "failed", "cancelled")}
+    counts = {
+        name: sum(row[name] for row in record["tasks"])
+        for name in ("submitted", "done", "failed", "cancelled")
+    }
     assert code == 1, errors
     assert record["failures"] == [["fail", "fail(): ValueError: the one real failure (flow.py:13)"]]
     assert counts["failed"] == 1
@@ -188,5 +211,7 @@ def test_the_seconds_of_an_app_are_those_that_it_ran(ended):
     assert rows["nap"]["median_s"] >= 0.5
     assert rows["quick"]["longest_s"] < rows["nap"]["median_s"] <= rows["quick"]["waited_s"]
     # It waits for the tasks that it has made.
-    assert rows["after_naps"]["longest_s"] < rows["nap"]["median_s"] <= rows["after_naps"]["waited_s"]
+    assert (
+        rows["after_naps"]["longest_s"] < rows["nap"]["median_s"] <= rows["after_naps"]["waited_s"]
+    )
     assert rows["nap"]["waited_s"] >= 0.5 * (1 + 2)

@@ -1,4 +1,6 @@
-"""Kept results: whatever goes wrong with one costs its place in the file, and never the task or the run."""
+"""Kept results: whatever goes wrong with one costs its place in the file, and never the task or the
+run.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,14 @@ def app(x):
 
 def task(*arguments, memoize=True, ignore=(), **named):
     """As Parsl has it."""
-    record = {"id": 0, "func_name": "app", "func": app, "args": arguments, "kwargs": named, "memoize": memoize}
+    record = {
+        "id": 0,
+        "func_name": "app",
+        "func": app,
+        "args": arguments,
+        "kwargs": named,
+        "memoize": memoize,
+    }
     return record | {"ignore_for_cache": list(ignore), "app_fu": Future()}
 
 
@@ -90,7 +99,9 @@ def test_a_file_that_was_cut_short_costs_its_last_record(tmp_path, caplog, cut, 
     assert f"{results - 1} results are kept" in caplog.text
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 500, b"not a pickle", pickle.dumps([1]), pickle.dumps({"hash": 1})])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 500, b"not a pickle", pickle.dumps([1]), pickle.dumps({"hash": 1})]
+)
 def test_a_file_of_anything_else_is_left_out(tmp_path, content):
     file(tmp_path).parent.mkdir(parents=True)
     file(tmp_path).write_bytes(content)
@@ -108,7 +119,9 @@ def test_what_parsl_itself_has_kept_is_read(tmp_path):
     one = task(1)
     made.check_memo(one)
     file(tmp_path).parent.mkdir()
-    file(tmp_path).write_bytes(pickle.dumps({"hash": one["hashsum"], "exception": None, "result": 5}))
+    file(tmp_path).write_bytes(
+        pickle.dumps({"hash": one["hashsum"], "exception": None, "result": 5})
+    )
     assert memoizer(tmp_path).check_memo(task(1)).result() == 5
 
 
@@ -140,7 +153,11 @@ def test_a_full_volume_costs_the_place_and_leaves_no_half_record(tmp_path, caplo
     assert "No space left on device" in caplog.text
     complete(made, task(3), 3)
     again = memoizer(tmp_path)
-    assert [again.check_memo(task(number)) is not None for number in (1, 2, 3)] == [True, False, True]
+    assert [again.check_memo(task(number)) is not None for number in (1, 2, 3)] == [
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "checkpoint/tasks.pkl"])
@@ -149,7 +166,9 @@ def test_kept_results_that_are_a_link_are_not_read(tmp_path, what):
     complete(memoizer(tmp_path / "parsl"), task(1), 1)
     (tmp_path / "parsl" / "000" / what).rename(tmp_path / "elsewhere")
     (tmp_path / "parsl" / "000" / what).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PermissionDenied, match=rf"000/{what} is a link, and k8s-parsl follows none there"):
+    with pytest.raises(
+        PermissionDenied, match=rf"000/{what} is a link, and k8s-parsl follows none there"
+    ):
         memoizer(tmp_path / "parsl")
 
 
@@ -204,7 +223,9 @@ def test_a_file_with_holes_is_read_as_far_as_it_is_whole(tmp_path, caplog, begin
         stream.write(begin)
         stream.truncate(HUGE)
     again = memoizer(tmp_path)
-    assert [again.check_memo(task(number)).result() for number in range(results)] == [*range(results)]
+    assert [again.check_memo(task(number)).result() for number in range(results)] == [
+        *range(results)
+    ]
     assert f"left out; {results} results are kept" in caplog.text
 
 
@@ -217,7 +238,9 @@ def script():
     return module
 
 
-def test_a_class_of_the_script_may_be_defined_after_the_launcher_has_begun(tmp_path, monkeypatch, script):
+def test_a_class_of_the_script_may_be_defined_after_the_launcher_has_begun(
+    tmp_path, monkeypatch, script
+):
     """A script's own classes are there only when it has come so far."""
     monkeypatch.setitem(sys.modules, "the_script", script)
     complete(memoizer(tmp_path), task(1), script.Tile(3))
@@ -255,7 +278,10 @@ class Odd(dict):
         (task(1, path=Path("/")), "its argument path is a pathlib.PosixPath"),
         (task(1, of={1, 2}), "its argument of is a builtins.set"),
         (task({1: 2, "a": 3}), "its argument 1 is a builtins.dict"),
-        (task(1, ignore=["x"]), "ignore_for_cache names 'x', which this call does not pass by its name: write x=..."),
+        (
+            task(1, ignore=["x"]),
+            "ignore_for_cache names 'x', which this call does not pass by its name: write x=...",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_compared_is_named(tmp_path, one, said):

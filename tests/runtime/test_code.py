@@ -37,13 +37,17 @@ def run(folder, call, kwargs=None):
 
 
 def as_script(folder, name, *args):
-    """Run a script of this folder as the workflow's process does; in a process of its own, as its `__main__`."""
+    """Run a script of this folder as the workflow's process does; in a process of its own, as its
+    `__main__`.
+    """
     code = (
         "import sys; from k8s_parsl_runtime.workflow import code; "
         "print(repr(code.run_script(sys.argv[1], sys.argv[2:])))"
     )
     words = [sys.executable, "-P", "-c", code, str(folder / name), *args]
-    return subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)})
+    return subprocess.run(
+        words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder)}
+    )
 
 
 def test_a_function_is_called_with_its_arguments(folder):
@@ -55,9 +59,21 @@ def test_a_function_is_called_with_its_arguments(folder):
 @pytest.mark.parametrize(
     ("code", "values", "line"),
     [
-        ("def other(): pass", {"call": "flow_c:main"}, "module flow_c has no function main (it has: other)"),
-        ("def _other(): pass\nx = 3", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
-        ("from os.path import join", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
+        (
+            "def other(): pass",
+            {"call": "flow_c:main"},
+            "module flow_c has no function main (it has: other)",
+        ),
+        (
+            "def _other(): pass\nx = 3",
+            {"call": "flow_c:main"},
+            "module flow_c has no function main (it has: none)",
+        ),
+        (
+            "from os.path import join",
+            {"call": "flow_c:main"},
+            "module flow_c has no function main (it has: none)",
+        ),
         ("", {"script": "nope.py"}, "workflow.script: there is no file "),
     ],
 )
@@ -73,9 +89,17 @@ def test_a_wrong_name_is_known_before_anything_starts(folder, code, values, line
     ("code", "values", "line"),
     [
         ("", {"call": "nope_c:main"}, "workflow.call nope_c:main: there is no module nope_c in "),
-        ("", {"call": "nope_c.py:main"}, "workflow.call nope_c.py:main: there is no module nope_c in "),
+        (
+            "",
+            {"call": "nope_c.py:main"},
+            "workflow.call nope_c.py:main: there is no module nope_c in ",
+        ),
         ("", {"call": "flow_c.py:main"}, "; leave out .py: flow_c"),
-        ("", {"call": "flow_c.nope:main"}, "workflow.call flow_c.nope:main: there is no module flow_c.nope in "),
+        (
+            "",
+            {"call": "flow_c.nope:main"},
+            "workflow.call flow_c.nope:main: there is no module flow_c.nope in ",
+        ),
         ("main = 3", {"call": "flow_c:main"}, "module flow_c has no function main (it has: none)"),
         (
             "import nope_d\ndef main(): pass",
@@ -94,7 +118,9 @@ def test_a_wrong_name_is_known_before_anything_starts(folder, code, values, line
         ),
     ],
 )
-def test_a_wrong_argument_or_import_is_known_before_the_function_is_called(folder, code, values, line):
+def test_a_wrong_argument_or_import_is_known_before_the_function_is_called(
+    folder, code, values, line
+):
     """Only an import shows it."""
     (folder / "flow_c.py").write_text(code)
     read(folder, **values)
@@ -155,12 +181,18 @@ def test_a_misspelt_function_in_a_package_is_known_by_reading(folder):
 @pytest.mark.parametrize(
     ("code", "values", "line"),
     [
-        ("def main(:", {"script": "flow_e.py"}, "workflow.script: SyntaxError: invalid syntax (flow_e.py, line 1)"),
+        (
+            "def main(:",
+            {"script": "flow_e.py"},
+            "workflow.script: SyntaxError: invalid syntax (flow_e.py, line 1)",
+        ),
         ("def main(:", {"call": "flow_e:main"}, "SyntaxError: invalid syntax (flow_e.py, line 1)"),
         ("x = 1\0", {"script": "flow_e.py"}, "workflow.script: "),
     ],
 )
-def test_code_that_is_no_python_is_the_workflows_fault_before_anything_starts(folder, code, values, line):
+def test_code_that_is_no_python_is_the_workflows_fault_before_anything_starts(
+    folder, code, values, line
+):
     (folder / "flow_e.py").write_text(code)
     with pytest.raises(WorkflowFailed) as caught:
         read(folder, **values)
@@ -180,7 +212,8 @@ def test_a_file_that_hides_a_module_of_pythons_is_named(folder):
     (folder / "flow_i.py").write_text("def main(): pass")
     (folder / "queue.py").write_text("")
     with pytest.raises(
-        WorkflowFailed, match=r"queue\.py has the name of the module queue, which Parsl imports: rename it"
+        WorkflowFailed,
+        match=r"queue\.py has the name of the module queue, which Parsl imports: rename it",
     ):
         read(folder, call="flow_i:main")
 
@@ -193,7 +226,9 @@ def test_a_script_is_main_whatever_its_name(folder):
         "if __name__ == '__main__':\n    result = main()\n"
     )
     done = as_script(folder, "my-flow.py", "a", "b")
-    assert done.stdout == f"{('__main__', str(folder / 'my-flow.py'), ['a', 'b'], True, None)}\n", done.stderr
+    assert done.stdout == f"{('__main__', str(folder / 'my-flow.py'), ['a', 'b'], True, None)}\n", (
+        done.stderr
+    )
 
 
 def test_a_script_with_a_main_that_it_does_not_call_is_not_called(folder):
@@ -243,7 +278,9 @@ def test_all_is_looked_at_and_the_answer_is_one_message(folder):
 
 def test_a_text_of_any_length_is_cut_to_what_the_launcher_takes(folder):
     """A module with a thousand functions, say; and a folder that cannot be read is no crash."""
-    (folder / "flow_l.py").write_text("".join(f"def function_{number}(): pass\n" for number in range(1000)))
+    (folder / "flow_l.py").write_text(
+        "".join(f"def function_{number}(): pass\n" for number in range(1000))
+    )
     order = {"mounts": [], "work": str(folder / "work")}
     order["code"] = {"call": "flow_l:main", "script": "", "path": str(folder)}
     assert len(look(order)["fault"]["text"]) == preparation.TEXT_CHARACTERS

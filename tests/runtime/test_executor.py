@@ -1,4 +1,6 @@
-"""PodExecutor with all that belongs to it: provider, pods, watch, interchange and real worker pools on this machine."""
+"""PodExecutor with all that belongs to it: provider, pods, watch, interchange and real worker pools
+on this machine.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ class Socket:
     def __init__(self, pods, folder):
         self.workflow = Workflow(TaskLog(), "memory")
         pods.tell = self.workflow.to_kernel
-        self.conversation = Conversation(folder / "socket", os.getuid(), self.workflow.take).__enter__()
+        self.conversation = Conversation(
+            folder / "socket", os.getuid(), self.workflow.take
+        ).__enter__()
         self.workflow._conversation = self.conversation
         self.workflow.start({}, {"cpu": pods})
         self.channel = connect(str(folder / "socket"))
@@ -125,7 +129,8 @@ class Fifo:
 
 
 class Run:
-    """A DataFlowKernel with one executor of two blocks; a heartbeat is missed only after ten minutes.
+    """A DataFlowKernel with one executor of two blocks; a heartbeat is missed only after ten
+    minutes.
 
     Both sides of it are in this process: the pods of the launcher's, and Parsl of the workflow's.
     """
@@ -148,21 +153,39 @@ class Run:
         identity = replace(identity, pod_uid=uuid.uuid4().hex)
         self.server, self.kubelet = server, Kubelet(server)
         executor = {"init_blocks": blocks, "max_blocks": blocks, "heartbeat_threshold": 600, **more}
-        self.settings = {"workflow": {"call": "flow:main", "path": str(folder)}, "executors": {"cpu": executor}}
+        self.settings = {
+            "workflow": {"call": "flow:main", "path": str(folder)},
+            "executors": {"cpu": executor},
+        }
         self.work = folder / "work"
         settings = Settings.parse(self.settings, "test")
         executor = settings.executors["cpu"]
         self.pool = workers("cpu", executor, room)
         self.pods = WorkerPods(
-            *("cpu", executor, TEMPLATE, identity, api, watch), arguments=self.arguments, on_fault=self.faults.put
+            *("cpu", executor, TEMPLATE, identity, api, watch),
+            arguments=self.arguments,
+            on_fault=self.faults.put,
         )
         self.link = link(self.pods, folder)
-        # Any port that is free, chosen by the interchange that binds it: one that was found free may be taken by then.
-        order = plan.start(settings, path=folder, work=self.work, run_dir=folder, folders={}, pools={"cpu": self.pool})
+        # Any port that is free, chosen by the interchange that binds it: one that was found free
+        # may be taken by then.
+        order = plan.start(
+            settings,
+            path=folder,
+            work=self.work,
+            run_dir=folder,
+            folders={},
+            pools={"cpu": self.pool},
+        )
         executor = order["executors"]["cpu"] | {"port": 0}
         self.provider = LauncherProvider("cpu", executor, self.link.send)
         self.executor = PodExecutor(
-            "cpu", executor, provider=self.provider, address="127.0.0.1", cert_dir=None, on_fault=self.faults.put
+            "cpu",
+            executor,
+            provider=self.provider,
+            address="127.0.0.1",
+            cert_dir=None,
+            on_fault=self.faults.put,
         )
         self.link.join(self.provider)
         config = Config(
@@ -180,7 +203,12 @@ class Run:
         parsl = {"encrypted": False, "worker_port": self.executor.worker_port}
         settings = Settings.parse(self.settings | {"parsl": parsl}, "test")
         words = plan.worker_arguments(
-            settings, "cpu", versions=versions(), address="127.0.0.1", work=self.work, pool=self.pool
+            settings,
+            "cpu",
+            versions=versions(),
+            address="127.0.0.1",
+            work=self.work,
+            pool=self.pool,
         )
         return words(number)
 
@@ -223,12 +251,26 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
 def test_a_task_that_ends_its_pods_is_found_and_its_neighbours_are_run_again_one_by_one(
     server, api, watch, identity, tmp_path, pipes
 ):
-    """Two pods for the guilty one, each with real worker pools; the others end well, and none of them alone with it."""
+    """Two pods for the guilty one, each with real worker pools; the others end well, and none of
+    them alone with it.
+    """
     names = ("good1", "good2", "bad", "good3")
-    run = Run(server, api, watch, identity, tmp_path, blocks=1, max_workers_per_node=4, cores_per_worker=0.1)
+    run = Run(
+        server,
+        api,
+        watch,
+        identity,
+        tmp_path,
+        blocks=1,
+        max_workers_per_node=4,
+        cores_per_worker=0.1,
+    )
     go = {name: Fifo(pipes.folder / name) for name in names}
     try:
-        tasks = {name: run.call(stepwise, str(pipes.folder), name, "pool" if name == "bad" else "") for name in names}
+        tasks = {
+            name: run.call(stepwise, str(pipes.folder), name, "pool" if name == "bad" else "")
+            for name in names
+        }
         begun = [pipes.next_begun().split() for _ in names]
         assert len({pod for _, pod in begun}) == 1
         go["bad"].write()
@@ -249,10 +291,14 @@ def test_a_task_that_ends_its_pods_is_found_and_its_neighbours_are_run_again_one
         run.close()
 
 
-def test_a_task_that_runs_is_named_by_its_call(server, api, watch, identity, tmp_path, pipes, monkeypatch):
+def test_a_task_that_runs_is_named_by_its_call(
+    server, api, watch, identity, tmp_path, pipes, monkeypatch
+):
     """Not one that waits for a worker, though Parsl calls that one launched, too."""
     told = []
-    reporter = SimpleNamespace(**dict.fromkeys(("submitted", "done", "retried", "failed"), lambda *_: None))
+    reporter = SimpleNamespace(
+        **dict.fromkeys(("submitted", "done", "retried", "failed"), lambda *_: None)
+    )
     run = Run(
         server,
         api,
@@ -299,7 +345,9 @@ def test_a_pods_workers_are_told_its_gpus(server, api, watch, identity, tmp_path
         run.close()
 
 
-def test_there_are_as_many_pods_as_the_tasks_need_of_so_many_workers(server, api, watch, identity, tmp_path, pipes):
+def test_there_are_as_many_pods_as_the_tasks_need_of_so_many_workers(
+    server, api, watch, identity, tmp_path, pipes
+):
     """Parsl's scaling counts the workers that a pod has, and not those that it could have."""
     one_cpu = Room(cpus=Amount(Decimal(1), "limits.cpu is 1"))
     more = {"init_blocks": 0, "max_workers_per_node": 4}
@@ -316,21 +364,42 @@ def test_there_are_as_many_pods_as_the_tasks_need_of_so_many_workers(server, api
 
 
 def test_a_task_knows_the_cpus_of_its_worker(server, api, watch, identity, tmp_path):
-    """And its numerical libraries start no more threads than that; what the user's own lines set stays."""
+    """And its numerical libraries start no more threads than that; what the user's own lines set
+    stays.
+    """
     init = "export MKL_NUM_THREADS=1"
     eight = Room(cpus=Amount(Decimal(8), "limits.cpu is 8"))
-    run = Run(server, api, watch, identity, tmp_path, blocks=1, room=eight, max_workers_per_node=2, worker_init=init)
+    run = Run(
+        server,
+        api,
+        watch,
+        identity,
+        tmp_path,
+        blocks=1,
+        room=eight,
+        max_workers_per_node=2,
+        worker_init=init,
+    )
     try:
         told = run.call(cores_and_threads).result(PATIENCE_S)
-        assert told["K8S_PARSL_CORES"] == told["OMP_NUM_THREADS"] == told["OPENBLAS_NUM_THREADS"] == "4"
+        assert (
+            told["K8S_PARSL_CORES"]
+            == told["OMP_NUM_THREADS"]
+            == told["OPENBLAS_NUM_THREADS"]
+            == "4"
+        )
         assert told["MKL_NUM_THREADS"] == "1"
         assert threads.LIMIT not in told
     finally:
         run.close()
 
 
-def test_a_task_has_the_working_directory_and_the_users_folders(server, api, watch, identity, tmp_path):
-    """What lies beside the code is there, where no volume has that directory for all pods; modules are found first."""
+def test_a_task_has_the_working_directory_and_the_users_folders(
+    server, api, watch, identity, tmp_path
+):
+    """What lies beside the code is there, where no volume has that directory for all pods; modules
+    are found first.
+    """
     (tmp_path / "input.txt").write_text("input")
     (tmp_path / "antigravity.py").write_text("mine = True")
     run = Run(server, api, watch, identity, tmp_path, blocks=1)
@@ -351,7 +420,10 @@ def test_a_pod_that_is_being_deleted_finishes_its_task_and_ends(run, pipes):
         pass
     pipes.go_on()
     assert task.result(PATIENCE_S) == first
-    run.server.wait_for(lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"], PATIENCE_S)
+    run.server.wait_for(
+        lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"],
+        PATIENCE_S,
+    )
     assert pipes.nothing_begun()
 
 
@@ -369,7 +441,12 @@ def test_a_manager_of_another_version_ends_the_run_with_78(run):
     """Upstream fails all tasks, and may hang at the end."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as manager:
         manager.connect(f"tcp://127.0.0.1:{run.executor.worker_port}")
-        registration = {"type": "registration", "parsl_v": "2020.1.1", "python_v": "3.9.1", "start_time": 0}
+        registration = {
+            "type": "registration",
+            "parsl_v": "2020.1.1",
+            "python_v": "3.9.1",
+            "start_time": 0,
+        }
         manager.send(pickle.dumps(registration | {"block_id": "9", "hostname": "h"}))
         fault = run.faults.get(timeout=PATIENCE_S)
     assert fault.exit_code is ExitCode.CONFIGURATION
@@ -396,9 +473,15 @@ def test_workers_end_when_the_launcher_is_gone(run, pipes):
     run.call(named, str(pipes.folder))
     first = pipes.next_begun()
     run.executor.interchange_proc.kill()
-    run.server.wait_for(lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"], PATIENCE_S)
+    run.server.wait_for(
+        lambda s: "terminated" in s.pods[first]["status"]["containerStatuses"][0]["state"],
+        PATIENCE_S,
+    )
     ended = run.server.pods[first]["status"]["containerStatuses"][0]["state"]["terminated"]
-    assert (ended["exitCode"], ended["message"]) == (ExitCode.TEMPORARY, "LauncherGone: the launcher is gone")
+    assert (ended["exitCode"], ended["message"]) == (
+        ExitCode.TEMPORARY,
+        "LauncherGone: the launcher is gone",
+    )
 
 
 def test_stop_ends_all_workers_without_the_api(run, pipes):
@@ -413,7 +496,12 @@ def test_stop_ends_all_workers_without_the_api(run, pipes):
 @pytest.mark.parametrize(
     ("lost_tasks", "app", "again"),
     [
-        *(("all", "tile", True), ("none", "tile", False), (("tile",), "tile", True), (("tile",), "append", False)),
+        *(
+            ("all", "tile", True),
+            ("none", "tile", False),
+            (("tile",), "tile", True),
+            (("tile",), "append", False),
+        ),
         *(("cached", "tile", False), ("none", "_stage_in", True)),
     ],
 )
@@ -423,22 +511,40 @@ def test_only_tasks_that_may_run_twice_are_run_again_after_a_loss(lost_tasks, ap
     assert (cost == 0) == again
 
 
-@pytest.mark.parametrize(("lost_tasks", "again"), [("cached", True), ("all", True), ("none", False), (("x",), False)])
+@pytest.mark.parametrize(
+    ("lost_tasks", "again"), [("cached", True), ("all", True), ("none", False), (("x",), False)]
+)
 def test_an_app_with_cache_may_run_twice_unless_the_values_leave_it_out(lost_tasks, again):
-    cost = retry_cost(0, 3, lost_tasks)(ManagerLost(b"m", "h"), {"id": 1, "func_name": "tile", "memoize": True})
+    cost = retry_cost(0, 3, lost_tasks)(
+        ManagerLost(b"m", "h"), {"id": 1, "func_name": "tile", "memoize": True}
+    )
     assert (cost == 0) == again
 
 
 def test_a_process_that_was_killed_is_a_loss_only_of_what_may_run_twice():
-    """Its pod lives on. `retries` are the user's word that a task may be tried again after it has failed."""
-    task = {"id": 1, "func_name": "append", "memoize": False, "args": (), "kwargs": {}, "fail_cost": 0}
+    """Its pod lives on. `retries` are the user's word that a task may be tried again after it has
+    failed.
+    """
+    task = {
+        "id": 1,
+        "func_name": "append",
+        "memoize": False,
+        "args": (),
+        "kwargs": {},
+        "fail_cost": 0,
+    }
     assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task) == 1
     assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task | {"memoize": True}) == 0
     assert retry_cost(1, 3, "none")(WorkerDied("h", -9), task) > 1, "the values say more"
 
 
 def test_a_task_that_was_refused_is_not_tried_again():
-    assert retry_cost(2, 3)(ConfigurationError("app append may not run twice"), {"id": 1, "func_name": "append"}) > 2
+    assert (
+        retry_cost(2, 3)(
+            ConfigurationError("app append may not run twice"), {"id": 1, "func_name": "append"}
+        )
+        > 2
+    )
 
 
 def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
@@ -446,14 +552,20 @@ def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
     lost = ManagerLost(b"m", "h")
     assert [cost(lost, {"id": 1, "func_name": "f"}) for _ in range(4)] == [0, 0, 0, 3]
     assert cost(lost, {"id": 2, "func_name": "f"}) == 0
-    assert cost(ValueError(), {"id": 2, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0}) == 1
+    assert (
+        cost(ValueError(), {"id": 2, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0})
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
     ("lost_tasks", "note"),
     [
         ("all", "lost 2 times, not run again (parsl.lossRetries is 1); worker pod m: OOMKilled"),
-        ("none", "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod m: OOMKilled"),
+        (
+            "none",
+            "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod m: OOMKilled",
+        ),
     ],
 )
 def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
@@ -471,7 +583,9 @@ def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
 def test_a_block_that_was_scaled_in_and_still_works_does_not_stand_in_the_way_of_another(
     server, api, watch, identity, tmp_path, pipes
 ):
-    """It got a task in the last moment. For Parsl it is gone, and it asks for a new one within its maxBlocks."""
+    """It got a task in the last moment. For Parsl it is gone, and it asks for a new one within its
+    maxBlocks.
+    """
     run = Run(server, api, watch, identity, tmp_path, blocks=1)
     try:
         tasks = [run.call(named, str(pipes.folder))]
@@ -486,14 +600,20 @@ def test_a_block_that_was_scaled_in_and_still_works_does_not_stand_in_the_way_of
         done, _ = wait(tasks, PATIENCE_S, FIRST_COMPLETED)
         assert done
         pipes.go_on()
-        assert {task.result(PATIENCE_S) for task in tasks} == {first, second} == {run.name("0"), run.name("1")}
+        assert (
+            {task.result(PATIENCE_S) for task in tasks}
+            == {first, second}
+            == {run.name("0"), run.name("1")}
+        )
     finally:
         run.close()
 
 
 @pytest.fixture
 def linked(server, api, watch, identity):
-    """The same with the socket between the two sides; its folder is short, as a socket's path has to be."""
+    """The same with the socket between the two sides; its folder is short, as a socket's path has
+    to be.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run = Run(server, api, watch, identity, Path(folder), link=Socket)
         yield run
@@ -535,12 +655,23 @@ def test_blocks_are_scaled_in_and_cancelled_by_way_of_the_socket(linked):
 
 
 def test_a_pod_that_is_not_made_is_none_that_parsl_waits_for():
-    """The launcher bounds what it makes; else one that is refused would pend for ever, and take a block's place."""
+    """The launcher bounds what it makes; else one that is refused would pend for ever, and take a
+    block's place.
+    """
     sent = []
     provider = LauncherProvider("cpu", Executor().model_dump(), sent.append)
     assert provider.submit("", 1, "parsl.cpu.block-7") == "7"
     assert [status.state for status in provider.status(["7"])] == [JobState.PENDING]
-    provider.take({"type": "block", "executor": "cpu", "block": "7", "state": "CANCELLED", "name": "", "message": ""})
+    provider.take(
+        {
+            "type": "block",
+            "executor": "cpu",
+            "block": "7",
+            "state": "CANCELLED",
+            "name": "",
+            "message": "",
+        }
+    )
     assert [status.state for status in provider.status(["7"])] == [JobState.CANCELLED]
     assert sent == [{"type": "submit", "executor": "cpu", "block": "7"}]
 

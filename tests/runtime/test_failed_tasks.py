@@ -1,4 +1,6 @@
-"""A failed task is never silent: the run says so, with the cause, unless the workflow itself has asked why."""
+"""A failed task is never silent: the run says so, with the cause, unless the workflow itself has
+asked why.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 
-# Each function is a habit of a workflow's; it leaves tasks that failed. Threads are the workers: what a future's owner
-# does with it is the same with any.
+# Each function is a habit of a workflow's; it leaves tasks that failed. Threads are the workers:
+# what a future's owner does with it is the same with any.
 HABITS = """
 import asyncio, concurrent.futures, json, sys
 import parsl
@@ -157,7 +159,9 @@ def unreceived(tmp_path_factory):
     folder = tmp_path_factory.mktemp("habits")
     (folder / "habits.py").write_text(HABITS)
     command = [sys.executable, "habits.py", "runs", *UNRECEIVED]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -252,8 +256,21 @@ def run(folder, function, more="", executors="workers: {maxWorkersPerNode: 1}"):
     values = f"workflow: {{call: 'flow:{function}', {more}}}\nexecutors: {{{executors}}}\n"
     values += "run: {volume: data}\nstorage: {data: {mountPath: /data, existingClaim: x}}\nparsl: {retries: 1}\n"
     (folder / "values.yaml").write_text(values)
-    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--volumes", "volumes"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    words = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "run",
+        "-f",
+        "values.yaml",
+        "--path",
+        ".",
+        "--volumes",
+        "volumes",
+    ]
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
     (record,) = folder.glob("volumes/data/runs/*/record.json")
     return done, json.loads(record.read_text())
 
@@ -272,10 +289,17 @@ def test_a_run_whose_tasks_failed_in_silence_fails(tmp_path):
     """What it returned is kept all the same; each try is in the log, with its cause."""
     done, record = run(tmp_path, "silent")
     assert (done.returncode, last_line(done)) == (1, f"k8s-parsl: {SILENT}")
-    assert (record["status"], record["exit_code"], record["message"]) == ("done with failures", 1, SILENT)
+    assert (record["status"], record["exit_code"], record["message"]) == (
+        "done with failures",
+        1,
+        SILENT,
+    )
     assert record["result"] == {"tiles": 3}
     assert record["failures"][0] == ["work", "work(0): ValueError: tile 0 is empty (flow.py:7)"]
-    assert "app work(1): ValueError: tile 1 is empty (flow.py:7); tried again (retry 1 of 1)" in done.stderr
+    assert (
+        "app work(1): ValueError: tile 1 is empty (flow.py:7); tried again (retry 1 of 1)"
+        in done.stderr
+    )
     assert "app work(1): ValueError: tile 1 is empty (flow.py:7) (after 1 retry)" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -284,7 +308,11 @@ def test_the_values_may_take_it_for_a_warning(tmp_path):
     done, record = run(tmp_path, "silent", "failedTasks: warn")
     assert done.returncode == 0
     assert f"WARNING {SILENT}" in done.stderr
-    assert (record["status"], record["exit_code"], record["message"]) == ("done with failures", 0, SILENT)
+    assert (record["status"], record["exit_code"], record["message"]) == (
+        "done with failures",
+        0,
+        SILENT,
+    )
 
 
 def test_sys_exit_is_no_way_out(tmp_path):
@@ -310,14 +338,18 @@ LAST_LINES = {
 
 @pytest.mark.parametrize("function", LAST_LINES)
 def test_the_last_line_has_the_cause_and_the_output_one_traceback(tmp_path, function):
-    """Through the wrappers of Parsl's and the user's; without frames of Parsl, the runtime or the futures."""
+    """Through the wrappers of Parsl's and the user's; without frames of Parsl, the runtime or the
+    futures.
+    """
     done, record = run(tmp_path, function)
     (work,) = tmp_path.glob("volumes/data/runs/*/work")
     line = LAST_LINES[function].replace("FOLDER", str(work))
     assert last_line(done) == f"k8s-parsl: the workflow raised {line}"
     assert (done.returncode, record["status"]) == (1, "failed")
     # Of a group, one more: that of each exception in it.
-    assert done.stderr.count("Traceback (most recent call last)") <= (3 if function == "grouped" else 2)
+    assert done.stderr.count("Traceback (most recent call last)") <= (
+        3 if function == "grouped" else 2
+    )
     assert "site-packages" not in done.stderr
     assert "k8s_parsl_runtime/" not in done.stderr
     assert "concurrent/futures" not in done.stderr
@@ -371,7 +403,9 @@ def under(error, cause=None, context=None, *, suppress=False):
     return error
 
 
-BOTH = "ExceptionGroup: both (2 sub-exceptions), caused by app bad(1): ValueError: bad 1, and 1 more"
+BOTH = (
+    "ExceptionGroup: both (2 sub-exceptions), caused by app bad(1): ValueError: bad 1, and 1 more"
+)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +419,9 @@ BOTH = "ExceptionGroup: both (2 sub-exceptions), caused by app bad(1): ValueErro
             [1],
         ),
         (
-            lambda: ExceptionGroup("outer", [ExceptionGroup("inner", [ended(1), KeyError("x")]), ended(2)]),
+            lambda: ExceptionGroup(
+                "outer", [ExceptionGroup("inner", [ended(1), KeyError("x")]), ended(2)]
+            ),
             "ExceptionGroup: outer (2 sub-exceptions), caused by app bad(1): ValueError: bad 1, and 2 more",
             [1, 2],
         ),
@@ -410,7 +446,11 @@ BOTH = "ExceptionGroup: both (2 sub-exceptions), caused by app bad(1): ValueErro
             [1],
         ),
         (lambda: under(RuntimeError("stop"), context=KeyError("x")), "RuntimeError: stop", []),
-        (lambda: under(RuntimeError("stop"), context=ended(1), suppress=True), "RuntimeError: stop", []),
+        (
+            lambda: under(RuntimeError("stop"), context=ended(1), suppress=True),
+            "RuntimeError: stop",
+            [],
+        ),
         (
             lambda: under(RuntimeError("stop"), OSError("left"), ended(1)),
             "RuntimeError: stop, caused by OSError: left",

@@ -1,4 +1,6 @@
-"""The one door to files of a volume: no link is followed, nothing but a file is opened, and nothing is waited for."""
+"""The one door to files of a volume: no link is followed, nothing but a file is opened, and nothing
+is waited for.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def test_only_a_regular_file_is_opened(volume, make, flags):
     before = sorted(volume.rglob("*"))
     with pytest.raises(Refused) as caught:
         files.opened(path, volume, flags)
-    assert str(caught.value).startswith(f"{path} is {'a link' if make in LINKS else 'no regular file'}")
+    assert str(caught.value).startswith(
+        f"{path} is {'a link' if make in LINKS else 'no regular file'}"
+    )
     assert caught.value.exit_code is ExitCode.PERMISSION
     assert sorted(volume.rglob("*")) == before
 
@@ -107,7 +111,9 @@ def test_no_folder_on_the_way_may_be_a_link(volume, part, act):
     (volume / part).rename(volume / "elsewhere")
     (volume / part).symlink_to(volume / "elsewhere")
     before = [(path, path.lstat().st_mode) for path in sorted(volume.rglob("*"))]
-    with pytest.raises(Refused, match=f"^{volume / part} is a link, and k8s-parsl follows none there"):
+    with pytest.raises(
+        Refused, match=f"^{volume / part} is a link, and k8s-parsl follows none there"
+    ):
         act(volume / "a" / "b" / "file", volume)
     assert [(path, path.lstat().st_mode) for path in sorted(volume.rglob("*"))] == before
 
@@ -234,7 +240,10 @@ def test_a_link_that_stays_in_a_volume_is_followed(volume, target):
 def test_a_link_from_one_volume_to_another_is_followed(tmp_path, volume):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "map.png").symlink_to(volume / "a/b/file")
-    assert files.read_inside(tmp_path / "other" / "map.png", [volume, tmp_path / "other"], 10) == b"ours"
+    assert (
+        files.read_inside(tmp_path / "other" / "map.png", [volume, tmp_path / "other"], 10)
+        == b"ours"
+    )
     with pytest.raises(Refused):
         files.read_inside(tmp_path / "other" / "map.png", [tmp_path / "other"], 10)
 
@@ -261,7 +270,10 @@ def by_a_name_alike(volume):
 @pytest.mark.parametrize("make", [to_a_file, by_two_links, by_proc, by_a_name_alike])
 def test_a_link_that_leads_out_is_not_followed(volume, make):
     make(volume)
-    with pytest.raises(Refused, match=f"^{picture(volume)} is, or is reached by, a link that leads out of the run's"):
+    with pytest.raises(
+        Refused,
+        match=f"^{picture(volume)} is, or is reached by, a link that leads out of the run's",
+    ):
         files.read_inside(picture(volume), [volume], 10_000)
 
 

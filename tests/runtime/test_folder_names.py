@@ -27,7 +27,15 @@ def main(out):
 # Each holds what one of the readers on the way would take for more than a letter.
 TOGETHER = "two words 'q' \"d\" $HOME `touch by_ticks` $(touch by_dollar) ;touch by_semicolon; [x]*? {} {0} ü #&\\\n%s"
 NAMES = [
-    *("two words", "it's", 'a"b', "$HOME", "$(touch by_dollar)", "`touch by_ticks`", ";touch by_semicolon;"),
+    *(
+        "two words",
+        "it's",
+        'a"b',
+        "$HOME",
+        "$(touch by_dollar)",
+        "`touch by_ticks`",
+        ";touch by_semicolon;",
+    ),
     *(
         "a&b",
         "(a)",
@@ -63,7 +71,10 @@ def test_a_block_runs_in_a_folder_of_any_name(tmp_path, monkeypatch, name):
     folder = tmp_path / name
     folder.mkdir()
     provider.script_dir = str(folder)
-    jobs = [provider.submit(command, 1, "parsl.cpu.block-0") for command in ("echo out; exit 0", "exit 3")]
+    jobs = [
+        provider.submit(command, 1, "parsl.cpu.block-0")
+        for command in ("echo out; exit 0", "exit 3")
+    ]
     done, failed = ends(provider, jobs)
     assert (done.state, failed.state, failed.exit_code) == (JobState.COMPLETED, JobState.FAILED, 3)
     assert "out" in done.stdout
@@ -74,7 +85,9 @@ def test_a_block_that_is_cancelled_ends_with_all_it_has_started(tmp_path):
     """The script, the pool, and its processes."""
     provider = LaptopProvider()
     provider.script_dir = str(tmp_path)
-    job = provider.submit(f"mkfifo '{tmp_path}/up'; sleep 600 & echo > '{tmp_path}/up'; sleep 600", 1)
+    job = provider.submit(
+        f"mkfifo '{tmp_path}/up'; sleep 600 & echo > '{tmp_path}/up'; sleep 600", 1
+    )
     while not (tmp_path / "up").exists():
         time.sleep(0.01)
     (tmp_path / "up").read_text()
@@ -93,7 +106,15 @@ def test_a_run_in_a_folder_of_any_name(tmp_path, name):
     folder.mkdir()
     (folder / "values.yaml").write_text(VALUES)
     (folder / "flow.py").write_text(FLOW)
-    words = ["run", "-f", "values.yaml", "--path", str(folder), "--volumes", str(folder / "volumes")]
+    words = [
+        "run",
+        "-f",
+        "values.yaml",
+        "--path",
+        str(folder),
+        "--volumes",
+        str(folder / "volumes"),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "k8s_parsl", *words],
         cwd=folder,

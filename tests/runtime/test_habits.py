@@ -1,4 +1,6 @@
-"""Users' mistakes and habits on a laptop: each run ends as it should, with one line that names the cause."""
+"""Users' mistakes and habits on a laptop: each run ends as it should, with one line that names the
+cause.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,33 @@ def test_it_ends_as_it_should(tmp_path, name):
     before = files(case, code)
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(values(case)))
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(case.values))
-    command = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "-f", "more.yaml", "--path", "code"]
+    command = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "run",
+        "-f",
+        "values.yaml",
+        "-f",
+        "more.yaml",
+        "--path",
+        "code",
+    ]
     done = subprocess.run(
-        [*command, "--volumes", "volumes"], cwd=tmp_path, capture_output=True, text=True, timeout=HANGS_S
+        [*command, "--volumes", "volumes"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
     )
     assert done.returncode == case.code, done.stderr
-    assert re.search(case.says, done.stderr.splitlines()[-1] if case.code else done.stderr), done.stderr
+    assert re.search(case.says, done.stderr.splitlines()[-1] if case.code else done.stderr), (
+        done.stderr
+    )
     (path,) = (tmp_path / "volumes/data/runs").glob("*/record.json")
-    record = json.loads(path.read_text(), parse_constant=lambda constant: pytest.fail(f"no JSON: {constant}"))
+    record = json.loads(
+        path.read_text(), parse_constant=lambda constant: pytest.fail(f"no JSON: {constant}")
+    )
     assert (record["status"], record["exit_code"]) == (case.status, case.code)
     assert fits(case.result, record["result"]), record["result"]
     ledger = tmp_path / "volumes/data/ledger"

@@ -1,4 +1,6 @@
-"""The interchange's control socket, with real sockets: managers and launcher are played by the test."""
+"""The interchange's control socket, with real sockets: managers and launcher are played by the
+test.
+"""
 
 from __future__ import annotations
 
@@ -155,11 +157,15 @@ def test_the_tasks_of_a_lost_block_fail_at_once(launcher):
     assert (number, type(error)) == (tasks[lost], PodEnded)
     assert isinstance(error, ManagerLost)
     assert error.hostname == "pod-0"
-    assert [manager["block_id"] for manager in launcher.commands.run("MANAGERS", timeout_s=10)] == ["1"]
+    assert [manager["block_id"] for manager in launcher.commands.run("MANAGERS", timeout_s=10)] == [
+        "1"
+    ]
 
 
 def test_a_lost_worker_that_lives_is_told_to_stop(launcher):
-    """A node cut off from Kubernetes goes on working: its task is run elsewhere, so it must not be finished here."""
+    """A node cut off from Kubernetes goes on working: its task is run elsewhere, so it must not be
+    finished here.
+    """
     lost = Manager(launcher, "0").register()
     launcher.submit(1)
     lost.task()
@@ -179,7 +185,10 @@ def test_a_result_that_was_sent_before_the_loss_counts(launcher):
     lost.socket.close(1000)
     launcher.ask("lost", "0")
     messages = [pickle.loads(launcher.results.get(PATIENCE_S * 1000)) for _ in range(2)]
-    assert {message["task_id"]: "result" in message for message in messages} == {first: True, second: True}
+    assert {message["task_id"]: "result" in message for message in messages} == {
+        first: True,
+        second: True,
+    }
 
 
 def test_a_manager_that_registers_after_its_loss_gets_no_task(launcher):
@@ -250,7 +259,9 @@ SUSPECT = {ALONE: True}
 
 
 def test_a_suspect_is_the_only_task_of_its_manager(launcher):
-    """Not even one that would wait there (prefetch) comes beside it; those after it come when it has ended."""
+    """Not even one that would wait there (prefetch) comes beside it; those after it come when it
+    has ended.
+    """
     launcher.submit(1, **SUSPECT)
     for number in (2, 3, 4):
         launcher.submit(number)

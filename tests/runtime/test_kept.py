@@ -1,4 +1,6 @@
-"""Output that is kept in the run's folder: bounded, in whole lines, and never at the cost of who prints it."""
+"""Output that is kept in the run's folder: bounded, in whole lines, and never at the cost of who
+prints it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def lines(folder, name="pod-0.log"):
 
 
 def marks(folder, name="pod-0.log"):
-    return [line.removeprefix(MARK) for line in (folder / name).read_text().splitlines() if line.startswith(MARK)]
+    return [
+        line.removeprefix(MARK)
+        for line in (folder / name).read_text().splitlines()
+        if line.startswith(MARK)
+    ]
 
 
 def test_what_came_before_the_folder_was_known_is_in_the_file(tmp_path, source, said):
@@ -55,8 +61,12 @@ def test_lines_of_two_streams_stay_whole(tmp_path, source):
     source.finish()
     found = lines(tmp_path)
     assert "out 0 end" in found
-    assert [line for line in found if line.startswith("err")] == [f"err {number} end" for number in range(100)]
-    assert [line for line in found if "out" in line][1:] == [f"next out {number} end" for number in range(1, 100)]
+    assert [line for line in found if line.startswith("err")] == [
+        f"err {number} end" for number in range(100)
+    ]
+    assert [line for line in found if "out" in line][1:] == [
+        f"next out {number} end" for number in range(1, 100)
+    ]
 
 
 def test_a_file_keeps_its_beginning_and_its_end(tmp_path, source, said, monkeypatch):
@@ -75,7 +85,9 @@ def test_a_file_keeps_its_beginning_and_its_end(tmp_path, source, said, monkeypa
     assert len(begin) > 100 < len(end)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 4200
     assert marks(tmp_path)[-1] == "what follows is in pod-0.end.log"
-    assert marks(tmp_path, "pod-0.end.log") == ["output is left out here: this file keeps the latest"]
+    assert marks(tmp_path, "pod-0.end.log") == [
+        "output is left out here: this file keeps the latest"
+    ]
     assert said == []
 
 
@@ -84,7 +96,9 @@ def test_the_two_files_of_a_little_more_than_one_are_all_of_it(tmp_path, source,
     source.open(str(tmp_path))
     source.add(b"".join(b"line %d\n" % number for number in range(100)))
     source.finish()
-    assert lines(tmp_path) + lines(tmp_path, "pod-0.end.log") == [f"line {number}" for number in range(100)]
+    assert lines(tmp_path) + lines(tmp_path, "pod-0.end.log") == [
+        f"line {number}" for number in range(100)
+    ]
 
 
 def test_the_next_attempt_goes_on_in_the_same_file(tmp_path, said):
@@ -137,7 +151,9 @@ def test_a_volume_that_stalls_delays_nothing(tmp_path, source, said, stalled, mo
     source._thread.join(60)
     dropped = int(next(mark for mark in marks(tmp_path) if "left out" in mark).split()[0])
     found = lines(tmp_path)
-    assert dropped + sum(len(line) + 1 for line in found) == sum(len(f"line {number}\n") for number in range(100_000))
+    assert dropped + sum(len(line) + 1 for line in found) == sum(
+        len(f"line {number}\n") for number in range(100_000)
+    )
     assert len(said) == 1
 
 
@@ -158,11 +174,15 @@ def test_a_full_volume_costs_what_comes_while_it_is_full(tmp_path, source, said,
     source.add(b"after\n")
     source.finish()
     assert lines(tmp_path) == ["before", "after"]
-    assert marks(tmp_path)[-1] == "30 bytes of output are left out here: the volume did not take them"
+    assert (
+        marks(tmp_path)[-1] == "30 bytes of output are left out here: the volume did not take them"
+    )
     assert said == ["logs: pod-0.log is not kept whole: No space left on device"]
 
 
-def test_a_volume_that_is_full_at_the_end_too_ends_all_the_same(tmp_path, source, said, monkeypatch):
+def test_a_volume_that_is_full_at_the_end_too_ends_all_the_same(
+    tmp_path, source, said, monkeypatch
+):
     def full(file, data):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
@@ -217,7 +237,9 @@ def test_whatever_is_in_the_place_of_the_files_is_one_line(tmp_path, source, sai
 
 @pytest.mark.parametrize("part", ["runs", "runs/r1", "runs/r1/logs"])
 def test_no_folder_between_the_volume_and_the_logs_may_be_a_link(tmp_path, source, said, part):
-    """Also where it has been put there in mid-run; how the volume itself is reached is the administrator's."""
+    """Also where it has been put there in mid-run; how the volume itself is reached is the
+    administrator's.
+    """
     (tmp_path / "volume/runs/r1/logs").mkdir(parents=True)
     (tmp_path / "volume" / part).rename(tmp_path / "elsewhere")
     (tmp_path / "volume" / part).symlink_to(tmp_path / "elsewhere")
@@ -299,14 +321,17 @@ def printed(folder, code, **more):
 def test_all_that_a_worker_prints_goes_both_ways(tmp_path):
     """On the stream that it was meant for."""
     done = printed(
-        tmp_path, 'print("one", flush=True)\nprint("two", file=sys.stderr)\nos.system("echo three")\ntee.end()'
+        tmp_path,
+        'print("one", flush=True)\nprint("two", file=sys.stderr)\nos.system("echo three")\ntee.end()',
     )
     assert (done.stdout, done.stderr) == ("one\nthree\n", "two\n")
     assert sorted(lines(tmp_path / "logs")) == ["one", "three", "two"]
 
 
 def test_lines_of_many_processes_are_whole(tmp_path):
-    """Also where Python itself does not buffer, as in a pod: it would write a line and its end apart."""
+    """Also where Python itself does not buffer, as in a pod: it would write a line and its end
+    apart.
+    """
     worker = "import sys\nfrom k8s_parsl_runtime.worker import task\ntask._print_by_lines()\n"
     worker += "for n in range(300): print(sys.argv[1] * 200)"
     code = f"""
@@ -320,7 +345,9 @@ tee.end()
 
 
 def test_a_child_that_keeps_its_end_open_is_not_waited_for(tmp_path):
-    done = printed(tmp_path, 'child = subprocess.Popen(["sleep", "60"])\nprint("one")\ntee.end()\nchild.kill()')
+    done = printed(
+        tmp_path, 'child = subprocess.Popen(["sleep", "60"])\nprint("one")\ntee.end()\nchild.kill()'
+    )
     assert done.stdout == "one\n"
     assert lines(tmp_path / "logs") == ["one"]
 
@@ -339,17 +366,19 @@ tee.end()
 
 
 def test_a_volume_that_stalls_delays_no_worker(tmp_path):
-    code = BEGIN.replace("tee.begin", "kept.files.write_all = lambda *_: time.sleep(600)\ntee.begin", 1)
+    code = BEGIN.replace(
+        "tee.begin", "kept.files.write_all = lambda *_: time.sleep(600)\ntee.begin", 1
+    )
     code += 'print("x" * 1000000, flush=True)\nprint("last")\ntee.FINISH_S = 0.1\ntee.end()'
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.endswith("x\nlast\n")
 
 
 def test_what_a_workers_shell_becomes_prints_through_the_same_process(tmp_path):
     """As with `workerInit`."""
-    again = (
-        "import sys; from k8s_parsl_runtime.worker import tee; tee.begin(sys.argv[1], 'pod-1'); print('two'); tee.end()"
-    )
+    again = "import sys; from k8s_parsl_runtime.worker import tee; tee.begin(sys.argv[1], 'pod-1'); print('two'); tee.end()"
     code = f"""
 print("one", flush=True)
 tee.hand_on()

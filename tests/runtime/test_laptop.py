@@ -1,4 +1,6 @@
-"""`k8s-parsl run -f`: launcher and workflow with real Parsl, as the processes that they are on this machine."""
+"""`k8s-parsl run -f`: launcher and workflow with real Parsl, as the processes that they are on this
+machine.
+"""
 
 from __future__ import annotations
 
@@ -112,12 +114,24 @@ def folder(tmp_path):
 
 def command(folder, function, more=""):
     (folder / "over.yaml").write_text(f'workflow: {{call: "flow:{function}"}}\n{more}\n')
-    words = ["run", "-f", "values.yaml", "-f", "over.yaml", "--path", str(folder), "--volumes", "volumes"]
+    words = [
+        "run",
+        "-f",
+        "values.yaml",
+        "-f",
+        "over.yaml",
+        "--path",
+        str(folder),
+        "--volumes",
+        "volumes",
+    ]
     return [sys.executable, "-m", "k8s_parsl", *words]
 
 
 def run(folder, function="main", more=""):
-    return subprocess.run(command(folder, function, more), cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command(folder, function, more), cwd=folder, capture_output=True, text=True, timeout=120
+    )
 
 
 def record(folder):
@@ -142,8 +156,18 @@ def test_a_run_from_values_to_report(folder):
 
 
 def test_the_example_with_two_executors(tmp_path):
-    """`make run VALUES=examples/names/values.yaml WORKFLOW=examples/names`: both executors are local processes."""
-    words = ["run", "-f", "examples/names/values.yaml", "--path", "examples/names", "--volumes", str(tmp_path)]
+    """`make run VALUES=examples/names/values.yaml WORKFLOW=examples/names`: both executors are
+    local processes.
+    """
+    words = [
+        "run",
+        "-f",
+        "examples/names/values.yaml",
+        "--path",
+        "examples/names",
+        "--volumes",
+        str(tmp_path),
+    ]
     words = [sys.executable, "-m", "k8s_parsl", *words]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -154,7 +178,9 @@ def test_the_example_with_two_executors(tmp_path):
     assert apps == {"count": -(-kept["result"]["files"] // 20), "merge": 1}
 
 
-@pytest.mark.parametrize(("given", "seen"), [("2", ["0", "1"]), ('["GPU-a", "GPU-b"]', ["GPU-a", "GPU-b"])])
+@pytest.mark.parametrize(
+    ("given", "seen"), [("2", ["0", "1"]), ('["GPU-a", "GPU-b"]', ["GPU-a", "GPU-b"])]
+)
 def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
     """By their number, or by their names; no GPU is needed to be told which one to use."""
     # A worker for each, however few CPUs there are.
@@ -166,7 +192,9 @@ def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
 
 @pytest.fixture
 def from_git(folder):
-    """The values of a run whose code is in a private git repository; the repository's address and commit."""
+    """The values of a run whose code is in a private git repository; the repository's address and
+    commit.
+    """
     work = folder / "work"
     (work / "flows").mkdir(parents=True)
     (folder / "flow.py").rename(work / "flows" / "flow.py")
@@ -177,19 +205,30 @@ def from_git(folder):
     git(folder, "clone", "--quiet", "--bare", "work", "served/flows.git")
     server = GitServer(folder / "served")
     server.credentials = "ada:t0ken"
-    place = {"url": f"{server.url}/flows.git", "commit": commit, "path": "flows", "secret": "pdg-git"}
+    place = {
+        "url": f"{server.url}/flows.git",
+        "commit": commit,
+        "path": "flows",
+        "secret": "pdg-git",
+    }
     (folder / "git.yaml").write_text(json.dumps({"workflow": {"git": place}}))
     yield place
     server.close()
 
 
 # A run that is started in a task of another one has these.
-OF_ANOTHER_RUN = {f"K8S_PARSL_{name}": "/another" for name in ("PATH", "SCRATCH", "CRASHES", "TEE", "POD_NAME")}
+OF_ANOTHER_RUN = {
+    f"K8S_PARSL_{name}": "/another" for name in ("PATH", "SCRATCH", "CRASHES", "TEE", "POD_NAME")
+}
 
 
 def run_from_git(folder, *more):
     words = ["run", "-f", "values.yaml", "-f", "git.yaml", "--volumes", "volumes", *more]
-    credentials = {"K8S_PARSL_GIT_USERNAME": "ada", "K8S_PARSL_GIT_PASSWORD": "t0ken", "no_proxy": "127.0.0.1"}
+    credentials = {
+        "K8S_PARSL_GIT_USERNAME": "ada",
+        "K8S_PARSL_GIT_PASSWORD": "t0ken",
+        "no_proxy": "127.0.0.1",
+    }
     credentials |= OF_ANOTHER_RUN
     return subprocess.run(
         [sys.executable, "-m", "k8s_parsl", *words],
@@ -202,7 +241,9 @@ def run_from_git(folder, *more):
 
 
 def test_the_code_comes_from_git(folder, from_git):
-    """Of that very commit, for launcher and workers, and the record says so; without the credentials."""
+    """Of that very commit, for launcher and workers, and the record says so; without the
+    credentials.
+    """
     done = run_from_git(folder)
     assert done.returncode == 0, done.stderr
     kept, page = record(folder)
@@ -233,7 +274,9 @@ def test_the_users_code_gets_no_credentials_for_git(folder, from_git):
     in_workflow, in_task = record(folder)[0]["result"]
     assert set(in_workflow) == {"K8S_PARSL_SCRATCH"}
     assert set(in_task) == {"K8S_PARSL_SCRATCH", "K8S_PARSL_CORES", "K8S_PARSL_CRASHES"}
-    assert not [value for value in (in_workflow | in_task).values() if value in ("ada", "t0ken", "/another")]
+    assert not [
+        value for value in (in_workflow | in_task).values() if value in ("ada", "t0ken", "/another")
+    ]
 
 
 def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):
@@ -250,7 +293,9 @@ def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):
 def test_a_terminal_shows_a_bar(folder):
     """And ends by naming the report."""
     ours, theirs = pty.openpty()
-    launcher = subprocess.Popen(command(folder, "main"), cwd=folder, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    launcher = subprocess.Popen(
+        command(folder, "main"), cwd=folder, stderr=theirs, env=os.environ | {"TERM": "xterm"}
+    )
     os.close(theirs)
     shown = b""
     # The terminal is closed, an error on Linux, when the launcher ends.
@@ -287,7 +332,10 @@ def test_a_config_of_its_own_is_set_aside(folder):
     done = run(folder, "own_config")
     assert done.returncode == 0, done.stderr
     assert record(folder)[0]["result"] == 5
-    assert "set aside from the workflow's own: executors mine (ThreadPoolExecutor), retries 3" in done.stderr
+    assert (
+        "set aside from the workflow's own: executors mine (ThreadPoolExecutor), retries 3"
+        in done.stderr
+    )
 
 
 def test_a_load_that_the_module_took_by_name_is_the_launchers_too(folder):
@@ -311,7 +359,9 @@ def test_a_load_that_the_module_took_by_name_is_the_launchers_too(folder):
 )
 def test_the_result_of_a_script_that_ends_itself_is_kept(folder, end, kept):
     """Where that is no error, as of one that comes to its end."""
-    (folder / "mine.py").write_text(f"import sys\nresult = {{'cells': 9}}\n{end}\nresult = 'never here'\n")
+    (folder / "mine.py").write_text(
+        f"import sys\nresult = {{'cells': 9}}\n{end}\nresult = 'never here'\n"
+    )
     words = command(folder, "main")
     (folder / "over.yaml").write_text('workflow: {call: "", kwargs: null, script: mine.py}\n')
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
@@ -341,7 +391,9 @@ def test_a_module_that_loads_while_it_is_imported_gets_the_launchers(folder):
 
 
 def test_whatever_is_returned_does_not_end_a_run_that_is_done(folder):
-    """What JSON does not take is shown by its text; there is no path in it that is looked up too eagerly."""
+    """What JSON does not take is shown by its text; there is no path in it that is looked up too
+    eagerly.
+    """
     done = run(folder, "presented")
     assert done.returncode == 0, done.stderr
     kept = record(folder)[0]["result"]
@@ -352,7 +404,10 @@ def test_an_exception_with_any_text_is_told(folder):
     """A file's name need not be UTF-8."""
     done = run(folder, "not_utf8")
     assert done.returncode == 1
-    assert "the workflow raised FileNotFoundError: [Errno 2] No such file or directory: b'/nowhere/" in done.stderr
+    assert (
+        "the workflow raised FileNotFoundError: [Errno 2] No such file or directory: b'/nowhere/"
+        in done.stderr
+    )
 
 
 SCRIPT = """
@@ -377,21 +432,40 @@ if __name__ == "__main__":
 
 
 def test_a_script_and_its_tasks_are_as_python_would_have_them(folder):
-    """Guard, arguments, a helper beside the script, relative input and output, in one working directory."""
+    """Guard, arguments, a helper beside the script, relative input and output, in one working
+    directory.
+    """
     (folder / "jobs").mkdir()
     (folder / "jobs" / "run.py").write_text(SCRIPT)
     (folder / "jobs" / "helper.py").write_text("def add(a, b): return a + b\n")
     (folder / "jobs" / "input.txt").write_text("input")
-    (folder / "over.yaml").write_text(json.dumps({"workflow": {"script": "jobs/run.py", "args": ["10", str(folder)]}}))
-    (folder / "values.yaml").write_text(VALUES.replace('call: "flow:main", kwargs: {out: /data/out}', 'call: ""'))
-    words = ["run", "-f", "values.yaml", "-f", "over.yaml", "--path", str(folder), "--volumes", "volumes"]
+    (folder / "over.yaml").write_text(
+        json.dumps({"workflow": {"script": "jobs/run.py", "args": ["10", str(folder)]}})
+    )
+    (folder / "values.yaml").write_text(
+        VALUES.replace('call: "flow:main", kwargs: {out: /data/out}', 'call: ""')
+    )
+    words = [
+        "run",
+        "-f",
+        "values.yaml",
+        "-f",
+        "over.yaml",
+        "--path",
+        str(folder),
+        "--volumes",
+        "volumes",
+    ]
     words = [sys.executable, "-m", "k8s_parsl", *words]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the end of __main__\n"
     assert record(folder)[0]["result"] == [10, 11]
     (work,) = (folder / "volumes/data/runs").glob("*/work")
-    assert {file.name: file.read_text() for file in work.glob("out-*")} == {"out-0": "input", "out-1": "input"}
+    assert {file.name: file.read_text() for file in work.glob("out-*")} == {
+        "out-0": "input",
+        "out-1": "input",
+    }
     assert not list((folder / "jobs").glob("out-*")), "the user's own folder is left as it was"
 
 
@@ -433,7 +507,10 @@ def test_the_death_of_the_workflows_process_is_told(folder):
     os.kill(process_of(launcher, "kernel"), signal.SIGSEGV)
     _, said = launcher.communicate(timeout=60)
     assert launcher.returncode == 1, said
-    assert "the workflow's process was ended by SIGSEGV (a crash in compiled code)" in said.splitlines()[-1]
+    assert (
+        "the workflow's process was ended by SIGSEGV (a crash in compiled code)"
+        in said.splitlines()[-1]
+    )
     kept, _ = record(folder)
     assert (kept["status"], kept["last_lines"]) == ("failed", ["started"])
     assert not _processes_in(folder)
@@ -461,7 +538,11 @@ def test_the_next_run_completes_the_record_of_one_whose_launcher_died(folder):
     kept = json.loads(path.read_text())
     assert (kept["status"], kept["message"]) == ("died", "its launcher ended without a word")
     assert kept["started"] <= kept["ended"]
-    others = [json.loads(file.read_text()) for file in path.parent.parent.glob("*/record.json") if file != path]
+    others = [
+        json.loads(file.read_text())
+        for file in path.parent.parent.glob("*/record.json")
+        if file != path
+    ]
     assert sorted(other["status"] for other in others) == ["done", "running"]
     working.terminate()
     _, said = working.communicate(timeout=60)
@@ -485,7 +566,9 @@ def gone(folder, seconds=20):
     ],
 )
 def test_a_wrong_command_is_one_line(tmp_path, words, code, line):
-    done = subprocess.run([sys.executable, "-m", "k8s_parsl", *words], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", *words], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == code
     (said,) = done.stderr.splitlines()
     assert line in said
@@ -494,16 +577,25 @@ def test_a_wrong_command_is_one_line(tmp_path, words, code, line):
 def started(folder, function):
     """A run whose workflow has said that it began."""
     launcher = subprocess.Popen(
-        command(folder, function), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(folder, function),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert launcher.stdout.readline() == "started\n"
     return launcher
 
 
 def process_of(launcher, name):
-    """The id of a process below the launcher: supervisor (`workflow`), `kernel`, `interchange`, `pool`."""
+    """The id of a process below the launcher: supervisor (`workflow`), `kernel`, `interchange`,
+    `pool`.
+    """
     found = [
-        pid for pid in _below(launcher.pid) for shown in (f" {START} {name} ", f": {name}") if shown in _command(pid)
+        pid
+        for pid in _below(launcher.pid)
+        for shown in (f" {START} {name} ", f": {name}")
+        if shown in _command(pid)
     ]
     return found[0]
 
@@ -531,4 +623,6 @@ def _processes_in(folder):
         except OSError:
             return ""
 
-    return [p for p in Path("/proc").iterdir() if p.name.isdigit() and cwd(p).startswith(str(folder))]
+    return [
+        p for p in Path("/proc").iterdir() if p.name.isdigit() and cwd(p).startswith(str(folder))
+    ]

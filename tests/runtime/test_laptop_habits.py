@@ -1,4 +1,6 @@
-"""A laptop's run where something is odd from the first line on: it ends by itself, says why, and leaves nothing."""
+"""A laptop's run where something is odd from the first line on: it ends by itself, says why, and
+leaves nothing.
+"""
 
 from __future__ import annotations
 
@@ -75,12 +77,23 @@ def command(folder, call, more="", kwargs=None):
     workflow = {"call": f"flow:{call}", "kwargs": kwargs or {}}
     executors = "" if "executors:" in more else "executors: {workers: {}}"
     (folder / "values.yaml").write_text(f"workflow: {json.dumps(workflow)}\n{executors}\n{more}\n")
-    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", str(folder / "values.yaml"), "--path", str(folder)]
+    words = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "run",
+        "-f",
+        str(folder / "values.yaml"),
+        "--path",
+        str(folder),
+    ]
     return [*words, "--volumes", str(folder / "volumes")]
 
 
 def run(folder, call, *more):
-    return subprocess.run(command(folder, call, *more), cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command(folder, call, *more), cwd=folder, capture_output=True, text=True, timeout=120
+    )
 
 
 def record(folder):
@@ -98,14 +111,23 @@ def test_an_async_function_is_awaited(folder):
 
 
 def test_a_machine_is_as_large_as_it_is(folder):
-    """As many workers as it has CPUs, and one where the values ask for more; each task knows its worker's CPUs."""
+    """As many workers as it has CPUs, and one where the values ask for more; each task knows its
+    worker's CPUs.
+    """
     cpus = len(os.sched_getaffinity(0))
     many = {"maxWorkersPerNode": cpus + 1, "workerInit": "export OMP_NUM_THREADS=7"}
     large = {"coresPerWorker": cpus + 1, "memPerWorker": 1e6}
-    runs = [run(folder, "told", f"executors: {json.dumps({'workers': one})}") for one in (many, large)]
+    runs = [
+        run(folder, "told", f"executors: {json.dumps({'workers': one})}") for one in (many, large)
+    ]
     assert [done.returncode for done in runs] == [0, 0], runs
-    assert f"in each pool, not {cpus + 1} (maxWorkersPerNode): this machine has {cpus} CPU" in runs[0].stderr
-    first, second = (json.loads(file.read_text()) for file in sorted(folder.glob("volumes/runs/*/record.json")))
+    assert (
+        f"in each pool, not {cpus + 1} (maxWorkersPerNode): this machine has {cpus} CPU"
+        in runs[0].stderr
+    )
+    first, second = (
+        json.loads(file.read_text()) for file in sorted(folder.glob("volumes/runs/*/record.json"))
+    )
     assert first["result"]["PARSL_WORKER_COUNT"] == str(cpus)
     assert (first["result"]["K8S_PARSL_CORES"], first["result"]["OMP_NUM_THREADS"]) == ("1", "7")
     assert second["result"]["PARSL_WORKER_COUNT"] == "1"
@@ -124,12 +146,18 @@ def test_a_workflow_may_put_its_own_functions_into_json(folder):
     assert (done.returncode, record(folder)["result"]) == (0, 8), done.stderr
 
 
-@pytest.mark.parametrize(("call", "code"), [("patched", 0), ("leaves", 1), ("nothing", 64), ("generator", 64)])
+@pytest.mark.parametrize(
+    ("call", "code"), [("patched", 0), ("leaves", 1), ("nothing", 64), ("generator", 64)]
+)
 def test_a_run_leaves_no_temporary_file(folder, call, code):
     """However it ends."""
     with tempfile.TemporaryDirectory() as short:
         done = subprocess.run(
-            command(folder, call), capture_output=True, timeout=120, cwd=folder, env=os.environ | {"TMPDIR": short}
+            command(folder, call),
+            capture_output=True,
+            timeout=120,
+            cwd=folder,
+            env=os.environ | {"TMPDIR": short},
         )
         assert done.returncode == code
         assert list(Path(short).iterdir()) == []
@@ -143,8 +171,12 @@ def test_a_run_leaves_no_temporary_file(folder, call, code):
         ("", "has no function main (it has: none)"),
     ],
 )
-def test_code_that_cannot_run_ends_the_workflows_side_without_a_kill(folder, monkeypatch, text, said):
-    """It ends because the conversation does, at once, and not because the launcher has lost patience."""
+def test_code_that_cannot_run_ends_the_workflows_side_without_a_kill(
+    folder, monkeypatch, text, said
+):
+    """It ends because the conversation does, at once, and not because the launcher has lost
+    patience.
+    """
     (folder / "flow.py").write_text(text)
     command(folder, "main")
     started = []
@@ -168,7 +200,9 @@ def test_a_volume_that_cannot_be_a_folder_is_named(folder, place):
     (folder / place).write_text("")
     done = run(folder, "patched", "storage: {data: {mountPath: /data, existingClaim: x}}")
     assert done.returncode == 77
-    assert last(done).startswith(f"k8s-parsl: --volumes: the folder {folder}/{place} cannot be made: ")
+    assert last(done).startswith(
+        f"k8s-parsl: --volumes: the folder {folder}/{place} cannot be made: "
+    )
 
 
 def test_a_folder_of_volumes_that_cannot_be_one_is_named_where_there_is_no_volume(folder):
@@ -176,7 +210,8 @@ def test_a_folder_of_volumes_that_cannot_be_one_is_named_where_there_is_no_volum
     done = run(folder, "patched", "")
     assert done.returncode == 77
     assert (
-        last(done) == f"k8s-parsl: --volumes: the folder {folder}/volumes cannot be made: there is a file of this name"
+        last(done)
+        == f"k8s-parsl: --volumes: the folder {folder}/volumes cannot be made: there is a file of this name"
     )
 
 
@@ -190,9 +225,15 @@ def test_a_folder_of_volumes_that_cannot_be_one_is_named_where_there_is_no_volum
 )
 def test_pools_that_never_come_up_end_the_run(folder, init, said):
     """It would wait for them without end."""
-    done = run(folder, "patched", f"parsl: {{strategyPeriod: 0.2}}\nexecutors: {{workers: {{workerInit: {init!r}}}}}")
+    done = run(
+        folder,
+        "patched",
+        f"parsl: {{strategyPeriod: 0.2}}\nexecutors: {{workers: {{workerInit: {init!r}}}}}",
+    )
     assert done.returncode == 78, done.stderr
-    assert "3 worker pools ended on this machine before any could work (see workerInit)" in last(done)
+    assert "3 worker pools ended on this machine before any could work (see workerInit)" in last(
+        done
+    )
     assert said in last(done)
 
 
@@ -201,7 +242,9 @@ def waiting(folder):
     """A run with a task that rests; its worker's pid, and that of the pool."""
     os.mkfifo(folder / "pids")
     words = command(folder, "waits", kwargs={"folder": str(folder)})
-    process = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        words, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     # Not `open`, which would wait for a task that never begins.
     pipe = os.open(folder / "pids", os.O_RDONLY | os.O_NONBLOCK)
     assert select.select([pipe], [], [], 60)[0], "the task has not begun"
@@ -263,9 +306,16 @@ def test_code_in_a_folder_that_is_not_there_is_told_by_the_key(folder, arguments
 
 def test_a_run_without_values_says_how_to_name_them(folder):
     done = subprocess.run(
-        [sys.executable, "-m", "k8s_parsl", "run"], cwd=folder, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "k8s_parsl", "run"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    assert (done.returncode, last(done)) == (64, "k8s-parsl: no values file given: k8s-parsl run -f values/local.yaml")
+    assert (done.returncode, last(done)) == (
+        64,
+        "k8s-parsl: no values file given: k8s-parsl run -f values/local.yaml",
+    )
 
 
 def test_two_runs_of_one_second_have_a_folder_each(tmp_path, monkeypatch):
@@ -278,7 +328,9 @@ def test_two_runs_of_one_second_have_a_folder_each(tmp_path, monkeypatch):
     names = [laptop._new_run(tmp_path / "runs") for _ in range(3)]
     assert names == ["20260101-000000", "20260101-000000-2", "20260101-000000-3"]
     (tmp_path / "file").write_text("")
-    assert laptop._new_run(tmp_path / "file") == "20260101-000000", "what makes the run's folder says why it cannot"
+    assert laptop._new_run(tmp_path / "file") == "20260101-000000", (
+        "what makes the run's folder says why it cannot"
+    )
 
 
 @pytest.mark.parametrize(
@@ -299,6 +351,17 @@ def test_nothing_in_a_line_is_for_the_terminal(text, shown):
 def test_a_function_called_result_is_no_result(folder):
     (folder / "run.py").write_text("def result(): pass\nimport json\nother = 1\n")
     (folder / "values.yaml").write_text("workflow: {script: run.py}\nexecutors: {workers: {}}\n")
-    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--volumes", "volumes"]
+    words = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "run",
+        "-f",
+        "values.yaml",
+        "--path",
+        ".",
+        "--volumes",
+        "volumes",
+    ]
     subprocess.run(words, cwd=folder, capture_output=True, check=True, timeout=60)
     assert record(folder)["result"] is None

@@ -16,7 +16,11 @@ OWN_KERNEL = """
 from parsl.config import Config
 parsl.DataFlowKernel(Config(executors=[parsl.ThreadPoolExecutor(label="own")])).cleanup()
 """
-ROOT = {"version": 1, "handlers": {"h": {"class": "logging.StreamHandler"}}, "disable_existing_loggers": False}
+ROOT = {
+    "version": 1,
+    "handlers": {"h": {"class": "logging.StreamHandler"}},
+    "disable_existing_loggers": False,
+}
 ROOT["root"] = {"level": "DEBUG", "handlers": ["h"]}
 
 

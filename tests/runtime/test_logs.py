@@ -50,7 +50,18 @@ def ended(tmp_path_factory):
     (folder / "flow.py").write_text(FLOW)
     values = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {"workerInit": "echo init"}}}
     (folder / "values.yaml").write_text(json.dumps(values))
-    words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--volumes", "volumes"]
+    words = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "run",
+        "-f",
+        "values.yaml",
+        "--path",
+        ".",
+        "--volumes",
+        "volumes",
+    ]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
     (logs,) = folder.glob("volumes/runs/*/logs")
     return done, logs
@@ -106,7 +117,9 @@ def logger(monkeypatch):
     root.removeHandler(early)
 
 
-def test_lines_before_there_is_a_folder_are_kept_and_how_the_run_failed(logger, tmp_path, monkeypatch):
+def test_lines_before_there_is_a_folder_are_kept_and_how_the_run_failed(
+    logger, tmp_path, monkeypatch
+):
     with monkeypatch.context() as alone:
         # pytest would send a copy of each line between its processes, which takes no surrogate.
         alone.setattr(logging.getLogger(), "handlers", [log._early])
@@ -140,5 +153,7 @@ def test_a_volume_that_stalls_keeps_no_line_waiting(logger, tmp_path, monkeypatc
         for _ in range(1000):
             logger.warning("a line")
     stalled.set()
-    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("logs: ")]
+    said = [
+        record.getMessage() for record in caplog.records if record.getMessage().startswith("logs: ")
+    ]
     assert said == ["logs: launcher.log is not kept whole: the volume has not answered for 0 s"]

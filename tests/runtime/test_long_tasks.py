@@ -24,7 +24,9 @@ class Executor:
         self.tasks, self.seconds = {}, {}
 
     def runs(self, number, app, seconds, *args, **kwargs):
-        self.tasks[number] = SimpleNamespace(task_record={"func_name": app, "args": args, "kwargs": kwargs})
+        self.tasks[number] = SimpleNamespace(
+            task_record={"func_name": app, "args": args, "kwargs": kwargs}
+        )
         self.seconds[number] = seconds
 
     def running(self, least):
@@ -68,7 +70,9 @@ def test_its_line_says_what_it_is(looking, told, caplog):
     executor.runs(1, "tile", 900, 3, "x" * 1000, Mute(), zoom=7, walltime=None)
     looking.look(executor)
     ((_, text),) = told
-    assert text.startswith("a task has run for 900 s, the median of its app is 60.0 s: tile(3, 'xxx")
+    assert text.startswith(
+        "a task has run for 900 s, the median of its app is 60.0 s: tile(3, 'xxx"
+    )
     assert "<Mute instance" in text or "Mute" in text
     assert "zoom=7" in text
     assert "walltime would end it" in text

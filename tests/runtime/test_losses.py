@@ -1,4 +1,6 @@
-"""Which task is found to end pods, and what the loss of a pod costs the others: what `retry_cost` decides."""
+"""Which task is found to end pods, and what the loss of a pod costs the others: what `retry_cost`
+decides.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,21 @@ class Tasks:
         self.reasons = reasons or {}
         self.asked_surely = []
         self.blamed = blamed
-        self.cost = retry_cost(RETRIES, LOSS_RETRIES, lost_tasks, lambda pod: self.reasons.get(pod, ""), self.blames)
+        self.cost = retry_cost(
+            RETRIES, LOSS_RETRIES, lost_tasks, lambda pod: self.reasons.get(pod, ""), self.blames
+        )
 
     def blames(self, pod, *, sure):
         self.asked_surely += [pod] if sure else []
         return pod in self.blamed
 
     def lose(self, number, error):
-        record = {"id": number, "func_name": f"app{number}", "executor": "cpu", "resource_specification": {}}
+        record = {
+            "id": number,
+            "func_name": f"app{number}",
+            "executor": "cpu",
+            "resource_specification": {},
+        }
         return self.cost(error, self.records.setdefault(number, record))
 
     def is_alone(self, number):
@@ -80,12 +89,19 @@ def test_a_loss_that_is_none_of_its_tasks_makes_no_suspects(error):
     tasks = Tasks(blamed=("p",))
     assert tasks.lose(1, error) == 0
     assert not tasks.is_alone(1)
-    assert [tasks.lose(1, error) for _ in range(LOSS_RETRIES)] == [0] * (LOSS_RETRIES - 1) + [GIVEN_UP]
+    assert [tasks.lose(1, error) for _ in range(LOSS_RETRIES)] == [0] * (LOSS_RETRIES - 1) + [
+        GIVEN_UP
+    ]
 
 
 def test_a_loss_between_two_deaths_neither_counts_nor_clears():
     tasks = Tasks(blamed=("p", "q"))
-    assert [tasks.lose(1, ended(pod)) for pod in ("drained", "p", "evicted", "q")] == [0, 0, 0, GIVEN_UP]
+    assert [tasks.lose(1, ended(pod)) for pod in ("drained", "p", "evicted", "q")] == [
+        0,
+        0,
+        0,
+        GIVEN_UP,
+    ]
 
 
 def test_a_death_that_kubelet_explains_later_counts_no_more():
@@ -133,7 +149,12 @@ def test_a_suspect_that_may_not_run_twice_is_given_up_at_once():
 
 def test_a_suspect_keeps_its_priority():
     tasks = Tasks(blamed=("p",))
-    tasks.records[1] = {"id": 1, "func_name": "f", "executor": "cpu", "resource_specification": {"priority": 3}}
+    tasks.records[1] = {
+        "id": 1,
+        "func_name": "f",
+        "executor": "cpu",
+        "resource_specification": {"priority": 3},
+    }
     tasks.lose(1, ended("p"))
     assert tasks.records[1]["resource_specification"] == {"priority": 3, ALONE: True}
 
@@ -152,15 +173,24 @@ def test_the_log_says_once_for_each_pod_that_its_tasks_run_alone(caplog):
 
 
 def block(blame, message=""):
-    return {"type": "block", "executor": "cpu", "block": "0", "state": "TIMEOUT", "name": "p", "message": message} | (
-        {"blame": blame} if blame else {}
-    )
+    return {
+        "type": "block",
+        "executor": "cpu",
+        "block": "0",
+        "state": "TIMEOUT",
+        "name": "p",
+        "message": message,
+    } | ({"blame": blame} if blame else {})
 
 
-@pytest.mark.parametrize(("said", "blames"), [("tasks", True), ("unclear", True), ("none", False), ("", False)])
+@pytest.mark.parametrize(
+    ("said", "blames"), [("tasks", True), ("unclear", True), ("none", False), ("", False)]
+)
 def test_the_launcher_says_whose_doing_the_end_of_a_pod_is(monkeypatch, said, blames):
     monkeypatch.setattr("k8s_parsl_runtime.workflow.provider.EXPLAIN_S", 0.01)
-    provider = LauncherProvider("cpu", {"init_blocks": 0, "min_blocks": 0, "max_blocks": 1, "parallelism": 1.0}, print)
+    provider = LauncherProvider(
+        "cpu", {"init_blocks": 0, "min_blocks": 0, "max_blocks": 1, "parallelism": 1.0}, print
+    )
     provider.take(block(said))
     assert (provider.blames("p", sure=False), provider.blames("p", sure=True)) == (blames, blames)
     assert not provider.blames("another", sure=True)
@@ -168,7 +198,13 @@ def test_the_launcher_says_whose_doing_the_end_of_a_pod_is(monkeypatch, said, bl
 
 def test_a_verdict_heeds_what_kubelet_says_a_moment_later(monkeypatch):
     monkeypatch.setattr("k8s_parsl_runtime.workflow.provider.EXPLAIN_S", 60)
-    provider = LauncherProvider("cpu", {"init_blocks": 0, "min_blocks": 0, "max_blocks": 1, "parallelism": 1.0}, print)
+    provider = LauncherProvider(
+        "cpu", {"init_blocks": 0, "min_blocks": 0, "max_blocks": 1, "parallelism": 1.0}, print
+    )
     provider.take(block("unclear"))
-    monkeypatch.setattr(provider._lock, "wait_for", lambda done, _: provider.take(block("none", "Evicted")) or done())
+    monkeypatch.setattr(
+        provider._lock,
+        "wait_for",
+        lambda done, _: provider.take(block("none", "Evicted")) or done(),
+    )
     assert not provider.blames("p", sure=True)

@@ -14,7 +14,7 @@ from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH
 from k8s_parsl_runtime.workflow import missing
 from k8s_parsl_runtime.workflow.code import run_function
 
-IN_IMAGE = "; install {} in the image, of the workflow and of the workers (docs/own-workflow.md#images)"
+IN_IMAGE = "; install {} in the image, of the workflow and of the workers (docs/user/own-workflow.md#images)"
 
 
 def of(name):
@@ -41,7 +41,15 @@ def caused(error):
         lambda error: JoinError([(error, "task 0")], 1),
         lambda error: DependencyError([(JoinError([(caused(error), "task 0")], 1), "task 1")], 2),
     ],
-    ids=["itself", "of a worker", "by its text", "a cause", "a dependency", "of a join", "far below"],
+    ids=[
+        "itself",
+        "of a worker",
+        "by its text",
+        "a cause",
+        "a dependency",
+        "of a join",
+        "far below",
+    ],
 )
 def test_whatever_it_is_wrapped_in(tmp_path, monkeypatch, wrap):
     monkeypatch.delenv(RUNS_SCRATCH, raising=False)
@@ -49,7 +57,8 @@ def test_whatever_it_is_wrapped_in(tmp_path, monkeypatch, wrap):
 
 
 @pytest.mark.parametrize(
-    ("module", "package"), [("nope.sub.one", "nope"), ("sklearn.cluster", "scikit-learn"), ("PIL", "pillow")]
+    ("module", "package"),
+    [("nope.sub.one", "nope"), ("sklearn.cluster", "scikit-learn"), ("PIL", "pillow")],
 )
 def test_the_package_is_named_as_pip_knows_it(tmp_path, monkeypatch, module, package):
     monkeypatch.delenv(RUNS_SCRATCH, raising=False)
@@ -86,7 +95,9 @@ def test_the_users_own_package_is_not_to_be_installed(tmp_path, make):
     assert missing.hint(error, [str(tmp_path)]) == ""
 
 
-@pytest.mark.parametrize("error", [ValueError("No module named 'x'"), ImportError("cannot import name 'a' from 'b'")])
+@pytest.mark.parametrize(
+    "error", [ValueError("No module named 'x'"), ImportError("cannot import name 'a' from 'b'")]
+)
 def test_other_errors_need_no_package(error):
     assert missing.hint(error, []) == ""
 

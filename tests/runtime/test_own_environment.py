@@ -1,4 +1,6 @@
-"""`k8s-parsl run -f … --python …`: the workflow in the user's environment, and not in the launcher's."""
+"""`k8s-parsl run -f … --python …`: the workflow in the user's environment, and not in the
+launcher's.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,12 @@ def test_an_interpreter_that_is_not_there_is_refused_by_name(tmp_path, given, na
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", "."]
     words += ["--python", given.format(folder=tmp_path)]
     environment = os.environ | {"HOME": str(tmp_path)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 64
     missing = named.format(folder=tmp_path)
-    assert done.stderr == f"k8s-parsl: laptop.python (--python): {missing}: No such file or directory\n"
+    assert (
+        done.stderr
+        == f"k8s-parsl: laptop.python (--python): {missing}: No such file or directory\n"
+    )

@@ -1,4 +1,5 @@
-"""What `executor`, `interchange`, `kernel`, `provider` and `pickling` use of Parsl's insides, and `run.plan`.
+"""What `executor`, `interchange`, `kernel`, `provider` and `pickling` use of Parsl's insides, and
+`run.plan`.
 
 Run this first when you move to another Parsl.
 """
@@ -51,10 +52,22 @@ def test_the_release_is_one_that_was_read():
     [
         (
             DataFlowKernel.submit,
-            ["self", "func", "app_args", "executors", "cache", "ignore_for_cache", "app_kwargs", "join"],
+            [
+                "self",
+                "func",
+                "app_args",
+                "executors",
+                "cache",
+                "ignore_for_cache",
+                "app_kwargs",
+                "join",
+            ],
         ),
         (DataFlowKernel._complete_task_result, ["self", "task_record", "new_state", "result"]),
-        (DataFlowKernel._complete_task_exception, ["self", "task_record", "new_state", "exception"]),
+        (
+            DataFlowKernel._complete_task_exception,
+            ["self", "task_record", "new_state", "exception"],
+        ),
         (DataFlowKernel._update_task_state, ["self", "task_record", "new_state"]),
         (DataFlowKernel.wait_for_current_tasks, ["self"]),
         (DataFlowKernel.cleanup, ["self"]),
@@ -83,15 +96,40 @@ def test_the_loader_holds_the_kernel_where_dataflow_puts_it():
 
 @pytest.mark.parametrize("encrypted", [True, False])
 @pytest.mark.parametrize(
-    "more", [{}, {"worker_debug": True, "max_workers_per_node": 2, "available_accelerators": ["GPU-b", "GPU-a"]}]
+    "more",
+    [
+        {},
+        {
+            "worker_debug": True,
+            "max_workers_per_node": 2,
+            "available_accelerators": ["GPU-b", "GPU-a"],
+        },
+    ],
 )
 def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
-    """Behind the dashes: what Parsl makes of its DEFAULT_LAUNCH_CMD, with the paths of the worker's pod."""
-    values = {"workflow": {"call": "a:b"}, "executors": {"a": {}, "cpu": more}, "parsl": {"encrypted": encrypted}}
+    """Behind the dashes: what Parsl makes of its DEFAULT_LAUNCH_CMD, with the paths of the worker's
+    pod.
+    """
+    values = {
+        "workflow": {"call": "a:b"},
+        "executors": {"a": {}, "cpu": more},
+        "parsl": {"encrypted": encrypted},
+    }
     settings = Settings.parse(values, "test")
-    arguments = plan.worker_arguments(settings, "cpu", versions="v", address="10.0.0.1", work=Path("/work"))("7")
-    order = plan.start(settings, path=Path("/p"), work=Path("/w"), run_dir=Path("/r"), folders={}, address="10.0.0.1")
-    _, ours = executors(order, Path("/run/k8s-parsl/certificates") if encrypted else None, print, print)
+    arguments = plan.worker_arguments(
+        settings, "cpu", versions="v", address="10.0.0.1", work=Path("/work")
+    )("7")
+    order = plan.start(
+        settings,
+        path=Path("/p"),
+        work=Path("/w"),
+        run_dir=Path("/r"),
+        folders={},
+        address="10.0.0.1",
+    )
+    _, ours = executors(
+        order, Path("/run/k8s-parsl/certificates") if encrypted else None, print, print
+    )
     assert (ours.label, ours.worker_port) == ("cpu", settings.parsl.worker_port + 1)
     ours.launch_cmd = executor.DEFAULT_LAUNCH_CMD
     monkeypatch.setattr(type(ours), "worker_logdir", programs.SCRATCH)
@@ -113,12 +151,16 @@ def test_a_laptops_worker_is_parsls_own_program():
 def test_the_launch_command_names_each_folder_once(folder):
     """`LaptopExecutor` puts the quoted one there."""
     assert executor.DEFAULT_LAUNCH_CMD.count(f"{{{folder}}}") == 1
-    assert f"{folder}=self." in inspect.getsource(executor.HighThroughputExecutor.initialize_scaling)
+    assert f"{folder}=self." in inspect.getsource(
+        executor.HighThroughputExecutor.initialize_scaling
+    )
 
 
 def test_parsls_provider_of_processes_reads_what_ours_writes():
     """`LaptopProvider` has a `submit` of its own, and Parsl's `status` and `cancel`."""
-    ours, parsls = (inspect.getsource(kind.submit) for kind in (provider.LaptopProvider, LocalProvider))
+    ours, parsls = (
+        inspect.getsource(kind.submit) for kind in (provider.LaptopProvider, LocalProvider)
+    )
     for name in ("job_id", "status", "remote_pid", "script_path"):
         assert f'"{name}": ' in ours
         assert f"'{name}': " in parsls
@@ -143,7 +185,9 @@ def test_scripts_own_configs_are_made_of_what_these_modules_export():
 
 
 def test_parsl_takes_the_first_serializer_there_is_and_finds_ours_by_its_name():
-    """The methods are tried in their order; a worker loads by module and name what it does not know."""
+    """The methods are tried in their order; a worker loads by module and name what it does not
+    know.
+    """
     source = inspect.getsource(facade)
     assert "for method in methods.values()" in inspect.getsource(facade.serialize)
     assert "importlib.import_module(decoded_module_name)" in source
@@ -166,24 +210,34 @@ def test_the_interchange_looks_at_the_managers_once_per_turn_and_before_it_sends
         "expire_drained_managers",
         "process_tasks_to_send",
     ]
-    assert [turn.index(f"self.{step}(") for step in steps] == sorted(turn.index(f"self.{step}(") for step in steps)
+    assert [turn.index(f"self.{step}(") for step in steps] == sorted(
+        turn.index(f"self.{step}(") for step in steps
+    )
 
 
 def test_a_manager_is_lost_by_its_heartbeat_and_drained_by_its_flag():
-    assert {"block_id", "last_heartbeat", "active", "draining"} <= set(ManagerRecord.__annotations__)
+    assert {"block_id", "last_heartbeat", "active", "draining"} <= set(
+        ManagerRecord.__annotations__
+    )
     assert "time.time() - m['last_heartbeat'] > self.heartbeat_threshold" in inspect.getsource(
         Interchange.expire_bad_managers
     )
-    assert "if m['draining'] and len(m['tasks']) == 0" in inspect.getsource(Interchange.expire_drained_managers)
+    assert "if m['draining'] and len(m['tasks']) == 0" in inspect.getsource(
+        Interchange.expire_drained_managers
+    )
 
 
 def test_the_interchange_takes_tasks_from_the_queue_for_interesting_managers_alone():
-    """By `get_tasks`, the next one from the queue's end; so that some get none, and some tasks wait for their own."""
+    """By `get_tasks`, the next one from the queue's end; so that some get none, and some tasks wait
+    for their own.
+    """
     sending = inspect.getsource(Interchange.process_tasks_to_send)
     assert "sort_managers(self._ready_managers, interesting_managers)" in sending
     assert "tasks = self.get_tasks(real_capacity)" in sending
     assert "*_, task = self.pending_task_queue.pop()" in inspect.getsource(Interchange.get_tasks)
-    assert "queue_entry = (-priority, -task_id, msg)" in inspect.getsource(Interchange.process_task_incoming)
+    assert "queue_entry = (-priority, -task_id, msg)" in inspect.getsource(
+        Interchange.process_task_incoming
+    )
     for line in ("pickle.dumps(tasks)", "m['tasks'].extend(tids)", "m['idle_since'] = None"):
         assert line in sending
     assert {"tasks", "idle_since", "hostname"} <= set(ManagerRecord.__annotations__)
@@ -192,7 +246,10 @@ def test_the_interchange_takes_tasks_from_the_queue_for_interesting_managers_alo
 def test_a_lost_task_is_failed_as_the_interchange_does_it():
     source = inspect.getsource(Interchange.expire_bad_managers)
     assert "raise ManagerLost(manager_id, m['hostname'])" in source
-    assert "{'type': 'result', 'task_id': tid, 'exception': serialize_object(RemoteExceptionWrapper(" in source
+    assert (
+        "{'type': 'result', 'task_id': tid, 'exception': serialize_object(RemoteExceptionWrapper("
+        in source
+    )
 
 
 def test_what_a_task_needs_reaches_the_interchange_from_its_record():
@@ -203,7 +260,9 @@ def test_what_a_task_needs_reaches_the_interchange_from_its_record():
     submit = inspect.getsource(HighThroughputExecutor.submit)
     assert "self.validate_resource_spec(resource_specification)" in submit
     assert 'context["resource_spec"] = resource_specification' in submit
-    assert "self._config.retry_handler(e, task_record)" in inspect.getsource(DataFlowKernel.handle_exec_update)
+    assert "self._config.retry_handler(e, task_record)" in inspect.getsource(
+        DataFlowKernel.handle_exec_update
+    )
 
 
 def test_parsl_scales_by_the_slots_that_tasks_need():
@@ -213,7 +272,9 @@ def test_parsl_scales_by_the_slots_that_tasks_need():
 
 
 def test_an_executor_is_shown_its_blocks_each_time_that_parsl_looks():
-    assert "executor.handle_errors(executor.status_facade)" in inspect.getsource(JobStatusPoller.poll)
+    assert "executor.handle_errors(executor.status_facade)" in inspect.getsource(
+        JobStatusPoller.poll
+    )
 
 
 def test_every_command_to_the_interchange_has_a_deadline():
@@ -224,7 +285,8 @@ def test_every_command_to_the_interchange_has_a_deadline():
         if "command_client.run" in inspect.getsource(inspect.unwrap(method))
     ]
     overridden = {"connected_managers", "connected_managers_packages", "connected_blocks"}
-    # Called by upstream's scale_in alone, which is overridden; and by `start`, with a deadline of its own.
+    # Called by upstream's scale_in alone, which is overridden; and by `start`, with a deadline of
+    # its own.
     assert set(asking) - overridden == {"_hold_manager", "_start_local_interchange_process"}
 
 
@@ -234,7 +296,9 @@ def test_cert_dir_that_is_set_is_left_alone():
 
 
 def test_the_pool_has_as_many_workers_as_it_is_told():
-    """With one CPU each of those in PARSL_CORES, and no memory, its own count comes to the same number."""
+    """With one CPU each of those in PARSL_CORES, and no memory, its own count comes to the same
+    number.
+    """
     source = inspect.getsource(process_worker_pool)
     assert "os.environ.get('PARSL_CORES')" in source
     count = "min(max_workers_per_node, mem_slots, math.floor(cores_on_node / cores_per_worker))"
@@ -252,7 +316,10 @@ def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():
         (DataFlowKernel.handle_exec_update, ["self", "task_record", "future"]),
         (DataFlowKernel.handle_join_update, ["self", "task_record", "inner_app_future"]),
         (DataFlowKernel._launch_if_ready_async, ["self", "task_record"]),
-        (HighThroughputExecutor.submit, ["self", "func", "resource_specification", "args", "kwargs"]),
+        (
+            HighThroughputExecutor.submit,
+            ["self", "func", "resource_specification", "args", "kwargs"],
+        ),
         (HighThroughputExecutor.submit_payload, ["self", "context", "buffer"]),
         (HighThroughputExecutor._result_queue_worker, ["self"]),
         (HighThroughputExecutor.handle_errors, ["self", "status"]),
@@ -274,15 +341,25 @@ def test_what_completes_a_task_has_the_signature_that_was_read(function, paramet
 
 
 def test_a_worker_process_dies_where_deaths_looks():
-    """Its end is asked for by `is_alive`, and said by WorkerLost; queue and process come from one context."""
+    """Its end is asked for by `is_alive`, and said by WorkerLost; queue and process come from one
+    context.
+    """
     watchdog = inspect.getsource(process_worker_pool.Manager.worker_watchdog)
-    assert watchdog.index("if not p.is_alive():") < watchdog.index("raise WorkerLost(worker_id, platform.node())")
+    assert watchdog.index("if not p.is_alive():") < watchdog.index(
+        "raise WorkerLost(worker_id, platform.node())"
+    )
     started = inspect.getsource(process_worker_pool.Manager._start_worker)
     assert "SpawnContext.Process(" in started
     assert 'name="HTEX-Worker-{}".format(worker_id)' in started
-    assert "self.pending_result_queue = SpawnContext.Queue()" in inspect.getsource(process_worker_pool.Manager.__init__)
-    assert "os.environ['PARSL_WORKER_RANK'] = str(worker_id)" in inspect.getsource(process_worker_pool.worker)
-    assert "self._mp_manager = SpawnContext.Manager()" in inspect.getsource(process_worker_pool.Manager.__init__)
+    assert "self.pending_result_queue = SpawnContext.Queue()" in inspect.getsource(
+        process_worker_pool.Manager.__init__
+    )
+    assert "os.environ['PARSL_WORKER_RANK'] = str(worker_id)" in inspect.getsource(
+        process_worker_pool.worker
+    )
+    assert "self._mp_manager = SpawnContext.Manager()" in inspect.getsource(
+        process_worker_pool.Manager.__init__
+    )
 
 
 def test_an_app_has_its_walltime_by_a_function_that_is_looked_up_at_each_call():
@@ -313,11 +390,15 @@ def test_an_earlier_result_is_looked_up_by_its_hash():
 
 
 def test_multiprocessing_has_its_sockets_where_the_process_says():
-    assert "process.current_process()._config.get('tempdir')" in inspect.getsource(multiprocessing.util.get_temp_dir)
+    assert "process.current_process()._config.get('tempdir')" in inspect.getsource(
+        multiprocessing.util.get_temp_dir
+    )
 
 
 def test_a_pool_ends_where_one_of_its_threads_does_not(tmp_path):
-    """One that sends results to an interchange which is gone waits for ever, and Python waits for it."""
+    """One that sends results to an interchange which is gone waits for ever, and Python waits for
+    it.
+    """
     program = (
         "import runpy, sys, threading\n"
         "def run(*_, **__):\n"

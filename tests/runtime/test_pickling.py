@@ -1,4 +1,6 @@
-"""What a script defines goes to another process and back as to a thread: by a real process, for each kind."""
+"""What a script defines goes to another process and back as to a thread: by a real process, for
+each kind.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import textwrap
 
 import pytest
 
-# A module beside the script: hands a call to a worker's process, by Parsl's own packing, and returns what comes back.
+# A module beside the script: hands a call to a worker's process, by Parsl's own packing, and
+# returns what comes back.
 OTHER = """
 import subprocess, sys
 from parsl.app.errors import RemoteExceptionWrapper
@@ -591,11 +594,15 @@ assert type(there(lambda many: many, Many(1))) is Many and there(lambda: Many[in
 def run(folder, text, python=sys.executable):
     (folder / "other.py").write_text(OTHER)
     (folder / "beside.py").write_text(BESIDE)
-    (folder / "script.py").write_text("from other import there\n" + textwrap.dedent(text) + "print('well')\n")
+    (folder / "script.py").write_text(
+        "from other import there\n" + textwrap.dedent(text) + "print('well')\n"
+    )
     words = [python, "-P", "-c", RUN, str(folder)]
     # A worker has the folders of the user's on its path.
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(folder)}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

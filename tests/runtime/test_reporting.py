@@ -1,4 +1,6 @@
-"""What the workflow's process tells the launcher, and takes from it; every message is one that the launcher takes."""
+"""What the workflow's process tells the launcher, and takes from it; every message is one that the
+launcher takes.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,13 @@ def test_what_tasks_did_comes_together(launcher):
 
 @pytest.mark.parametrize(
     ("app", "text"),
-    [("a" * 1000, "x"), ("a", "x" * 100_000), ("a", r"r\udce9sum\udce9"), ("a", '"\\\x00\u2028'), ("a", "")],
+    [
+        ("a" * 1000, "x"),
+        ("a", "x" * 100_000),
+        ("a", r"r\udce9sum\udce9"),
+        ("a", '"\\\x00\u2028'),
+        ("a", ""),
+    ],
     ids=["a long name", "a long text", "no UTF-8", "marks of JSON's", "no text"],
 )
 def test_whatever_is_said_of_a_task_the_launcher_can_take_it(launcher, app, text):
@@ -111,7 +119,10 @@ def test_a_clock_that_is_put_back_makes_no_negative_time(measured):
     """The kernel's, while a task was with its worker."""
     later = datetime.now() + timedelta(hours=1)
     execution = kernel._since(later) if measured is None else measured
-    assert kernel._times({"try_time_launched": later, "execution_s": execution}) == (max(measured or 0.0, 0.0), 0.0)
+    assert kernel._times({"try_time_launched": later, "execution_s": execution}) == (
+        max(measured or 0.0, 0.0),
+        0.0,
+    )
 
 
 def test_a_task_whose_result_a_checkpoint_had_has_no_times():
@@ -175,7 +186,8 @@ def test_every_signal_has_a_name_that_the_launcher_takes(number, name):
 
 
 @pytest.mark.parametrize(
-    ("number", "level"), [(10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARNING"), (40, "ERROR"), (60, "CRITICAL")]
+    ("number", "level"),
+    [(10, "DEBUG"), (20, "INFO"), (25, "INFO"), (30, "WARNING"), (40, "ERROR"), (60, "CRITICAL")],
 )
 def test_a_level_keeps_its_name_whatever_a_script_calls_it(launcher, number, level):
     """Colours, say: `logging.addLevelName`."""
@@ -191,7 +203,9 @@ def test_a_level_keeps_its_name_whatever_a_script_calls_it(launcher, number, lev
 
 
 def test_a_line_that_cannot_be_made_is_left_out(launcher):
-    record = logging.LogRecord("k8s_parsl_runtime", logging.INFO, "file", 1, "%d", ("no number",), None)
+    record = logging.LogRecord(
+        "k8s_parsl_runtime", logging.INFO, "file", 1, "%d", ("no number",), None
+    )
     ToLauncher(launcher.reporter).emit(record)
     assert taken(launcher) == []
 
@@ -228,7 +242,9 @@ def nested(depth):
 def test_what_a_workflow_returns_is_shown_as_far_as_json_goes(launcher, result, shown):
     launcher.reporter.send({"type": "returned", "result": presentable(result)})
     (message,) = taken(launcher)
-    expected = {"land": 148.9, "n": 3, "all": [1, None, True], "7": "/data/a"} if shown is None else shown
+    expected = (
+        {"land": 148.9, "n": 3, "all": [1, None, True], "7": "/data/a"} if shown is None else shown
+    )
     assert message.result == expected
 
 
@@ -248,7 +264,12 @@ def test_the_pictures_that_a_result_names_are_found_wherever_they_are(tmp_path):
     picture, other = tmp_path / "map.png", tmp_path / "other.SVG"
     picture.write_bytes(b"x")
     other.write_bytes(b"x")
-    result = {"all": [{"map": str(picture)}, str(picture)], "gone": str(tmp_path / "gone.png"), "n": 3, "o": (other,)}
+    result = {
+        "all": [{"map": str(picture)}, str(picture)],
+        "gone": str(tmp_path / "gone.png"),
+        "n": 3,
+        "o": (other,),
+    }
     assert pictures(result) == [picture, other]
     assert pictures(["\0.png", "x" * 10_000 + ".png", str(tmp_path)]) == []
     endless = []
@@ -263,10 +284,15 @@ def test_pictures_are_sent_in_parts_and_a_large_one_by_its_name(launcher, tmp_pa
     small.write_bytes(b"0123456789")
     large.write_bytes(b"0123456789x")
     empty.write_bytes(b"")
-    run = program.Program(launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"})
+    run = program.Program(
+        launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"}
+    )
     for one in (small, large, empty, tmp_path / "gone.png"):
         run._send_picture(one)
-    said = [(Path(message.name).name, message.media, message.data, message.last) for message in taken(launcher)]
+    said = [
+        (Path(message.name).name, message.media, message.data, message.last)
+        for message in taken(launcher)
+    ]
     assert said == [
         ("small.png", "image/png", "MDEyMw==", False),
         ("small.png", "image/png", "NDU2Nw==", False),
@@ -280,7 +306,9 @@ def test_the_name_of_a_picture_is_one_line(launcher, tmp_path, name):
     """A terminal acts on nothing in it."""
     picture = tmp_path / name
     picture.write_bytes(b"x")
-    run = program.Program(launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"})
+    run = program.Program(
+        launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"}
+    )
     run._send_picture(picture)
     (message,) = taken(launcher)
     assert message.name == str(tmp_path / ascii(name)[1:-1])
@@ -291,7 +319,9 @@ def test_an_empty_picture_is_left_out_and_said_to_be_empty(launcher, tmp_path, c
     """And not to be too large."""
     picture = tmp_path / f"map{suffix}"
     picture.touch()
-    run = program.Program(launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"})
+    run = program.Program(
+        launcher.reporter._launcher, {"volumes": [str(tmp_path)], "work": "/nowhere"}
+    )
     run._send_picture(picture)
     assert taken(launcher) == []
     assert caplog.messages == [f"not in the report: {picture}: it is empty"]

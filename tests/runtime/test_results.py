@@ -1,4 +1,6 @@
-"""Whatever a workflow returns or raises, the run ends as the workflow did; record and report have what can be had."""
+"""Whatever a workflow returns or raises, the run ends as the workflow did; record and report have
+what can be had.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ from k8s_parsl_runtime.workflow.causes import describe
 from k8s_parsl_runtime.workflow.results import pictures, presentable
 from runtime.laptop import VALUES
 
-RAISED = [RuntimeError("no"), SystemExit(9), KeyboardInterrupt(), GeneratorExit(), MemoryError(), RecursionError()]
+RAISED = [
+    RuntimeError("no"),
+    SystemExit(9),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+    MemoryError(),
+    RecursionError(),
+]
 
 
 def named(value):
@@ -96,20 +105,34 @@ def test_a_value_that_raises_costs_its_own_place_alone(error, base, content, met
 @pytest.mark.parametrize("error", RAISED, ids=named)
 def test_a_key_that_raises_costs_its_own_place_alone(error):
     key = raising(error, object, "__repr__")()
-    assert presentable({key: 1, "b": 2}) == {f"(Odd, which cannot be shown: {type(error).__name__})": 1, "b": 2}
+    assert presentable({key: 1, "b": 2}) == {
+        f"(Odd, which cannot be shown: {type(error).__name__})": 1,
+        "b": 2,
+    }
 
 
 @pytest.mark.parametrize("number", [10**5000, -(10**5000), 1 << 1_000_000, 10**4300], ids=named)
 def test_a_number_that_is_too_large_costs_its_own_place_alone(number):
-    assert presentable({"a": 1, "b": number}) == {"a": 1, "b": "(int, which cannot be shown: OverflowError)"}
+    assert presentable({"a": 1, "b": number}) == {
+        "a": 1,
+        "b": "(int, which cannot be shown: OverflowError)",
+    }
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
         (Told("text"), "text"),
-        (type("Odd", (int,), {"__repr__": lambda _: "no JSON", "__index__": lambda _: 1 / 0})(7), 7),
-        (type("Odd", (float,), {"__repr__": lambda _: "no JSON", "__sub__": lambda *_: 1 / 0})(0.5), 0.5),
+        (
+            type("Odd", (int,), {"__repr__": lambda _: "no JSON", "__index__": lambda _: 1 / 0})(7),
+            7,
+        ),
+        (
+            type("Odd", (float,), {"__repr__": lambda _: "no JSON", "__sub__": lambda *_: 1 / 0})(
+                0.5
+            ),
+            0.5,
+        ),
         (type("Odd", (float,), {})("inf"), "inf"),
         (Number.ONE, 1),
         (True, True),
@@ -140,7 +163,9 @@ def test_an_object_is_not_asked_of_which_class_it_is(error):
 # Results without end -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [list, tuple, lambda parts: {str(n): part for n, part in enumerate(parts)}])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, lambda parts: {str(n): part for n, part in enumerate(parts)}]
+)
 @pytest.mark.parametrize("times", [40, 400])
 def test_a_result_that_shares_its_parts_takes_no_longer_than_it_is_shown(kind, times):
     """`[a, a]`, and that again, 40 times: written out it would have 2 ** 40 values."""
@@ -151,14 +176,20 @@ def test_a_result_that_shares_its_parts_takes_no_longer_than_it_is_shown(kind, t
 
 @pytest.mark.parametrize(
     ("result", "shown"),
-    [(cyclic(list), ["[...]"]), (cyclic(dict), {"self": "{...}"}), ([cyclic(list)] * 2, [["[...]"]] * 2)],
+    [
+        (cyclic(list), ["[...]"]),
+        (cyclic(dict), {"self": "{...}"}),
+        ([cyclic(list)] * 2, [["[...]"]] * 2),
+    ],
     ids=named,
 )
 def test_a_result_that_is_inside_itself_is_shown_as_python_does(result, shown):
     assert presentable(result) == shown
 
 
-@pytest.mark.parametrize("values", [itertools.count, lambda: itertools.repeat([]), lambda: itertools.repeat({})])
+@pytest.mark.parametrize(
+    "values", [itertools.count, lambda: itertools.repeat([]), lambda: itertools.repeat({})]
+)
 def test_a_list_without_end_is_cut(values):
     odd = type("Odd", (list,), {"__iter__": lambda _: values()})()
     assert presentable(odd).endswith(" …")
@@ -178,7 +209,10 @@ def test_a_large_result_of_many_small_values_is_whole():
 @pytest.mark.parametrize("method", ["__repr__", "__str__"])
 def test_a_result_that_does_not_answer_is_not_waited_for(monkeypatch, method):
     monkeypatch.setattr(results, "SHOW_S", 0.1)
-    assert presentable({"a": type("Odd", (), {"__repr__": never, method: never})()}) == "(dict, which cannot be shown)"
+    assert (
+        presentable({"a": type("Odd", (), {"__repr__": never, method: never})()})
+        == "(dict, which cannot be shown)"
+    )
 
 
 def test_pictures_that_were_found_before_a_file_system_stalled_stay(monkeypatch, tmp_path):
@@ -204,7 +238,11 @@ def test_pictures_are_found_beside_what_raises(tmp_path, kind):
 def test_an_exception_whose_text_cannot_be_made_is_described(error, method):
     odd = raising(error, Exception, method)("x")
     text = errors.describe(odd)
-    assert text == ("Odd: x" if method == "__repr__" else f"Odd (its text cannot be made: {type(error).__name__})")
+    assert text == (
+        "Odd: x"
+        if method == "__repr__"
+        else f"Odd (its text cannot be made: {type(error).__name__})"
+    )
 
 
 def test_an_exception_whose_text_does_not_come_is_described(monkeypatch):
@@ -215,7 +253,9 @@ def test_an_exception_whose_text_does_not_come_is_described(monkeypatch):
     outer = ValueError("outer")
     outer.__cause__ = odd
     outer.__notes__ = [odd]
-    assert describe(outer).startswith("ValueError: outer; (Odd, which cannot be shown), caused by Odd (its text")
+    assert describe(outer).startswith(
+        "ValueError: outer; (Odd, which cannot be shown), caused by Odd (its text"
+    )
 
 
 def test_an_exception_is_described_where_there_is_no_thread_to_be_had(monkeypatch):
@@ -286,7 +326,15 @@ def leaves(out):
 def run(folder, function):
     (folder / "flow.py").write_text(FLOW)
     (folder / "values.yaml").write_text(VALUES.replace("flow:main", f"flow:{function}"))
-    words = ["run", "-f", "values.yaml", "--path", str(folder), "--volumes", str(folder / "volumes")]
+    words = [
+        "run",
+        "-f",
+        "values.yaml",
+        "--path",
+        str(folder),
+        "--volumes",
+        str(folder / "volumes"),
+    ]
     words = [sys.executable, "-m", "k8s_parsl", *words]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
     (kept,) = (folder / "volumes/data/runs").glob("*/record.json")
@@ -319,7 +367,9 @@ def test_a_run_is_done_whatever_it_returned(tmp_path, function, result):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("function", "said"), [("mute", "Mute (its text"), ("leaves", "SystemExit (its text")])
+@pytest.mark.parametrize(
+    ("function", "said"), [("mute", "Mute (its text"), ("leaves", "SystemExit (its text")]
+)
 def test_a_run_fails_as_ever_whatever_it_raised(tmp_path, function, said):
     done, record = run(tmp_path, function)
     assert done.returncode == 1, done.stderr

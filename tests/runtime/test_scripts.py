@@ -1,4 +1,6 @@
-"""Scripts of different habits (tests/scripts) come to the same by plain Python and by `k8s-parsl run -f`."""
+"""Scripts of different habits (tests/scripts) come to the same by plain Python and by `k8s-parsl
+run -f`.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +52,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 # One of each kind; `-m slow` runs all others.
 QUICK = (
-    *("after_the_end", "arguments", "asyncio_main", "atexit_handlers", "beside_file", "config_kubernetes"),
+    *(
+        "after_the_end",
+        "arguments",
+        "asyncio_main",
+        "atexit_handlers",
+        "beside_file",
+        "config_kubernetes",
+    ),
     *("custom_exception", "exit_text", "guard_globals", "os_exit", "package", "relative_files"),
     *("sigterm_handled", "spawn_pool", "staging", "uncaught"),
 )
-ALL = [pytest.param(case, id=case.name, marks=[] if case.name in QUICK else [pytest.mark.slow]) for case in cases.CASES]
+ALL = [
+    pytest.param(case, id=case.name, marks=[] if case.name in QUICK else [pytest.mark.slow])
+    for case in cases.CASES
+]
 
 
 @pytest.mark.parametrize("case", ALL)
@@ -72,7 +84,17 @@ def run(case, tmp_path, url):
     (tmp_path / "values.yaml").write_text(VALUES)
     over = {"workflow": {"script": case.script, "args": cases.arguments(case, url)}}
     (tmp_path / "over.yaml").write_text(json.dumps(over))
-    words = ["run", "-f", "values.yaml", "-f", "over.yaml", "--path", str(folder), "--volumes", "volumes"]
+    words = [
+        "run",
+        "-f",
+        "values.yaml",
+        "-f",
+        "over.yaml",
+        "--path",
+        str(folder),
+        "--volumes",
+        "volumes",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "k8s_parsl", *words],
         cwd=tmp_path,

@@ -24,24 +24,36 @@ storage: {data: {mountPath: /data, existingClaim: x}}
 """
 
 
-@pytest.mark.parametrize(("values", "said"), [(VALUES, "by way of"), (VALUES.replace("/data}}", '""}}'), "without")])
+@pytest.mark.parametrize(
+    ("values", "said"), [(VALUES, "by way of"), (VALUES.replace("/data}}", '""}}'), "without")]
+)
 def test_two_tasks_with_and_without_a_volume(tmp_path, values, said):
     """Real workers, and nothing is left on the volume."""
     (tmp_path / "values.yaml").write_text(values)
     words = ["run", "-f", "values.yaml", "--path", str(tmp_path), "--volumes", "volumes"]
     done = subprocess.run(
-        [sys.executable, "-m", "k8s_parsl", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "k8s_parsl", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert said in done.stderr
     (record,) = tmp_path.glob("**/record.json")
-    assert {row["app"]: row["done"] for row in json.loads(record.read_text())["tasks"]} == {"leave": 1, "find": 1}
+    assert {row["app"]: row["done"] for row in json.loads(record.read_text())["tasks"]} == {
+        "leave": 1,
+        "find": 1,
+    }
     assert list((tmp_path / "volumes/data").iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("found", "written", "message"),
-    [("old", None, "holds 'old' where the first task left"), (None, "old", "does not see what a worker pod wrote")],
+    [
+        ("old", None, "holds 'old' where the first task left"),
+        (None, "old", "does not see what a worker pod wrote"),
+    ],
 )
 def test_a_volume_that_shows_something_else_is_told(tmp_path, monkeypatch, found, written, message):
     """To the second task, or to the launcher; and what was made on it is removed all the same."""
@@ -63,7 +75,9 @@ def test_a_volume_that_shows_something_else_is_told(tmp_path, monkeypatch, found
 
 
 def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
-    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys and their own end."""
+    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys
+    and their own end.
+    """
 
     def pod(name, component, run):
         labels = {"app.kubernetes.io/component": component, "k8s-parsl/run": run}

@@ -1,4 +1,6 @@
-"""Files of web and FTP servers land whole in the working directory (Parsl's staging); others are refused by name."""
+"""Files of web and FTP servers land whole in the working directory (Parsl's staging); others are
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,13 @@ def ftp_session(listener):
             talk.flush()
 
         high, low = divmod(data.getsockname()[1], 256)
-        simple = {"USER": "331 password", "PASS": "230 in", "TYPE": "200 yes", "CWD": "250 there", "QUIT": "221 bye"}
+        simple = {
+            "USER": "331 password",
+            "PASS": "230 in",
+            "TYPE": "200 yes",
+            "CWD": "250 there",
+            "QUIT": "221 bye",
+        }
         say("220 here")
         for line in talk:
             word, _, name = line.strip().partition(" ")
@@ -147,13 +155,29 @@ def test_a_server_that_is_not_there_is_named_without_its_password(tmp_path, sche
 def test_files_come_into_the_run_and_not_beside_the_code(web, tmp_path):
     """By their own relative names, as a task's output does; Globus is refused by name."""
     (tmp_path / "flow.py").write_text(FLOW)
-    values = {"workflow": {"call": "flow:main", "kwargs": {"url": f"http://{web}/words.txt"}}, "executors": {"w": {}}}
+    values = {
+        "workflow": {"call": "flow:main", "kwargs": {"url": f"http://{web}/words.txt"}},
+        "executors": {"w": {}},
+    }
     (tmp_path / "values.yaml").write_text(json.dumps(values | {"parsl": {"strategyPeriod": 0.2}}))
-    command = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", ".", "--volumes", "local"]
+    command = [
+        sys.executable,
+        "-m",
+        "k8s_parsl",
+        "run",
+        "-f",
+        "values.yaml",
+        "--path",
+        ".",
+        "--volumes",
+        "local",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.glob("local/runs/*")
-    name, work, number, counted, refused = json.loads((folder / "record.json").read_text())["result"]
+    name, work, number, counted, refused = json.loads((folder / "record.json").read_text())[
+        "result"
+    ]
     assert (name, work, number, counted) == ("words.txt", str(folder / "work"), 3, "3")
     assert (folder / "work" / "words.txt").read_text() == TEXT
     assert sorted(file.name for file in tmp_path.iterdir() if file.name != "__pycache__") == [
@@ -178,8 +202,15 @@ def write(outputs=()):
 def kernel(request, tmp_path, monkeypatch):
     """Parsl with these providers, and tasks that are threads in a folder of their own."""
     monkeypatch.chdir(tmp_path)
-    executor = ThreadPoolExecutor(label="w", storage_access=staging.providers(shared=request.param), working_dir=None)
-    config = Config(executors=[executor], run_dir=str(tmp_path / "parsl"), initialize_logging=False, usage_tracking=0)
+    executor = ThreadPoolExecutor(
+        label="w", storage_access=staging.providers(shared=request.param), working_dir=None
+    )
+    config = Config(
+        executors=[executor],
+        run_dir=str(tmp_path / "parsl"),
+        initialize_logging=False,
+        usage_tracking=0,
+    )
     with parsl.load(config) as kernel:
         yield kernel
 
@@ -196,14 +227,19 @@ def test_a_path_is_a_path(kernel, tmp_path):
     assert (tmp_path / "made.txt").read_text() == "x"
 
 
-@pytest.mark.parametrize("url", ["globus://endpoint/a.txt", "s3://bucket/a.txt", "ftps://host/a.txt"])
+@pytest.mark.parametrize(
+    "url", ["globus://endpoint/a.txt", "s3://bucket/a.txt", "ftps://host/a.txt"]
+)
 def test_what_cannot_come_or_go_is_refused_by_name(kernel, url):
     scheme = url.partition(":")[0]
     with pytest.raises(
-        ValueError, match=rf"^the file {url} cannot be fetched: .* not by {scheme}; transfer it to a volume"
+        ValueError,
+        match=rf"^the file {url} cannot be fetched: .* not by {scheme}; transfer it to a volume",
     ):
         read(File(url))
-    with pytest.raises(ValueError, match=rf"^the file {url} cannot be sent: .* go nowhere by {scheme}$"):
+    with pytest.raises(
+        ValueError, match=rf"^the file {url} cannot be sent: .* go nowhere by {scheme}$"
+    ):
         write(outputs=[File(url)])
 
 
@@ -223,7 +259,11 @@ def test_a_task_that_fetches_its_file_travels():
 )
 def test_who_fetches_goes_by_the_working_directory(address, work, kind):
     """What a task of its own fetches is in its own pod: the others have it on a volume alone."""
-    values = {"workflow": {"call": "a:b"}, "executors": {"w": {}}, "storage": {"d": {"mountPath": "/data"}}}
+    values = {
+        "workflow": {"call": "a:b"},
+        "executors": {"w": {}},
+        "storage": {"d": {"mountPath": "/data"}},
+    }
     settings = Settings.parse(values, "test")
     order = plan.start(
         settings,

@@ -1,4 +1,6 @@
-"""The first process of the workflow container: it outlives whatever the workflow does, and says how it ended."""
+"""The first process of the workflow container: it outlives whatever the workflow does, and says how
+it ended.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +65,16 @@ def test_it_greets_with_its_versions_before_anything_else(container):
         ("import os; os.abort()", 134, "SIGABRT"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137, "SIGKILL"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 143, "SIGTERM"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 2)", 128 + signal.SIGRTMIN + 2, "signal 36"),
-        ("import os, threading; threading.Thread(target=lambda: os._exit(9)).start(); input()", 9, ""),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 2)",
+            128 + signal.SIGRTMIN + 2,
+            "signal 36",
+        ),
+        (
+            "import os, threading; threading.Thread(target=lambda: os._exit(9)).start(); input()",
+            9,
+            "",
+        ),
     ],
 )
 def test_how_the_workflows_process_ends_is_told(container, text, status, signalled):
@@ -78,7 +88,11 @@ def test_how_the_workflows_process_ends_is_told(container, text, status, signall
 
 
 def test_a_workflow_that_is_killed_from_outside(container):
-    one = container().greet().start("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+    one = (
+        container()
+        .greet()
+        .start("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+    )
     os.kill(int(one.line()), signal.SIGKILL)
     ended = one.ended()
     assert (ended["status"], ended["signal"], ended["asked"]) == (137, "SIGKILL", False)
@@ -132,8 +146,14 @@ def test_output_is_passed_on_unchanged(container):
     out, err = one.process.communicate(timeout=60)
     import random
 
-    assert hashlib.sha256(out).digest() == hashlib.sha256(random.Random(1).randbytes(10_000_000)).digest()
-    assert hashlib.sha256(err).digest() == hashlib.sha256(random.Random(2).randbytes(10_000_000)).digest()
+    assert (
+        hashlib.sha256(out).digest()
+        == hashlib.sha256(random.Random(1).randbytes(10_000_000)).digest()
+    )
+    assert (
+        hashlib.sha256(err).digest()
+        == hashlib.sha256(random.Random(2).randbytes(10_000_000)).digest()
+    )
     assert one.process.returncode == 0
 
 
@@ -163,7 +183,9 @@ def test_on_a_terminal_the_workflow_has_the_terminal(container):
     ours, theirs = pty.openpty()
     one = container(stdout=theirs, stderr=theirs, stdin=theirs)
     os.close(theirs)
-    one.greet().start("import sys\nprint([s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr)])")
+    one.greet().start(
+        "import sys\nprint([s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr)])"
+    )
     assert one.ended()["status"] == 0
     shown = b""
     with contextlib.suppress(OSError):
@@ -293,7 +315,10 @@ def test_code_that_is_wrong_is_told_before_anything_starts(container):
     """And the container waits for the launcher to say what is next."""
     one = container().greet()
     ready = one.prepare(script="nope.py")
-    assert (ready["fault"]["code"], "workflow.script: there is no file" in ready["fault"]["text"]) == (64, True)
+    assert (
+        ready["fault"]["code"],
+        "workflow.script: there is no file" in ready["fault"]["text"],
+    ) == (64, True)
     assert one.process.poll() is None
 
 

@@ -1,4 +1,6 @@
-"""What a task may do to its process: each end names its cause, costs what `retries` says, and no run hangs."""
+"""What a task may do to its process: each end names its cause, costs what `retries` says, and no
+run hangs.
+"""
 
 from __future__ import annotations
 
@@ -113,12 +115,16 @@ def main(folder):
     print("ENDS", json.dumps(ends), flush=True)
 """
 RECURSION = "maximum recursion depth exceeded"
-# What the workflow gets, and a part of the text. All run twice, as `retries` is 1, but for what needs no second try.
+# What the workflow gets, and a part of the text. All run twice, as `retries` is 1, but for what
+# needs no second try.
 EXPECTED = {
     "exit_text": ("TaskExited", "the app called sys.exit('no input file given')"),
     "exit_zero": ("TaskExited", "the app called sys.exit(0)"),
     "exit_status": ("WorkerDied", "the task's process ended with exit status 3"),
-    "segfault": ("WorkerDied", "was ended by SIGSEGV (a crash in compiled code), in <lambda> (flow.py:"),
+    "segfault": (
+        "WorkerDied",
+        "was ended by SIGSEGV (a crash in compiled code), in <lambda> (flow.py:",
+    ),
     "bus": ("WorkerDied", "SIGBUS (a file in memory could not grow: /dev/shm is full"),
     "killed": ("WorkerDied", "was ended by SIGKILL"),
     "terminated": ("WorkerDied", "was ended by SIGTERM"),
@@ -131,7 +137,10 @@ EXPECTED = {
     "rude": ("TaskExited", "SystemExit: from repr"),
     "deep": ("RecursionError", RECURSION),
     "unpicklable_result": ("TypeError", "cannot pickle 'generator' object"),
-    "unreadable_result": ("TaskFailed", "the workflow cannot read what the task returned: RuntimeError: not here"),
+    "unreadable_result": (
+        "TaskFailed",
+        "the workflow cannot read what the task returned: RuntimeError: not here",
+    ),
     "caused": ("ValueError", "bad tile"),
     "several": ("ExceptionGroup", "both (2 sub-exceptions)"),
     "fine": ("result", "fine"),
@@ -144,13 +153,17 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ends")
     (folder / "flow.py").write_text(FLOW)
     (folder / "values.yaml").write_text(
-        'workflow: {call: "flow:main", kwargs: {folder: ' + json.dumps(str(folder / "ledger")) + "}}\n"
+        'workflow: {call: "flow:main", kwargs: {folder: '
+        + json.dumps(str(folder / "ledger"))
+        + "}}\n"
         "executors: {workers: {maxWorkersPerNode: 2, heartbeatPeriod: 1}}\n"
         "parsl: {retries: 1}\n"
     )
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
-    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [done.stdout + done.stderr]
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [
+        done.stdout + done.stderr
+    ]
     return folder, done, json.loads(said.removeprefix("ENDS "))
 
 
@@ -228,8 +241,12 @@ def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch,
 
 @pytest.mark.parametrize("method", ["__str__", "__repr__", "__reduce__", "unpickled"])
 @pytest.mark.parametrize("kind", [Exception, ValueError, OSError])
-def test_an_exception_that_does_not_answer_keeps_no_worker_and_no_workflow(monkeypatch, tmp_path, kind, method):
-    """Its text, its pickle, and what comes of that, are waited for a while; then its type says what it was."""
+def test_an_exception_that_does_not_answer_keeps_no_worker_and_no_workflow(
+    monkeypatch, tmp_path, kind, method
+):
+    """Its text, its pickle, and what comes of that, are waited for a while; then its type says what
+    it was.
+    """
     for module in (task, errors):
         monkeypatch.setattr(module, "TEXT_S", 0.1)
 
@@ -257,10 +274,15 @@ def test_an_end_that_does_not_answer_is_named(monkeypatch, tmp_path, end):
         raise end(mute())
 
     came = ran(app, monkeypatch=monkeypatch, tmp_path=tmp_path)
-    assert (type(came.e_value), str(came.e_value)) == (TaskExited, f"the app ended itself by {end.__name__}")
+    assert (type(came.e_value), str(came.e_value)) == (
+        TaskExited,
+        f"the app ended itself by {end.__name__}",
+    )
 
 
-def test_what_the_app_itself_returns_as_an_exception_keeps_its_type_cause_and_notes(monkeypatch, tmp_path):
+def test_what_the_app_itself_returns_as_an_exception_keeps_its_type_cause_and_notes(
+    monkeypatch, tmp_path
+):
     def app():
         error = ValueError("bad tile")
         error.add_note("of row 3")
@@ -276,7 +298,9 @@ def test_what_the_app_itself_returns_as_an_exception_keeps_its_type_cause_and_no
 
 def test_a_result_that_cannot_be_sent_is_named(monkeypatch, tmp_path):
     came = ran(lambda: (n for n in "ab"), monkeypatch=monkeypatch, tmp_path=tmp_path)
-    assert came.e_value.__notes__ == ["the app returned a generator that cannot be sent to the workflow"]
+    assert came.e_value.__notes__ == [
+        "the app returned a generator that cannot be sent to the workflow"
+    ]
 
 
 def test_a_deep_traceback_keeps_its_ends(monkeypatch, tmp_path):
@@ -313,7 +337,8 @@ def test_a_death_says_how_and_where(exitcode, place, said):
 
 
 @pytest.mark.parametrize(
-    ("exitcode", "grown", "kind"), [(3, 0, WorkerDied), (-9, 0, WorkerDied), (-9, 1, WorkerLost), (None, 0, WorkerLost)]
+    ("exitcode", "grown", "kind"),
+    [(3, 0, WorkerDied), (-9, 0, WorkerDied), (-9, 1, WorkerLost), (None, 0, WorkerLost)],
 )
 def test_a_death_for_memory_is_the_pods(monkeypatch, tmp_path, exitcode, grown, kind):
     """The pod ends with it, and says so."""
@@ -325,7 +350,10 @@ def test_a_death_for_memory_is_the_pods(monkeypatch, tmp_path, exitcode, grown, 
 
 def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second_time():
     cost = retry_cost(2, 10)
-    one, other = ({"id": number, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0} for number in (1, 2))
+    one, other = (
+        {"id": number, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0}
+        for number in (1, 2)
+    )
     assert cost(WorkerDied("p", -11), one) == 1
     assert cost(TaskExited("x"), one) == cost(TaskFailed("x"), one) == 1
     assert [cost(WorkerDied("p", -9), other) for _ in range(2)] == [0, 3]
@@ -336,14 +364,20 @@ def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second
 
 MADE = {
     UnicodeDecodeError: lambda: UnicodeDecodeError("utf-8", b"a\xffb", 1, 2, "invalid start byte"),
-    UnicodeEncodeError: lambda: UnicodeEncodeError("ascii", "aé", 1, 2, "ordinal not in range(128)"),
+    UnicodeEncodeError: lambda: UnicodeEncodeError(
+        "ascii", "aé", 1, 2, "ordinal not in range(128)"
+    ),
     UnicodeTranslateError: lambda: UnicodeTranslateError("aé", 1, 2, "no such character"),
     ImportError: lambda: ImportError("no tiles here", name="tiles", path="/data/tiles.py"),
     ModuleNotFoundError: lambda: ModuleNotFoundError("no tiles here", name="tiles"),
     NameError: lambda: NameError("tile is not defined", name="tile"),
     AttributeError: lambda: AttributeError("no tile", name="tile", obj=(n for n in ())),
-    ExceptionGroup: lambda: ExceptionGroup("both", [SyntaxError("bad", ("f.py", 3, 1, "x y")), ValueError("two")]),
-    BaseExceptionGroup: lambda: BaseExceptionGroup("both", [KeyboardInterrupt("now"), ValueError("two")]),
+    ExceptionGroup: lambda: ExceptionGroup(
+        "both", [SyntaxError("bad", ("f.py", 3, 1, "x y")), ValueError("two")]
+    ),
+    BaseExceptionGroup: lambda: BaseExceptionGroup(
+        "both", [KeyboardInterrupt("now"), ValueError("two")]
+    ),
     KeyError: lambda: KeyError("tile"),
     SystemExit: lambda: SystemExit(3),
 }
@@ -360,7 +394,11 @@ def typical(cls):
 
 
 BUILTIN = sorted(
-    {one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)},
+    {
+        one
+        for one in vars(builtins).values()
+        if isinstance(one, type) and issubclass(one, BaseException)
+    },
     key=lambda cls: cls.__name__,
 )
 
@@ -389,7 +427,10 @@ def test_fields_that_were_set_later_arrive_too():
     error = UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "bad")
     error.reason = "bad byte, in tile 7"
     assert str(sent(error)).endswith("bad byte, in tile 7")
-    assert [str(one) for one in sent(MADE[ExceptionGroup]()).exceptions] == ["bad (f.py, line 3)", "two"]
+    assert [str(one) for one in sent(MADE[ExceptionGroup]()).exceptions] == [
+        "bad (f.py, line 3)",
+        "two",
+    ]
 
 
 def cause(error, of):
@@ -634,7 +675,9 @@ def refused(tmp_path_factory):
     )
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
-    (said,) = [line for line in done.stdout.splitlines() if line.startswith("SAID ")] or [done.stdout + done.stderr]
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("SAID ")] or [
+        done.stdout + done.stderr
+    ]
     return folder, json.loads(said.removeprefix("SAID "))
 
 

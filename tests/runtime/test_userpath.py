@@ -1,4 +1,6 @@
-"""The user's folders on the module path: first, as Python itself has them, never before our own imports are done."""
+"""The user's folders on the module path: first, as Python itself has them, never before our own
+imports are done.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ from k8s_parsl_runtime.workflow.parsl_config import executors
 def test_our_processes_start_without_the_users_folders():
     """They come in a variable of our own; those of PYTHONPATH come after those that are named."""
     environment = {"PYTHONPATH": "/b:/a::/c", "HOME": "/root"}
-    assert userpath.clean(environment, ["/a", "/x"]) == {"HOME": "/root", userpath.VARIABLE: "/a:/x:/b:/c"}
+    assert userpath.clean(environment, ["/a", "/x"]) == {
+        "HOME": "/root",
+        userpath.VARIABLE: "/a:/x:/b:/c",
+    }
     assert userpath.clean({"HOME": "/root"}, []) == {"HOME": "/root", userpath.VARIABLE: ""}
 
 
@@ -65,29 +70,69 @@ def test_a_file_with_the_name_of_what_parsl_imports_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["flow.py", "antigravity.py", "os.py", "site.py", "sys.py", "__main__.py", "queue.txt", "queue/readme.py"]
+    "name",
+    [
+        "flow.py",
+        "antigravity.py",
+        "os.py",
+        "site.py",
+        "sys.py",
+        "__main__.py",
+        "queue.txt",
+        "queue/readme.py",
+    ],
 )
 def test_other_names_are_the_users(tmp_path, name):
-    """Those that nothing has imported, and those that Python has before it looks at any folder: as without us."""
+    """Those that nothing has imported, and those that Python has before it looks at any folder: as
+    without us.
+    """
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
     assert userpath.hiding([str(tmp_path)]) == ""
 
 
 def test_no_file_of_the_users_is_imported_by_our_programs(tmp_path):
-    """Whatever it is called: from the first line of a program to where the folders are put on its path."""
-    for name in ("argparse", "queue", "zmq", "dill", "parsl", "json", "selectors", "typing", "sitecustomize"):
+    """Whatever it is called: from the first line of a program to where the folders are put on its
+    path.
+    """
+    for name in (
+        "argparse",
+        "queue",
+        "zmq",
+        "dill",
+        "parsl",
+        "json",
+        "selectors",
+        "typing",
+        "sitecustomize",
+    ):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the user')\n")
-    words = [sys.executable, "-I", START, "worker", "--expect", "py3.9/parsl1", "--", "-a", "127.0.0.1"]
+    words = [
+        sys.executable,
+        "-I",
+        START,
+        "worker",
+        "--expect",
+        "py3.9/parsl1",
+        "--",
+        "-a",
+        "127.0.0.1",
+    ]
     for environment in ({"PYTHONPATH": str(tmp_path)}, {"K8S_PARSL_PATH": str(tmp_path)}):
-        done = subprocess.run(words, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True)
+        done = subprocess.run(
+            words, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True
+        )
         assert (done.returncode, "of the user" in done.stderr) == (78, False), done.stderr
-    done = subprocess.run([*command("pool"), "--help"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command("pool"), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.returncode, "block_id" in done.stdout) == (0, True), done.stderr
 
 
 def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
-    """Parsl's own imports are done by then; a task imports the user's modules, whatever else has that name."""
+    """Parsl's own imports are done by then; a task imports the user's modules, whatever else has
+    that name.
+    """
     (tmp_path / "sitecustomize.py").write_text("")
     (tmp_path / "antigravity.py").write_text("mine = True")
     text = (
@@ -96,19 +141,25 @@ def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
         "programs._pool([]); import antigravity; print(antigravity.mine, sys.path[0])"
     )
     environment = os.environ | {userpath.VARIABLE: str(tmp_path)}
-    done = subprocess.run([sys.executable, "-P", "-c", text], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", text], env=environment, capture_output=True, text=True
+    )
     assert done.stdout == f"True {tmp_path}\n", done.stderr
 
 
 def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp_path, monkeypatch):
-    """Parsl starts the first ones by itself, maybe before the workflow's process has entered its folder."""
+    """Parsl starts the first ones by itself, maybe before the workflow's process has entered its
+    folder.
+    """
     code, work = tmp_path / "a {place} of 'its' own", tmp_path / "work $x"
     code.mkdir()
     work.mkdir()
     say = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:5], sys.path[0], dict(os.environ)]))"
     (tmp_path / "start.py").write_text(say)
     monkeypatch.setattr("k8s_parsl_runtime.shared.programs.START", str(tmp_path / "start.py"))
-    settings = Settings.parse({"workflow": {"script": "jobs/run.py"}, "executors": {"cpu": {}}}, "test")
+    settings = Settings.parse(
+        {"workflow": {"script": "jobs/run.py"}, "executors": {"cpu": {}}}, "test"
+    )
     order = plan.start(settings, path=code, work=work, run_dir=tmp_path, folders={})
     (executor,) = executors(order, None, print, print)
     executor.logconf_path = executor.run_dir = None
@@ -117,7 +168,11 @@ def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp
     executor._client.close()
     python = tmp_path / "an=environment"
     python.symlink_to(sys.executable)
-    words = ["/bin/sh", "-c", executor._get_launch_command("7").replace(sys.executable, str(python), 1)]
+    words = [
+        "/bin/sh",
+        "-c",
+        executor._get_launch_command("7").replace(sys.executable, str(python), 1),
+    ]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "/theirs", userpath.VARIABLE: "/shell"}
     done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True)
     place, arguments, first, seen = json.loads(done.stdout)

@@ -44,12 +44,16 @@ def volume(tmp_path):
 
 def test_a_root_that_is_roots_is_refused_with_what_to_do(volume):
     said = as_nobody(volume).stderr
-    assert f"storage.data: {volume} cannot be written as uid 65534 gid 65534 (it is 0:0 0755)" in said
+    assert (
+        f"storage.data: {volume} cannot be written as uid 65534 gid 65534 (it is 0:0 0755)" in said
+    )
     assert "--uid 65534 --gid 65534 --mode 0770" in said
 
 
 def test_a_folder_of_ones_own_below_it_is_enough_but_for_the_runs(volume):
-    """Several groups share a volume, each in a folder of its own; the runs' folder is made in the root."""
+    """Several groups share a volume, each in a folder of its own; the runs' folder is made in the
+    root.
+    """
     (volume / "mine").mkdir()
     os.chown(volume / "mine", 65534, 65534)
     assert as_nobody(volume).returncode == 0

@@ -1,4 +1,6 @@
-"""`walltime` ends a task when it says: one that sleeps, one in compiled code, and one that goes on regardless."""
+"""`walltime` ends a task when it says: one that sleeps, one in compiled code, and one that goes on
+regardless.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,9 @@ def ended(tmp_path_factory):
     )
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", str(folder)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=240)
-    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [done.stdout + done.stderr]
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [
+        done.stdout + done.stderr
+    ]
     return folder, json.loads(said.removeprefix("ENDS "))
 
 
@@ -142,7 +146,9 @@ def test_an_alarm_of_the_tasks_own_rings(ended):
 def test_a_task_that_is_in_time_is_left_alone_and_so_are_those_after_one_that_was_not(ended):
     ends = ended[1]
     assert ends["fine"] == ["result", "fine"]
-    assert [ends[f"after{number}"] for number in range(8)] == [["result", number**2] for number in range(8)]
+    assert [ends[f"after{number}"] for number in range(8)] == [
+        ["result", number**2] for number in range(8)
+    ]
 
 
 def test_a_join_app_has_one_too(ended):
@@ -152,7 +158,10 @@ def test_a_join_app_has_one_too(ended):
 
 def test_a_walltime_that_is_no_number_is_refused_by_name(ended):
     """Parsl sets none then, without a word."""
-    assert ended[1]["text"] == ["TypeError", "app do: walltime is '01:00:00': give it as a number of seconds"]
+    assert ended[1]["text"] == [
+        "TypeError",
+        "app do: walltime is '01:00:00': give it as a number of seconds",
+    ]
 
 
 def test_parsls_own_is_replaced_and_kept_for_where_no_signal_comes(monkeypatch):

@@ -72,7 +72,8 @@ GOES_ON = {
 
 def run(line):
     text = (
-        textwrap.dedent(PROGRAM) + f"    try:\n        {line}\n    except (TimeoutError, queue.Empty):\n        pass\n"
+        textwrap.dedent(PROGRAM)
+        + f"    try:\n        {line}\n    except (TimeoutError, queue.Empty):\n        pass\n"
     )
     text += "    dog.stop()\n    os._exit(0)\n"
     return text

@@ -1,4 +1,6 @@
-"""The runtime in others' environments: it needs Python and Parsl alone, and what does not fit is refused by name."""
+"""The runtime in others' environments: it needs Python and Parsl alone, and what does not fit is
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def with_another(environments):
 
 
 def test_this_is_about_all_modules():
-    assert {f"k8s_parsl_runtime.{name}" for name in ("start", "workflow.program", "worker.entry")} <= {*MODULES}
+    assert {
+        f"k8s_parsl_runtime.{name}" for name in ("start", "workflow.program", "worker.entry")
+    } <= {*MODULES}
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
@@ -66,17 +70,29 @@ def test_every_module_is_imported_where_there_is_parsl_and_nothing_else(with_par
 
 
 def test_what_both_sides_share_and_what_refuses_do_without_parsl(empty):
-    """The launcher has none; and an image without it is to be told so, by the first processes of both containers."""
-    first = ("k8s_parsl_runtime.start", "k8s_parsl_runtime.__main__", "k8s_parsl_runtime.worker.entry")
+    """The launcher has none; and an image without it is to be told so, by the first processes of
+    both containers.
+    """
+    first = (
+        "k8s_parsl_runtime.start",
+        "k8s_parsl_runtime.__main__",
+        "k8s_parsl_runtime.worker.entry",
+    )
     shared = [name for name in MODULES if ".shared" in name and name not in NEEDS_PARSL]
     names = [*first, "k8s_parsl_runtime.workflow.supervisor", *shared]
-    done = subprocess.run([empty, "-I", "-c", IMPORT, str(RUNTIME.parent), *names], capture_output=True, text=True)
+    done = subprocess.run(
+        [empty, "-I", "-c", IMPORT, str(RUNTIME.parent), *names], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_what_is_imported_is_pythons_parsls_or_what_parsl_needs():
     """Of the latter, the sockets that it talks by and the pickles that it makes."""
-    needed = {canonicalize_name(of.name) for of in map(Requirement, metadata.requires("parsl")) if not of.marker}
+    needed = {
+        canonicalize_name(of.name)
+        for of in map(Requirement, metadata.requires("parsl"))
+        if not of.marker
+    }
     owners = metadata.packages_distributions()
     others = {}
     for module, file in MODULES.items():
@@ -99,7 +115,9 @@ def test_what_is_imported_is_pythons_parsls_or_what_parsl_needs():
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_what_a_script_defines_goes_there_and_back(with_parsl, version, tmp_path):
     """All of test_pickling.py with one process at each end."""
-    scripts = test_pickling.SCRIPTS | ({"new": test_pickling.NEW_SYNTAX} if version > "3.11" else {})
+    scripts = test_pickling.SCRIPTS | (
+        {"new": test_pickling.NEW_SYNTAX} if version > "3.11" else {}
+    )
     for name, text in scripts.items():
         (tmp_path / f"{name}.py").write_text("from other import there\n" + textwrap.dedent(text))
     (tmp_path / "other.py").write_text(test_pickling.OTHER)
@@ -152,7 +170,11 @@ def folder(tmp_path):
 def run(folder, *more):
     words = ["run", "-f", "values.yaml", "--path", str(folder), "--volumes", "volumes", *more]
     return subprocess.run(
-        [sys.executable, "-m", "k8s_parsl", *words], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "k8s_parsl", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -168,13 +190,18 @@ def test_a_workflow_runs_in_an_environment_of_its_own(folder, with_parsl, versio
     done = run(folder, "--python", python)
     assert done.returncode == 0, done.stderr
     kept = record(folder)
-    assert kept["result"] == [[int(part) for part in version.split(".")], str(Path(python).parents[1])]
+    assert kept["result"] == [
+        [int(part) for part in version.split(".")],
+        str(Path(python).parents[1]),
+    ]
     assert kept["versions"] == f"py{version}/parsl{RELEASE}"
 
 
 def test_the_values_may_name_the_interpreter(folder, with_parsl, empty):
     """`laptop.python`; the command line wins."""
-    (folder / "values.yaml").write_text(VALUES + json.dumps({"laptop": {"python": with_parsl()}})[1:-1] + "\n")
+    (folder / "values.yaml").write_text(
+        VALUES + json.dumps({"laptop": {"python": with_parsl()}})[1:-1] + "\n"
+    )
     done = run(folder)
     assert done.returncode == 0, done.stderr
     assert record(folder)["result"][1] == str(Path(with_parsl()).parents[1])
@@ -195,7 +222,17 @@ def refused(folder, python, line, code=78):
 
 
 def worker(python):
-    words = [python, "-I", START, "worker", "--expect", f"py{THIS}/parsl{RELEASE}", "--", "-a", "127.0.0.1"]
+    words = [
+        python,
+        "-I",
+        START,
+        "worker",
+        "--expect",
+        f"py{THIS}/parsl{RELEASE}",
+        "--",
+        "-a",
+        "127.0.0.1",
+    ]
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (78, "")
     (line,) = done.stderr.splitlines()
@@ -204,7 +241,9 @@ def worker(python):
 
 def of(python):
     """What this interpreter calls itself."""
-    done = subprocess.run([python, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 
@@ -231,7 +270,11 @@ def test_another_release_of_parsl_is_refused_by_name(folder, with_another):
     found = subprocess.run([with_another, "-c", say], capture_output=True, text=True).stdout.strip()
     line = f"has Parsl {found}; k8s-parsl supports {RELEASE}:"
     pip = f"pip install parsl=={RELEASE}"
-    refused(folder, with_another, f"{of(with_another)} (laptop.python, --python) {line} {of(with_another)} -m {pip}")
+    refused(
+        folder,
+        with_another,
+        f"{of(with_another)} (laptop.python, --python) {line} {of(with_another)} -m {pip}",
+    )
     assert worker(with_another) == f"k8s-parsl: this image {line} {pip}"
 
 
@@ -244,7 +287,11 @@ NO_PYTHON = "before it could say its version; name a Python interpreter that has
     [
         ("nope-python", "laptop.python (--python): nope-python: No such file or directory", 64),
         ("/dev/null", "laptop.python (--python): /dev/null: Permission denied", 64),
-        ("/bin/false", f"laptop.python (--python): /bin/false: {FIRST} ended with 1 {NO_PYTHON}", 64),
+        (
+            "/bin/false",
+            f"laptop.python (--python): /bin/false: {FIRST} ended with 1 {NO_PYTHON}",
+            64,
+        ),
         ("/bin/ls", f"laptop.python (--python): /bin/ls: {FIRST} ended with 2 {NO_PYTHON}", 64),
     ],
 )

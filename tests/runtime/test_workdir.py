@@ -1,4 +1,6 @@
-"""The working directory of a run: writable, with the data beside the code, the same for the workflow and its tasks."""
+"""The working directory of a run: writable, with the data beside the code, the same for the
+workflow and its tasks.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,10 @@ def test_it_is_made_with_all_above_it_and_may_be_there(tmp_path):
 
 def test_one_that_cannot_be_made_is_named_with_its_key(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PermissionDenied, match=rf"^workflow.workDir: {tmp_path}/file/work cannot be made: Not a dir"):
+    with pytest.raises(
+        PermissionDenied,
+        match=rf"^workflow.workDir: {tmp_path}/file/work cannot be made: Not a dir",
+    ):
         workdir.make(tmp_path / "file" / "work")
     with pytest.raises(PermissionDenied, match=r"cannot be made: File exists"):
         workdir.make(tmp_path / "file")
@@ -61,13 +66,24 @@ def test_one_that_cannot_be_written_is_named_with_who_would_write(tmp_path):
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "workdir.make(Path(sys.argv[1]))"
     )
-    done = subprocess.run([sys.executable, "-c", text, str(tmp_path / "work")], capture_output=True, text=True)
-    assert f"workflow.workDir: {tmp_path}/work cannot be written as uid 65534 gid 65534" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(tmp_path / "work")], capture_output=True, text=True
+    )
+    assert (
+        f"workflow.workDir: {tmp_path}/work cannot be written as uid 65534 gid 65534" in done.stderr
+    )
 
 
 def test_what_lies_beside_the_code_is_brought(code, work):
     """With its folders; not what is hidden, or made by Python."""
-    for name in ("flow.py", "input.txt", "data/a/b.csv", "data/.hidden", ".git/config", "__pycache__/flow.pyc"):
+    for name in (
+        "flow.py",
+        "input.txt",
+        "data/a/b.csv",
+        "data/.hidden",
+        ".git/config",
+        "__pycache__/flow.pyc",
+    ):
         (code / name).parent.mkdir(parents=True, exist_ok=True)
         (code / name).write_text(name)
     (code / "data" / "empty").mkdir()
@@ -92,7 +108,9 @@ def test_it_is_a_copy_that_may_be_written(code, work):
 
 
 def test_what_is_there_already_stays(code, work):
-    """A launcher that starts again must not undo what the workflow made of it; links that lead nowhere stay too."""
+    """A launcher that starts again must not undo what the workflow made of it; links that lead
+    nowhere stay too.
+    """
     for name in ("a", "b", "c"):
         (code / name).write_text("original")
     workdir.bring(code, work)
@@ -182,7 +200,16 @@ def no_data(kind, place):
             place.symlink_to("nowhere")
 
 
-KINDS = ("zero", "tty", "pipe", "a link to a pipe", "socket", "a link to itself", "links in a circle", "nowhere")
+KINDS = (
+    "zero",
+    "tty",
+    "pipe",
+    "a link to a pipe",
+    "socket",
+    "a link to itself",
+    "links in a circle",
+    "nowhere",
+)
 
 
 @pytest.mark.timeout(60)
@@ -279,7 +306,9 @@ def test_a_folder_without_permission_does_not_keep_the_rest_away(code, work, mod
     work.chmod(0o777)
     code.parent.chmod(0o755)
     # By relative names: the folders above belong to others.
-    done = subprocess.run([sys.executable, "-c", AS_NOBODY], cwd=code.parent, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY], cwd=code.parent, capture_output=True, text=True
+    )
     assert (done.stdout, done.stderr) == ("[]\n", "")
     assert (work / "good").read_text() == "good"
     assert not (work / "secret").exists()

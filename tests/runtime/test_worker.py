@@ -35,13 +35,25 @@ from runtime.kubelet import kill
 def test_another_version_is_refused_by_name():
     """A function of one Python's may crash the interpreter of another."""
     check_versions(versions())
-    with pytest.raises(ConfigurationError, match=r"the workflow's has py3\.9/parsl2020\.1\.1: use the same"):
+    with pytest.raises(
+        ConfigurationError, match=r"the workflow's has py3\.9/parsl2020\.1\.1: use the same"
+    ):
         check_versions("py3.9/parsl2020.1.1")
 
 
 def test_a_wrong_version_ends_the_pod_with_78(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-I", START, "worker", "--expect", "py3.9/parsl1", "--", "-a", "127.0.0.1"],
+        [
+            sys.executable,
+            "-I",
+            START,
+            "worker",
+            "--expect",
+            "py3.9/parsl1",
+            "--",
+            "-a",
+            "127.0.0.1",
+        ],
         capture_output=True,
         text=True,
     )
@@ -53,12 +65,24 @@ def test_a_wrong_version_ends_the_pod_with_78(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "before", "after"),
     [
-        (True, {}, dict.fromkeys((threads.OPENMP, *threads.BY_OPENMP, *threads.BY_THEMSELVES), "4")),
+        (
+            True,
+            {},
+            dict.fromkeys((threads.OPENMP, *threads.BY_OPENMP, *threads.BY_THEMSELVES), "4"),
+        ),
         (False, {}, {}),
         (False, {"OMP_NUM_THREADS": "9"}, {"OMP_NUM_THREADS": "9"}),
         # The libraries that go by OMP_NUM_THREADS are left to it.
-        (True, {"OMP_NUM_THREADS": "9"}, {"OMP_NUM_THREADS": "9"} | dict.fromkeys(threads.BY_THEMSELVES, "4")),
-        (True, {"OMP_NUM_THREADS": ""}, {"OMP_NUM_THREADS": ""} | dict.fromkeys(threads.BY_THEMSELVES, "4")),
+        (
+            True,
+            {"OMP_NUM_THREADS": "9"},
+            {"OMP_NUM_THREADS": "9"} | dict.fromkeys(threads.BY_THEMSELVES, "4"),
+        ),
+        (
+            True,
+            {"OMP_NUM_THREADS": ""},
+            {"OMP_NUM_THREADS": ""} | dict.fromkeys(threads.BY_THEMSELVES, "4"),
+        ),
         (
             True,
             {"OPENBLAS_NUM_THREADS": "9", "POLARS_MAX_THREADS": "1"},
@@ -66,9 +90,18 @@ def test_a_wrong_version_ends_the_pod_with_78(tmp_path):
             | {"OPENBLAS_NUM_THREADS": "9", "POLARS_MAX_THREADS": "1"},
         ),
     ],
-    ids=["all of them", "none", "none, and the user's", "the user's OpenMP", "the user's, empty", "the user's others"],
+    ids=[
+        "all of them",
+        "none",
+        "none, and the user's",
+        "the user's OpenMP",
+        "the user's, empty",
+        "the user's others",
+    ],
 )
-def test_numerical_libraries_are_told_a_workers_cpus_where_nothing_has_told_them(limit, before, after):
+def test_numerical_libraries_are_told_a_workers_cpus_where_nothing_has_told_them(
+    limit, before, after
+):
     environment = dict(before) | threads.told(4, limit=limit)
     threads.put(environment)
     assert environment == after | {"K8S_PARSL_CORES": "4"}
@@ -89,7 +122,9 @@ def test_worker_init_runs_first_and_its_exports_stay(tmp_path):
 
     assert init("export GREETING='-hello $$'").stdout == "-hello $$|worker|--expect|v|--|-a|x y\n"
     # As on a laptop.
-    assert init("[[ yes =~ ^y ]] && source /dev/null && export GREETING=bash").stdout.startswith("bash|")
+    assert init("[[ yes =~ ^y ]] && source /dev/null && export GREETING=bash").stdout.startswith(
+        "bash|"
+    )
     assert "workerInit: line 1: no-such-command" in init("no-such-command").stderr
     failed = init("false\nexport GREETING=hello")
     assert (failed.returncode, failed.stdout) == (1, "")
@@ -195,7 +230,9 @@ def test_a_volume_that_answers_is_fine(tmp_path, capfd):
 
 def test_a_volume_that_is_not_there_is_left_to_another_pod(tmp_path):
     """It may be fine on the next node: 75, a loss."""
-    with pytest.raises(Temporary, match=rf"^MountGone: {tmp_path}/no: it cannot be read: No such file or directory"):
+    with pytest.raises(
+        Temporary, match=rf"^MountGone: {tmp_path}/no: it cannot be read: No such file or directory"
+    ):
         check_mounts(f"{tmp_path}/no")
 
 
@@ -276,7 +313,9 @@ class Port:
 
 @pytest.mark.parametrize("encrypted", [True, False])
 @pytest.mark.parametrize(
-    ("closed_s", "refused"), [(600, 3), (0.2, 10**9)], ids=["its port refuses", "its host does not answer"]
+    ("closed_s", "refused"),
+    [(600, 3), (0.2, 10**9)],
+    ids=["its port refuses", "its host does not answer"],
 )
 def test_a_launcher_that_dies_is_noticed(tmp_path, gone, monkeypatch, encrypted, closed_s, refused):
     """Its kernel closes the connection, and refuses others as long as its pod is there."""
@@ -327,9 +366,18 @@ def entry(pipes):
     started = []
 
     def start(script, grace=600.0, works="lambda: True"):
-        shell = ["/bin/sh", "-c", script, "sh", str(pipes.folder / "begun"), str(pipes.folder / "go")]
+        shell = [
+            "/bin/sh",
+            "-c",
+            script,
+            "sh",
+            str(pipes.folder / "begun"),
+            str(pipes.folder / "go"),
+        ]
         started.append(
-            subprocess.Popen([sys.executable, "-c", ENTRY, str(grace), works, *shell], stdout=subprocess.PIPE)
+            subprocess.Popen(
+                [sys.executable, "-c", ENTRY, str(grace), works, *shell], stdout=subprocess.PIPE
+            )
         )
         return started[-1]
 
@@ -359,7 +407,9 @@ def test_when_the_grace_is_over_the_pool_is_ended(entry, pipes, script, code):
 
 def test_orphans_are_collected_and_none_outlives_the_pool(entry, pipes):
     """As PID 1 we inherit them; each that nobody collects stays in the table of processes for ever."""
-    process = entry('sleep 600 & echo $! > "$1"; (sh -c \'echo $$\' > "$1" &); read line < "$2"; exit 3')
+    process = entry(
+        'sleep 600 & echo $! > "$1"; (sh -c \'echo $$\' > "$1" &); read line < "$2"; exit 3'
+    )
     sleeping, orphan = int(pipes.next_begun()), int(pipes.next_begun())
     while Path(f"/proc/{orphan}").exists():
         pass
@@ -417,7 +467,9 @@ def test_a_manager_that_never_wrote_holds_up_nobody(tmp_path):
         (1, True, None, Temporary),
     ],
 )
-def test_a_pod_that_left_no_task_is_no_failed_one(tmp_path, monkeypatch, code, connected, failure, raised):
+def test_a_pod_that_left_no_task_is_no_failed_one(
+    tmp_path, monkeypatch, code, connected, failure, raised
+):
     """`kubectl get pods` shows any other exit code than 0 as Error, at the end of each good run."""
 
     class Pool:

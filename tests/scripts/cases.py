@@ -1,6 +1,8 @@
-"""What the folders beside this file are: scripts of different habits, for tests/runtime and tests/cluster.
+"""What the folders beside this file are: scripts of different habits, for tests/runtime and
+tests/cluster.
 
-Each is run by plain Python with the Config that it makes itself, and by k8s-parsl; both have to come to the same.
+Each is run by plain Python with the Config that it makes itself, and by k8s-parsl; both have to
+come to the same.
 """
 
 from __future__ import annotations
@@ -58,7 +60,11 @@ _SPECIAL = [
 
 def _all() -> list[Case]:
     special = {case.name: case for case in _SPECIAL}
-    return [special.get(folder.name, Case(folder.name)) for folder in sorted(HERE.iterdir()) if is_case(folder)]
+    return [
+        special.get(folder.name, Case(folder.name))
+        for folder in sorted(HERE.iterdir())
+        if is_case(folder)
+    ]
 
 
 def is_case(folder: Path) -> bool:
@@ -90,7 +96,10 @@ def plain(case: Case, folder: Path, url: str = "") -> Told:
     start = folder / case.start
     words = [os.path.relpath(folder / case.script, start), *arguments(case, url)]
     # Parsl looks for its own programs there.
-    environment = os.environ | {"PLAIN": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PLAIN": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     # Not to pipes: without `cleanup` Parsl leaves processes behind that hold them open.
     said = [folder.with_name(f"{folder.name}.{name}") for name in ("out", "err")]
     with said[0].open("wb") as out, said[1].open("wb") as err:
@@ -129,14 +138,18 @@ def comparable(case: Case, stderr: str, folder: Path) -> str:
     """The lines of standard error that have to be the same."""
     text = re.sub(r" at 0x[0-9a-f]+", " at 0x…", stderr.replace(f"{folder}/", "<folder>/"))
     if case.stderr:
-        text = "".join(line for line in text.splitlines(keepends=True) if re.search(case.stderr, line))
+        text = "".join(
+            line for line in text.splitlines(keepends=True) if re.search(case.stderr, line)
+        )
     if case.frames:
         text = _FRAME.sub("", text)
     return text
 
 
 def files(folder: Path, case: Case, code: Path) -> dict[str, bytes]:
-    """What it made, by name; what lies beside it from the start is left out. ``code`` is where it was run from."""
+    """What it made, by name; what lies beside it from the start is left out. ``code`` is where it
+    was run from.
+    """
     given = [path.read_bytes() for path in case.folder.rglob("*") if path.is_file()]
     found = {}
     for path in sorted(folder.rglob("*")):

@@ -1,8 +1,10 @@
-"""A real two-node Kubernetes cluster on a bare Linux machine, for tests and for whoever has no cluster of their own.
+"""A real two-node Kubernetes cluster on a bare Linux machine, for tests and for whoever has no
+cluster of their own.
 
-Everything runs as ordinary processes of this machine: etcd, the control plane, two kubelets each with a containerd, an
-image registry on loopback. Nothing is downloaded but from package registries, and `down` leaves the machine as it was.
-Tests come in by the class below; people by `make cluster` (`python -m testbed up`).
+Everything runs as ordinary processes of this machine: etcd, the control plane, two kubelets each
+with a containerd, an image registry on loopback. Nothing is downloaded but from package registries,
+and `down` leaves the machine as it was. Tests come in by the class below; people by `make cluster`
+(`python -m testbed up`).
 """
 
 from pathlib import Path
@@ -21,7 +23,9 @@ class Testbed:
     __test__ = False  # not a class of tests
 
     registry = layout.REGISTRY
-    """Host and port of the image registry: plain HTTP, the same name on this machine and on the nodes."""
+    """Host and port of the image registry: plain HTTP, the same name on this machine and on the
+    nodes.
+    """
 
     nodes = tuple(node.name for node in layout.NODES)
     node_ips: ClassVar[dict[str, str]] = {node.name: node.ip for node in layout.NODES}
@@ -35,7 +39,9 @@ class Testbed:
 
     @property
     def data(self) -> Path:
-        """A folder for hostPath volumes, the same on both nodes, writable by all; `down` deletes it."""
+        """A folder for hostPath volumes, the same on both nodes, writable by all; `down` deletes
+        it.
+        """
         return layout.data_dir()
 
     @property
@@ -67,10 +73,16 @@ class Testbed:
         """Bring a lost node back; returns when it is ready."""
         cluster.start_kubelet(layout.node(node))
 
-    def launch(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> Identity:
-        """Start another program beside the cluster (Vault, KWOK …); it logs to `logs/<name>.log` and ends with it."""
+    def launch(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None
+    ) -> Identity:
+        """Start another program beside the cluster (Vault, KWOK …); it logs to `logs/<name>.log`
+        and ends with it.
+        """
         return controlplane.launch(cluster.journal(), name, command, environment)
 
     def program(self, part: str) -> Path:
-        """The folder with the programs of another part of `parts.PARTS`, compiled when the cache has none."""
+        """The folder with the programs of another part of `parts.PARTS`, compiled when the cache
+        has none.
+        """
         return parts.ensure(part)

@@ -11,7 +11,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="testbed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help_text in (
-        ("up", "bring the cluster up, with the project's images in its registry; nothing happens if it is up"),
+        (
+            "up",
+            "bring the cluster up, with the project's images in its registry; nothing happens if it is up",
+        ),
         ("down", "undo everything that up did"),
         ("status", "say whether it is up"),
         ("kubeconfig", "print the path of the administrator's kubeconfig"),
@@ -20,7 +23,9 @@ def main() -> int:
     ):
         command = commands.add_parser(name, help=help_text)
         if name == "images":
-            command.add_argument("--only", choices=("k8s-parsl",), help="leave the images on top of it as they were")
+            command.add_argument(
+                "--only", choices=("k8s-parsl",), help="leave the images on top of it as they were"
+            )
     options = parser.parse_args()
     try:
         return _images(options.only) if options.command == "images" else COMMANDS[options.command]()

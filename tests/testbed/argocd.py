@@ -1,9 +1,10 @@
 """A real Argo CD beside the cluster, for the tests of what it makes of the chart.
 
-Application controller, ApplicationSet controller and repo server, with the Redis that they share and a git server for
-what they deploy, all on loopback. Tests write Applications and read their status through the Kubernetes API, so there
-is no API server or web page of Argo CD's. The journal knows the processes, so that `down` ends them; they watch every
-object of the cluster, so the tests that used them end them too.
+Application controller, ApplicationSet controller and repo server, with the Redis that they share
+and a git server for what they deploy, all on loopback. Tests write Applications and read their
+status through the Kubernetes API, so there is no API server or web page of Argo CD's. The journal
+knows the processes, so that `down` ends them; they watch every object of the cluster, so the tests
+that used them end them too.
 """
 
 import base64
@@ -59,7 +60,9 @@ class Repository:
         self._git("tag", "--force", name)
 
     def _git(self, *arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise TestbedError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -87,7 +90,13 @@ class ArgoCD:
         processes.stop(known[name] for name in PROGRAMS if name in known)
 
 
-PROGRAMS = ("argocd-redis", "argocd-git", "argocd-repo-server", "argocd-controller", "argocd-applicationset")
+PROGRAMS = (
+    "argocd-redis",
+    "argocd-git",
+    "argocd-repo-server",
+    "argocd-controller",
+    "argocd-applicationset",
+)
 
 
 def ensure() -> ArgoCD:
@@ -121,9 +130,26 @@ def _commands(program: str, redis: str) -> dict[str, list[str]]:
     api = [f"--kubeconfig={layout.kubeconfig()}", f"--namespace={NAMESPACE}"]
     repo_server = f"127.0.0.1:{REPO_SERVER_PORT}"
     return {
-        "argocd-redis": [redis, "--bind", "127.0.0.1", "--port", str(REDIS_PORT), "--save", "", "--appendonly", "no"],
+        "argocd-redis": [
+            redis,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(REDIS_PORT),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ],
         "argocd-git": [
-            *("git", "daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", f"--port={GIT_PORT}"),
+            *(
+                "git",
+                "daemon",
+                "--reuseaddr",
+                "--export-all",
+                "--listen=127.0.0.1",
+                f"--port={GIT_PORT}",
+            ),
             f"--base-path={_folder() / 'git'}",
         ],
         "argocd-repo-server": [
@@ -133,18 +159,30 @@ def _commands(program: str, redis: str) -> dict[str, list[str]]:
         ],
         "argocd-controller": [
             *(program, "application-controller", *shared, *api),
-            *(f"--repo-server={repo_server}", "--repo-server-plaintext", f"--metrics-port={CONTROLLER_METRICS_PORT}"),
+            *(
+                f"--repo-server={repo_server}",
+                "--repo-server-plaintext",
+                f"--metrics-port={CONTROLLER_METRICS_PORT}",
+            ),
             *(f"--app-resync={RESYNC_SECONDS}", "--app-resync-jitter=0"),
         ],
         "argocd-applicationset": [
-            *(program, "applicationset", *api, f"--argocd-repo-server={repo_server}", "--repo-server-plaintext"),
+            *(
+                program,
+                "applicationset",
+                *api,
+                f"--argocd-repo-server={repo_server}",
+                "--repo-server-plaintext",
+            ),
             *(f"--{flag}=127.0.0.1:{port}" for flag, port in APPLICATIONSET_PORTS.items()),
         ],
     }
 
 
 def _environment() -> dict[str, str]:
-    """Folders of Argo CD's image, which are in ours here, and a Helm of the version that its image has."""
+    """Folders of Argo CD's image, which are in ours here, and a Helm of the version that its image
+    has.
+    """
     folder = _folder()
     for name in ("git", "bin", "home", "tmp", "ssh", "tls", "gpg", "plugins"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -171,7 +209,12 @@ def _install() -> None:
     for file in sorted((parts.sources("argocd", MODULE) / "manifests" / "crds").glob("*-crd.yaml")):
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
     served = [f"/apis/argoproj.io/v1alpha1/{kind}" for kind in KINDS]
-    processes.wait_for("Argo CD's kinds", lambda: all(map(client.answers, served)), seconds=READY_SECONDS, processes={})
+    processes.wait_for(
+        "Argo CD's kinds",
+        lambda: all(map(client.answers, served)),
+        seconds=READY_SECONDS,
+        processes={},
+    )
     objects: list[dict[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         _object("ConfigMap", "argocd-cm", data={"cluster.inClusterEnabled": "false"}),
@@ -181,16 +224,24 @@ def _install() -> None:
             "Secret",
             "testbed",
             labels={"argocd.argoproj.io/secret-type": "cluster"},
-            stringData={"name": "testbed", "server": SERVER, "config": json.dumps({"tlsClientConfig": _identity()})},
+            stringData={
+                "name": "testbed",
+                "server": SERVER,
+                "config": json.dumps({"tlsClientConfig": _identity()}),
+            },
         ),
     ]
-    kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    kubectl(
+        "apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    )
 
 
 KINDS = ("applications", "applicationsets", "appprojects")
 
 
-def _object(kind: str, name: str, *, labels: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+def _object(
+    kind: str, name: str, *, labels: dict[str, str] | None = None, **more: Any
+) -> dict[str, Any]:
     """Argo CD takes notice of those with this label."""
     metadata = {
         "name": name,
@@ -203,13 +254,18 @@ def _object(kind: str, name: str, *, labels: dict[str, str] | None = None, **mor
 def _identity() -> dict[str, str]:
     """The administrator's certificate; Argo CD wants the files' contents."""
     files = {"caData": "ca.crt", "certData": "admin.crt", "keyData": "admin.key"}
-    return {key: base64.b64encode((layout.pki_dir() / file).read_bytes()).decode() for key, file in files.items()}
+    return {
+        key: base64.b64encode((layout.pki_dir() / file).read_bytes()).decode()
+        for key, file in files.items()
+    }
 
 
 def _ready() -> bool:
     # The ApplicationSet controller has a port for probes, and no probe.
     listening = (REDIS_PORT, GIT_PORT, REPO_SERVER_PORT, APPLICATIONSET_PORTS["probe-addr"])
-    return all(map(_listens, listening)) and all(map(_healthy, (CONTROLLER_METRICS_PORT, REPO_SERVER_METRICS_PORT)))
+    return all(map(_listens, listening)) and all(
+        map(_healthy, (CONTROLLER_METRICS_PORT, REPO_SERVER_METRICS_PORT))
+    )
 
 
 def _listens(port: int) -> bool:

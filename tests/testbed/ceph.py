@@ -1,10 +1,11 @@
-"""A real CephFS on this machine, for the testbed's kubelets to mount: what a Ceph administrator would hand us.
+"""A real CephFS on this machine, for the testbed's kubelets to mount: what a Ceph administrator
+would hand us.
 
-One monitor, manager, OSD and metadata server of Debian's packages, with cephx, on a loopback address of their own and
-with Ceph's own ports, as clients try another protocol first at a monitor on any other port. The OSD keeps its objects
-in memory: a cluster is quicker made than repaired. Nothing is written outside the testbed's folder, and the daemons
-inherit its marker, so that `python -m testbed down` ends them, and what they mounted, whatever became of who started
-them.
+One monitor, manager, OSD and metadata server of Debian's packages, with cephx, on a loopback
+address of their own and with Ceph's own ports, as clients try another protocol first at a monitor
+on any other port. The OSD keeps its objects in memory: a cluster is quicker made than repaired.
+Nothing is written outside the testbed's folder, and the daemons inherit its marker, so that `python
+-m testbed down` ends them, and what they mounted, whatever became of who started them.
 """
 
 import base64
@@ -51,7 +52,12 @@ CAPABILITIES = {
     "client.admin": {"mon": "allow *", "osd": "allow *", "mds": "allow *", "mgr": "allow *"},
     "mgr.x": {"mon": "allow profile mgr", "osd": "allow *", "mds": "allow *"},
     "osd.0": {"mon": "allow profile osd", "mgr": "allow profile osd", "osd": "allow *"},
-    "mds.a": {"mon": "allow profile mds", "mgr": "allow profile mds", "osd": "allow rwx", "mds": "allow *"},
+    "mds.a": {
+        "mon": "allow profile mds",
+        "mgr": "allow profile mds",
+        "osd": "allow rwx",
+        "mds": "allow *",
+    },
 }
 COMMANDS = {
     "ceph-mon": ["ceph-mon", "--id", "a"],
@@ -73,11 +79,18 @@ class Ceph:
     fs_name: str = FS_NAME
 
     def subvolume(
-        self, name: str, *, size: int = 10 << 30, uid: int | None = None, gid: int | None = None, mode: str = ""
+        self,
+        name: str,
+        *,
+        size: int = 10 << 30,
+        uid: int | None = None,
+        gid: int | None = None,
+        mode: str = "",
     ) -> str:
         """Make the subvolume if there is none of that name, and give its root path.
 
-        `size` is a quota in bytes. Without uid, gid and mode (octal: "0775") the root is root:root 0755.
+        `size` is a quota in bytes. Without uid, gid and mode (octal: "0775") the root is root:root
+        0755.
         """
         options = [f"--size={size}"]
         options += [] if uid is None else [f"--uid={uid}"]
@@ -87,16 +100,26 @@ class Ceph:
         return self.command("fs", "subvolume", "getpath", FS_NAME, name, GROUP).strip()
 
     def authorize(self, user: str, path: str, access: Literal["r", "rw"] = "rw") -> str:
-        """Make client.USER, who may use that path and nothing else of the file system, and give the key."""
-        made = json.loads(self.command("fs", "authorize", FS_NAME, f"client.{user}", path, access, "--format=json"))
+        """Make client.USER, who may use that path and nothing else of the file system, and give the
+        key.
+        """
+        made = json.loads(
+            self.command(
+                "fs", "authorize", FS_NAME, f"client.{user}", path, access, "--format=json"
+            )
+        )
         return str(made[0]["key"])
 
     def revoke(self, user: str) -> None:
-        """Delete client.USER, if there is one: nobody can mount with the key any more; what is mounted stays so."""
+        """Delete client.USER, if there is one: nobody can mount with the key any more; what is
+        mounted stays so.
+        """
         self.command("auth", "rm", f"client.{user}")
 
     def stop_mds(self) -> None:
-        """End the metadata server as a crash would, and tell the cluster, which would notice after 15 s by itself."""
+        """End the metadata server as a crash would, and tell the cluster, which would notice after
+        15 s by itself.
+        """
         identity = self.journal().processes().get("ceph-mds")
         if identity is not None:
             processes.stop([identity], grace=0)
@@ -107,42 +130,68 @@ class Ceph:
         running = self.journal().processes()
         if "ceph-mds" not in running or not running["ceph-mds"].alive():
             running["ceph-mds"] = _launch(self, "ceph-mds")
-        processes.wait_for("the metadata server", self.mds_active, seconds=START_SECONDS, processes=running)
+        processes.wait_for(
+            "the metadata server", self.mds_active, seconds=START_SECONDS, processes=running
+        )
 
     def mds_active(self) -> bool:
         state: Any = json.loads(self.command("mds", "stat", "--format=json"))
-        ranks = (rank for fs in state["fsmap"]["filesystems"] for rank in fs["mdsmap"]["info"].values())
+        ranks = (
+            rank for fs in state["fsmap"]["filesystems"] for rank in fs["mdsmap"]["info"].values()
+        )
         return any(rank["state"] == "up:active" for rank in ranks)
 
     def command(self, *arguments: str, seconds: int = COMMAND_SECONDS) -> str:
-        """What `ceph ARGUMENTS` prints, run as client.admin; TestbedError with its own words when it fails."""
-        command = ["ceph", f"--conf={self.folder / 'ceph.conf'}", f"--connect-timeout={seconds}", *arguments]
+        """What `ceph ARGUMENTS` prints, run as client.admin; TestbedError with its own words when
+        it fails.
+        """
+        command = [
+            "ceph",
+            f"--conf={self.folder / 'ceph.conf'}",
+            f"--connect-timeout={seconds}",
+            *arguments,
+        ]
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=seconds + 5
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=seconds + 5,
             )
         except subprocess.TimeoutExpired:
-            raise TestbedError(f"ceph {' '.join(arguments)}: no answer within {seconds} s; {_logs()}") from None
+            raise TestbedError(
+                f"ceph {' '.join(arguments)}: no answer within {seconds} s; {_logs()}"
+            ) from None
         if done.returncode != 0:
             words = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise TestbedError(f"ceph {' '.join(arguments)}: {words}; {_logs()}")
         return done.stdout
 
     def journal(self) -> Journal:
-        """The daemons. Not in the cluster's own journal: there a dead metadata server would count as a dead testbed."""
+        """The daemons. Not in the cluster's own journal: there a dead metadata server would count
+        as a dead testbed.
+        """
         return Journal(self.folder / "journal.jsonl")
 
 
 def ensure() -> Ceph:
-    """The running Ceph; brought up if there is none, made anew if it is broken. Needs the testbed, which ends it."""
+    """The running Ceph; brought up if there is none, made anew if it is broken. Needs the testbed,
+    which ends it.
+    """
     if not cluster.journal().exists():
-        raise TestbedError("the testbed is not up, and without it nothing would end Ceph: python -m testbed up")
+        raise TestbedError(
+            "the testbed is not up, and without it nothing would end Ceph: python -m testbed up"
+        )
     with cluster.locked("ceph"):
         folder = layout.state_dir() / "ceph"
         ready = folder / "cluster-id"
         if ready.exists():
             found = Ceph(ready.read_text(), folder)
-            alive = {name for name, identity in found.journal().processes().items() if identity.alive()}
+            alive = {
+                name for name, identity in found.journal().processes().items() if identity.alive()
+            }
             if alive >= COMMANDS.keys() - {"ceph-mds"}:
                 found.start_mds()  # a test that stopped it may have been killed
                 return found
@@ -171,12 +220,21 @@ def _create(ceph: Ceph) -> None:
     keys = {entity: new_key() for entity in CAPABILITIES}
     for entity, key in keys.items():
         (folder / f"{entity}.keyring").write_text(_keyring(entity, key))
-    # The monitor starts with all of them, instead of being asked for each one later; its own entity is "mon.".
-    (folder / "all.keyring").write_text("".join(_keyring(entity, key) for entity, key in keys.items()))
+    # The monitor starts with all of them, instead of being asked for each one later; its own entity
+    # is "mon.".
+    (folder / "all.keyring").write_text(
+        "".join(_keyring(entity, key) for entity, key in keys.items())
+    )
     shutil.copy(folder / "mon..keyring", folder / "mon.a.keyring")
     monmap = f"--addv a {_addresses()} --fsid {ceph.cluster_id} --create {folder / 'monmap'}"
     _run("monmaptool", *monmap.split())
-    _run_daemon(ceph, "ceph-mon", "--mkfs", f"--monmap={folder / 'monmap'}", f"--keyring={folder / 'all.keyring'}")
+    _run_daemon(
+        ceph,
+        "ceph-mon",
+        "--mkfs",
+        f"--monmap={folder / 'monmap'}",
+        f"--keyring={folder / 'all.keyring'}",
+    )
     running = {"ceph-mon": _launch(ceph, "ceph-mon")}
     processes.wait_for("Ceph's monitor", _monitor_listens, seconds=START_SECONDS, processes=running)
     # Both wait for what is made below.
@@ -188,12 +246,16 @@ def _create(ceph: Ceph) -> None:
     for pool in ("meta", "data"):
         ceph.command("osd", "pool", "create", f"{FS_NAME}_{pool}")
     ceph.command("fs", "new", FS_NAME, f"{FS_NAME}_meta", f"{FS_NAME}_data")
-    processes.wait_for("Ceph's metadata server", ceph.mds_active, seconds=START_SECONDS, processes=running)
+    processes.wait_for(
+        "Ceph's metadata server", ceph.mds_active, seconds=START_SECONDS, processes=running
+    )
     _await_manager(ceph, running)
 
 
 def _await_manager(ceph: Ceph, running: dict[str, Identity]) -> None:
-    """Its module for subvolumes is ready some time after it; until then the command is refused as unknown."""
+    """Its module for subvolumes is ready some time after it; until then the command is refused as
+    unknown.
+    """
     refusals = [""]
 
     def made() -> bool:
@@ -211,8 +273,11 @@ def _await_manager(ceph: Ceph, running: dict[str, Identity]) -> None:
 
 
 def _launch(ceph: Ceph, name: str) -> Identity:
-    # In the foreground: its log is then the one that the testbed keeps, and its pid the one that was started.
-    identity = processes.start(name, [*COMMANDS[name], f"--conf={ceph.folder / 'ceph.conf'}", "--foreground"])
+    # In the foreground: its log is then the one that the testbed keeps, and its pid the one that
+    # was started.
+    identity = processes.start(
+        name, [*COMMANDS[name], f"--conf={ceph.folder / 'ceph.conf'}", "--foreground"]
+    )
     ceph.journal().record(Process(name, identity.pid, identity.started))
     return identity
 
@@ -223,7 +288,12 @@ def _run_daemon(ceph: Ceph, name: str, *arguments: str) -> None:
 
 def _run(*command: str) -> None:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
     )
     if done.returncode != 0:
         raise TestbedError(f"{' '.join(command)}: {done.stderr.strip()[-1000:]}")
@@ -234,7 +304,10 @@ def _logs() -> str:
 
 
 def _monitor_listens() -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((ADDRESS, MONITOR_PORTS["v1"]), timeout=1):
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((ADDRESS, MONITOR_PORTS["v1"]), timeout=1),
+    ):
         return True
     return False
 
@@ -246,7 +319,9 @@ def _check_ports() -> None:
             try:
                 probe.bind((ADDRESS, port))
             except OSError as error:
-                raise TestbedError(f"Ceph's monitor needs {ADDRESS}:{port}: {error.strerror}") from None
+                raise TestbedError(
+                    f"Ceph's monitor needs {ADDRESS}:{port}: {error.strerror}"
+                ) from None
 
 
 def _clear(folder: Path) -> None:
@@ -257,11 +332,19 @@ def _clear(folder: Path) -> None:
 
 
 def _addresses() -> str:
-    return "[" + ",".join(f"{protocol}:{ADDRESS}:{port}" for protocol, port in MONITOR_PORTS.items()) + "]"
+    return (
+        "["
+        + ",".join(f"{protocol}:{ADDRESS}:{port}" for protocol, port in MONITOR_PORTS.items())
+        + "]"
+    )
 
 
 def _keyring(entity: str, key: str) -> str:
-    lines = [f"[{entity}]", f"key = {key}", *(f'caps {kind} = "{caps}"' for kind, caps in CAPABILITIES[entity].items())]
+    lines = [
+        f"[{entity}]",
+        f"key = {key}",
+        *(f'caps {kind} = "{caps}"' for kind, caps in CAPABILITIES[entity].items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,9 @@
-"""The cgroups in which each node's pods live: made before the kubelet starts, and ended with all that is in them.
+"""The cgroups in which each node's pods live: made before the kubelet starts, and ended with all
+that is in them.
 
-Works on cgroup v1, v2 and the hybrid of both: a node's cgroup is a folder of the same name in every hierarchy. Being in
-it is what makes a process a container of the testbed, so this is where the containers' processes are found.
+Works on cgroup v1, v2 and the hybrid of both: a node's cgroup is a folder of the same name in every
+hierarchy. Being in it is what makes a process a container of the testbed, so this is where the
+containers' processes are found.
 """
 
 import contextlib
@@ -19,7 +21,9 @@ def hierarchies() -> list[Path]:
     """The root folder of each mounted hierarchy."""
     if (ROOT / "cgroup.controllers").exists():
         return [ROOT]
-    return sorted(folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.is_symlink())
+    return sorted(
+        folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.is_symlink()
+    )
 
 
 def is_unified() -> bool:
@@ -57,7 +61,9 @@ def _members(name: str) -> list[Identity]:
         for procs in (hierarchy / name).rglob("cgroup.procs"):
             with contextlib.suppress(FileNotFoundError, OSError):
                 found |= {
-                    identity for pid in procs.read_text().split() if (identity := Identity.of(int(pid))) is not None
+                    identity
+                    for pid in procs.read_text().split()
+                    if (identity := Identity.of(int(pid))) is not None
                 }
     return sorted(found, key=lambda identity: identity.pid)
 
@@ -72,5 +78,7 @@ def _remove_empty(folder: Path) -> None:
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise TestbedError(f"cannot remove the cgroup {folder}: {error.strerror}") from error
+                raise TestbedError(
+                    f"cannot remove the cgroup {folder}: {error.strerror}"
+                ) from error
             time.sleep(processes.POLL)

@@ -1,4 +1,6 @@
-"""Just enough of an API client to wait for the cluster: the testbed must not depend on the library that it tests."""
+"""Just enough of an API client to wait for the cluster: the testbed must not depend on the library
+that it tests.
+"""
 
 import json
 import ssl
@@ -17,7 +19,11 @@ def get(path: str) -> Any:
 def post(path: str, body: dict[str, object]) -> Any:
     """Create an object; errors as with get."""
     content = json.dumps(body).encode()
-    return _request(urllib.request.Request(_url(path), data=content, headers={"Content-Type": "application/json"}))
+    return _request(
+        urllib.request.Request(
+            _url(path), data=content, headers={"Content-Type": "application/json"}
+        )
+    )
 
 
 def delete(path: str) -> Any:
@@ -34,7 +40,9 @@ def _request(request: urllib.request.Request) -> Any:
     context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
     # No proxy of the environment's: this is loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
     with opener.open(request, timeout=5) as answer:
         body = answer.read()
     return json.loads(body) if body[:1] in {b"{", b"["} else body.decode()

@@ -1,7 +1,7 @@
 """Brings the two-node cluster up and takes it down.
 
-The order is that of the journal: what is written down first is undone last. Programs that do not wait for each other
-start together, since the time to a ready node is the sum of the longest chain.
+The order is that of the journal: what is written down first is undone last. Programs that do not
+wait for each other start together, since the time to a ready node is the sum of the longest chain.
 """
 
 import contextlib
@@ -14,13 +14,36 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from testbed import cgroups, client, controlplane, firewall, layout, links, mounts, nodes, packages, pki, processes
+from testbed import (
+    cgroups,
+    client,
+    controlplane,
+    firewall,
+    layout,
+    links,
+    mounts,
+    nodes,
+    packages,
+    pki,
+    processes,
+)
 from testbed.controlplane import Programs
-from testbed.journal import Bridge, Cgroup, Family, Firewall, Folder, Journal, Module, Mounts, Sysctl
+from testbed.journal import (
+    Bridge,
+    Cgroup,
+    Family,
+    Firewall,
+    Folder,
+    Journal,
+    Module,
+    Mounts,
+    Sysctl,
+)
 from testbed.layout import Node, TestbedError
 
 SYSCTLS = (
-    # Turning forwarding off again resets accept_redirects, so that is put back after it (the last first).
+    # Turning forwarding off again resets accept_redirects, so that is put back after it (the last
+    # first).
     "net.ipv4.conf.all.accept_redirects",
     "net.ipv4.ip_forward",
     "net.ipv4.conf.all.route_localnet",
@@ -47,7 +70,14 @@ FOLDERS = (
     "/run/xtables.lock",
 )
 PROGRAMS = frozenset(
-    {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "registry"}
+    {
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "registry",
+    }
     | {f"{program}-{node.name}" for program in ("containerd", "kubelet") for node in layout.NODES}
 )
 """What the cluster cannot do without, by the names that the journal knows."""
@@ -60,7 +90,9 @@ def journal() -> Journal:
 
 
 def running() -> bool:
-    """Whether all programs of the cluster are alive and both nodes ready; those beside it (Testbed.launch) may end."""
+    """Whether all programs of the cluster are alive and both nodes ready; those beside it
+    (Testbed.launch) may end.
+    """
     known = journal().processes()
     return (
         (layout.state_dir() / "up").exists()
@@ -71,7 +103,9 @@ def running() -> bool:
 
 
 def up() -> bool:
-    """Bring the cluster up; False when it was up already. What a dead testbed left is cleared first."""
+    """Bring the cluster up; False when it was up already. What a dead testbed left is cleared
+    first.
+    """
     if os.geteuid() != 0:
         raise TestbedError("the testbed starts containers and network devices: run it as root")
     with _locked():
@@ -104,14 +138,18 @@ def down() -> bool:
 
 
 def stop_kubelet(node: Node) -> None:
-    """As when a node's kubelet hangs or the node is cut off: its pods go on running, the API server hears nothing."""
+    """As when a node's kubelet hangs or the node is cut off: its pods go on running, the API server
+    hears nothing.
+    """
     identity = journal().processes().get(f"kubelet-{node.name}")
     if identity is not None:
         processes.stop([identity], grace=0)
 
 
 def start_kubelet(node: Node) -> None:
-    """Start it again after stop_kubelet; returns once the node is ready. Nothing happens if it runs."""
+    """Start it again after stop_kubelet; returns once the node is ready. Nothing happens if it
+    runs.
+    """
     identity = journal().processes().get(f"kubelet-{node.name}")
     if identity is None or not identity.alive():
         identity = nodes.start_kubelet(journal(), Programs.ensure(), node)
@@ -139,11 +177,16 @@ def _start(programs: Programs) -> None:
     for node, identity in runtimes.items():
         nodes.await_containerd(programs, node, identity)
     controlplane.await_apiserver(apiserver)
-    kubelets = {f"kubelet-{node.name}": nodes.start_kubelet(log, programs, node) for node in layout.NODES}
+    kubelets = {
+        f"kubelet-{node.name}": nodes.start_kubelet(log, programs, node) for node in layout.NODES
+    }
     controlplane.start_controllers(log, programs)
     everything = log.processes()
     processes.wait_for(
-        "the image registry", controlplane.registry_answers, seconds=30, processes={"registry": registry}
+        "the image registry",
+        controlplane.registry_answers,
+        seconds=30,
+        processes={"registry": registry},
     )
     processes.wait_for(
         "both nodes to be ready",
@@ -165,7 +208,8 @@ def _prepare_host(log: Journal, state: Path) -> None:
     for folder in FOLDERS:
         log.record(Folder.now(Path(folder)))
     if not Path("/proc/sys/net/bridge").exists():
-        # Without it, what goes over a bridge passes by the rules that lead to a service. Some kernels have it built in.
+        # Without it, what goes over a bridge passes by the rules that lead to a service. Some
+        # kernels have it built in.
         log.record(Module("br_netfilter"))
         subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
     for name in SYSCTLS:
@@ -192,7 +236,9 @@ def _prepare_host(log: Journal, state: Path) -> None:
 def _check_host() -> None:
     """Refuse, before anything is changed, a machine where the testbed would get in somebody's way."""
     if firewall.foreign_proxy():
-        raise TestbedError("this machine has a kube-proxy's iptables rules already: another cluster runs on it")
+        raise TestbedError(
+            "this machine has a kube-proxy's iptables rules already: another cluster runs on it"
+        )
     links.check_free()
     controlplane.check_ports()
 

@@ -4,4 +4,6 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cluster_lifecycle: takes the testbed down and up again; leaves it down")
+    config.addinivalue_line(
+        "markers", "cluster_lifecycle: takes the testbed down and up again; leaves it down"
+    )

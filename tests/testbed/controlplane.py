@@ -30,7 +30,9 @@ class Programs:
         return [str(self.kubernetes / "hyperkube"), program]
 
 
-def launch(journal: Journal, name: str, command: list[str], environment: dict[str, str] | None = None) -> Identity:
+def launch(
+    journal: Journal, name: str, command: list[str], environment: dict[str, str] | None = None
+) -> Identity:
     """Start a program and write it down."""
     identity = processes.start(name, command, environment=environment)
     journal.record(Process(name, identity.pid, identity.started))
@@ -38,7 +40,10 @@ def launch(journal: Journal, name: str, command: list[str], environment: dict[st
 
 
 def start_etcd(journal: Journal, programs: Programs) -> None:
-    client_url, peer_url = f"http://127.0.0.1:{layout.ETCD_PORT}", f"http://127.0.0.1:{layout.ETCD_PEER_PORT}"
+    client_url, peer_url = (
+        f"http://127.0.0.1:{layout.ETCD_PORT}",
+        f"http://127.0.0.1:{layout.ETCD_PEER_PORT}",
+    )
     command = [
         str(programs.etcd / "etcd"),
         f"--data-dir={layout.state_dir() / 'etcd'}",
@@ -54,12 +59,15 @@ def start_etcd(journal: Journal, programs: Programs) -> None:
 
 
 def start_apiserver(journal: Journal, programs: Programs) -> Identity:
-    """Start it and wait until it is ready. Pods reach it by the address of the first node, which it advertises."""
+    """Start it and wait until it is ready. Pods reach it by the address of the first node, which it
+    advertises.
+    """
     pki = layout.pki_dir()
     command = [
         *programs.hyperkube("kube-apiserver"),
         f"--etcd-servers=http://127.0.0.1:{layout.ETCD_PORT}",
-        # All addresses, because there is one flag and two callers: firewall.guard() keeps others out.
+        # All addresses, because there is one flag and two callers: firewall.guard() keeps others
+        # out.
         "--bind-address=0.0.0.0",
         f"--secure-port={layout.API_PORT}",
         f"--advertise-address={layout.API_SERVER_IP}",
@@ -106,7 +114,8 @@ def start_controllers(journal: Journal, programs: Programs) -> None:
         "--leader-elect=false",
         f"--cluster-cidr={layout.POD_NETWORK}",
         "--allocate-node-cidrs=false",  # each node's network is in its CNI configuration
-        # A dead node is noticed in 20 s instead of 50: a test of node loss spends its time elsewhere.
+        # A dead node is noticed in 20 s instead of 50: a test of node loss spends its time
+        # elsewhere.
         "--node-monitor-grace-period=20s",
         "--node-monitor-period=2s",
     ]
@@ -164,4 +173,6 @@ def check_ports() -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                raise TestbedError(f"port {port}, which the testbed uses, is taken by another program") from error
+                raise TestbedError(
+                    f"port {port}, which the testbed uses, is taken by another program"
+                ) from error

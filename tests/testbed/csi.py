@@ -1,8 +1,9 @@
-"""Brings the CephFS plugin up on both nodes and registers it, as an administrator would by installing ceph-csi.
+"""Brings the CephFS plugin up on both nodes and registers it, as an administrator would by
+installing ceph-csi.
 
-ceph-csi is a DaemonSet; here a process of the machine stands beside each kubelet (testbed.csi_driver says why, and
-what it does). Cluster-wide there are a CSIDriver object, which tells kubelet how to treat its volumes, and the
-namespace of its Secrets.
+ceph-csi is a DaemonSet; here a process of the machine stands beside each kubelet
+(testbed.csi_driver says why, and what it does). Cluster-wide there are a CSIDriver object, which
+tells kubelet how to treat its volumes, and the namespace of its Secrets.
 """
 
 import importlib.util
@@ -28,9 +29,12 @@ UNREACHABLE = "unreachable"
 
 REGISTERED_SECONDS = 60.0
 MOUNT_SECONDS = 10
-"""How long ceph-fuse tries. By its own 300 s kubelet has given up the call (2 min), and its event names no reason."""
+"""How long ceph-fuse tries. By its own 300 s kubelet has given up the call (2 min), and its event
+names no reason.
+"""
 
-# The definitions of kubelet's two interfaces: files of others, so they are fetched, at the versions of go/csi/go.mod.
+# The definitions of kubelet's two interfaces: files of others, so they are fetched, at the versions
+# of go/csi/go.mod.
 DEFINITIONS = {
     "github.com/container-storage-interface/spec": "csi.proto",
     "k8s.io/kubelet": "pkg/apis/pluginregistration/v1/api.proto",
@@ -48,13 +52,18 @@ OBJECTS = (
     {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        "metadata": {
+            "name": NAMESPACE,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
     },
 )
 
 
 def ensure(ceph: Ceph) -> None:
-    """Both nodes have the plugin, and know this Ceph cluster by its ID. Nothing happens where that is so already."""
+    """Both nodes have the plugin, and know this Ceph cluster by its ID. Nothing happens where that
+    is so already.
+    """
     missing = [name for name in ("grpc", "grpc_tools") if importlib.util.find_spec(name) is None]
     if missing:
         raise TestbedError("the CSI plugin needs grpcio and grpcio-tools: pip install -e '.[dev]'")
@@ -64,7 +73,10 @@ def ensure(ceph: Ceph) -> None:
         folder = _folder()
         folder.mkdir(exist_ok=True)
         clusters = {ceph.cluster_id: list(ceph.monitors), UNREACHABLE: ["127.0.67.90:6789"]}
-        known = [{"clusterID": cluster_id, "monitors": monitors} for cluster_id, monitors in clusters.items()]
+        known = [
+            {"clusterID": cluster_id, "monitors": monitors}
+            for cluster_id, monitors in clusters.items()
+        ]
         _write(folder / "config.json", json.dumps(known))
         _apply()
         plugins = {f"csi-{node.name}": start(node) for node in layout.NODES}
@@ -94,7 +106,8 @@ def start(node: Node) -> Identity:
     ]
     command += [f"--clusters={_folder() / 'config.json'}", f"--folder={folder}"]
     path = [str(layout.HERE.parent), *map(str, _definitions())]
-    # Threads of grpc and a fork do not go together; it has no need of this helper, but says so at each ceph-fuse.
+    # Threads of grpc and a fork do not go together; it has no need of this helper, but says so at
+    # each ceph-fuse.
     environment = {"PYTHONPATH": ":".join(path), "GRPC_ENABLE_FORK_SUPPORT": "0"}
     identity = processes.start(name, command, environment=environment)
     _journal().record(Process(name, identity.pid, identity.started))
@@ -112,7 +125,9 @@ def registered() -> set[Node]:
     """The nodes whose CSINode object lists the plugin."""
     found = client.get("/apis/storage.k8s.io/v1/csinodes")["items"]
     names = {
-        one["metadata"]["name"] for one in found if DRIVER in {d["name"] for d in one["spec"].get("drivers") or []}
+        one["metadata"]["name"]
+        for one in found
+        if DRIVER in {d["name"] for d in one["spec"].get("drivers") or []}
     }
     return {node for node in layout.NODES if node.name in names}
 
@@ -135,7 +150,9 @@ admin_socket =
 def _definitions() -> list[Path]:
     """The folders of the definitions, downloaded into Go's module cache when missing."""
     if shutil.which("go") is None:
-        raise TestbedError("Go is not installed, and its module proxy is where the CSI definitions come from")
+        raise TestbedError(
+            "Go is not installed, and its module proxy is where the CSI definitions come from"
+        )
     done = subprocess.run(
         ["go", "mod", "download", "-json", *DEFINITIONS],
         cwd=GO_MODULES / "csi",
@@ -150,9 +167,13 @@ def _definitions() -> list[Path]:
         module, end = decoder.raw_decode(rest)
         modules[module["Path"]] = module
         rest = rest[end:].lstrip()
-    failed = [f"{module['Path']}: {module['Error']}" for module in modules.values() if "Error" in module]
+    failed = [
+        f"{module['Path']}: {module['Error']}" for module in modules.values() if "Error" in module
+    ]
     if done.returncode != 0 or failed:
-        raise TestbedError(f"cannot download the CSI definitions: {'; '.join(failed) or done.stderr.strip()}")
+        raise TestbedError(
+            f"cannot download the CSI definitions: {'; '.join(failed) or done.stderr.strip()}"
+        )
     return [(Path(modules[path]["Dir"]) / file).parent for path, file in DEFINITIONS.items()]
 
 

@@ -1,9 +1,10 @@
 """One node's CSI plugin for static CephFS volumes: what kubelet talks to, as it would to ceph-csi.
 
-A stand-in, since ceph-csi itself needs Ceph's C libraries at compile time. What it asks of a volume, in which order,
-and the texts with which it refuses are those of ceph-csi 3.14, as they are what a user reads in a pod's events
-(internal/cephfs of https://github.com/ceph/ceph-csi); so are the arguments of ceph-fuse. On purpose it differs in one
-point: ceph-csi passes on what ceph-fuse prints, which for some faults is the key itself; here the key is blacked out.
+A stand-in, since ceph-csi itself needs Ceph's C libraries at compile time. What it asks of a
+volume, in which order, and the texts with which it refuses are those of ceph-csi 3.14, as they are
+what a user reads in a pod's events (internal/cephfs of https://github.com/ceph/ceph-csi); so are
+the arguments of ceph-fuse. On purpose it differs in one point: ceph-csi passes on what ceph-fuse
+prints, which for some faults is the key itself; here the key is blacked out.
 
 Only the FUSE mounter, and only volumes with staticVolume "true". Run as a program by testbed.csi.
 """
@@ -70,7 +71,8 @@ class Volume:
             if mounter not in {"", "fuse", "kernel"}:
                 raise Refused(f"unknown mounter '{mounter}'. Valid options are 'fuse' and 'kernel'")
         except Refused as refusal:
-            # ceph-csi wraps these twice: https://github.com/ceph/ceph-csi/pull/5460 shows such an event.
+            # ceph-csi wraps these twice: https://github.com/ceph/ceph-csi/pull/5460 shows such an
+            # event.
             raise Refused(f"rpc error: code = Internal desc = {refusal}") from None
         return cls(monitors, root_path, fs_name, fuse_options)
 
@@ -117,9 +119,13 @@ class User:
 
 
 class Plugin:
-    """The methods of the three gRPC services, each named as its call; requests and answers are protobuf messages."""
+    """The methods of the three gRPC services, each named as its call; requests and answers are
+    protobuf messages.
+    """
 
-    def __init__(self, node: str, socket: Path, clusters: Path, folder: Path, csi: Any, registration: Any) -> None:
+    def __init__(
+        self, node: str, socket: Path, clusters: Path, folder: Path, csi: Any, registration: Any
+    ) -> None:
         self.node, self.socket, self.clusters = node, socket, clusters
         self.csi, self.registration = csi, registration
         self.configuration = folder / "ceph.conf"
@@ -171,18 +177,24 @@ class Plugin:
             staging = Path(request.staging_target_path)
             if not _mounted(staging):
                 user = User.of(request.secrets)
-                self._mount(volume, user, staging, self._fuse_options(volume, request.volume_capability))
+                self._mount(
+                    volume, user, staging, self._fuse_options(volume, request.volume_capability)
+                )
             return self.csi.NodeStageVolumeResponse()
 
     def NodePublishVolume(self, request: Any) -> Any:  # noqa: N802
         """Show it to one pod."""
         staging, target = Path(request.staging_target_path), Path(request.target_path)
         if not _mounted(staging):
-            raise Refused(f"staging path {staging} for volume {request.volume_id} is not a mountpoint")
+            raise Refused(
+                f"staging path {staging} for volume {request.volume_id} is not a mountpoint"
+            )
         target.mkdir(mode=0o750, parents=True, exist_ok=True)
         if not _mounted(target):
             flags = ["bind", "_netdev", *(["ro"] if request.readonly else [])]
-            flags += [flag for flag in request.volume_capability.mount.mount_flags if flag not in flags]
+            flags += [
+                flag for flag in request.volume_capability.mount.mount_flags if flag not in flags
+            ]
             _run("mount", "-o", ",".join(flags), str(staging), str(target))
             if request.readonly:  # a bind mount takes `ro` only the second time
                 _run("mount", "-o", ",".join([*flags, "remount"]), str(target))
@@ -208,7 +220,10 @@ class Plugin:
         options += [volume.fuse_options] if volume.fuse_options else []
         options += capability.mount.mount_flags
         modes = self.csi.VolumeCapability.AccessMode
-        if capability.access_mode.mode in {modes.MULTI_NODE_READER_ONLY, modes.SINGLE_NODE_READER_ONLY}:
+        if capability.access_mode.mode in {
+            modes.MULTI_NODE_READER_ONLY,
+            modes.SINGLE_NODE_READER_ONLY,
+        }:
             options.append("ro")
         return ",".join(options)
 
@@ -255,7 +270,9 @@ def _mounted(path: Path) -> bool:
 
 def _run(program: str, *arguments: str, secret: str = "") -> str:
     """What the program printed to stderr, with the secret blacked out."""
-    done = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     printed = done.stderr.replace(secret, BLACKED_OUT) if secret else done.stderr
     if done.returncode != 0:
         shown = ["--keyfile=***stripped***" if a.startswith("--keyfile=") else a for a in arguments]
@@ -325,7 +342,10 @@ def main() -> int:
     parser.add_argument("--kubelet", required=True, type=Path, help="kubelet's root folder")
     parser.add_argument("--clusters", required=True, type=Path, help="config.json as ceph-csi's")
     parser.add_argument(
-        "--folder", required=True, type=Path, help="holds ceph.conf; keys are kept there while mounting"
+        "--folder",
+        required=True,
+        type=Path,
+        help="holds ceph.conf; keys are kept there while mounting",
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -1,8 +1,9 @@
-"""A real External Secrets Operator beside the cluster, for the tests of the ExternalSecret that the chart makes.
+"""A real External Secrets Operator beside the cluster, for the tests of the ExternalSecret that the
+chart makes.
 
-Its controllers of stores and ExternalSecrets, with Vault as the one provider that is compiled in; without its webhook,
-which checks what a user writes and changes nothing. The journal knows the process, so that `down` ends it; it watches
-the whole cluster, so the tests that used it end it too.
+Its controllers of stores and ExternalSecrets, with Vault as the one provider that is compiled in;
+without its webhook, which checks what a user writes and changes nothing. The journal knows the
+process, so that `down` ends it; it watches the whole cluster, so the tests that used it end it too.
 """
 
 import sys
@@ -48,16 +49,30 @@ def _start() -> None:
     kinds = (parts.sources(NAME, parts.PARTS[NAME].changed) / "config" / "crds" / "bases").glob(
         "*external-secrets.io_*.yaml"
     )
-    kubectl("apply", "--server-side", "--force-conflicts", *(f"--filename={file}" for file in sorted(kinds)))
+    kubectl(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        *(f"--filename={file}" for file in sorted(kinds)),
+    )
     served = [f"/apis/external-secrets.io/v1/{kind}" for kind in KINDS]
     processes.wait_for(
-        f"{NAME}: its kinds", lambda: all(map(client.answers, served)), seconds=READY_SECONDS, processes={}
+        f"{NAME}: its kinds",
+        lambda: all(map(client.answers, served)),
+        seconds=READY_SECONDS,
+        processes={},
     )
     command = [
-        *(str(program), f"--metrics-addr=127.0.0.1:{METRICS_PORT}", f"--live-addr=127.0.0.1:{HEALTH_PORT}"),
+        *(
+            str(program),
+            f"--metrics-addr=127.0.0.1:{METRICS_PORT}",
+            f"--live-addr=127.0.0.1:{HEALTH_PORT}",
+        ),
         *(f"--enable-{kind}-reconciler=false" for kind in OTHERS),
     ]
-    identity = controlplane.launch(cluster.journal(), NAME, command, {"KUBECONFIG": str(layout.kubeconfig())})
+    identity = controlplane.launch(
+        cluster.journal(), NAME, command, {"KUBECONFIG": str(layout.kubeconfig())}
+    )
     processes.wait_for(NAME, _healthy, seconds=READY_SECONDS, processes={NAME: identity})
     print(f"{NAME}: ready after {time.monotonic() - started:.1f} s", file=sys.stderr)
 

@@ -1,8 +1,9 @@
 """The machine's iptables rules: ours are added in chains of their own, and taken out by name.
 
-kube-proxy writes hundreds of rules while the testbed runs, so what to remove is found by name at the end and not
-written down one by one: the chains called KUBE-*, CNI-* and KPTB-* that were not there before, and the jumps to them.
-`up` refuses to start where a kube-proxy is at work already, since its rules could not be told from ours.
+kube-proxy writes hundreds of rules while the testbed runs, so what to remove is found by name at
+the end and not written down one by one: the chains called KUBE-*, CNI-* and KPTB-* that were not
+there before, and the jumps to them. `up` refuses to start where a kube-proxy is at work already,
+since its rules could not be told from ours.
 """
 
 import shutil
@@ -41,10 +42,13 @@ def foreign_proxy() -> bool:
 
 
 def guard() -> None:
-    """Add our own rules: what the testbed sends stays on this machine, what comes from outside does not get in.
+    """Add our own rules: what the testbed sends stays on this machine, what comes from outside does
+    not get in.
 
-    - the API server has to listen on all addresses (pods reach it at the node's, tests at 127.0.0.1): others stay out;
-    - a service without endpoints is refused at once, where an unanswered packet would leave by the default route;
+    - the API server has to listen on all addresses (pods reach it at the node's, tests at
+      127.0.0.1): others stay out;
+    - a service without endpoints is refused at once, where an unanswered packet would leave by the
+      default route;
     - pods talk to pods and to this machine and to nobody else.
     """
     mine = f"{layout.PREFIX}+"
@@ -62,7 +66,8 @@ def guard() -> None:
             ["-d", layout.POD_NETWORK, "-o", mine, "-j", "ACCEPT"],
         ],
         f"{CHAIN}-OUT": [
-            # By address and not by device: after a service's address is replaced, -o still names the first route's.
+            # By address and not by device: after a service's address is replaced, -o still names
+            # the first route's.
             ["-d", layout.SERVICE_NETWORK, "-j", "REJECT"],
             *(["-d", node.pod_network, "-j", "RETURN"] for node in layout.NODES),
             ["-d", layout.POD_NETWORK, "-j", "REJECT"],
@@ -76,10 +81,16 @@ def guard() -> None:
 
 
 def remove(before: frozenset[Chain]) -> None:
-    """Take out our chains and every jump to them, then the tables that were not there before and are empty now."""
+    """Take out our chains and every jump to them, then the tables that were not there before and
+    are empty now.
+    """
     for command in COMMANDS:
         for table in TABLES:
-            mine = {chain for c, t, chain in chains() - before if (c, t) == (command, table) and chain.startswith(OURS)}
+            mine = {
+                chain
+                for c, t, chain in chains() - before
+                if (c, t) == (command, table) and chain.startswith(OURS)
+            }
             if mine:
                 _remove_chains(command, table, mine)
             if (command, table, "") in chains() and (command, table, "") not in before:
@@ -87,15 +98,25 @@ def remove(before: frozenset[Chain]) -> None:
 
 
 def _remove_chains(command: str, table: str, mine: set[str]) -> None:
-    """In one transaction: the rules of the built-in chains that jump to ours, then the chains themselves."""
+    """In one transaction: the rules of the built-in chains that jump to ours, then the chains
+    themselves.
+    """
     script = [f"*{table}"]
     for line in save(command, table):
         words = line.split()
         if len(words) > 2 and words[0] == "-A" and words[1] not in mine and mine & set(words):
             script.append("-D" + line[2:])
-    script += [f"-F {chain}" for chain in sorted(mine)] + [f"-X {chain}" for chain in sorted(mine)] + ["COMMIT", ""]
+    script += (
+        [f"-F {chain}" for chain in sorted(mine)]
+        + [f"-X {chain}" for chain in sorted(mine)]
+        + ["COMMIT", ""]
+    )
     done = subprocess.run(
-        [f"{command}-restore", "--noflush"], input="\n".join(script), text=True, capture_output=True, check=False
+        [f"{command}-restore", "--noflush"],
+        input="\n".join(script),
+        text=True,
+        capture_output=True,
+        check=False,
     )
     if done.returncode != 0:
         raise TestbedError(
@@ -104,7 +125,9 @@ def _remove_chains(command: str, table: str, mine: set[str]) -> None:
 
 
 def _remove_table(command: str, table: str) -> None:
-    """iptables leaves the tables that it made; nft takes one out, where it is installed and the table is empty."""
+    """iptables leaves the tables that it made; nft takes one out, where it is installed and the
+    table is empty.
+    """
     rules = [line for line in save(command, table) if line.startswith("-A")]
     if rules or shutil.which("nft") is None:
         return
@@ -115,13 +138,17 @@ def _remove_table(command: str, table: str) -> None:
 def save(command: str, table: str | None = None) -> list[str]:
     """The lines of iptables-save; none where the machine has no IPv6 tables."""
     arguments = ["-t", table] if table else []
-    done = subprocess.run([f"{command}-save", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [f"{command}-save", *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0 and command == "iptables":
         raise TestbedError(f"{command}-save does not work here: {done.stderr.strip()}")
     return done.stdout.splitlines()
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run([*command[:1], "-w", "10", *command[1:]], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command[:1], "-w", "10", *command[1:]], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise TestbedError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,7 +1,9 @@
-"""The project's images, and some that know nothing of it, in the testbed's registry, each tagged with its content.
+"""The project's images, and some that know nothing of it, in the testbed's registry, each tagged
+with its content.
 
-A pod must never run yesterday's code because a tag was reused, so the tag is the hash that `launcher/image.py` gives,
-and tests read the names from here. Nothing is built or pushed when nothing has changed.
+A pod must never run yesterday's code because a tag was reused, so the tag is the hash that
+`tools/image.py` gives, and tests read the names from here. Nothing is built or pushed when nothing
+has changed.
 """
 
 import json
@@ -19,7 +21,9 @@ from testbed.layout import REPOSITORY, TestbedError
 
 BUILDER = REPOSITORY / "launcher" / "image.py"
 THEIRS = layout.HERE / "images"
-(PARSL,) = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"]["dependencies"]
+(PARSL,) = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"][
+    "dependencies"
+]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ IMAGES = {
     "k8s-parsl-tiles": Image(REPOSITORY / "examples" / "tiles" / "Dockerfile", base="k8s-parsl"),
     "k8s-parsl-noparsl": Image(THEIRS / "noparsl" / "Dockerfile"),
     "k8s-parsl-plain": Image(THEIRS / "plain" / "Dockerfile", arguments=(f"PARSL={PARSL}",)),
-    "k8s-parsl-oldparsl": Image(THEIRS / "plain" / "Dockerfile", arguments=("PARSL=parsl==2025.6.2",)),
+    "k8s-parsl-oldparsl": Image(
+        THEIRS / "plain" / "Dockerfile", arguments=("PARSL=parsl==2025.6.2",)
+    ),
     "k8s-parsl-conflict": Image(THEIRS / "conflict" / "Dockerfile", base="k8s-parsl-plain"),
 }
 
@@ -44,8 +50,8 @@ IMAGES = {
 def ensure(only: str | None = None) -> dict[str, str]:
     """Build and push what has changed; the images' names by the name of what is in them.
 
-    `only` leaves the others as they were: an image on top of ours is built again whenever ours changes, which takes
-    half a minute.
+    `only` leaves the others as they were: an image on top of ours is built again whenever ours
+    changes, which takes half a minute.
     """
     packages.ensure(packages.IMAGES)
     names = known() if only and _file().exists() else {}
@@ -60,12 +66,16 @@ def ensure(only: str | None = None) -> dict[str, str]:
 
 
 def with_python(prefix: Path) -> str:
-    """The name of an image with Parsl and the Python under `prefix` on this machine, built and pushed when asked for.
+    """The name of an image with Parsl and the Python under `prefix` on this machine, built and
+    pushed when asked for.
 
-    What it was built with is all that is taken: no package that this machine has beside it, no test of Python's own.
+    What it was built with is all that is taken: no package that this machine has beside it, no test
+    of Python's own.
     """
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-python-") as scratch:
-        others = shutil.ignore_patterns("site-packages", "test", "__pycache__", "*.a", "config-*", "idlelib", "tkinter")
+        others = shutil.ignore_patterns(
+            "site-packages", "test", "__pycache__", "*.a", "config-*", "idlelib", "tkinter"
+        )
         shutil.copytree(prefix, Path(scratch, "python"), symlinks=True, ignore=others)
         given = (f"BASE={_image_py('base')}", f"PARSL={PARSL}")
         arguments = ["--file", str(THEIRS / "python" / "Dockerfile"), "--context", scratch]
@@ -87,7 +97,11 @@ def _build(name: str, base: str, built: dict[str, str]) -> list[str]:
     if image.base and image.base not in built:
         _build(image.base, base, built)
     given = [f"BASE={built[image.base] if image.base else base}", *image.arguments]
-    arguments = ["--file", str(image.file), *(word for each in given for word in ("--build-arg", each))]
+    arguments = [
+        "--file",
+        str(image.file),
+        *(word for each in given for word in ("--build-arg", each)),
+    ]
     built[name] = _image_py("build", *arguments)
     return arguments
 
@@ -103,7 +117,9 @@ def _push(image: str, name: str, arguments: list[str]) -> str:
 def _in_registry(name: str, tag: str) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     accepted = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-    request = urllib.request.Request(f"http://{layout.REGISTRY}/v2/{name}/manifests/{tag}", method="HEAD")
+    request = urllib.request.Request(
+        f"http://{layout.REGISTRY}/v2/{name}/manifests/{tag}", method="HEAD"
+    )
     request.add_header("Accept", accepted)
     try:
         with opener.open(request, timeout=5) as answer:
@@ -114,7 +130,9 @@ def _in_registry(name: str, tag: str) -> bool:
 
 def _image_py(*arguments: str) -> str:
     """The last line that it prints; what it says meanwhile goes to the terminal."""
-    done = subprocess.run([sys.executable, str(BUILDER), *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(BUILDER), *arguments], stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode != 0:
         raise TestbedError("the project's image could not be built or pushed: see above")
     return done.stdout.strip().splitlines()[-1]

@@ -1,8 +1,10 @@
-"""Everything the testbed changes on the host, written down before it is done, so that `down` undoes exactly that.
+"""Everything the testbed changes on the host, written down before it is done, so that `down` undoes
+exactly that.
 
-A testbed may be killed at any moment, and what a dead one left must be cleared without it. Therefore each change is a
-small record with its own `undo`, appended to a file and flushed before the change is made; undoing goes from the last
-to the first, and a change that was written but never made, or undone already, is undone without complaint.
+A testbed may be killed at any moment, and what a dead one left must be cleared without it.
+Therefore each change is a small record with its own `undo`, appended to a file and flushed before
+the change is made; undoing goes from the last to the first, and a change that was written but never
+made, or undone already, is undone without complaint.
 """
 
 import json
@@ -107,7 +109,9 @@ class Mounts:
 
 @dataclass(frozen=True)
 class Family:
-    """All processes that inherited the testbed's marker: also those whose own record was not written in time."""
+    """All processes that inherited the testbed's marker: also those whose own record was not
+    written in time.
+    """
 
     kind: ClassVar[str] = "family"
     folder: str
@@ -118,7 +122,9 @@ class Family:
             if not members:
                 return
             processes.stop(members)
-        raise TestbedError(f"processes of the testbed do not end: {', '.join(str(m.pid) for m in members)}")
+        raise TestbedError(
+            f"processes of the testbed do not end: {', '.join(str(m.pid) for m in members)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,9 @@ class Process:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder outside the testbed's own, whose place a program has built in; what was in it before stays."""
+    """A folder outside the testbed's own, whose place a program has built in; what was in it before
+    stays.
+    """
 
     kind: ClassVar[str] = "folder"
     path: str
@@ -150,7 +158,9 @@ class Folder:
 
     @classmethod
     def now(cls, path: Path) -> "Folder":
-        return cls(str(path), path.exists(), sorted(str(p.relative_to(path)) for p in path.rglob("*")))
+        return cls(
+            str(path), path.exists(), sorted(str(p.relative_to(path)) for p in path.rglob("*"))
+        )
 
     def undo(self) -> None:
         root = Path(self.path)
@@ -170,7 +180,8 @@ class Folder:
 
 
 KINDS: dict[str, type[Change]] = {
-    kind.kind: kind for kind in (Sysctl, Module, Firewall, Bridge, Cgroup, Mounts, Family, Process, Folder)
+    kind.kind: kind
+    for kind in (Sysctl, Module, Firewall, Bridge, Cgroup, Mounts, Family, Process, Folder)
 }
 
 
@@ -192,7 +203,9 @@ class Journal:
             os.fsync(file.fileno())
 
     def changes(self) -> list[Change]:
-        """In the order in which they were made; a last line cut short by a kill was never followed by its change."""
+        """In the order in which they were made; a last line cut short by a kill was never followed
+        by its change.
+        """
         found: list[Change] = []
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         for line in lines:
@@ -203,10 +216,14 @@ class Journal:
 
     def processes(self) -> dict[str, Identity]:
         """The last process of each name."""
-        return {change.name: change.identity for change in self.changes() if isinstance(change, Process)}
+        return {
+            change.name: change.identity for change in self.changes() if isinstance(change, Process)
+        }
 
     def undo(self) -> Iterator[Change]:
-        """Undo everything, the last first; goes on after a failure, and raises the first one at the end."""
+        """Undo everything, the last first; goes on after a failure, and raises the first one at the
+        end.
+        """
         failures: list[TestbedError] = []
         for change in reversed(self.changes()):
             try:

@@ -1,8 +1,8 @@
 """Where everything of the testbed is: folders, addresses, ports and names.
 
-One home for these facts, because the processes are configured from Python and undone from Python: a path or a name that
-two modules spell for themselves is one that `down` forgets. Every name that lands on the host starts with `kptb`, so
-that nothing of the machine's own can be taken for ours.
+One home for these facts, because the processes are configured from Python and undone from Python: a
+path or a name that two modules spell for themselves is one that `down` forgets. Every name that
+lands on the host starts with `kptb`, so that nothing of the machine's own can be taken for ours.
 """
 
 import os
@@ -48,7 +48,9 @@ class TestbedError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """One of the two nodes: a kubelet and a containerd with their own folders, bridge, address and cgroup."""
+    """One of the two nodes: a kubelet and a containerd with their own folders, bridge, address and
+    cgroup.
+    """
 
     name: str
     ip: str
@@ -87,7 +89,9 @@ def node(name: str) -> Node:
     for candidate in NODES:
         if candidate.name == name:
             return candidate
-    raise TestbedError(f"no node {name!r} in the testbed; its nodes are {', '.join(n.name for n in NODES)}")
+    raise TestbedError(
+        f"no node {name!r} in the testbed; its nodes are {', '.join(n.name for n in NODES)}"
+    )
 
 
 def state_dir() -> Path:

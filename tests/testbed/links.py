@@ -1,4 +1,6 @@
-"""Network devices of the testbed: a bridge for the nodes' own addresses, and one for each node's pods."""
+"""Network devices of the testbed: a bridge for the nodes' own addresses, and one for each node's
+pods.
+"""
 
 import contextlib
 import ipaddress
@@ -32,8 +34,9 @@ def exists(name: str) -> bool:
 def add_bridge(name: str, addresses: list[str]) -> None:
     """A bridge that is up and has these addresses, each with its prefix length."""
     _ip("link", "add", "name", name, "type", "bridge")
-    # Set, even to what it is: else it takes the lowest of its ports' whenever one comes or goes, and all pods of the
-    # node send into the void until they ask for their gateway's again, which was seen to take half a minute.
+    # Set, even to what it is: else it takes the lowest of its ports' whenever one comes or goes,
+    # and all pods of the node send into the void until they ask for their gateway's again, which
+    # was seen to take half a minute.
     (link,) = (link for link in _links() if link.get("ifname") == name)
     _ip("link", "set", name, "address", link["address"])
     for address in addresses:
@@ -42,7 +45,9 @@ def add_bridge(name: str, addresses: list[str]) -> None:
 
 
 def remove_bridge(name: str) -> None:
-    """Remove the bridge and the pods' devices on it: their namespaces may be gone a moment later only."""
+    """Remove the bridge and the pods' devices on it: their namespaces may be gone a moment later
+    only.
+    """
     for link in _links():
         if link.get("master") == name or link.get("ifname") == name:
             # Already gone with its namespace, or with its other end.
@@ -54,8 +59,13 @@ def remove_bridge(name: str) -> None:
 
 def check_free() -> None:
     """TestbedError when this machine already routes to one of the networks that the testbed uses."""
-    routes: list[Route] = json.loads(_ip("-json", "route", "show", "table", "all", "type", "unicast"))
-    wanted = [ipaddress.ip_network(n) for n in (layout.SERVICE_NETWORK, layout.POD_NETWORK, layout.NODE_NETWORK)]
+    routes: list[Route] = json.loads(
+        _ip("-json", "route", "show", "table", "all", "type", "unicast")
+    )
+    wanted = [
+        ipaddress.ip_network(n)
+        for n in (layout.SERVICE_NETWORK, layout.POD_NETWORK, layout.NODE_NETWORK)
+    ]
     for route in routes:
         with contextlib.suppress(ValueError):  # "default", IPv6
             taken = ipaddress.IPv4Network(route.get("dst", ""))
@@ -68,7 +78,8 @@ def check_free() -> None:
 
 def _links() -> list[Link]:
     links: list[Link] = json.loads(_ip("-json", "link", "show"))
-    # A device in a container's namespace is shown as name@peer by its text form only; in JSON ifname is the bare name.
+    # A device in a container's namespace is shown as name@peer by its text form only; in JSON
+    # ifname is the bare name.
     return links
 
 

@@ -1,4 +1,6 @@
-"""What is mounted below the testbed's folder: containers' file systems, pods' volumes, network namespaces."""
+"""What is mounted below the testbed's folder: containers' file systems, pods' volumes, network
+namespaces.
+"""
 
 import ctypes
 import os
@@ -23,7 +25,9 @@ def below(folder: Path) -> list[Path]:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount everything in the folder, busy or not: what still uses it is about to end or has no name any more."""
+    """Unmount everything in the folder, busy or not: what still uses it is about to end or has no
+    name any more.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     for _ in range(5):  # mounts may lie on top of each other
         points = below(folder)

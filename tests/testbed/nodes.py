@@ -1,7 +1,8 @@
-"""A node: containerd and a kubelet, configured so that two of them live on one machine without meeting.
+"""A node: containerd and a kubelet, configured so that two of them live on one machine without
+meeting.
 
-Each has its own folders, sockets, bridge, address and cgroup. Why a setting is as it is stands beside it: those that
-look odd were each found by a node that did not start.
+Each has its own folders, sockets, bridge, address and cgroup. Why a setting is as it is stands
+beside it: those that look odd were each found by a node that did not start.
 """
 
 import io
@@ -46,7 +47,9 @@ def await_containerd(programs: Programs, node: Node, identity: Identity) -> None
         write_pause_image(programs.pause / "pause", archive)
     done = _ctr(programs, node, "-n", "k8s.io", "images", "import", str(archive))
     if done.returncode != 0:
-        raise TestbedError(f"{node.name} does not take the pause image: {done.stderr.strip()}; {processes.tail(name)}")
+        raise TestbedError(
+            f"{node.name} does not take the pause image: {done.stderr.strip()}; {processes.tail(name)}"
+        )
 
 
 def start_kubelet(journal: Journal, programs: Programs, node: Node) -> Identity:
@@ -64,7 +67,9 @@ def start_kubelet(journal: Journal, programs: Programs, node: Node) -> Identity:
 
 
 def write_pause_image(program: Path, archive: Path) -> None:
-    """A docker-archive of an image that holds nothing but this program: small enough to write it by hand."""
+    """A docker-archive of an image that holds nothing but this program: small enough to write it by
+    hand.
+    """
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         member = tar.gettarinfo(str(program), arcname="pause")
@@ -78,7 +83,9 @@ def write_pause_image(program: Path, archive: Path) -> None:
         "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": [layout.PAUSE_IMAGE], "Layers": ["layer.tar"]}]
+    manifest = [
+        {"Config": "config.json", "RepoTags": [layout.PAUSE_IMAGE], "Layers": ["layer.tar"]}
+    ]
     files = {
         "layer.tar": layer.getvalue(),
         "config.json": json.dumps(configuration).encode(),
@@ -93,7 +100,9 @@ def write_pause_image(program: Path, archive: Path) -> None:
 
 def _architecture() -> str:
     machine = {"x86_64": "amd64", "aarch64": "arm64"}
-    done = subprocess.run(["uname", "-m"], capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run(
+        ["uname", "-m"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     return machine.get(done, done)
 
 
@@ -105,7 +114,9 @@ def _ctr(programs: Programs, node: Node, *arguments: str) -> subprocess.Complete
 def _cni_folders() -> list[str]:
     found = [folder for folder in CNI_FOLDERS if shutil.which("bridge", path=folder)]
     if not found:
-        raise TestbedError(f"no CNI plugins in {', '.join(CNI_FOLDERS)}: install Debian's containernetworking-plugins")
+        raise TestbedError(
+            f"no CNI plugins in {', '.join(CNI_FOLDERS)}: install Debian's containernetworking-plugins"
+        )
     return found
 
 
@@ -116,7 +127,8 @@ def _write_cni(node: Node) -> None:
         "type": "bridge",
         "bridge": node.bridge,
         "isGateway": True,
-        # Pods see each other's real addresses, also across nodes; nothing leaves the machine (firewall.guard).
+        # Pods see each other's real addresses, also across nodes; nothing leaves the machine
+        # (firewall.guard).
         "ipMasq": False,
         "hairpinMode": True,  # a pod that calls a service may be the one that serves it
         "ipam": {
@@ -175,7 +187,8 @@ def _kubelet_configuration(node: Node) -> dict[str, object]:
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{node.socket}",
-        # Machines with cgroup v1 are still about; a kubelet of today refuses them unless told otherwise.
+        # Machines with cgroup v1 are still about; a kubelet of today refuses them unless told
+        # otherwise.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{node.cgroup}",
@@ -192,7 +205,11 @@ def _kubelet_configuration(node: Node) -> dict[str, object]:
         "resolvConf": str(_resolv_conf(node)),
         "serializeImagePulls": False,
         "maxPods": 110,
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "evictionHard": {
+            "memory.available": "100Mi",
+            "nodefs.available": "1%",
+            "imagefs.available": "1%",
+        },
         # Faster than a real cluster's, so that a lost node is noticed in the time of a test.
         "nodeStatusUpdateFrequency": "4s",
         "nodeLeaseDurationSeconds": 12,

@@ -12,7 +12,9 @@ from testbed.nodes import CNI_FOLDERS
 
 @dataclass(frozen=True)
 class Package:
-    """A package, and the program whose presence shows that it, or its like from elsewhere, is there."""
+    """A package, and the program whose presence shows that it, or its like from elsewhere, is
+    there.
+    """
 
     name: str
     program: str
@@ -47,7 +49,12 @@ def ensure(packages: tuple[Package, ...]) -> None:
         ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
     ):
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     still = [package.name for package in packages if not _present(package)]
     if still:

@@ -1,8 +1,8 @@
 """Compiles the programs of the testbed from pinned Go modules, once per version and machine.
 
-Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit of that folder,
-and its hash names the folder of the cache. A part is compiled when somebody asks for it, never before: all together
-they are about an hour of a two-core machine.
+Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit
+of that folder, and its hash names the folder of the cache. A part is compiled when somebody asks
+for it, never before: all together they are about an hour of a two-core machine.
 """
 
 import hashlib
@@ -33,7 +33,9 @@ class Part:
     name: str
     programs: dict[str, str]
     stamped: tuple[str, ...] = field(default=())
-    """Packages whose version variables are set by the linker, from the version of k8s.io/kubernetes in go.mod."""
+    """Packages whose version variables are set by the linker, from the version of k8s.io/kubernetes
+    in go.mod.
+    """
     changed: str = ""
     """The one module that is not compiled as it is."""
     files: dict[str, str] = field(default_factory=dict)
@@ -48,7 +50,9 @@ PARTS = {
     part.name: part
     for part in (
         Part(
-            "kubernetes", {"hyperkube": "."}, stamped=("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+            "kubernetes",
+            {"hyperkube": "."},
+            stamped=("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"),
         ),
         Part("etcd", {"etcd": "."}),
         Part(
@@ -76,7 +80,9 @@ PARTS = {
     )
 }
 CLUSTER_PARTS = ("kubernetes", "etcd", "containerd", "registry", "pause")
-"""What `up` needs; other parts (vault, argocd, kwok, coredns …) are compiled by the tests that use them."""
+"""What `up` needs; other parts (vault, argocd, kwok, coredns …) are compiled by the tests that use
+them.
+"""
 
 
 def ensure(name: str) -> Path:
@@ -90,7 +96,9 @@ def ensure(name: str) -> Path:
 
 def key(part: Part, go_version: str) -> str:
     """What the compiled programs depend on, as 12 hex digits."""
-    digest = hashlib.sha256(f"{go_version}\n{LINKER_FLAGS}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode())
+    digest = hashlib.sha256(
+        f"{go_version}\n{LINKER_FLAGS}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode()
+    )
     for source in sorted(part.folder.iterdir()):
         if source.suffix == ".go" or source.name in {"go.mod", "go.sum"}:
             digest.update(f"{source.name}\n".encode() + source.read_bytes())
@@ -110,15 +118,21 @@ def sources(name: str, module: str) -> Path:
         env=_environment(),
     )
     if done.returncode != 0:
-        raise TestbedError(f"cannot download {module}: {done.stderr.strip() or done.stdout.strip()}")
+        raise TestbedError(
+            f"cannot download {module}: {done.stderr.strip() or done.stdout.strip()}"
+        )
     return Path(json.loads(done.stdout)["Dir"])
 
 
 def _go_version() -> str:
     if shutil.which("go") is None:
-        raise TestbedError("Go is not installed, and the testbed's cluster is compiled from source: install Go 1.26")
+        raise TestbedError(
+            "Go is not installed, and the testbed's cluster is compiled from source: install Go 1.26"
+        )
     # GOTOOLCHAIN=local: a toolchain that Go would download by itself is not to be had everywhere.
-    done = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, env=_environment())
+    done = subprocess.run(
+        ["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, env=_environment()
+    )
     return done.stdout.strip()
 
 
@@ -135,7 +149,12 @@ def _compile(part: Part, target: Path) -> None:
     started = time.monotonic()
     try:
         modules = _changed_module(part, partial)
-        flags = [*modules, "-buildvcs=false", "-ldflags", " ".join([*LINKER_FLAGS, *_version_flags(part)])]
+        flags = [
+            *modules,
+            "-buildvcs=false",
+            "-ldflags",
+            " ".join([*LINKER_FLAGS, *_version_flags(part)]),
+        ]
         with _Progress(part, log, modules):
             for program, package in part.programs.items():
                 with log.open("ab") as output:
@@ -151,8 +170,12 @@ def _compile(part: Part, target: Path) -> None:
                 if done.returncode != 0:
                     kept = target.with_name(f"{part.name}-build.log")
                     shutil.copy(log, kept)
-                    last = (log.read_text(errors="replace").strip().splitlines() or ["go said nothing"])[-1]
-                    raise TestbedError(f"compiling {part.name} failed: {last} (all of it in {kept})")
+                    last = (
+                        log.read_text(errors="replace").strip().splitlines() or ["go said nothing"]
+                    )[-1]
+                    raise TestbedError(
+                        f"compiling {part.name} failed: {last} (all of it in {kept})"
+                    )
         shutil.rmtree(partial / "module", ignore_errors=True)
         if target.exists():  # somebody else compiled the same meanwhile
             return
@@ -163,7 +186,9 @@ def _compile(part: Part, target: Path) -> None:
 
 
 def _changed_module(part: Part, folder: Path) -> list[str]:
-    """The flag for a go.mod beside the part's own, in which the changed module is a copy with our files in it."""
+    """The flag for a go.mod beside the part's own, in which the changed module is a copy with our
+    files in it.
+    """
     if not part.changed:
         return []
     copy = folder / "module"
@@ -184,17 +209,27 @@ def _changed_module(part: Part, folder: Path) -> list[str]:
 def _version_flags(part: Part) -> list[str]:
     if not part.stamped:
         return []
-    found = re.search(r"^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)", (part.folder / "go.mod").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)",
+        (part.folder / "go.mod").read_text(),
+        re.MULTILINE,
+    )
     if found is None:
         raise TestbedError(
             f"{part.folder}/go.mod requires no k8s.io/kubernetes, whose version the programs should report"
         )
     values = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
-    return [f"-X {package}.{variable}={value}" for package in part.stamped for variable, value in values.items()]
+    return [
+        f"-X {package}.{variable}={value}"
+        for package in part.stamped
+        for variable, value in values.items()
+    ]
 
 
 class _Progress:
-    """A line every few seconds while a part compiles: a silent quarter of an hour looks like a hang."""
+    """A line every few seconds while a part compiles: a silent quarter of an hour looks like a
+    hang.
+    """
 
     def __init__(self, part: Part, log: Path, modules: list[str]) -> None:
         self._part = part
@@ -220,7 +255,9 @@ class _Progress:
             # go prints a line for each package it compiles, none for those in its build cache.
             lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
             done = sum(1 for line in lines if line and not line.startswith("go: "))
-            _say(f"{self._part.name}: {done} of at most {total} packages, {time.monotonic() - started:.0f} s")
+            _say(
+                f"{self._part.name}: {done} of at most {total} packages, {time.monotonic() - started:.0f} s"
+            )
 
     def _packages(self) -> int:
         done = subprocess.run(

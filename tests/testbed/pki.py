@@ -1,7 +1,7 @@
 """Certificates and kubeconfigs of the cluster, made afresh at each `up`.
 
-Every client has an identity of its own, as kubeadm gives them: what a test finds out about rights must hold on a real
-cluster, where nothing but the administrator is in system:masters.
+Every client has an identity of its own, as kubeadm gives them: what a test finds out about rights
+must hold on a real cluster, where nothing but the administrator is in system:masters.
 """
 
 import base64
@@ -37,25 +37,36 @@ class Authority:
         (folder / "ca.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, file: str, common_name: str, *, organization: str | None = None, names: tuple[str, ...] = ()
+        self,
+        file: str,
+        common_name: str,
+        *,
+        organization: str | None = None,
+        names: tuple[str, ...] = (),
     ) -> None:
-        """Write `<file>.crt` and `<file>.key`, good for both ends of a connection; names: DNS or addresses."""
+        """Write `<file>.crt` and `<file>.key`, good for both ends of a connection; names: DNS or
+        addresses.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(_name(common_name, organization), self._name, key.public_key()).add_extension(
-            x509.ExtendedKeyUsage(usages), critical=False
-        )
+        builder = _builder(
+            _name(common_name, organization), self._name, key.public_key()
+        ).add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_subject(name) for name in names]), critical=False
             )
         certificate = builder.sign(self._key, hashes.SHA256())
-        (self._folder / f"{file}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (self._folder / f"{file}.crt").write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+        )
         (self._folder / f"{file}.key").write_bytes(_private_pem(key))
 
 
 def create() -> None:
-    """Everything that the programs of the cluster are started with: certificates, token keys, kubeconfigs."""
+    """Everything that the programs of the cluster are started with: certificates, token keys,
+    kubeconfigs.
+    """
     folder = layout.pki_dir()
     authority = Authority(folder)
     names = (
@@ -67,7 +78,9 @@ def create() -> None:
     )
     addresses = ("127.0.0.1", layout.SERVICE_IP, layout.API_SERVER_IP)
     authority.issue("apiserver", "kube-apiserver", names=names + addresses)
-    authority.issue("apiserver-kubelet", "kube-apiserver-kubelet-client", organization="system:masters")
+    authority.issue(
+        "apiserver-kubelet", "kube-apiserver-kubelet-client", organization="system:masters"
+    )
     clients = {
         "admin": ("admin", "system:masters"),
         "controller-manager": ("system:kube-controller-manager", None),
@@ -79,12 +92,17 @@ def create() -> None:
         write_kubeconfig(file)
     for node in layout.NODES:
         authority.issue(
-            node.name, f"system:node:{node.name}", organization="system:nodes", names=(node.name, node.ip, "127.0.0.1")
+            node.name,
+            f"system:node:{node.name}",
+            organization="system:nodes",
+            names=(node.name, node.ip, "127.0.0.1"),
         )
         write_kubeconfig(node.name)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     (folder / "service-accounts.key").write_bytes(_private_pem(key))
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     (folder / "service-accounts.pub").write_bytes(public)
 
 
@@ -100,12 +118,18 @@ def write_kubeconfig(user: str) -> None:
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
-            {"name": "testbed", "cluster": {"server": server, "certificate-authority-data": inline("ca.crt")}}
+            {
+                "name": "testbed",
+                "cluster": {"server": server, "certificate-authority-data": inline("ca.crt")},
+            }
         ],
         "users": [
             {
                 "name": user,
-                "user": {"client-certificate-data": inline(f"{user}.crt"), "client-key-data": inline(f"{user}.key")},
+                "user": {
+                    "client-certificate-data": inline(f"{user}.crt"),
+                    "client-key-data": inline(f"{user}.key"),
+                },
             }
         ],
         "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": user}}],
@@ -116,8 +140,11 @@ def write_kubeconfig(user: str) -> None:
     path.write_text(json.dumps(content, indent=1))  # JSON is YAML
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    # An hour back: a machine whose clock was just set right must not find the certificate not yet valid.
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    # An hour back: a machine whose clock was just set right must not find the certificate not yet
+    # valid.
     start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
     return (
         x509.CertificateBuilder()

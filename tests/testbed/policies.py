@@ -1,7 +1,7 @@
 """Enforces the NetworkPolicies of one namespace, which the testbed's plain bridges do not.
 
-As much of them as the chart makes: selectors of pods beside, address blocks, ports; anything else is an error.
-Like most networks it drops, and leaves established connections alone.
+As much of them as the chart makes: selectors of pods beside, address blocks, ports; anything else
+is an error. Like most networks it drops, and leaves established connections alone.
 """
 
 import subprocess
@@ -19,7 +19,9 @@ CHAINS = {"Ingress": "KPTB-NP-IN", "Egress": "KPTB-NP-OUT"}
 NEW = [f":{chain} - [0:0]" for chain in CHAINS.values()]
 """Makes them, or empties them."""
 HOOKS = (("FORWARD", "KPTB-NP-IN"), ("FORWARD", "KPTB-NP-OUT"), ("INPUT", "KPTB-NP-OUT"))
-"""What a pod sends to another (of its bridge, too: kube-proxy asks the kernel for that), and to this machine."""
+"""What a pod sends to another (of its bridge, too: kube-proxy asks the kernel for that), and to
+this machine.
+"""
 PERIOD = 0.2
 """Seconds between two looks."""
 
@@ -43,7 +45,11 @@ class Enforcement:
         self._ended.set()
         self._thread.join()
         _restore(
-            [*NEW, *(f"-D {hook} -j {chain}" for hook, chain in HOOKS), *(f"-X {chain}" for chain in CHAINS.values())]
+            [
+                *NEW,
+                *(f"-D {hook} -j {chain}" for hook, chain in HOOKS),
+                *(f"-X {chain}" for chain in CHAINS.values()),
+            ]
         )
         if self._error:
             raise self._error
@@ -51,33 +57,51 @@ class Enforcement:
     def wait_for(self, address: str) -> None:
         """Until what reaches this pod is ruled by policies."""
         what = f"policies for {address}"
-        processes.wait_for(what, lambda: bool(self._error) or address in self._closed, seconds=30, processes={})
+        processes.wait_for(
+            what, lambda: bool(self._error) or address in self._closed, seconds=30, processes={}
+        )
 
     def _run(self) -> None:
         before: Rules = {}
         try:
             while not self._ended.wait(PERIOD):
-                rules = compiled(self._list("networking.k8s.io/v1", "networkpolicies"), self._list("v1", "pods"))
+                rules = compiled(
+                    self._list("networking.k8s.io/v1", "networkpolicies"), self._list("v1", "pods")
+                )
                 if rules != before:
                     known = "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"
                     established = [f"-A {chain} {known}" for chain in CHAINS.values()]
-                    ours = [f"-A {CHAINS[direction]} {rule}" for direction in CHAINS for rule in rules[direction]]
+                    ours = [
+                        f"-A {CHAINS[direction]} {rule}"
+                        for direction in CHAINS
+                        for rule in rules[direction]
+                    ]
                     _restore([*NEW, *established, *ours])
                     before = rules
-                    self._closed = frozenset(line.split()[1] for line in rules["Ingress"] if line.endswith("DROP"))
+                    self._closed = frozenset(
+                        line.split()[1] for line in rules["Ingress"] if line.endswith("DROP")
+                    )
         except Exception as error:  # noqa: BLE001 (told by the test's own thread)
             self._error = error
 
     def _list(self, version: str, kind: str) -> list[JSON]:
         root = "/api" if version == "v1" else "/apis"
-        items: list[JSON] = client.get(f"{root}/{version}/namespaces/{self._namespace}/{kind}")["items"]
+        items: list[JSON] = client.get(f"{root}/{version}/namespaces/{self._namespace}/{kind}")[
+            "items"
+        ]
         return items
 
 
 def compiled(policies: list[JSON], pods: list[JSON]) -> Rules:
-    """iptables rules by direction: for each pod that a policy selects, what is let through, then the rest dropped."""
+    """iptables rules by direction: for each pod that a policy selects, what is let through, then
+    the rest dropped.
+    """
     rules: Rules = {"Ingress": [], "Egress": []}
-    addressed = [pod for pod in pods if pod["status"].get("podIP") and pod["status"]["phase"] in ("Pending", "Running")]
+    addressed = [
+        pod
+        for pod in pods
+        if pod["status"].get("podIP") and pod["status"]["phase"] in ("Pending", "Running")
+    ]
     for pod in addressed:
         for direction, own, other in (("Ingress", "-d", "-s"), ("Egress", "-s", "-d")):
             specs = [p["spec"] for p in policies if direction in p["spec"]["policyTypes"]]
@@ -85,8 +109,12 @@ def compiled(policies: list[JSON], pods: list[JSON]) -> Rules:
             subject = f"{own} {pod['status']['podIP']}"
             for spec in specs:
                 for rule in spec.get(direction.lower(), []):
-                    for peer in _peers(rule, "from" if direction == "Ingress" else "to", addressed, other):
-                        rules[direction] += [f"{subject} {peer} {port} -j RETURN" for port in _ports(rule)]
+                    for peer in _peers(
+                        rule, "from" if direction == "Ingress" else "to", addressed, other
+                    ):
+                        rules[direction] += [
+                            f"{subject} {peer} {port} -j RETURN" for port in _ports(rule)
+                        ]
             if specs:
                 rules[direction].append(f"{subject} -j DROP")
     return rules
@@ -107,7 +135,11 @@ def _peers(rule: JSON, side: str, pods: list[JSON], flag: str) -> Iterator[str]:
         yield ""
     for peer in rule.get(side, []):
         if peer.keys() == {"podSelector"}:
-            yield from (f"{flag} {pod['status']['podIP']}" for pod in pods if _selects(peer["podSelector"], pod))
+            yield from (
+                f"{flag} {pod['status']['podIP']}"
+                for pod in pods
+                if _selects(peer["podSelector"], pod)
+            )
         elif peer.keys() == {"ipBlock"} and peer["ipBlock"].keys() == {"cidr"}:
             yield f"{flag} {peer['ipBlock']['cidr']}"
         else:
@@ -115,7 +147,9 @@ def _peers(rule: JSON, side: str, pods: list[JSON], flag: str) -> Iterator[str]:
 
 
 def _ports(rule: JSON) -> list[str]:
-    return [f"-p {port['protocol'].lower()} --dport {port['port']}" for port in rule.get("ports", [])] or [""]
+    return [
+        f"-p {port['protocol'].lower()} --dport {port['port']}" for port in rule.get("ports", [])
+    ] or [""]
 
 
 def _restore(lines: list[str]) -> None:

@@ -1,8 +1,9 @@
 """Starts the programs of the testbed, and ends them and nothing else.
 
-A pid alone does not name a process: the kernel gives it to another one later. So a process is its pid together with the
-moment it started (field 22 of /proc/PID/stat, proc(5)), and is killed through a pidfd opened before that is compared.
-Children are found by the marker in their environment, which only processes of this testbed inherit.
+A pid alone does not name a process: the kernel gives it to another one later. So a process is its
+pid together with the moment it started (field 22 of /proc/PID/stat, proc(5)), and is killed through
+a pidfd opened before that is compared. Children are found by the marker in their environment, which
+only processes of this testbed inherit.
 """
 
 import contextlib
@@ -49,7 +50,9 @@ class Identity:
         return Identity.of(self.pid) == self
 
 
-def start(name: str, command: list[str], *, environment: Mapping[str, str] | None = None) -> Identity:
+def start(
+    name: str, command: list[str], *, environment: Mapping[str, str] | None = None
+) -> Identity:
     """Start a program that outlives this one; what it prints goes to `logs/<name>.log`."""
     log = log_file(name)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -82,13 +85,19 @@ def tail(name: str, lines: int = 5) -> str:
     return "\n  ".join([f"see {log}, which ends:", *last]) if last else f"see {log} (empty)"
 
 
-def wait_for(what: str, ready: Callable[[], bool], *, seconds: float, processes: Mapping[str, Identity]) -> None:
-    """Return once `ready()`; TestbedError as soon as one of `processes` has ended, or when the time is up."""
+def wait_for(
+    what: str, ready: Callable[[], bool], *, seconds: float, processes: Mapping[str, Identity]
+) -> None:
+    """Return once `ready()`; TestbedError as soon as one of `processes` has ended, or when the time
+    is up.
+    """
     deadline = time.monotonic() + seconds
     while not ready():
         for name, identity in processes.items():
             if not identity.alive():
-                raise TestbedError(f"{name} ended while the testbed waited for {what}: {tail(name)}")
+                raise TestbedError(
+                    f"{name} ended while the testbed waited for {what}: {tail(name)}"
+                )
         if time.monotonic() > deadline:
             logs = "\n".join(tail(name) for name in processes)
             raise TestbedError(f"{what}: not within {seconds:.0f} s; {logs}")
@@ -96,7 +105,9 @@ def wait_for(what: str, ready: Callable[[], bool], *, seconds: float, processes:
 
 
 def marked(state: Path) -> Iterator[Identity]:
-    """The processes whose environment says that they belong to the testbed in this folder; never this one."""
+    """The processes whose environment says that they belong to the testbed in this folder; never
+    this one.
+    """
     wanted = f"{layout.MARKER}={state}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -114,7 +125,8 @@ def stop(identities: Iterable[Identity], *, grace: float = TERM_GRACE) -> None:
     for identity in identities:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(identity.pid)
-            # Compared after opening: from here on the handle means this process, whatever becomes of the pid.
+            # Compared after opening: from here on the handle means this process, whatever becomes
+            # of the pid.
             if identity.alive():
                 handles.append(handle)
             else:
@@ -137,7 +149,9 @@ def _send(handles: list[int], number: signal.Signals) -> None:
 
 
 def _remaining(handles: list[int], seconds: float) -> list[int]:
-    """Wait for the processes' end; those still there when the time is up. A pidfd is readable once its process ends."""
+    """Wait for the processes' end; those still there when the time is up. A pidfd is readable once
+    its process ends.
+    """
     poller = select.poll()
     for handle in handles:
         poller.register(handle, select.POLLIN)

@@ -1,6 +1,7 @@
 """What a machine looks like from outside the testbed, to prove that `down` leaves nothing.
 
-Left out is what changes by itself: counters, and the processes and cgroups of whoever else works on the machine.
+Left out is what changes by itself: counters, and the processes and cgroups of whoever else works on
+the machine.
 """
 
 import re
@@ -45,7 +46,9 @@ class Snapshot:
             cgroups=frozenset(_cgroups()),
             sysctls=frozenset(_sysctls()),
             folders=frozenset(_folders()),
-            processes=frozenset(str(identity.pid) for identity in processes.marked(layout.state_dir())),
+            processes=frozenset(
+                str(identity.pid) for identity in processes.marked(layout.state_dir())
+            ),
         )
 
     def difference(self, other: "Snapshot") -> list[str]:
@@ -66,7 +69,9 @@ def _mounts() -> Iterator[str]:
 
 
 def _firewall() -> Iterator[str]:
-    """Rules without counters, and a table's name only where it has rules: an empty table changes nothing."""
+    """Rules without counters, and a table's name only where it has rules: an empty table changes
+    nothing.
+    """
     for command in firewall.COMMANDS:
         table = ""
         for line in firewall.save(command):
@@ -81,7 +86,9 @@ def _cgroups() -> Iterator[str]:
     """The top level, and below it what Kubernetes or containerd make."""
     for hierarchy in cgroups.hierarchies():
         for path in hierarchy.rglob("*"):
-            if path.is_dir() and (path.parent == hierarchy or re.search(r"kubepods|containerd|kptb", str(path))):
+            if path.is_dir() and (
+                path.parent == hierarchy or re.search(r"kubepods|containerd|kptb", str(path))
+            ):
                 yield str(path)
 
 
@@ -98,7 +105,14 @@ def _sysctls() -> Iterator[str]:
 
 
 def _folders() -> Iterator[str]:
-    more = ("/run/kubernetes", "/var/log/pods", "/opt/containerd", "/var/lib/containerd", "/etc/cni", "/etc/kubernetes")
+    more = (
+        "/run/kubernetes",
+        "/var/log/pods",
+        "/opt/containerd",
+        "/var/lib/containerd",
+        "/etc/cni",
+        "/etc/kubernetes",
+    )
     candidates = (*cluster.FOLDERS, str(layout.state_dir()), *more)
     for folder in map(Path, candidates):
         if folder.exists():

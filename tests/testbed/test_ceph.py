@@ -1,8 +1,10 @@
-"""Static CephFS volumes of the chart on a real CephFS, mounted by real kubelets: they work; each fault has its words.
+"""Static CephFS volumes of the chart on a real CephFS, mounted by real kubelets: they work; each
+fault has its words.
 
-The chart's own PersistentVolumes and claims are used, without the rest of the release: what a volume does, and what a
-user reads in a pod's events when it does not, is the same whoever mounts it. The words in FAULTS are Ceph 16's
-ceph-fuse's and ceph-csi's; the kernel's mounter has others, and no machine of ours to say them on.
+The chart's own PersistentVolumes and claims are used, without the rest of the release: what a
+volume does, and what a user reads in a pod's events when it does not, is the same whoever mounts
+it. The words in FAULTS are Ceph 16's ceph-fuse's and ceph-csi's; the kernel's mounter has others,
+and no machine of ours to say them on.
 """
 
 from __future__ import annotations
@@ -43,13 +45,17 @@ LATE = "late"
 
 @dataclass(frozen=True)
 class Fault:
-    """What an administrator got wrong, and a part of the event that kubelet makes of it (a regular expression)."""
+    """What an administrator got wrong, and a part of the event that kubelet makes of it (a regular
+    expression).
+    """
 
     says: str
     user: Callable[[str], str | None] = lambda user: user
     key: Callable[[str], str | None] = lambda key: key
     cephfs: dict[str, str] = field(default_factory=dict)
-    """Values of the volume that differ; PATH and OTHER in them are the user's own path and one of somebody else's."""
+    """Values of the volume that differ; PATH and OTHER in them are the user's own path and one of
+    somebody else's.
+    """
 
     secret: str = ""
     """Another Secret than the one that is made."""
@@ -71,7 +77,9 @@ FAULTS = {
     "no-user": Fault("missing ID field 'userID' in secrets", user=lambda _: None),
     "no-key": Fault("missing key field 'userKey' in secrets", key=lambda _: None),
     "outside-the-caps": Fault(FUSE + "non-allowable root", cephfs={"rootPath": "OTHER"}),
-    "no-such-path": Fault(FUSE + r"ceph mount failed with \(2\) No such file", cephfs={"rootPath": "PATH/nope"}),
+    "no-such-path": Fault(
+        FUSE + r"ceph mount failed with \(2\) No such file", cephfs={"rootPath": "PATH/nope"}
+    ),
     "wrong-fs-name": Fault(FUSE + "mdsmap subscription failed", cephfs={"fsName": "nofs"}),
     "wrong-cluster-id": Fault(
         r"failed to fetch monitor list using clusterID \(nocluster\): missing configuration for cluster ID",
@@ -92,13 +100,19 @@ class Site:
         self.ceph = ceph
         self.namespace = f"ceph-{uuid.uuid4().hex[:6]}"
         kubectl = str(tools.ensure() / "kubectl")
-        self._kubectl = [kubectl, f"--kubeconfig={layout.kubeconfig()}", f"--namespace={self.namespace}"]
+        self._kubectl = [
+            kubectl,
+            f"--kubeconfig={layout.kubeconfig()}",
+            f"--namespace={self.namespace}",
+        ]
         # The chart refuses a key where the workers are: whoever may make pods could read it.
         self.secrets = f"{self.namespace}-keys"
         for name in (self.namespace, self.secrets):
             self.kubectl("create", "namespace", name)
 
-    def kubectl(self, *arguments: str, input: str | None = None, seconds: float = PATIENCE_S) -> str:
+    def kubectl(
+        self, *arguments: str, input: str | None = None, seconds: float = PATIENCE_S
+    ) -> str:
         done = subprocess.run(
             [*self._kubectl, *arguments],
             input=input,
@@ -115,21 +129,29 @@ class Site:
             one["metadata"].setdefault("namespace", self.namespace)
         command = [part for part in self._kubectl if not part.startswith("--namespace")]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        done = subprocess.run([*command, "apply", "-f", "-"], input=text, text=True, capture_output=True)
+        done = subprocess.run(
+            [*command, "apply", "-f", "-"], input=text, text=True, capture_output=True
+        )
         assert done.returncode == 0, done.stderr
 
     def secret(self, name: str, **data: str | None) -> None:
         self.apply(self.secret_object(name, **data))
 
     def secret_object(self, name: str, **data: str | None) -> dict[str, Any]:
-        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items() if value is not None}
+        encoded = {
+            key: base64.b64encode(value.encode()).decode()
+            for key, value in data.items()
+            if value is not None
+        }
         metadata = {"name": name, "namespace": self.secrets}
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
 
     def make_volumes(self, release: str, storage: dict[str, Any]) -> None:
-        """Make the PersistentVolumes and claims that the chart renders of these values, and wait until they are bound.
+        """Make the PersistentVolumes and claims that the chart renders of these values, and wait
+        until they are bound.
 
-        A pod that comes before that waits longer: kubelet says "PVC is not bound", and looks again seconds later.
+        A pod that comes before that waits longer: kubelet says "PVC is not bound", and looks again
+        seconds later.
         """
         values = {"workflow": {"call": "a:b"}, "executors": {"workers": {}}, "storage": storage}
         done = subprocess.run(
@@ -140,9 +162,13 @@ class Site:
         )
         assert done.returncode == 0, done.stderr
         made = [one for one in yaml.safe_load_all(done.stdout) if one]
-        self.apply(*(one for one in made if one["kind"] in ("PersistentVolume", "PersistentVolumeClaim")))
+        self.apply(
+            *(one for one in made if one["kind"] in ("PersistentVolume", "PersistentVolumeClaim"))
+        )
         claims = [f"pvc/{release}-{key}" for key in storage]
-        self.kubectl("wait", "--for=jsonpath={.status.phase}=Bound", f"--timeout={PATIENCE_S}s", *claims)
+        self.kubectl(
+            "wait", "--for=jsonpath={.status.phase}=Bound", f"--timeout={PATIENCE_S}s", *claims
+        )
 
     def cephfs(self, root_path: str, secret: str, **others: str) -> dict[str, Any]:
         return {
@@ -168,13 +194,18 @@ class Site:
             "nodeSelector": {"kubernetes.io/hostname": node},
             "securityContext": {"runAsUser": USER, "runAsGroup": USER},
             "containers": [container],
-            "volumes": [{"name": k, "persistentVolumeClaim": {"claimName": claim}} for k, claim in claims.items()],
+            "volumes": [
+                {"name": k, "persistentVolumeClaim": {"claimName": claim}}
+                for k, claim in claims.items()
+            ],
         }
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
     def running(self, *pods: str, seconds: int = PATIENCE_S) -> None:
         names = [f"pod/{name}" for name in pods]
-        self.kubectl("wait", "--for=condition=Ready", f"--timeout={seconds}s", *names, seconds=seconds + 5)
+        self.kubectl(
+            "wait", "--for=condition=Ready", f"--timeout={seconds}s", *names, seconds=seconds + 5
+        )
 
     def python(self, pod: str, code: str) -> str:
         return self.kubectl("exec", pod, "--", "python3", "-c", code).strip()
@@ -194,7 +225,9 @@ class Site:
                 process.kill()
 
     def failures(self, wanted: dict[str, str], seconds: int = PATIENCE_S) -> dict[str, str]:
-        """By a watch: for each pod the first FailedMount event that matches, or the last that did not."""
+        """By a watch: for each pod the first FailedMount event that matches, or the last that did
+        not.
+        """
         found: dict[str, str] = {}
         left = dict(wanted)
         command = ["get", "events", "--watch", "-o", "json", "--field-selector=reason=FailedMount"]
@@ -227,10 +260,16 @@ class Site:
 
     def persistent_volumes(self) -> list[dict[str, Any]]:
         found = json.loads(self.kubectl("get", "pv", "-o", "json"))["items"]
-        return [one for one in found if one["spec"].get("claimRef", {}).get("namespace") == self.namespace]
+        return [
+            one
+            for one in found
+            if one["spec"].get("claimRef", {}).get("namespace") == self.namespace
+        ]
 
     def staged(self, handles: set[str]) -> list[Path]:
-        """Where kubelets have these volumes mounted: in folders named by the hash of a volume's handle."""
+        """Where kubelets have these volumes mounted: in folders named by the hash of a volume's
+        handle.
+        """
         hashes = {hashlib.sha256(handle.encode()).hexdigest() for handle in handles}
         return [point for point in mounts.below(layout.state_dir()) if point.parent.name in hashes]
 
@@ -283,7 +322,9 @@ def site(ceph: Ceph) -> Iterator[Site]:
 def science(ceph: Ceph, site: Site) -> Iterator[Science]:
     user, reader = f"science-{site.namespace}", f"reader-{site.namespace}"
     path = ceph.subvolume(site.namespace, uid=USER, gid=USER, mode="0755")
-    made = Science(user, ceph.authorize(user, path), path, reader, ceph.authorize(reader, path, "r"))
+    made = Science(
+        user, ceph.authorize(user, path), path, reader, ceph.authorize(reader, path, "r")
+    )
     site.secret("science", userID=user, userKey=made.key)
     site.secret("reader", userID=reader, userKey=made.reader_key)
     yield made
@@ -293,15 +334,23 @@ def science(ceph: Ceph, site: Site) -> Iterator[Science]:
 
 @pytest.fixture(scope="module")
 def plain(ceph: Ceph, site: Site) -> str:
-    """Path of a subvolume as Ceph makes it where nobody says otherwise, and a Secret `plain` to mount it with."""
+    """Path of a subvolume as Ceph makes it where nobody says otherwise, and a Secret `plain` to
+    mount it with.
+    """
     path = ceph.subvolume(f"{site.namespace}-plain")
-    site.secret("plain", userID=f"plain-{site.namespace}", userKey=ceph.authorize(f"plain-{site.namespace}", path))
+    site.secret(
+        "plain",
+        userID=f"plain-{site.namespace}",
+        userKey=ceph.authorize(f"plain-{site.namespace}", path),
+    )
     return path
 
 
 @pytest.fixture(scope="module")
 def pods(site: Site, science: Science, plain: str) -> list[str]:
-    """A pod on each node, with the volume at /data, read-only at /archive, and the plain one at /plain."""
+    """A pod on each node, with the volume at /data, read-only at /archive, and the plain one at
+    /plain.
+    """
     storage = {
         "data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")},
         "archive": {
@@ -323,17 +372,30 @@ def said(site: Site, science: Science, plain: str) -> dict[str, str]:
     """What kubelet said of each fault; all at once, as kubelet mounts them side by side."""
     # As `echo KEY | base64` makes it; this one is no fault.
     secrets = [site.secret_object(NEWLINE, userID=science.user, userKey=f"{science.key}\n")]
-    storage: dict[str, Any] = {NEWLINE: {"mountPath": "/newline", "cephfs": site.cephfs(science.path, NEWLINE)}}
+    storage: dict[str, Any] = {
+        NEWLINE: {"mountPath": "/newline", "cephfs": site.cephfs(science.path, NEWLINE)}
+    }
     for name, fault in FAULTS.items():
-        secrets.append(site.secret_object(name, userID=fault.user(science.user), userKey=fault.key(science.key)))
+        secrets.append(
+            site.secret_object(
+                name, userID=fault.user(science.user), userKey=fault.key(science.key)
+            )
+        )
         paths = {"PATH": science.path, "OTHER": plain}
         differing = {
-            key: re.sub("PATH|OTHER", lambda found: paths[found[0]], value) for key, value in fault.cephfs.items()
+            key: re.sub("PATH|OTHER", lambda found: paths[found[0]], value)
+            for key, value in fault.cephfs.items()
         }
         volume = site.cephfs(science.path, fault.secret or name) | differing
         storage[name] = {"mountPath": f"/{name}", "cephfs": volume}
     site.make_volumes("faults", storage)
-    site.apply(*secrets, *(site.pod(name, NODES[n % 2], {"data": f"faults-{name}"}) for n, name in enumerate(storage)))
+    site.apply(
+        *secrets,
+        *(
+            site.pod(name, NODES[n % 2], {"data": f"faults-{name}"})
+            for n, name in enumerate(storage)
+        ),
+    )
     said = site.failures({name: fault.says for name, fault in FAULTS.items()})
     # Kubelet would go on trying all through the other tests.
     site.kubectl("delete", "pod", "--now", "--wait=false", *(FAULTS.keys() - {"no-secret"}))
@@ -424,7 +486,12 @@ def test_a_newline_after_the_key_does_no_harm(site: Site, said: dict[str, str]) 
 
 
 def test_no_key_is_in_an_event_or_a_log(site: Site, science: Science, said: dict[str, str]) -> None:
-    keys = {science.key, science.reader_key, science.key[:20], base64.b64encode(science.key.encode()).decode()}
+    keys = {
+        science.key,
+        science.reader_key,
+        science.key[:20],
+        base64.b64encode(science.key.encode()).decode(),
+    }
     events = site.kubectl("get", "events", "-o", "json")
     logs = {log.name: log.read_text(errors="replace") for log in layout.log_dir().glob("c*.log")}
     assert {"csi-node1.log", "csi-node2.log", "ceph-mon.log"} <= logs.keys()
@@ -435,7 +502,9 @@ def test_no_key_is_in_an_event_or_a_log(site: Site, science: Science, said: dict
 def test_without_a_metadata_server_nothing_mounts_and_what_is_mounted_waits(
     site: Site, science: Science, pods: list[str]
 ) -> None:
-    site.make_volumes("waits", {"data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")}})
+    site.make_volumes(
+        "waits", {"data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")}}
+    )
     site.ceph.stop_mds()
     try:
         site.apply(site.pod("waits", NODES[0], {"data": "waits-data"}))
@@ -470,7 +539,9 @@ def test_the_data_outlives_its_volumes_and_a_new_release_finds_it(
     site.kubectl("delete", "pod", *pods, "--now")
     site.kubectl("delete", "pvc", "pdgrun-data")
     site.kubectl("delete", "pv", volume)
-    site.make_volumes("again", {"data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")}})
+    site.make_volumes(
+        "again", {"data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")}}
+    )
     site.apply(site.pod("again", NODES[1], {"data": "again-data"}))
     site.running("again")
     assert site.python("again", "print(open('/data/kept').read())") == "kept"
@@ -483,4 +554,6 @@ def test_nothing_stays_mounted_after_the_last_pod(site: Site, science: Science) 
     deadline = time.monotonic() + PATIENCE_S
     while left := site.staged(handles):
         assert time.monotonic() < deadline, left
-        time.sleep(processes.POLL)  # kubelet unmounts after the pod is gone, and has no event for it
+        time.sleep(
+            processes.POLL
+        )  # kubelet unmounts after the pod is gone, and has no event for it

@@ -17,7 +17,11 @@ ONE_OF_EACH = ["tests/launcher/test_mounts.py", "tests/cluster/test_check.py"]
 
 def run(tmp_path, **environment):
     """pytest on a machine without a testbed."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("TEST_", "REQUIRE_", "KUBECONFIG"))}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("TEST_", "REQUIRE_", "KUBECONFIG"))
+    }
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ONE_OF_EACH]
     return subprocess.run(
         words,
@@ -48,7 +52,10 @@ def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path):
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"REQUIRE_CLUSTER": "1"}, "REQUIRE_CLUSTER=1, and there is no cluster: make cluster, or TEST_KUBECONFIG=file"),
+        (
+            {"REQUIRE_CLUSTER": "1"},
+            "REQUIRE_CLUSTER=1, and there is no cluster: make cluster, or TEST_KUBECONFIG=file",
+        ),
         ({"TEST_KUBECONFIG": "/nope"}, "TEST_KUBECONFIG: there is no file /nope"),
     ],
 )

@@ -1,4 +1,6 @@
-"""`launcher/image.py` builds when something has changed, and says in one line why it cannot; and what it has built."""
+"""`tools/image.py` builds when something has changed, and says in one line why it cannot; and what
+it has built.
+"""
 
 import importlib.util
 import json
@@ -63,7 +65,9 @@ def test_what_is_copied_makes_another_image(image: ModuleType, context: Path, fi
 
 
 @pytest.mark.parametrize("file", ["README.md", "code/__pycache__/a.pyc"])
-def test_what_is_not_copied_makes_no_other_image(image: ModuleType, context: Path, file: str) -> None:
+def test_what_is_not_copied_makes_no_other_image(
+    image: ModuleType, context: Path, file: str
+) -> None:
     before = key(image, context)
     (context / file).write_text("x")
     assert key(image, context) == before
@@ -84,14 +88,23 @@ def test_the_default_base_is_the_dockerfiles(image: ModuleType) -> None:
 
 
 def test_a_platform_that_this_machine_cannot_run_is_left_out(
-    image: ModuleType, context: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image: ModuleType,
+    context: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The builder here is `true`, which does all it is told."""
     native = image._host_platform()
     monkeypatch.setattr(image, "_can_run", lambda name: name == native)
     monkeypatch.setattr(image, "_run", lambda *_, **__: None)
     recipe = image.Recipe(context / "Dockerfile", context, {"BASE": "a:1"})
-    image.push(image.Builder("true"), recipe, base="auto", target="r/x:1", platforms=[native, "linux/other"])
+    image.push(
+        image.Builder("true"),
+        recipe,
+        base="auto",
+        target="r/x:1",
+        platforms=[native, "linux/other"],
+    )
     assert capsys.readouterr().err.startswith("left out: linux/other (this machine cannot run it")
 
 
@@ -103,7 +116,9 @@ def test_a_platform_that_this_machine_cannot_run_is_left_out(
     ],
 )
 def test_a_mistake_is_told_in_one_line(arguments: list[str], message: str) -> None:
-    done = subprocess.run([sys.executable, PROGRAM, "build", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, PROGRAM, "build", *arguments], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
@@ -121,7 +136,9 @@ def test_a_workflows_image_is_not_built_on_debian_alone(
 
 def test_make_push_asks_where_to() -> None:
     """Its default would be somebody's Docker Hub."""
-    done = subprocess.run(["make", "-n", "push"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "-n", "push"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "make push IMAGE=registry/name:tag" in done.stderr
 
@@ -140,12 +157,18 @@ def test_a_machine_without_a_builder_is_told_what_to_install(
         image.find_builder()
 
 
-def test_pip_settings_reach_the_build_and_no_layer(image: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As secrets, which builders mount and forget; certificates under the name that they have there."""
+def test_pip_settings_reach_the_build_and_no_layer(
+    image: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As secrets, which builders mount and forget; certificates under the name that they have
+    there.
+    """
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     monkeypatch.setenv("PIP_CERT", str(PROGRAM))  # any file that is there
     with image._site_settings() as arguments:
-        sources = dict(part.removeprefix("id=").split(",src=") for part in arguments if part != "--secret")
+        sources = dict(
+            part.removeprefix("id=").split(",src=") for part in arguments if part != "--secret"
+        )
         content = Path(sources["pip.conf"]).read_text()
     assert sources["ca.crt"] == str(PROGRAM)
     assert "index-url = https://mirror.example/simple" in content
@@ -153,23 +176,45 @@ def test_pip_settings_reach_the_build_and_no_layer(image: ModuleType, monkeypatc
     assert not Path(sources["pip.conf"]).exists()
 
 
-def test_what_a_long_command_is_at_is_told(image: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """As it comes from podman and buildah, from docker and from mmdebstrap, since when; nothing else."""
+def test_what_a_long_command_is_at_is_told(
+    image: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it comes from podman and buildah, from docker and from mmdebstrap, since when; nothing
+    else.
+    """
     printed = [
-        *("STEP 3/9: RUN echo '== not yet'", "== one", "noise", "[1/2] STEP 2/4: COPY " + "x" * 200),
-        *("#12 [3/9] RUN true", "#12 0.345 == two", "#12 1.2 noise", "I: installing packages...", "W: noise"),
+        *(
+            "STEP 3/9: RUN echo '== not yet'",
+            "== one",
+            "noise",
+            "[1/2] STEP 2/4: COPY " + "x" * 200,
+        ),
+        *(
+            "#12 [3/9] RUN true",
+            "#12 0.345 == two",
+            "#12 1.2 noise",
+            "I: installing packages...",
+            "W: noise",
+        ),
     ]
     image._run([sys.executable, "-c", f"print({chr(10).join(printed)!r})"], "cannot print")
     said = [line.split(maxsplit=1) for line in capsys.readouterr().err.splitlines()]
     assert all(re.fullmatch(r"\d+:\d\d", since) for since, _ in said)
     assert [text[:100] for _, text in said] == [
-        *("STEP 3/9: RUN echo '== not yet'", "one", ("STEP 2/4: COPY " + "x" * 200)[: image.TOLD_CHARACTERS] + " ..."),
+        *(
+            "STEP 3/9: RUN echo '== not yet'",
+            "one",
+            ("STEP 2/4: COPY " + "x" * 200)[: image.TOLD_CHARACTERS] + " ...",
+        ),
         *("[3/9] RUN true", "two", "installing packages..."),
     ]
 
 
 def test_a_long_silence_is_broken(
-    image: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    image: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """By what was said last; the command here goes on once that is seen."""
     monkeypatch.setattr(image, "SILENCE_SECONDS", 0.01)
@@ -189,18 +234,26 @@ def test_a_long_silence_is_broken(
     assert said[1].endswith(" still at it: one")
 
 
-def test_the_base_names_debians_own_servers_and_no_other(image: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`apt-get install` in an image on it needs some; the mirror of the machine that builds stays out of it."""
+def test_the_base_names_debians_own_servers_and_no_other(
+    image: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`apt-get install` in an image on it needs some; the mirror of the machine that builds stays
+    out of it.
+    """
     commands: list[list[str]] = []
     monkeypatch.setattr(image, "_run", lambda command, *_, **__: commands.append(command))
-    monkeypatch.setattr(image, "_debian_mirrors", lambda: ["deb http://mirror.example/debian bookworm main"])
+    monkeypatch.setattr(
+        image, "_debian_mirrors", lambda: ["deb http://mirror.example/debian bookworm main"]
+    )
     monkeypatch.setattr(image.Builder, "has", lambda self, name: False)
     monkeypatch.setattr(image.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(image.Builder, "build", lambda self, arguments: None)
     image.bootstrap(image.Builder("true"))
     hooks = [word for word in commands[0] if word.startswith("--customize-hook=")]
     removes = next(place for place, hook in enumerate(hooks) if "rm -rf" in hook)
-    (writes,) = [place for place, hook in enumerate(hooks) if "debian.sources" in hook and "echo" in hook]
+    (writes,) = [
+        place for place, hook in enumerate(hooks) if "debian.sources" in hook and "echo" in hook
+    ]
     assert removes < writes
     assert set(re.findall(r"https?://([^/]+)/", hooks[writes])) == {"deb.debian.org"}
     assert "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" in hooks[writes]
@@ -211,7 +264,10 @@ def test_a_command_that_fails_is_told_with_the_end_of_its_output(
     image: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(image.ImageError, match="cannot do it: Error: no such thing"):
-        image._run(["sh", "-c", "echo working; echo Error: no such thing; echo bye; exit 3"], "cannot do it")
+        image._run(
+            ["sh", "-c", "echo working; echo Error: no such thing; echo bye; exit 3"],
+            "cannot do it",
+        )
     assert capsys.readouterr().err == "working\nError: no such thing\nbye\n"
 
 
@@ -227,7 +283,9 @@ USER 10001:0
 COPY look.py /
 RUN python3 /look.py
 """
-"""As docs/own-workflow.md has it, with packages that the launcher could not run with; then what its user sees there."""
+"""As docs/user/own-workflow.md has it, with packages that the launcher could not run with; then
+what its user sees there.
+"""
 
 LOOK = """\
 import importlib.metadata, json, os, pathlib, shutil, subprocess
@@ -270,12 +328,23 @@ def inside(image: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     # Never a layer of an earlier test.
     (folder / "look.py").write_text(f"{LOOK}# {uuid.uuid4()}\n")
     base = f"localhost/k8s-parsl:{images.known()['k8s-parsl'].rpartition(':')[2]}"
-    command = [sys.executable, PROGRAM, "build", "--file", folder / "Dockerfile", "--build-arg", f"BASE={base}"]
+    command = [
+        sys.executable,
+        PROGRAM,
+        "build",
+        "--file",
+        folder / "Dockerfile",
+        "--build-arg",
+        f"BASE={base}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     yield json.loads(done.stderr.strip().splitlines()[-1].split(maxsplit=1)[1])
     name = done.stdout.strip()
-    subprocess.run([image.find_builder().name, "rmi", name, f"{name.rpartition(':')[0]}:dev"], capture_output=True)
+    subprocess.run(
+        [image.find_builder().name, "rmi", name, f"{name.rpartition(':')[0]}:dev"],
+        capture_output=True,
+    )
 
 
 @pytest.mark.cluster
@@ -301,7 +370,10 @@ def test_the_image_has_two_environments_and_no_build_tools(inside: dict[str, Any
     assert {"k8s-parsl", "k8s-parsl-runtime", "kubernetes"} <= inside["launcher"].keys()
     assert not {"parsl", "pip", "setuptools", "wheel"} & inside["launcher"].keys()
     assert {"parsl", "pip"} <= inside["workflow"].keys()
-    assert not {"k8s-parsl", "k8s-parsl-runtime", "kubernetes", "setuptools", "wheel"} & inside["workflow"].keys()
+    assert (
+        not {"k8s-parsl", "k8s-parsl-runtime", "kubernetes", "setuptools", "wheel"}
+        & inside["workflow"].keys()
+    )
     assert inside["aio"][0] == 1
     assert inside["writable"] == []
     assert inside["pip.conf"] == [False, False]
@@ -312,7 +384,10 @@ def test_the_image_has_two_environments_and_no_build_tools(inside: dict[str, Any
 def test_the_runtime_can_be_taken_into_another_image(inside: dict[str, Any]) -> None:
     """By `cp` as a plain user; it is compiled, and stays so whatever time its files then have."""
     assert {"start.py", "__init__.py", "__main__.py"} <= set(inside["sources"])
-    compiled = {re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path) for path in inside["compiled"]}
+    compiled = {
+        re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path)
+        for path in inside["compiled"]
+    }
     assert compiled == set(inside["sources"])
     unchecked = 1  # PEP 552
     assert set(inside["compiled"].values()) == {unchecked}

@@ -41,7 +41,9 @@ def test_undoes_the_last_change_first(log: Journal, tmp_path: Path) -> None:
     assert (tmp_path / "noted").read_text() == "cba"
 
 
-def test_goes_on_after_what_cannot_be_undone_and_tells_at_the_end(log: Journal, tmp_path: Path) -> None:
+def test_goes_on_after_what_cannot_be_undone_and_tells_at_the_end(
+    log: Journal, tmp_path: Path
+) -> None:
     for name in ("a", "bad", "c"):
         log.record(Noted(name, str(tmp_path / "noted")))
     with pytest.raises(TestbedError, match="undoing noted: stuck"):
@@ -61,7 +63,9 @@ def test_reads_back_what_was_written(log: Journal) -> None:
     assert log.changes() == changes
 
 
-def test_a_line_cut_short_by_a_kill_was_never_followed_by_its_change(log: Journal, tmp_path: Path) -> None:
+def test_a_line_cut_short_by_a_kill_was_never_followed_by_its_change(
+    log: Journal, tmp_path: Path
+) -> None:
     log.record(Bridge("kptb0"))
     path = tmp_path / "state" / "journal.jsonl"
     path.write_text(path.read_text() + json.dumps({"kind": "bridge", "name": "kpt"})[:-3])
@@ -72,7 +76,9 @@ def test_the_latest_process_of_a_name_counts(log: Journal) -> None:
     """A kubelet that a test stopped is started again under its name."""
     log.record(Process("kubelet-node1", 7, 99))
     log.record(Process("kubelet-node1", 8, 111))
-    assert {name: identity.pid for name, identity in log.processes().items()} == {"kubelet-node1": 8}
+    assert {name: identity.pid for name, identity in log.processes().items()} == {
+        "kubelet-node1": 8
+    }
 
 
 def test_a_folder_keeps_what_was_in_it(tmp_path: Path) -> None:
@@ -84,7 +90,10 @@ def test_a_folder_keeps_what_was_in_it(tmp_path: Path) -> None:
     (shared / "ours" / "deep" / "file").touch()
     (shared / "theirs" / "also-ours").symlink_to("nowhere")
     change.undo()
-    assert sorted(str(p.relative_to(shared)) for p in shared.rglob("*")) == ["theirs", "theirs/file"]
+    assert sorted(str(p.relative_to(shared)) for p in shared.rglob("*")) == [
+        "theirs",
+        "theirs/file",
+    ]
 
 
 def test_a_folder_that_was_not_there_goes(tmp_path: Path) -> None:
@@ -103,6 +112,8 @@ def test_the_tree_is_removed_and_a_missing_one_is_no_error(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == []  # noqa: PTH208  (a plain list reads best here)
 
 
-@pytest.mark.parametrize(("field", "path"), [(r"/a\040b", "/a b"), (r"/a\134b", r"/a\b"), ("/plain", "/plain")])
+@pytest.mark.parametrize(
+    ("field", "path"), [(r"/a\040b", "/a b"), (r"/a\134b", r"/a\b"), ("/plain", "/plain")]
+)
 def test_mount_points_with_odd_names_are_found(field: str, path: str) -> None:
     assert mounts._unescape(field) == path

@@ -1,6 +1,7 @@
 """The testbed leaves the machine as it found it: after `down`, and after it was killed.
 
-Slow (a minute or two), and it takes down a testbed that is up, so it runs only when asked for: `-m cluster_lifecycle`.
+Slow (a minute or two), and it takes down a testbed that is up, so it runs only when asked for: `-m
+cluster_lifecycle`.
 """
 
 import os
@@ -32,7 +33,9 @@ def before() -> Iterator[Snapshot]:
 def kill(*names: str) -> None:
     """SIGKILL these programs, or all processes of the testbed."""
     own = cluster.journal().processes()
-    victims: list[Identity] = [own[name] for name in names] if names else list(processes.marked(layout.state_dir()))
+    victims: list[Identity] = (
+        [own[name] for name in names] if names else list(processes.marked(layout.state_dir()))
+    )
     for victim in victims:
         os.kill(victim.pid, signal.SIGKILL)
 
@@ -50,7 +53,9 @@ def run_pod_on_each_node() -> None:
                 "spec": {"nodeName": node.name, "containers": [container]},
             },
         )
-    processes.wait_for("a pod on each node", _pods_run, seconds=60, processes=cluster.journal().processes())
+    processes.wait_for(
+        "a pod on each node", _pods_run, seconds=60, processes=cluster.journal().processes()
+    )
 
 
 def _pods_run() -> bool:
@@ -75,7 +80,9 @@ def test_down_after_everything_was_killed_leaves_nothing(before: Snapshot) -> No
 
 
 @pytest.mark.parametrize(
-    "victims", [(), ("etcd", "kubelet-node2"), ("containerd-node1",)], ids=lambda v: "+".join(v) or "all"
+    "victims",
+    [(), ("etcd", "kubelet-node2"), ("containerd-node1",)],
+    ids=lambda v: "+".join(v) or "all",
 )
 def test_up_clears_what_a_killed_testbed_left(before: Snapshot, victims: tuple[str, ...]) -> None:
     cluster.up()
@@ -116,7 +123,10 @@ def test_a_node_is_lost_and_comes_back(before: Snapshot) -> None:
     lost = layout.NODES[1]
     cluster.stop_kubelet(lost)
     processes.wait_for(
-        "the loss of a node to be noticed", lambda: lost.name not in client.ready_nodes(), seconds=60, processes={}
+        "the loss of a node to be noticed",
+        lambda: lost.name not in client.ready_nodes(),
+        seconds=60,
+        processes={},
     )
     cluster.start_kubelet(lost)
     assert client.ready_nodes() == {node.name for node in layout.NODES}

@@ -13,12 +13,16 @@ BRIDGE, PORT, PEER = "kptb-try", "kptb-try-a", "kptb-try-b"
 
 @pytest.mark.skipif(os.getuid() != 0, reason="making network devices needs root")
 def test_pods_that_come_and_go_do_not_change_the_bridges_address():
-    """It is their gateway's: pods that know the old one would be cut off for as long as they believe in it."""
+    """It is their gateway's: pods that know the old one would be cut off for as long as they
+    believe in it.
+    """
     links.add_bridge(BRIDGE, [])
     try:
         before = Path(f"/sys/class/net/{BRIDGE}/address").read_text()
         lowest = ["address", "02:00:00:00:00:01"]
-        subprocess.run(["ip", "link", "add", PORT, *lowest, "type", "veth", "peer", "name", PEER], check=True)
+        subprocess.run(
+            ["ip", "link", "add", PORT, *lowest, "type", "veth", "peer", "name", PEER], check=True
+        )
         subprocess.run(["ip", "link", "set", PORT, "master", BRIDGE], check=True)
         assert Path(f"/sys/class/net/{BRIDGE}/address").read_text() == before
     finally:

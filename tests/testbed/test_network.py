@@ -1,4 +1,6 @@
-"""Pods reach what they would reach on a real cluster, across nodes too, and nothing outside this machine."""
+"""Pods reach what they would reach on a real cluster, across nodes too, and nothing outside this
+machine.
+"""
 
 import json
 import socket
@@ -39,14 +41,21 @@ def namespace(image: str) -> Iterator[str]:
     name = f"network-{uuid.uuid4().hex[:6]}"
     client.post("/api/v1/namespaces", {"metadata": {"name": name}})
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    processes.wait_for("the namespace's account", lambda: client.answers(account), seconds=30, processes={})
+    processes.wait_for(
+        "the namespace's account", lambda: client.answers(account), seconds=30, processes={}
+    )
     yield name
     client.delete(f"/api/v1/namespaces/{name}")
 
 
 def run(namespace: str, name: str, node: str, image: str, script: str, *arguments: str) -> None:
     container = {"name": "c", "image": image, "command": ["python3", "-c", script, *arguments]}
-    spec = {"nodeName": node, "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
+    spec = {
+        "nodeName": node,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+    }
     pod = {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
     client.post(f"/api/v1/namespaces/{namespace}/pods", pod)
 
@@ -56,7 +65,12 @@ def phase(namespace: str, name: str) -> str:
 
 
 def wait_phase(namespace: str, name: str, wanted: str) -> None:
-    processes.wait_for(f"pod {name} to be {wanted}", lambda: phase(namespace, name) == wanted, seconds=90, processes={})
+    processes.wait_for(
+        f"pod {name} to be {wanted}",
+        lambda: phase(namespace, name) == wanted,
+        seconds=90,
+        processes={},
+    )
 
 
 def is_open(host: str, port: int) -> bool:
@@ -71,9 +85,17 @@ def is_open(host: str, port: int) -> bool:
 def test_a_pod_reaches_pods_and_services_and_nobody_else(namespace: str, image: str) -> None:
     first, second = (node.name for node in layout.NODES)
     run(namespace, "server", first, image, SERVER)
-    service = {"metadata": {"name": "server"}, "spec": {"selector": {"app": "server"}, "ports": [{"port": 8000}]}}
-    service_ip = client.post(f"/api/v1/namespaces/{namespace}/services", service)["spec"]["clusterIP"]
-    empty = {"metadata": {"name": "empty"}, "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 8000}]}}
+    service = {
+        "metadata": {"name": "server"},
+        "spec": {"selector": {"app": "server"}, "ports": [{"port": 8000}]},
+    }
+    service_ip = client.post(f"/api/v1/namespaces/{namespace}/services", service)["spec"][
+        "clusterIP"
+    ]
+    empty = {
+        "metadata": {"name": "empty"},
+        "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 8000}]},
+    }
     empty_ip = client.post(f"/api/v1/namespaces/{namespace}/services", empty)["spec"]["clusterIP"]
     wait_phase(namespace, "server", "Running")
     processes.wait_for("the service", lambda: is_open(service_ip, 8000), seconds=30, processes={})

@@ -1,4 +1,6 @@
-"""A cached program is used for the sources, flags and toolchain that it was compiled from, and for no others."""
+"""A cached program is used for the sources, flags and toolchain that it was compiled from, and for
+no others.
+"""
 
 import re
 import shutil
@@ -41,24 +43,37 @@ def test_other_files_do_not_count(part: Part) -> None:
 
 @pytest.mark.parametrize("name", sorted(PARTS))
 def test_every_part_is_pinned(name: str) -> None:
-    """A main of our own needs a go.mod; one that is another module's command is named in a tool line."""
+    """A main of our own needs a go.mod; one that is another module's command is named in a tool
+    line.
+    """
     folder = PARTS[name].folder
     assert (folder / "go.mod").exists()
     for package in PARTS[name].programs.values():
-        assert (folder / "main.go").exists() if package == "." else package in (folder / "go.mod").read_text()
+        assert (
+            (folder / "main.go").exists()
+            if package == "."
+            else package in (folder / "go.mod").read_text()
+        )
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS.values() if part.changed], ids=lambda part: part.name)
+@pytest.mark.parametrize(
+    "part", [part for part in PARTS.values() if part.changed], ids=lambda part: part.name
+)
 def test_what_takes_a_modules_place_is_there_and_counts(part: Part) -> None:
     assert f"{part.changed} v" in (part.folder / "go.mod").read_text()
     assert all((part.folder / ours).exists() for ours in part.files.values())
-    elsewhere = replace(part, files={f"other/{theirs}": ours for theirs, ours in part.files.items()})
+    elsewhere = replace(
+        part, files={f"other/{theirs}": ours for theirs, ours in part.files.items()}
+    )
     assert parts.key(elsewhere, "go1.26.0") != parts.key(part, "go1.26.0")
 
 
 def test_kubernetes_reports_the_version_it_was_compiled_from() -> None:
     flags = parts._version_flags(PARTS["kubernetes"])
-    assert any(re.fullmatch(r"-X k8s.io/component-base/version.gitVersion=v1\.\d+\.\d+", flag) for flag in flags)
+    assert any(
+        re.fullmatch(r"-X k8s.io/component-base/version.gitVersion=v1\.\d+\.\d+", flag)
+        for flag in flags
+    )
 
 
 def test_what_the_cluster_needs_is_in_the_table() -> None:

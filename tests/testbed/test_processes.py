@@ -79,7 +79,9 @@ def test_children_are_found_by_the_marker(state: Path) -> None:
     assert list(processes.marked(state / "other")) == []
 
 
-def test_nothing_of_the_callers_environment_reaches_the_cluster(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_callers_environment_reaches_the_cluster(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("A_PROXY_OF_MINE", "x")
     started = processes.start("sleep", ["sleep", "60"])
     environment = Path(f"/proc/{started.pid}/environ").read_bytes().decode().split("\0")
@@ -91,7 +93,8 @@ def test_nothing_of_the_callers_environment_reaches_the_cluster(state: Path, mon
 def test_a_program_that_ends_is_told_with_the_end_of_its_log(state: Path) -> None:
     started = processes.start("broken", ["sh", "-c", "echo no such flag; sleep 0.2; exit 3"])
     with pytest.raises(
-        TestbedError, match=r"broken ended while the testbed waited for it: see .*broken.log(.|\n)*such flag"
+        TestbedError,
+        match=r"broken ended while the testbed waited for it: see .*broken.log(.|\n)*such flag",
     ):
         processes.wait_for("it", lambda: False, seconds=5, processes={"broken": started})
 

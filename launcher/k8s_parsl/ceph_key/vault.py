@@ -1,8 +1,9 @@
 """The only door to Vault: log in, read one secret, hand the token back.
 
-By hvac. What Vault says when it says no is short and meant for Vault's own administrators ("permission denied" stands
-for a wrong mount as well as for a cluster that Vault cannot ask); here every answer becomes one line that names the
-setting, the role or the policy to change. The texts were taken from a real Vault 1.21 (tests/cluster/test_vault.py).
+By hvac. What Vault says when it says no is short and meant for Vault's own administrators
+("permission denied" stands for a wrong mount as well as for a cluster that Vault cannot ask); here
+every answer becomes one line that names the setting, the role or the policy to change. The texts
+were taken from a real Vault 1.21 (tests/cluster/test_vault.py).
 
 No secret leaves this module unwrapped: not in a log line, an exception, or a `repr`.
 """
@@ -26,7 +27,13 @@ import requests
 from pydantic import Field, Secret, SecretStr, StringConstraints, field_validator, model_validator
 
 from k8s_parsl.config.settings import AbsolutePath, Model
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, PermissionDenied, Unavailable, one_line
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    PermissionDenied,
+    Unavailable,
+    one_line,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +59,9 @@ class Auth(Model):
         "", description="Where the method is enabled, below `auth/`. Empty: under its own name."
     )
     role: str = Field("", description="Role of the method; for kubernetes and jwt.")
-    audience: str = Field("vault", description="Audience of the pod's token; the role's must be the same.")
+    audience: str = Field(
+        "vault", description="Audience of the pod's token; the role's must be the same."
+    )
     role_id: str = Field("", alias="roleID", description="For approle.")
     file: AbsolutePath = Field(
         "/var/run/secrets/k8s-parsl/vault/credential",
@@ -79,16 +88,21 @@ class Kv(Model):
 
     mount: VaultPath = Field(description="Where the KV engine is, as in `vault secrets list`.")
     path: VaultPath = Field(description="The secret, without the mount and without `data/`.")
-    version: Literal["auto", 1, 2] = Field("auto", description="Version of the KV engine. auto: Vault is asked.")
+    version: Literal["auto", 1, 2] = Field(
+        "auto", description="Version of the KV engine. auto: Vault is asked."
+    )
 
 
 class VaultSettings(Model):
     """Where Vault is, and what to read there."""
 
     url: str = Field(description="Address, as https://vault.example.org:8200.")
-    namespace: str = Field("", description="Vault namespace (Vault Enterprise, HCP Vault, OpenBao).")
+    namespace: str = Field(
+        "", description="Vault namespace (Vault Enterprise, HCP Vault, OpenBao)."
+    )
     ca_file: AbsolutePath | Literal[""] = Field(
-        "", description="PEM file of the authority of Vault's certificate. Empty: those the image knows."
+        "",
+        description="PEM file of the authority of Vault's certificate. Empty: those the image knows.",
     )
     timeout: float = Field(10.0, gt=0, description="Seconds that one request may take.")
     auth: Auth
@@ -100,7 +114,8 @@ class VaultSettings(Model):
         parts = urlsplit(url)
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise ValueError("write the whole address, as https://vault.example.org:8200")
-        # A proxy in the same pod (Vault Agent) listens without TLS; anywhere else the key would travel in the clear.
+        # A proxy in the same pod (Vault Agent) listens without TLS; anywhere else the key would
+        # travel in the clear.
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError("write https://; without TLS the key would travel in the clear")
         if parts.username or parts.password or parts.query or parts.fragment:
@@ -129,7 +144,9 @@ class Budget:
         return max(0.0, self._deadline - time.monotonic())
 
     def wait(self, why: str, at_least: float = 0.0) -> bool:
-        """Pause before another try, longer each time and with jitter; False when there is no time left for one."""
+        """Pause before another try, longer each time and with jitter; False when there is no time
+        left for one.
+        """
         pause = max(at_least, self._pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter, no secret)
         if pause >= self.left():
             return False
@@ -148,10 +165,11 @@ class _Refused(Exception):
 
 
 class _Session(requests.Session):
-    """What hvac sends its requests with; it remembers the last answer's status, which hvac's errors do not tell.
+    """What hvac sends its requests with; it remembers the last answer's status, which hvac's errors
+    do not tell.
 
-    `verify` is set here and not on the client, since hvac lets a session's own setting win (hvac/adapters.py, its
-    issue 991), and that is True: a private authority would not be known.
+    `verify` is set here and not on the client, since hvac lets a session's own setting win
+    (hvac/adapters.py, its issue 991), and that is True: a private authority would not be known.
     """
 
     def __init__(self, ca_file: str, timeout: float, budget: Budget) -> None:
@@ -182,7 +200,9 @@ class Vault:
         _check_ca(settings.ca_file)
         self._session = _Session(settings.ca_file, settings.timeout, budget)
         # token="": hvac would take one from VAULT_TOKEN or ~/.vault-token.
-        self._client = hvac.Client(settings.url, token="", namespace=settings.namespace or None, session=self._session)
+        self._client = hvac.Client(
+            settings.url, token="", namespace=settings.namespace or None, session=self._session
+        )
         self._hidden: list[SecretStr] = []
 
     def read(self) -> Reading:
@@ -215,7 +235,11 @@ class Vault:
             except _Refused as refused:
                 refusals += 1
                 fresh = refused.status == 403 and refused.text == "permission denied"
-                if fresh and refusals < FRESH_ACCOUNT_TRIES and self._budget.wait("Vault: permission denied"):
+                if (
+                    fresh
+                    and refusals < FRESH_ACCOUNT_TRIES
+                    and self._budget.wait("Vault: permission denied")
+                ):
                     continue
                 raise self._login_refused(refused, credential) from None
         auth = answer.get("auth") or {}
@@ -244,14 +268,20 @@ class Vault:
         mount, secret = auth.mount or auth.method, credential.get_secret_value()
         match auth.method:
             case "approle":
-                return methods.approle.login(auth.role_id, secret, use_token=False, mount_point=mount)
+                return methods.approle.login(
+                    auth.role_id, secret, use_token=False, mount_point=mount
+                )
             case "jwt":
                 return methods.jwt.jwt_login(auth.role, secret, use_token=False, path=mount)
             case _:
-                return methods.kubernetes.login(auth.role, secret, use_token=False, mount_point=mount)
+                return methods.kubernetes.login(
+                    auth.role, secret, use_token=False, mount_point=mount
+                )
 
     def _login_refused(self, refused: _Refused, credential: SecretStr) -> Failure:
-        """What to change, for the answers of vault-plugin-auth-kubernetes, -jwt and approle (path_login.go of each)."""
+        """What to change, for the answers of vault-plugin-auth-kubernetes, -jwt and approle
+        (path_login.go of each).
+        """
         auth, text = self._auth, refused.text
         role = f"role {auth.role!r} of {auth.path}"
         claims = _claims(credential)
@@ -261,9 +291,13 @@ class Vault:
                 f"vault.auth.role: {auth.path} has no role {auth.role!r}: create it, or name another"
             )
         if "could not load" in text and "configuration" in text:
-            return ConfigurationError(f"{auth.path} is enabled but not configured: vault write {auth.path}/config ...")
+            return ConfigurationError(
+                f"{auth.path} is enabled but not configured: vault write {auth.path}/config ..."
+            )
         if "service account name not authorized" in text:
-            return PermissionDenied(f"{role} is not for {account}: add its name to bound_service_account_names")
+            return PermissionDenied(
+                f"{role} is not for {account}: add its name to bound_service_account_names"
+            )
         if "namespace not authorized" in text:
             return PermissionDenied(
                 f"{role} is not for {account}: add its namespace to bound_service_account_namespaces"
@@ -300,7 +334,9 @@ class Vault:
         kv = self._client.secrets.kv
         try:
             if version == 1:
-                answer = self._call(lambda: kv.v1.read_secret(self._kv.path, mount_point=self._kv.mount))
+                answer = self._call(
+                    lambda: kv.v1.read_secret(self._kv.path, mount_point=self._kv.mount)
+                )
                 data, number = answer["data"], None
             else:
                 answer = self._call(
@@ -319,12 +355,15 @@ class Vault:
     def _version(self) -> int:
         """Of the KV engine.
 
-        The address is that of Vault's own command line (`vault kv`); any token that may read something in the mount
-        may ask it. https://developer.hashicorp.com/vault/api-docs/system/internal-ui-mounts
+        The address is that of Vault's own command line (`vault kv`); any token that may read
+        something in the mount may ask it.
+        https://developer.hashicorp.com/vault/api-docs/system/internal-ui-mounts
         """
         mount = self._kv.mount
         try:
-            engine = self._call(lambda: self._client.adapter.get(f"/v1/sys/internal/ui/mounts/{mount}"))["data"]
+            engine = self._call(
+                lambda: self._client.adapter.get(f"/v1/sys/internal/ui/mounts/{mount}")
+            )["data"]
         except _Refused as refused:
             if refused.status in (401, 403) and "invalid token" not in refused.text:
                 raise PermissionDenied(
@@ -334,7 +373,9 @@ class Vault:
             raise self._read_refused(refused, version=None) from None
         kind, place = engine.get("type"), str(engine.get("path", "")).strip("/")
         if kind != "kv":
-            raise ConfigurationError(f"vault.kv.mount: {mount!r} is of type {kind!r}, not a KV engine")
+            raise ConfigurationError(
+                f"vault.kv.mount: {mount!r} is of type {kind!r}, not a KV engine"
+            )
         if place and place != mount:
             raise ConfigurationError(
                 f"vault.kv.mount: the mount is {place!r}, not {mount!r}; the rest belongs to vault.kv.path"
@@ -367,7 +408,9 @@ class Vault:
                 f"vault.kv.path: write {path.removeprefix(f'{kv.mount}/')!r}; the mount is in vault.kv.mount already"
             )
         if refused.status == 403:
-            return PermissionDenied(f"{self._who()} may not read the key: its policies need: {self._policy(version)}")
+            return PermissionDenied(
+                f"{self._who()} may not read the key: its policies need: {self._policy(version)}"
+            )
         if refused.status == 404:
             return ConfigurationError(self._missing(refused.body))
         return self._otherwise(f"reading {kv.mount}/{path}", refused)
@@ -381,7 +424,9 @@ class Vault:
     def _missing(self, body: Any) -> str:
         """Why a path has nothing: KV version 2 tells of a version that was there once."""
         kv = self._kv
-        facts = ((body or {}).get("data") or {}).get("metadata") or {} if isinstance(body, dict) else {}
+        facts = (
+            ((body or {}).get("data") or {}).get("metadata") or {} if isinstance(body, dict) else {}
+        )
         number = facts.get("version")
         if facts.get("destroyed"):
             return f"vault.kv.path: version {number} of {kv.mount}/{kv.path} was destroyed: write the key anew"
@@ -411,7 +456,9 @@ class Vault:
         if "HTTP request to an HTTPS server" in refused.text:
             return ConfigurationError(f"vault.url: {self._settings.url} speaks TLS: write https://")
         kind = PermissionDenied if refused.status in (401, 403) else ConfigurationError
-        return kind(f"Vault at {self._settings.url}, {doing}: {refused.status} {self._safe(refused.text)}")
+        return kind(
+            f"Vault at {self._settings.url}, {doing}: {refused.status} {self._safe(refused.text)}"
+        )
 
     def _safe(self, text: str) -> str:
         """``text`` without our credentials; approle repeats a secret ID in one of its answers."""
@@ -424,7 +471,10 @@ class Vault:
             self._client.auth.token.revoke_self()
         except (hvac.exceptions.VaultError, requests.RequestException) as error:
             reason = self._say(error)
-            log.warning("the Vault token could not be revoked and lives on for its own time: %s", self._safe(reason))
+            log.warning(
+                "the Vault token could not be revoked and lives on for its own time: %s",
+                self._safe(reason),
+            )
 
     def _call(self, call: Callable[[], Any]) -> dict[str, Any]:
         """The answer of a call, tried again within the budget where trying again may help.
@@ -440,7 +490,9 @@ class Vault:
                 if isinstance(answer, dict):
                     return answer
                 # Some other server's page, with 200.
-                raise ConfigurationError(f"vault.url: what answers at {self._settings.url} is no Vault")
+                raise ConfigurationError(
+                    f"vault.url: what answers at {self._settings.url} is no Vault"
+                )
             except hvac.exceptions.VaultError as error:
                 status = self._session.status
                 text = one_line(", ".join(error.errors or []) or str(error.args[0] or ""))
@@ -459,7 +511,9 @@ class Vault:
         where, status = f"Vault at {self._settings.url}", self._session.status
         if isinstance(error, requests.RequestException):
             return f"{where} does not answer: {_cause(error)}; check vault.url, DNS and NetworkPolicies"
-        text = self._safe(one_line(", ".join(getattr(error, "errors", None) or []) or str(error.args[0] or "")))
+        text = self._safe(
+            one_line(", ".join(getattr(error, "errors", None) or []) or str(error.args[0] or ""))
+        )
         if "sealed" in text:
             return f"{where} is sealed: somebody has to unseal it (vault operator unseal)"
         if status == 501 or "not initialized" in text:
@@ -468,7 +522,8 @@ class Vault:
 
 
 def unwell(url: str, ca_file: str, timeout: float) -> str:
-    """What keeps Vault from answering, as far as it tells anybody; nothing where it is ready. Nobody logs in.
+    """What keeps Vault from answering, as far as it tells anybody; nothing where it is ready.
+    Nobody logs in.
 
     https://developer.hashicorp.com/vault/api-docs/system/health
 
@@ -506,7 +561,10 @@ def _final(error: requests.RequestException) -> str | None:
             if "expired" in reason or "not yet valid" in reason:
                 return f"Vault's certificate: {reason}"
             return f"vault.caBundle (or caFile): Vault's certificate is of no authority that it holds: {reason}"
-        if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        if isinstance(cause, ssl.SSLError) and cause.reason in (
+            "WRONG_VERSION_NUMBER",
+            "RECORD_LAYER_FAILURE",
+        ):
             return "vault.url: what listens there does not speak TLS"
     if isinstance(error, requests.exceptions.InvalidURL):
         return "vault.url: no valid address"
@@ -533,7 +591,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         yield current
         waiting += [current.__cause__, current.__context__]
         waiting += [
-            part for part in (*current.args, getattr(current, "reason", None)) if isinstance(part, BaseException)
+            part
+            for part in (*current.args, getattr(current, "reason", None))
+            if isinstance(part, BaseException)
         ]
 
 

@@ -1,4 +1,5 @@
-"""Whether pods fit: a namespace's quota, and the nodes there are. Arithmetic on what the API server says, no calls.
+"""Whether pods fit: a namespace's quota, and the nodes there are. Arithmetic on what the API server
+says, no calls.
 
 https://kubernetes.io/docs/concepts/policy/resource-quotas/
 https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/
@@ -42,16 +43,26 @@ def needs(pod: Manifest, kind: str) -> Amounts:
 
 def _amounts(container: Manifest, kind: str) -> Amounts:
     given = container.get("resources", {})
-    amounts = {**given.get("limits", {}), **given.get("requests", {})} if kind == "requests" else given.get(kind, {})
+    amounts = (
+        {**given.get("limits", {}), **given.get("requests", {})}
+        if kind == "requests"
+        else given.get(kind, {})
+    )
     return {name: quantity(amount) for name, amount in amounts.items()}
 
 
 def _sum(one: Amounts, other: Amounts, times: int = 1) -> Amounts:
-    return {name: one.get(name, Decimal()) + times * other.get(name, Decimal()) for name in one.keys() | other.keys()}
+    return {
+        name: one.get(name, Decimal()) + times * other.get(name, Decimal())
+        for name in one.keys() | other.keys()
+    }
 
 
 def _most(one: Amounts, other: Amounts) -> Amounts:
-    return {name: max(one.get(name, Decimal()), other.get(name, Decimal())) for name in one.keys() | other.keys()}
+    return {
+        name: max(one.get(name, Decimal()), other.get(name, Decimal()))
+        for name in one.keys() | other.keys()
+    }
 
 
 def demand(pods: Iterable[tuple[Manifest, int]]) -> Amounts:
@@ -60,7 +71,11 @@ def demand(pods: Iterable[tuple[Manifest, int]]) -> Amounts:
     for pod, times in pods:
         requests, limits = needs(pod, "requests"), needs(pod, "limits")
         named = {f"requests.{name}": amount for name, amount in requests.items()}
-        named |= {name: amount for name, amount in requests.items() if name in ("cpu", "memory", "ephemeral-storage")}
+        named |= {
+            name: amount
+            for name, amount in requests.items()
+            if name in ("cpu", "memory", "ephemeral-storage")
+        }
         named |= {f"limits.{name}": amount for name, amount in limits.items()}
         total = _sum(total, named | {"pods": Decimal(1), "count/pods": Decimal(1)}, times)
     return total
@@ -69,11 +84,16 @@ def demand(pods: Iterable[tuple[Manifest, int]]) -> Amounts:
 def claims(items: Iterable[Manifest]) -> Amounts:
     """What claims take, by the names that a quota has for it."""
     sizes = [quantity(item["spec"]["resources"]["requests"]["storage"]) for item in items]
-    return {"persistentvolumeclaims": Decimal(len(sizes)), "requests.storage": sum(sizes, Decimal())}
+    return {
+        "persistentvolumeclaims": Decimal(len(sizes)),
+        "requests.storage": sum(sizes, Decimal()),
+    }
 
 
 def over_quota(quota: Manifest, wanted: Amounts) -> Iterator[tuple[str, Decimal, Decimal, Decimal]]:
-    """What of it is more than a quota has left: its name, what is wanted, what the quota allows, what is in use."""
+    """What of it is more than a quota has left: its name, what is wanted, what the quota allows,
+    what is in use.
+    """
     hard = quota.get("status", {}).get("hard") or quota["spec"].get("hard", {})
     used = quota.get("status", {}).get("used", {})
     for name, allowed in hard.items():
@@ -97,11 +117,17 @@ def misfit(pod: Manifest, node: Manifest) -> str:
     for key, value in spec.get("nodeSelector", {}).items():
         if labels.get(key) != value:
             return f"has no label {key}={value} (nodeSelector)"
-    affinity = spec.get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    affinity = (
+        spec.get("affinity", {})
+        .get("nodeAffinity", {})
+        .get("requiredDuringSchedulingIgnoredDuringExecution")
+    )
     if affinity and not any(_matches(term, node) for term in affinity["nodeSelectorTerms"]):
         return "does not match the required nodeAffinity"
     for taint in node["spec"].get("taints", []):
-        if taint["effect"] != "PreferNoSchedule" and not _tolerated(taint, spec.get("tolerations", [])):
+        if taint["effect"] != "PreferNoSchedule" and not _tolerated(
+            taint, spec.get("tolerations", [])
+        ):
             return f"has taint {taint['key']}={taint.get('value', '')}:{taint['effect']}, which is not tolerated"
     has = node.get("status", {}).get("allocatable", {})
     for name, wanted in needs(pod, "requests").items():
@@ -111,11 +137,17 @@ def misfit(pod: Manifest, node: Manifest) -> str:
 
 
 def misfits(pod: Manifest, nodes: Sequence[Manifest]) -> str:
-    """Why none of the nodes can take a pod, each reason with how many nodes have it; nothing where one can."""
+    """Why none of the nodes can take a pod, each reason with how many nodes have it; nothing where
+    one can.
+    """
     reasons = Counter(misfit(pod, node) for node in nodes)
     if not reasons.total():
         return "there is no node"
-    return "" if reasons[""] else "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    return (
+        ""
+        if reasons[""]
+        else "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    )
 
 
 def _matches(term: Manifest, node: Manifest) -> bool:
@@ -150,7 +182,10 @@ def _tolerated(taint: Manifest, tolerations: Iterable[Manifest]) -> bool:
     return any(
         toleration.get("effect", "") in ("", taint["effect"])
         and (
-            (toleration.get("operator", "Equal") == "Exists" and toleration.get("key", "") in ("", taint["key"]))
+            (
+                toleration.get("operator", "Equal") == "Exists"
+                and toleration.get("key", "") in ("", taint["key"])
+            )
             or (
                 toleration.get("operator", "Equal") == "Equal"
                 and toleration.get("key") == taint["key"]

@@ -1,8 +1,9 @@
-"""`k8s-parsl check`: what a release will need or waits for, and what to change or to ask an administrator for.
+"""`k8s-parsl check`: what a release will need or waits for, and what to change or to ask an
+administrator for.
 
-For the time in which none of our code runs: before an install (`preflight`), and while a pod is not started, as one
-whose volume cannot be mounted says so in events alone, in the words of the mount's program. With the caller's own
-rights; changes nothing.
+For the time in which none of our code runs: before an install (`preflight`), and while a pod is not
+started, as one whose volume cannot be mounted says so in events alone, in the words of the mount's
+program. With the caller's own rights; changes nothing.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ def lines(
     sets: Sequence[str],
     chart: str,
 ) -> Iterator[Line]:
-    """`check` for the command line: in a launcher's pod of its own release, else with the kubeconfig.
+    """`check` for the command line: in a launcher's pod of its own release, else with the
+    kubeconfig.
 
     Raises:
-        Failure: see `check`; UsageError: neither a release nor a values file is named, or helm takes none.
+        Failure: see `check`; UsageError: neither a release nor a values file is named, or helm
+        takes none.
     """
     if environment.get("K8S_PARSL_POD_UID"):
         identity = Identity.from_environment(environment)
@@ -73,7 +76,9 @@ def check(api: Api, release: str, needs: rendered.Rendered | None = None) -> Ite
         pods, _ = api.list_pods(selector)
         claims = [] if needs else api.list_claims(selector)
         if not (needs or claims or pods):
-            raise ConfigurationError(f"there is nothing of a release {release} in namespace {api.namespace}")
+            raise ConfigurationError(
+                f"there is nothing of a release {release} in namespace {api.namespace}"
+            )
         yield from (claim(found) for found in claims)
         for pod in pods:
             yield from _pod(api, pod)
@@ -88,7 +93,11 @@ def _pod(api: Api, pod: Mapping[str, Any]) -> Iterator[Line]:
         yield fine(f"{what} runs")
     elif state.finding is None or state.finding.reason.name == "Completed":
         yield fine(f"{what} is {'being deleted' if state.deleting else state.phase}")
-    elif state.component != "worker" and state.finding.reason.name in OF_A_WORKER and state.finding.detail:
+    elif (
+        state.component != "worker"
+        and state.finding.reason.name in OF_A_WORKER
+        and state.finding.detail
+    ):
         yield wanted(f"{what} ended: {state.finding.detail}")
     else:
         yield wanted(f"{what}: {state.finding}")

@@ -2,8 +2,8 @@
 
 Each line is fine, or says what to change or to ask an administrator for, in words to pass on.
 
-Asks the API server itself wherever it can (access reviews, server-side dry runs) instead of guessing at its rules, and
-changes nothing. What the caller may not see is said to be unseen.
+Asks the API server itself wherever it can (access reviews, server-side dry runs) instead of
+guessing at its rules, and changes nothing. What the caller may not see is said to be unseen.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ Manifest = Mapping[str, Any]
 # podFailurePolicy of Jobs is stable since (Chart.yaml's kubeVersion says the same).
 LEAST_KUBERNETES = (1, 31)
 VAULT_TIMEOUT_S = 5.0
-# https://github.com/distribution/reference/blob/main/reference.go, of which the first part is a registry's host.
+# https://github.com/distribution/reference/blob/main/reference.go, of which the first part is a
+# registry's host.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 IMAGE = re.compile(
-    rf"(?:[a-zA-Z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", re.ASCII
+    rf"(?:[a-zA-Z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?",
+    re.ASCII,
 )
 
 
@@ -54,7 +56,9 @@ def preflight(api: Api, rendered: Rendered) -> Iterator[Line]:
     place = of_kind("Namespace")
     try:
         if api.find(place, api.namespace) is None:
-            yield wanted(f"there is no namespace {api.namespace}; ask for it: kubectl create namespace {api.namespace}")
+            yield wanted(
+                f"there is no namespace {api.namespace}; ask for it: kubectl create namespace {api.namespace}"
+            )
             return
     except ApiError as error:
         if error.code != 403:
@@ -69,7 +73,9 @@ def preflight(api: Api, rendered: Rendered) -> Iterator[Line]:
 
 
 def _pods(api: Api, rendered: Rendered) -> Iterator[Line]:
-    """Tried out, which is how PodSecurity, LimitRanges, quotas and webhooks speak; then whether they fit."""
+    """Tried out, which is how PodSecurity, LimitRanges, quotas and webhooks speak; then whether
+    they fit.
+    """
     admitted = []
     for what, pod in rendered.pods:
         try:
@@ -80,9 +86,7 @@ def _pods(api: Api, rendered: Rendered) -> Iterator[Line]:
             if error.no_right_to_create:
                 yield note(f"{what}: you may not create pods, so it was not tried out")
             elif error.code in (400, 403, 422):
-                hint = (
-                    " (pod.securityContext and pod.containerSecurityContext; or ask for another level of the namespace)"
-                )
+                hint = " (pod.securityContext and pod.containerSecurityContext; or ask for another level of the namespace)"
                 yield wanted(f"{what}: {error.text}{hint if 'PodSecurity' in error.text else ''}")
             else:
                 raise
@@ -114,9 +118,14 @@ def _workers(label: str, executor: Executor, pod: Manifest) -> Line:
 
 
 def _try_pod(api: Api, rendered: Rendered, pod: Manifest) -> dict[str, Any]:
-    """The pod as it would be made. An account that comes with the release is not there yet: `default` stands for it."""
+    """The pod as it would be made. An account that comes with the release is not there yet:
+    `default` stands for it.
+    """
     account = pod["spec"].get("serviceAccountName", "default")
-    trial = {**pod, "metadata": {**pod["metadata"], "generateName": f"{rendered.release[:40]}-check-"}}
+    trial = {
+        **pod,
+        "metadata": {**pod["metadata"], "generateName": f"{rendered.release[:40]}-check-"},
+    }
     if rendered.made("ServiceAccount", account):
         trial["spec"] = {**pod["spec"], "serviceAccountName": "default"}
     return api.try_out(trial)
@@ -129,11 +138,15 @@ def _quotas(api: Api, pods: Sequence[tuple[Manifest, int]], rendered: Rendered) 
     except ApiError as error:
         yield unseen(error, "quotas")
         return
-    total = room.demand(pods) | room.claims(i for i in rendered.installs if i["kind"] == "PersistentVolumeClaim")
+    total = room.demand(pods) | room.claims(
+        i for i in rendered.installs if i["kind"] == "PersistentVolumeClaim"
+    )
     for quota in quotas:
         name = quota["metadata"]["name"]
         if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
-            yield note(f"quota {name} is for some pods only (its scopes), so it was not reckoned with")
+            yield note(
+                f"quota {name} is for some pods only (its scopes), so it was not reckoned with"
+            )
             continue
         short = list(room.over_quota(quota, total))
         for what, need, most, taken in short:
@@ -148,10 +161,17 @@ def _quotas(api: Api, pods: Sequence[tuple[Manifest, int]], rendered: Rendered) 
 
 
 def _images(api: Api, rendered: Rendered, nodes: Sequence[Manifest]) -> Iterator[Line]:
-    """Only nodes can tell whether they can pull: by the images they have, and by what became of this release's pods."""
-    used = dict.fromkeys(container["image"] for _, pod in rendered.pods for container in containers(pod))
+    """Only nodes can tell whether they can pull: by the images they have, and by what became of
+    this release's pods.
+    """
+    used = dict.fromkeys(
+        container["image"] for _, pod in rendered.pods for container in containers(pod)
+    )
     here = {
-        name for node in nodes for image in node.get("status", {}).get("images", []) for name in image["names"] or ()
+        name
+        for node in nodes
+        for image in node.get("status", {}).get("images", [])
+        for name in image["names"] or ()
     }
     here |= {name.removeprefix("docker.io/").removeprefix("library/") for name in here}
     pulled, failed = _pulled(api, rendered.release)
@@ -163,21 +183,33 @@ def _images(api: Api, rendered: Rendered, nodes: Sequence[Manifest]) -> Iterator
         elif image in here or image in pulled:
             yield fine(f"image {image} has been pulled here before")
         else:
-            yield note(f"image {image}: not known to be on a node; a node will pull it when the first pod starts")
+            yield note(
+                f"image {image}: not known to be on a node; a node will pull it when the first pod starts"
+            )
 
 
 def _pulled(api: Api, release: str) -> tuple[set[str], dict[str, str]]:
-    """Images that pods of this release run with, and those that they could not get, with kubelet's words."""
+    """Images that pods of this release run with, and those that they could not get, with kubelet's
+    words.
+    """
     pulled, failed = set(), {}
     pods, _ = api.list_pods(of_release(release))
     for pod in pods:
         status = pod.get("status", {})
         images = {container["name"]: container["image"] for container in containers(pod)}
-        for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        for container in [
+            *status.get("initContainerStatuses", []),
+            *status.get("containerStatuses", []),
+        ]:
             waiting = container.get("state", {}).get("waiting") or {}
             if container.get("imageID"):
                 pulled.add(images[container["name"]])
-            elif waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+            elif waiting.get("reason") in (
+                "ErrImagePull",
+                "ImagePullBackOff",
+                "InvalidImageName",
+                "ErrImageNeverPull",
+            ):
                 failed[images[container["name"]]] = waiting.get("message", waiting["reason"])
     return pulled, failed
 

@@ -1,4 +1,5 @@
-"""Whether all that the pods of a release name is there: claims with their volumes, Secrets, ConfigMaps.
+"""Whether all that the pods of a release name is there: claims with their volumes, Secrets,
+ConfigMaps.
 
 What this release makes itself counts as there. Of a Secret only its metadata is asked for.
 """
@@ -28,7 +29,9 @@ def references(api: Api, rendered: Rendered) -> Iterator[Line]:
 
 def _claims(api: Api, rendered: Rendered) -> Iterator[Line]:
     volumes = [volume for _, pod in rendered.pods for volume in pod["spec"].get("volumes", [])]
-    names = dict.fromkeys(v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v)
+    names = dict.fromkeys(
+        v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v
+    )
     for name in names:
         try:
             there = api.find(of_kind("PersistentVolumeClaim", api.namespace), name)
@@ -48,7 +51,9 @@ def _claims(api: Api, rendered: Rendered) -> Iterator[Line]:
             yield fine(f"claim {name} comes with this release")
         found = there or mine or {}
         if volume := found["spec"].get("volumeName"):
-            yield from _volume(api, rendered, volume, name, bound=bool(there and _phase(there) == "Bound"))
+            yield from _volume(
+                api, rendered, volume, name, bound=bool(there and _phase(there) == "Bound")
+            )
         elif not there and (storage_class := found["spec"].get("storageClassName")):
             yield from _storage_class(api, storage_class, name)
 
@@ -78,8 +83,12 @@ def claim(found: Manifest) -> Line:
     return wanted(f"claim {name} waits for {waits_for}")
 
 
-def _volume(api: Api, rendered: Rendered, name: str, claim_name: str, *, bound: bool) -> Iterator[Line]:
-    """A static volume: there and for this claim, or about to be made; then the Secret that nodes mount it with."""
+def _volume(
+    api: Api, rendered: Rendered, name: str, claim_name: str, *, bound: bool
+) -> Iterator[Line]:
+    """A static volume: there and for this claim, or about to be made; then the Secret that nodes
+    mount it with.
+    """
     made = rendered.made("PersistentVolume", name)
     known = made or rendered.known("PersistentVolume", name)
     try:
@@ -104,7 +113,10 @@ def _volume(api: Api, rendered: Rendered, name: str, claim_name: str, *, bound: 
 
 def _free(volume: Manifest, namespace: str, claim_name: str) -> Line:
     name, owner = volume["metadata"]["name"], volume["spec"].get("claimRef", {})
-    ours = (owner.get("namespace", namespace), owner.get("name", claim_name)) == (namespace, claim_name)
+    ours = (owner.get("namespace", namespace), owner.get("name", claim_name)) == (
+        namespace,
+        claim_name,
+    )
     if not ours:
         return wanted(
             f"PersistentVolume {name} is for claim {owner['namespace']}/{owner['name']}, not for {claim_name}"
@@ -121,7 +133,9 @@ def _free(volume: Manifest, namespace: str, claim_name: str) -> Line:
 def _storage_class(api: Api, name: str, claim_name: str) -> Iterator[Line]:
     try:
         if api.find(of_kind("StorageClass", version="storage.k8s.io/v1"), name) is None:
-            yield wanted(f"claim {claim_name}: there is no StorageClass {name}; ask which one there is")
+            yield wanted(
+                f"claim {claim_name}: there is no StorageClass {name}; ask which one there is"
+            )
         else:
             yield fine(f"claim {claim_name} will get a volume of StorageClass {name}")
     except ApiError as error:
@@ -132,7 +146,9 @@ def _node_secret(api: Api, rendered: Rendered, namespace: str, name: str) -> Ite
     """Whether it is there; what it holds is asked for by nobody."""
     what = f"Secret {namespace}/{name} (Ceph user and key)"
     if writer := next((item for item in rendered.installs if _writes(item, namespace, name)), None):
-        yield fine(f"{what} comes with this release, by {writer['kind']} {writer['metadata']['name']}")
+        yield fine(
+            f"{what} comes with this release, by {writer['kind']} {writer['metadata']['name']}"
+        )
         return
     try:
         if api.find(of_kind("Secret", namespace), name, accept=METADATA_ONLY) is None:
@@ -170,7 +186,9 @@ def _named(api: Api, rendered: Rendered) -> Iterator[Line]:
             continue
         try:
             if api.find(of_kind(kind, api.namespace), name, accept=METADATA_ONLY) is None:
-                yield wanted(f"there is no {kind} {name} in namespace {api.namespace}, which {where} names")
+                yield wanted(
+                    f"there is no {kind} {name} in namespace {api.namespace}, which {where} names"
+                )
             else:
                 yield fine(f"{kind} {name} is there")
         except ApiError as error:
@@ -193,7 +211,13 @@ def _references(pod: Manifest) -> Iterator[tuple[tuple[str, str], str]]:
     for volume in spec.get("volumes", []):
         parts = [volume, *volume.get("projected", {}).get("sources", [])]
         for part in parts:
-            for field, key, kind in (("secret", "secretName", "Secret"), ("configMap", "name", "ConfigMap")):
+            for field, key, kind in (
+                ("secret", "secretName", "Secret"),
+                ("configMap", "name", "ConfigMap"),
+            ):
                 reference = part.get(field)
                 if reference and not reference.get("optional"):
-                    yield (kind, reference.get(key) or reference["name"]), f"volume {volume['name']}"
+                    yield (
+                        (kind, reference.get(key) or reference["name"]),
+                        f"volume {volume['name']}",
+                    )

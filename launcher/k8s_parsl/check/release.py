@@ -1,4 +1,5 @@
-"""What a release makes, for whoever looks at it from outside: rendered from values files, or as it is installed.
+"""What a release makes, for whoever looks at it from outside: rendered from values files, or as it
+is installed.
 
 Helm alone knows what the chart makes of values, so it is asked; nothing here is a second chart.
 """
@@ -30,10 +31,12 @@ CEPH_KEY = "ceph-key.yaml"
 
 @dataclass(frozen=True)
 class Rendered:
-    """One release: the launcher's pod (None in that pod itself), the worker pod of each executor, and all objects.
+    """One release: the launcher's pod (None in that pod itself), the worker pod of each executor,
+    and all objects.
 
-    ``installs`` is what an install with these values makes, ``objects`` what both halves make (design D5); both are
-    empty where the release is installed already. ``arguments`` are Helm's, to repeat them to an administrator.
+    ``installs`` is what an install with these values makes, ``objects`` what both halves make
+    (design D5); both are empty where the release is installed already. ``arguments`` are Helm's, to
+    repeat them to an administrator.
     """
 
     release: str
@@ -54,11 +57,15 @@ class Rendered:
     def pods(self) -> list[tuple[str, Manifest]]:
         """The pods, with what to call them."""
         launcher = [("the launcher's pod", self.launcher)] if self.launcher else []
-        return launcher + [(f"worker pods of executor {label}", pod) for label, pod in self.workers.items()]
+        return launcher + [
+            (f"worker pods of executor {label}", pod) for label, pod in self.workers.items()
+        ]
 
     @property
     def certificates(self) -> str:
-        """Name of the Secret that the launcher writes for its workers; nothing where they talk in the clear."""
+        """Name of the Secret that the launcher writes for its workers; nothing where they talk in
+        the clear.
+        """
         for pod in self.workers.values():
             for volume in pod["spec"].get("volumes", []):
                 if volume["name"] == "certificates":
@@ -91,7 +98,9 @@ def from_values(
     for file in files:
         if "://" not in file:
             read_yaml(Path(file))
-    options = [word for file in files for word in ("-f", file)] + [word for one in sets for word in ("--set", one)]
+    options = [word for file in files for word in ("-f", file)] + [
+        word for one in sets for word in ("--set", one)
+    ]
     words = [release, chart, "--namespace", namespace, *options]
     objects = _template([*words, *BOTH_HALVES])
     installs = _template(words)
@@ -131,8 +140,12 @@ def _of(
     objects: Sequence[Manifest] = (),
     arguments: str = "",
 ) -> Rendered:
-    pods = {name: yaml_mapping(text, name) for name, text in data.items() if name.startswith("worker-")}
-    workers = {name.removeprefix("worker-").removesuffix(".yaml"): pod for name, pod in pods.items()}
+    pods = {
+        name: yaml_mapping(text, name) for name, text in data.items() if name.startswith("worker-")
+    }
+    workers = {
+        name.removeprefix("worker-").removesuffix(".yaml"): pod for name, pod in pods.items()
+    }
     settings = Settings.parse(yaml_mapping(data["settings.yaml"], "settings.yaml"), "values")
     launcher = {"apiVersion": "v1", "kind": "Pod", **job["spec"]["template"]} if job else None
     return Rendered(release, namespace, settings, launcher, workers, installs, objects, arguments)
@@ -141,9 +154,13 @@ def _of(
 def _template(words: Sequence[str]) -> list[Manifest]:
     helm = shutil.which("helm")
     if not helm:
-        raise UsageError("helm is not on PATH, and it is what knows what the chart makes of values (-f)")
+        raise UsageError(
+            "helm is not on PATH, and it is what knows what the chart makes of values (-f)"
+        )
     # Tests are no part of an install.
-    done = subprocess.run([helm, "template", "--skip-tests", *words], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [helm, "template", "--skip-tests", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         refusal = one_line(done.stderr).removeprefix("Error: ")
         raise UsageError(f"helm: {with_nearest(refusal, _schema(words[1]))}")
@@ -161,4 +178,7 @@ def _component(item: Mapping[str, Any]) -> str:
 
 
 def _named(objects: Sequence[Manifest], kind: str, name: str) -> Manifest | None:
-    return next((item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name), None)
+    return next(
+        (item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name),
+        None,
+    )

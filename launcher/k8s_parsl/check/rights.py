@@ -1,7 +1,8 @@
 """Who may do what: the caller make the objects of a release, and its launcher make its worker pods.
 
-The API server is asked for each kind of object and verb (access reviews), then told to try each object (dry run):
-only that knows admission, quotas, and what a Role would grant that the caller lacks.
+The API server is asked for each kind of object and verb (access reviews), then told to try each
+object (dry run): only that knows admission, quotas, and what a Role would grant that the caller
+lacks.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def _may_install(api: Api, rendered: Rendered) -> Iterator[Line]:
     missing = {kind: [verb for verb in VERBS if not api.may(verb, kind)] for kind in kinds}
     yield from _asked_for(rendered, {kind: verbs for kind, verbs in missing.items() if verbs})
     if not any(missing.values()):
-        yield fine(f"you may install, upgrade and remove all kinds of object of this release ({len(kinds)})")
+        yield fine(
+            f"you may install, upgrade and remove all kinds of object of this release ({len(kinds)})"
+        )
     refused = []
     for item in rendered.installs:
         if "create" not in missing[resource(item, api.namespace)]:
@@ -54,7 +57,12 @@ def _asked_for(rendered: Rendered, missing: Mapping[Resource, Sequence[str]]) ->
     admins = [kind for kind, verbs in missing.items() if kind.namespace != rendered.namespace]
     if admins:
         names = ", ".join(
-            sorted({f"{kind.plural}{f' in namespace {kind.namespace}' * bool(kind.namespace)}" for kind in admins})
+            sorted(
+                {
+                    f"{kind.plural}{f' in namespace {kind.namespace}' * bool(kind.namespace)}"
+                    for kind in admins
+                }
+            )
         )
         yield wanted(
             f"you may not make {names}; set admin.create=false, and ask an administrator for the other half: "
@@ -65,7 +73,9 @@ def _asked_for(rendered: Rendered, missing: Mapping[Resource, Sequence[str]]) ->
             continue
         if kind.plural in ROLES and list(verbs) == ["patch"]:
             if kind.plural == ROLES[0]:
-                yield note("you may not patch Roles: give Helm 4 --server-side=false for install and upgrade")
+                yield note(
+                    "you may not patch Roles: give Helm 4 --server-side=false for install and upgrade"
+                )
         elif kind.plural in ROLES:
             if kind.plural == ROLES[0]:
                 yield wanted(
@@ -82,13 +92,20 @@ def _asked_for(rendered: Rendered, missing: Mapping[Resource, Sequence[str]]) ->
 
 
 def _tried(api: Api, rendered: Rendered, item: Manifest) -> Iterator[Line]:
-    """What the API server says to one object: admission, quotas, and what a Role would grant that the caller lacks."""
+    """What the API server says to one object: admission, quotas, and what a Role would grant that
+    the caller lacks.
+    """
     what = f"{item['kind']} {item['metadata']['name']}"
     try:
         api.try_out(item)
     except ApiError as error:
         if error.code == 409:
-            there = api.find(resource(item, api.namespace), item["metadata"]["name"], accept=METADATA_ONLY) or {}
+            there = (
+                api.find(
+                    resource(item, api.namespace), item["metadata"]["name"], accept=METADATA_ONLY
+                )
+                or {}
+            )
             annotations = there.get("metadata", {}).get("annotations", {})
             if there and annotations.get("meta.helm.sh/release-name") != rendered.release:
                 yield wanted(
@@ -98,30 +115,44 @@ def _tried(api: Api, rendered: Rendered, item: Manifest) -> Iterator[Line]:
             # Its Role is only tried out, too.
             return
         elif error.code == 404 and error.text.startswith("namespaces "):
-            yield wanted(f"there is no namespace {item['metadata']['namespace']}, where this release makes objects")
+            yield wanted(
+                f"there is no namespace {item['metadata']['namespace']}, where this release makes objects"
+            )
         elif error.code == 404:
-            yield wanted(f"{what}: the cluster does not know {item['apiVersion']} {item['kind']}: {error.text}")
+            yield wanted(
+                f"{what}: the cluster does not know {item['apiVersion']} {item['kind']}: {error.text}"
+            )
         else:
             yield wanted(f"{what}: {error.text}")
 
 
 def launcher_rights(release: str, certificates: str) -> list[tuple[str, str, str]]:
-    """What the launcher does in its namespace, as (verb, resource, name); the chart's Role grants the same."""
+    """What the launcher does in its namespace, as (verb, resource, name); the chart's Role grants
+    the same.
+    """
     needed = [(verb, "pods", "") for verb in ("create", "delete", "list", "watch")]
     needed += [("get", "pods/log", ""), ("list", "events", ""), ("get", "configmaps", release)]
-    return needed + [(verb, "secrets", certificates) for verb in ("create", "patch") if certificates]
+    return needed + [
+        (verb, "secrets", certificates) for verb in ("create", "patch") if certificates
+    ]
 
 
 def _launcher_may(api: Api, rendered: Rendered) -> Iterator[Line]:
-    """Where its Role is there already, or somebody else's to make; the API server is asked in the account's name."""
-    if any(item["kind"] == "RoleBinding" and item in rendered.installs for item in rendered.objects):
+    """Where its Role is there already, or somebody else's to make; the API server is asked in the
+    account's name.
+    """
+    if any(
+        item["kind"] == "RoleBinding" and item in rendered.installs for item in rendered.objects
+    ):
         return
     account = rendered.launcher["spec"]["serviceAccountName"] if rendered.launcher else ""
     who = f"the launcher's account {account}" if account else "this launcher"
     try:
         theirs = account and not rendered.made("ServiceAccount", account)
         if theirs and api.find(of_kind("ServiceAccount", api.namespace), account) is None:
-            yield wanted(f"{who} is not there: kubectl create serviceaccount {account} -n {api.namespace}")
+            yield wanted(
+                f"{who} is not there: kubectl create serviceaccount {account} -n {api.namespace}"
+            )
             return
         missing = [
             f"{verb} {plural}{f' {name}' * bool(name)}"
@@ -129,7 +160,10 @@ def _launcher_may(api: Api, rendered: Rendered) -> Iterator[Line]:
             if not api.may(verb, Resource("", "v1", plural, api.namespace), name, account=account)
         ]
     except ApiError as error:
-        yield unseen(error, f"rights of {who} (kubectl auth can-i --list --as system:serviceaccount:NAMESPACE:ACCOUNT)")
+        yield unseen(
+            error,
+            f"rights of {who} (kubectl auth can-i --list --as system:serviceaccount:NAMESPACE:ACCOUNT)",
+        )
         return
     if missing:
         yield wanted(

@@ -11,7 +11,9 @@ from pydantic.alias_generators import to_camel
 
 JSON = Mapping[str, Any]
 # Helm's words for a key that the schema does not have.
-_REFUSED = re.compile(r"at '(?P<place>[^']*)': additional properties (?P<keys>'[^']*'(?:, '[^']*')*) not allowed")
+_REFUSED = re.compile(
+    r"at '(?P<place>[^']*)': additional properties (?P<keys>'[^']*'(?:, '[^']*')*) not allowed"
+)
 
 
 def did_you_mean(key: str, keys: Iterable[str]) -> str:

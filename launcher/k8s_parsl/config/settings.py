@@ -1,8 +1,8 @@
 """What the user asked for: the part of the values file that the launcher reads.
 
 The only home of the defaults of what it describes (design D2). In a pod it is read from the mounted
-``settings.yaml``; on a laptop from the values files themselves, merged the way Helm merges them. A setting that
-feeds an argument of Parsl's carries that argument's name, in camelCase.
+``settings.yaml``; on a laptop from the values files themselves, merged the way Helm merges them. A
+setting that feeds an argument of Parsl's carries that argument's name, in camelCase.
 """
 
 from __future__ import annotations
@@ -31,18 +31,25 @@ from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
 # RFC 1123 label, short enough that a worker pod's name has room for some of the release's.
 LABEL, LABEL_LENGTH = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 30
-LABEL_IS = f"under a name of a-z, 0-9 and hyphens (not first, not last), at most {LABEL_LENGTH} characters"
+LABEL_IS = (
+    f"under a name of a-z, 0-9 and hyphens (not first, not last), at most {LABEL_LENGTH} characters"
+)
 Label = Annotated[str, StringConstraints(pattern=LABEL, max_length=LABEL_LENGTH)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
-# Parsl puts the names on the worker's command line as they are, with spaces between them: nothing that a shell or an
-# option parser would read.
+# Parsl puts the names on the worker's command line as they are, with spaces between them: nothing
+# that a shell or an option parser would read.
 ACCELERATOR = r"^[A-Za-z0-9][-A-Za-z0-9_.,:/]*$"
 # Keys, and numbers of a list, from the top.
 Location = tuple[int | str, ...]
 Accelerators = Annotated[
-    Annotated[int, Field(ge=0)] | tuple[Annotated[str, StringConstraints(pattern=ACCELERATOR)], ...],
+    Annotated[int, Field(ge=0)]
+    | tuple[Annotated[str, StringConstraints(pattern=ACCELERATOR)], ...],
     WithJsonSchema(
-        {"type": ["integer", "array"], "minimum": 0, "items": {"type": "string", "pattern": ACCELERATOR}},
+        {
+            "type": ["integer", "array"],
+            "minimum": 0,
+            "items": {"type": "string", "pattern": ACCELERATOR},
+        },
     ),
 ]
 
@@ -75,11 +82,12 @@ class Model(BaseModel):
             by_name: take Python's names of the keys, too.
 
         Raises:
-            UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the key.
-            DataError: its values are nested too deeply.
+            UsageError: a key is unknown or missing, or a value is wrong; names ``source`` and the
+            key. DataError: its values are nested too deeply.
         """
         try:
-            # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a 3.
+            # Through JSON, so that strict mode takes a YAML list for a tuple but still no "3" for a
+            # 3.
             return cls.model_validate_json(json.dumps(data), by_alias=True, by_name=by_name)
         except ValidationError as error:
             faults = _faults(error.errors(), data)
@@ -88,7 +96,9 @@ class Model(BaseModel):
             if first["type"] == "json_invalid" and "recursion" in first["msg"]:
                 raise DataError(f"{source}: {TOO_DEEP}") from None
             near = cls._nearest(location) if first["type"] == "extra_forbidden" else ""
-            raise UsageError(f"{source}: {_key(location)}{_say(faults[0][1])}{near}{more}") from None
+            raise UsageError(
+                f"{source}: {_key(location)}{_say(faults[0][1])}{near}{more}"
+            ) from None
         except RecursionError:
             raise DataError(f"{source}: {TOO_DEEP}") from None
         except TypeError as error:
@@ -113,7 +123,9 @@ class Model(BaseModel):
 class Run(Model):
     """One run of the workflow and where its record is kept."""
 
-    id: str = Field("", description="Change it to run the same workflow with the same values once more.")
+    id: str = Field(
+        "", description="Change it to run the same workflow with the same values once more."
+    )
     volume: str = Field(
         "",
         description="Key of `storage` that keeps the runs (`<mountPath>/runs/<run>-<installation>/`: record, report, "
@@ -125,13 +137,18 @@ GIT_URL, GIT_URL_IS = (
     r"^(https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:%\[\]]+)(:[0-9]{1,5})?/[^\s?#@]+)?$",
     "https://… or http://…, with no user name and no query in it",
 )
-COMMIT, COMMIT_IS = r"^([0-9a-f]{40})?$", "a full commit id, 40 hex digits: a branch or a tag may move"
+COMMIT, COMMIT_IS = (
+    r"^([0-9a-f]{40})?$",
+    "a full commit id, 40 hex digits: a branch or a tag may move",
+)
 
 
 class Git(Model):
     """Where in a git repository the workflow's code is."""
 
-    url: str = Field("", description="The repository, `https://…` (or `http://…`), with no user name in it.")
+    url: str = Field(
+        "", description="The repository, `https://…` (or `http://…`), with no user name in it."
+    )
     commit: str = Field(
         "",
         description="Full id of the commit, 40 hex digits; no branch or tag, which may move from one pod to the next.",
@@ -222,7 +239,9 @@ class Executor(Model):
     init_blocks: int = Field(1, ge=0, description="Worker pods at the start.")
     min_blocks: int = Field(0, ge=0, description="Worker pods kept when there is nothing to do.")
     max_blocks: int = Field(1, ge=1, description="Worker pods at most.")
-    parallelism: float = Field(1.0, ge=0, le=1, description="Worker pods wanted for each waiting task: 0 to 1.")
+    parallelism: float = Field(
+        1.0, ge=0, le=1, description="Worker pods wanted for each waiting task: 0 to 1."
+    )
     max_workers_per_node: int = Field(
         1,
         ge=1,
@@ -230,20 +249,32 @@ class Executor(Model):
         "memory limit (`memPerWorker`) and its GPUs (`availableAccelerators`) let there be so many.",
     )
     cores_per_worker: float = Field(
-        1.0, gt=0, description="CPUs for each worker; with the pod's CPU limit it also bounds the workers in a pod."
+        1.0,
+        gt=0,
+        description="CPUs for each worker; with the pod's CPU limit it also bounds the workers in a pod.",
     )
     mem_per_worker: float | None = Field(
-        None, gt=0, description="GiB for each worker; with the pod's memory limit it bounds the workers likewise."
+        None,
+        gt=0,
+        description="GiB for each worker; with the pod's memory limit it bounds the workers likewise.",
     )
     available_accelerators: Accelerators = Field(
         (),
         description="GPUs of each pod, one for each worker (`CUDA_VISIBLE_DEVICES` and its like): how many, or their "
         "names. Not more than `maxWorkersPerNode`; with fewer there are only as many workers.",
     )
-    prefetch_capacity: int = Field(0, ge=0, description="Tasks queued in a pod ahead of need; only for short tasks.")
-    heartbeat_period: int = Field(5, ge=1, description="Seconds between heartbeats of workflow and worker pods.")
-    heartbeat_threshold: int = Field(30, ge=2, description="Seconds without a heartbeat after which a pod is lost.")
-    worker_init: str = Field("", description="Shell lines run in each worker pod before its workers start.")
+    prefetch_capacity: int = Field(
+        0, ge=0, description="Tasks queued in a pod ahead of need; only for short tasks."
+    )
+    heartbeat_period: int = Field(
+        5, ge=1, description="Seconds between heartbeats of workflow and worker pods."
+    )
+    heartbeat_threshold: int = Field(
+        30, ge=2, description="Seconds without a heartbeat after which a pod is lost."
+    )
+    worker_init: str = Field(
+        "", description="Shell lines run in each worker pod before its workers start."
+    )
     worker_debug: bool = Field(False, description="Debug logs from the workers.")
     limit_threads: bool = Field(
         True,
@@ -251,7 +282,9 @@ class Executor(Model):
         "in its processes, where nothing has set them.",
     )
     pending_timeout: float = Field(
-        14400.0, gt=0, description="Seconds that a worker pod may wait for room, quota, a Secret or a volume."
+        14400.0,
+        gt=0,
+        description="Seconds that a worker pod may wait for room, quota, a Secret or a volume.",
     )
     configuration_timeout: float = Field(
         120.0,
@@ -263,9 +296,13 @@ class Executor(Model):
     @model_validator(mode="after")
     def _blocks_in_order(self) -> Self:
         if self.min_blocks > self.max_blocks:
-            raise ValueError(f"minBlocks ({self.min_blocks}) is more than maxBlocks ({self.max_blocks})")
+            raise ValueError(
+                f"minBlocks ({self.min_blocks}) is more than maxBlocks ({self.max_blocks})"
+            )
         if self.init_blocks > self.max_blocks:
-            raise ValueError(f"initBlocks ({self.init_blocks}) is more than maxBlocks ({self.max_blocks})")
+            raise ValueError(
+                f"initBlocks ({self.init_blocks}) is more than maxBlocks ({self.max_blocks})"
+            )
         if self.heartbeat_threshold <= self.heartbeat_period:
             raise ValueError(
                 f"heartbeatThreshold ({self.heartbeat_threshold}) is not more than "
@@ -292,10 +329,14 @@ class Parsl(Model):
         "htex_auto_scale", description="How Parsl scales worker pods."
     )
     strategy_period: float = Field(1.0, gt=0, description="Seconds between two looks at the load.")
-    max_idletime: float = Field(120.0, ge=0, description="Seconds after which an idle worker pod is ended.")
+    max_idletime: float = Field(
+        120.0, ge=0, description="Seconds after which an idle worker pod is ended."
+    )
     retries: int = Field(0, ge=0, description="Times that a failed task is tried again.")
     loss_retries: int = Field(
-        10, ge=0, description="Times that a task whose worker pod was lost is run again; these use up no `retries`."
+        10,
+        ge=0,
+        description="Times that a task whose worker pod was lost is run again; these use up no `retries`.",
     )
     retry_lost_tasks: Literal["cached", "all", "none"] | tuple[str, ...] = Field(
         "cached",
@@ -305,7 +346,8 @@ class Parsl(Model):
     )
     encrypted: bool = Field(True, description="CurveZMQ between the workflow and its workers.")
     worker_port: int = Field(
-        # Linux gives 32768 to 60999 to outgoing connections, such as the launcher's own to the API server:
+        # Linux gives 32768 to 60999 to outgoing connections, such as the launcher's own to the API
+        # server:
         # https://docs.kernel.org/networking/ip-sysctl.html (ip_local_port_range)
         24000,
         ge=1024,
@@ -318,15 +360,21 @@ class Parsl(Model):
 class Volume(Model):
     """What launcher and workflow know of a volume; the rest of `storage.<key>` is the chart's."""
 
-    mount_path: AbsolutePath = Field(description="Where it is mounted, in the workflow and its workers.")
+    mount_path: AbsolutePath = Field(
+        description="Where it is mounted, in the workflow and its workers."
+    )
     read_only: bool = Field(False, description="Mounted read-only.")
 
 
 class Logging(Model):
     """What the launcher says and how often."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is shown.")
-    progress_period: float = Field(10.0, gt=0, description="Seconds between progress lines where there is no terminal.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is shown."
+    )
+    progress_period: float = Field(
+        10.0, gt=0, description="Seconds between progress lines where there is no terminal."
+    )
 
 
 class Laptop(Model):
@@ -344,7 +392,9 @@ class Settings(Model):
 
     run: Run = Field(default_factory=Run)
     workflow: Workflow
-    executors: dict[Label, Executor] = Field(min_length=1, description="One HighThroughputExecutor for each label.")
+    executors: dict[Label, Executor] = Field(
+        min_length=1, description="One HighThroughputExecutor for each label."
+    )
     parsl: Parsl = Field(default_factory=Parsl)
     storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
     logging: Logging = Field(default_factory=Logging)
@@ -354,18 +404,27 @@ class Settings(Model):
     def _volumes_fit(self) -> Self:
         if self.run.volume and self.run.volume not in self.storage:
             known = ", ".join(sorted(self.storage)) or "none"
-            raise ValueError(f"run.volume: storage has no volume {self.run.volume!r} (it has: {known})")
+            raise ValueError(
+                f"run.volume: storage has no volume {self.run.volume!r} (it has: {known})"
+            )
         if self.run.volume and self.storage[self.run.volume].read_only:
-            raise ValueError(f"run.volume: storage.{self.run.volume} is readOnly, so no run can be kept on it")
-        mounts = sorted((PurePosixPath(volume.mount_path), key) for key, volume in self.storage.items())
+            raise ValueError(
+                f"run.volume: storage.{self.run.volume} is readOnly, so no run can be kept on it"
+            )
+        mounts = sorted(
+            (PurePosixPath(volume.mount_path), key) for key, volume in self.storage.items()
+        )
         for (outer, one), (inner, other) in itertools.pairwise(mounts):
             if inner.is_relative_to(outer):
-                raise ValueError(f"storage.{other}.mountPath: {inner} is inside storage.{one}.mountPath {outer}")
+                raise ValueError(
+                    f"storage.{other}.mountPath: {inner} is inside storage.{one}.mountPath {outer}"
+                )
         return self
 
     @classmethod
     def from_values(cls, paths: Iterable[Path]) -> Settings:
-        """Settings from values files, the later ones winning, as ``helm install -f ... -f ...`` would render them.
+        """Settings from values files, the later ones winning, as ``helm install -f ... -f ...``
+        would render them.
 
         Raises:
             DataError: no such file, or not YAML.
@@ -378,19 +437,25 @@ class Settings(Model):
         source = " + ".join(str(path) for path in files)
         for key in values:
             if key not in SECTIONS:
-                raise UsageError(f"{source}: {key}: there is no such key{did_you_mean(str(key), SECTIONS)}")
+                raise UsageError(
+                    f"{source}: {key}: there is no such key{did_you_mean(str(key), SECTIONS)}"
+                )
         return cls.parse(launcher_part(values), source, by_name=False)
 
 
 class _Loader(yaml.SafeLoader):
     """YAML as Helm reads and writes it, so that a value means the same in a pod and on a laptop.
 
-    PyYAML knows YAML 1.1 alone: 1e-07 would be a string, 1:30 the number 90, 2020-01-01 a date, an unquoted = an
-    error. And a key given twice is a mistake that PyYAML would pass over.
+    PyYAML knows YAML 1.1 alone: 1e-07 would be a string, 1:30 the number 90, 2020-01-01 a date, an
+    unquoted = an error. And a key given twice is a mistake that PyYAML would pass over.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own way)
-        first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] in ("bool", "null", "merge")]
+        first: [
+            (tag, regexp)
+            for tag, regexp in resolvers
+            if tag.rpartition(":")[2] in ("bool", "null", "merge")
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}  # noqa: RUF012
@@ -400,15 +465,24 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), list("yYnN"))
 _INT = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(_INT.pattern + "$"), list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT.pattern + "$"), list("-+0123456789."))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(_INT.pattern + "$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(_FLOAT.pattern + "$"), list("-+0123456789.")
+)
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node).replace("_", "")
     digits = text.lstrip("+-")
     # 010 is 8, as in YAML 1.1 and in Go.
-    octal = len(digits) > 1 and digits.isdigit() and digits.startswith("0") and not set(digits) & {"8", "9"}
+    octal = (
+        len(digits) > 1
+        and digits.isdigit()
+        and digits.startswith("0")
+        and not set(digits) & {"8", "9"}
+    )
     return int(text, 8 if octal else 0) if not digits.isdigit() or octal else int(text)
 
 
@@ -433,7 +507,9 @@ def _no_key(key: Any, node: yaml.Node) -> str:
         return "a key is empty, or null"
     if not isinstance(key, bool):
         return ""
-    return f'YAML reads the key {node.value} as {str(key).lower()}: write it in quotes, "{node.value}"'
+    return (
+        f'YAML reads the key {node.value} as {str(key).lower()}: write it in quotes, "{node.value}"'
+    )
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
@@ -480,8 +556,11 @@ def yaml_mapping(text: str, source: str) -> dict[str, Any]:
     return data
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, keep_null: bool = False) -> dict[str, Any]:
-    """``over`` laid on ``base`` as Helm does it: maps merge, all else is replaced, null takes a key away.
+def merge(
+    base: Mapping[str, Any], over: Mapping[str, Any], *, keep_null: bool = False
+) -> dict[str, Any]:
+    """``over`` laid on ``base`` as Helm does it: maps merge, all else is replaced, null takes a key
+    away.
 
     Helm takes away only what the chart's own values have; so below `kwargs`, where they have nothing, null is a
     value like any other (``keep_null``).
@@ -494,36 +573,66 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, keep_null: bool =
         elif isinstance(value, Mapping):
             below = merged.get(key)
             merged[key] = merge(
-                below if isinstance(below, Mapping) else {}, value, keep_null=keep_null or key == "kwargs"
+                below if isinstance(below, Mapping) else {},
+                value,
+                keep_null=keep_null or key == "kwargs",
             )
         else:
             merged[key] = value
     return merged
 
 
-# The keys of a values file; `Values` of `schema` has what is below those that are the chart's alone.
+# The keys of a values file; `Values` of `schema` has what is below those that are the chart's
+# alone.
 SECTIONS = (
-    *("image", "imagePullSecrets", "workflow", "run", "executors", "parsl", "storage", "logging", "laptop", "pod"),
-    *("launcher", "worker", "job", "serviceAccount", "workerServiceAccount", "rbac", "networkPolicy"),
+    *(
+        "image",
+        "imagePullSecrets",
+        "workflow",
+        "run",
+        "executors",
+        "parsl",
+        "storage",
+        "logging",
+        "laptop",
+        "pod",
+    ),
+    *(
+        "launcher",
+        "worker",
+        "job",
+        "serviceAccount",
+        "workerServiceAccount",
+        "rbac",
+        "networkPolicy",
+    ),
     *("admissionPolicy", "admin", "namespaced", "global"),
 )
-# Keys inside the launcher's own sections that only the chart reads; the template `k8s-parsl.settings` leaves out the
-# same ones, and a test for each values file ties the two.
+# Keys inside the launcher's own sections that only the chart reads; the template
+# `k8s-parsl.settings` leaves out the same ones, and a test for each values file ties the two.
 CHART_ONLY = {"workflow": ("files",), "executors": ("pod",)}
 
 
 def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a values file that `Settings` describes, without the keys that are the chart's alone.
+    """The part of a values file that `Settings` describes, without the keys that are the chart's
+    alone.
 
     In a pod there is no `laptop`: the chart leaves it out.
     """
-    part = {key: values[key] for key in ("run", "workflow", "parsl", "logging", "laptop") if key in values}
+    part = {
+        key: values[key]
+        for key in ("run", "workflow", "parsl", "logging", "laptop")
+        if key in values
+    }
     if isinstance(part.get("workflow"), Mapping):
         part["workflow"] = _without(part["workflow"], CHART_ONLY["workflow"])
-    part["executors"] = _each(values.get("executors", {}), lambda executor: _without(executor, CHART_ONLY["executors"]))
+    part["executors"] = _each(
+        values.get("executors", {}), lambda executor: _without(executor, CHART_ONLY["executors"])
+    )
     volume_keys = [to_camel(name) for name in Volume.model_fields]
     part["storage"] = _each(
-        values.get("storage", {}), lambda volume: {name: volume[name] for name in volume_keys if name in volume}
+        values.get("storage", {}),
+        lambda volume: {name: volume[name] for name in volume_keys if name in volume},
     )
     return part
 
@@ -532,7 +641,9 @@ def _each(entries: Any, part: Callable[[Mapping[str, Any]], dict[str, Any]]) -> 
     """``part`` of each entry; what is no mapping stays as it is, for the model to refuse by name."""
     if not isinstance(entries, Mapping):
         return entries
-    return {key: part(entry) if isinstance(entry, Mapping) else entry for key, entry in entries.items()}
+    return {
+        key: part(entry) if isinstance(entry, Mapping) else entry for key, entry in entries.items()
+    }
 
 
 def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
@@ -542,8 +653,9 @@ def _without(mapping: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any
 def _faults(errors: Iterable[Any], data: Any) -> list[tuple[Location, list[Any]]]:
     """Return pydantic's errors by the place in the data that they are of.
 
-    Where a value may be of several kinds, pydantic has an error for each of them, and the kind's name in its location.
-    A kind that has got further than the others is the one that was meant; where none has, all are.
+    Where a value may be of several kinds, pydantic has an error for each of them, and the kind's
+    name in its location. A kind that has got further than the others is the one that was meant;
+    where none has, all are.
     """
     unions: dict[Location, list[Any]] = {}
     for error in errors:
@@ -560,7 +672,9 @@ def _faults(errors: Iterable[Any], data: Any) -> list[tuple[Location, list[Any]]
 
 
 def _place(error: Any, data: Any, *, whole: bool = True) -> Location:
-    """Return the location of an error without the names of kinds; up to the first of these, where not ``whole``."""
+    """Return the location of an error without the names of kinds; up to the first of these, where
+    not ``whole``.
+    """
     place = []
     for number, part in enumerate(error["loc"], 1):
         lacking = error["type"] == "missing" and number == len(error["loc"])
@@ -590,7 +704,9 @@ def _key(location: Location) -> str:
 
 
 def _say(errors: list[Any]) -> str:
-    """Say in the user's words what is wrong with one value: an error of pydantic's for each kind that it may be of."""
+    """Say in the user's words what is wrong with one value: an error of pydantic's for each kind
+    that it may be of.
+    """
     error = errors[0]
     match error["type"]:
         case "extra_forbidden":
@@ -598,7 +714,8 @@ def _say(errors: list[Any]) -> str:
         case "missing":
             return "is needed"
         case "json_invalid":
-            # What json.dumps writes is JSON, but for this one thing; the values themselves are not shown.
+            # What json.dumps writes is JSON, but for this one thing; the values themselves are not
+            # shown.
             return "a text has half of a pair of characters in it (\\ud800 to \\udfff)"
         case "string_pattern_mismatch" | "string_too_long" if error["loc"][-1] == "[key]":
             return f"must be {LABEL_IS}"
@@ -614,7 +731,8 @@ def _say(errors: list[Any]) -> str:
         case _:
             first, *others = dict.fromkeys(map(_wanted, errors))
             alternatives = "".join(
-                f", or {other.removeprefix('input ').removeprefix('should be ')}" for other in others
+                f", or {other.removeprefix('input ').removeprefix('should be ')}"
+                for other in others
             )
             return f"{first}{alternatives}, not {error['input']!r}"
 
@@ -630,7 +748,11 @@ def _call_instead(call: str) -> str:
     if not file.endswith(".py"):
         return ""
     module = file.removesuffix(".py").removeprefix("./").replace("/", ".")
-    return f"; leave out .py: {module}:{function}" if colon else "; a script's path goes into workflow.script"
+    return (
+        f"; leave out .py: {module}:{function}"
+        if colon
+        else "; a script's path goes into workflow.script"
+    )
 
 
 _SHAPES = {

@@ -1,7 +1,7 @@
 """How many workers each pod of an executor has, and how many CPUs each of them.
 
-One number, that Parsl's scaling, the pods, the log, `check` and the report go by. The chart's NOTES say it at install:
-its template `k8s-parsl.workers` reckons alike, and a test ties the two.
+One number, that Parsl's scaling, the pods, the log, `check` and the report go by. The chart's NOTES
+say it at install: its template `k8s-parsl.workers` reckons alike, and a test ties the two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ NANO = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much there is of something, and the words that name it: `executors.a.pod.resources.limits.cpu is 1`."""
+    """How much there is of something, and the words that name it:
+    `executors.a.pod.resources.limits.cpu is 1`.
+    """
 
     value: Decimal
     said: str
@@ -57,7 +59,9 @@ class Workers:
 
     def __str__(self) -> str:
         each = f"executors.{self.label}: {counted(self.number, 'worker')} in each {self.of}"
-        return f"{each}, not {self.why}" if self.why else f"{each}, {counted(self.cores, 'CPU')} each"
+        return (
+            f"{each}, not {self.why}" if self.why else f"{each}, {counted(self.cores, 'CPU')} each"
+        )
 
 
 def counted(number: int, what: str) -> str:
@@ -108,7 +112,9 @@ def _bounds(executor: Executor, room: Room) -> Iterator[tuple[int, str]]:
 
 
 def _rounded(number: float, times: int) -> int:
-    """Return so many times the number as it is written, rounded as the chart rounds it: a half upwards, at least 1."""
+    """Return so many times the number as it is written, rounded as the chart rounds it: a half
+    upwards, at least 1.
+    """
     # By way of a float, as a template has no other numbers.
     product = Decimal(float(Decimal(str(number)) * times))
     return max(int(product.to_integral_value(ROUND_HALF_UP)), 1)
@@ -120,7 +126,9 @@ def _said(number: float) -> str:
 
 
 def _cores(executor: Executor, room: Room, number: int) -> int:
-    """Return the whole CPUs of each worker: its share of the pod's, or what it is said to need where that is more."""
+    """Return the whole CPUs of each worker: its share of the pod's, or what it is said to need
+    where that is more.
+    """
     there = room.cpus.value if room.cpus else room.requested
     share = max(float(there) / (number * room.pools), executor.cores_per_worker)
     most = math.ceil(there) if room.cpus else math.inf

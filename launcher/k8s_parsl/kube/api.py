@@ -1,8 +1,8 @@
 """The only door to the Kubernetes API.
 
-On raw JSON: the `kubernetes` client's models cost 67 KB and 1.07 ms a pod, a raw dict 5 KB and 0.07 ms (measured).
-Every call has a timeout, and raises ApiError where the server says no, and ApiUnreachable where it does not answer.
-Nothing of urllib3's leaves this package.
+On raw JSON: the `kubernetes` client's models cost 67 KB and 1.07 ms a pod, a raw dict 5 KB and 0.07
+ms (measured). Every call has a timeout, and raises ApiError where the server says no, and
+ApiUnreachable where it does not answer. Nothing of urllib3's leaves this package.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from k8s_parsl.kube.connection import ByKubeconfig, Connection, InPod, Timeout
 from k8s_parsl_runtime.shared.errors import one_line
 
 CONNECT_S, READ_S = 5, 30
-# The API server ends a watch itself after this time; the read timeout only has to be longer than the gap between
-# two bookmarks (about a minute), so that a dead connection is noticed.
+# The API server ends a watch itself after this time; the read timeout only has to be longer than
+# the gap between two bookmarks (about a minute), so that a dead connection is noticed.
 WATCH_S, WATCH_READ_S = 300, 90
 LOG_BYTES = 4096
 FIELD_MANAGER = "k8s-parsl"
@@ -40,15 +40,25 @@ CLUSTER_WIDE = frozenset(
 
 
 class ApiError(Exception):
-    """The API server's answer was an error: `code` is the HTTP status, `text` its message, `retry_after` seconds.
+    """The API server's answer was an error: `code` is the HTTP status, `text` its message,
+    `retry_after` seconds.
 
     `who_may_not` says who asked, for where that is what is wrong.
     """
 
     def __init__(
-        self, code: int, text: str, retry_after: float | None = None, who_may_not: str = ACCOUNT_MAY_NOT
+        self,
+        code: int,
+        text: str,
+        retry_after: float | None = None,
+        who_may_not: str = ACCOUNT_MAY_NOT,
     ) -> None:
-        self.code, self.text, self.retry_after, self.who_may_not = code, one_line(text), retry_after, who_may_not
+        self.code, self.text, self.retry_after, self.who_may_not = (
+            code,
+            one_line(text),
+            retry_after,
+            who_may_not,
+        )
         super().__init__(f"{code} {self.text}")
 
     @property
@@ -58,7 +68,9 @@ class ApiError(Exception):
 
     @property
     def no_right_to_create(self) -> bool:
-        """RBAC says so in these words; admission (a LimitRange, a missing PriorityClass ...) answers 403, too."""
+        """RBAC says so in these words; admission (a LimitRange, a missing PriorityClass ...)
+        answers 403, too.
+        """
         return self.code == 403 and "cannot create resource" in self.text
 
 
@@ -79,7 +91,9 @@ class ApiUnreachable(ApiError):
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object as the API's addresses and Roles call it; ``namespace`` is empty for the cluster's own."""
+    """A kind of object as the API's addresses and Roles call it; ``namespace`` is empty for the
+    cluster's own.
+    """
 
     group: str
     version: str
@@ -90,14 +104,24 @@ class Resource:
     def path(self) -> str:
         """Where its objects are."""
         base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return f"{base}/namespaces/{quote(self.namespace)}/{self.plural}" if self.namespace else f"{base}/{self.plural}"
+        return (
+            f"{base}/namespaces/{quote(self.namespace)}/{self.plural}"
+            if self.namespace
+            else f"{base}/{self.plural}"
+        )
 
 
 def resource(manifest: Mapping[str, Any], namespace: str) -> Resource:
     """Of a manifest (``apiVersion``, ``kind``, and a namespace where it names one)."""
     group, _, version = manifest["apiVersion"].rpartition("/")
     kind = manifest["kind"]
-    plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s" if not kind.endswith("s") else f"{kind}es"
+    plural = (
+        f"{kind[:-1]}ies"
+        if kind.endswith("y")
+        else f"{kind}s"
+        if not kind.endswith("s")
+        else f"{kind}es"
+    )
     own = manifest.get("metadata", {}).get("namespace", namespace)
     return Resource(group, version, plural.lower(), "" if kind in CLUSTER_WIDE else own)
 
@@ -108,7 +132,8 @@ def of_kind(kind: str, namespace: str = "", version: str = "v1") -> Resource:
 
 
 class Api:
-    """Calls for one namespace, as this pod's account, or by ``kubeconfig`` as the person who runs the command.
+    """Calls for one namespace, as this pod's account, or by ``kubeconfig`` as the person who runs
+    the command.
 
     An empty ``namespace`` is then the one of the kubeconfig's context.
 
@@ -116,7 +141,9 @@ class Api:
         ConfigurationError: neither in a pod nor with a kubeconfig.
     """
 
-    def __init__(self, namespace: str, *, kubeconfig: bool = False, connection: Connection | None = None) -> None:
+    def __init__(
+        self, namespace: str, *, kubeconfig: bool = False, connection: Connection | None = None
+    ) -> None:
         if kubeconfig:
             by_kubeconfig = ByKubeconfig()
             connection = by_kubeconfig
@@ -129,7 +156,8 @@ class Api:
     def create_pod(self, manifest: Mapping[str, Any]) -> str:
         """POST a pod; return its uid.
 
-        Empty where there is one of its (deterministic) name already: by an earlier try of this call, or another pod.
+        Empty where there is one of its (deterministic) name already: by an earlier try of this
+        call, or another pod.
         """
         try:
             uid: str = self._call("POST", f"{self._base}/pods", body=manifest)["metadata"]["uid"]
@@ -140,14 +168,19 @@ class Api:
         return uid
 
     def pod(self, name: str) -> dict[str, Any] | None:
-        """One pod, whatever its labels are; None where there is none. By a list, as the launcher may not `get` any."""
-        items = self._call("GET", f"{self._base}/pods", {"fieldSelector": f"metadata.name={name}"})["items"]
+        """One pod, whatever its labels are; None where there is none. By a list, as the launcher
+        may not `get` any.
+        """
+        items = self._call("GET", f"{self._base}/pods", {"fieldSelector": f"metadata.name={name}"})[
+            "items"
+        ]
         return items[0] if items else None
 
     def delete_pod(self, name: str, uid: str) -> None:
         """DELETE the pod of this uid, with its own grace period; one that is gone already is fine.
 
-        Another pod of that name stays: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options/
+        Another pod of that name stays:
+        https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options/
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
@@ -160,7 +193,9 @@ class Api:
         """The last ``lines`` lines that a container said; empty where nothing is left of it."""
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(LOG_BYTES)}
         try:
-            response = self._open("GET", f"{self._base}/pods/{quote(name)}/log", query, accept="*/*")
+            response = self._open(
+                "GET", f"{self._base}/pods/{quote(name)}/log", query, accept="*/*"
+            )
         except ApiError as error:
             if error.code in (400, 404):
                 return ""
@@ -169,7 +204,9 @@ class Api:
         return text
 
     def pod_events(self, uid: str) -> list[dict[str, Any]]:
-        """The events of one pod, all of them: they come in the order of their names, so a limit keeps the oldest."""
+        """The events of one pod, all of them: they come in the order of their names, so a limit
+        keeps the oldest.
+        """
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
         events: list[dict[str, Any]] = self._call("GET", f"{self._base}/events", query)["items"]
         return events
@@ -187,11 +224,14 @@ class Api:
         """Create or update a Secret by server-side apply.
 
         The one write that a Role can limit to a name even where the object does not exist yet:
-        kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go asks for `create` with the name.
+        kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go asks for `create`
+        with the name.
         """
         name = quote(manifest["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        self._call("PATCH", f"{self._base}/secrets/{name}", query, manifest, "application/apply-patch+yaml")
+        self._call(
+            "PATCH", f"{self._base}/secrets/{name}", query, manifest, "application/apply-patch+yaml"
+        )
 
     def server_version(self) -> tuple[int, int]:
         """Of Kubernetes, as (1, 31)."""
@@ -200,12 +240,19 @@ class Api:
         return int(answer["major"]), int(answer["minor"].rstrip("+"))
 
     def may(self, verb: str, kind: Resource, name: str = "", *, account: str = "") -> bool:
-        """Whether the caller may do that, or a service account of this namespace, in whose name the caller then asks.
+        """Whether the caller may do that, or a service account of this namespace, in whose name the
+        caller then asks.
 
         https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
         """
         plural, _, subresource = kind.plural.partition("/")
-        attributes = {"verb": verb, "group": kind.group, "resource": plural, "subresource": subresource, "name": name}
+        attributes = {
+            "verb": verb,
+            "group": kind.group,
+            "resource": plural,
+            "subresource": subresource,
+            "name": name,
+        }
         if kind.namespace:
             attributes["namespace"] = kind.namespace
         body = {
@@ -214,12 +261,22 @@ class Api:
             "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        who = {"Impersonate-User": f"system:serviceaccount:{self.namespace}:{account}"} if account else {}
-        status = json.loads(self._content(self._open("POST", path, {}, body, headers=who)))["status"]
+        who = (
+            {"Impersonate-User": f"system:serviceaccount:{self.namespace}:{account}"}
+            if account
+            else {}
+        )
+        status = json.loads(self._content(self._open("POST", path, {}, body, headers=who)))[
+            "status"
+        ]
         return bool(status["allowed"])
 
-    def find(self, kind: Resource, name: str, *, accept: str = "application/json") -> dict[str, Any] | None:
-        """One object; None where there is none. ``accept=METADATA_ONLY``: only that it is there, and its labels."""
+    def find(
+        self, kind: Resource, name: str, *, accept: str = "application/json"
+    ) -> dict[str, Any] | None:
+        """One object; None where there is none. ``accept=METADATA_ONLY``: only that it is there,
+        and its labels.
+        """
         try:
             response = self._open("GET", f"{kind.path}/{quote(name)}", {}, accept=accept)
         except ApiError as error:
@@ -231,7 +288,9 @@ class Api:
 
     def all_of(self, kind: Resource, selector: str = "") -> list[dict[str, Any]]:
         """All objects of a kind that match."""
-        items: list[dict[str, Any]] = self._call("GET", kind.path, {"labelSelector": selector})["items"]
+        items: list[dict[str, Any]] = self._call("GET", kind.path, {"labelSelector": selector})[
+            "items"
+        ]
         return items
 
     def try_out(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +298,9 @@ class Api:
 
         https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
         """
-        return self._call("POST", resource(manifest, self.namespace).path, {"dryRun": "All"}, manifest)
+        return self._call(
+            "POST", resource(manifest, self.namespace).path, {"dryRun": "All"}, manifest
+        )
 
     def list_claims(self, selector: str) -> list[dict[str, Any]]:
         """The PersistentVolumeClaims that match."""
@@ -301,7 +362,12 @@ class Api:
         accept: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        sent = {"Accept": accept, "Content-Type": content_type, "User-Agent": "k8s-parsl", **(headers or {})}
+        sent = {
+            "Accept": accept,
+            "Content-Type": content_type,
+            "User-Agent": "k8s-parsl",
+            **(headers or {}),
+        }
         target = path + (f"?{urlencode(query)}" if query else "")
         payload = None if body is None else json.dumps(body).encode()
         while True:

@@ -1,7 +1,9 @@
-"""The connection to the API server: from a pod by its ServiceAccount, from elsewhere by a kubeconfig.
+"""The connection to the API server: from a pod by its ServiceAccount, from elsewhere by a
+kubeconfig.
 
-In a pod urllib3 alone does it. The `kubernetes` client is imported for a kubeconfig only: its import takes longer than
-all the rest of the launcher (measured), and the first worker pods would wait for it.
+In a pod urllib3 alone does it. The `kubernetes` client is imported for a kubeconfig only: its
+import takes longer than all the rest of the launcher (measured), and the first worker pods would
+wait for it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Connection(Protocol):
 
 
 class InPod:
-    """As this pod's ServiceAccount. Kubelet renews the token's file, which is read for each request.
+    """As this pod's ServiceAccount. Kubelet renews the token's file, which is read for each
+    request.
 
     Raises:
         ConfigurationError: this is no pod with a ServiceAccount token.
@@ -55,7 +58,9 @@ class InPod:
             raise ConfigurationError(f"no service account token in this pod: {self._token_file}")
         authority = account / "ca.crt"
         self._pool = urllib3.PoolManager(
-            maxsize=CONNECTIONS, retries=False, ca_certs=str(authority) if authority.is_file() else None
+            maxsize=CONNECTIONS,
+            retries=False,
+            ca_certs=str(authority) if authority.is_file() else None,
         )
 
     def request(
@@ -98,7 +103,9 @@ class ByKubeconfig:
             config.load_kube_config()
             _, context = config.list_kube_config_contexts()
         except config.ConfigException as error:
-            raise ConfigurationError(f"no kubeconfig (KUBECONFIG, ~/.kube/config): {error}") from None
+            raise ConfigurationError(
+                f"no kubeconfig (KUBECONFIG, ~/.kube/config): {error}"
+            ) from None
         self.namespace: str = context["context"].get("namespace", "default")
         configuration = client.Configuration.get_default_copy()
         configuration.retries = False

@@ -1,9 +1,10 @@
 """What a failed mount means: kubelet's and ceph's texts turned into what to check.
 
-The true reason of a mount that fails is in an event of the pod, in the words of a program that the user has never
-heard of, and often of another fault than the one there is: "no mds server is up" is often a wrong user.
-The texts of ceph-fuse, of ceph-csi and of kubelet were seen on the testbed (tests/testbed/test_ceph.py has each of
-them happen); those of the kernel mounter are from the documentation, marked below: no kernel client was at hand.
+The true reason of a mount that fails is in an event of the pod, in the words of a program that the
+user has never heard of, and often of another fault than the one there is: "no mds server is up" is
+often a wrong user. The texts of ceph-fuse, of ceph-csi and of kubelet were seen on the testbed
+(tests/testbed/test_ceph.py has each of them happen); those of the kernel mounter are from the
+documentation, marked below: no kernel client was at hand.
 """
 
 from __future__ import annotations
@@ -95,9 +96,21 @@ SYMPTOMS = (
         f"the kernel says this for a wrong user too: check {KEY}, then fsName, then ask whether the MDS is up",
         seen=False,
     ),
-    Symptom(r"mount error 13 = Permission denied", f"check {KEY}, then the user's caps for rootPath", seen=False),
-    Symptom(r"mount error 2 = No such file or directory", "rootPath does not exist in the file system", seen=False),
-    Symptom(r"mount error 110 = Connection timed out", "the monitors do not answer from that node", seen=False),
+    Symptom(
+        r"mount error 13 = Permission denied",
+        f"check {KEY}, then the user's caps for rootPath",
+        seen=False,
+    ),
+    Symptom(
+        r"mount error 2 = No such file or directory",
+        "rootPath does not exist in the file system",
+        seen=False,
+    ),
+    Symptom(
+        r"mount error 110 = Connection timed out",
+        "the monitors do not answer from that node",
+        seen=False,
+    ),
 )
 
 # What ceph-fuse prints of a key that it cannot read, and any string of a key's alphabet and length.
@@ -109,14 +122,18 @@ _SECRETS = (
 
 
 def redact(text: str) -> str:
-    """``text`` without anything that may be a key: ceph-fuse prints one that was encoded twice in full."""
+    """``text`` without anything that may be a key: ceph-fuse prints one that was encoded twice in
+    full.
+    """
     for pattern in _SECRETS:
         text = pattern.sub(r"\1***", text)
     return text
 
 
 def explain(message: str) -> str:
-    """What to check, then the end of ``message``, redacted and on one line; only that where nothing is known."""
+    """What to check, then the end of ``message``, redacted and on one line; only that where nothing
+    is known.
+    """
     said = one_line(redact(message))
     shown = said if len(said) <= SHOWN else f"… {said[-SHOWN:]}"
     for symptom in SYMPTOMS:

@@ -1,4 +1,6 @@
-"""Kubernetes' quantities. Not by its client's parser, whose import would keep the first worker pods waiting."""
+"""Kubernetes' quantities. Not by its client's parser, whose import would keep the first worker pods
+waiting.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,18 @@
-"""Why a worker pod waits or ended: the one table of reasons (design D7), and how a pod is read for them.
+"""Why a worker pod waits or ended: the one table of reasons (design D7), and how a pod is read for
+them.
 
 A reason's class says what the run does about it:
 
-- *loss*: the infrastructure took the pod. It is replaced with back-off, costs no task retry, never ends the run.
-- *wait*: room, quota, a Secret or a volume may still come. Shown, and waited for up to `pendingTimeout`.
-- *configuration*: waiting mends nothing. Ends the run within the deadline, while no worker has ever started.
+- *loss*: the infrastructure took the pod. It is replaced with back-off, costs no task retry, never
+  ends the run.
+- *wait*: room, quota, a Secret or a volume may still come. Shown, and waited for up to
+  `pendingTimeout`.
+- *configuration*: waiting mends nothing. Ends the run within the deadline, while no worker has ever
+  started.
 - *end*: the worker pod ended by itself.
 
-A worker that knows more than its exit code tells it in the first word of its last message (`Reason.told`).
+A worker that knows more than its exit code tells it in the first word of its last message
+(`Reason.told`).
 """
 
 from __future__ import annotations
@@ -35,8 +40,8 @@ class Kind(enum.Enum):
 class Reason:
     """A row of the table.
 
-    `at_once`: no deadline, since the next look would show the same. `told`: by the worker, as `<name>: <detail>`.
-    `by_tasks`: one of the pod's own tasks may have ended it.
+    `at_once`: no deadline, since the next look would show the same. `told`: by the worker, as
+    `<name>: <detail>`. `by_tasks`: one of the pod's own tasks may have ended it.
     """
 
     name: str
@@ -51,14 +56,30 @@ class Reason:
 _ROWS = (
     Reason("Deleted", Kind.LOSS, "somebody deleted the pod"),
     Reason("Evicted", Kind.LOSS, "the node ran short and evicted the pod"),
-    Reason("StorageLimit", Kind.LOSS, "it wrote more to its own disk than its limits allow", by_tasks=True),
+    Reason(
+        "StorageLimit",
+        Kind.LOSS,
+        "it wrote more to its own disk than its limits allow",
+        by_tasks=True,
+    ),
     Reason("Preempted", Kind.LOSS, "a pod of higher priority took its place"),
     Reason("NodeLost", Kind.LOSS, "its node does not answer"),
     Reason("Drained", Kind.LOSS, "its node is being emptied"),
     Reason("NodeShutdown", Kind.LOSS, "its node shuts down"),
     Reason("Terminated", Kind.LOSS, "its node ended it (SIGTERM, but nobody deleted the pod)"),
-    Reason("OOMKilled", Kind.LOSS, "it used more memory than resources.limits.memory", told=True, by_tasks=True),
-    Reason("Killed", Kind.LOSS, "SIGKILL from outside; perhaps its node ran out of memory", by_tasks=True),
+    Reason(
+        "OOMKilled",
+        Kind.LOSS,
+        "it used more memory than resources.limits.memory",
+        told=True,
+        by_tasks=True,
+    ),
+    Reason(
+        "Killed",
+        Kind.LOSS,
+        "SIGKILL from outside; perhaps its node ran out of memory",
+        by_tasks=True,
+    ),
     Reason("MountGone", Kind.LOSS, "a volume that was mounted does not answer any more", told=True),
     Reason("LauncherGone", Kind.LOSS, "the worker lost its connection to the launcher", told=True),
     Reason("DeadlineExceeded", Kind.LOSS, "activeDeadlineSeconds of the pod is over"),
@@ -66,7 +87,11 @@ _ROWS = (
     Reason("Unschedulable", Kind.WAIT, "no node has room for it"),
     Reason("UnboundClaim", Kind.WAIT, "a claim that it names has no volume yet"),
     Reason("QuotaExceeded", Kind.WAIT, "the namespace's quota is used up"),
-    Reason("CreateContainerConfigError", Kind.WAIT, "a Secret or ConfigMap that it names is not there yet"),
+    Reason(
+        "CreateContainerConfigError",
+        Kind.WAIT,
+        "a Secret or ConfigMap that it names is not there yet",
+    ),
     Reason("FailedMount", Kind.WAIT, "a volume cannot be mounted"),
     Reason("FailedCreatePodSandBox", Kind.WAIT, "its network cannot be set up"),
     Reason("ContainerCreating", Kind.WAIT, "its image or its volumes are being made ready"),
@@ -79,7 +104,11 @@ _ROWS = (
         "there is no such image, or its registry wants a password: imagePullSecrets, which names a Secret of type "
         "kubernetes.io/dockerconfigjson",
     ),
-    Reason("ErrImageNeverPull", Kind.CONFIGURATION, "its image is not on the node, and pullPolicy is Never"),
+    Reason(
+        "ErrImageNeverPull",
+        Kind.CONFIGURATION,
+        "its image is not on the node, and pullPolicy is Never",
+    ),
     Reason("InvalidImageName", Kind.CONFIGURATION, "its image has no valid name", at_once=True),
     Reason("CreateContainerError", Kind.CONFIGURATION, "the container cannot be made"),
     Reason("RunContainerError", Kind.CONFIGURATION, "the container cannot be started"),
@@ -92,9 +121,21 @@ _ROWS = (
         at_once=True,
         exit_code=ExitCode.PERMISSION,
     ),
-    Reason("Refused", Kind.CONFIGURATION, "an admission rule (PodSecurity, a webhook) refuses the pod", at_once=True),
-    Reason("NameTaken", Kind.CONFIGURATION, "another pod has its name: delete that one", at_once=True),
-    Reason("WorkerConfiguration", Kind.CONFIGURATION, "the worker found a configuration fault", at_once=True),
+    Reason(
+        "Refused",
+        Kind.CONFIGURATION,
+        "an admission rule (PodSecurity, a webhook) refuses the pod",
+        at_once=True,
+    ),
+    Reason(
+        "NameTaken", Kind.CONFIGURATION, "another pod has its name: delete that one", at_once=True
+    ),
+    Reason(
+        "WorkerConfiguration",
+        Kind.CONFIGURATION,
+        "the worker found a configuration fault",
+        at_once=True,
+    ),
     Reason(
         "WorkerPermission",
         Kind.CONFIGURATION,
@@ -109,22 +150,26 @@ REASONS: Mapping[str, Reason] = {row.name: row for row in _ROWS}
 
 
 def table() -> str:
-    """The table in Markdown, as docs/troubleshooting.md shows it."""
+    """The table in Markdown, as docs/user/troubleshooting.md shows it."""
     deadlines = {Kind.WAIT: "`pendingTimeout`", Kind.CONFIGURATION: "`configurationTimeout`"}
     lines = ["| reason | what it means | class | ends the run |", "|---|---|---|---|"]
     for row in _ROWS:
         ends = "never"
         if row.kind in deadlines:
-            ends = f"with {row.exit_code:d}, " + ("at once" if row.at_once else f"after {deadlines[row.kind]}")
+            ends = f"with {row.exit_code:d}, " + (
+                "at once" if row.at_once else f"after {deadlines[row.kind]}"
+            )
         lines.append(f"| {row.name} | {row.say} | {row.kind.value} | {ends} |")
     return "\n".join(lines)
 
 
-# The chart's init container, whose exit codes mean what a worker's do (chart/templates/_checkout.tpl).
+# The chart's init container, whose exit codes mean what a worker's do
+# (chart/templates/_checkout.tpl).
 CHECKOUT = "checkout"
 # 128 + SIGKILL
 KILLED = 137
-# Worker exits (k8s_parsl.worker, a shell's 128 + signal) that say what it was; the first four, no new pod would change.
+# Worker exits (k8s_parsl.worker, a shell's 128 + signal) that say what it was; the first four, no
+# new pod would change.
 _EXITS: Mapping[int, str] = {
     ExitCode.USAGE: "WorkerConfiguration",
     ExitCode.DATA: "WorkerConfiguration",
@@ -141,17 +186,20 @@ _EVENTS = {
     "FailedCreatePodSandBox": "FailedCreatePodSandBox",
 }
 
-# A pull that ended in 401 or 403, as containerd and CRI-O hand it on; many registries say so of what is not there, too.
+# A pull that ended in 401 or 403, as containerd and CRI-O hand it on; many registries say so of
+# what is not there, too.
 # https://github.com/containerd/containerd/blob/main/core/remotes/docker/resolver.go
 _DENIED = re.compile(
     r"authorization failed|no basic auth credentials|401 Unauthorized|403 Forbidden"
     r"|access denied|is denied|unauthorized: "
 )
 
-# An eviction that is the pod's own doing, in kubelet's words (pkg/kubelet/eviction/eviction_manager.go).
+# An eviction that is the pod's own doing, in kubelet's words
+# (pkg/kubelet/eviction/eviction_manager.go).
 _OVER_LIMIT = re.compile(r"exceed(ed its local ephemeral storage|s the total|s the) limit")
 
-# DisruptionTarget condition: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
+# DisruptionTarget condition:
+# https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
 _DISRUPTIONS = {
     "PreemptionByScheduler": "Preempted",
     "DeletionByTaintManager": "NodeLost",
@@ -169,7 +217,9 @@ class Finding:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.reason.name}: {self.reason.say}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.reason.name}: {self.reason.say}" + (
+            f" ({self.detail})" if self.detail else ""
+        )
 
 
 def find(name: str, detail: str = "") -> Finding:
@@ -187,7 +237,9 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class PodState:
-    """The few fields of a pod that anybody here asks for; the rest of its JSON is dropped (design D7)."""
+    """The few fields of a pod that anybody here asks for; the rest of its JSON is dropped (design
+    D7).
+    """
 
     name: str
     uid: str
@@ -197,7 +249,8 @@ class PodState:
     phase: str
     deleting: bool
     running: bool
-    # The node controller says so of a pod whose node is silent; nothing more will be heard of its container.
+    # The node controller says so of a pod whose node is silent; nothing more will be heard of its
+    # container.
     node_lost: bool
     # Of a container that ended: code of `worker` or `launcher`, else None.
     exit_code: int | None
@@ -225,18 +278,24 @@ class PodState:
 
 
 def read(pod: Mapping[str, Any]) -> PodState:
-    """A pod's JSON (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/) boiled down.
+    """A pod's JSON (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/)
+    boiled down.
 
-    The container's own status is asked before `phase`, which follows about a second later (measured).
+    The container's own status is asked before `phase`, which follows about a second later
+    (measured).
     """
     metadata, status = pod["metadata"], pod.get("status", {})
     labels = metadata.get("labels", {})
     component = labels.get("app.kubernetes.io/component", "")
-    main: Mapping[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == component), {})
+    main: Mapping[str, Any] = next(
+        (c for c in status.get("containerStatuses", []) if c["name"] == component), {}
+    )
     ended = main.get("state", {}).get("terminated")
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     deleting = "deletionTimestamp" in metadata
-    owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences", []) if o.get("kind") == "Pod"), {})
+    owner: Mapping[str, Any] = next(
+        (o for o in metadata.get("ownerReferences", []) if o.get("kind") == "Pod"), {}
+    )
     return PodState(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -256,7 +315,9 @@ def read(pod: Mapping[str, Any]) -> PodState:
 
 def _container(status: Mapping[str, Any], name: str) -> Beside | None:
     """Return why one container of a pod cannot start, or how it ended; None while it runs."""
-    found: Mapping[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == name), {})
+    found: Mapping[str, Any] = next(
+        (c for c in status.get("containerStatuses", []) if c["name"] == name), {}
+    )
     state = found.get("state", {})
     if ended := state.get("terminated"):
         return Beside(_ended(ended, deleting=False), ended=True)
@@ -265,9 +326,11 @@ def _container(status: Mapping[str, Any], name: str) -> Beside | None:
 
 
 def events_finding(events: Iterable[Mapping[str, Any]]) -> Finding | None:
-    """What the newest event of a pod says about a container that is still being made; None if all goes on well.
+    """What the newest event of a pod says about a container that is still being made; None if all
+    goes on well.
 
-    The pod itself only says ContainerCreating: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
+    The pod itself only says ContainerCreating:
+    https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
     """
     newest = max(events, key=event_time, default={})
     name = _EVENTS.get(newest.get("reason", ""))
@@ -282,10 +345,11 @@ def event_time(event: Mapping[str, Any]) -> str:
 
 
 def _silent(conditions: Mapping[str, Mapping[str, Any]]) -> bool:
-    """The node controller took Ready back, and kubelet, which would take ContainersReady back with it, did not.
+    """The node controller took Ready back, and kubelet, which would take ContainersReady back with
+    it, did not.
 
-    kubernetes:pkg/controller/util/node/controller_utils.go MarkPodsNotReady. Without this a taint that an
-    administrator sets would look the same, though that pod's worker may finish its tasks.
+    kubernetes:pkg/controller/util/node/controller_utils.go MarkPodsNotReady. Without this a taint
+    that an administrator sets would look the same, though that pod's worker may finish its tasks.
     """
     ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
     return ready.get("status") == "False" and containers.get("status") == "True"
@@ -303,19 +367,25 @@ def _finding(
         return find("NodeLost", conditions.get("DisruptionTarget", {}).get("message", ""))
     out_of_memory = ended and ended.get("reason") == "OOMKilled"
     if (disruption := conditions.get("DisruptionTarget")) and not out_of_memory:
-        return _evicted(_DISRUPTIONS.get(disruption.get("reason", ""), "Evicted"), disruption.get("message", ""))
+        return _evicted(
+            _DISRUPTIONS.get(disruption.get("reason", ""), "Evicted"), disruption.get("message", "")
+        )
     if ended:
         return _ended(ended, deleting=deleting)
     if status.get("phase") == "Failed":
         if first := _failed_first(status):
             return first
         reason = status.get("reason", "Error")
-        return _evicted(reason if reason in REASONS else "Error", status.get("message", "") or reason)
+        return _evicted(
+            reason if reason in REASONS else "Error", status.get("message", "") or reason
+        )
     return _waiting(status, conditions, main)
 
 
 def _evicted(name: str, message: str) -> Finding:
-    """Return what kubelet says of an end that it has decided on; going over a limit is no shortage of the node's."""
+    """Return what kubelet says of an end that it has decided on; going over a limit is no shortage
+    of the node's.
+    """
     over_limit = name == "Evicted" and _OVER_LIMIT.search(message)
     return find("StorageLimit" if over_limit else name, message)
 
@@ -335,7 +405,11 @@ def _failed_first(status: Mapping[str, Any]) -> Finding | None:
 def _waiting(
     status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]], main: Mapping[str, Any]
 ) -> Finding | None:
-    for container in [*status.get("initContainerStatuses", []), main, *status.get("containerStatuses", [])]:
+    for container in [
+        *status.get("initContainerStatuses", []),
+        main,
+        *status.get("containerStatuses", []),
+    ]:
         if found := _waits(container.get("state", {}).get("waiting") or {}):
             return found
     scheduled = conditions.get("PodScheduled", {})
@@ -357,16 +431,22 @@ def _waits(waiting: Mapping[str, Any]) -> Finding | None:
 
 
 def _unscheduled(message: str) -> str:
-    """A missing claim, one without a volume, no room: each is Unschedulable, only the text differs (measured)."""
+    """A missing claim, one without a volume, no room: each is Unschedulable, only the text differs
+    (measured).
+    """
     if "persistentvolumeclaim" in message and "not found" in message:
         return "MissingClaim"
-    unbound = "unbound immediate PersistentVolumeClaims" in message or "persistent volumes to bind" in message
+    unbound = (
+        "unbound immediate PersistentVolumeClaims" in message
+        or "persistent volumes to bind" in message
+    )
     return "UnboundClaim" if unbound else "Unschedulable"
 
 
 def _ended(ended: Mapping[str, Any], *, deleting: bool) -> Finding:
     code, message = ended["exitCode"], ended.get("message", "")
-    # Where the worker had no time to leave a last line, kubelet took the end of its log; `said last` shows that.
+    # Where the worker had no time to leave a last line, kubelet took the end of its log; `said
+    # last` shows that.
     message = message.strip().rpartition("\n")[2]
     if ended.get("reason") in ("OOMKilled", "StartError"):
         return find(ended["reason"], message)

@@ -1,4 +1,6 @@
-"""Tries at the Kubernetes API again: the one place that says what is worth it, and how long to wait."""
+"""Tries at the Kubernetes API again: the one place that says what is worth it, and how long to
+wait.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,27 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from k8s_parsl.kube.api import ApiError
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, PermissionDenied, Unavailable, one_line
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    PermissionDenied,
+    Unavailable,
+    one_line,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.5
-# Between two tries while the API server is away: what a lost pod's tasks may have to wait once it is back.
+# Between two tries while the API server is away: what a lost pod's tasks may have to wait once it
+# is back.
 MAX_PAUSE_S = 10.0
 
 
 def failure(doing: str, error: ApiError) -> Failure:
-    """Return the `Failure` that ends the run when ``doing`` something once and for all did not work."""
+    """Return the `Failure` that ends the run when ``doing`` something once and for all did not
+    work.
+    """
     if error.code in (401, 403):
         return PermissionDenied(f"{doing}: {error.who_may_not}: {error.text}")
     if error.is_final:
@@ -29,7 +40,9 @@ def failure(doing: str, error: ApiError) -> Failure:
 
 
 def pauses(most: float = MAX_PAUSE_S) -> Iterator[float]:
-    """Yield seconds to wait before each further try: doubling up to ``most``; with jitter, or all come at once."""
+    """Yield seconds to wait before each further try: doubling up to ``most``; with jitter, or all
+    come at once.
+    """
     pause = FIRST_PAUSE_S
     while True:
         yield pause * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
@@ -37,7 +50,8 @@ def pauses(most: float = MAX_PAUSE_S) -> Iterator[float]:
 
 
 def patiently(doing: str, call: Callable[[], T], seconds: float) -> T:
-    """Return what ``call`` returns; tried for up to ``seconds`` while the API server is busy, broken or away.
+    """Return what ``call`` returns; tried for up to ``seconds`` while the API server is busy,
+    broken or away.
 
     Raises:
         Failure: it said no, or the time is over.

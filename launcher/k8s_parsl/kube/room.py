@@ -12,7 +12,9 @@ from k8s_parsl.kube.quantity import quantity
 
 def room_of(label: str, pod: Mapping[str, Any]) -> Room:
     """Return the room of an executor's pod, by requests and limits of its container `worker`."""
-    container: Mapping[str, Any] = next((one for one in pod["spec"]["containers"] if one["name"] == "worker"), {})
+    container: Mapping[str, Any] = next(
+        (one for one in pod["spec"]["containers"] if one["name"] == "worker"), {}
+    )
     resources = container.get("resources") or {}
     limits = resources.get("limits") or {}
     where = f"executors.{label}.pod.resources.limits"
@@ -21,7 +23,9 @@ def room_of(label: str, pod: Mapping[str, Any]) -> Room:
     return Room(
         cpus=_amount(limits, "cpu", where),
         memory=_amount(limits, "memory", where),
-        gpus=Amount(sum(map(quantity, gpus.values()), Decimal()), f"{where}: {asked}") if gpus else None,
+        gpus=Amount(sum(map(quantity, gpus.values()), Decimal()), f"{where}: {asked}")
+        if gpus
+        else None,
         requested=quantity((resources.get("requests") or {}).get("cpu", 0)),
     )
 

@@ -21,8 +21,9 @@ Listener = Callable[[str, PodState | None], None]
 class PodWatch:
     """One list+watch of all pods of a release, kept as a cache that everybody asks.
 
-    It never gives up: after an error it waits (0.5 s doubling to 10 s, with jitter) and lists again.
-    A listener is called for each change, also for one that only the new list shows, on the watch's own thread.
+    It never gives up: after an error it waits (0.5 s doubling to 10 s, with jitter) and lists
+    again. A listener is called for each change, also for one that only the new list shows, on the
+    watch's own thread.
     """
 
     def __init__(self, api: Api, selector: str) -> None:
@@ -69,7 +70,9 @@ class PodWatch:
             return list(self._pods.values())
 
     def wait_for(self, done: Callable[[list[PodState]], bool], timeout: float) -> bool:
-        """Wait until ``done(pods)``, looking whenever a pod changes; False after ``timeout`` seconds."""
+        """Wait until ``done(pods)``, looking whenever a pod changes; False after ``timeout``
+        seconds.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: done(list(self._pods.values())), timeout)
 
@@ -94,11 +97,15 @@ class PodWatch:
                     self._error = error
                     self._changed.notify_all()
                 pause = next(waits)
-                log.warning("watch of the worker pods: %s; next try in %.1f s", one_line(str(error)), pause)
+                log.warning(
+                    "watch of the worker pods: %s; next try in %.1f s", one_line(str(error)), pause
+                )
                 self._stop.wait(pause)
 
     def _follow(self, version: str) -> None:
-        """Watch, and go on watching from the last version seen whenever the server closes the stream."""
+        """Watch, and go on watching from the last version seen whenever the server closes the
+        stream.
+        """
         while not self._stop.is_set():
             began = time.monotonic()
             for event in self._api.watch_pods(self._selector, version):

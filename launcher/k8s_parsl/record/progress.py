@@ -1,4 +1,6 @@
-"""How far the run is: a bar on a terminal; otherwise a log line where something has changed, and after a silence."""
+"""How far the run is: a bar on a terminal; otherwise a log line where something has changed, and
+after a silence.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,13 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 
         def update() -> None:
             submitted, done, failed = tasks.counts()
-            # The total is what was handed to Parsl so far: a workflow with stages adds to it as it goes.
+            # The total is what was handed to Parsl so far: a workflow with stages adds to it as it
+            # goes.
             progress.update(
-                bar, completed=done + failed, total=submitted or None, failed=f"{failed} failed" if failed else ""
+                bar,
+                completed=done + failed,
+                total=submitted or None,
+                failed=f"{failed} failed" if failed else "",
             )
 
         with _every(BAR_PERIOD_S, update):

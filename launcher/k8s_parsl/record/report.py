@@ -28,7 +28,8 @@ SMALL_BYTES = 4096
 # A larger record is none of ours: to read one takes many times its size in memory.
 RECORD_BYTES = 8 << 20
 LEFT_OUT = f"left out here: the record would be larger than {RECORD_BYTES >> 20} MiB"
-# What a record says of its end until there is one: who reads it may come long after the launcher has died.
+# What a record says of its end until there is one: who reads it may come long after the launcher
+# has died.
 NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so"
 # Integers beyond this are written as texts.
 LARGEST_INT = 10**300
@@ -38,7 +39,9 @@ PART = 3 << 16
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that the workflow's result names; without content where it is too large to be shown."""
+    """A picture that the workflow's result names; without content where it is too large to be
+    shown.
+    """
 
     name: str
     media: str
@@ -88,7 +91,8 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """The record at ``path``; None where there is none that can be read (a launcher died while it wrote).
+        """The record at ``path``; None where there is none that can be read (a launcher died while
+        it wrote).
 
         Raises:
             PermissionDenied: it, or a folder of the run's, is a link.
@@ -103,7 +107,8 @@ class Record:
             return None
 
     def write(self, path: Path) -> None:
-        """Write it whole; where that fails, at least how the run ended, into the space that the file has already.
+        """Write it whole; where that fails, at least how the run ended, into the space that the
+        file has already.
 
         Raises:
             OSError: it was not written whole.
@@ -132,7 +137,9 @@ class Record:
 
 
 def rows_of(begun: Begun) -> list[dict[str, Any]]:
-    """Return what a list of begun tasks says, as the rows of a record: of an attempt that has left none itself."""
+    """Return what a list of begun tasks says, as the rows of a record: of an attempt that has left
+    none itself.
+    """
     return [
         _row(app, AppTasks(submitted=tally.begun, done=tally.done, failed=tally.failed))
         for app, tally in sorted(begun.apps.items())
@@ -158,7 +165,10 @@ def _row(name: str, app: Any) -> dict[str, Any]:
 
 def _end(record: Record) -> Record:
     """Return how a run ended, and no more of it."""
-    attempts = [attempt | {"tasks": [], "message": attempt["message"][:100]} for attempt in record.attempts[-1:]]
+    attempts = [
+        attempt | {"tasks": [], "message": attempt["message"][:100]}
+        for attempt in record.attempts[-1:]
+    ]
     return replace(
         record,
         tasks=[],
@@ -189,7 +199,9 @@ def _dumps(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> 
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: what JSON has no word for, as `NaN` and half a surrogate pair, as a text."""
+    """Return a value as JSON has it: what JSON has no word for, as `NaN` and half a surrogate pair,
+    as a text.
+    """
     match value:
         case dict():
             return {_text(key): _plain(item) for key, item in value.items()}
@@ -218,7 +230,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _volume(path: Path) -> Path:
-    """Return the folder below which nothing may be a link: of `<run.volume>/runs/<run>/record.json`, the volume's."""
+    """Return the folder below which nothing may be a link: of
+    `<run.volume>/runs/<run>/record.json`, the volume's.
+    """
     return path.parents[2]
 
 
@@ -235,8 +249,12 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
         for picture in pictures
         if picture.content
     ]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    template = environment.from_string(
+        package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8")
+    )
     cancelled = any(row["cancelled"] for row in record.tasks)
     rest = _dumps(record.result, ensure_ascii=False)
     page = template.generate(record=record, pictures=shown, result=rest, cancelled=cancelled)
@@ -250,7 +268,9 @@ def _base64(content: bytes) -> Iterator[str]:
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield texts as what is written at once: not each word of the page by itself, nor a picture as a whole."""
+    """Yield texts as what is written at once: not each word of the page by itself, nor a picture as
+    a whole.
+    """
     waiting, size = [], 0
     for text in texts:
         waiting.append(text.encode(errors="replace"))

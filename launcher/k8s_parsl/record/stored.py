@@ -1,6 +1,8 @@
-"""What a record on a volume may hold, as a model: any pod that mounts the volume may have written it.
+"""What a record on a volume may hold, as a model: any pod that mounts the volume may have written
+it.
 
-Strict in kinds, with bounds on numbers; the bound of its texts and lists is that of the file (`report.RECORD_BYTES`).
+Strict in kinds, with bounds on numbers; the bound of its texts and lists is that of the file
+(`report.RECORD_BYTES`).
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class _Attempt(_Model):
 
 
 class _Stored(_Model):
-    """The fields of `report.Record`, each with what it may be; those that are not there have its defaults."""
+    """The fields of `report.Record`, each with what it may be; those that are not there have its
+    defaults.
+    """
 
     run: str
     installation: str

@@ -14,16 +14,18 @@ from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 
 # Apps kept apart; beyond that they are only counted.
 KEPT_APPS = 1000
-# Times of an app that its median is taken of; beyond that each one has the same chance to be among them.
+# Times of an app that its median is taken of; beyond that each one has the same chance to be among
+# them.
 SAMPLE = 4000
 OTHERS = "(other apps)"
 
 
 class Times:
-    """The times of an app's tasks: their number, sum and maximum, and a sample, which takes the same memory for all.
+    """The times of an app's tasks: their number, sum and maximum, and a sample, which takes the
+    same memory for all.
 
-    The sample by https://en.wikipedia.org/wiki/Reservoir_sampling#Simple:_Algorithm_R: exact up to its size, and beyond
-    that the median's place in the order is off by less than two percent.
+    The sample by https://en.wikipedia.org/wiki/Reservoir_sampling#Simple:_Algorithm_R: exact up to
+    its size, and beyond that the median's place in the order is off by less than two percent.
     """
 
     def __init__(self) -> None:
@@ -59,7 +61,8 @@ class AppTasks:
     retried: int = 0
     # Seconds that the app ran, of those that were done.
     seconds: Times = field(default_factory=Times)
-    # Seconds that they waited since their launch, all in all: for a free worker, or for the tasks of a join_app.
+    # Seconds that they waited since their launch, all in all: for a free worker, or for the tasks
+    # of a join_app.
     waited: float = 0.0
 
     @property
@@ -82,14 +85,20 @@ class TaskLog:
         """Return how many tasks were submitted, done and failed so far."""
         with self.lock:
             apps = list(self.apps.values())
-        return sum(a.submitted for a in apps), sum(a.done for a in apps), sum(a.failed for a in apps)
+        return (
+            sum(a.submitted for a in apps),
+            sum(a.done for a in apps),
+            sum(a.failed for a in apps),
+        )
 
     def take(self, events: Iterable[Sequence[Any]]) -> None:
         """Take the workflow's events.
 
         Args:
-            events: `["submitted", app, number]`, `["retried", app, number]`, `["done", app, [seconds, waited]]`
-                (null where a checkpoint had the result) and `["failed", app, text]`; checked already.
+            events: `["submitted", app, number]`, `["retried", app, number]`, `["done", app,
+            [seconds, waited]]`
+                (null where a checkpoint had the result) and `["failed", app, text]`; checked
+                already.
         """
         with self.lock:
             for kind, app, more in events:

@@ -1,4 +1,5 @@
-"""An attempt: what one launcher makes of a run. What those before it did is kept, and said in the first line.
+"""An attempt: what one launcher makes of a run. What those before it did is kept, and said in the
+first line.
 
 Its record begins before anything can fail, so that a refused or failed start leaves one, too.
 """
@@ -91,20 +92,27 @@ class Attempt:
 
     def _keep(self, folder: Folder, record: Record, error: Exception, seconds: float) -> None:
         """Write the record of an attempt that ended before its workflow was supervised."""
-        # Where another launcher works on the run, or the volume cannot be written, there is no place for it.
+        # Where another launcher works on the run, or the volume cannot be written, there is no
+        # place for it.
         with contextlib.suppress(Failure), folder.held():
             if not self._begun and _take_over(folder, record):
                 return
             record.status = "stopped" if isinstance(error, Stopped) else "failed"
-            record.exit_code = int(error.exit_code if isinstance(error, Failure) else ExitCode.INTERNAL)
-            record.message = str(error) if isinstance(error, Failure) else f"internal error: {describe(error)}"
+            record.exit_code = int(
+                error.exit_code if isinstance(error, Failure) else ExitCode.INTERNAL
+            )
+            record.message = (
+                str(error) if isinstance(error, Failure) else f"internal error: {describe(error)}"
+            )
             record.ended, record.seconds = now(), round(seconds, 3)
             record.write(folder.record)
             write_page(record, folder.page)
 
 
 def _take_over(folder: Folder, record: Record) -> Record | None:
-    """Take over what earlier attempts left into the record of this one; return that of one which has done the run."""
+    """Take over what earlier attempts left into the record of this one; return that of one which
+    has done the run.
+    """
     former = Record.read(folder.record)
     if former and former.is_done:
         said = "nothing runs: this run was %s on %s (%s); set run.id to run again"
@@ -115,14 +123,19 @@ def _take_over(folder: Folder, record: Record) -> Record | None:
     earlier = [] if former is None else [*former.attempts, _summary(former, folder, found)]
     if former is None and last:
         unknown: dict[str, Any] = dict.fromkeys(KEPT_FIELDS, "") | {"exit_code": None}
-        earlier = [unknown | {"attempt": last, "status": DIED, "message": "its record cannot be read", "tasks": []}]
+        earlier = [
+            unknown
+            | {"attempt": last, "status": DIED, "message": "its record cannot be read", "tasks": []}
+        ]
     record.attempt = min(last + 1, lists.ATTEMPTS)
     record.attempts = [*earlier[:1], *earlier[1:][1 - KEPT_ATTEMPTS :]]
     return None
 
 
 def _lists(folder: Folder) -> dict[int, Path]:
-    """Return the lists of begun tasks, by attempt; the line of an attempt says why they cannot be read (`read_all`)."""
+    """Return the lists of begun tasks, by attempt; the line of an attempt says why they cannot be
+    read (`read_all`).
+    """
     try:
         return lists.lists(folder.parsl)
     except OSError:
@@ -130,7 +143,9 @@ def _lists(folder: Folder) -> dict[int, Path]:
 
 
 def _summary(former: Record, folder: Folder, found: dict[int, Path]) -> dict[str, Any]:
-    """Return what is kept of an attempt; one that has written no end died, and its list says what it had begun."""
+    """Return what is kept of an attempt; one that has written no end died, and its list says what
+    it had begun.
+    """
     if former.status == "running":
         file = found.get(former.attempt)
         begun = lists.read(file, with_calls=False) if file else Begun()
@@ -157,13 +172,18 @@ def _first_line(record: Record, begun: Begun) -> str:
     when = f"of {before['started']}{launcher}" if before["started"] else "the one before"
     end = f"{before['status']}: {before['message']}"
     last = f", last seen {before['ended']}" if before["status"] == DIED and before["ended"] else ""
-    parts = [f"attempt {record.attempt} of run {record.run}", f"attempt {before['attempt']} ({when}{last}) {end}"]
+    parts = [
+        f"attempt {record.attempt} of run {record.run}",
+        f"attempt {before['attempt']} ({when}{last}) {end}",
+    ]
     return "; ".join([*parts, *_taken_over(record, begun)])
 
 
 def _taken_over(record: Record, begun: Begun) -> list[str]:
     if begun.damage:
-        return [f"what it had begun cannot be read ({begun.damage}), so no app begins that may not run twice"]
+        return [
+            f"what it had begun cannot be read ({begun.damage}), so no app begins that may not run twice"
+        ]
     if not begun.apps:
         return ["no task had begun"]
     kept = sum(tally.kept for tally in begun.apps.values())
@@ -177,7 +197,9 @@ def _taken_over(record: Record, begun: Begun) -> list[str]:
     if again:
         parts.append(f"run again: {_named(again)}")
     if never:
-        parts.append(f"never run again, so the run ends where it comes to them: {_named(never)}; parsl.retryLostTasks")
+        parts.append(
+            f"never run again, so the run ends where it comes to them: {_named(never)}; parsl.retryLostTasks"
+        )
     return parts
 
 
@@ -187,9 +209,11 @@ def _named(apps: list[str]) -> str:
 
 
 def say_dead(runs: Path) -> None:
-    """Complete the records of a laptop's runs whose launcher has died: it has let go of their folders.
+    """Complete the records of a laptop's runs whose launcher has died: it has let go of their
+    folders.
 
-    Whatever is in one of them, or in its place, costs a line at most, and never the run that begins.
+    Whatever is in one of them, or in its place, costs a line at most, and never the run that
+    begins.
     """
     best_effort("look at earlier runs", lambda: _say_dead_of(runs), seconds=LOOK_S)
 
@@ -202,7 +226,9 @@ def _say_dead_of(runs: Path) -> None:
             except OSError:
                 pass  # another launcher works on it, or it is another user's, or no run's folder
             except Exception as error:  # noqa: BLE001 (of a folder in which anyone may have written)
-                log.warning("%s: an earlier run, which is left as it is: %s", runs / name, describe(error))
+                log.warning(
+                    "%s: an earlier run, which is left as it is: %s", runs / name, describe(error)
+                )
 
 
 def _say_dead(folder: Folder) -> None:

@@ -1,7 +1,7 @@
 """A block: one worker pod, from the wish for it to its end, as a value.
 
-Nothing here acts, waits or asks. A look at the pod gives a new block; what has changed says what there is to do, and
-`WorkerPods` does it.
+Nothing here acts, waits or asks. A look at the pod gives a new block; what has changed says what
+there is to do, and `WorkerPods` does it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from k8s_parsl.kube.reasons import Finding, Kind, PodState, find
 
 # A pod that ran this long ends a row of failures.
 SETTLED_S = 30.0
-# A block that Parsl scales in has no task, but may get one in the last moment: it has this long to finish it.
+# A block that Parsl scales in has no task, but may get one in the last moment: it has this long to
+# finish it.
 RETIRE_S = 600.0
 # A container in the making for longer than this is asked why.
 CREATING_S = 5.0
@@ -89,7 +90,9 @@ class Block:
 
     @property
     def blame(self) -> Blame:
-        """Whether one of its tasks may have ended it; unclear while kubelet has not said why it ended the container."""
+        """Whether one of its tasks may have ended it; unclear while kubelet has not said why it
+        ended the container.
+        """
         if self.final is None or self.finding is None or not self.finding.reason.by_tasks:
             return Blame.NONE
         return Blame.UNCLEAR if self.vague else Blame.TASKS
@@ -121,7 +124,9 @@ class Block:
         return replace(self, final=State.CANCELLED)
 
     def found(self, finding: Finding | None, now: float) -> Block:
-        """Return the block with this finding; its time runs on where it is the same fault in other words."""
+        """Return the block with this finding; its time runs on where it is the same fault in other
+        words.
+        """
         same = _same_fault(self.finding, finding)
         return replace(self, finding=finding, finding_since=self.finding_since if same else now)
 
@@ -149,7 +154,9 @@ class Block:
 
     def _final(self, state: State, finding: Finding | None, now: float) -> Block:
         """An end that was wanted has no reason to tell, but for a fault in the values."""
-        wanted = self.ending and finding is not None and finding.reason.kind is not Kind.CONFIGURATION
+        wanted = (
+            self.ending and finding is not None and finding.reason.kind is not Kind.CONFIGURATION
+        )
         return replace(self.found(None if wanted else finding, now), final=state)
 
     def _explained_late(self, pod: PodState | None) -> Block:
@@ -157,7 +164,9 @@ class Block:
         if not self.vague or pod is None or pod.phase != "Failed":
             return self
         better = self.finding and pod.finding and pod.finding.reason.name not in VAGUE
-        return replace(self, finding=pod.finding if better else self.finding, vague=False, explained=True)
+        return replace(
+            self, finding=pod.finding if better else self.finding, vague=False, explained=True
+        )
 
     # What no change of its pod tells, but the time
 
@@ -192,7 +201,9 @@ def _state_at_end(finding: Finding) -> State:
 
 
 def _same_fault(one: Finding | None, other: Finding | None) -> bool:
-    """Kubelet says in turn that it cannot pull an image and that it waits before it tries again: one fault."""
+    """Kubelet says in turn that it cannot pull an image and that it waits before it tries again:
+    one fault.
+    """
     if one is None or other is None:
         return False
     return one.reason is other.reason or one.reason.kind is other.reason.kind is Kind.CONFIGURATION

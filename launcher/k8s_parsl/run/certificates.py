@@ -1,6 +1,7 @@
 """The CurveZMQ keys of a run: made by the launcher, carried to the workers in one Secret.
 
-The files are those of zmq.auth, which Parsl reads (parsl/curvezmq.py). A worker never gets the server's secret key.
+The files are those of zmq.auth, which Parsl reads (parsl/curvezmq.py). A worker never gets the
+server's secret key.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 from k8s_parsl_runtime.shared.keys import CLIENT, SERVER
 
-# A Z85 key has 40 characters; Parsl's loader insists on one in the server's file, a client never uses it (tried).
+# A Z85 key has 40 characters; Parsl's loader insists on one in the server's file, a client never
+# uses it (tried).
 _NO_KEY = "0" * 40
 
 
@@ -35,7 +37,9 @@ def for_workers(files: dict[str, str]) -> dict[str, str]:
     return {CLIENT: files[CLIENT], SERVER: hidden}
 
 
-def secret(name: str, labels: dict[str, str], owner: dict[str, Any], files: dict[str, str]) -> dict[str, Any]:
+def secret(
+    name: str, labels: dict[str, str], owner: dict[str, Any], files: dict[str, str]
+) -> dict[str, Any]:
     """Return the Secret's manifest.
 
     Args:
@@ -49,5 +53,7 @@ def secret(name: str, labels: dict[str, str], owner: dict[str, Any], files: dict
         "kind": "Secret",
         "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
         "type": "Opaque",
-        "data": {file: base64.b64encode(content.encode()).decode() for file, content in files.items()},
+        "data": {
+            file: base64.b64encode(content.encode()).decode() for file, content in files.items()
+        },
     }

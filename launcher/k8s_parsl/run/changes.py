@@ -1,6 +1,7 @@
 """Whether the workflow's code on a volume is another than the one that a run has had.
 
-Of code in an image, a ConfigMap or a git repository the values say so themselves: they make another run.
+Of code in an image, a ConfigMap or a git repository the values say so themselves: they make another
+run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ LEFT_OUT = ("__pycache__", "node_modules", "runs")
 
 
 def newer(code: Path, script: str, started: str) -> Path | None:
-    """Return the Python file that was changed last, where that was after a run's start; as far as it is seen soon.
+    """Return the Python file that was changed last, where that was after a run's start; as far as
+    it is seen soon.
 
     Args:
         code: folder of the code; one that this container does not have holds nothing.

@@ -1,7 +1,7 @@
 """The workflow's code from a git repository at one commit, before launcher and workers start.
 
-The only module that knows dulwich. In a pod it is the init container's whole work; on a laptop the launcher calls it.
-Nothing but files is left: no history, no `.git`, no credentials.
+The only module that knows dulwich. In a pod it is the init container's whole work; on a laptop the
+launcher calls it. Nothing but files is left: no history, no `.git`, no credentials.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ ANY_USER = "git"
 TIMEOUT_S = 30.0
 # A server that may be well again in a moment.
 UNWELL = (429, 500, 502, 503, 504)
-# About a minute of pauses: 0, 2, 4, 8, 16, 30 seconds. Also after a POST, which changes nothing at the server.
+# About a minute of pauses: 0, 2, 4, 8, 16, 30 seconds. Also after a POST, which changes nothing at
+# the server.
 PATIENCE = urllib3.Retry(
     6,
     backoff_factor=1,
@@ -71,8 +72,9 @@ BESIDE = 32 * 2**20
 def in_pod(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     """Do the init container's work.
 
-    dulwich holds a file in memory two to five times. The kernel would kill a process that needs more than the
-    container's limit, and no line would say so: so the process gets a limit of its own, beyond which Python raises.
+    dulwich holds a file in memory two to five times. The kernel would kill a process that needs
+    more than the container's limit, and no line would say so: so the process gets a limit of its
+    own, beyond which Python raises.
     """
     limit = memory.limit()
     if limit is not None:
@@ -87,11 +89,11 @@ def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     """Put the files of ``git.path`` at ``git.commit`` into ``folder``; once more does no harm.
 
     Raises:
-        UsageError: a private repository's credentials are not in ``environment``.
-        PermissionDenied: the server does not take them, or wants some; or ``folder`` cannot be written.
-        ConfigurationError: there is no such repository, commit or folder, or it cannot be checked out.
-        Unavailable: the server did not answer for a minute.
-        Temporary: there is no room for it.
+        UsageError: a private repository's credentials are not in ``environment``. PermissionDenied:
+        the server does not take them, or wants some; or ``folder`` cannot be written.
+        ConfigurationError: there is no such repository, commit or folder, or it cannot be checked
+        out. Unavailable: the server did not answer for a minute. Temporary: there is no room for
+        it.
     """
     # Its warnings show addresses, in which a server that sends on may have put a token.
     logging.getLogger("urllib3").setLevel("ERROR")
@@ -100,12 +102,17 @@ def checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     except Failure as failure:
         raise type(failure)(_safe(str(failure), environment)) from None
     except OSError as error:
-        raise (_no_memory(git) if error.errno == errno.ENOMEM else _no_room(error, folder)) from None
+        raise (
+            _no_memory(git) if error.errno == errno.ENOMEM else _no_room(error, folder)
+        ) from None
     except MemoryError:
         raise _no_memory(git) from None
     except Exception as error:  # noqa: BLE001 (of what the server sent: another try would get the same)
         raise ConfigurationError(
-            _safe(f"workflow.git: {git.url} at {git.commit} cannot be checked out: {describe(error)}", environment)
+            _safe(
+                f"workflow.git: {git.url} at {git.commit} cannot be checked out: {describe(error)}",
+                environment,
+            )
         ) from None
     _warn(folder)
     log.info("workflow code: %s", git.described)
@@ -128,8 +135,12 @@ def _checkout(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
 
 
 def _safe(text: str, environment: Mapping[str, str]) -> str:
-    """Return ``text`` without what may be a token: the credentials, and of an address its user and its query."""
-    for hidden in filter(None, (environment.get(PASSWORD), quote(environment.get(PASSWORD, ""), safe=""))):
+    """Return ``text`` without what may be a token: the credentials, and of an address its user and
+    its query.
+    """
+    for hidden in filter(
+        None, (environment.get(PASSWORD), quote(environment.get(PASSWORD, ""), safe=""))
+    ):
         text = text.replace(hidden, "...")
     text = re.sub(r"(\w://)[^\s/'\"]*@", r"\1", text)
     return re.sub(r"(/[^\s?'\"]*)\?[^\s'\"]*", r"\1?...", text)
@@ -155,7 +166,8 @@ def _no_room(error: OSError, folder: Path) -> Failure:
 class _Client(HttpGitClient):
     """dulwich's, which patiently asks again, and says by which status it was refused."""
 
-    # The last answer has come to the files themselves (https://git-scm.com/docs/protocol-v2, fetch).
+    # The last answer has come to the files themselves (https://git-scm.com/docs/protocol-v2,
+    # fetch).
     begun = False
 
     def __init__(self, git: Git, environment: Mapping[str, str]) -> None:
@@ -181,10 +193,13 @@ class _Client(HttpGitClient):
         if raise_for_status and response.status != 200:
             response.close()
             raise _refused(self._git, response.status)
-        # Else dulwich would take a page for the files of a server without a protocol, as there once were.
+        # Else dulwich would take a page for the files of a server without a protocol, as there once
+        # were.
         if "/info/refs" in url and not str(response.content_type).startswith("application/x-git-"):
             response.close()
-            raise ConfigurationError(f"workflow.git.url: {self._git.url} is no git repository, but a page")
+            raise ConfigurationError(
+                f"workflow.git.url: {self._git.url} is no git repository, but a page"
+            )
         self.begun = False
 
         def looked_at(size: int) -> bytes:
@@ -196,7 +211,9 @@ class _Client(HttpGitClient):
 
 
 def _proxy_of(url: str) -> ConfigDict:
-    """As git's configuration: the environment's proxy, which dulwich itself looks for in small letters alone."""
+    """As git's configuration: the environment's proxy, which dulwich itself looks for in small
+    letters alone.
+    """
     place, config = urlsplit(url), ConfigDict()
     proxy = getproxies().get(place.scheme)
     if proxy and not proxy_bypass(place.netloc):
@@ -217,15 +234,20 @@ def _refused(git: Git, status: int) -> Failure:
             )
         case 404:
             whom = f" for the credentials of {git.secret}" if git.secret else ""
-            return ConfigurationError(f"workflow.git.url: there is no repository {git.url}{whom} (404)")
+            return ConfigurationError(
+                f"workflow.git.url: there is no repository {git.url}{whom} (404)"
+            )
         case _ if status in UNWELL:
             return Unavailable(f"workflow.git.url: {git.url} answered {status} for a minute")
         case _:
-            return ConfigurationError(f"workflow.git.url: {git.url} answers {status}, as no git server does")
+            return ConfigurationError(
+                f"workflow.git.url: {git.url} answers {status}, as no git server does"
+            )
 
 
 def _fetch(client: _Client, git: Git, repository: Repo) -> None:
-    """The one commit without its history; from a server that only gives what has a name, all branches and tags.
+    """The one commit without its history; from a server that only gives what has a name, all
+    branches and tags.
 
     Servers of protocol 2 (git 2.18, GitHub, GitLab) give any commit that they have.
     https://git-scm.com/docs/protocol-v2
@@ -237,8 +259,12 @@ def _fetch(client: _Client, git: Git, repository: Repo) -> None:
         if _no_answer(error):
             raise
         # Git itself says no more than that to a commit that it does not have.
-        if client.begun and (isinstance(error, HangupException) or str(error).startswith("Length of pkt read")):
-            raise Unavailable(f"workflow.git.url: {git.url}: the connection broke off: {error}") from None
+        if client.begun and (
+            isinstance(error, HangupException) or str(error).startswith("Length of pkt read")
+        ):
+            raise Unavailable(
+                f"workflow.git.url: {git.url}: the connection broke off: {error}"
+            ) from None
         if client.protocol_version == 2:
             as_usual = isinstance(error, HangupException) or "not our ref" in str(error)
             said = "" if as_usual else f"; the server says: {error}"
@@ -249,7 +275,11 @@ def _fetch(client: _Client, git: Git, repository: Repo) -> None:
 def _no_answer(error: GitProtocolError) -> Exception | None:
     """What kept the server from answering, where it did not."""
     cause = error.__cause__
-    return getattr(cause, "reason", None) or cause if isinstance(cause, urllib3.exceptions.HTTPError) else None
+    return (
+        getattr(cause, "reason", None) or cause
+        if isinstance(cause, urllib3.exceptions.HTTPError)
+        else None
+    )
 
 
 def _failure(git: Git, error: GitProtocolError) -> Failure:
@@ -262,7 +292,9 @@ def _failure(git: Git, error: GitProtocolError) -> Failure:
 
 
 def _unknown(git: Git, said: str = "") -> ConfigurationError:
-    return ConfigurationError(f"workflow.git.commit: {git.url} has no commit {git.commit} (is it pushed?){said}")
+    return ConfigurationError(
+        f"workflow.git.commit: {git.url} has no commit {git.commit} (is it pushed?){said}"
+    )
 
 
 def _tree(git: Git, repository: Repo) -> ObjectID:
@@ -271,19 +303,27 @@ def _tree(git: Git, repository: Repo) -> ObjectID:
     if commit not in store or not isinstance(found := store[commit], Commit):
         raise _unknown(git)
     try:
-        _, tree = tree_lookup_path(store.__getitem__, found.tree, git.path.encode()) if git.path else (0, found.tree)
+        _, tree = (
+            tree_lookup_path(store.__getitem__, found.tree, git.path.encode())
+            if git.path
+            else (0, found.tree)
+        )
     except (KeyError, NotTreeError):
         tree = None
     if tree is None or not isinstance(store[tree], Tree):
-        raise ConfigurationError(f"workflow.git.path: {git.url} has no folder {git.path} at {git.commit[:12]}")
+        raise ConfigurationError(
+            f"workflow.git.path: {git.url} has no folder {git.path} at {git.commit[:12]}"
+        )
     return tree
 
 
 # What a tree may hold ------------------------------------------------------------------------------------------------
 
-# Git's own bound of a path is that of the system: https://man7.org/linux/man-pages/man3/limits.h.3posix.html
+# Git's own bound of a path is that of the system:
+# https://man7.org/linux/man-pages/man3/limits.h.3posix.html
 DEEPEST = 500
-# The volume's sizeLimit (chart/templates/_mounts.tpl): kubelet evicts a pod that writes more into it.
+# The volume's sizeLimit (chart/templates/_mounts.tpl): kubelet evicts a pod that writes more into
+# it.
 MOST = 2**30
 # Of an object's id.
 SHA_BYTES = 20
@@ -296,7 +336,8 @@ def _check(git: Git, store: BaseObjectStore, root: ObjectID) -> None:
     """Look at all of a tree before any of it is written.
 
     Raises:
-        ConfigurationError: git itself would not make such a tree, or not check it out; names the entry.
+        ConfigurationError: git itself would not make such a tree, or not check it out; names the
+        entry.
     """
     folders = [(b"", root)]
     size = 0
@@ -317,14 +358,22 @@ def _check(git: Git, store: BaseObjectStore, root: ObjectID) -> None:
             elif not S_ISGITLINK(mode):
                 size += _checked_size(git, store, entry, mode, sha)
                 if size > MOST:
-                    raise _bad(git, b"", f"has more than {MOST >> 20} MiB of files, which is too much: use a volume")
+                    raise _bad(
+                        git,
+                        b"",
+                        f"has more than {MOST >> 20} MiB of files, which is too much: use a volume",
+                    )
 
 
-def _entries(git: Git, store: BaseObjectStore, path: bytes, sha: ObjectID) -> list[tuple[bytes, int, ObjectID]]:
+def _entries(
+    git: Git, store: BaseObjectStore, path: bytes, sha: ObjectID
+) -> list[tuple[bytes, int, ObjectID]]:
     if sha not in store or not isinstance(tree := store[sha], Tree):
         raise _bad(git, path, "is no folder that the repository holds")
     # Not by the object's own method, which keeps one of two entries of the same name.
-    return list(cast("Iterator[tuple[bytes, int, ObjectID]]", parse_tree(tree.as_raw_string(), SHA_BYTES)))
+    return list(
+        cast("Iterator[tuple[bytes, int, ObjectID]]", parse_tree(tree.as_raw_string(), SHA_BYTES))
+    )
 
 
 def _checked_size(git: Git, store: BaseObjectStore, entry: bytes, mode: int, sha: ObjectID) -> int:
@@ -355,7 +404,11 @@ def _warn(folder: Path) -> None:
             if path.is_symlink():
                 if not _stays(path, folder):
                     out.append(path)
-            elif path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(POINTER):
+            elif (
+                path.is_file()
+                and path.stat().st_size < 1024
+                and path.read_bytes().startswith(POINTER)
+            ):
                 pointers.append(path)
     for paths, what in (
         (empty, "submodules, which are not fetched, so that their folders are empty"),

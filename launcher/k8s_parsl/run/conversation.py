@@ -1,7 +1,7 @@
 """The launcher's end of the socket that it shares with the workflow container.
 
-One connection of a supervisor and one of a kernel, both of the uid that is expected; whatever else connects is refused.
-What comes in is put on the run's queue, or goes to who asked for it.
+One connection of a supervisor and one of a kernel, both of the uid that is expected; whatever else
+connects is refused. What comes in is put on the run's queue, or goes to who asked for it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ CONNECTIONS = 8
 RATE = 2000
 # Messages that wait for the other end to read, at most; and at the end, for so long.
 WAITING, FINISH_S = 20_000, 2.0
-_PEER = struct.Struct("3i")  # pid, uid, gid: https://man7.org/linux/man-pages/man7/unix.7.html (SO_PEERCRED)
+_PEER = struct.Struct(
+    "3i"
+)  # pid, uid, gid: https://man7.org/linux/man-pages/man7/unix.7.html (SO_PEERCRED)
 
 
 class Outbox:
-    """What is to be sent on one connection, by a thread of its own: a process that does not read blocks no caller."""
+    """What is to be sent on one connection, by a thread of its own: a process that does not read
+    blocks no caller.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -82,9 +86,9 @@ class Conversation:
     """The socket at ``path``, from `with` to its end.
 
     Args:
-        path: where it is made; a Unix socket's path has at most 107 characters.
-        uid: the only user whose connections are taken.
-        take: gets each message of either connection, `messages.Hello` and `Gone` among them; on the connection's own
+        path: where it is made; a Unix socket's path has at most 107 characters. uid: the only user
+        whose connections are taken. take: gets each message of either connection, `messages.Hello`
+        and `Gone` among them; on the connection's own
             thread, one at a time for each connection.
     """
 
@@ -103,14 +107,18 @@ class Conversation:
     def __enter__(self) -> Self:
         self._path.unlink(missing_ok=True)
         self._listener.bind(str(self._path))
-        # The peer's uid is asked for each connection; the mode alone could not tell one user from the others.
+        # The peer's uid is asked for each connection; the mode alone could not tell one user from
+        # the others.
         self._path.chmod(0o666)
         self._listener.listen(CONNECTIONS)
         threading.Thread(target=self._accept, name="socket", daemon=True).start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -123,7 +131,8 @@ class Conversation:
             outbox.finish(FINISH_S)
         for channel in channels:
             channel.close()
-        # Its file stays: a connection is refused there from now on, which says that this launcher has ended.
+        # Its file stays: a connection is refused there from now on, which says that this launcher
+        # has ended.
 
     def send(self, role: str, message: Message) -> bool:
         """Send a message to the connection of this role; whether there was one that took it."""
@@ -143,7 +152,9 @@ class Conversation:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(connection,), name="connection", daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(connection,), name="connection", daemon=True
+            ).start()
 
     def _serve(self, connection: socket.socket) -> None:
         channel = Channel(connection)
@@ -165,7 +176,11 @@ class Conversation:
     def _converse(self, connection: socket.socket, channel: Channel) -> None:
         uid = _uid(connection)
         if uid != self._uid:
-            self._warn("a connection of uid %d to the launcher's socket was refused (expected: %d)", uid, self._uid)
+            self._warn(
+                "a connection of uid %d to the launcher's socket was refused (expected: %d)",
+                uid,
+                self._uid,
+            )
             return
         try:
             line = channel.receive_line(HELLO_S)
@@ -174,7 +189,9 @@ class Conversation:
             hello = messages.hello(line)
             if hello.protocol != PROTOCOL:
                 self._take(_other_version(hello.protocol))
-                raise ProtocolError(f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl")
+                raise ProtocolError(
+                    f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl"
+                )
         except ProtocolError as error:
             self._warn("a connection to the launcher's socket was refused: %s", error)
             return
@@ -221,5 +238,7 @@ def _other_version(protocol: int) -> ConfigurationError:
 
 
 def _uid(connection: socket.socket) -> int:
-    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    _, uid, _ = _PEER.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    )
     return int(uid)

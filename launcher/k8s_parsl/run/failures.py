@@ -21,7 +21,9 @@ class Failures:
         self._last_at = -math.inf
 
     def add(self, now: float, *, own: bool) -> None:
-        """Count a pod that ended: by itself (`own`), or taken by the cluster. All of one moment are one."""
+        """Count a pod that ended: by itself (`own`), or taken by the cluster. All of one moment are
+        one.
+        """
         self.own += own
         if now - self._last_at > BURST_S:
             self._in_a_row += 1
@@ -32,5 +34,7 @@ class Failures:
         self._in_a_row = 0
 
     def hold_off(self) -> float:
-        """Return the seconds to wait before the next pod: none after one failure, then 1, 3, 7 ... 60."""
+        """Return the seconds to wait before the next pod: none after one failure, then 1, 3, 7 ...
+        60.
+        """
         return min(2.0 ** max(self._in_a_row - 1, 0) - 1, MAX_HOLD_OFF_S)

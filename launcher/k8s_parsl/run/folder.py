@@ -18,8 +18,8 @@ from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 class Folder:
     """`<run.volume>/runs/<run>-<installation>/`.
 
-    docs/decisions/0003-runs-are-kept-by-installation.md tells why. Below the volume nothing of it may be a link: every
-    pod that mounts the volume could put one there (`shared.files`).
+    docs/dev/decisions/0003-runs-are-kept-by-installation.md tells why. Below the volume nothing of
+    it may be a link: every pod that mounts the volume could put one there (`shared.files`).
     """
 
     path: Path

@@ -26,7 +26,14 @@ from k8s_parsl.run import plan
 from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.run.supervision import new_record, say_linked, say_workers, set_level, stoppable, supervise
+from k8s_parsl.run.supervision import (
+    new_record,
+    say_linked,
+    say_workers,
+    set_level,
+    stoppable,
+    supervise,
+)
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared import files, signals
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
@@ -40,7 +47,9 @@ SOCKET = "socket"
 LONGEST_TEMPDIR = 50
 
 
-def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, python: str = "") -> None:
+def on_laptop(
+    paths: list[Path], workflow_path: Path | None, parent: Path, python: str = ""
+) -> None:
     """Run the workflow of these values files, with a folder below ``parent`` for each volume.
 
     Args:
@@ -55,11 +64,17 @@ def on_laptop(paths: list[Path], workflow_path: Path | None, parent: Path, pytho
     settings = Settings.from_values(paths)
     set_level(settings.logging.level)
     _make_volume(parent)
-    folders = {volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()}
+    folders = {
+        volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()
+    }
     for mount_path, path in folders.items():
         _make_volume(path)
         log.info("volume %s is %s here", mount_path, path)
-    base = folders[settings.storage[settings.run.volume].mount_path] if settings.run.volume else parent.absolute()
+    base = (
+        folders[settings.storage[settings.run.volume].mount_path]
+        if settings.run.volume
+        else parent.absolute()
+    )
     say_dead(base / "runs")
     run = _new_run(base / "runs")
     folder = Folder(base / "runs" / run)
@@ -81,7 +96,10 @@ def _run(
     folder: Folder,
 ) -> None:
     path = _code(settings, workflow_path, folder)
-    pools = {label: workers(label, executor, _room(executor)) for label, executor in settings.executors.items()}
+    pools = {
+        label: workers(label, executor, _room(executor))
+        for label, executor in settings.executors.items()
+    }
     work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
     workflow = Workflow(TaskLog(), "the memory of this machine")
     interpreter = python or settings.laptop.python or sys.executable
@@ -89,7 +107,9 @@ def _run(
         folder.held(),
         kept(folder.kept_logs),
         stoppable(workflow),
-        tempfile.TemporaryDirectory(prefix="k8s-parsl-", dir=_short(), ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryDirectory(
+            prefix="k8s-parsl-", dir=_short(), ignore_cleanup_errors=True
+        ) as scratch,
         # It waits for the socket; and it ends when the conversation does, whatever ended that.
         _process(interpreter, Path(scratch), workflow),
         Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
@@ -97,7 +117,10 @@ def _run(
         attempt.begin(folder, record)
         record.versions = _greeted(workflow, conversation, interpreter)
         say_workers(pools.values())
-        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
+        say_linked(
+            work,
+            workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)),
+        )
         order = plan.start(
             settings,
             path=path,
@@ -113,26 +136,34 @@ def _run(
 
 
 def _room(executor: Executor) -> Room:
-    """Return what this machine has for an executor; for one worker in any case, as cluster values are tried here."""
+    """Return what this machine has for an executor; for one worker in any case, as cluster values
+    are tried here.
+    """
     cpus = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed_cpus = math.ceil(executor.cores_per_worker)
     needed_memory = math.ceil((executor.mem_per_worker or 0) * GIB)
     return Room(
         cpus=Amount(Decimal(max(cpus, needed_cpus)), f"this machine has {counted(cpus, 'CPU')}"),
-        memory=Amount(Decimal(max(memory, needed_memory)), f"this machine has {memory / GIB:.1f} GiB"),
+        memory=Amount(
+            Decimal(max(memory, needed_memory)), f"this machine has {memory / GIB:.1f} GiB"
+        ),
         of="pool",
         pools=executor.max_blocks,
     )
 
 
 def _short() -> str | None:
-    """Return another folder for temporary files where the usual one's path is too long for a socket below it."""
+    """Return another folder for temporary files where the usual one's path is too long for a socket
+    below it.
+    """
     return "/tmp" if len(tempfile.gettempdir()) > LONGEST_TEMPDIR else None  # noqa: S108
 
 
 def _new_run(runs: Path) -> str:
-    """Return the name of a new run, which no other one has; its folder is made, where that is possible."""
+    """Return the name of a new run, which no other one has; its folder is made, where that is
+    possible.
+    """
     files.refuse_link(runs, runs.parent)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for name in itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2))):
@@ -157,12 +188,16 @@ def _make_volume(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        why = "there is a file of this name" if isinstance(error, FileExistsError) else error.strerror
+        why = (
+            "there is a file of this name" if isinstance(error, FileExistsError) else error.strerror
+        )
         raise PermissionDenied(f"--volumes: the folder {path} cannot be made: {why}") from None
 
 
 def _interpreter(python: str) -> str:
-    """Return the interpreter that the user means: `~` stands for the home folder, a virtual environment for its own."""
+    """Return the interpreter that the user means: `~` stands for the home folder, a virtual
+    environment for its own.
+    """
     path = Path(python).expanduser()
     return str(path / "bin" / "python" if path.is_dir() else path)
 
@@ -171,8 +206,12 @@ def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
     """Where the workflow's code is; that of a git repository is put into the run's folder."""
     if given and not given.is_dir():
         raise UsageError(f"--path: there is no folder {given}")
-    if settings.workflow.script and not (given or settings.workflow.git.url or Path(settings.workflow.path).is_dir()):
-        raise UsageError(f"workflow.path: this machine has no folder {settings.workflow.path}: name one with --path")
+    if settings.workflow.script and not (
+        given or settings.workflow.git.url or Path(settings.workflow.path).is_dir()
+    ):
+        raise UsageError(
+            f"workflow.path: this machine has no folder {settings.workflow.path}: name one with --path"
+        )
     git = settings.workflow.git
     if git.url and given:
         log.info("workflow code: %s, and not %s", given, git.described)
@@ -230,8 +269,8 @@ def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what the workflow's side gets of this process's environment.
 
-    Not what belongs to this interpreter; and nothing of k8s-parsl's own: credentials for git are the launcher's alone,
-    and the rest is of another run, in a task of which this one was started.
+    Not what belongs to this interpreter; and nothing of k8s-parsl's own: credentials for git are
+    the launcher's alone, and the rest is of another run, in a task of which this one was started.
     """
     return {
         key: value

@@ -1,7 +1,8 @@
-"""The messages that the workflow container sends, as models: bounded and checked before anything is done with one.
+"""The messages that the workflow container sends, as models: bounded and checked before anything is
+done with one.
 
-k8s_parsl_runtime.shared.protocol says what each is for. What comes in is data from outside: nothing in it is unpickled,
-run, or used as a path.
+k8s_parsl_runtime.shared.protocol says what each is for. What comes in is data from outside: nothing
+in it is unpickled, run, or used as a path.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from k8s_parsl import untrusted
-from k8s_parsl_runtime.shared.protocol import APP_CHARACTERS, BLOCKS, LINKED, TEXT_CHARACTERS, ProtocolError
+from k8s_parsl_runtime.shared.protocol import (
+    APP_CHARACTERS,
+    BLOCKS,
+    LINKED,
+    TEXT_CHARACTERS,
+    ProtocolError,
+)
 
 Label = Annotated[str, StringConstraints(max_length=63)]
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
@@ -155,7 +162,9 @@ class Picture(Model):
 
 
 FromSupervisor = Ready | Notice | Ended
-FromKernel = Submit | Blocks | Registered | Tasks | Log | Faulted | Raised | Unreceived | Returned | Picture
+FromKernel = (
+    Submit | Blocks | Registered | Tasks | Log | Faulted | Raised | Unreceived | Returned | Picture
+)
 
 _HELLO: TypeAdapter[Hello] = TypeAdapter(Hello)
 _FROM: dict[str, TypeAdapter[Any]] = {

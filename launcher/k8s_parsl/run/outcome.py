@@ -11,7 +11,8 @@ from k8s_parsl_runtime.shared.errors import Failure, Stopped, WorkflowFailed
 
 # Signals that ask a process to end, and are no crash.
 ASKING = ("SIGTERM", "SIGINT", "SIGHUP")
-# Of a crash's last lines, what fits into the one line of the message; all of them are in record and log.
+# Of a crash's last lines, what fits into the one line of the message; all of them are in record and
+# log.
 SHOWN_CHARACTERS = 300
 
 
@@ -27,7 +28,9 @@ class Told:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: well, with the workflow's result, or with a failure; or well, but for tasks that failed."""
+    """How a run ended: well, with the workflow's result, or with a failure; or well, but for tasks
+    that failed.
+    """
 
     failure: Failure | None = None
     result: Any = None
@@ -51,7 +54,9 @@ def of_process(ended: Ended, told: Told, memory_limit: str) -> Outcome:
     failure = _failure(ended, told, memory_limit)
     if failure:
         return Outcome(failure, None, ended.status, ended.lines, raised=bool(told.raised))
-    return Outcome(None, told.result, ended.status, ended.lines, failed_tasks=_of_failed_tasks(told.unreceived))
+    return Outcome(
+        None, told.result, ended.status, ended.lines, failed_tasks=_of_failed_tasks(told.unreceived)
+    )
 
 
 def judged(outcome: Outcome, failed_tasks: Literal["fail", "warn"]) -> Outcome:
@@ -91,4 +96,6 @@ def last(lines: list[str]) -> str:
 
 def out_of_memory(memory_limit: str) -> Failure:
     """Return the failure of a workflow that the kernel has ended for memory."""
-    return WorkflowFailed(f"OOMKilled: the workflow used more memory than it may: raise {memory_limit}")
+    return WorkflowFailed(
+        f"OOMKilled: the workflow used more memory than it may: raise {memory_limit}"
+    )

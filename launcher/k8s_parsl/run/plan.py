@@ -25,7 +25,9 @@ def code(settings: Settings, path: Path) -> dict[str, str]:
     return {"call": settings.workflow.call, "script": settings.workflow.script, "path": str(path)}
 
 
-def preparation(settings: Settings, path: Path, work: Path, folders: Mapping[str, Path], logs: str = "") -> Message:
+def preparation(
+    settings: Settings, path: Path, work: Path, folders: Mapping[str, Path], logs: str = ""
+) -> Message:
     """Return the message `prepare`.
 
     Args:
@@ -58,22 +60,21 @@ def start(
     """Return the message `start`.
 
     Args:
-        settings: the run's.
-        path: folder of the code.
-        work: working directory.
-        run_dir: Parsl's.
-        folders: the folder that stands for each mount path; string arguments below one are moved likewise.
-        logs: where the output of a laptop's workers is kept; empty: nowhere.
-        address: where workers reach this pod; empty: they are processes of this machine.
-        keys: the key files of an encrypted run.
-        pools: the workers of each executor's pods; without, as the values say them.
-        attempt: the number of this launcher's attempt at the run.
+        settings: the run's. path: folder of the code. work: working directory. run_dir: Parsl's.
+        folders: the folder that stands for each mount path; string arguments below one are moved
+        likewise. logs: where the output of a laptop's workers is kept; empty: nowhere. address:
+        where workers reach this pod; empty: they are processes of this machine. keys: the key files
+        of an encrypted run. pools: the workers of each executor's pods; without, as the values say
+        them. attempt: the number of this launcher's attempt at the run.
     """
     pools = pools or unbounded(settings)
     # The processes of a laptop have one working directory.
     shared = {"shared_work": not address or is_shared(settings, work)}
     executors = {
-        label: executor.model_dump() | _pool_message(pools[label]) | {"port": port(settings, label)} | shared
+        label: executor.model_dump()
+        | _pool_message(pools[label])
+        | {"port": port(settings, label)}
+        | shared
         for label, executor in settings.executors.items()
     }
     return {
@@ -95,12 +96,20 @@ def start(
 
 
 def unbounded(settings: Settings) -> dict[str, Workers]:
-    """Return the workers of each executor's pods where nothing but the executor's own numbers bounds them."""
-    return {label: workers(label, executor, Room()) for label, executor in settings.executors.items()}
+    """Return the workers of each executor's pods where nothing but the executor's own numbers
+    bounds them.
+    """
+    return {
+        label: workers(label, executor, Room()) for label, executor in settings.executors.items()
+    }
 
 
 def _pool_message(pool: Workers) -> Message:
-    return {"workers": pool.number, "cores": pool.cores, "available_accelerators": list(pool.accelerators)}
+    return {
+        "workers": pool.number,
+        "cores": pool.cores,
+        "available_accelerators": list(pool.accelerators),
+    }
 
 
 def port(settings: Settings, label: str) -> int:
@@ -109,7 +118,8 @@ def port(settings: Settings, label: str) -> int:
 
 
 def check_ports(settings: Settings, address: str) -> None:
-    """See that the workflow container's interchanges can have their ports: the containers of a pod share them.
+    """See that the workflow container's interchanges can have their ports: the containers of a pod
+    share them.
 
     An interchange would die of it, and Parsl wait two minutes for it.
 
@@ -136,7 +146,10 @@ def work_folder(settings: Settings, run: Path) -> Path:
 
 def is_shared(settings: Settings, folder: Path) -> bool:
     """Return whether a folder is the same in all pods: on one of the volumes."""
-    return any(PurePosixPath(folder).is_relative_to(volume.mount_path) for volume in settings.storage.values())
+    return any(
+        PurePosixPath(folder).is_relative_to(volume.mount_path)
+        for volume in settings.storage.values()
+    )
 
 
 def worker_arguments(
@@ -151,12 +164,22 @@ def worker_arguments(
 ) -> Callable[[str], list[str]]:
     """Return a function from a block's number to its worker's arguments.
 
-    Behind the dashes they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of the worker's pod.
+    Behind the dashes they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of
+    the worker's pod.
     """
     executor = settings.executors[label]
     path = userpath.of_code(**code(settings, Path(settings.workflow.path)))
     pool = pool or unbounded(settings)[label]
-    ours = ["--expect", versions, "--path", ":".join(path), "--work", str(work), "--cores", str(pool.cores)]
+    ours = [
+        "--expect",
+        versions,
+        "--path",
+        ":".join(path),
+        "--work",
+        str(work),
+        "--cores",
+        str(pool.cores),
+    ]
     if executor.limit_threads:
         ours.append("--limit-threads")
     if executor.worker_init:
@@ -165,14 +188,18 @@ def worker_arguments(
         ours += ["--logs", logs]
     if not is_shared(settings, work):
         ours += ["--data", path[0]]
-    theirs = _theirs(executor, pool, address, port(settings, label), encrypted=settings.parsl.encrypted)
+    theirs = _theirs(
+        executor, pool, address, port(settings, label), encrypted=settings.parsl.encrypted
+    )
     return lambda number: [*ours, "--", *(word.replace(NUMBER, number) for word in theirs)]
 
 
 NUMBER = "{block}"
 
 
-def _theirs(executor: Executor, pool: Workers, address: str, worker_port: int, *, encrypted: bool) -> list[str]:
+def _theirs(
+    executor: Executor, pool: Workers, address: str, worker_port: int, *, encrypted: bool
+) -> list[str]:
     return [
         *(["--debug"] if executor.worker_debug else []),
         # The one number: neither CPUs nor memory are counted once more (`worker.threads`).
@@ -198,7 +225,9 @@ def _theirs(executor: Executor, pool: Workers, address: str, worker_port: int, *
 
 
 def relocate(value: Any, folders: Mapping[str, Path]) -> Any:
-    """Return ``value`` with every string that is a path at or below a mount path moved to that volume's folder."""
+    """Return ``value`` with every string that is a path at or below a mount path moved to that
+    volume's folder.
+    """
     if isinstance(value, Mapping):
         return {key: relocate(item, folders) for key, item in value.items()}
     if isinstance(value, list | tuple):

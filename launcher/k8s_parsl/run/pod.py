@@ -1,7 +1,8 @@
 """The run of a launcher pod, in stages that each take what the last one found.
 
-facts about this pod -> settings -> folder -> the workflow container greeted -> alone -> keys -> first worker pods ->
-workflow started -> supervised -> end. Nothing here imports Parsl or the user's code.
+facts about this pod -> settings -> folder -> the workflow container greeted -> alone -> keys ->
+first worker pods -> workflow started -> supervised -> end. Nothing here imports Parsl or the user's
+code.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.pod_manifest import owner_reference
-from k8s_parsl.run.supervision import new_record, say_linked, say_workers, set_level, stoppable, supervise
+from k8s_parsl.run.supervision import (
+    new_record,
+    say_linked,
+    say_workers,
+    set_level,
+    stoppable,
+    supervise,
+)
 from k8s_parsl.run.takeover import wait_until_alone
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Container, Workflow
@@ -47,7 +55,8 @@ START_S = 60.0
 CLOSE_S = 20.0
 # How long the code of a run that is done is looked at.
 LOOK_S = 10.0
-# Of the pod's grace period, for what comes after the workflow's end and is not the deletion of pods.
+# Of the pod's grace period, for what comes after the workflow's end and is not the deletion of
+# pods.
 LEAVE_S = 10.0
 # The workflow's image may be refused for a moment; a registry that is away for longer ends the run.
 IMAGE_S = 120.0
@@ -61,11 +70,19 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
     Raises:
         Failure: how the run ended, other than well.
     """
-    identity = Identity.from_environment(environment)  # first: outside a pod it says what to type instead
-    workflow = Workflow(TaskLog(), MEMORY_LIMIT, max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S))
+    identity = Identity.from_environment(
+        environment
+    )  # first: outside a pod it says what to type instead
+    workflow = Workflow(
+        TaskLog(), MEMORY_LIMIT, max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S)
+    )
     uid = int(identity.workflow_uid or os.getuid())
     attempt = Attempt()
-    with attempt.recorded(), stoppable(workflow), Conversation(socket, uid, workflow.take) as conversation:
+    with (
+        attempt.recorded(),
+        stoppable(workflow),
+        Conversation(socket, uid, workflow.take) as conversation,
+    ):
         settings = Settings.from_file(mounted / "settings.yaml")
         set_level(settings.logging.level)
         api = Api(identity.namespace)
@@ -96,7 +113,8 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
     if lasts:
         base = Path(settings.storage[settings.run.volume].mount_path)
         volumes.check([Mount(str(base), False, f"storage.{settings.run.volume}")], str(base))
-    # With the installation in its name: uninstall and install again, and the same values run afresh.
+    # With the installation in its name: uninstall and install again, and the same values run
+    # afresh.
     return Folder(base / "runs" / f"{identity.run}-{installation[:8]}", lasts)
 
 
@@ -108,11 +126,17 @@ def _record(identity: Identity, settings: Settings, folder: Folder) -> Record:
 
 
 def _say_changes(settings: Settings, done: Record) -> None:
-    """Say so where the code on the volume is newer than the run that was done, so that nothing runs it."""
+    """Say so where the code on the volume is newer than the run that was done, so that nothing runs
+    it.
+    """
     with suppress(OSError, ValueError):
         code = Path(settings.workflow.path)
-        if file := apart(lambda: changes.newer(code, settings.workflow.script, done.started), LOOK_S):
-            log.warning("%s has changed since that run began: set run.id to run what is there now", file)
+        if file := apart(
+            lambda: changes.newer(code, settings.workflow.script, done.started), LOOK_S
+        ):
+            log.warning(
+                "%s has changed since that run began: set run.id to run what is there now", file
+            )
 
 
 def _run(
@@ -142,7 +166,10 @@ def _run(
             workflow.nothing()
             return
         apart(lambda: _let_in(identity, folder, work))
-        say_linked(work, workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)))
+        say_linked(
+            work,
+            workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)),
+        )
         keys = share_certificates(identity, api) if settings.parsl.encrypted else None
         pods = {
             label: WorkerPods(
@@ -210,13 +237,17 @@ def _close(pods: Iterable[WorkerPods]) -> None:
 
 
 def share_certificates(identity: Identity, api: Api) -> dict[str, str]:
-    """Make the run's keys, and a Secret of what the workers need of them; return all of them, by file name.
+    """Make the run's keys, and a Secret of what the workers need of them; return all of them, by
+    file name.
 
     Raises:
         Failure: the Secret could not be written.
     """
     files = certificates.create()
-    labels = {"app.kubernetes.io/instance": identity.release, "app.kubernetes.io/managed-by": "k8s-parsl"}
+    labels = {
+        "app.kubernetes.io/instance": identity.release,
+        "app.kubernetes.io/managed-by": "k8s-parsl",
+    }
     manifest = certificates.secret(
         identity.certificates, labels, owner_reference(identity), certificates.for_workers(files)
     )
@@ -258,7 +289,9 @@ class OwnPod:
         log.warning("the workflow container is not started: %s", finding)
         if finding.reason.kind is Kind.WAIT:
             return
-        failure = ConfigurationError(f"the workflow container cannot start: {finding}; see image.repository, image.tag")
+        failure = ConfigurationError(
+            f"the workflow container cannot start: {finding}; see image.repository, image.tag"
+        )
         container = Container(failure)
         if finding.reason.at_once:
             self._workflow.container(container)
@@ -270,7 +303,9 @@ class OwnPod:
 
 def _ended(finding: Finding) -> Container:
     if finding.reason.name == "StartError":
-        failure = ConfigurationError(f"the workflow container cannot start: {finding.detail}; see image.python")
+        failure = ConfigurationError(
+            f"the workflow container cannot start: {finding.detail}; see image.python"
+        )
         return Container(failure)
     detail = finding.detail or finding.reason.say
     if "can't open file" in detail and "start.py" in detail:
@@ -279,5 +314,7 @@ def _ended(finding: Finding) -> Container:
             "built FROM launcher.image; set it to inject"
         )
         return Container(failure)
-    ended: Failure = WorkflowFailed(f"the workflow container ended: {finding.reason.name}: {detail}")
+    ended: Failure = WorkflowFailed(
+        f"the workflow container ended: {finding.reason.name}: {detail}"
+    )
     return Container(ended, out_of_memory=finding.reason.name == "OOMKilled")

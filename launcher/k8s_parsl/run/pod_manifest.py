@@ -1,4 +1,6 @@
-"""The manifest of a worker pod: what Helm rendered, with a name, a label, the owner and the worker's arguments."""
+"""The manifest of a worker pod: what Helm rendered, with a name, a label, the owner and the
+worker's arguments.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,21 @@ from k8s_parsl_runtime.shared.volumes import Mount, write_mounts
 GRACE_S = 30
 
 
-# A pod's name is its hostname, which kubelet cuts after so many characters: what tells two pods apart is at the end.
+# A pod's name is its hostname, which kubelet cuts after so many characters: what tells two pods
+# apart is at the end.
 # https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-hostname-and-subdomain-fields
 HOSTNAME = 63
-# Of the launcher pod's uid, and those that are kept for a block's number, so that all names begin alike.
+# Of the launcher pod's uid, and those that are kept for a block's number, so that all names begin
+# alike.
 UID, DIGITS = 5, 6
 # Of the hash that keeps two long releases apart.
 HASH = 6
 
 
 def pod_name(release: str, label: str, launcher_uid: str, number: str) -> str:
-    """Return the name of a block's pod; a release's name that is too long gives way, as in the chart's own names."""
+    """Return the name of a block's pod; a release's name that is too long gives way, as in the
+    chart's own names.
+    """
     beginning = f"-{label}-{launcher_uid[:UID]}-"
     room = HOSTNAME - len(beginning) - max(DIGITS, len(number))
     if len(release) > room:
@@ -36,7 +42,9 @@ def pod_name(release: str, label: str, launcher_uid: str, number: str) -> str:
 def pod_manifest(
     template: Mapping[str, Any], name: str, identity: Identity, arguments: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the manifest of the pod `name`; the worker is given its volumes, its grace period and `arguments`."""
+    """Return the manifest of the pod `name`; the worker is given its volumes, its grace period and
+    `arguments`.
+    """
     manifest = copy.deepcopy(dict(template))
     manifest["metadata"] |= {
         "name": name,
@@ -51,7 +59,8 @@ def pod_manifest(
 
 
 def literal(word: str) -> str:
-    """Return `word` as it has to be written, as kubelet reads `$$` in it as `$`, and `$(X)` as the value of X.
+    """Return `word` as it has to be written, as kubelet reads `$$` in it as `$`, and `$(X)` as the
+    value of X.
 
     https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
     """
@@ -61,9 +70,9 @@ def literal(word: str) -> str:
 def owner_reference(identity: Identity) -> dict[str, Any]:
     """Return the launcher's pod as the one owner.
 
-    The pod and not the Job: the Job's controller would claim or release pods that name it. `controller`, so that
-    `kubectl drain` takes them; `blockOwnerDeletion` false, or some clusters ask for a right on finalizers
-    (docs/decisions/0002-worker-ownership.md).
+    The pod and not the Job: the Job's controller would claim or release pods that name it.
+    `controller`, so that `kubectl drain` takes them; `blockOwnerDeletion` false, or some clusters
+    ask for a right on finalizers (docs/dev/decisions/0002-worker-ownership.md).
     """
     return {
         "apiVersion": "v1",
@@ -76,10 +85,19 @@ def owner_reference(identity: Identity) -> dict[str, Any]:
 
 
 def _claims(spec: Mapping[str, Any], worker: Mapping[str, Any]) -> list[Mount]:
-    """Return where the container mounts the pod's claims: the volumes with a server that may not answer."""
-    claims = {v["name"]: v["persistentVolumeClaim"] for v in spec.get("volumes", []) if "persistentVolumeClaim" in v}
+    """Return where the container mounts the pod's claims: the volumes with a server that may not
+    answer.
+    """
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]
+        for v in spec.get("volumes", [])
+        if "persistentVolumeClaim" in v
+    }
     return [
-        Mount(mount["mountPath"], mount.get("readOnly", False) or claims[mount["name"]].get("readOnly", False))
+        Mount(
+            mount["mountPath"],
+            mount.get("readOnly", False) or claims[mount["name"]].get("readOnly", False),
+        )
         for mount in worker.get("volumeMounts", [])
         if mount["name"] in claims
     ]

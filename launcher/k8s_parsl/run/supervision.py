@@ -48,8 +48,8 @@ def set_level(level: str) -> None:
 def stoppable(workflow: Workflow) -> Iterator[None]:
     """SIGTERM, SIGINT and SIGHUP end the run, in whatever phase it is.
 
-    Before the workflow is watched the main thread may wait for anything: there the signal breaks off the wait. From
-    then on it is one of the ends that `Workflow.result` waits for.
+    Before the workflow is watched the main thread may wait for anything: there the signal breaks
+    off the wait. From then on it is one of the ends that `Workflow.result` waits for.
 
     Raises:
         Stopped: one of them came.
@@ -57,7 +57,8 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         stopped = Stopped(f"{signal.Signals(number).name}: the run was stopped from outside")
-        # Also where it breaks off a wait: Python drops what is raised in a callback, and the end must not be lost.
+        # Also where it breaks off a wait: Python drops what is raised in a callback, and the end
+        # must not be lost.
         workflow.fault(stopped)
         workflow.stopped = True
         if not workflow.watched:
@@ -74,7 +75,9 @@ def say_linked(work: Path, linked: list[str]) -> None:
 
 
 def say_workers(pools: Iterable[Workers]) -> None:
-    """Say how many workers each executor's pods have, and what makes them fewer than the values ask for."""
+    """Say how many workers each executor's pods have, and what makes them fewer than the values ask
+    for.
+    """
     for pool in pools:
         log.log(logging.WARNING if pool.why else logging.INFO, "%s", pool)
 
@@ -117,15 +120,22 @@ def supervise(
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
     log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
     if record.status == "stopped" and record.launcher and folder.lasts:
-        log.info("tasks that had not ended are lost; results of apps with cache=True stay for this run's next launcher")
+        log.info(
+            "tasks that had not ended are lost; results of apps with cache=True stay for this run's next launcher"
+        )
     if outcome.failure:
         raise outcome.failure
 
 
 def best_effort(
-    doing: str, act: Callable[[], object], hurry: Callable[[], bool] = lambda: False, seconds: float | None = None
+    doing: str,
+    act: Callable[[], object],
+    hurry: Callable[[], bool] = lambda: False,
+    seconds: float | None = None,
 ) -> bool:
-    """Do it; a failure is one line in the log, and so is a volume that does not answer. Return whether it was done."""
+    """Do it; a failure is one line in the log, and so is a volume that does not answer. Return
+    whether it was done.
+    """
     try:
         apart(act, ANSWER_S if seconds is None else seconds, hurry, HURRIED_S)
     except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
@@ -170,7 +180,9 @@ def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) 
     counts = f"{submitted} tasks, {done} done, {failed} failed{f', {cancelled} cancelled' if cancelled else ''}"
     log.info("%s after %.1f s: %s", record.status, record.seconds, counts)
     for picture in workflow.pictures:
-        log.info("picture: %s%s", picture.name, "" if picture.content else " (too large for the report)")
+        log.info(
+            "picture: %s%s", picture.name, "" if picture.content else " (too large for the report)"
+        )
     log.info("report: %s", report)
 
 
@@ -179,7 +191,13 @@ def new_record(run: str, installation: str, settings: Settings, versions: str, c
     name = settings.workflow.call or settings.workflow.script
     lost_tasks = settings.parsl.retry_lost_tasks
     return Record(
-        run, installation, workflow=name, versions=versions, started=now(), code=code, retry_lost_tasks=lost_tasks
+        run,
+        installation,
+        workflow=name,
+        versions=versions,
+        started=now(),
+        code=code,
+        retry_lost_tasks=lost_tasks,
     )
 
 

@@ -1,6 +1,7 @@
 """Alone in the release: two launchers must never work on one volume.
 
-Helm makes the new Job before it deletes the old one, and a launcher that was killed leaves its workers (both measured).
+Helm makes the new Job before it deletes the old one, and a launcher that was killed leaves its
+workers (both measured).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from k8s_parsl_runtime.shared.errors import Temporary
 
 log = logging.getLogger(__name__)
 
-# An old launcher has its pod's whole grace period, its workers theirs, and a lost node's pods five minutes.
+# An old launcher has its pod's whole grace period, its workers theirs, and a lost node's pods five
+# minutes.
 ALONE_S = 600.0
 
 
@@ -33,7 +35,10 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
         for pod in strangers(identity, pods):
             if pod.name not in asked:
                 asked.add(pod.name)
-                log.warning("pod %s has our workers' labels, but no launcher of this release made it: let be", pod.name)
+                log.warning(
+                    "pod %s has our workers' labels, but no launcher of this release made it: let be",
+                    pod.name,
+                )
         for pod in others:
             if pod.component == "worker" and not pod.deleting and pod.name not in asked:
                 asked.add(pod.name)
@@ -41,16 +46,21 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
                 threading.Thread(target=_delete, args=(api, pod), daemon=True).start()
             elif pod.component == "launcher" and pod.name not in asked:
                 asked.add(pod.name)
-                log.info("launcher pod %s of this release still runs: waiting for its end", pod.name)
+                log.info(
+                    "launcher pod %s of this release still runs: waiting for its end", pod.name
+                )
         return not others
 
     if not watch.wait_for(alone, ALONE_S):
         names = ", ".join(pod.name for pod in previous(identity, watch.pods()))
-        raise Temporary(f"pods of an earlier launcher are still there after {ALONE_S:.0f} s: {names}")
+        raise Temporary(
+            f"pods of an earlier launcher are still there after {ALONE_S:.0f} s: {names}"
+        )
 
 
 def previous(identity: Identity, pods: list[PodState]) -> list[PodState]:
-    """Return the pods that have to be gone: other launchers that have not ended, workers that are not ours.
+    """Return the pods that have to be gone: other launchers that have not ended, workers that are
+    not ours.
 
     Runs and `helm test` leave each other alone: they share neither keys nor folder.
     """
@@ -60,7 +70,11 @@ def previous(identity: Identity, pods: list[PodState]) -> list[PodState]:
         if (pod.run == TEST) is (identity.run == TEST)
         and (
             (pod.component == "launcher" and pod.uid != identity.pod_uid and not pod.ended)
-            or (pod.component == "worker" and pod.owner != identity.pod_uid and identity.is_launcher(pod.owner_name))
+            or (
+                pod.component == "worker"
+                and pod.owner != identity.pod_uid
+                and identity.is_launcher(pod.owner_name)
+            )
         )
     ]
 
@@ -70,7 +84,9 @@ def strangers(identity: Identity, pods: list[PodState]) -> list[PodState]:
     return [
         pod
         for pod in pods
-        if pod.component == "worker" and (pod.run == TEST) is (identity.run == TEST) and not _is_made(identity, pod)
+        if pod.component == "worker"
+        and (pod.run == TEST) is (identity.run == TEST)
+        and not _is_made(identity, pod)
     ]
 
 

@@ -1,4 +1,6 @@
-"""How many lines the other side of the socket may cause in the launcher's log, whose own lines have to be found."""
+"""How many lines the other side of the socket may cause in the launcher's log, whose own lines have
+to be found.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ LOG_LINES, LOG_PERIOD_S = 200, 10.0
 
 
 class Throttle:
-    """Lets LOG_LINES lines in LOG_PERIOD_S pass; says once that more are left out. Any thread may use it."""
+    """Lets LOG_LINES lines in LOG_PERIOD_S pass; says once that more are left out. Any thread may
+    use it.
+    """
 
     def __init__(self) -> None:
         self.since = time.monotonic()

@@ -1,7 +1,8 @@
 """The worker pods of one executor: made, watched and ended on the release's one pod watch.
 
-What becomes of a block is decided by its value (`block.py`) as soon as the watch shows its pod. This acts on it: makes
-and deletes pods, asks why, counts, and tells the workflow's side. No call that asks for a pod waits for the API.
+What becomes of a block is decided by its value (`block.py`) as soon as the watch shows its pod.
+This acts on it: makes and deletes pods, asks why, counts, and tells the workflow's side. No call
+that asks for a pod waits for the API.
 """
 
 from __future__ import annotations
@@ -26,14 +27,21 @@ from k8s_parsl.run import failures
 from k8s_parsl.run.block import RETIRE_S, Block, State
 from k8s_parsl.run.failures import Failures
 from k8s_parsl.run.pod_manifest import pod_manifest, pod_name
-from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure, PermissionDenied, one_line
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    ExitCode,
+    Failure,
+    PermissionDenied,
+    one_line,
+)
 from k8s_parsl_runtime.shared.protocol import Message
 
 log = logging.getLogger(__name__)
 
 # Pods made at once; the API server's own limits are far above this.
 CREATORS = 8
-# Calls at once that delete pods or ask why they failed, so that they never wait behind creators that hold off.
+# Calls at once that delete pods or ask why they failed, so that they never wait behind creators
+# that hold off.
 CLERKS = 4
 # Between two tries to make one pod.
 CREATE_PAUSE_S = 30.0
@@ -42,7 +50,8 @@ EVENTS_S = 2.0
 # Seconds between two looks at deadlines, which no change of a pod tells of.
 LOOK_S = 1.0
 LOG_LINES = 20
-# Blocks that have ended and whose pod is gone are remembered up to this number: a run may last for weeks.
+# Blocks that have ended and whose pod is gone are remembered up to this number: a run may last for
+# weeks.
 ENDED = 10_000
 # Reasons that a run without fault meets.
 QUIET = ("ContainerCreating", "Completed")
@@ -53,8 +62,9 @@ Tell = Callable[[Message], object]
 class WorkerPods:
     """Makes, watches and ends the worker pods of one executor.
 
-    `arguments` are the worker's for a block of this number. `on_fault` is called, from any thread and at most once for
-    each fault, when the cluster cannot run what the values ask for. `tell` gets messages for the workflow's side.
+    `arguments` are the worker's for a block of this number. `on_fault` is called, from any thread
+    and at most once for each fault, when the cluster cannot run what the values ask for. `tell`
+    gets messages for the workflow's side.
     """
 
     def __init__(
@@ -77,7 +87,10 @@ class WorkerPods:
         self.tell = tell
         self._label = label
         self._max_blocks = executor.max_blocks
-        self._limits = {Kind.WAIT: executor.pending_timeout, Kind.CONFIGURATION: executor.configuration_timeout}
+        self._limits = {
+            Kind.WAIT: executor.pending_timeout,
+            Kind.CONFIGURATION: executor.configuration_timeout,
+        }
         self._template = template
         self._identity = identity
         self._api = api
@@ -90,7 +103,8 @@ class WorkerPods:
         self._ended: deque[str] = deque()
         # Of the pods that are ours, by name: no other pod of such a name is ever deleted.
         self._uids: dict[str, str] = {}
-        # Of those, the pods that a thread deletes just now; and the blocks whose pods are not made yet.
+        # Of those, the pods that a thread deletes just now; and the blocks whose pods are not made
+        # yet.
         self._deleting: set[str] = set()
         self._making: set[str] = set()
         self._lock = threading.RLock()
@@ -109,7 +123,9 @@ class WorkerPods:
     # What the workflow's side asks for
 
     def name(self, number: str) -> str:
-        """Return the name of a block's pod: deterministic, so a create whose answer was lost is not done twice."""
+        """Return the name of a block's pod: deterministic, so a create whose answer was lost is not
+        done twice.
+        """
         return pod_name(self._identity.release, self._label, self._identity.pod_uid, number)
 
     def submit(self, number: str) -> bool:
@@ -132,14 +148,18 @@ class WorkerPods:
         return True
 
     def retire(self, number: str) -> None:
-        """Let a pod that gets no more tasks end by itself, which it does when idle; delete it if it does not."""
+        """Let a pod that gets no more tasks end by itself, which it does when idle; delete it if it
+        does not.
+        """
         with self._lock:
             block = self._open.get(self.name(number))
             if block and not block.ending:
                 self._become(replace(block, retired_at=time.monotonic()))
 
     def cancel(self, number: str) -> None:
-        """Delete a pod that has not ended, in the background; once, however often that is asked for."""
+        """Delete a pod that has not ended, in the background; once, however often that is asked
+        for.
+        """
         with self._lock:
             block = self._open.get(self.name(number))
             if block and not block.cancelled:
@@ -162,7 +182,9 @@ class WorkerPods:
         return f"{text}, the others wait: {why}" if why else text
 
     def close(self) -> None:
-        """Make no more pods, and delete all but those that failed by themselves: they stay for whoever asks why."""
+        """Make no more pods, and delete all but those that failed by themselves: they stay for
+        whoever asks why.
+        """
         with self._lock:
             self._closed.set()
         self._creators.shutdown(wait=True, cancel_futures=True)
@@ -194,15 +216,18 @@ class WorkerPods:
     def _is_full(self) -> bool:
         """Whether `maxBlocks` allows no more.
 
-        A block that was scaled in counts no more, as for Parsl: it may work for long. Those are bounded, too; and so
-        are those that were cancelled before their pod was made, as long as it may still be.
+        A block that was scaled in counts no more, as for Parsl: it may work for long. Those are
+        bounded, too; and so are those that were cancelled before their pod was made, as long as it
+        may still be.
         """
         if len(self._making) >= 2 * self._max_blocks:
             return True
         if len(self._open) < self._max_blocks:
             return False
         ending = sum(block.ending for block in self._open.values())
-        return len(self._open) - ending >= self._max_blocks or len(self._open) >= 2 * self._max_blocks
+        return (
+            len(self._open) - ending >= self._max_blocks or len(self._open) >= 2 * self._max_blocks
+        )
 
     def _may_exist(self, block: Block) -> bool:
         return self._watch.get(block.name) is not None or not block.seen
@@ -212,7 +237,8 @@ class WorkerPods:
     def _changed(self, name: str, pod: PodState | None) -> None:
         """The watch saw a change: take note of it, then tell what it means for the block's tasks.
 
-        In this order, so that the workflow's side knows why they are lost when it decides on them. Neither waits.
+        In this order, so that the workflow's side knows why they are lost when it decides on them.
+        Neither waits.
         """
         block = self._blocks.get(name)
         if block is None or (pod and not self._note(pod)):
@@ -229,7 +255,9 @@ class WorkerPods:
             self.check_times()
 
     def check_times(self) -> None:
-        """Look at what no change of a pod tells: that it has been as it is for too long, or never came to be."""
+        """Look at what no change of a pod tells: that it has been as it is for too long, or never
+        came to be.
+        """
         now = time.monotonic()
         with self._lock:
             for block in list(self._open.values()):
@@ -241,7 +269,11 @@ class WorkerPods:
         if block.is_forgotten():
             self._become(block.forgotten())
         elif block.overstays(now):
-            log.info("worker pod %s still works %.0f s after it was scaled in: deleted", block.name, RETIRE_S)
+            log.info(
+                "worker pod %s still works %.0f s after it was scaled in: deleted",
+                block.name,
+                RETIRE_S,
+            )
             self.cancel(block.number)
         elif block.overdue(self._limits, now):
             self._fault(block, f" for {now - block.finding_since:.0f} s")
@@ -249,7 +281,9 @@ class WorkerPods:
             self._ask_why(block, now)
 
     def _ask_why(self, block: Block, now: float) -> None:
-        """Have the pod's events read: one call in EVENTS_S, for the one that has waited longest for its turn."""
+        """Have the pod's events read: one call in EVENTS_S, for the one that has waited longest for
+        its turn.
+        """
         pod = self._watch.get(block.name)
         if pod and self._events_allowed and now - self._events_at > EVENTS_S:
             self._events_at = now
@@ -294,7 +328,11 @@ class WorkerPods:
             self._show(before, after)
         if after.final and not before.final and after.seen:
             self._count_end(after)
-        if (after.state, after.message, after.blame) != (before.state, before.message, before.blame):
+        if (after.state, after.message, after.blame) != (
+            before.state,
+            before.message,
+            before.blame,
+        ):
             self._tell_of(after)
         if after.final and not before.final:
             self._ended.append(after.name)
@@ -336,10 +374,14 @@ class WorkerPods:
         self.reasons[name] += 1
         if waits:
             self._waiting[name] += 1
-        log.log(logging.DEBUG if quiet else logging.WARNING, "worker pod %s: %s", block.name, finding)
+        log.log(
+            logging.DEBUG if quiet else logging.WARNING, "worker pod %s: %s", block.name, finding
+        )
 
     def _count_end(self, block: Block) -> None:
-        """Hold off after an end that was not wanted, or end the run after too many before any pod was of use."""
+        """Hold off after an end that was not wanted, or end the run after too many before any pod
+        was of use.
+        """
         if block.finding is None or block.finding.reason.name == "Completed":
             return
         now = time.monotonic()
@@ -348,13 +390,21 @@ class WorkerPods:
         own = block.finding.reason.kind is Kind.END
         self._failures.add(now, own=own)
         if own and self._failures.own >= failures.EARLY:
-            self._fault(block, f"; {self._failures.own} pods failed before any reached the launcher")
+            self._fault(
+                block, f"; {self._failures.own} pods failed before any reached the launcher"
+            )
 
     def _fault(self, block: Block, after: str = "") -> None:
         if self.registered or block.finding is None:
             return
-        kind = PermissionDenied if block.finding.reason.exit_code is ExitCode.PERMISSION else ConfigurationError
-        self._on_fault(kind(f"executors.{self._label}: worker pod {block.name}: {block.finding}{after}"))
+        kind = (
+            PermissionDenied
+            if block.finding.reason.exit_code is ExitCode.PERMISSION
+            else ConfigurationError
+        )
+        self._on_fault(
+            kind(f"executors.{self._label}: worker pod {block.name}: {block.finding}{after}")
+        )
 
     def _tell_of(self, block: Block) -> None:
         """Tell the workflow's side of a block."""
@@ -386,7 +436,9 @@ class WorkerPods:
 
     def _create(self, block: Block, hold_off: float) -> None:
         self._closed.wait(hold_off)
-        manifest = pod_manifest(self._template, block.name, self._identity, self._arguments(block.number))
+        manifest = pod_manifest(
+            self._template, block.name, self._identity, self._arguments(block.number)
+        )
         waits = pauses(CREATE_PAUSE_S)
         while not (self._closed.is_set() or self._blocks[block.name].cancelled):
             try:
@@ -446,7 +498,9 @@ class WorkerPods:
                 log.warning("worker pod %s not deleted: %s", name, error)
             elif not self._account_gone:
                 self._account_gone = True
-                log.warning("the launcher's account is gone (uninstalled?): the worker pods end by themselves")
+                log.warning(
+                    "the launcher's account is gone (uninstalled?): the worker pods end by themselves"
+                )
 
     def _bury(self, name: str, pod: PodState) -> None:
         """Keep the last words of a pod that failed; remove one that did not, or that was a loss."""
@@ -480,10 +534,16 @@ def _owner(pod: Mapping[str, Any]) -> str:
 
 
 def _refusal(error: ApiError) -> Finding | None:
-    """Return what the API server's no to a create means; None where trying again is all there is to do."""
+    """Return what the API server's no to a create means; None where trying again is all there is to
+    do.
+    """
     if "exceeded quota" in error.text:
         return find("QuotaExceeded", error.text)
-    if "admission webhook" in error.text or "violates PodSecurity" in error.text or "ValidatingAdmission" in error.text:
+    if (
+        "admission webhook" in error.text
+        or "violates PodSecurity" in error.text
+        or "ValidatingAdmission" in error.text
+    ):
         return find("Refused", error.text)
     if error.code == 403:
         return find("Forbidden" if error.no_right_to_create else "Refused", error.text)

@@ -1,7 +1,7 @@
 """The workflow container as the launcher sees it: greeted, prepared, started, listened to, stopped.
 
-It may do whatever it likes: hang, crash, be killed, send nonsense. What it did becomes an `Outcome`, and nothing here
-waits for it without a deadline.
+It may do whatever it likes: hang, crash, be killed, send nonsense. What it did becomes an
+`Outcome`, and nothing here waits for it without a deadline.
 """
 
 from __future__ import annotations
@@ -34,14 +34,21 @@ from k8s_parsl_runtime.shared.errors import (
     failure,
     printable,
 )
-from k8s_parsl_runtime.shared.protocol import PICTURE_BYTES, PICTURES, Message, ProtocolError, encode
+from k8s_parsl_runtime.shared.protocol import (
+    PICTURE_BYTES,
+    PICTURES,
+    Message,
+    ProtocolError,
+    encode,
+)
 
 log = logging.getLogger(__name__)
 workflow_log = logging.getLogger("k8s_parsl.workflow")
 
 # The workflow container starts before the launcher; its Python greets within this time.
 GREETING_S = 120.0
-# The workflow container looks at code and volumes within this time; a volume's own deadline is shorter.
+# The workflow container looks at code and volumes within this time; a volume's own deadline is
+# shorter.
 PREPARE_S = 90.0
 # After the process has ended, what it sent before is on the way.
 LAST_WORDS_S = 5.0
@@ -128,10 +135,11 @@ class Workflow:
             self._keep(message)
 
     def _keep(self, event: Any) -> None:
-        """Keep what the workflow's side has caused until the main thread looks, which may take minutes.
+        """Keep what the workflow's side has caused until the main thread looks, which may take
+        minutes.
 
-        The first of each kind is kept in any case, so that none takes the place of another; more of a kind where they
-        count, and while there is room.
+        The first of each kind is kept in any case, so that none takes the place of another; more of
+        a kind where they count, and while there is room.
         """
         kind = (type(event), getattr(event, "role", ""), getattr(event, "type", ""))
         is_first = kind not in self._met
@@ -149,7 +157,9 @@ class Workflow:
 
     # The run's course, on its main thread -------------------------------------------------------------------------
 
-    def greeting(self, conversation: Conversation, waits: Callable[[], bool] = lambda: False) -> messages.Hello:
+    def greeting(
+        self, conversation: Conversation, waits: Callable[[], bool] = lambda: False
+    ) -> messages.Hello:
         """Wait for the workflow container's greeting.
 
         Args:
@@ -176,7 +186,8 @@ class Workflow:
             self._before_start(event)
 
     def prepare(self, order: Message) -> list[str]:
-        """Have the workflow container look at code and volumes; return the names of data that is linked.
+        """Have the workflow container look at code and volumes; return the names of data that is
+        linked.
 
         Raises:
             Failure: something is wrong with them, or the run was stopped.
@@ -236,13 +247,19 @@ class Workflow:
                 return self.stop(event)
             case Gone(role="kernel") if event.why:
                 # What else it says is lost, and it waits for answers that never come.
-                return self.stop(WorkflowFailed(f"the workflow's process sent what is no message: {event.why}"))
+                return self.stop(
+                    WorkflowFailed(f"the workflow's process sent what is no message: {event.why}")
+                )
             case Container():
                 self._container = event
         if isinstance(event, Gone) and event.role == "supervisor":
             return self._gone(event)
         # Where the container's first process still has a word to say, that comes first.
-        return self._gone(Gone("supervisor")) if self._container and not self._has("supervisor") else None
+        return (
+            self._gone(Gone("supervisor"))
+            if self._container and not self._has("supervisor")
+            else None
+        )
 
     def _gone(self, gone: Gone) -> Outcome:
         """The container's first process is gone; what it said before may still wait here."""
@@ -261,12 +278,16 @@ class Workflow:
         self._stopped_since = float("inf")
         if notice.type == "stopped":
             if self._throttle.lets_pass():
-                log.warning("the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT")
+                log.warning(
+                    "the workflow's process was stopped by a signal (SIGSTOP); it waits for SIGCONT"
+                )
             self._stopped_since = time.monotonic()
         return None
 
     def stop(self, why: Failure) -> Outcome:
-        """End the workflow's process, and wait until it has ended; return the outcome of this failure."""
+        """End the workflow's process, and wait until it has ended; return the outcome of this
+        failure.
+        """
         seconds = self._stop_s
         if not self._send("supervisor", {"type": "stop", "seconds": seconds}):
             return Outcome(why)
@@ -275,7 +296,10 @@ class Workflow:
                 return Outcome(why, status=event.status, lines=event.lines)
             if isinstance(event, Gone) and event.role == "supervisor":
                 return Outcome(why)
-        log.warning("the workflow container did not end within %.0f s; going on without", seconds + LAST_WORDS_S)
+        log.warning(
+            "the workflow container did not end within %.0f s; going on without",
+            seconds + LAST_WORDS_S,
+        )
         return Outcome(why)
 
     def _ended(self, ended: messages.Ended) -> Outcome:
@@ -320,7 +344,9 @@ class Workflow:
                 raise self._why_gone(event)
             case messages.Ended():
                 last = outcome.last(event.lines)
-                raise WorkflowFailed(f"the workflow's process ended before the workflow began{last}")
+                raise WorkflowFailed(
+                    f"the workflow's process ended before the workflow began{last}"
+                )
 
     def _events_within(self, seconds: float) -> Iterator[Any]:
         """Yield what happens within so many seconds, what waits already first."""
@@ -336,7 +362,9 @@ class Workflow:
         return self._conversation is not None and self._conversation.send(role, message)
 
     def to_kernel(self, message: Message) -> None:
-        """Tell the kernel, unless it is gone; one that has not begun yet hears of every pod when it does."""
+        """Tell the kernel, unless it is gone; one that has not begun yet hears of every pod when it
+        does.
+        """
         if self._started:
             self._send("kernel", message)
 
@@ -375,10 +403,13 @@ class Workflow:
         self.tasks.take(message.events)
 
     def _log(self, message: messages.Log) -> None:
-        # Each line by itself, with the mark of the log: what is without one is the workflow's own output.
+        # Each line by itself, with the mark of the log: what is without one is the workflow's own
+        # output.
         for line in message.text.splitlines():
             if self._throttle.lets_pass():
-                workflow_log.log(logging.getLevelNamesMapping()[message.level], "%s", printable(line))
+                workflow_log.log(
+                    logging.getLevelNamesMapping()[message.level], "%s", printable(line)
+                )
 
     def _faulted(self, message: messages.Faulted) -> None:
         self._keep(failure(message.code, message.text))

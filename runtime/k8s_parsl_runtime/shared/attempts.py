@@ -1,11 +1,13 @@
 """Attempts of a run: which tasks each of them began, and which may run twice.
 
-An attempt is what one launcher makes of a run; where it dies, the Job's next launcher makes another one. Each keeps a
-list in the run's folder that is ahead of its work: a task is in it before a worker gets it. The workflow's side writes
-it (`workflow.begun`), and both sides read what earlier attempts left.
+An attempt is what one launcher makes of a run; where it dies, the Job's next launcher makes another
+one. Each keeps a list in the run's folder that is ahead of its work: a task is in it before a
+worker gets it. The workflow's side writes it (`workflow.begun`), and both sides read what earlier
+attempts left.
 
-A line is a JSON list: `["begun", app]`, and for an app with `cache=True` the hash of the call, too. `["done", app]` and
-`["failed", app]` follow at the task's end, and `["kept", app]` in place of `done` where a checkpoint has the result.
+A line is a JSON list: `["begun", app]`, and for an app with `cache=True` the hash of the call, too.
+`["done", app]` and `["failed", app]` follow at the task's end, and `["kept", app]` in place of
+`done` where a checkpoint has the result.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from k8s_parsl_runtime.shared import files
 
 # The list of one attempt, in the run's folder for Parsl.
 PREFIX, SUFFIX = "begun-", ".jsonl"
-# A longer line is none of ours, nor is a larger list, one of more apps, or the number of a later attempt.
+# A longer line is none of ours, nor is a larger list, one of more apps, or the number of a later
+# attempt.
 LINE_BYTES, LIST_BYTES = 4096, 1 << 30
 APPS, ATTEMPTS = 100_000, 10**6
 # The app that fetches a file before a task (workflow.staging): twice is as good as once.
@@ -68,7 +71,9 @@ class Tally:
 
     @property
     def open(self) -> int:
-        """How many tasks were begun and have no result that is kept: they run again, or they may not."""
+        """How many tasks were begun and have no result that is kept: they run again, or they may
+        not.
+        """
         return max(self.begun - self.kept, 0)
 
     def add(self, other: Tally) -> None:
@@ -132,7 +137,9 @@ def path(folder: Path, attempt: int) -> Path:
 
 
 def volume(folder: Path) -> Path:
-    """Return the folder below which nothing may be a link: of `<run.volume>/runs/<run>/parsl`, the volume's."""
+    """Return the folder below which nothing may be a link: of `<run.volume>/runs/<run>/parsl`, the
+    volume's.
+    """
     return folder.parents[2]
 
 
@@ -158,14 +165,20 @@ def read_all(folder: Path, *, with_calls: bool = True) -> Begun:
     except OSError as error:
         return Begun(damage=f"{folder}: {error.strerror}")
     for number, file in candidates:
-        begun.add(read(file, with_calls=with_calls) if number else Begun(damage=f"{file}: no attempt has this number"))
+        begun.add(
+            read(file, with_calls=with_calls)
+            if number
+            else Begun(damage=f"{file}: no attempt has this number")
+        )
         if begun.damage:
             break
     return begun
 
 
 def _candidates(folder: Path) -> list[tuple[int, Path]]:
-    """Return the files that are named as a list, each with its attempt's number; 0 where no attempt has it."""
+    """Return the files that are named as a list, each with its attempt's number; 0 where no attempt
+    has it.
+    """
     try:
         names = files.names(folder, volume(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -176,7 +189,9 @@ def _candidates(folder: Path) -> list[tuple[int, Path]]:
         if name == f"{PREFIX}{text}{SUFFIX}" and text.isascii() and text.isdigit():
             number = int(text)
             # As `path` writes it.
-            found.append((number if number <= ATTEMPTS and str(number) == text else 0, folder / name))
+            found.append(
+                (number if number <= ATTEMPTS and str(number) == text else 0, folder / name)
+            )
     return sorted(found)
 
 
@@ -196,7 +211,9 @@ def read(file: Path, *, with_calls: bool = True) -> Begun:
 
 
 def _read(file: Path, begun: Begun) -> str:
-    """Take what a list says; return why the rest cannot be read, if it cannot. Of a damaged one nothing is sure."""
+    """Take what a list says; return why the rest cannot be read, if it cannot. Of a damaged one
+    nothing is sure.
+    """
     torn = 0
     with os.fdopen(files.opened(file, volume(file.parent), os.O_RDONLY), "rb") as stream:
         if os.fstat(stream.fileno()).st_size > LIST_BYTES:

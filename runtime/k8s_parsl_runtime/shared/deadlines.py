@@ -1,4 +1,6 @@
-"""Waits that end: what is left of a deadline, and work that is not waited for any longer than so many seconds."""
+"""Waits that end: what is left of a deadline, and work that is not waited for any longer than so
+many seconds.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ HURRY_LOOK_S = 0.1
 
 
 def left(deadline: float) -> float | None:
-    """Return the seconds until a deadline of the monotonic clock; None for infinity, as waiting calls have it."""
+    """Return the seconds until a deadline of the monotonic clock; None for infinity, as waiting
+    calls have it.
+    """
     return None if deadline == math.inf else max(deadline - time.monotonic(), 0)
 
 
@@ -29,9 +33,11 @@ def apart(
     hurry: Callable[[], bool] = lambda: False,
     hurried_seconds: float = math.inf,
 ) -> T:
-    """Return what ``act`` returns, from a thread of its own: a signal can break off the wait for it.
+    """Return what ``act`` returns, from a thread of its own: a signal can break off the wait for
+    it.
 
-    A call on a file system whose server is gone may never return, and the main thread in it would take no signal.
+    A call on a file system whose server is gone may never return, and the main thread in it would
+    take no signal.
 
     Args:
         act: what is done.
@@ -68,10 +74,12 @@ def apart(
 
 
 def safely(act: Callable[[], T], otherwise: Callable[[BaseException], T], seconds: float) -> T:
-    """Return what ``act`` has objects of the user's do, in a thread; ``otherwise`` gets what ended that.
+    """Return what ``act`` has objects of the user's do, in a thread; ``otherwise`` gets what ended
+    that.
 
-    Whatever a method of theirs does it is no fault of the run's: it may raise a KeyboardInterrupt, call sys.exit or
-    never return. A signal's KeyboardInterrupt comes to the main thread, and is raised as ever.
+    Whatever a method of theirs does it is no fault of the run's: it may raise a KeyboardInterrupt,
+    call sys.exit or never return. A signal's KeyboardInterrupt comes to the main thread, and is
+    raised as ever.
 
     Args:
         act: what is done.

@@ -1,8 +1,8 @@
 """Everything that can go wrong, as one class for each exit code.
 
-Exit codes are an interface (design D13): the Job's ``podFailurePolicy`` decides on them whether a new launcher may
-help. Each message is one line that names the key or the object to change. Numbers 64 to 78 are those of
-sysexits.h; 143 is 128 + SIGTERM, as a shell reports it.
+Exit codes are an interface (design D13): the Job's ``podFailurePolicy`` decides on them whether a
+new launcher may help. Each message is one line that names the key or the object to change. Numbers
+64 to 78 are those of sysexits.h; 143 is 128 + SIGTERM, as a shell reports it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.deadlines import safely
 
-# Kubelet reads this file when the container ends: `kubectl describe pod` then shows the reason without any log.
+# Kubelet reads this file when the container ends: `kubectl describe pod` then shows the reason
+# without any log.
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_LOG_BYTES = 4096
@@ -90,7 +91,9 @@ class ConfigurationError(Failure):
 
 
 class Stopped(Failure):
-    """SIGTERM or SIGINT: somebody ended the run from outside. Never 0, or the Job would count as complete."""
+    """SIGTERM or SIGINT: somebody ended the run from outside. Never 0, or the Job would count as
+    complete.
+    """
 
     exit_code = ExitCode.STOPPED
 
@@ -110,7 +113,9 @@ _BY_CODE: dict[int, type[Failure]] = {
 
 
 def one_line(text: str) -> str:
-    """``text`` with every run of white space (newlines too) folded into one space, and nothing a terminal acts on."""
+    """``text`` with every run of white space (newlines too) folded into one space, and nothing a
+    terminal acts on.
+    """
     return printable(" ".join(text.split()))
 
 
@@ -140,11 +145,15 @@ def describe(error: BaseException) -> str:
 
 def text_of(value: object) -> str:
     """Return the text of an object of the user's, whatever its own `__str__` does."""
-    return safely(lambda: str(value), lambda _: f"({type(value).__name__}, which cannot be shown)", TEXT_S)
+    return safely(
+        lambda: str(value), lambda _: f"({type(value).__name__}, which cannot be shown)", TEXT_S
+    )
 
 
 def exit_status(end: SystemExit) -> int:
-    """Return the exit status that Python gives `sys.exit`; a text goes to standard error, as Python does."""
+    """Return the exit status that Python gives `sys.exit`; a text goes to standard error, as Python
+    does.
+    """
     if end.code is None or isinstance(end.code, int):
         return (end.code or 0) & 0xFF
     print(text_of(end.code), file=sys.stderr)  # noqa: T201
@@ -160,11 +169,15 @@ def last_word(message: str, code: int) -> int:
 
 
 def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:
-    """Leave ``message`` where kubelet picks it up; outside a pod there is no such file and nothing is done."""
+    """Leave ``message`` where kubelet picks it up; outside a pod there is no such file and nothing
+    is done.
+    """
     if not path.is_file():
         return
     content = message.encode(errors="replace")
     if len(content) > TERMINATION_LOG_BYTES:
         mark = "…".encode()
-        content = content[: TERMINATION_LOG_BYTES - len(mark)].decode(errors="ignore").encode() + mark
+        content = (
+            content[: TERMINATION_LOG_BYTES - len(mark)].decode(errors="ignore").encode() + mark
+        )
     path.write_bytes(content)

@@ -1,7 +1,7 @@
 """Pickles of exceptions that lose nothing: `args`, attributes, and what Python keeps beside these.
 
-tblib, which Parsl installs, makes an exception again without its `__init__`. The text of a UnicodeDecodeError, a
-SyntaxError and others is in fields that only this one fills.
+tblib, which Parsl installs, makes an exception again without its `__init__`. The text of a
+UnicodeDecodeError, a SyntaxError and others is in fields that only this one fills.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ _FIELDS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 def made(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Return the exception with these `args`, without an `__init__` of Python code; its attributes come afterwards."""
+    """Return the exception with these `args`, without an `__init__` of Python code; its attributes
+    come afterwards.
+    """
     builtin: Any = next(
-        base for base in cls.__mro__ if not isinstance(vars(base).get("__init__"), types.FunctionType | None)
+        base
+        for base in cls.__mro__
+        if not isinstance(vars(base).get("__init__"), types.FunctionType | None)
     )
     error: BaseException = builtin.__new__(cls, *args)
     builtin.__init__(error, *args)
@@ -48,7 +52,9 @@ def keep_fields() -> None:
 
 @contextlib.contextmanager
 def all_kept(error: BaseException) -> Iterator[None]:
-    """Have an exception and its causes be pickled without their own `__init__` and `__reduce__`; shorten the causes."""
+    """Have an exception and its causes be pickled without their own `__init__` and `__reduce__`;
+    shorten the causes.
+    """
     kinds = {type(one) for one in _shortened(error)}
     before = {cls: copyreg.dispatch_table.get(cls) for cls in kinds}
     for cls in kinds:
@@ -64,7 +70,11 @@ def all_kept(error: BaseException) -> Iterator[None]:
 
 
 def _remade(
-    cls: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any], attributes: dict[str, Any], links: Any
+    cls: type[BaseException],
+    args: tuple[Any, ...],
+    fields: dict[str, Any],
+    attributes: dict[str, Any],
+    links: Any,
 ) -> BaseException:
     error = made(cls, args)
     for name, value in fields.items():
@@ -105,7 +115,9 @@ def _kinds() -> Iterator[type[BaseException]]:
 
 
 def _shortened(error: BaseException) -> list[BaseException]:
-    """Leave out the middle of a chain of causes that is too long, and where it comes round again; return the rest."""
+    """Leave out the middle of a chain of causes that is too long, and where it comes round again;
+    return the rest.
+    """
     chain: list[BaseException] = []
     seen: set[int] = set()
     one: BaseException | None = error

@@ -1,9 +1,10 @@
 """The one door to files that another pod may have put in the place of ours.
 
-Every pod that mounts a volume can put a link there, or a pipe. So a path is followed part by part below a folder that
-is trusted (the volume's own), no part may be a link, and what is opened has to be a regular file. A pipe or a device is
-not even opened: that alone may wait for ever, or do something. A hard link is a file like any other: it cannot lead
-into another file system. What is read whole has a bound: a file may have holes, and any size that its maker likes.
+Every pod that mounts a volume can put a link there, or a pipe. So a path is followed part by part
+below a folder that is trusted (the volume's own), no part may be a link, and what is opened has to
+be a regular file. A pipe or a device is not even opened: that alone may wait for ever, or do
+something. A hard link is a file like any other: it cannot lead into another file system. What is
+read whole has a bound: a file may have holes, and any size that its maker likes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
-# O_PATH: a folder that may be entered need not be readable. https://man7.org/linux/man-pages/man2/open.2.html
+# O_PATH: a folder that may be entered need not be readable.
+# https://man7.org/linux/man-pages/man2/open.2.html
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# What a folder's mode allows those who are not its owner, a file in it allows them, too, but for running it.
+# What a folder's mode allows those who are not its owner, a file in it allows them, too, but for
+# running it.
 _FILE_BITS = 0o666
 
 
@@ -43,7 +46,8 @@ def read(path: Path, root: Path, most: int) -> bytes:
 
 
 def write(path: Path, root: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file below ``root`` whole or not at all, with the mode of its folder; what had its name is replaced.
+    """Write a file below ``root`` whole or not at all, with the mode of its folder; what had its
+    name is replaced.
 
     Of a content that comes in pieces, no more than one is kept in memory.
 
@@ -55,7 +59,9 @@ def write(path: Path, root: Path, content: bytes | Iterable[bytes]) -> None:
         new = path.with_suffix(".new").name
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=folder)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=folder)
+        descriptor = os.open(
+            new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=folder
+        )
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 os.fchmod(descriptor, os.fstat(folder).st_mode & _FILE_BITS)
@@ -80,7 +86,8 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def opened(path: Path, root: Path, flags: int) -> int:
-    """Return the descriptor of a regular file below ``root``; one that is made has the mode of its folder.
+    """Return the descriptor of a regular file below ``root``; one that is made has the mode of its
+    folder.
 
     Raises:
         Refused: it, or a folder on the way from ``root``, is a link; or it is no regular file.
@@ -91,7 +98,8 @@ def opened(path: Path, root: Path, flags: int) -> int:
 
 
 def opened_in(folder: int, path: Path, flags: int) -> int:
-    """Return the descriptor of a regular file, as `opened` does, where its folder is held (`entered`).
+    """Return the descriptor of a regular file, as `opened` does, where its folder is held
+    (`entered`).
 
     Raises:
         Refused: it is a link, or no regular file.
@@ -100,7 +108,9 @@ def opened_in(folder: int, path: Path, flags: int) -> int:
     with _named(path):
         _check(path, folder, flags)
         try:
-            descriptor = os.open(path.name, flags | _FILE, os.fstat(folder).st_mode & _FILE_BITS, dir_fd=folder)
+            descriptor = os.open(
+                path.name, flags | _FILE, os.fstat(folder).st_mode & _FILE_BITS, dir_fd=folder
+            )
         except OSError:
             # It has been put there since.
             _check(path, folder, flags)
@@ -137,7 +147,8 @@ def names(path: Path, root: Path) -> list[str]:
 
 
 def make_folder(path: Path, root: Path, mode: int | None = None, *, parents: bool = True) -> None:
-    """Make a folder below ``root`` and, with ``parents``, those on the way to it; with a ``mode``, give it that.
+    """Make a folder below ``root`` and, with ``parents``, those on the way to it; with a ``mode``,
+    give it that.
 
     Raises:
         Refused: one of them is a link.
@@ -146,11 +157,16 @@ def make_folder(path: Path, root: Path, mode: int | None = None, *, parents: boo
     if parents:
         root.mkdir(parents=True, exist_ok=True)
     else:
-        with _named(path), _folder(path.parent, root) as parent, contextlib.suppress(FileExistsError):
+        with (
+            _named(path),
+            _folder(path.parent, root) as parent,
+            contextlib.suppress(FileExistsError),
+        ):
             os.mkdir(path.name, dir_fd=parent)
     with _named(path), _folder(path, root, make=parents) as folder:
         if mode is not None:
-            # Not the folder's name, which may be another folder's by now. O_PATH alone does not do for fchmod.
+            # Not the folder's name, which may be another folder's by now. O_PATH alone does not do
+            # for fchmod.
             Path(f"/proc/self/fd/{folder}").chmod(mode)
 
 
@@ -193,7 +209,9 @@ def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
         real = same.readlink()
         named = Path(os.path.abspath(path))  # noqa: PTH100 (`resolve` would follow the links)
         if real != named and not any(real.is_relative_to(place.resolve()) for place in places):
-            raise Refused(f"{path} is, or is reached by, a link that leads out of the run's volumes")
+            raise Refused(
+                f"{path} is, or is reached by, a link that leads out of the run's volumes"
+            )
         return same.read_bytes() if found.st_size <= most else None
     finally:
         os.close(descriptor)
@@ -258,7 +276,9 @@ def _check(path: Path, folder: int, flags: int) -> None:
 
 
 def _link(path: Path) -> Refused:
-    return Refused(f"{path} is a link, and k8s-parsl follows none there: remove it, and whatever put it there")
+    return Refused(
+        f"{path} is a link, and k8s-parsl follows none there: remove it, and whatever put it there"
+    )
 
 
 def _no_file(path: Path) -> Refused:

@@ -1,7 +1,8 @@
-"""Output that is kept in a file on a volume, by a thread of its own: a volume that stalls or is full delays nothing.
+"""Output that is kept in a file on a volume, by a thread of its own: a volume that stalls or is
+full delays nothing.
 
-A file keeps its beginning and its end. What comes in waits in a bounded queue for the volume; what does not fit there
-is dropped, and the file says how much.
+A file keeps its beginning and its end. What comes in waits in a bounded queue for the volume; what
+does not fit there is dropped, and the file says how much.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from k8s_parsl_runtime.shared.errors import bounded
 
 # Of one source: its first output in NAME.log, and its latest in NAME.end.log.
 BEGIN_BYTES, END_BYTES = 4 << 20, 4 << 20
-# Of all files in the folder; beyond that nothing more is kept. Looked at again after so many bytes of one file.
+# Of all files in the folder; beyond that nothing more is kept. Looked at again after so many bytes
+# of one file.
 FOLDER_BYTES, LOOK_BYTES = 256 << 20, 1 << 20
 # What may wait for the volume.
 QUEUE_BYTES = 4 << 20
@@ -33,7 +35,8 @@ Say = Callable[[str], object]
 
 
 class Kept:
-    """The output of one source. One thread at a time adds to it; nothing here raises or waits, but for `finish`.
+    """The output of one source. One thread at a time adds to it; nothing here raises or waits, but
+    for `finish`.
 
     Args:
         name: of the file, without its suffix.
@@ -58,7 +61,9 @@ class Kept:
             self.close()
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(folder,), name="kept output", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(folder,), name="kept output", daemon=True
+            )
             self._thread.start()
 
     def close(self) -> None:
@@ -122,7 +127,9 @@ class Kept:
             lines, dropped = self._take()
             if dropped:
                 self._tell("the volume is slower than the output")
-            mark = _mark(f"{dropped} bytes of output are left out here: the volume did not take them")
+            mark = _mark(
+                f"{dropped} bytes of output are left out here: the volume did not take them"
+            )
             try:
                 file.write(mark + lines if dropped else lines)
             except (OSError, files.Refused) as error:
@@ -152,8 +159,8 @@ class _File:
     """The two files of one source.
 
     Raises:
-        Refused: one of them, or a folder on the way from the volume, is a link; or it is no regular file.
-        OSError: they cannot be written, or the folder is full.
+        Refused: one of them, or a folder on the way from the volume, is a link; or it is no regular
+        file. OSError: they cannot be written, or the folder is full.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -210,7 +217,9 @@ class _File:
         self._end, self._end_bytes = end, os.fstat(end).st_size
 
     def _open(self, name: str) -> int:
-        return files.opened_in(self._folder, self._path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        return files.opened_in(
+            self._folder, self._path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND
+        )
 
     def _check_folder(self, more: int) -> None:
         self._until_look -= more

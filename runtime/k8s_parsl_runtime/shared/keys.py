@@ -1,4 +1,6 @@
-"""The CurveZMQ keys of a run as files: Parsl wants a directory of mode exactly 0700 (parsl/curvezmq.py)."""
+"""The CurveZMQ keys of a run as files: Parsl wants a directory of mode exactly 0700
+(parsl/curvezmq.py).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,12 @@ CLIENT, SERVER = "client.key_secret", "server.key_secret"
 
 
 def install(files: Mapping[str, str], parent: Path) -> Path:
-    """Write the key files into the new folder ``parent/certificates``, mode 0700; return that folder.
+    """Write the key files into the new folder ``parent/certificates``, mode 0700; return that
+    folder.
 
     Args:
-        files: content by name. A server also needs the client's public key, `client.key`: it takes no other client.
-        parent: a folder in memory.
+        files: content by name. A server also needs the client's public key, `client.key`: it takes
+        no other client. parent: a folder in memory.
     """
     folder = parent / "certificates"
     folder.mkdir(mode=0o700)
@@ -33,7 +36,8 @@ def install(files: Mapping[str, str], parent: Path) -> Path:
 def mounted(folder: Path = MOUNTED) -> dict[str, str]:
     """Read the key files of a mounted Secret.
 
-    A Secret volume is never of mode 0700, and its user without fsGroup cannot change it: hence the copy in `install`.
+    A Secret volume is never of mode 0700, and its user without fsGroup cannot change it: hence the
+    copy in `install`.
 
     Raises:
         ConfigurationError: a file is missing.

@@ -13,7 +13,9 @@ _NONE = 2**62
 
 
 def limit() -> int | None:
-    """Return the bytes that this container may use; None where nothing limits it, or the kernel does not tell."""
+    """Return the bytes that this container may use; None where nothing limits it, or the kernel
+    does not tell.
+    """
     for file in _LIMITS:
         with contextlib.suppress(OSError, ValueError):
             found = int(file.read_text())
@@ -22,7 +24,9 @@ def limit() -> int | None:
 
 
 def oom_kills() -> int:
-    """Return how many processes of this container the kernel has killed for memory; 0 where it does not tell."""
+    """Return how many processes of this container the kernel has killed for memory; 0 where it does
+    not tell.
+    """
     for counters in _COUNTERS:
         with contextlib.suppress(OSError):
             counts = dict(line.split() for line in counters.read_text().splitlines())

@@ -1,8 +1,10 @@
-"""Pickles for what a script defines in `__main__`, so that its apps run on workers as they do in threads.
+"""Pickles for what a script defines in `__main__`, so that its apps run on workers as they do in
+threads.
 
-Parsl pickles a function of `__main__` without the globals that it uses, and a class of `__main__` as a copy each time:
-helpers and imports of a script are missing on a worker (NameError), `except MyError` and `==` of dataclasses fail. Here
-a function carries the globals that it refers to, and a class is the same class wherever it comes back to, by a token.
+Parsl pickles a function of `__main__` without the globals that it uses, and a class of `__main__`
+as a copy each time: helpers and imports of a script are missing on a worker (NameError), `except
+MyError` and `==` of dataclasses fail. Here a function carries the globals that it refers to, and a
+class is the same class wherever it comes back to, by a token.
 
 Used for scripts alone; what is in a module that can be imported goes by its name, as Parsl has it.
 """
@@ -43,14 +45,29 @@ _foreign: dict[str, Any] = {}
 # Of a class's dictionary: made with the class itself.
 _NOT_STATE = ("__dict__", "__weakref__", "_abc_impl", "__slots__")
 _NOT_ENUM_STATE = (
-    *("_generate_next_value_", "_member_names_", "_member_map_", "_value2member_map_", "_unhashable_values_"),
-    *("_new_member_", "_use_args_", "_member_type_", "_value_repr_", "_hashable_values_", "_unhashable_values_map_"),
+    *(
+        "_generate_next_value_",
+        "_member_names_",
+        "_member_map_",
+        "_value2member_map_",
+        "_unhashable_values_",
+    ),
+    *(
+        "_new_member_",
+        "_use_args_",
+        "_member_type_",
+        "_value_repr_",
+        "_hashable_values_",
+        "_unhashable_values_map_",
+    ),
     *("__new__", "__new_member__"),
 )
 _NOT_MEMBER_STATE = ("_value_", "_name_", "__objclass__", "_sort_order_")
 _FUNCTION_STATE = ("__kwdefaults__", "__doc__", "__module__", "__qualname__", "__type_params__")
 _TYPE_VARIABLES = (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple, typing.NewType)
-_LOCKS: dict[type, Callable[[], Any]] = {type(make()): make for make in (threading.Lock, threading.RLock)}
+_LOCKS: dict[type, Callable[[], Any]] = {
+    type(make()): make for make in (threading.Lock, threading.RLock)
+}
 _GLOBAL = ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 # The value of a member of an enumeration that is an int, a str ... , too.
 _PLAIN: dict[type, Callable[[Any], Any]] = {
@@ -67,21 +84,29 @@ Reduced = tuple[Any, ...]
 class Pickler(dill.Pickler):
     """dill's, with functions that carry their globals and classes that keep their identity.
 
-    A ``tolerant`` one leaves out what cannot be pickled of a function's globals and of a class's attributes.
+    A ``tolerant`` one leaves out what cannot be pickled of a function's globals and of a class's
+    attributes.
     """
 
-    def __init__(self, file: io.BytesIO, *, tolerant: bool, takes: dict[int, bool] | None = None) -> None:
+    def __init__(
+        self, file: io.BytesIO, *, tolerant: bool, takes: dict[int, bool] | None = None
+    ) -> None:
         super().__init__(file, recurse=False)
         self._tolerant = tolerant
         # Whether the value of this id can be pickled, as far as that was tried.
         self._verdicts = {} if takes is None else takes
-        # One dictionary for the functions of one module, as they have one; kept here, as the pickle knows it by its id.
+        # One dictionary for the functions of one module, as they have one; kept here, as the pickle
+        # knows it by its id.
         self._globals: dict[int, dict[str, Any]] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce what is not found by its name in another process; leave all else to dill."""
         if isinstance(obj, types.FunctionType):
-            return NotImplemented if _is_importable(obj, obj.__qualname__) else self._reduce_function(obj)
+            return (
+                NotImplemented
+                if _is_importable(obj, obj.__qualname__)
+                else self._reduce_function(obj)
+            )
         if isinstance(obj, types.CellType):
             return _reduce_cell(obj)
         if isinstance(obj, type):
@@ -90,7 +115,8 @@ class Pickler(dill.Pickler):
             return _reduce_type_variable(obj)
         if isinstance(obj, BaseException) and _is_made_anew(type(obj)):
             return exceptions.made, (type(obj), obj.args), vars(obj) or None
-        # Free in the other process, where it guards nothing of this one's. dill makes one that cannot be released.
+        # Free in the other process, where it guards nothing of this one's. dill makes one that
+        # cannot be released.
         return (_LOCKS[type(obj)], ()) if type(obj) in _LOCKS else NotImplemented
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
@@ -108,11 +134,17 @@ class Pickler(dill.Pickler):
             home: Any = str(module)
         else:
             home = self._globals.setdefault(id(function.__globals__), {"__name__": module})
-            values = {name: function.__globals__[name] for name in _names(code) if name in function.__globals__}
+            values = {
+                name: function.__globals__[name]
+                for name in _names(code)
+                if name in function.__globals__
+            }
         state = {
             "globals": self._without_refused(values),
             "imports": [name for value in values.values() for name in _submodules(value, code)],
-            "attributes": {name: getattr(function, name) for name in _FUNCTION_STATE if hasattr(function, name)},
+            "attributes": {
+                name: getattr(function, name) for name in _FUNCTION_STATE if hasattr(function, name)
+            },
             "annotations": self._without_refused(function.__annotations__),
             "dict": self._without_refused(vars(function)),
             "defaults": function.__defaults__,
@@ -135,9 +167,15 @@ class Pickler(dill.Pickler):
             made = (_class, (token, type(cls), cls.__name__, _bases(cls), slots))
             left_out = set(_NOT_STATE)
         attributes = {
-            name: value for name, value in cls.__dict__.items() if name not in left_out and not _is_slot(value, cls)
+            name: value
+            for name, value in cls.__dict__.items()
+            if name not in left_out and not _is_slot(value, cls)
         }
-        state = (token, self._without_refused(attributes) | {"__qualname__": cls.__qualname__}, members)
+        state = (
+            token,
+            self._without_refused(attributes) | {"__qualname__": cls.__qualname__},
+            members,
+        )
         return (*made, state, None, None, _fill_class)
 
     def _without_refused(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +184,9 @@ class Pickler(dill.Pickler):
         return {name: value for name, value in values.items() if self._takes(value)}
 
     def _takes(self, value: Any) -> bool:
-        """Whether a value can be pickled; functions and classes are asked for their own parts later."""
+        """Whether a value can be pickled; functions and classes are asked for their own parts
+        later.
+        """
         if isinstance(value, types.FunctionType | type | types.ModuleType):
             return True
         if id(value) not in self._verdicts:
@@ -162,7 +202,8 @@ class Pickler(dill.Pickler):
 def dumps(obj: Any) -> bytes:
     """Pickle an object.
 
-    A global that cannot be pickled is left out, as Parsl does with each of them: a task that uses it gets a NameError.
+    A global that cannot be pickled is left out, as Parsl does with each of them: a task that uses
+    it gets a NameError.
 
     Raises:
         Exception: whatever the object's own pickling raises.
@@ -197,7 +238,10 @@ class Data(Code):
 
 def register() -> None:
     """Make these the serializers of this process."""
-    for methods, serializer in ((facade.methods_for_code, Code()), (facade.methods_for_data, Data())):
+    for methods, serializer in (
+        (facade.methods_for_code, Code()),
+        (facade.methods_for_data, Data()),
+    ):
         parsls = dict(methods)
         methods.clear()
         methods[serializer.identifier] = serializer
@@ -221,16 +265,25 @@ def _is_importable(obj: Any, name: str) -> bool:
 def _names(code: types.CodeType) -> tuple[str, ...]:
     """Return the names of globals in a function's code, and in that of the functions inside it."""
     names = [one.argval for one in dis.get_instructions(code) if one.opname in _GLOBAL]
-    inner = [name for const in code.co_consts if isinstance(const, types.CodeType) for name in _names(const)]
+    inner = [
+        name
+        for const in code.co_consts
+        if isinstance(const, types.CodeType)
+        for name in _names(const)
+    ]
     return tuple(dict.fromkeys([*names, *inner]))
 
 
 def _submodules(module: Any, code: types.CodeType) -> Iterator[str]:
-    """Yield the modules below a global one that the code names (`xml.dom`): they are not imported with it."""
+    """Yield the modules below a global one that the code names (`xml.dom`): they are not imported
+    with it.
+    """
     if isinstance(module, types.ModuleType) and hasattr(module, "__path__"):
         prefix = f"{module.__name__}."
         for name in list(sys.modules):
-            if name.startswith(prefix) and set(name.removeprefix(prefix).split(".")) <= {*code.co_names}:
+            if name.startswith(prefix) and set(name.removeprefix(prefix).split(".")) <= {
+                *code.co_names
+            }:
                 yield name
 
 
@@ -269,8 +322,12 @@ def _fill_cell(cell: types.CellType, content: tuple[Any, ...]) -> None:
 
 
 def _is_made_anew(cls: type[BaseException]) -> bool:
-    """Whether a pickle would call the class's own `__init__` with `args`, which need not be what that one takes."""
-    return cls.__reduce__ is BaseException.__reduce__ and isinstance(cls.__init__, types.FunctionType)
+    """Whether a pickle would call the class's own `__init__` with `args`, which need not be what
+    that one takes.
+    """
+    return cls.__reduce__ is BaseException.__reduce__ and isinstance(
+        cls.__init__, types.FunctionType
+    )
 
 
 # Classes --------------------------------------------------------------------------------------------------------------
@@ -291,7 +348,9 @@ def _meet(token: str, made: Any) -> Any:
 
 def _bases(cls: type) -> tuple[Any, ...]:
     """Return the bases as they were written: of a generic class they have its parameters."""
-    return cls.__bases__ if _is_namedtuple(cls) else cls.__dict__.get("__orig_bases__", cls.__bases__)
+    return (
+        cls.__bases__ if _is_namedtuple(cls) else cls.__dict__.get("__orig_bases__", cls.__bases__)
+    )
 
 
 def _is_namedtuple(cls: type) -> bool:
@@ -304,7 +363,9 @@ def _is_slot(value: Any, cls: type) -> bool:
 
 
 def _class(token: str, metaclass: type, name: str, bases: tuple[Any, ...], slots: Any) -> type:
-    """Return the class of this token; a new one without its attributes where this process has not met it."""
+    """Return the class of this token; a new one without its attributes where this process has not
+    met it.
+    """
     if known := _met.get(token):
         return typing.cast("type", known)
     resolved = types.resolve_bases(bases)
@@ -345,11 +406,14 @@ def _typed_dict(token: str, name: str) -> type:
 
 
 def _values(cls: type[enum.Enum]) -> list[tuple[str, Any, Any]]:
-    """Return name and value of each member; where the enumeration makes them itself, also its plain value."""
+    """Return name and value of each member; where the enumeration makes them itself, also its plain
+    value.
+    """
     own = any("__new_member__" in base.__dict__ and base.__module__ == MAIN for base in cls.__mro__)
     plain = next((make for kind, make in _PLAIN.items() if issubclass(cls, kind)), None)
     return [
-        (name, member._value_, (plain and plain(member),) if own else None) for name, member in cls.__members__.items()
+        (name, member._value_, (plain and plain(member),) if own else None)
+        for name, member in cls.__members__.items()
     ]
 
 
@@ -357,7 +421,9 @@ def _member_state(member: enum.Enum) -> dict[str, Any]:
     return {name: value for name, value in vars(member).items() if name not in _NOT_MEMBER_STATE}
 
 
-def _enum(token: str, name: str, bases: tuple[type, ...], values: list[tuple[str, Any, Any]]) -> type:
+def _enum(
+    token: str, name: str, bases: tuple[type, ...], values: list[tuple[str, Any, Any]]
+) -> type:
     """Return the enumeration of this token; see `_class`."""
     if known := _met.get(token):
         return typing.cast("type", known)
@@ -378,11 +444,15 @@ def _enum(token: str, name: str, bases: tuple[type, ...], values: list[tuple[str
     for member, value, _ in values:
         namespace[member] = value
     with _quiet(bases):
-        return typing.cast("type", _meet(token, metaclass.__new__(metaclass, name, bases, namespace)))
+        return typing.cast(
+            "type", _meet(token, metaclass.__new__(metaclass, name, bases, namespace))
+        )
 
 
 def _fill_class(cls: type, state: tuple[str, dict[str, Any], dict[str, dict[str, Any]]]) -> None:
-    """Give a class its attributes, as they are now where it comes from; at home they stay as they are."""
+    """Give a class its attributes, as they are now where it comes from; at home they stay as they
+    are.
+    """
     token, attributes, members = state
     if token in _foreign:
         for name, value in attributes.items():
@@ -396,13 +466,24 @@ def _reduce_type_variable(one: Any) -> Reduced:
         return _type_variable, (_token(one), typing.NewType, (one.__name__, one.__supertype__), {})
     how: dict[str, Any] = {}
     if not isinstance(one, typing.TypeVarTuple):
-        how = {"bound": one.__bound__, "covariant": one.__covariant__, "contravariant": one.__contravariant__}
+        how = {
+            "bound": one.__bound__,
+            "covariant": one.__covariant__,
+            "contravariant": one.__contravariant__,
+        }
         if getattr(one, "__infer_variance__", False):
             how = {"bound": one.__bound__, "infer_variance": True}
-    return _type_variable, (_token(one), type(one), (one.__name__, *getattr(one, "__constraints__", ())), how)
+    return _type_variable, (
+        _token(one),
+        type(one),
+        (one.__name__, *getattr(one, "__constraints__", ())),
+        how,
+    )
 
 
-def _type_variable(token: str, kind: Callable[..., Any], words: tuple[Any, ...], how: dict[str, Any]) -> Any:
+def _type_variable(
+    token: str, kind: Callable[..., Any], words: tuple[Any, ...], how: dict[str, Any]
+) -> Any:
     """Return the type variable of this token; see `_class`."""
     if known := _met.get(token):
         return known

@@ -29,12 +29,16 @@ def on_laptop() -> bool:
 
 
 def scratch(prefix: str) -> str:
-    """Make a folder that only this user can enter; on a laptop the launcher removes it with all others of the run."""
+    """Make a folder that only this user can enter; on a laptop the launcher removes it with all
+    others of the run.
+    """
     return tempfile.mkdtemp(prefix=prefix, dir=os.environ.get(RUNS_SCRATCH))
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """Return the command of one of our programs, in this interpreter, without the user's folders on its path."""
+    """Return the command of one of our programs, in this interpreter, without the user's folders on
+    its path.
+    """
     return [sys.executable, "-P", START, program, *arguments]
 
 
@@ -44,7 +48,9 @@ def adopt_orphans() -> None:
 
 
 def end_with_parent() -> None:
-    """End by SIGKILL when the process that started this one ends, as everything does with PID 1 of a container."""
+    """End by SIGKILL when the process that started this one ends, as everything does with PID 1 of
+    a container.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,8 +1,8 @@
 """The conversation between the launcher and the workflow container, over one Unix socket.
 
-One JSON object a line. The workflow container opens two connections: the supervisor's (its first process) and the
-kernel's (the process below it that holds Parsl). The launcher treats what comes in as data from outside: each line has
-a bound, and each message is checked before it is used.
+One JSON object a line. The workflow container opens two connections: the supervisor's (its first
+process) and the kernel's (the process below it that holds Parsl). The launcher treats what comes in
+as data from outside: each line has a bound, and each message is checked before it is used.
 
 From the supervisor:
     hello     role, protocol, versions; fault where this image does not fit
@@ -11,28 +11,24 @@ From the supervisor:
     continued the workflow's process goes on after that
     ended     how the workflow's process ended: see `Ended`
 From the kernel:
-    hello     role, protocol
-    submit    executor, block: make a worker pod
-    cancel    executor, blocks: delete these
-    retire    executor, blocks: these get no more tasks; delete them if they do not end by themselves
-    registered executor: its first worker pod has registered
-    tasks     events: a list of [kind, app, ...], see `record.tasks` of the launcher
-    log       level, text: a line for the launcher's log
-    fault     code, text: the run cannot go on
-    raised    text, traceback: the workflow raised
-    unreceived count, first: tasks failed, and the workflow never asked for their exceptions
-    returned  result: what the workflow returned, as JSON
-    picture   name, media, data (base64), last: a part of a picture for the report
+    hello     role, protocol submit    executor, block: make a worker pod cancel    executor,
+    blocks: delete these retire    executor, blocks: these get no more tasks; delete them if they do
+    not end by themselves registered executor: its first worker pod has registered tasks     events:
+    a list of [kind, app, ...], see `record.tasks` of the launcher log       level, text: a line for
+    the launcher's log fault     code, text: the run cannot go on raised    text, traceback: the
+    workflow raised unreceived count, first: tasks failed, and the workflow never asked for their
+    exceptions returned  result: what the workflow returned, as JSON picture   name, media, data
+    (base64), last: a part of a picture for the report
 To the supervisor:
     prepare   what to look at before anything starts: see `workflow.preparation`
     nothing   there is nothing to do: end with 0
     stop      seconds: end the workflow's process by SIGTERM, and by SIGKILL after so many seconds
 To the kernel:
-    start     the whole of what the kernel needs: see `workflow.plan`
-    block     executor, block, state, name, message, blame: what became of a worker pod; blame is `tasks` where one of
+    start     the whole of what the kernel needs: see `workflow.plan` block     executor, block,
+    state, name, message, blame: what became of a worker pod; blame is `tasks` where one of
               its own may have ended it, `unclear` while that is not known, else `none`
-    lost      executor, block: the pod is gone, its tasks have to run elsewhere; sent after what `block` says of it
-    drain     executor, block: the pod will be gone soon, give it no more tasks
+    lost      executor, block: the pod is gone, its tasks have to run elsewhere; sent after what
+    `block` says of it drain     executor, block: the pod will be gone soon, give it no more tasks
 """
 
 from __future__ import annotations
@@ -51,11 +47,13 @@ from k8s_parsl_runtime.shared.deadlines import left
 PROTOCOL = 1
 # A longer line is no message of ours.
 LINE_BYTES = 1 << 20
-# The longest text that the workflow container sends, and the longest name of an app: what is longer is cut.
+# The longest text that the workflow container sends, and the longest name of an app: what is longer
+# is cut.
 TEXT_CHARACTERS, APP_CHARACTERS = 4000, 300
 # Failures that are reported with their text; further ones are only counted.
 KEPT_FAILURES = 100
-# Blocks that one message names, at most; and names of linked data, of which a folder may have any number.
+# Blocks that one message names, at most; and names of linked data, of which a folder may have any
+# number.
 BLOCKS, LINKED = 1000, 100
 # Pictures for the report, and the size of the largest that is shown: the page should open at once.
 PICTURES, PICTURE_BYTES = 12, 8_000_000
@@ -72,7 +70,8 @@ class ProtocolError(Exception):
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as its line. A surrogate alone, as in a file's name that is no UTF-8, is none of JSON's.
+    """Return a message as its line. A surrogate alone, as in a file's name that is no UTF-8, is
+    none of JSON's.
 
     Raises:
         ProtocolError: the message is longer than a line may be.
@@ -141,7 +140,8 @@ class Channel:
         if seconds == math.inf:
             return self._line(lambda: None)
         deadline = time.monotonic() + seconds
-        # A socket's own timeout is that of a single call: a byte now and then would begin it again each time.
+        # A socket's own timeout is that of a single call: a byte now and then would begin it again
+        # each time.
         line = self._line(lambda: self._connection.settimeout(left(deadline)))
         self._connection.settimeout(None)
         return line

@@ -21,7 +21,9 @@ class WorkerDied(Exception):
     """The process of a task ended while the task ran, and its pod did not."""
 
     def __init__(self, host: str, exitcode: int, place: str = "") -> None:
-        """Take the pod (or machine), the process's exit code as `multiprocessing` has it, and where it was."""
+        """Take the pod (or machine), the process's exit code as `multiprocessing` has it, and where
+        it was.
+        """
         super().__init__(host, exitcode, place)
         self.hostname = host
         self.exitcode = exitcode

@@ -1,7 +1,7 @@
 """How many CPUs a worker process has, and what tells numerical libraries so.
 
-Each of them starts a thread for every CPU of the node, in every worker: far more than the pod may use. Their variables
-are set where nothing has: not the image, not `pod.env`, not `workerInit`.
+Each of them starts a thread for every CPU of the node, in every worker: far more than the pod may
+use. Their variables are set where nothing has: not the image, not `pod.env`, not `workerInit`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def told(cores: int, *, limit: bool) -> dict[str, str]:
 
 
 def put(environment: MutableMapping[str, str]) -> None:
-    """Set the libraries' variables, for the processes that this one starts; those that are set already stay."""
+    """Set the libraries' variables, for the processes that this one starts; those that are set
+    already stay.
+    """
     if environment.pop(LIMIT, "") != "1":
         return
     cores = environment[CORES]

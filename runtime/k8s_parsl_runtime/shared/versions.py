@@ -13,7 +13,8 @@ PARSL_RELEASES = ("2026.10.26",)
 
 
 def versions() -> str:
-    """Return what has to be the same in the workflow container and in its workers, as `py3.11/parsl2026.10.26`.
+    """Return what has to be the same in the workflow container and in its workers, as
+    `py3.11/parsl2026.10.26`.
 
     Without Parsl the second half is `parsl` alone.
     """
@@ -38,4 +39,6 @@ def misfit() -> str:
     if on_laptop():
         named, python = f"{sys.executable} (laptop.python, --python)", shlex.quote(sys.executable)
         return f"{named} {found}; k8s-parsl supports {wanted}: {python} -m pip install parsl=={PARSL_RELEASES[-1]}"
-    return f"this image {found}; k8s-parsl supports {wanted}: pip install parsl=={PARSL_RELEASES[-1]}"
+    return (
+        f"this image {found}; k8s-parsl supports {wanted}: pip install parsl=={PARSL_RELEASES[-1]}"
+    )

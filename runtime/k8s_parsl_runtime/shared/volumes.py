@@ -1,7 +1,9 @@
-"""Whether the mounted volumes answer, and let this user read and write: asked before anything else is done.
+"""Whether the mounted volumes answer, and let this user read and write: asked before anything else
+is done.
 
-A subvolume's root is root:root 0755 as Ceph makes it, and the image runs as a plain user: without this check the first
-task fails hours later, or in the words of a library. Launcher and workers ask the same, each on its own node.
+A subvolume's root is root:root 0755 as Ceph makes it, and the image runs as a plain user: without
+this check the first task fails hours later, or in the words of a library. Launcher and workers ask
+the same, each on its own node.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ GONE = {errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted volume that has to answer before anything is done; in the option `--mounts` as `/path[:ro],...`."""
+    """A mounted volume that has to answer before anything is done; in the option `--mounts` as
+    `/path[:ro],...`.
+    """
 
     path: str
     read_only: bool = False
@@ -50,20 +54,26 @@ def write_mounts(mounts: Iterable[Mount]) -> str:
 
 def read_mounts(text: str) -> list[Mount]:
     """Return the mounts in the value of `--mounts`."""
-    return [Mount(part.removesuffix(":ro"), part.endswith(":ro")) for part in text.split(",") if part]
+    return [
+        Mount(part.removesuffix(":ro"), part.endswith(":ro")) for part in text.split(",") if part
+    ]
 
 
 def check(mounts: Iterable[Mount], run_volume: str = "") -> None:
-    """Look at each of ``mounts``; ``run_volume`` is the path of the one whose root has to be writable.
+    """Look at each of ``mounts``; ``run_volume`` is the path of the one whose root has to be
+    writable.
 
     Raises:
-        PermissionDenied: one cannot be read, or not be written though it is not `readOnly`; says what to change.
-        Temporary: one does not answer; the next pod may be on a better node.
+        PermissionDenied: one cannot be read, or not be written though it is not `readOnly`; says
+        what to change. Temporary: one does not answer; the next pod may be on a better node.
     """
     found: dict[Mount, list[Failure | None]] = {mount: [] for mount in mounts}
-    # In threads: a call on a file system whose server is gone may never return, and cannot be interrupted.
+    # In threads: a call on a file system whose server is gone may never return, and cannot be
+    # interrupted.
     threads = [
-        threading.Thread(target=lambda m=mount: found[m].append(_look(m, m.path == run_volume)), daemon=True)
+        threading.Thread(
+            target=lambda m=mount: found[m].append(_look(m, m.path == run_volume)), daemon=True
+        )
         for mount in found
     ]
     for thread in threads:
@@ -95,7 +105,10 @@ def _look(mount: Mount, root_needed: bool) -> Failure | None:  # noqa: FBT001
 def _writable_inside(root: Path) -> bool:
     """Several groups may share a volume, each in a folder of its own."""
     with os.scandir(root) as entries:
-        return any(os.access(entry.path, os.W_OK | os.X_OK) for entry in itertools.islice(entries, LOOKED_AT))
+        return any(
+            os.access(entry.path, os.W_OK | os.X_OK)
+            for entry in itertools.islice(entries, LOOKED_AT)
+        )
 
 
 def _denied(mount: Mount, what: str) -> PermissionDenied:

@@ -1,8 +1,10 @@
-"""An app's `walltime`, in the place of Parsl's own: there it ends a task once the interpreter is back, or never.
+"""An app's `walltime`, in the place of Parsl's own: there it ends a task once the interpreter is
+back, or never.
 
-Parsl raises AppTimeout in the task's thread from another one. That lands when the thread runs Python code again: a
-sleep of an hour takes its hour. On a worker it is a signal here, which interrupts the sleep, and the end of the process
-where compiled code goes on all the same (`worker.limits`).
+Parsl raises AppTimeout in the task's thread from another one. That lands when the thread runs
+Python code again: a sleep of an hour takes its hour. On a worker it is a signal here, which
+interrupts the sleep, and the end of the process where compiled code goes on all the same
+(`worker.limits`).
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from parsl.app import python
 Call = Callable[[], Any]
 
 _by_parsl = python.timeout
-# How a worker's process keeps to it: the seconds, the app's name, and what is to be done in this time.
+# How a worker's process keeps to it: the seconds, the app's name, and what is to be done in this
+# time.
 keeper: Callable[[float, str, Call], Any] | None = None
 
 
 def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """Return ``function`` with its walltime, as Parsl's `timeout` does; it is pickled with the task."""
+    """Return ``function`` with its walltime, as Parsl's `timeout` does; it is pickled with the
+    task.
+    """
 
     @functools.wraps(function)
     def within_walltime(*args: Any, **kwargs: Any) -> Any:

@@ -1,10 +1,12 @@
-"""The working directory of a run: writable, the same for the workflow and its tasks, with the data beside a script.
+"""The working directory of a run: writable, the same for the workflow and its tasks, with the data
+beside a script.
 
-A relative path of the user's then means the same on both sides, and nothing is written into the folder of the code:
-that one is read-only in a pod, and the user's own checkout on a laptop.
+A relative path of the user's then means the same on both sides, and nothing is written into the
+folder of the code: that one is read-only in a pod, and the user's own checkout on a laptop.
 
-What lies beside the code may be anything: a link to a device, a pipe, a link that leads round in a circle. Only regular
-files and folders are data. What is looked at is bounded, and so is what is read of a file, whatever its size says.
+What lies beside the code may be anything: a link to a device, a pipe, a link that leads round in a
+circle. Only regular files and folders are data. What is looked at is bounded, and so is what is
+read of a file, whatever its size says.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
-# What lies beside the code is copied up to this size and this number of files and folders; the rest is linked, and the
-# log says so.
+# What lies beside the code is copied up to this size and this number of files and folders; the rest
+# is linked, and the log says so.
 COPIED_BYTES, COPIED_FILES = 64 << 20, 2000
 # A file is copied in pieces of this size.
 PIECE = 1 << 20
@@ -36,9 +38,13 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PermissionDenied(f"workflow.workDir: {folder} cannot be made: {error.strerror}") from None
+        raise PermissionDenied(
+            f"workflow.workDir: {folder} cannot be made: {error.strerror}"
+        ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionDenied(f"workflow.workDir: {folder} cannot be written as uid {os.getuid()} gid {os.getgid()}")
+        raise PermissionDenied(
+            f"workflow.workDir: {folder} cannot be written as uid {os.getuid()} gid {os.getgid()}"
+        )
 
 
 def bring(code: Path, folder: Path) -> list[str]:
@@ -88,7 +94,9 @@ class _Budget:
 
 
 def _walk(entry: Path) -> Iterator[Path]:
-    """Yield an entry and all that is in it, of whatever kind: what is no data takes time to look at, too."""
+    """Yield an entry and all that is in it, of whatever kind: what is no data takes time to look
+    at, too.
+    """
     yield entry
     for folder, folders, files in os.walk(entry):
         folders[:] = [name for name in folders if not _is_left_out(name)]
@@ -96,7 +104,9 @@ def _walk(entry: Path) -> Iterator[Path]:
 
 
 def _mode(path: Path) -> int:
-    """Return the mode of what a path leads to; 0 where it leads nowhere, or to where this user may not look."""
+    """Return the mode of what a path leads to; 0 where it leads nowhere, or to where this user may
+    not look.
+    """
     try:
         return path.stat().st_mode
     except OSError:
@@ -117,7 +127,8 @@ def _size(path: Path) -> int:
 
 
 def _copy(entry: Path, target: Path) -> None:
-    # Another attempt, or a worker of the same pod, may be doing the same: the whole file appears at once.
+    # Another attempt, or a worker of the same pod, may be doing the same: the whole file appears at
+    # once.
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         _copy_all(entry, part)
@@ -129,7 +140,9 @@ def _copy(entry: Path, target: Path) -> None:
 
 
 def _copy_all(entry: Path, target: Path) -> None:
-    """Copy a file, or a folder without what is left out and what cannot be read; a link to a folder stays a link."""
+    """Copy a file, or a folder without what is left out and what cannot be read; a link to a folder
+    stays a link.
+    """
     if not stat.S_ISDIR(_mode(entry)):
         _copy_file(entry, target)
         return
@@ -145,12 +158,14 @@ def _copy_all(entry: Path, target: Path) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy a regular file, as long as its size says that it is, so that one without end (of /proc, say) has one.
+    """Copy a regular file, as long as its size says that it is, so that one without end (of /proc,
+    say) has one.
 
     Raises:
         OSError: it is no regular file, or cannot be read or written.
     """
-    # Not even opened, which may do something; and where a pipe takes its place meanwhile, it waits for no writer.
+    # Not even opened, which may do something; and where a pipe takes its place meanwhile, it waits
+    # for no writer.
     if not stat.S_ISREG(_mode(source)):
         raise OSError(f"{source} is no regular file")
     descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -27,7 +27,9 @@ def note(error: BashExitFailure, buffer: bytes) -> None:
         _, _, named = unpack_apply_message(buffer)
         given = named.get("stderr")
         if given is None:
-            error.add_note("what it wrote to its standard error is in the worker's log; stderr= keeps it in a file")
+            error.add_note(
+                "what it wrote to its standard error is in the worker's log; stderr= keeps it in a file"
+            )
             return
         path = _path(given)
         lines = _last_lines(path)

@@ -1,10 +1,10 @@
 """How the worker processes of a pool died: their exit code, and where they were.
 
-Parsl's pool says of such a process only that it is lost. It asks `is_alive` and then raises WorkerLost: the first
-leaves a note here, the second is replaced by what has the cause in it. And a process that dies must not take the others
-with it: they share a queue, whose lock it may hold. Where the pool's own helper is killed the pool ends: it would go on
-with heartbeats, and without a worker. What this uses of Parsl is pinned by
-tests/runtime/test_parsl_contract.py.
+Parsl's pool says of such a process only that it is lost. It asks `is_alive` and then raises
+WorkerLost: the first leaves a note here, the second is replaced by what has the cause in it. And a
+process that dies must not take the others with it: they share a queue, whose lock it may hold.
+Where the pool's own helper is killed the pool ends: it would go on with heartbeats, and without a
+worker. What this uses of Parsl is pinned by tests/runtime/test_parsl_contract.py.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class Worker(SpawnProcess):
 class Queue(queues.Queue):  # type: ignore[type-arg]
     """A queue whose `put`, in a worker process, returns when the item is written.
 
-    The plain one leaves that to a thread, which holds the lock that all workers share. A task that ends its process
-    just then would leave the pool's other workers waiting for that lock without end.
+    The plain one leaves that to a thread, which holds the lock that all workers share. A task that
+    ends its process just then would leave the pool's other workers waiting for that lock without
+    end.
     """
 
     def __setstate__(self, state: Any) -> None:
@@ -88,7 +89,9 @@ def watch() -> None:
     os.environ[FOLDER] = programs.scratch("crashes-")
     # Where `multiprocessing` has its sockets; a pool that is killed would leave the folder behind.
     current_process()._config["tempdir"] = programs.scratch("mp-")  # type: ignore[attr-defined]  # noqa: SLF001
-    multiprocessing.SpawnContext.Manager = functools.partial(_helper, multiprocessing.SpawnContext.Manager)
+    multiprocessing.SpawnContext.Manager = functools.partial(
+        _helper, multiprocessing.SpawnContext.Manager
+    )
     multiprocessing.SpawnContext.Process = Worker
     multiprocessing.SpawnContext.Queue = functools.partial(Queue, ctx=multiprocessing.SpawnContext)
     errors.WorkerLost = lost
@@ -123,7 +126,9 @@ def walltime_note(worker: int) -> Path:
 
 
 def lost(worker: int, host: str) -> BaseException:
-    """Return what became of a worker that died with a task; WorkerLost where the pod is about to end with it."""
+    """Return what became of a worker that died with a task; WorkerLost where the pod is about to
+    end with it.
+    """
     exitcode = _exitcodes.get(worker)
     over: BaseException | None = _over_time(worker)
     if over:
@@ -155,7 +160,9 @@ def _read(file: Path) -> str:
 
 
 def _place(said: str) -> str:
-    """Return the innermost line of the user's code in what faulthandler said, as `fill (flow.py:12)`; else empty."""
+    """Return the innermost line of the user's code in what faulthandler said, as `fill
+    (flow.py:12)`; else empty.
+    """
     frames = FRAME.findall(said)
     for file, line, function in frames:
         if userpath.is_theirs(file):

@@ -1,7 +1,9 @@
-"""What runs in a worker pod (PID 1 of its container): checks, certificates, then Parsl's process_worker_pool.
+"""What runs in a worker pod (PID 1 of its container): checks, certificates, then Parsl's
+process_worker_pool.
 
-It asks nothing of the API. What it knows of its own end it says in its last line (`Reason.told` in the launcher).
-It does without Parsl's modules: it lives as long as the pod does, and they would cost it 75 MiB beside the pool's.
+It asks nothing of the API. What it knows of its own end it says in its last line (`Reason.told` in
+the launcher). It does without Parsl's modules: it lives as long as the pod does, and they would
+cost it 75 MiB beside the pool's.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from k8s_parsl_runtime.worker.pool import Event, Pool
 
 # Seconds between two looks at the volumes while the pool runs.
 ASK_S = 30.0
-# Seconds between two looks at the kernel's counter, as cgroup v1 gives no event to a container. Rather before Parsl
-# says WorkerLost (every heartbeat_period): the task would be tried again here, and be lost a second time.
+# Seconds between two looks at the kernel's counter, as cgroup v1 gives no event to a container.
+# Rather before Parsl says WorkerLost (every heartbeat_period): the task would be tried again here,
+# and be lost a second time.
 LOOK_S = 0.2
 
 
@@ -52,17 +55,34 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="worker", allow_abbrev=False)
-    parser.add_argument("--expect", default="", help="versions of the workflow container, as py3.11/parsl2026.10.26")
+    parser.add_argument(
+        "--expect", default="", help="versions of the workflow container, as py3.11/parsl2026.10.26"
+    )
     parser.add_argument("--init", default="", help="shell lines to run first")
-    parser.add_argument("--mounts", default="", help="volumes that have to answer first: /path[:ro],...")
-    parser.add_argument("--grace", type=float, default=30.0, help="seconds between the pod's SIGTERM and its SIGKILL")
+    parser.add_argument(
+        "--mounts", default="", help="volumes that have to answer first: /path[:ro],..."
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=30.0,
+        help="seconds between the pod's SIGTERM and its SIGKILL",
+    )
     parser.add_argument("--path", default="", help="the user's folders for PYTHONPATH: /one:/two")
     parser.add_argument("--work", default="", help="working directory of the tasks")
     parser.add_argument("--logs", default="", help="folder in which the output is kept")
-    parser.add_argument("--data", default="", help="folder whose files are brought into a working directory of its own")
+    parser.add_argument(
+        "--data",
+        default="",
+        help="folder whose files are brought into a working directory of its own",
+    )
     parser.add_argument("--cores", type=int, default=1, help="CPUs of each worker")
-    parser.add_argument("--limit-threads", action="store_true", help="let numerical libraries take no more threads")
-    parser.add_argument("pool", nargs="*", help="arguments of Parsl's process_worker_pool, behind --")
+    parser.add_argument(
+        "--limit-threads", action="store_true", help="let numerical libraries take no more threads"
+    )
+    parser.add_argument(
+        "pool", nargs="*", help="arguments of Parsl's process_worker_pool, behind --"
+    )
     return parser
 
 
@@ -75,8 +95,8 @@ def _without_init(arguments: Sequence[str]) -> list[str]:
 def initialised(worker_init: str, arguments: Sequence[str]) -> None:
     """Run the user's ``worker_init`` in a shell that then becomes this program again, without it.
 
-    So what the lines export is there for the workers. The first line that fails ends the pod. In bash where the image
-    has it, as on a laptop.
+    So what the lines export is there for the workers. The first line that fails ends the pod. In
+    bash where the image has it, as on a laptop.
     """
     shell = shutil.which("bash") or "/bin/sh"
     lines = f'{worker_init}\nexec "$@"'
@@ -86,10 +106,12 @@ def initialised(worker_init: str, arguments: Sequence[str]) -> None:
 
 
 def check_versions(expected: str) -> None:
-    """Stop before a task is lost to it: a function of one Python's may crash the interpreter of another.
+    """Stop before a task is lost to it: a function of one Python's may crash the interpreter of
+    another.
 
     Raises:
-        ConfigurationError: Python's minor version or Parsl's release do not fit, or differ from the workflow's.
+        ConfigurationError: Python's minor version or Parsl's release do not fit, or differ from the
+        workflow's.
     """
     if why := misfit():
         raise ConfigurationError(why)
@@ -141,8 +163,8 @@ def work(
     """Run the pool until the launcher ends it, or is gone, or the pod is ended.
 
     Args:
-        pool_arguments: those of Parsl's process_worker_pool.
-        grace: seconds between the pod's SIGTERM and its SIGKILL, in which tasks may finish: the launcher sees that the
+        pool_arguments: those of Parsl's process_worker_pool. grace: seconds between the pod's
+        SIGTERM and its SIGKILL, in which tasks may finish: the launcher sees that the
             pod is being deleted, gives it no more tasks and ends its manager.
         mounts: see `check_mounts`; looked at again while the pool runs.
         path: the user's folders, for the tasks' imports.
@@ -162,10 +184,19 @@ def work(
     log.start()
     programs.name_the_user()
     command = programs.command("pool", *pool_arguments, "--uid", name)
-    pool = Pool(command, userpath.clean({**os.environ, **(told or {})}, path), grace, lambda: log.connected)
+    pool = Pool(
+        command, userpath.clean({**os.environ, **(told or {})}, path), grace, lambda: log.connected
+    )
     url = f"tcp://[{options.address}]" if ":" in options.address else f"tcp://{options.address}"
-    Lifeline(f"{url}:{options.port}", cert_dir, options.hb_threshold, lambda: pool.tell(Event.LAUNCHER_GONE)).start()
-    threading.Thread(target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True).start()
+    Lifeline(
+        f"{url}:{options.port}",
+        cert_dir,
+        options.hb_threshold,
+        lambda: pool.tell(Event.LAUNCHER_GONE),
+    ).start()
+    threading.Thread(
+        target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True
+    ).start()
     killed = oom_kills()
     threading.Thread(target=_watch_memory, args=(killed, pool), name="memory", daemon=True).start()
     code = pool.run()
@@ -173,7 +204,8 @@ def work(
     if code != 0 and oom_kills() > killed:
         raise Temporary(f"OOMKilled: {Event.OUT_OF_MEMORY.value}")
     if isinstance(pool.failure, Stopped) and (code == 0 or not log.connected):
-        # Its manager has ended as the launcher asked it to, or never had a task: the pod is no failed one.
+        # Its manager has ended as the launcher asked it to, or never had a task: the pod is no
+        # failed one.
         return
     if pool.failure:
         raise pool.failure
@@ -182,9 +214,11 @@ def work(
 
 
 def _watch_memory(before: int, pool: Pool) -> None:
-    """End the pod as soon as the kernel has killed one of its processes, as cgroup v2 would have done itself.
+    """End the pod as soon as the kernel has killed one of its processes, as cgroup v2 would have
+    done itself.
 
-    Else the launcher only learns that a worker was lost, not why, and Parsl's own watchdog needs a heartbeat for that.
+    Else the launcher only learns that a worker was lost, not why, and Parsl's own watchdog needs a
+    heartbeat for that.
     """
     while oom_kills() <= before:
         time.sleep(LOOK_S)

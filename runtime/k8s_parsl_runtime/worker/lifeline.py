@@ -1,9 +1,9 @@
 """A worker's idle connection to the launcher, whose end says that the launcher is gone (design D9).
 
-Parsl's pool notices only that no heartbeat came for `heartbeat_threshold` seconds, and works on until then. A dead
-launcher's kernel closes its connections at once; here that is seen. A connection that is only silent is given the same
-time as by Parsl: a short cut in the network is no end. It is a ZMQ connection with the run's keys, as the port closes
-any other after 30 s.
+Parsl's pool notices only that no heartbeat came for `heartbeat_threshold` seconds, and works on
+until then. A dead launcher's kernel closes its connections at once; here that is seen. A connection
+that is only silent is given the same time as by Parsl: a short cut in the network is no end. It is
+a ZMQ connection with the run's keys, as the port closes any other after 30 s.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
-# A closed connection that is not made again within this time, or whose port refuses so many tries: the launcher is
-# gone. Until that is known tasks go on, and what they do in vain the next launcher has done again.
+# A closed connection that is not made again within this time, or whose port refuses so many tries:
+# the launcher is gone. Until that is known tasks go on, and what they do in vain the next launcher
+# has done again.
 CLOSED_S, REFUSED = 5.0, 3
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 @dataclass(frozen=True)
 class Lifeline:
-    """`on_gone` is called once, on a thread of its own, when the launcher at ``url`` was there and is no more.
+    """`on_gone` is called once, on a thread of its own, when the launcher at ``url`` was there and
+    is no more.
 
-    ``cert_dir`` holds `client.key_secret` and `server.key_secret`; None: not encrypted. ``silence_s``: seconds that
-    nothing may come on an open connection.
+    ``cert_dir`` holds `client.key_secret` and `server.key_secret`; None: not encrypted.
+    ``silence_s``: seconds that nothing may come on an open connection.
     """
 
     url: str
@@ -65,8 +67,8 @@ class Lifeline:
             elif event == zmq.EVENT_DISCONNECTED:
                 gone_at = min(gone_at, time.monotonic() + CLOSED_S)
             elif gone_at < math.inf:
-                # A try to connect again came to its end at once: nobody listens. (An address without a host, or a
-                # cut in the network, lets it wait.)
+                # A try to connect again came to its end at once: nobody listens. (An address
+                # without a host, or a cut in the network, lets it wait.)
                 refused += 1
 
     def _configure(self, socket: Any) -> None:
@@ -79,4 +81,8 @@ class Lifeline:
         if self.cert_dir:
             public, secret = zmq.auth.load_certificate(self.cert_dir / "client.key_secret")
             server, _ = zmq.auth.load_certificate(self.cert_dir / "server.key_secret")
-            socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = public, secret, server
+            socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = (
+                public,
+                secret,
+                server,
+            )

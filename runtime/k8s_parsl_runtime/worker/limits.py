@@ -1,8 +1,9 @@
 """How a worker's process keeps to the `walltime` of an app that it runs.
 
-At its end a signal interrupts what the task does, a sleep too, and raises AppTimeout there. Compiled code that does not
-come back to the interpreter hears no signal, and an app may go on after the exception: some seconds later the process
-ends, by a thread that needs no interpreter. The pool then tells what it was (`deaths`).
+At its end a signal interrupts what the task does, a sleep too, and raises AppTimeout there.
+Compiled code that does not come back to the interpreter hears no signal, and an app may go on after
+the exception: some seconds later the process ends, by a thread that needs no interpreter. The pool
+then tells what it was (`deaths`).
 
 The signal is none that programs use, so that SIGALRM stays the app's own.
 """

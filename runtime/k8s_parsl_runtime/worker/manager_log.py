@@ -1,4 +1,6 @@
-"""Parsl's manager.log on standard output: Parsl only knows files, and `kubectl logs` would show nothing."""
+"""Parsl's manager.log on standard output: Parsl only knows files, and `kubectl logs` would show
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def be_calm() -> None:
 
 
 def _calm(record: logging.LogRecord) -> bool:
-    """Its manager waits `heartbeat_period` milliseconds for the interchange's first answer, says so, and waits on."""
+    """Its manager waits `heartbeat_period` milliseconds for the interchange's first answer, says
+    so, and waits on.
+    """
     if record.levelno == logging.ERROR and str(record.msg).startswith(NO_ANSWER):
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
         record.msg, record.args = "waiting for the interchange's answer", ()

@@ -18,7 +18,8 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import Failure, Stopped, Temporary
 
-# Of the seconds that kubelet gives us, the last ones: for the pool to end on SIGTERM, and for us after its SIGKILL.
+# Of the seconds that kubelet gives us, the last ones: for the pool to end on SIGTERM, and for us
+# after its SIGKILL.
 STOP_S, LEAVE_S = 3.0, 2.0
 
 
@@ -33,15 +34,19 @@ class Event(enum.Enum):
 
 
 # By the names that the launcher's table of reasons has for them.
-_TOLD = {Event.LAUNCHER_GONE: "LauncherGone", Event.MOUNT_GONE: "MountGone", Event.OUT_OF_MEMORY: "OOMKilled"}
+_TOLD = {
+    Event.LAUNCHER_GONE: "LauncherGone",
+    Event.MOUNT_GONE: "MountGone",
+    Event.OUT_OF_MEMORY: "OOMKilled",
+}
 
 
 @dataclass
 class Pool:
     """The pool's processes, which have a session of their own: all of them can be ended at once.
 
-    As PID 1 we inherit every orphan of the container's and have to collect it; elsewhere we ask the kernel to make it
-    so.
+    As PID 1 we inherit every orphan of the container's and have to collect it; elsewhere we ask the
+    kernel to make it so.
     """
 
     command: Sequence[str]
@@ -52,8 +57,8 @@ class Pool:
     # Why it had to end, where it did not end by itself.
     failure: Failure | None = None
     _events: queue.SimpleQueue[tuple[Event, str]] = field(default_factory=queue.SimpleQueue)
-    # A byte in this pipe: there is something in the queue, or will be as soon as a signal's handler has run. A queue
-    # alone would miss a signal that comes just before it begins to wait.
+    # A byte in this pipe: there is something in the queue, or will be as soon as a signal's handler
+    # has run. A queue alone would miss a signal that comes just before it begins to wait.
     _wake: tuple[int, int] = field(default_factory=os.pipe)
     _process: subprocess.Popen[bytes] = field(init=False)
     # When the next signal goes to the pool, and which.
@@ -73,9 +78,7 @@ class Pool:
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self.tell(Event.SIGTERM))
         signal.signal(signal.SIGCHLD, lambda *_: self.tell(Event.CHILD))
-        self._process = subprocess.Popen(  # noqa: S603 (our own command line)
-            self.command, env=self.environment, start_new_session=True
-        )
+        self._process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)  # noqa: S603
         while self._process.returncode is None:
             if select.select([self._wake[0]], [], [], left(self._deadline))[0]:
                 os.read(self._wake[0], 1024)

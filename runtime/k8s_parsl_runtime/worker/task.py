@@ -1,7 +1,8 @@
-"""A task in its worker process: whatever it does ends as a result or as an exception that can travel.
+"""A task in its worker process: whatever it does ends as a result or as an exception that can
+travel.
 
-Parsl's worker takes `Exception` alone: a task that calls sys.exit, or whose exception or result cannot be pickled,
-takes the process with it. Then the workflow only learns that a worker was lost.
+Parsl's worker takes `Exception` alone: a task that calls sys.exit, or whose exception or result
+cannot be pickled, takes the process with it. Then the workflow only learns that a worker was lost.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def run(buffer: bytes) -> Packed:
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
     if isinstance(error, NoDataFlowKernelError):
-        error.add_note("an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures")
+        error.add_note(
+            "an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures"
+        )
     if isinstance(error, AppTimeout):
         limits.end_children(since)
     error = error.with_traceback(_shortened(error.__traceback__))
@@ -71,7 +74,9 @@ def run(buffer: bytes) -> Packed:
 
 
 def _executed(buffer: bytes) -> Any:
-    """Execute the task. A process that it forked and that comes back from it ends here: it is no second worker."""
+    """Execute the task. A process that it forked and that comes back from it ends here: it is no
+    second worker.
+    """
     home = os.getpid()
     try:
         result = execute_task(buffer)
@@ -99,7 +104,9 @@ def _end_forked(error: BaseException | None) -> NoReturn:
 
 
 def _before_wrapping(raised: Exception) -> BaseException:
-    """Return what the app raised where Parsl failed to wrap it: it does so where the causes are many, or go round."""
+    """Return what the app raised where Parsl failed to wrap it: it does so where the causes are
+    many, or go round.
+    """
     wraps = RemoteExceptionWrapper.__init__.__code__
     frames = traceback.walk_tb(raised.__traceback__)
     if raised.__context__ is not None and any(frame.f_code is wraps for frame, _ in frames):
@@ -108,7 +115,9 @@ def _before_wrapping(raised: Exception) -> BaseException:
 
 
 class Packed:
-    """What a task came to, pickled where a failure of that is still the task's; it is unpickled as `Came`."""
+    """What a task came to, pickled where a failure of that is still the task's; it is unpickled as
+    `Came`.
+    """
 
     def __init__(self, pickled: bytes, seconds: float | None = None) -> None:
         self._pickled = pickled
@@ -121,11 +130,14 @@ class Packed:
 @functools.cache
 def _note_crashes() -> None:
     """Have Python write down where it was when a signal ends this process; once for each."""
-    faulthandler.enable(deaths.notes(int(os.environ["PARSL_WORKER_RANK"])).open("w"), all_threads=False)
+    faulthandler.enable(
+        deaths.notes(int(os.environ["PARSL_WORKER_RANK"])).open("w"), all_threads=False
+    )
 
 
 def _print_by_lines() -> None:
-    """Have each line written at once and whole: the pool's processes share one output, and end without a word.
+    """Have each line written at once and whole: the pool's processes share one output, and end
+    without a word.
 
     With every task, as the user's code may put other streams there.
     """
@@ -143,7 +155,13 @@ def _reopen_closed() -> None:
             if not _is_open(number):
                 os.dup2(copy, number)
             if getattr(getattr(sys, name), "closed", False):
-                setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+                setattr(
+                    sys,
+                    name,
+                    os.fdopen(
+                        number, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+                    ),
+                )
 
 
 @functools.cache
@@ -160,7 +178,9 @@ def _is_open(number: int) -> bool:
 
 
 def _flush() -> None:
-    """Print a line that the task has not ended: the next task of this process may be a long time coming."""
+    """Print a line that the task has not ended: the next task of this process may be a long time
+    coming.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -168,11 +188,15 @@ def _flush() -> None:
 
 def _show(error: BaseException) -> None:
     """Print what the task raised; the workflow may catch it, and say nothing."""
-    text = safely(lambda: "".join(traceback.format_exception(error)), lambda _: f"{describe(error)}\n", TEXT_S)
+    text = safely(
+        lambda: "".join(traceback.format_exception(error)), lambda _: f"{describe(error)}\n", TEXT_S
+    )
     _flush()
     _reopen_closed()
     with contextlib.suppress(Exception):
-        sys.stderr.write(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …\n")
+        sys.stderr.write(
+            text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} …\n"
+        )
 
 
 def _said(end: BaseException) -> str:
@@ -188,12 +212,16 @@ def _result(result: Any, seconds: float) -> Packed:
     try:
         return Packed(serialize(result, buffer_threshold=BUFFER_BYTES), seconds)
     except Exception as error:
-        error.add_note(f"the app returned a {type(result).__qualname__} that cannot be sent to the workflow")
+        error.add_note(
+            f"the app returned a {type(result).__qualname__} that cannot be sent to the workflow"
+        )
         raise
 
 
 def _failure(error: BaseException) -> Packed:
-    """Return an exception as the result that Parsl raises; one of ours with its text where it cannot be pickled."""
+    """Return an exception as the result that Parsl raises; one of ours with its text where it
+    cannot be pickled.
+    """
     trace = error.__traceback__
     exceptions.keep_fields()
 
@@ -210,7 +238,9 @@ def _failure(error: BaseException) -> Packed:
             return packed
 
     def ours(_: BaseException) -> bytes:
-        packed: bytes = serialize(RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace))
+        packed: bytes = serialize(
+            RemoteExceptionWrapper(TaskFailed, TaskFailed(describe(error)), trace)
+        )
         return packed
 
     return Packed(safely(pickled, ours, TEXT_S))

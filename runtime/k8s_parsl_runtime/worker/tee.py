@@ -1,6 +1,8 @@
-"""A process between what a worker prints and where it goes: to its own output as before, and into the run's folder.
+"""A process between what a worker prints and where it goes: to its own output as before, and into
+the run's folder.
 
-It reads for all of the worker's processes, and none of them waits for the volume: see `shared.kept`.
+It reads for all of the worker's processes, and none of them waits for the volume: see
+`shared.kept`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from k8s_parsl_runtime.shared.kept import FINISH_S, Kept
 # Hands the process over to the program that this one becomes.
 HANDED_ON = "K8S_PARSL_TEE"
 STREAMS = (1, 2)
-# From a terminal, or for the whole of the worker's process group: the worker still has something to say then.
+# From a terminal, or for the whole of the worker's process group: the worker still has something to
+# say then.
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # Its process id, and the pipe that ends it.
@@ -26,7 +29,8 @@ _running: tuple[int, int] | None = None
 
 
 def begin(folder: str, name: str) -> None:
-    """Let all that this process and those below it print pass through; before any thread is started.
+    """Let all that this process and those below it print pass through; before any thread is
+    started.
 
     Args:
         folder: of the run's logs; empty: nothing is kept.

@@ -1,6 +1,8 @@
-"""The list of this attempt's tasks that is ahead of its work, and what it says of an earlier attempt's.
+"""The list of this attempt's tasks that is ahead of its work, and what it says of an earlier
+attempt's.
 
-One door: the kernel asks `begins` before it hands a task to a worker, and says with `ends` what became of it.
+One door: the kernel asks `begins` before it hands a task to a worker, and says with `ends` what
+became of it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class WriteAhead:
         PermissionDenied: the list cannot be written.
     """
 
-    def __init__(self, folder: Path | None, attempt: int, lost_tasks: str | Collection[str]) -> None:
+    def __init__(
+        self, folder: Path | None, attempt: int, lost_tasks: str | Collection[str]
+    ) -> None:
         self._lost_tasks = lost_tasks
         self._before = attempts.read_all(folder) if folder else Begun()
         self._list = _List(attempts.path(folder, attempt)) if folder else None
@@ -51,7 +55,8 @@ class WriteAhead:
         self._apps.add(app)
 
     def begins(self, number: int, app: str, call: str | None) -> None:
-        """Write down that a task begins, before a worker gets it; a further try of one that has begun is no news.
+        """Write down that a task begins, before a worker gets it; a further try of one that has
+        begun is no news.
 
         Args:
             number: Parsl's, of the task.
@@ -72,7 +77,9 @@ class WriteAhead:
         self._open.add(number)
 
     def ends(self, number: int, app: str, how: str) -> None:
-        """Write down how a task has ended: `done`, `kept` (a checkpoint has its result) or `failed`."""
+        """Write down how a task has ended: `done`, `kept` (a checkpoint has its result) or
+        `failed`.
+        """
         if number in self._open:
             self._open.discard(number)
             if self._list:
@@ -84,7 +91,11 @@ class WriteAhead:
             return
         for name in sorted(set(self._lost_tasks) - self._apps):
             have = ", ".join(sorted(self._apps)[:20]) or "none"
-            log.warning("parsl.retryLostTasks names %s, but the workflow called no such app (it called %s)", name, have)
+            log.warning(
+                "parsl.retryLostTasks names %s, but the workflow called no such app (it called %s)",
+                name,
+                have,
+            )
 
     def _refusal(self, app: str, call: str | None) -> Failure | None:
         """Return why a task must not begin; None where it may."""
@@ -103,7 +114,9 @@ class WriteAhead:
         if not (tally.uncached if call is None else call in self._before.calls):
             return None
         begun = f"{tally.begun} task{'s' * (tally.begun != 1)} of app {app}, {tally.done} of them to the end"
-        return ConfigurationError(f"an earlier launcher of this run began {begun}, and it {why}: {what_to_do}")
+        return ConfigurationError(
+            f"an earlier launcher of this run began {begun}, and it {why}: {what_to_do}"
+        )
 
     def _write_begin(self, app: str, call: str | None) -> Failure | None:
         """Write the line; where a next launcher depends on it, see that it is on the volume."""
@@ -114,7 +127,8 @@ class WriteAhead:
             self._list.note("begun", *words)
             return None
         if call is None and app in self._list.sure:
-            # Of an app whose calls cannot be told apart, the first line says all that a next launcher has to know.
+            # Of an app whose calls cannot be told apart, the first line says all that a next
+            # launcher has to know.
             self._list.note("begun", *words)
             return None
         try:
@@ -131,7 +145,9 @@ class WriteAhead:
             return
         self._said.add(app)
         names = [] if isinstance(self._lost_tasks, str) else [*self._lost_tasks]
-        (close,) = difflib.get_close_matches(app, [name for name in names if name not in self._apps], 1) or [""]
+        (close,) = difflib.get_close_matches(
+            app, [name for name in names if name not in self._apps], 1
+        ) or [""]
         if close:
             log.warning("app %s: parsl.retryLostTasks names %s; is that this app?", app, close)
         log.info(
@@ -143,7 +159,9 @@ class WriteAhead:
 
 
 class _List:
-    """The file of this attempt. Each line is written at once, whole or not at all; any thread may write."""
+    """The file of this attempt. Each line is written at once, whole or not at all; any thread may
+    write.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -171,7 +189,9 @@ class _List:
         except OSError as error:
             if not self._told:
                 self._told = True
-                log.warning("%s: %s; a next launcher will not know of all tasks", self.path, error.strerror)
+                log.warning(
+                    "%s: %s; a next launcher will not know of all tasks", self.path, error.strerror
+                )
 
     def write(self, *words: str, sure: bool = False) -> None:
         """Write a line; ``sure``: it is on the disk afterwards, and not only with this node.

@@ -1,4 +1,6 @@
-"""What went wrong, in one line: through Parsl's wrappers to the cause, with the app and arguments that it came from."""
+"""What went wrong, in one line: through Parsl's wrappers to the cause, with the app and arguments
+that it came from.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import describe as named
 from k8s_parsl_runtime.shared.errors import one_line, text_of
 
-# An exception's own dictionary keeps which tasks it ended: whatever its class defines, that is there.
+# An exception's own dictionary keeps which tasks it ended: whatever its class defines, that is
+# there.
 TASKS = "_k8s_parsl_tasks"
 # Of a task's arguments, what fits into a line beside the cause.
 ARGUMENTS_CHARACTERS = 100
@@ -65,7 +68,9 @@ def _reachable(error: BaseException) -> Iterator[BaseException]:
 
 
 def _below(error: BaseException) -> BaseException | None:
-    """Return what `raise ... from` says that an exception comes from; where it was not used, what was being handled."""
+    """Return what `raise ... from` says that an exception comes from; where it was not used, what
+    was being handled.
+    """
     if error.__cause__ is not None or error.__suppress_context__:
         return error.__cause__
     return error.__context__
@@ -114,11 +119,13 @@ def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 def _chain(error: BaseException) -> list[BaseException]:
     """Return an exception, what it comes from, and so on; each of them once.
 
-    That is what `raise ... from` says (as Parsl's DependencyError and JoinError do), the first of a group, and what was
-    being handled, where this ended a task.
+    That is what `raise ... from` says (as Parsl's DependencyError and JoinError do), the first of a
+    group, and what was being handled, where this ended a task.
     """
     chain, seen = [error], {id(error)}
-    while (cause := _cause(chain[-1])) is not None and id(cause) not in seen and len(chain) < DEEPEST:
+    while (
+        (cause := _cause(chain[-1])) is not None and id(cause) not in seen and len(chain) < DEEPEST
+    ):
         seen.add(id(cause))
         chain.append(cause)
     return chain
@@ -145,7 +152,11 @@ def _call(chain: list[BaseException]) -> str:
 
 def call(app: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """Return an app's call as its user would write it, shortened."""
-    named = [f"{name}={_argument(value)}" for name, value in kwargs.items() if not _is_parsls(name, value)]
+    named = [
+        f"{name}={_argument(value)}"
+        for name, value in kwargs.items()
+        if not _is_parsls(name, value)
+    ]
     shown = [_argument(value) for value in args] + named
     text = one_line(", ".join(shown))
     if len(text) > ARGUMENTS_CHARACTERS:
@@ -158,7 +169,9 @@ def _is_parsls(name: str, value: Any) -> bool:
 
 
 def cut(error: BaseException) -> None:
-    """Leave out of the tracebacks of an exception and its causes how it travelled: frames of Parsl and the runtime."""
+    """Leave out of the tracebacks of an exception and its causes how it travelled: frames of Parsl
+    and the runtime.
+    """
     for one in list(_reachable(error)):
         one.__traceback__ = _cut(one.__traceback__)
         if one.__context__:
@@ -180,7 +193,9 @@ def _cut(trace: types.TracebackType | None) -> types.TracebackType | None:
 
 
 def _travels(file: str, called_so: bool) -> bool:  # noqa: FBT001 (of the frame before)
-    """Whether a frame of this file is one of the way; the standard library's is where it is called from one."""
+    """Whether a frame of this file is one of the way; the standard library's is where it is called
+    from one.
+    """
     if file.startswith(TRAVELLED) or file == futures.__file__:
         return True
     return called_so and userpath.is_pythons(file)
@@ -192,7 +207,9 @@ def _one(error: BaseException, app: str = "") -> str:
 
 
 def _stderr(error: BaseException) -> str:
-    """Return the last line that a command of `subprocess` printed as an error, where the user had it captured."""
+    """Return the last line that a command of `subprocess` printed as an error, where the user had
+    it captured.
+    """
     said = error.stderr if isinstance(error, COMMANDS_ENDS) else ""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
     last = text.strip().splitlines()[-1:] if isinstance(text, str) else []

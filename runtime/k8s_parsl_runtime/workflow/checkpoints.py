@@ -1,10 +1,11 @@
 """Results of apps with `cache=True`: remembered in a run, and kept for the run's next launcher.
 
-Parsl's memoizer, whose failures cost a result its place here and never the task: a result that cannot be pickled, a
-full volume, a file that a kill has cut short. A kept result is unpickled when a task asks for it, as a script defines
-its classes only then.
+Parsl's memoizer, whose failures cost a result its place here and never the task: a result that
+cannot be pickled, a full volume, a file that a kill has cut short. A kept result is unpickled when
+a task asks for it, as a script defines its classes only then.
 
-One of the rooms that know Parsl's insides: what this uses of them is pinned by tests/runtime/test_parsl_contract.py.
+One of the rooms that know Parsl's insides: what this uses of them is pinned by
+tests/runtime/test_parsl_contract.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from k8s_parsl_runtime.shared.errors import describe
 log = logging.getLogger(__name__)
 
 FILE = "tasks.pkl"
-# A longer part of a record is none of ours, nor is a longer line: pickles as they are today have none.
+# A longer part of a record is none of ours, nor is a longer line: pickles as they are today have
+# none.
 RESULT_BYTES, LINE_BYTES = 1 << 30, 1 << 20
 
 
@@ -87,7 +89,11 @@ class Memoizer(BasicMemoizer):
     def _tell(self, app: str, why: str) -> None:
         if (app, why) not in self._told:
             self._told.add((app, why))
-            log.warning("app %s (cache=True): a result is not kept, and another launcher makes it again: %s", app, why)
+            log.warning(
+                "app %s (cache=True): a result is not kept, and another launcher makes it again: %s",
+                app,
+                why,
+            )
 
     def _read(self, task: Any, pickled: bytes) -> Future[Any] | None:
         """Unpickle a kept result; one that cannot be read any more is made again."""
@@ -97,7 +103,9 @@ class Memoizer(BasicMemoizer):
         except Exception as error:  # noqa: BLE001 (the code has changed since, say)
             del self.memo_lookup_table[task["hashsum"]]
             log.warning(
-                "app %s: a kept result cannot be read, so the task runs again: %s", task["func_name"], describe(error)
+                "app %s: a kept result cannot be read, so the task runs again: %s",
+                task["func_name"],
+                describe(error),
             )
             return None
         self.memo_lookup_table[task["hashsum"]] = future
@@ -115,7 +123,11 @@ class Memoizer(BasicMemoizer):
         for command in checkpoint_queue:
             hashsum = command.task_record["hashsum"]
             if command.exception is None and hashsum:
-                record = {"hash": hashsum, "exception": None, "pickled": pickle.dumps(command.result)}
+                record = {
+                    "hash": hashsum,
+                    "exception": None,
+                    "pickled": pickle.dumps(command.result),
+                }
                 _append(Path(self.run_dir, "checkpoint", FILE), pickle.dumps(record))
                 self._kept.add(hashsum)
 
@@ -134,7 +146,9 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _volume(path: Path) -> Path:
-    """Return the folder below which nothing may be a link: of `<run_dir>/000/checkpoint/tasks.pkl`, the volume's."""
+    """Return the folder below which nothing may be a link: of `<run_dir>/000/checkpoint/tasks.pkl`,
+    the volume's.
+    """
     return attempts.volume(path.parents[2])
 
 
@@ -186,7 +200,9 @@ def _next(file: BinaryIO, begin: int) -> bytes:
 
 
 class _Bounded:
-    """A file that is asked for no more at once than a result may have: one with holes may be of any size."""
+    """A file that is asked for no more at once than a result may have: one with holes may be of any
+    size.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -214,7 +230,9 @@ def _why_not(task: Any, error: Exception) -> str:
             f"app {app}: ignore_for_cache names {error}, which this call does not pass by its name: "
             f"write {error.args[0]}=... in the call"
         )
-    given = {f"{number}": value for number, value in enumerate(task["args"], 1)} | dict(task["kwargs"])
+    given = {f"{number}": value for number, value in enumerate(task["args"], 1)} | dict(
+        task["kwargs"]
+    )
     for name, value in given.items():
         if name not in task["ignore_for_cache"] and not _comparable(value):
             kind = f"{type(value).__module__}.{type(value).__qualname__}"

@@ -1,4 +1,6 @@
-"""The user's code, run as Python itself would run it: `python script.py`, or a function of a module."""
+"""The user's code, run as Python itself would run it: `python script.py`, or a function of a
+module.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,19 @@ from k8s_parsl_runtime.workflow import causes, missing
 
 
 def run_script(script: str, arguments: list[str]) -> Any:
-    """Run a script as `__main__`; return its global `result`, where that is a value and no function or module."""
+    """Run a script as `__main__`; return its global `result`, where that is a value and no function
+    or module.
+    """
     sys.argv = [script, *arguments]
     main = types.ModuleType("__main__")
     loader = importlib.machinery.SourceFileLoader("__main__", script)
-    vars(main).update(__file__=script, __loader__=loader, __builtins__=builtins, __annotations__={}, __cached__=None)
+    vars(main).update(
+        __file__=script,
+        __loader__=loader,
+        __builtins__=builtins,
+        __annotations__={},
+        __cached__=None,
+    )
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:
         # By this name multiprocessing's spawned children send back what they have of the script.
@@ -34,13 +44,17 @@ def run_script(script: str, arguments: list[str]) -> Any:
 
 
 def result_of_script() -> Any:
-    """Return the script's global `result`, also where the script ended itself; None where it is no value."""
+    """Return the script's global `result`, also where the script ended itself; None where it is no
+    value.
+    """
     result = vars(sys.modules["__main__"]).get("result")
     return None if callable(result) or issubclass(type(result), types.ModuleType) else result
 
 
 def let_go() -> None:
-    """Let go of the script, as Python does at its end: open files are written, and `__del__` is called."""
+    """Let go of the script, as Python does at its end: open files are written, and `__del__` is
+    called.
+    """
     # First, as the collector may close what is below a file before the file is written.
     _write_files()
     for name in ("__main__", "__mp_main__"):
@@ -57,7 +71,8 @@ def _write_files() -> None:
 
 
 def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
-    """Import a module, and call the function ``module:function`` with these arguments; return its result.
+    """Import a module, and call the function ``module:function`` with these arguments; return its
+    result.
 
     Raises:
         UsageError: there is no such module or function, or the arguments do not fit; names the key.
@@ -69,7 +84,9 @@ def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
     function = getattr(module, function_name, None)
     if not callable(function):
         have = ", ".join(_functions(module)) or "none"
-        raise UsageError(f"workflow.call: module {name} has no function {function_name} (it has: {have})")
+        raise UsageError(
+            f"workflow.call: module {name} has no function {function_name} (it has: {have})"
+        )
     try:
         inspect.signature(function).bind(**kwargs)
     except TypeError as error:
@@ -89,7 +106,9 @@ def _functions(module: types.ModuleType) -> list[str]:
     return sorted(
         name
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
     )
 
 
@@ -108,4 +127,6 @@ def _import(name: str, path: str, key: str) -> types.ModuleType:
             f"{missing.hint(error, [path])}"
         ) from None
     except Exception as error:
-        raise WorkflowFailed(f"{key}: module {name} cannot be imported: {causes.describe(error)}") from error
+        raise WorkflowFailed(
+            f"{key}: module {name} cannot be imported: {causes.describe(error)}"
+        ) from error

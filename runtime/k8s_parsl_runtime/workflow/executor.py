@@ -23,7 +23,11 @@ import zmq
 from parsl import curvezmq
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors import HighThroughputExecutor
-from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError, VersionMismatch
+from parsl.executors.high_throughput.errors import (
+    CommandClientBadError,
+    CommandClientTimeoutError,
+    VersionMismatch,
+)
 from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelector
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
 from parsl.serialize import deserialize, serialize
@@ -39,12 +43,14 @@ from k8s_parsl_runtime.workflow.provider import LauncherProvider
 
 log = logging.getLogger(__name__)
 
-# Commands are answered within a turn of the interchange's loop, so in milliseconds: one that is silent for this long
-# hangs. While there is nothing else to say it is asked every PING_S; one question waits ASK_S for its answer.
+# Commands are answered within a turn of the interchange's loop, so in milliseconds: one that is
+# silent for this long hangs. While there is nothing else to say it is asked every PING_S; one
+# question waits ASK_S for its answer.
 SILENT_S, PING_S, ASK_S = 60.0, 10.0, 5.0
 # Worker pools of a laptop's that may end one after the other before any has registered.
 EARLY_FAILURES = 3
-# At the end of the run nobody waits longer for the interchange to stop the workers, or to say why it gave up.
+# At the end of the run nobody waits longer for the interchange to stop the workers, or to say why
+# it gave up.
 STOP_S, LAST_WORD_S = 2.0, 5.0
 
 
@@ -60,7 +66,9 @@ class NotSendable(SerializationError):
 
 
 def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -> dict[str, Any]:
-    """Return the arguments of HighThroughputExecutor that come from the settings, alike in a pod and on a laptop."""
+    """Return the arguments of HighThroughputExecutor that come from the settings, alike in a pod
+    and on a laptop.
+    """
     same = ("prefetch_capacity", "heartbeat_period", "heartbeat_threshold", "worker_debug")
     return {name: executor[name] for name in same} | {
         "label": label,
@@ -71,7 +79,8 @@ def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -
         "available_accelerators": tuple(executor["available_accelerators"]),
         "encrypted": encrypted,
         "storage_access": staging.providers(shared=executor["shared_work"]),
-        # With the default random choice, htex_auto_scale finds every block a little busy and ends none.
+        # With the default random choice, htex_auto_scale finds every block a little busy and ends
+        # none.
         "manager_selector": BlockIdManagerSelector(),
         # The launcher decides what a failed pod means.
         "block_error_handler": False,
@@ -138,7 +147,8 @@ class ControlClient:
 
 
 class WatchedExecutor(HighThroughputExecutor):
-    """An executor whose interchange is watched: upstream hangs for ever when that process dies or says nothing.
+    """An executor whose interchange is watched: upstream hangs for ever when that process dies or
+    says nothing.
 
     https://github.com/Parsl/parsl/issues/3374
     Whatever is wrong with it ends in `on_fault`, once for each thing that is seen; the first is the one that counts.
@@ -161,26 +171,36 @@ class WatchedExecutor(HighThroughputExecutor):
         return ""
 
     def blames(self, pod: str, *, sure: bool) -> bool:  # noqa: ARG002 (for those that know)
-        """Whether one of its own tasks may have ended this pod: on a laptop there is no other who would."""
+        """Whether one of its own tasks may have ended this pod: on a laptop there is no other who
+        would.
+        """
         return True
 
     @property
     def interchange_proc(self) -> subprocess.Popen[bytes] | None:
-        """The interchange; its end is waited for from its start on, as upstream waits two minutes for a first word."""
+        """The interchange; its end is waited for from its start on, as upstream waits two minutes
+        for a first word.
+        """
         return self._process
 
     @interchange_proc.setter
     def interchange_proc(self, process: subprocess.Popen[bytes] | None) -> None:
         self._process = process
         if process:
-            threading.Thread(target=self._watch, args=(process,), name="interchange", daemon=True).start()
+            threading.Thread(
+                target=self._watch, args=(process,), name="interchange", daemon=True
+            ).start()
 
     def start(self) -> None:
         """Start the interchange, and a thread that talks to it."""
         super().start()
-        threading.Thread(target=self._talk, args=(self.interchange_proc,), name="control", daemon=True).start()
+        threading.Thread(
+            target=self._talk, args=(self.interchange_proc,), name="control", daemon=True
+        ).start()
 
-    def submit(self, func: Any, resource_specification: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def submit(
+        self, func: Any, resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Hand over a task.
 
         Raises:
@@ -195,7 +215,9 @@ class WatchedExecutor(HighThroughputExecutor):
             raise NotSendable(why) from None
 
     def submit_payload(self, context: dict[str, Any], buffer: bytes) -> Any:
-        """Have a task run by the runtime's own program in its worker process; alone, where it is to be."""
+        """Have a task run by the runtime's own program in its worker process; alone, where it is to
+        be.
+        """
         needs = dict(context.get("resource_spec", {}))
         alone = needs.pop(ALONE, False)
         ours = {"resource_spec": needs, ALONE: alone, "task_executor": {"f": programs.TASK}}
@@ -208,15 +230,23 @@ class WatchedExecutor(HighThroughputExecutor):
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
         """Refuse what Parsl does not know; that a task has to run alone is our own word."""
         super().validate_resource_spec(
-            {name: resource_specification[name] for name in resource_specification or {} if name != ALONE}
+            {
+                name: resource_specification[name]
+                for name in resource_specification or {}
+                if name != ALONE
+            }
         )
 
     def outstanding(self) -> int:
-        """How many slots the tasks need, by which Parsl scales: one that runs alone takes those of a whole pod."""
+        """How many slots the tasks need, by which Parsl scales: one that runs alone takes those of
+        a whole pod.
+        """
         return len(self.tasks) + len(self._alone) * (int(self.workers_per_node) - 1)
 
     def _result_queue_worker(self) -> None:
-        """Give each result to its future, as upstream. One that cannot be read fails its task, and not this thread."""
+        """Give each result to its future, as upstream. One that cannot be read fails its task, and
+        not this thread.
+        """
         while not self.bad_state_is_set and not self._result_queue_thread_exit.is_set():
             try:
                 message = self.incoming_q.get(timeout_ms=self.poll_period)
@@ -241,7 +271,9 @@ class WatchedExecutor(HighThroughputExecutor):
             if "result" not in message and isinstance(came, RemoteExceptionWrapper):
                 came = came.get_exception()
         except BaseException as error:  # noqa: BLE001 (a class of the user's is run by it)
-            future.set_exception(TaskFailed(f"the workflow cannot read what the task returned: {describe(error)}"))
+            future.set_exception(
+                TaskFailed(f"the workflow cannot read what the task returned: {describe(error)}")
+            )
             return
         if isinstance(came, Came):
             # Read by the kernel as soon as the future is set.
@@ -253,11 +285,15 @@ class WatchedExecutor(HighThroughputExecutor):
             future.set_exception(came)
 
     def running(self, seconds: float) -> list[tuple[int, float]]:
-        """The tasks that a worker has had for so many seconds, each with how long; none where no answer comes."""
+        """The tasks that a worker has had for so many seconds, each with how long; none where no
+        answer comes.
+        """
         return self._client.ask(Command.RUNNING, str(seconds)) or []
 
     def lost(self, block: str) -> None:
-        """The block's worker is gone: its tasks fail with ManagerLost now, so that they are run again. At once."""
+        """The block's worker is gone: its tasks fail with ManagerLost now, so that they are run
+        again. At once.
+        """
         self._words.put((Command.LOST, block))
 
     def drain(self, block: str) -> None:
@@ -265,10 +301,19 @@ class WatchedExecutor(HighThroughputExecutor):
         self._words.put((Command.DRAIN, block))
 
     def stop(self) -> None:
-        """Tell every manager to end now, whatever it does; for this no account of the API is needed."""
+        """Tell every manager to end now, whatever it does; for this no account of the API is
+        needed.
+        """
         interchange = self.interchange_proc
-        if interchange and interchange.poll() is None and self._client.ask(Command.STOP, timeout_s=STOP_S) is None:
-            log.warning("executors.%s: its interchange did not take the order to stop the workers", self.label)
+        if (
+            interchange
+            and interchange.poll() is None
+            and self._client.ask(Command.STOP, timeout_s=STOP_S) is None
+        ):
+            log.warning(
+                "executors.%s: its interchange did not take the order to stop the workers",
+                self.label,
+            )
 
     def end_blocks(self) -> None:
         """End every block there is, without asking the interchange."""
@@ -282,10 +327,14 @@ class WatchedExecutor(HighThroughputExecutor):
         self._client.close()
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
-        """The interchange gave up: upstream fails each task and then goes on, and may hang at the end."""
+        """The interchange gave up: upstream fails each task and then goes on, and may hang at the
+        end.
+        """
         self.interchange_died = True
         say = f"executors.{self.label}: {exception}"
-        self._on_fault(ConfigurationError(say) if isinstance(exception, VersionMismatch) else Temporary(say))
+        self._on_fault(
+            ConfigurationError(say) if isinstance(exception, VersionMismatch) else Temporary(say)
+        )
         super().set_bad_state_and_fail_all(exception)
 
     def connected_managers(self) -> list[dict[str, Any]]:
@@ -304,18 +353,26 @@ class WatchedExecutor(HighThroughputExecutor):
         return blocks
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
-        """End ``blocks`` blocks: any (at the end of the run), or those idle for more than ``max_idletime`` seconds.
+        """End ``blocks`` blocks: any (at the end of the run), or those idle for more than
+        ``max_idletime`` seconds.
 
-        They are drained, so that a task which one of them got in the last moment is finished and not lost.
-        Upstream counts a block that has not registered yet as idle for ever: with one task for two workers it ends
-        each new block before its first task, and starts the next, without end.
+        They are drained, so that a task which one of them got in the last moment is finished and
+        not lost. Upstream counts a block that has not registered yet as idle for ever: with one
+        task for two workers it ends each new block before its first task, and starts the next,
+        without end.
         """
         if max_idletime is None:
-            active = [block for block, status in self.status_facade.items() if status.state not in TERMINAL_STATES]
+            active = [
+                block
+                for block, status in self.status_facade.items()
+                if status.state not in TERMINAL_STATES
+            ]
             chosen = active[:blocks]
         else:
             idle = self._idle()
-            chosen = [b for b in sorted(idle, key=lambda b: -idle[b]) if idle[b] > max_idletime][:blocks]
+            chosen = [b for b in sorted(idle, key=lambda b: -idle[b]) if idle[b] > max_idletime][
+                :blocks
+            ]
         for block in chosen:
             self.drain(block)
         jobs = [self.blocks_to_job_id[block] for block in chosen if block in self.blocks_to_job_id]
@@ -343,7 +400,8 @@ class WatchedExecutor(HighThroughputExecutor):
         """Ask the interchange; upstream waits for its answer for ever, with a lock held.
 
         Raises:
-            CommandClientTimeoutError, CommandClientBadError: it did not answer, now or before; the run ends.
+            CommandClientTimeoutError, CommandClientBadError: it did not answer, now or before; the
+            run ends.
         """
         try:
             return self.command_client.run(command, timeout_s=SILENT_S)
@@ -368,8 +426,14 @@ class WatchedExecutor(HighThroughputExecutor):
 
     def _end_silent(self) -> None:
         """A hanging interchange is of no more use than a dead one, and that one's end is noticed."""
-        if self.interchange_proc and not self._stopping.is_set() and self.interchange_proc.poll() is None:
-            log.error("executors.%s: its interchange said nothing for %.0f s; ended", self.label, SILENT_S)
+        if (
+            self.interchange_proc
+            and not self._stopping.is_set()
+            and self.interchange_proc.poll() is None
+        ):
+            log.error(
+                "executors.%s: its interchange said nothing for %.0f s; ended", self.label, SILENT_S
+            )
             self.interchange_proc.kill()
 
     def _watch(self, interchange: subprocess.Popen[bytes]) -> None:
@@ -379,7 +443,9 @@ class WatchedExecutor(HighThroughputExecutor):
             if code == 0 and self._executor_bad_state.wait(LAST_WORD_S):
                 return
             self.interchange_died = True
-            self._on_fault(Temporary(f"executors.{self.label}: its interchange process ended with {code}"))
+            self._on_fault(
+                Temporary(f"executors.{self.label}: its interchange process ended with {code}")
+            )
 
 
 class LaptopExecutor(WatchedExecutor):
@@ -396,17 +462,21 @@ class LaptopExecutor(WatchedExecutor):
     def start(self) -> None:
         """Start the interchange, with keys in a folder that the launcher removes.
 
-        In the run's folder the server would not find them where its path has what a shell's pattern has, as `[`: ZeroMQ
-        looks for them by one.
+        In the run's folder the server would not find them where its path has what a shell's pattern
+        has, as `[`: ZeroMQ looks for them by one.
         """
         if self.encrypted:
             self.cert_dir = curvezmq.create_certificates(programs.scratch("keys-"))
         super().start()
 
     def initialize_scaling(self) -> None:
-        """Compose the command of the pools: Parsl puts folders into it unquoted, and a shell reads it."""
+        """Compose the command of the pools: Parsl puts folders into it unquoted, and a shell reads
+        it.
+        """
         for name, folder in (("cert_dir", self.cert_dir), ("logdir", self.worker_logdir)):
-            self.launch_cmd = self.launch_cmd.replace(f"{{{name}}}", as_it_is(shlex.quote(str(folder))))
+            self.launch_cmd = self.launch_cmd.replace(
+                f"{{{name}}}", as_it_is(shlex.quote(str(folder)))
+            )
         super().initialize_scaling()
 
     def handle_errors(self, status: dict[str, JobStatus]) -> None:
@@ -466,16 +536,21 @@ class PodExecutor(WatchedExecutor):
     def logdir(self) -> str:
         """Where the interchange writes its log: on the pod's own disk.
 
-        It writes from the loop that answers heartbeats, and a volume that stalls would cost every worker.
+        It writes from the loop that answers heartbeats, and a volume that stalls would cost every
+        worker.
         """
         return f"{programs.SCRATCH}/{self.label}"
 
     def why(self, pod: str) -> str:
-        """Return why this pod ended, or what is wrong with it; empty where nothing is, or it is not one of ours."""
+        """Return why this pod ended, or what is wrong with it; empty where nothing is, or it is not
+        one of ours.
+        """
         return self.provider.why(pod)
 
     def blames(self, pod: str, *, sure: bool) -> bool:
-        """Return whether one of its own tasks may have ended this pod; with ``sure``, wait for kubelet's word."""
+        """Return whether one of its own tasks may have ended this pod; with ``sure``, wait for
+        kubelet's word.
+        """
         return self.provider.blames(pod, sure=sure)
 
     def connected_blocks(self) -> list[str]:

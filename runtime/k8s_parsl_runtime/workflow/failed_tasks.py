@@ -1,7 +1,9 @@
-"""The tasks that failed, and which of their exceptions the workflow has received: a failure is never silent.
+"""The tasks that failed, and which of their exceptions the workflow has received: a failure is
+never silent.
 
-The workflow receives an exception where its own code asks a future for it (`result`, `exception`, or by asyncio), or
-asks that of a task which failed because of it. That Parsl looks at a future, or waits for it, is no receipt.
+The workflow receives an exception where its own code asks a future for it (`result`, `exception`,
+or by asyncio), or asks that of a task which failed because of it. That Parsl looks at a future, or
+waits for it, is no receipt.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class FailedTasks:
         """Take note of a task that failed for good, before its future has the exception.
 
         Returns:
-            Its call and its cause in one line; empty where so many failed before it that no more are shown.
+            Its call and its cause in one line; empty where so many failed before it that no more
+            are shown.
         """
         self._count += 1
         call = text = ""
@@ -48,7 +51,9 @@ class FailedTasks:
             self._unreceived.pop(task, None)
 
     def unreceived(self) -> tuple[int, str]:
-        """Return how many failed tasks the workflow has not heard of, and what the first of them was."""
+        """Return how many failed tasks the workflow has not heard of, and what the first of them
+        was.
+        """
         texts = list(self._unreceived.values())
         return len(texts), texts[0] if texts else ""
 
@@ -86,5 +91,9 @@ def _noting(method: Callable[..., Any], note: Callable[[Any], None]) -> Callable
 
 
 def _only_waits(names: dict[str, Any]) -> bool:
-    """Whether a caller with these globals looks at a future for others, as `wait(..., FIRST_EXCEPTION)` does."""
-    return f"{names.get('__name__')}.".startswith(("parsl.", "k8s_parsl_runtime.", "concurrent.futures."))
+    """Whether a caller with these globals looks at a future for others, as `wait(...,
+    FIRST_EXCEPTION)` does.
+    """
+    return f"{names.get('__name__')}.".startswith(
+        ("parsl.", "k8s_parsl_runtime.", "concurrent.futures.")
+    )

@@ -1,9 +1,10 @@
 """Parsl's HTEX interchange with a control socket, for what only the provider knows (design D8).
 
-A process beside the launcher, started by `executor`. Upstream learns of a dead worker pod by a heartbeat that does not
-come, after `heartbeat_threshold` seconds; here the pod watch says so (12 ms from kill to retry, measured). And it gives
-a task that may have ended its pod a manager of its own (`losses`). It reaches into Parsl's insides in three methods,
-which tests/runtime/test_parsl_contract.py pins.
+A process beside the launcher, started by `executor`. Upstream learns of a dead worker pod by a
+heartbeat that does not come, after `heartbeat_threshold` seconds; here the pod watch says so (12 ms
+from kill to retry, measured). And it gives a task that may have ended its pod a manager of its own
+(`losses`). It reaches into Parsl's insides in three methods, which
+tests/runtime/test_parsl_contract.py pins.
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Inter
 from parsl.serialize import serialize
 from parsl.utils import setproctitle
 
-# Results that a lost pod sent before its end are taken first, but its tasks never wait longer than this for it.
+# Results that a lost pod sent before its end are taken first, but its tasks never wait longer than
+# this for it.
 LAST_RESULTS_S = 0.5
 # In a task's context: no other task may be with its manager.
 ALONE = "k8s_parsl_alone"
 
 
 class PodEnded(ManagerLost):
-    """The task's pod has ended, as its owner said; a plain ManagerLost is one whose heartbeat did not come."""
+    """The task's pod has ended, as its owner said; a plain ManagerLost is one whose heartbeat did
+    not come.
+    """
 
 
 class Command(enum.StrEnum):
-    """What may be said on the control socket, as JSON `[command, block]`; most answers are a number of managers."""
+    """What may be said on the control socket, as JSON `[command, block]`; most answers are a number
+    of managers.
+    """
 
     LOST = "lost"
     """The block's pod is gone: its tasks fail with ManagerLost now, and so are run again."""
@@ -45,15 +51,18 @@ class Command(enum.StrEnum):
     PING = "ping"
     """Are you there?"""
     RUNNING = "running"
-    """In the place of a block: seconds. The answer is a list of tasks that run for longer, each with its own."""
+    """In the place of a block: seconds. The answer is a list of tasks that run for longer, each
+    with its own.
+    """
 
 
 class ControlledInterchange(Interchange):
-    """The interchange, which looks at its control socket once per turn of its loop (at most `poll_period` apart).
+    """The interchange, which looks at its control socket once per turn of its loop (at most
+    `poll_period` apart).
 
-    What is said of a block also holds for a manager of it that registers later: a pod may be lost with its
-    registration still on the way. It stops its managers and ends when the launcher's process is gone, which on a
-    laptop nobody else would do.
+    What is said of a block also holds for a manager of it that registers later: a pod may be lost
+    with its registration still on the way. It stops its managers and ends when the launcher's
+    process is gone, which on a laptop nobody else would do.
     """
 
     def __init__(self, endpoint: str, **arguments: Any) -> None:
@@ -106,12 +115,18 @@ class ControlledInterchange(Interchange):
         return sum(manager["block_id"] == block for manager in self._ready_managers.values())
 
     def _longer_than(self, seconds: float) -> list[tuple[int, float]]:
-        """Return the tasks that have run for so many seconds; a manager begins with those first that it has first."""
+        """Return the tasks that have run for so many seconds; a manager begins with those first
+        that it has first.
+        """
         now = time.monotonic()
         managers = self._ready_managers.values()
-        running = [task for manager in managers for task in manager["tasks"][: manager["worker_count"]]]
+        running = [
+            task for manager in managers for task in manager["tasks"][: manager["worker_count"]]
+        ]
         self._running = {task: self._running.get(task, now) for task in running}
-        return [(task, now - since) for task, since in self._running.items() if now - since >= seconds]
+        return [
+            (task, now - since) for task, since in self._running.items() if now - since >= seconds
+        ]
 
     def _apply(self, interesting_managers: set[bytes]) -> None:
         more_to_read = bool(self.manager_sock.poll(0))
@@ -120,7 +135,8 @@ class ControlledInterchange(Interchange):
             if block in self._lost:
                 manager["active"] = False
                 if not more_to_read or time.monotonic() - self._lost[block] > LAST_RESULTS_S:
-                    # A lost node's worker may well be alive and cut off from Kubernetes only: nothing may run twice.
+                    # A lost node's worker may well be alive and cut off from Kubernetes only:
+                    # nothing may run twice.
                     self.manager_sock.send_multipart([name, PKL_SHUTDOWN_CODE])
                     self._fail_tasks(name, manager)
                     self._forget(name, interesting_managers)
@@ -141,7 +157,9 @@ class ControlledInterchange(Interchange):
         error = PodEnded(name, manager["hostname"])
         exception = serialize(RemoteExceptionWrapper(type(error), error, None))
         for task in manager["tasks"]:
-            self.results_outgoing.send(pickle.dumps({"type": "result", "task_id": task, "exception": exception}))
+            self.results_outgoing.send(
+                pickle.dumps({"type": "result", "task_id": task, "exception": exception})
+            )
 
     # A task that may have ended its pod runs alone: no other is with its manager.
 
@@ -154,7 +172,9 @@ class ControlledInterchange(Interchange):
                 chosen.append(task)
         return tasks
 
-    def process_tasks_to_send(self, interesting_managers: set[bytes], monitoring_radio: Any) -> None:
+    def process_tasks_to_send(
+        self, interesting_managers: set[bytes], monitoring_radio: Any
+    ) -> None:
         """Send tasks, as upstream, but none to a manager that one has for itself, or is to have."""
         while self.pending_task_queue and _is_suspect(self.pending_task_queue[-1][-1]):
             self._suspects += super().get_tasks(1)
@@ -165,20 +185,28 @@ class ControlledInterchange(Interchange):
         interesting_managers |= aside
 
     def _give_suspects(self) -> set[bytes]:
-        """Give tasks that run alone to managers without a task; return all managers that may get no other.
+        """Give tasks that run alone to managers without a task; return all managers that may get no
+        other.
 
-        Where too few are empty, those with the fewest tasks get no more, so that they become empty. One manager is left
-        to the other tasks, if there are two.
+        Where too few are empty, those with the fewest tasks get no more, so that they become empty.
+        One manager is left to the other tasks, if there are two.
         """
         managers = self._ready_managers
         self._alone = {
-            name: task for name, task in self._alone.items() if name in managers and task in managers[name]["tasks"]
+            name: task
+            for name, task in self._alone.items()
+            if name in managers and task in managers[name]["tasks"]
         }
-        usable = [name for name, manager in managers.items() if manager["active"] and not manager["draining"]]
+        usable = [
+            name
+            for name, manager in managers.items()
+            if manager["active"] and not manager["draining"]
+        ]
         spared = 1 if self.pending_task_queue else 0
         places = max(len(usable) - spared, 1) - len(self._alone.keys() & set(usable))
         free = sorted(
-            set(usable) - self._alone.keys(), key=lambda name: (len(managers[name]["tasks"]), usable.index(name))
+            set(usable) - self._alone.keys(),
+            key=lambda name: (len(managers[name]["tasks"]), usable.index(name)),
         )
         chosen = free[: max(min(places, len(self._suspects)), 0)]
         for name in chosen:

@@ -1,4 +1,5 @@
-"""Parsl's DataFlowKernel as the workflow's process needs it: it reports its tasks, and a workflow cannot end it.
+"""Parsl's DataFlowKernel as the workflow's process needs it: it reports its tasks, and a workflow
+cannot end it.
 
 One of the rooms that know Parsl's insides (with `executor`): what they use of them is pinned by
 tests/runtime/test_parsl_contract.py.
@@ -46,7 +47,11 @@ class Kernel(DataFlowKernel):
     """A DataFlowKernel that reports its tasks and outlives the workflow's own `cleanup`."""
 
     def __init__(
-        self, config: Config, reporter: Reporter, on_fault: Callable[[Failure], None], begun: WriteAhead
+        self,
+        config: Config,
+        reporter: Reporter,
+        on_fault: Callable[[Failure], None],
+        begun: WriteAhead,
     ) -> None:
         self._reporter = reporter
         self._begun = begun
@@ -72,12 +77,16 @@ class Kernel(DataFlowKernel):
         app_kwargs: dict[str, Any],
         join: bool = False,  # noqa: FBT001, FBT002 (Parsl's interface)
     ) -> Any:
-        """Add a task; executors that only the script's own Config had are mapped to the one there is."""
+        """Add a task; executors that only the script's own Config had are mapped to the one there
+        is.
+        """
         choices = self._executors_for(func.__name__, executors)
         app_kwargs = self._without_foreign_needs(func.__name__, app_kwargs)
         self._reporter.submitted(func.__name__)
         self._begun.submitted(func.__name__)
-        return super().submit(func, app_args, choices, cache, ignore_for_cache, app_kwargs, join=join)
+        return super().submit(
+            func, app_args, choices, cache, ignore_for_cache, app_kwargs, join=join
+        )
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         """The end of a workflow's own `with parsl.load(...)`: the kernel stays."""
@@ -96,11 +105,15 @@ class Kernel(DataFlowKernel):
         super().cleanup()
 
     def begin_end(self) -> None:
-        """Hand over no more tasks: from now on a task that does not get its result is cancelled, and not failed."""
+        """Hand over no more tasks: from now on a task that does not get its result is cancelled,
+        and not failed.
+        """
         self._ending = True
 
     def cancel_open(self) -> None:
-        """Set the futures of all tasks that are left, for whatever of the user's may still wait for one."""
+        """Set the futures of all tasks that are left, for whatever of the user's may still wait for
+        one.
+        """
         for task_record in list(self.tasks.values()):
             self._cancel(task_record)
 
@@ -124,25 +137,35 @@ class Kernel(DataFlowKernel):
         raise fault
 
     def _without_foreign_needs(self, app: str, app_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Leave out what a task asks for of another executor, as Work Queue's cores: ours would refuse it."""
+        """Leave out what a task asks for of another executor, as Work Queue's cores: ours would
+        refuse it.
+        """
         needs = app_kwargs.get(NEEDS) or {}
         foreign = needs.keys() - OUR_NEEDS
         if not foreign:
             return app_kwargs
         if app not in self._needy:
             names = ", ".join(sorted(foreign))
-            log.info("app %s: %s asks for %s: set aside; see executors.<label>.coresPerWorker", app, NEEDS, names)
+            log.info(
+                "app %s: %s asks for %s: set aside; see executors.<label>.coresPerWorker",
+                app,
+                NEEDS,
+                names,
+            )
             self._needy.add(app)
         return app_kwargs | {NEEDS: {name: needs[name] for name in needs.keys() & OUR_NEEDS}}
 
     def launch_task(self, task_record: Any) -> Any:
-        """Hand a task to its executor, once the list of what has begun has it; the workflow's own tasks go at once.
+        """Hand a task to its executor, once the list of what has begun has it; the workflow's own
+        tasks go at once.
 
         Its future knows which task it is.
         """
         if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
             try:
-                self._begun.begins(task_record["id"], task_record["func_name"], task_record["hashsum"])
+                self._begun.begins(
+                    task_record["id"], task_record["func_name"], task_record["hashsum"]
+                )
             except Failure as fault:
                 self._on_fault(fault)
                 raise
@@ -150,7 +173,8 @@ class Kernel(DataFlowKernel):
         future.task_record = task_record
         return future
 
-    # Whatever the completion of a task meets, its future is set: one without a value is waited for without end.
+    # Whatever the completion of a task meets, its future is set: one without a value is waited for
+    # without end.
 
     def handle_exec_update(self, task_record: Any, future: Any) -> None:
         """A try of a task has ended."""
@@ -164,7 +188,11 @@ class Kernel(DataFlowKernel):
     def handle_join_update(self, task_record: Any, inner_app_future: Any) -> None:
         """A task that a join_app waits for has ended."""
         with self._sure_to_complete(task_record):
-            if self._ending and inner_app_future is not None and inner_app_future.exception() is not None:
+            if (
+                self._ending
+                and inner_app_future is not None
+                and inner_app_future.exception() is not None
+            ):
                 self._cancel(task_record)
                 return
             super().handle_join_update(task_record, inner_app_future)
@@ -197,7 +225,9 @@ class Kernel(DataFlowKernel):
             future.set_exception(failure)
 
     def _measure(self, task_record: Any, future: Any) -> None:
-        """Note how long the app itself has run: as its worker says; of one that none ran, since its launch."""
+        """Note how long the app itself has run: as its worker says; of one that none ran, since its
+        launch.
+        """
         launched = task_record["try_time_launched"]
         # One whose dependency failed was never launched.
         if launched is not None:
@@ -224,7 +254,9 @@ class Kernel(DataFlowKernel):
         super()._complete_task_result(task_record, new_state, result)
         self._ends(task_record, "kept" if self.memoizer.is_kept(task_record) else "done")
 
-    def _complete_task_exception(self, task_record: Any, new_state: States, exception: BaseException) -> None:
+    def _complete_task_exception(
+        self, task_record: Any, new_state: States, exception: BaseException
+    ) -> None:
         text = self.failed_tasks.add(task_record, exception)
         self._reporter.failed(task_record["func_name"], text)
         # What depends on it fails with it: that is counted, and its cause has its line already.
@@ -242,7 +274,8 @@ def _after_retries(text: str, retries: int) -> str:
 
 
 def _times(task_record: Any) -> tuple[float, float] | None:
-    """Return how long a task's app ran, and how long the task waited since its launch; None without a launch.
+    """Return how long a task's app ran, and how long the task waited since its launch; None without
+    a launch.
 
     A join_app waits for the tasks that it has made, other apps for a free worker.
     """
@@ -258,12 +291,15 @@ def _since(moment: datetime) -> float:
 
 
 def load(kernel: Kernel) -> None:
-    """Make ``kernel`` the one that apps use, and the answer to any `parsl.load` of the workflow's own."""
+    """Make ``kernel`` the one that apps use, and the answer to any `parsl.load` of the workflow's
+    own.
+    """
     DataFlowKernelLoader._dfk = kernel  # noqa: SLF001 (Parsl's own `load` would make a plain kernel)
 
 
 def take_the_place_of_parsl_load() -> None:
-    """Answer a workflow's own `parsl.load` with our kernel; before any module of the user's is imported.
+    """Answer a workflow's own `parsl.load` with our kernel; before any module of the user's is
+    imported.
 
     One that says `from parsl import load` at its top keeps what it finds then.
     """
@@ -318,7 +354,9 @@ def _told_of(init: Any) -> Any:
     @functools.wraps(init)
     def telling(self: DataFlowKernel, *args: Any, **kwargs: Any) -> None:
         if not isinstance(self, Kernel):
-            log.warning("a DataFlowKernel of the workflow's own: its tasks do not run on workers; use parsl.load")
+            log.warning(
+                "a DataFlowKernel of the workflow's own: its tasks do not run on workers; use parsl.load"
+            )
         init(self, *args, **kwargs)
 
     return telling
@@ -357,7 +395,8 @@ def _kinds() -> Iterator[type]:
 
 
 def _set_aside(init: Any) -> Any:
-    """Let a Config be made whose parts cannot work here: a cluster without kubeconfig, a library that is missing.
+    """Let a Config be made whose parts cannot work here: a cluster without kubeconfig, a library
+    that is missing.
 
     It is set aside by `parsl.load` anyway. Used all the same, such a part fails then.
     """
@@ -369,7 +408,11 @@ def _set_aside(init: Any) -> Any:
         except TypeError:
             raise  # a misspelt argument, as anywhere
         except Exception as error:  # noqa: BLE001 (of a part that is set aside anyway)
-            log.info("%s of the workflow's own cannot be used here, and is not needed: %s", type(self).__name__, error)
+            log.info(
+                "%s of the workflow's own cannot be used here, and is not needed: %s",
+                type(self).__name__,
+                error,
+            )
             arguments = inspect.signature(init).bind(self, *args, **kwargs)
             arguments.apply_defaults()
             for name, value in list(arguments.arguments.items())[1:]:

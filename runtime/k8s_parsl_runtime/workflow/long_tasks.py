@@ -1,6 +1,8 @@
-"""Names tasks that run for many times as long as others of their app: one that blocks for ever says nothing by itself.
+"""Names tasks that run for many times as long as others of their app: one that blocks for ever says
+nothing by itself.
 
-How long a task has run is the interchange's to say: for Parsl a task is launched while it waits for a pod, too.
+How long a task has run is the interchange's to say: for Parsl a task is launched while it waits for
+a pod, too.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class LongTasks:
         tell: gets the app and the line of each task that is named, for the report.
     """
 
-    def __init__(self, executors: Sequence[WatchedExecutor], tell: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, executors: Sequence[WatchedExecutor], tell: Callable[[str, str], None]
+    ) -> None:
         self._executors = executors
         self._tell = tell
         self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
@@ -68,7 +72,11 @@ class LongTasks:
         """Name the tasks of an executor that take too long, each once."""
         for number, seconds in executor.running(LEAST_S):
             task_record = getattr(executor.tasks.get(number), "task_record", None)
-            if task_record and (executor.label, number) not in self._named and len(self._named) < NAMED:
+            if (
+                task_record
+                and (executor.label, number) not in self._named
+                and len(self._named) < NAMED
+            ):
                 self._judge(executor.label, number, task_record, seconds)
 
     def _judge(self, label: str, number: int, task_record: Any, seconds: float) -> None:

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 # How often a task whose process SIGKILL ended is run again: the second time it was no chance.
 KILLS = 1
-# Pods that may end with a task in them, of the last of which it was the only one, before it is found guilty.
+# Pods that may end with a task in them, of the last of which it was the only one, before it is
+# found guilty.
 DEATHS = 2
 # Of a task's record: what the executor is to know of it.
 NEEDS = "resource_specification"
@@ -34,7 +35,9 @@ NO_HINT = "see what it does to its process and to those beside it, and the last 
 
 
 class Blames(Protocol):
-    """Says whether a task of its own may have ended a pod; with ``sure``, it waits a moment where that is unclear."""
+    """Says whether a task of its own may have ended a pod; with ``sure``, it waits a moment where
+    that is unclear.
+    """
 
     def __call__(self, pod: str, *, sure: bool) -> bool: ...
 
@@ -48,7 +51,13 @@ def _say_retry(error: Exception, task_record: Any, retries: int) -> None:
     number = task_record["fail_cost"] + 1
     if number <= retries and not isinstance(error, DependencyError):
         call = causes.call(task_record["func_name"], task_record["args"], task_record["kwargs"])
-        log.info("app %s: %s; tried again (retry %d of %d)", call, causes.describe_task(error), number, retries)
+        log.info(
+            "app %s: %s; tried again (retry %d of %d)",
+            call,
+            causes.describe_task(error),
+            number,
+            retries,
+        )
 
 
 def retry_cost(
@@ -60,20 +69,24 @@ def retry_cost(
 ) -> Callable[[Exception, Any], float]:
     """Return Parsl's `retry_handler`: a lost pod costs none of the ``retries``.
 
-    A process that died by itself (WorkerDied) is a failure of its task. One that SIGKILL ended is a loss at first, as
-    an administrator or the kernel may have done that; the second time it is the task's. WorkerLost counts like
-    ManagerLost: out of memory ends one process on some nodes and the whole pod on others (cgroup v1 and v2).
+    A process that died by itself (WorkerDied) is a failure of its task. One that SIGKILL ended is a
+    loss at first, as an administrator or the kernel may have done that; the second time it is the
+    task's. WorkerLost counts like ManagerLost: out of memory ends one process on some nodes and the
+    whole pod on others (cgroup v1 and v2).
 
-    Where one of a pod's tasks may have ended it, all that it had are suspects: each is run again with no other task in
-    its pod. One whose pod ends then, too, is guilty and given up. The others' losses do not count against them.
+    Where one of a pod's tasks may have ended it, all that it had are suspects: each is run again
+    with no other task in its pod. One whose pod ends then, too, is guilty and given up. The others'
+    losses do not count against them.
 
     Args:
-        retries: as in Parsl's Config.
-        loss_retries: how often a task is run again after a loss.
-        lost_tasks: whose tasks may be run again after a loss (`shared.attempts.may_run_twice`). A task that was
-            handed to a pod counts as begun: Parsl does not tell one that was waiting there from one in mid-work.
-        why: says what became of the pod of this name; it goes into a note on the error of a task that is given up.
-        blames: says whether a task of its own may have ended the pod of this name.
+        retries: as in Parsl's Config. loss_retries: how often a task is run again after a loss.
+        lost_tasks: whose tasks may be run again after a loss (`shared.attempts.may_run_twice`). A
+        task that was
+            handed to a pod counts as begun: Parsl does not tell one that was waiting there from one
+            in mid-work.
+        why: says what became of the pod of this name; it goes into a note on the error of a task
+        that is given up. blames: says whether a task of its own may have ended the pod of this
+        name.
     """
     return _Losses(retries, loss_retries, lost_tasks, why, blames).cost
 
@@ -137,7 +150,9 @@ class _Losses:
             error.add_note(_verdict(task_record, self._reason(error)))
             return self._given_up
         too_often = len(history) - blamed > self._loss_retries
-        if refused := self._refusal(task_record, f"parsl.lossRetries is {self._loss_retries}" if too_often else ""):
+        if refused := self._refusal(
+            task_record, f"parsl.lossRetries is {self._loss_retries}" if too_often else ""
+        ):
             return self._give_up(error, len(history), refused)
         if blamed:
             task_record[NEEDS] = {**needs, ALONE: True}

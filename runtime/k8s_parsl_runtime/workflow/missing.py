@@ -1,4 +1,6 @@
-"""Where a module that is missing has to be installed: in the image, or on a laptop in the workflow's environment."""
+"""Where a module that is missing has to be installed: in the image, or on a laptop in the
+workflow's environment.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def place() -> str:
 
 
 def path_advice() -> str:
-    """Return how to name the folder of the code on a laptop; nothing in a pod, where the values say it."""
+    """Return how to name the folder of the code on a laptop; nothing in a pod, where the values say
+    it.
+    """
     return " (--path names the folder of your code)" if on_laptop() else ""
 
 
@@ -43,15 +47,19 @@ def advice(module: str) -> str:
     top = module.partition(".")[0]
     package = PACKAGES.get(top, top)
     if not on_laptop():
-        return f"install {package} in the image, of the workflow and of the workers (docs/own-workflow.md#images)"
+        return f"install {package} in the image, of the workflow and of the workers (docs/user/own-workflow.md#images)"
     return f"{shlex.quote(sys.executable)} -m pip install {package}, or name another Python with --python"
 
 
 def hint(error: BaseException, folders: Iterable[str]) -> str:
-    """Return what to do, where a missing module is what ``error`` comes of; nothing for one of the user's own."""
+    """Return what to do, where a missing module is what ``error`` comes of; nothing for one of the
+    user's own.
+    """
     name = next(filter(None, map(_missing, _causes(error))), "")
     top = name.partition(".")[0]
-    if not name or any(Path(folder, top).is_dir() or Path(folder, f"{top}.py").is_file() for folder in folders):
+    if not name or any(
+        Path(folder, top).is_dir() or Path(folder, f"{top}.py").is_file() for folder in folders
+    ):
         return ""
     return f"; {advice(name)}"
 
@@ -64,7 +72,9 @@ def _missing(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, and those that it comes of, through Parsl's own of a task that another one waits for."""
+    """Yield an exception, and those that it comes of, through Parsl's own of a task that another
+    one waits for.
+    """
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -75,4 +85,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield one
         if isinstance(one, BaseExceptionGroup):
             waiting += one.exceptions
-        waiting += [one.__cause__, *(each[0] for each in getattr(one, "dependent_exceptions_tids", ()))]
+        waiting += [
+            one.__cause__,
+            *(each[0] for each in getattr(one, "dependent_exceptions_tids", ())),
+        ]

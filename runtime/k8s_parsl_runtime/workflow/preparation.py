@@ -1,7 +1,8 @@
-"""What the supervisor looks at before any worker pod is made: volumes, the user's code, the working directory.
+"""What the supervisor looks at before any worker pod is made: volumes, the user's code, the working
+directory.
 
-The code is read, not run: a missing file, a syntax error or a misspelt function is known within milliseconds. What only
-an import can show, the kernel finds.
+The code is read, not run: a missing file, a syntax error or a misspelt function is known within
+milliseconds. What only an import can show, the kernel finds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def look(order: Message) -> Message:
     """Do what the launcher's message `prepare` asks for; return the answer to it.
 
     Args:
-        order: `mounts` ([path, read only, key] of each), `code` (call, script, path) and `work` (the working
+        order: `mounts` ([path, read only, key] of each), `code` (call, script, path) and `work`
+        (the working
             directory).
     """
     try:
@@ -32,10 +34,16 @@ def look(order: Message) -> Message:
         workdir.make(work)
         linked = workdir.bring(Path(userpath.of_code(**order["code"])[0]), work)
     except Failure as failure:
-        return {"type": "ready", "fault": {"code": int(failure.exit_code), "text": str(failure)[:TEXT_CHARACTERS]}}
+        return {
+            "type": "ready",
+            "fault": {"code": int(failure.exit_code), "text": str(failure)[:TEXT_CHARACTERS]},
+        }
     except OSError as error:
         text = f"{order['code']['path']}: {error.filename}: {error.strerror}"
-        return {"type": "ready", "fault": {"code": int(ExitCode.PERMISSION), "text": one_line(text)[:TEXT_CHARACTERS]}}
+        return {
+            "type": "ready",
+            "fault": {"code": int(ExitCode.PERMISSION), "text": one_line(text)[:TEXT_CHARACTERS]},
+        }
     return {"type": "ready", "linked": linked[:LINKED]}
 
 
@@ -61,7 +69,9 @@ def _check_script(file: Path) -> None:
 
 
 def _check_function(call: str, path: Path) -> None:
-    """A module elsewhere (in the image), or with names that only running it shows, is left to the import."""
+    """A module elsewhere (in the image), or with names that only running it shows, is left to the
+    import.
+    """
     module, _, function = call.partition(":")
     file = path.joinpath(*module.split(".")).with_suffix(".py")
     if not file.is_file():
@@ -71,7 +81,9 @@ def _check_function(call: str, path: Path) -> None:
     if names is not None and function not in names:
         functions = sorted(name for name in names if names[name] and not name.startswith("_"))
         have = ", ".join(functions) or "none"
-        raise UsageError(f"workflow.call: module {module} has no function {function} (it has: {have})")
+        raise UsageError(
+            f"workflow.call: module {module} has no function {function} (it has: {have})"
+        )
 
 
 def _parse(file: Path, key: str) -> ast.Module:
@@ -85,7 +97,9 @@ def _parse(file: Path, key: str) -> ast.Module:
 
 
 def _names(tree: ast.Module) -> dict[str, bool] | None:
-    """Return the module's names, and whether each is a function; None where reading alone does not show them all."""
+    """Return the module's names, and whether each is a function; None where reading alone does not
+    show them all.
+    """
     names: dict[str, bool] = {}
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -113,8 +127,15 @@ def _bound(statement: ast.stmt) -> set[str] | None:
             found |= names
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.MatchAs | ast.MatchStar):
+        elif isinstance(
+            node,
+            ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.MatchAs | ast.MatchStar,
+        ):
             found.add(node.name or "_")
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BINDING:
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in BINDING
+        ):
             return None
     return found

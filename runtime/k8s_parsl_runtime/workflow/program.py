@@ -1,7 +1,7 @@
 """The workflow's process: Parsl's kernel, and the user's code in the main thread.
 
-It ends as Python would end: with the status, the output and the exit handlers of the user's code. What the launcher has
-to know of it goes over the socket meanwhile.
+It ends as Python would end: with the status, the output and the exit handlers of the user's code.
+What the launcher has to know of it goes over the socket meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from typing import Any, NoReturn
 
 from k8s_parsl_runtime.shared import files, keys, programs, userpath
 from k8s_parsl_runtime.shared.deadlines import safely, within
-from k8s_parsl_runtime.shared.errors import TEXT_S, ExitCode, Failure, WorkflowFailed, describe, exit_status, printable
+from k8s_parsl_runtime.shared.errors import (
+    TEXT_S,
+    ExitCode,
+    Failure,
+    WorkflowFailed,
+    describe,
+    exit_status,
+    printable,
+)
 from k8s_parsl_runtime.shared.protocol import (
     PICTURE_BYTES,
     PROTOCOL,
@@ -121,11 +129,15 @@ class Program:
 
     def _start_parsl(self) -> None:
         folder = Path(self._plan["run_dir"]) if self._plan["checkpoint"] else None
-        self._begun = WriteAhead(folder, self._plan["attempt"], self._plan["parsl"]["retry_lost_tasks"])
+        self._begun = WriteAhead(
+            folder, self._plan["attempt"], self._plan["parsl"]["retry_lost_tasks"]
+        )
         cert_dir = None
         if self._plan["keys"]:
             cert_dir = keys.install(self._plan["keys"], keys.PRIVATE)
-        self._executors = parsl_config.executors(self._plan, cert_dir, self._reporter.send, self._reporter.fault)
+        self._executors = parsl_config.executors(
+            self._plan, cert_dir, self._reporter.send, self._reporter.fault
+        )
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         config = parsl_config.config(self._plan, self._executors)
         self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)
@@ -154,7 +166,9 @@ class Program:
         if why := userpath.hiding(folders):
             raise WorkflowFailed(why)
         before = os.environ.get(userpath.VARIABLE, "").split(os.pathsep)
-        os.environ[userpath.VARIABLE] = os.pathsep.join(dict.fromkeys(part for part in [*folders, *before] if part))
+        os.environ[userpath.VARIABLE] = os.pathsep.join(
+            dict.fromkeys(part for part in [*folders, *before] if part)
+        )
         userpath.put()
 
     def _call(self) -> int:
@@ -165,7 +179,9 @@ class Program:
             if place["script"]:
                 from k8s_parsl_runtime.shared import pickling  # noqa: F401 (it registers itself)
 
-                result = code.run_script(str(Path(place["path"], place["script"])), self._plan["args"])
+                result = code.run_script(
+                    str(Path(place["path"], place["script"])), self._plan["args"]
+                )
             else:
                 sys.argv = [place["call"]]
                 result = code.run_function(place["call"], self._plan["kwargs"], place["path"])
@@ -195,7 +211,9 @@ class Program:
         return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
 
     def _returned(self, result: Any) -> int:
-        """The code came to its end: wait for the tasks whose results it did not ask for; return the exit status."""
+        """The code came to its end: wait for the tasks whose results it did not ask for; return the
+        exit status.
+        """
         if self._kernel is None or os.getpid() != self._pid:
             return 0
         try:
@@ -224,9 +242,15 @@ class Program:
             return
         # One that is too large is sent by its name alone.
         content = content or b""
-        parts = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)] or [b""]
+        parts = [
+            content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)
+        ] or [b""]
         for number, part in enumerate(parts, 1):
-            message: Message = {"type": "picture", "name": name, "media": results.MEDIA[picture.suffix.lower()]}
+            message: Message = {
+                "type": "picture",
+                "name": name,
+                "media": results.MEDIA[picture.suffix.lower()],
+            }
             message |= {"data": base64.b64encode(part).decode(), "last": number == len(parts)}
             self._reporter.send(message)
 
@@ -247,7 +271,9 @@ class Program:
         """Say how many tasks failed whose exceptions the workflow never asked for."""
         count, first = kernel.failed_tasks.unreceived()
         if count:
-            self._reporter.send({"type": "unreceived", "count": count, "first": first[:TEXT_CHARACTERS]})
+            self._reporter.send(
+                {"type": "unreceived", "count": count, "first": first[:TEXT_CHARACTERS]}
+            )
 
     def _wait_for_threads(self) -> None:
         for thread in threading.enumerate():
@@ -255,7 +281,8 @@ class Program:
                 thread.join()
 
     def _end_parsl(self) -> None:
-        """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a dead one.
+        """Parsl's own shutdown asks each interchange and would wait for ever for the answer of a
+        dead one.
 
         Stop the managers first: after `helm uninstall` nothing else ends them.
         """
@@ -278,7 +305,9 @@ def _show(error: BaseException, text: str) -> None:
     Python's own would wait for ever for a text that does not come: then it is ``text``.
     """
     if sys.excepthook is sys.__excepthook__:
-        shown = safely(lambda: "".join(traceback.format_exception(error)), lambda _: f"{text}\n", TEXT_S)
+        shown = safely(
+            lambda: "".join(traceback.format_exception(error)), lambda _: f"{text}\n", TEXT_S
+        )
         with contextlib.suppress(Exception):
             sys.stderr.write(shown)
         return
@@ -289,7 +318,9 @@ def _show(error: BaseException, text: str) -> None:
 
 
 def _is_parsls(thread: threading.Thread) -> bool:
-    return thread in pools._threads_queues or thread.name.startswith(("HTEX-", "Task-Launch", "_parsl_internal"))  # noqa: SLF001
+    return thread in pools._threads_queues or thread.name.startswith(  # noqa: SLF001
+        ("HTEX-", "Task-Launch", "_parsl_internal")
+    )
 
 
 def _end_python() -> None:

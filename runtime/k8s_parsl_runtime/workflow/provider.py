@@ -1,7 +1,7 @@
 """Blocks as Parsl sees them: as worker pods, or on a laptop as processes.
 
-For worker pods this side only asks the launcher, which has the rights. Nothing there waits: `submit` and `cancel` send
-a message, `status` answers from what the launcher has said last.
+For worker pods this side only asks the launcher, which has the rights. Nothing there waits:
+`submit` and `cancel` send a message, `status` answers from what the launcher has said last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from k8s_parsl_runtime.shared.protocol import BLOCKS, Message
 Send = Callable[[Message], object]
 # Kubelet says why it ended a container about a second after it has said that it did.
 EXPLAIN_S = 3.0
-# The script is $0. Parsl's own `status` and `cancel` read the files: `-` says that there is no exit code yet.
+# The script is $0. Parsl's own `status` and `cancel` read the files: `-` says that there is no exit
+# code yet.
 IN_BACKGROUND = """
 echo - >"$0.ec" || exit
 { bash "$0" >"$0.out" 2>"$0.err"; echo $? >"$0.new"; mv -- "$0.new" "$0.ec"; } </dev/null >/dev/null 2>&1 &
@@ -65,7 +66,8 @@ class LauncherProvider(ExecutionProvider):
         self.max_blocks: int = executor["max_blocks"]
         self.parallelism: float = executor["parallelism"]
         self.nodes_per_block = 1
-        # None: slots in a pod are the workers that the launcher has counted, which the executor knows.
+        # None: slots in a pod are the workers that the launcher has counted, which the executor
+        # knows.
         self.cores_per_node: int | None = None
         self.mem_per_node: float | None = None
         # Set by the executor, which is made after its provider.
@@ -106,7 +108,9 @@ class LauncherProvider(ExecutionProvider):
         return [True] * len(job_ids)
 
     def retire(self, job_ids: Sequence[str]) -> None:
-        """Let pods that get no more tasks end by themselves; the launcher deletes them if they do not."""
+        """Let pods that get no more tasks end by themselves; the launcher deletes them if they do
+        not.
+        """
         self._tell_of("retire", job_ids)
 
     def registered(self) -> None:
@@ -116,13 +120,17 @@ class LauncherProvider(ExecutionProvider):
             self._tell("registered")
 
     def why(self, pod: str) -> str:
-        """Return what is known to be wrong with this pod; empty where nothing is, or it is not one of ours."""
+        """Return what is known to be wrong with this pod; empty where nothing is, or it is not one
+        of ours.
+        """
         with self._lock:
             said = [seen.message for seen in self._seen.values() if seen.pod == pod]
         return said[0].partition("\n")[0] if said else ""
 
     def blames(self, pod: str, *, sure: bool) -> bool:
-        """Return whether one of this pod's own tasks may have ended it; with ``sure``, wait where it is unclear."""
+        """Return whether one of this pod's own tasks may have ended it; with ``sure``, wait where
+        it is unclear.
+        """
 
         def said() -> str:
             return next((seen.blame for seen in self._seen.values() if seen.pod == pod), "none")
@@ -133,14 +141,18 @@ class LauncherProvider(ExecutionProvider):
             return said() != "none"
 
     def take(self, message: Message) -> None:
-        """Take what the launcher says of a block; on the thread that listens, so it waits for nothing."""
+        """Take what the launcher says of a block; on the thread that listens, so it waits for
+        nothing.
+        """
         block = message["block"]
         if message["type"] == "block":
             state = JobState[message["state"]]
             with self._lock:
                 before = self._seen.get(block, Seen())
                 if before.state not in TERMINAL_STATES or state in TERMINAL_STATES:
-                    self._seen[block] = Seen(state, message["name"], message["message"], message.get("blame", "none"))
+                    self._seen[block] = Seen(
+                        state, message["name"], message["message"], message.get("blame", "none")
+                    )
                     self._lock.notify_all()
         elif self.control and message["type"] == "lost":
             self.control.lost(block)
@@ -171,7 +183,8 @@ class LaptopProvider(LocalProvider):
         script = os.path.abspath(f"{self.script_dir}/{name}.sh")  # noqa: PTH100 (`resolve` would follow links)
         launched = self.launcher(command, tasks_per_node, self.nodes_per_block)
         self._write_submit_script(f"{self.worker_init}\nexport JOBNAME={name}\n{launched}", script)
-        # A shell in between, which ends at once: a workflow that waits for its own children is not to find a pool.
+        # A shell in between, which ends at once: a workflow that waits for its own children is not
+        # to find a pool.
         done = subprocess.run(  # noqa: S603 (a constant)
             ["/bin/bash", "-c", IN_BACKGROUND, script],
             capture_output=True,
@@ -183,7 +196,14 @@ class LaptopProvider(LocalProvider):
         )
         job = done.stdout.strip()
         if done.returncode or not job.isdecimal():
-            raise SubmitException(name, f"bash ended with {done.returncode}", done.stdout, done.stderr)
+            raise SubmitException(
+                name, f"bash ended with {done.returncode}", done.stdout, done.stderr
+            )
         status = JobStatus(JobState.RUNNING)
-        self.resources[job] = {"job_id": job, "status": status, "remote_pid": int(job), "script_path": script}
+        self.resources[job] = {
+            "job_id": job,
+            "status": status,
+            "remote_pid": int(job),
+            "script_path": script,
+        }
         return job

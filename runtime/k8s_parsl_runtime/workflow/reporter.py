@@ -43,7 +43,9 @@ class Reporter:
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Send a message now; one that is too long, or that comes after the launcher's end, is lost."""
+        """Send a message now; one that is too long, or that comes after the launcher's end, is
+        lost.
+        """
         if os.getpid() != self._pid:
             return  # a child that the script forked is no part of the run
         with contextlib.suppress(ProtocolError):
@@ -57,8 +59,8 @@ class Reporter:
         """A task of ``app`` has its result.
 
         Args:
-            app: its name.
-            times: seconds that the app ran, and that the task waited; None where a checkpoint had the result already.
+            app: its name. times: seconds that the app ran, and that the task waited; None where a
+            checkpoint had the result already.
         """
         self._add("done", app, times)
 
@@ -77,7 +79,13 @@ class Reporter:
     def fault(self, failure: Failure) -> None:
         """The run cannot go on."""
         self.flush()
-        self.send({"type": "fault", "code": int(failure.exit_code), "text": str(failure)[:TEXT_CHARACTERS]})
+        self.send(
+            {
+                "type": "fault",
+                "code": int(failure.exit_code),
+                "text": str(failure)[:TEXT_CHARACTERS],
+            }
+        )
 
     def finish(self) -> None:
         """Send what is left."""
@@ -125,8 +133,8 @@ def describe_failure(error: BaseException) -> str:
     return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
 
-# What Parsl says where the kernel and the memoizer say it better: of each task that failed, with its number, and of an
-# argument that cannot be compared, with neither app nor task.
+# What Parsl says where the kernel and the memoizer say it better: of each task that failed, with
+# its number, and of an argument that cannot be compared, with neither app nor task.
 SAID_BETTER = (
     "Task %s failed after %s retry attempts",
     "id_for_memo attempted on unknown type",
@@ -135,7 +143,9 @@ SAID_BETTER = (
 
 
 class ToLauncher(logging.Handler):
-    """Log lines of the runtime's (and Parsl's errors) in the launcher's log: the workflow's output is the user's."""
+    """Log lines of the runtime's (and Parsl's errors) in the launcher's log: the workflow's output
+    is the user's.
+    """
 
     def __init__(self, reporter: Reporter, level: int = logging.NOTSET) -> None:
         super().__init__(level)
@@ -152,10 +162,12 @@ class ToLauncher(logging.Handler):
 
 
 class ToRoot(logging.Handler):
-    """Parsl's lines for the handlers of the user's root logger, as by propagation, but not below this one's level.
+    """Parsl's lines for the handlers of the user's root logger, as by propagation, but not below
+    this one's level.
 
-    A script that logs at DEBUG, and asks for a file with Parsl's own log, would have ten lines of Parsl's for each task
-    on its standard error. The file, a handler of the logger `parsl` itself, still gets them.
+    A script that logs at DEBUG, and asks for a file with Parsl's own log, would have ten lines of
+    Parsl's for each task on its standard error. The file, a handler of the logger `parsl` itself,
+    still gets them.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -166,7 +178,9 @@ class ToRoot(logging.Handler):
 
 
 def _failed_task(record: logging.LogRecord) -> str:
-    """Return what Parsl says of an exception, in one line: the user's code gets the exception itself."""
+    """Return what Parsl says of an exception, in one line: the user's code gets the exception
+    itself.
+    """
     if record.name.startswith("parsl.") and record.exc_info and record.exc_info[1]:
         return f"{record.getMessage()}: {describe_failure(record.exc_info[1])}"
     return ""

@@ -1,7 +1,8 @@
-"""What the workflow returned, for record and report: as JSON takes it, and the pictures that it names.
+"""What the workflow returned, for record and report: as JSON takes it, and the pictures that it
+names.
 
-The workflow is over by then, so nothing that an object of the user's does here may change how the run ends. Types are
-asked for, and not `isinstance`: that asks the object's own `__class__`.
+The workflow is over by then, so nothing that an object of the user's does here may change how the
+run ends. Types are asked for, and not `isinstance`: that asks the object's own `__class__`.
 """
 
 from __future__ import annotations
@@ -36,14 +37,20 @@ _to_json = JSONEncoder(allow_nan=False).encode
 
 
 def presentable(result: Any) -> Any:
-    """Return a result as JSON takes it; what it does not take is shown by its `repr`, what is too long is cut."""
+    """Return a result as JSON takes it; what it does not take is shown by its `repr`, what is too
+    long is cut.
+    """
     return safely(lambda: _Presented().whole(result), lambda why: _without(result, why), SHOW_S)
 
 
 def pictures(result: Any) -> list[Path]:
     """Return the picture files that a result names, in its order."""
     found: dict[Path, None] = {}
-    safely(lambda: _find(result, found), lambda why: log.warning("not all pictures are found: %s", _text(why)), SHOW_S)
+    safely(
+        lambda: _find(result, found),
+        lambda why: log.warning("not all pictures are found: %s", _text(why)),
+        SHOW_S,
+    )
     return list(found)[:PICTURES]
 
 
@@ -98,7 +105,10 @@ class _Presented:
             self._open.discard(id(value))
 
     def _mapping(self, value: Any, depth: int) -> dict[str, Any]:
-        return {self._key(key): self._plain(item, depth + 1) for key, item in self._until_full(value.items())}
+        return {
+            self._key(key): self._plain(item, depth + 1)
+            for key, item in self._until_full(value.items())
+        }
 
     def _sequence(self, value: Any, depth: int) -> list[Any]:
         return [self._plain(item, depth + 1) for item in self._until_full(value)]

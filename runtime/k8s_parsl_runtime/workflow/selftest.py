@@ -1,4 +1,6 @@
-"""The workflow of `helm test`: two tasks in worker pods, the second of what the first left on the volume."""
+"""The workflow of `helm test`: two tasks in worker pods, the second of what the first left on the
+volume.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,14 @@ def find(text: str, file: str) -> str:
 
 
 def main(folder: str = "") -> str:
-    """Have a text go through two tasks and the volume that is mounted at ``folder``; empty: there is none.
+    """Have a text go through two tasks and the volume that is mounted at ``folder``; empty: there
+    is none.
 
     What is made there is a folder of its own, which is gone afterwards.
 
     Raises:
-        RuntimeError: a worker, or this pod, saw another text on the volume than the one that was written.
-        OSError: the volume cannot be written.
+        RuntimeError: a worker, or this pod, saw another text on the volume than the one that was
+        written. OSError: the volume cannot be written.
     """
     text = uuid.uuid4().hex
     if not folder:
@@ -54,6 +57,8 @@ def main(folder: str = "") -> str:
 def _through_tasks(text: str, file: str) -> str:
     found: str = find(leave(text, file), file).result()
     if found != text:
-        raise RuntimeError(f"{file or 'the second task'}: holds {found!r} where the first task left {text!r}")
+        raise RuntimeError(
+            f"{file or 'the second task'}: holds {found!r} where the first task left {text!r}"
+        )
     log.info("two tasks in a worker pod%s: well", f", by way of {file}" if file else "")
     return found

@@ -1,7 +1,7 @@
 """Parsl's File staging: what is fetched, by whom, and what is refused by name.
 
-Not by Parsl's own providers: they keep the page of a 404 as the file. And its default ones fetch in a task of its own,
-which may be in another pod, where the working directory is each pod's own.
+Not by Parsl's own providers: they keep the page of a 404 as the file. And its default ones fetch in
+a task of its own, which may be in another pod, where the working directory is each pod's own.
 """
 
 from __future__ import annotations
@@ -41,22 +41,30 @@ class Fetched(Staging):
 class Apart(Fetched):
     """In a task of its own, as Parsl does by default."""
 
-    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture:
+    def stage_in(
+        self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None
+    ) -> DataFuture:
         """Return the future of the fetched file."""
         file.local_path = file.filename
         app = parsl.python_app(executors=[executor], data_flow_kernel=dm.dfk)(_stage_in)
-        outputs: list[DataFuture] = app(outputs=[file], _parsl_staging_inhibit=True, parent_fut=parent_fut)._outputs  # noqa: SLF001
+        outputs: list[DataFuture] = app(  # noqa: SLF001
+            outputs=[file], _parsl_staging_inhibit=True, parent_fut=parent_fut
+        )._outputs
         return outputs[0]
 
 
 class InTask(Fetched):
     """In the task itself, before the user's function."""
 
-    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> None:  # noqa: ARG002
+    def stage_in(
+        self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None  # noqa: ARG002
+    ) -> None:
         """Say where the task will find it."""
         file.local_path = file.filename
 
-    def replace_task(self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]) -> Callable[..., Any]:  # noqa: ARG002
+    def replace_task(
+        self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]  # noqa: ARG002
+    ) -> Callable[..., Any]:
         """Return the task's function with the file fetched before it."""
         return functools.partial(after_fetching, func, file.url, file.filename)
 
@@ -70,7 +78,9 @@ class Refused(Staging):
 
     can_stage_out = can_stage_in
 
-    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> None:  # noqa: ARG002
+    def stage_in(
+        self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None  # noqa: ARG002
+    ) -> None:
         """Refuse an input.
 
         Raises:
@@ -99,7 +109,9 @@ def _stage_in(parent_fut: object = None, outputs: list[File] | None = None, **_:
         fetch(file.url, str(file.local_path))
 
 
-def after_fetching(func: Callable[..., Any], url: str, path: str, *arguments: Any, **more: Any) -> Any:
+def after_fetching(
+    func: Callable[..., Any], url: str, path: str, *arguments: Any, **more: Any
+) -> Any:
     """Fetch a file, then run the task."""
     fetch(url, path)
     return func(*arguments, **more)

@@ -1,7 +1,8 @@
 """The first process of the workflow container: it starts the workflow's process, and outlives it.
 
-It knows neither Parsl nor the user's code, so nothing that they do can keep it from telling the launcher how the
-workflow's process ended, with its last lines. When the launcher is gone it ends the process.
+It knows neither Parsl nor the user's code, so nothing that they do can keep it from telling the
+launcher how the workflow's process ended, with its last lines. When the launcher is gone it ends
+the process.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGHUP):
             # One that is ignored stays so: `nohup` means it.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda given, _: self._events.put({"type": "signal", "number": given}))
+                signal.signal(
+                    number, lambda given, _: self._events.put({"type": "signal", "number": given})
+                )
         # A terminal sends it to the workflow's process too, which does with it what it likes.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         fault = misfit()
@@ -107,11 +110,18 @@ class Supervisor:
         if launcher is None:
             sys.stderr.write("k8s-parsl: no launcher answers on the socket\n")
             return ExitCode.TEMPORARY
-        hello = {"type": "hello", "role": "supervisor", "protocol": PROTOCOL, "versions": versions()}
+        hello = {
+            "type": "hello",
+            "role": "supervisor",
+            "protocol": PROTOCOL,
+            "versions": versions(),
+        }
         if fault:
             hello["fault"] = {"code": int(ExitCode.CONFIGURATION), "text": fault}
         launcher.send(hello)
-        threading.Thread(target=self._listen, args=(launcher,), name="launcher", daemon=True).start()
+        threading.Thread(
+            target=self._listen, args=(launcher,), name="launcher", daemon=True
+        ).start()
         if fault:
             return self._wait_for_launcher(ExitCode.CONFIGURATION)
         oom_before = oom_kills()
@@ -161,7 +171,9 @@ class Supervisor:
             **self._output.pipes(),
         )
         self._output.start()
-        threading.Thread(target=self._wait, args=(process.pid,), name="process", daemon=True).start()
+        threading.Thread(
+            target=self._wait, args=(process.pid,), name="process", daemon=True
+        ).start()
         return process.pid
 
     def _wait(self, pid: int) -> None:
@@ -263,7 +275,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def end_orphans(seconds: float = ORPHANS_S) -> None:
-    """End what the workflow's process left behind; the interchange ends by itself once it has stopped its workers."""
+    """End what the workflow's process left behind; the interchange ends by itself once it has
+    stopped its workers.
+    """
     deadline = time.monotonic() + seconds
     # Of one that is killed the children come to this process, and are next.
     while (children := list(_children())) and time.monotonic() < deadline + KILLED_S:
@@ -277,7 +291,9 @@ def _children() -> Iterator[int]:
     """Yield this process's children that have not ended."""
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
-            yield from (int(pid) for pid in (task / "children").read_text().split() if not _ended(pid))
+            yield from (
+                int(pid) for pid in (task / "children").read_text().split() if not _ended(pid)
+            )
 
 
 def _ended(pid: str) -> bool:
@@ -288,7 +304,8 @@ def _ended(pid: str) -> bool:
 
 
 class Output:
-    """The workflow's standard output and error: passed on as they come and kept, the last lines apart.
+    """The workflow's standard output and error: passed on as they come and kept, the last lines
+    apart.
 
     On a terminal the process has the terminal itself, as it would have without us.
     """
@@ -355,7 +372,9 @@ class Output:
 
     def _keep(self, number: int, chunk: bytes) -> None:
         *lines, part = (self._part[number] + chunk).split(b"\n")
-        self._lines.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:] if line.strip())
+        self._lines.extend(
+            line.decode(errors="replace") for line in lines[-LAST_LINES:] if line.strip()
+        )
         self._part[number] = part[-4 * LINE_CHARACTERS :]
 
 

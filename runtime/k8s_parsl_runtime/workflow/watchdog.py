@@ -1,7 +1,9 @@
-"""A watchdog for waits that cannot end: the workflow waits for a future, and nothing is there that could set it.
+"""A watchdog for waits that cannot end: the workflow waits for a future, and nothing is there that
+could set it.
 
-What no code foresaw looks like this: no task is with a worker or waits for one, no thread of the workflow's own works,
-and the main thread stands in `result()`. A workflow that computes, sleeps, reads or waits for pods is no such case.
+What no code foresaw looks like this: no task is with a worker or waits for one, no thread of the
+workflow's own works, and the main thread stands in `result()`. A workflow that computes, sleeps,
+reads or waits for pods is no such case.
 """
 
 from __future__ import annotations
@@ -75,7 +77,11 @@ class Watchdog:
         main = frames.get(threading.main_thread().ident or 0)
         if main is None or not _waits_for_future(main) or self._busy():
             return False
-        theirs = [thread for thread in threading.enumerate() if thread not in self._own() and _is_theirs(thread)]
+        theirs = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._own() and _is_theirs(thread)
+        ]
         return all(_is_idle(frames.get(thread.ident or 0)) for thread in theirs)
 
     def _tell(self) -> None:
@@ -106,7 +112,9 @@ def _is_theirs(thread: threading.Thread) -> bool:
 
 
 def _waits_for_future(frame: FrameType) -> bool:
-    """Whether the innermost frames are those of a wait in `concurrent.futures`, or in Parsl for its last tasks."""
+    """Whether the innermost frames are those of a wait in `concurrent.futures`, or in Parsl for its
+    last tasks.
+    """
     inner: Any = frame
     while inner and inner.f_code.co_filename.endswith(LOCKS):
         inner = inner.f_back

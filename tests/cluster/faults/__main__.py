@@ -1,11 +1,13 @@
-"""Run the fault suite and write docs/faults.json and docs/faults.md.
+"""Run the fault suite and write reports/faults.json and reports/faults.md.
 
     PYTHONPATH=tests python -m cluster.faults [pytest arguments, such as -k "worker and deleted"]
 
-With arguments the rows of faults that were not run stay as they are; without, all of them are of this one run.
+With arguments the rows of faults that were not run stay as they are; without, all of them are of
+this one run.
 
-Faults that the whole cluster feels (API server, nodes, network) are part of it: the testbed is its own. With
-FAULTS_ALONE=file they run only while that file exists, for a testbed that is shared. `--page` only makes the page anew.
+Faults that the whole cluster feels (API server, nodes, network) are part of it: the testbed is its
+own. With FAULTS_ALONE=file they run only while that file exists, for a testbed that is shared.
+`--page` only makes the page anew.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ def main(arguments: list[str]) -> int:
         os.environ.setdefault("FAULTS_ALONE", "1")
         facts = report.about()
         code = pytest.main([str(HERE), "-m", "cluster", "-v", "--tb=short", *arguments])
-        report.write([json.loads(line) for line in rows.read_text().splitlines()], facts, keep=bool(arguments))
+        report.write(
+            [json.loads(line) for line in rows.read_text().splitlines()],
+            facts,
+            keep=bool(arguments),
+        )
     print(f"{report.PAGE.relative_to(report.ROOT)}: written")
     return int(code)
 

@@ -30,7 +30,8 @@ def pytest_collection_modifyitems(items):
 def pytest_configure(config):
     config.addinivalue_line("markers", "quick: a fault that `make test` tries too")
     config.addinivalue_line(
-        "markers", "disruptive: a fault that the whole cluster feels; FAULTS_ALONE says who is alone"
+        "markers",
+        "disruptive: a fault that the whole cluster feels; FAULTS_ALONE says who is alone",
     )
 
 
@@ -53,7 +54,9 @@ def cluster():
 def run(cluster, request):
     """A run of ours; of the system that `both` names."""
     kind = {OURS: OurRun, THEIRS: TheirRun}[getattr(request, "param", OURS)]
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.originalname.removeprefix("test_").lower()).strip("-")
+    name = re.sub(
+        r"[^a-z0-9]+", "-", request.node.originalname.removeprefix("test_").lower()
+    ).strip("-")
     run = kind(cluster, name)
     if not os.environ.get("FAULTS_ROWS"):
         run.kwargs["tasks"] = 6  # only whether it works at all
@@ -114,10 +117,15 @@ class Slots:
     def intruder(self, run, node):
         """A pod of higher priority that needs all that this node has; its name."""
         self._cluster.post(
-            "/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": run.namespace}, "value": 1000}
+            "/apis/scheduling.k8s.io/v1/priorityclasses",
+            {"metadata": {"name": run.namespace}, "value": 1000},
         )
         resources = {"requests": {RESOURCE: "2"}, "limits": {RESOURCE: "2"}}
-        image = {"image": layout.PAUSE_IMAGE, "imagePullPolicy": "Never", "securityContext": restricted.CONTAINER}
+        image = {
+            "image": layout.PAUSE_IMAGE,
+            "imagePullPolicy": "Never",
+            "securityContext": restricted.CONTAINER,
+        }
         spec = {
             "priorityClassName": run.namespace,
             "nodeSelector": {"kubernetes.io/hostname": node},

@@ -1,4 +1,6 @@
-"""Faults from below the cluster: a pod's processes, memory, network, and the API server's own process."""
+"""Faults from below the cluster: a pod's processes, memory, network, and the API server's own
+process.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Process:
 
 
 def processes_of(pod: Pod, container: str = "*") -> list[Process]:
-    """What runs in the pod's containers, or in one, but for the pause process that only holds its network."""
+    """What runs in the pod's containers, or in one, but for the pause process that only holds its
+    network.
+    """
     found = []
     for folder in _cgroups(pod, container):
         with contextlib.suppress(OSError):
@@ -50,7 +54,11 @@ def _cgroups(pod: Pod, container: str) -> list[Path]:
     """Where the memory of the pod's containers, or of one of them, is counted."""
     name = "*" if container == "*" else pod.container(container)["containerID"].rpartition("/")[2]
     root = next(h for h in cgroups.hierarchies() if cgroups.is_unified() or h.name == "memory")
-    return [folder for node in layout.NODES for folder in (root / node.cgroup).glob(f"**/pod{pod.uid}/{name}")]
+    return [
+        folder
+        for node in layout.NODES
+        for folder in (root / node.cgroup).glob(f"**/pod{pod.uid}/{name}")
+    ]
 
 
 def _process(pid: int) -> Process | None:
@@ -153,8 +161,14 @@ def cut(one: str, other: str) -> Iterator[None]:
 
 def dropped(one: str, other: str) -> int:
     """Packets that the cut has swallowed so far."""
-    lines = subprocess.run(["iptables", "-w", "-nvxL", "FORWARD"], capture_output=True, text=True, check=True).stdout
-    ours = [line.split() for line in lines.splitlines() if "DROP" in line and one in line and other in line]
+    lines = subprocess.run(
+        ["iptables", "-w", "-nvxL", "FORWARD"], capture_output=True, text=True, check=True
+    ).stdout
+    ours = [
+        line.split()
+        for line in lines.splitlines()
+        if "DROP" in line and one in line and other in line
+    ]
     return sum(int(words[0]) for words in ours)
 
 
@@ -173,7 +187,9 @@ def api_server_gone() -> Iterator[None]:
     try:
         yield
     finally:
-        controlplane.await_apiserver(controlplane.start_apiserver(cluster.journal(), Programs.ensure()))
+        controlplane.await_apiserver(
+            controlplane.start_apiserver(cluster.journal(), Programs.ensure())
+        )
 
 
 @contextlib.contextmanager
@@ -186,7 +202,10 @@ def api_server_hangs() -> Iterator[None]:
     finally:
         os.kill(identity.pid, signal.SIGCONT)
         processes.wait_for(
-            "the API server", lambda: client.answers("/readyz"), seconds=60, processes={"kube-apiserver": identity}
+            "the API server",
+            lambda: client.answers("/readyz"),
+            seconds=60,
+            processes={"kube-apiserver": identity},
         )
 
 

@@ -1,4 +1,6 @@
-"""The cluster as its administrator sees it: raw JSON, and watches that remember when they were told what."""
+"""The cluster as its administrator sees it: raw JSON, and watches that remember when they were told
+what.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from testbed.processes import POLL
 
 Json = dict[str, Any]
 MERGE = "application/merge-patch+json"
-# Of a pod with several containers, the one whose end counts as the pod's: a launcher's pod has the workflow's, too.
+# Of a pod with several containers, the one whose end counts as the pod's: a launcher's pod has the
+# workflow's, too.
 MAIN = ("launcher", "worker")
 
 
@@ -26,7 +29,9 @@ class Refused(Exception):
 
     def __init__(self, response: requests.Response) -> None:
         self.code = response.status_code
-        super().__init__(f"{response.request.method} {response.request.url}: {self.code} {response.text}")
+        super().__init__(
+            f"{response.request.method} {response.request.url}: {self.code} {response.text}"
+        )
 
 
 class Cluster:
@@ -38,17 +43,33 @@ class Cluster:
         session = requests.Session()
         session.trust_env = False
         folder = layout.pki_dir()
-        session.verify, session.cert = str(folder / "ca.crt"), (str(folder / "admin.crt"), str(folder / "admin.key"))
+        session.verify, session.cert = (
+            str(folder / "ca.crt"),
+            (str(folder / "admin.crt"), str(folder / "admin.key")),
+        )
         return session
 
-    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str):
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        **query: str,
+    ):
         headers = {"Content-Type": content_type}
         data = None if body is None else json.dumps(body)
         with self.session() as session:
-            answer = session.request(method, self.url + path, headers=headers, data=data, params=query, timeout=30)
+            answer = session.request(
+                method, self.url + path, headers=headers, data=data, params=query, timeout=30
+            )
         if answer.status_code >= 400:
             raise Refused(answer)
-        return answer.json() if answer.headers.get("Content-Type", "").startswith("application/json") else answer.text
+        return (
+            answer.json()
+            if answer.headers.get("Content-Type", "").startswith("application/json")
+            else answer.text
+        )
 
     def get(self, path: str, **query: str):
         return self.call("GET", path, **query)
@@ -112,7 +133,9 @@ class Watch:
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": "3600"}
         with (
             self._cluster.session() as session,
-            session.get(self._cluster.url + self._path, params=query, stream=True, timeout=(5, 3600)) as answer,
+            session.get(
+                self._cluster.url + self._path, params=query, stream=True, timeout=(5, 3600)
+            ) as answer,
         ):
             for line in answer.iter_lines(chunk_size=None):
                 event = json.loads(line)
@@ -137,13 +160,16 @@ class Late(AssertionError):
 
 @dataclass
 class Pod:
-    """One pod's life as the API showed it; times are those of this machine's clock when the news arrived."""
+    """One pod's life as the API showed it; times are those of this machine's clock when the news
+    arrived.
+    """
 
     name: str
     uid: str
     last: Json
     leaving_at: float | None = None
-    # The main container has ended (containerStatuses), or the pod itself has gone before that was told.
+    # The main container has ended (containerStatuses), or the pod itself has gone before that was
+    # told.
     ended_at: float | None = None
     gone_at: float | None = None
 
@@ -154,7 +180,9 @@ class Pod:
 
     @property
     def launcher(self) -> bool:
-        return self.last["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "launcher"
+        return (
+            self.last["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "launcher"
+        )
 
     @property
     def node(self) -> str:
@@ -166,7 +194,9 @@ class Pod:
 
     def container(self, name: str = "") -> Json:
         """The status of a container; of the main one where none is named."""
-        statuses = {status["name"]: status for status in self.last["status"].get("containerStatuses", [])}
+        statuses = {
+            status["name"]: status for status in self.last["status"].get("containerStatuses", [])
+        }
         wanted = [name] if name else [*MAIN, *statuses]
         return next((statuses[one] for one in wanted if one in statuses), {})
 
@@ -178,7 +208,10 @@ class Pod:
     @property
     def alive(self) -> bool:
         """It is there, and not only kept to be read."""
-        return self.gone_at is None and self.last["status"].get("phase") not in ("Succeeded", "Failed")
+        return self.gone_at is None and self.last["status"].get("phase") not in (
+            "Succeeded",
+            "Failed",
+        )
 
     @property
     def running(self) -> bool:

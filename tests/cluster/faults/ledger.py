@@ -21,7 +21,9 @@ class Execution:
 
 
 def read(folder: Path) -> list[Execution]:
-    """Every execution there was, in the order of their beginnings. A line cut short by a kill says nothing."""
+    """Every execution there was, in the order of their beginnings. A line cut short by a kill says
+    nothing.
+    """
     executions: dict[str, Execution] = {}
     for path in sorted(folder.glob("task-*.jsonl")):
         task = int(path.stem.removeprefix("task-"))
@@ -31,7 +33,9 @@ def read(folder: Path) -> list[Execution]:
             except ValueError:
                 continue
             time = said["time"]
-            execution = executions.setdefault(said["execution"], Execution(task, said["pod"], time, time))
+            execution = executions.setdefault(
+                said["execution"], Execution(task, said["pod"], time, time)
+            )
             execution.alive = time
             if said["event"] == "end":
                 execution.ended = time
@@ -61,7 +65,8 @@ class Count:
 
     # Tasks that no execution brought to its end.
     lost: int
-    # Tasks with more than one execution; with more than one brought to the end; with two at the same time.
+    # Tasks with more than one execution; with more than one brought to the end; with two at the
+    # same time.
     begun_again: int
     ended_twice: int
     at_the_same_time: int

@@ -1,7 +1,8 @@
 """An API server that misbehaves on request: a proxy between one launcher and the real one.
 
-The launcher is led to it by the two variables that in-cluster clients read. It shows the API server's own certificate
-(the testbed has the key), so nothing else changes for the launcher: token, CA and requests are the real ones.
+The launcher is led to it by the two variables that in-cluster clients read. It shows the API
+server's own certificate (the testbed has the key), so nothing else changes for the launcher: token,
+CA and requests are the real ones.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive"
 
 @dataclass
 class Fault:
-    """What is done to the next requests that match: `answer` instead of theirs, after it was done, or in the stream."""
+    """What is done to the next requests that match: `answer` instead of theirs, after it was done,
+    or in the stream.
+    """
 
     matches: Callable[[str, str], bool]
     times: int
-    # Status and headers of an answer that the real API server never hears of; 0: it is done, and the answer is dropped.
+    # Status and headers of an answer that the real API server never hears of; 0: it is done, and
+    # the answer is dropped.
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     # An event that is sent in a watch's stream, which then ends.
@@ -46,7 +50,9 @@ class Proxy(ThreadingHTTPServer):
         folder = layout.pki_dir()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "apiserver.crt", folder / "apiserver.key")
-        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.socket = context.wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
         self.upstream = ssl.create_default_context(cafile=str(folder / "ca.crt"))
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
@@ -58,8 +64,13 @@ class Proxy(ThreadingHTTPServer):
 
     def values(self) -> dict:
         """Values that lead a launcher here."""
-        address = {"KUBERNETES_SERVICE_HOST": layout.API_SERVER_IP, "KUBERNETES_SERVICE_PORT": str(self.server_port)}
-        return {"launcher": {"env": [{"name": name, "value": value} for name, value in address.items()]}}
+        address = {
+            "KUBERNETES_SERVICE_HOST": layout.API_SERVER_IP,
+            "KUBERNETES_SERVICE_PORT": str(self.server_port),
+        }
+        return {
+            "launcher": {"env": [{"name": name, "value": value} for name, value in address.items()]}
+        }
 
     def add(self, fault: Fault) -> Fault:
         with self.lock:
@@ -97,7 +108,8 @@ class Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body are two packets: the second would wait 40 ms for the first one's acknowledgement.
+    # Headers and body are two packets: the second would wait 40 ms for the first one's
+    # acknowledgement.
     disable_nagle_algorithm = True
     server: Proxy
 
@@ -112,7 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             layout.API_SERVER_IP, layout.API_PORT, context=self.server.upstream, timeout=600
         )
         try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP}
+            headers = {
+                name: value for name, value in self.headers.items() if name.lower() not in HOP
+            }
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             if fault and not fault.event:
@@ -123,7 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
                 with self.server.counted_watch():
                     self._stream(answer)
             else:
-                kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP]
+                kept = [
+                    (name, value) for name, value in answer.getheaders() if name.lower() not in HOP
+                ]
                 self._answer(answer.status, answer.read(), tuple(kept))
         finally:
             connection.close()
@@ -172,7 +188,13 @@ class _Handler(BaseHTTPRequestHandler):
 def _status(code: int) -> dict:
     reasons = {429: "TooManyRequests", 500: "InternalError", 410: "Expired"}
     message = f"injected by the test ({reasons.get(code, code)})"
-    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "code": code,
+        "message": message,
+    }
 
 
 GONE = {"type": "ERROR", "object": _status(410) | {"reason": "Expired"}}

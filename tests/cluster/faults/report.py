@@ -1,4 +1,4 @@
-"""docs/faults.json, and the page that is made from it."""
+"""reports/faults.json, and the page that is made from it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from testbed import client
 
 from .runs import OURS, ROOT, THEIRS
 
-JSON, PAGE = ROOT / "docs" / "faults.json", ROOT / "docs" / "faults.md"
+JSON, PAGE = ROOT / "reports" / "faults.json", ROOT / "reports" / "faults.md"
 Row = dict[str, Any]
 # Of a message that is shown; the whole of it is in the JSON.
 WIDTH = 150
 TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
-NAMES = [(re.compile(r"run-(workers|launcher)-[0-9a-f]+-\w+"), r"run-\1-…"), (re.compile(r"\bfault-[a-z0-9-]+"), "…")]
+NAMES = [
+    (re.compile(r"run-(workers|launcher)-[0-9a-f]+-\w+"), r"run-\1-…"),
+    (re.compile(r"\bfault-[a-z0-9-]+"), "…"),
+]
 
 
 def about() -> Row:
@@ -43,7 +46,9 @@ def about() -> Row:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def write(rows: list[Row], facts: Row, *, keep: bool) -> None:
@@ -62,15 +67,30 @@ def page(rows: list[Row]) -> str:
     ours = [row for row in rows if row["system"] == OURS]
     theirs = {row["fault"]: row for row in rows if row["system"] == THEIRS}
     runs = {row["run"]["date"]: row["run"] for row in rows}
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters |= {"retry": _retry, "seconds": _seconds, "clean": _clean, "short": _short, "number": _number}
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    environment.filters |= {
+        "retry": _retry,
+        "seconds": _seconds,
+        "clean": _clean,
+        "short": _short,
+        "number": _number,
+    }
     return environment.from_string((Path(__file__).parent / "faults.md.j2").read_text()).render(
         ours=ours,
         newest=runs[max(runs)],
         commits=list(dict.fromkeys(runs[date]["commit"] for date in sorted(runs))),
-        bad=[row for row in ours if row["lost"] or row["left"] or row["outcome"].startswith("still")],
+        bad=[
+            row for row in ours if row["lost"] or row["left"] or row["outcome"].startswith("still")
+        ],
         spare=[seconds for row in ours if row["spare_slot"] for seconds in row["retry_s"]],
-        pairs=[line for row in ours if row["fault"] in theirs for line in _pair(row, theirs[row["fault"]])],
+        pairs=[
+            line
+            for row in ours
+            if row["fault"] in theirs
+            for line in _pair(row, theirs[row["fault"]])
+        ],
     )
 
 

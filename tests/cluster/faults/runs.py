@@ -45,7 +45,8 @@ class Row:
     system: str
     confirmed: str
     outcome: str
-    # From the API showing the worker container's end, and from the task's own death, to the start of its next try.
+    # From the API showing the worker container's end, and from the task's own death, to the start
+    # of its next try.
     retry_s: list[float] = field(default_factory=list)
     retry_since_death_s: list[float] = field(default_factory=list)
     # None: no task could begin, or the release was taken away.
@@ -107,7 +108,9 @@ class Run:
         if folder := os.environ.get("FAULTS_LOGS"):
             with contextlib.suppress(OSError, AssertionError):
                 Path(folder, f"{self.namespace}-{self.system}.log").write_text(self.describe())
-                shutil.copytree(self.data, Path(folder, self.namespace), ignore=shutil.ignore_patterns("task-*"))
+                shutil.copytree(
+                    self.data, Path(folder, self.namespace), ignore=shutil.ignore_patterns("task-*")
+                )
         with contextlib.suppress(AssertionError):
             self.uninstall()
         self.pods.stop()
@@ -176,13 +179,19 @@ class Run:
     # What it came to
 
     def job(self) -> Json:
-        jobs = sorted(self.jobs.objects.values(), key=lambda job: job["metadata"]["creationTimestamp"])
+        jobs = sorted(
+            self.jobs.objects.values(), key=lambda job: job["metadata"]["creationTimestamp"]
+        )
         return jobs[-1] if jobs else {}
 
     def outcome(self) -> str:
         """Complete, Failed, or nothing yet."""
         conditions = self.job().get("status", {}).get("conditions", [])
-        ends = [c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"]
+        ends = [
+            c["type"]
+            for c in conditions
+            if c["type"] in ("Complete", "Failed") and c["status"] == "True"
+        ]
         return ends[0] if ends else ""
 
     def log(self, pod: Pod) -> str:
@@ -203,7 +212,10 @@ class Run:
         return [line for pod in there for line in self.log(pod).splitlines()]
 
     def describe(self) -> str:
-        pods = [f"{pod.name}: {pod.last['status'].get('phase')} {pod.state}" for pod in self.pods.ever.values()]
+        pods = [
+            f"{pod.name}: {pod.last['status'].get('phase')} {pod.state}"
+            for pod in self.pods.ever.values()
+        ]
         tasks = [str(execution) for execution in self.executions()]
         return "\n".join([*tasks, *pods, *self.logs()[-200:]])
 
@@ -220,7 +232,9 @@ class Run:
         note: str = "",
         uninstalled: bool = False,
     ) -> Row:
-        """Wait for the end and count. ``about``: texts of the line to show, the first that is found."""
+        """Wait for the end and count. ``about``: texts of the line to show, the first that is
+        found.
+        """
         patience = PATIENCE_S[self.system]
         outcome = "uninstalled" if uninstalled else ""
         if not uninstalled:
@@ -237,7 +251,9 @@ class Run:
                 left_gone = round(time.monotonic() - began, 1)
         count = ledger.count(self.executions(), self.kwargs["tasks"])
         ends = {pod.name: pod.ended_at for pod in self.pods.ever.values()}
-        shown = [r.began - end for r in count.retries if (end := ends.get(r.pod)) and end < r.began + 1]
+        shown = [
+            r.began - end for r in count.retries if (end := ends.get(r.pod)) and end < r.began + 1
+        ]
         return Row(
             fault,
             self.system,
@@ -294,9 +310,14 @@ class OurRun(Run):
         self._helm("uninstall", self.name, "--ignore-not-found")
 
     def _values(self) -> Json:
-        repository, _, tag = os.environ.get("TEST_IMAGE", images.known()["k8s-parsl"]).rpartition(":")
+        repository, _, tag = os.environ.get("TEST_IMAGE", images.known()["k8s-parsl"]).rpartition(
+            ":"
+        )
         source = {"hostPath": {"path": str(self.data), "type": "Directory"}}
-        resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": WORKER_MEMORY}}
+        resources = {
+            "requests": {"cpu": "50m", "memory": "128Mi"},
+            "limits": {"memory": WORKER_MEMORY},
+        }
         return {
             "workflow": {
                 "call": "counted:main",
@@ -346,8 +367,9 @@ class TheirRun(Run):
     """Parsl's own KubernetesProvider in a Job, as the tutorial has it."""
 
     system = THEIRS
-    # Its provider sets user, group and runAsNonRoot alone (V1SecurityContext in parsl/providers/kubernetes/kube.py):
-    # "restricted" would refuse every worker pod for want of seccompProfile, allowPrivilegeEscalation and capabilities.
+    # Its provider sets user, group and runAsNonRoot alone (V1SecurityContext in
+    # parsl/providers/kubernetes/kube.py): "restricted" would refuse every worker pod for want of
+    # seccompProfile, allowPrivilegeEscalation and capabilities.
     profile = "baseline"
 
     def start(self, *, image: str = "", memory: str = WORKER_MEMORY, **kwargs: Any) -> None:
@@ -361,7 +383,12 @@ class TheirRun(Run):
         (self.data / "parsl").chmod(0o777)
         self.ledger.mkdir()
         self.ledger.chmod(0o777)
-        settings = {"namespace": self.namespace, "image": image or ours, "memory": memory, "kwargs": self.kwargs}
+        settings = {
+            "namespace": self.namespace,
+            "image": image or ours,
+            "memory": memory,
+            "kwargs": self.kwargs,
+        }
         for path, body in self._objects(ours, json.dumps(settings)):
             self.cluster.post(path, body)
 
@@ -372,7 +399,9 @@ class TheirRun(Run):
     def _objects(self, image: str, settings: str) -> list[tuple[str, Json]]:
         rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}"
         name = {"metadata": {"name": "run"}}
-        rules = [{"apiGroups": [""], "resources": ["pods", "pods/log", "pods/status"], "verbs": ["*"]}]
+        rules = [
+            {"apiGroups": [""], "resources": ["pods", "pods/log", "pods/status"], "verbs": ["*"]}
+        ]
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "run"}
         subject = {"kind": "ServiceAccount", "name": "run", "namespace": self.namespace}
         room = {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
@@ -415,7 +444,8 @@ class TheirRun(Run):
                 f"{self.base}/persistentvolumeclaims",
                 {
                     "metadata": {"name": "data"},
-                    "spec": room | {"volumeName": self.namespace, "resources": {"requests": {"storage": "1Gi"}}},
+                    "spec": room
+                    | {"volumeName": self.namespace, "resources": {"requests": {"storage": "1Gi"}}},
                 },
             ),
             (f"{self.base}/serviceaccounts", name),

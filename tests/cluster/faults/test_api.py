@@ -31,7 +31,9 @@ def test_too_many_requests(run, report, proxy):
     row.confirmed = f"{fault.met} answers of 429"
     report(row)
     assert fault.met == 6
-    began = [moment for moment, what in proxy.times if what.startswith("POST") and what.endswith("/pods")]
+    began = [
+        moment for moment, what in proxy.times if what.startswith("POST") and what.endswith("/pods")
+    ]
     # Eight calls for two pods; each of the six refusals holds its pod's next one off.
     assert max(began) - min(began) > 4, began
 
@@ -77,7 +79,8 @@ def test_watch_that_is_too_old(run, report, proxy):
 
 def away(run, report, name, outage, seconds):
     """With a worker killed meanwhile, of which only its heartbeat can tell."""
-    # Three at a time: two stay with the killed worker until its heartbeat is missed, the third shows that work goes on.
+    # Three at a time: two stay with the killed worker until its heartbeat is missed, the third
+    # shows that work goes on.
     run.start(tasks=24 + seconds, at_once=3)
     run.until_busy(at_once=3)
     victim = run.victim()
@@ -88,7 +91,10 @@ def away(run, report, name, outage, seconds):
         during = len([e for e in run.executions() if e.ended]) - before
     # Not a free slot for each of the two tasks.
     row = run.finish(
-        name, confirmed="API server's process; worker's process gone", about=["watch of"], spare_slot=False
+        name,
+        confirmed="API server's process; worker's process gone",
+        about=["watch of"],
+        spare_slot=False,
     )
     row.note = f"{during} tasks ended meanwhile; a worker pod was SIGKILLed at the same time"
     report(row)

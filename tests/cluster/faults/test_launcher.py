@@ -12,7 +12,8 @@ from .kube import Late
 from .runs import OURS
 from .uninstall import uninstalled
 
-# Longer than anything of a worker may outlive its launcher's SIGKILL, and the issue's figure for it.
+# Longer than anything of a worker may outlive its launcher's SIGKILL, and the issue's figure for
+# it.
 ORPHANS_S, ORPHANS_LIMIT_S = 40.0, 15.0
 
 
@@ -70,7 +71,9 @@ def test_launcher_killed_in_place(run, report):
 
 
 def test_launcher_out_of_memory(run, report):
-    """Its container holds more than it may; not the workflow's, whose own limit is a fault of the workflow."""
+    """Its container holds more than it may; not the workflow's, whose own limit is a fault of the
+    workflow.
+    """
     before = host.oom_kills()
     run.start()
     run.until_busy()
@@ -81,7 +84,12 @@ def test_launcher_out_of_memory(run, report):
     ended = old.state["terminated"]
     confirmed = f"oom_kill count up; container ended: {ended['exitCode']} {ended['reason']}"
     report(
-        run.finish("launcher out of memory", confirmed=confirmed, about=["of an earlier launcher"], spare_slot=False)
+        run.finish(
+            "launcher out of memory",
+            confirmed=confirmed,
+            about=["of an earlier launcher"],
+            spare_slot=False,
+        )
     )
 
 
@@ -113,7 +121,8 @@ def test_uninstall_with_a_launcher_that_does_not_listen(run, report):
 
 
 def test_a_second_launcher_waits_for_the_first(run, report):
-    """An upgrade in mid-run: Helm makes the new Job before it ends the old one; they never work at once.
+    """An upgrade in mid-run: Helm makes the new Job before it ends the old one; they never work at
+    once.
 
     The old launcher is stopped (SIGSTOP), so that it takes its whole grace period.
     """
@@ -137,6 +146,8 @@ def test_a_second_launcher_waits_for_the_first(run, report):
     first = min(execution.began for execution in run.executions())
     run.ledger = run.data / "tasks"
     last = max(execution.alive for execution in run.executions())
-    row.note = f"its first task began {first - last:.1f} s after the last sign of life of the old run's"
+    row.note = (
+        f"its first task began {first - last:.1f} s after the last sign of life of the old run's"
+    )
     report(row)
     assert first > last, row.note

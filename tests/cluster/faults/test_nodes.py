@@ -1,4 +1,6 @@
-"""A node is emptied, or lost; both of the run's workers are on it, the launcher is on the other one."""
+"""A node is emptied, or lost; both of the run's workers are on it, the launcher is on the other
+one.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,12 @@ pytestmark = pytest.mark.disruptive
 
 def placed():
     """The launcher on one node, the workers on the other as long as that is there."""
-    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [THERE]}]}
-    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]}
+    term = {
+        "matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [THERE]}]
+    }
+    wish = {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]
+    }
     return {
         "launcher": {"pod": {"nodeSelector": {"kubernetes.io/hostname": HERE}}},
         "worker": {"tolerationSeconds": 5},
@@ -50,12 +56,17 @@ def test_node_drained(run, report):
     try:
         # Only this run's pods, in case somebody else's are on the node.
         pods = f"--pod-selector=app.kubernetes.io/instance={run.name},app.kubernetes.io/component=worker"
-        kubectl("drain", THERE, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=100s", pods)
+        kubectl(
+            "drain", THERE, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=100s", pods
+        )
         for victim in victims:
             run.until_gone(victim)
         reason = victims[0].condition("DisruptionTarget").get("reason")
         row = run.finish(
-            "node drained (kubectl drain)", confirmed=f"cordoned; {reason}", about=[victims[0].name], spare_slot=False
+            "node drained (kubectl drain)",
+            confirmed=f"cordoned; {reason}",
+            about=[victims[0].name],
+            spare_slot=False,
         )
     finally:
         kubectl("uncordon", THERE)
@@ -63,7 +74,9 @@ def test_node_drained(run, report):
 
 
 def test_node_lost(run, report):
-    """Its kubelet is killed. Its containers live on and still reach the launcher: no task may run twice."""
+    """Its kubelet is killed. Its containers live on and still reach the launcher: no task may run
+    twice.
+    """
     testbed = Testbed()
     run.start(values=placed(), tasks=24)
     run.until_busy()
@@ -90,7 +103,9 @@ def test_node_lost(run, report):
 
 
 def test_token_rotated(run, report):
-    """The account is made anew, so the old token is worth nothing, and kubelet (restarted) mounts a new one."""
+    """The account is made anew, so the old token is worth nothing, and kubelet (restarted) mounts a
+    new one.
+    """
     testbed = Testbed()
     run.start(values=placed(), tasks=24)
     run.until_busy()
@@ -125,6 +140,10 @@ def test_token_rotated(run, report):
 
 def _review(run, token):
     """What the API server thinks of a token."""
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token},
+    }
     status = run.cluster.post("/apis/authentication.k8s.io/v1/tokenreviews", body)["status"]
     return "valid" if status.get("authenticated") else "not authenticated"

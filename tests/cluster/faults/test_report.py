@@ -1,4 +1,6 @@
-"""The counting and the page, without a cluster: a wrong count would make every row of the table wrong."""
+"""The counting and the page, without a cluster: a wrong count would make every row of the table
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,39 @@ def folder(tmp_path):
 
 def test_a_task_that_ran_once(folder):
     count = ledger.count(ledger.read(folder([("start", "a", "p", 1), ("end", "a", "p", 2)])), 1)
-    assert (count.lost, count.begun_again, count.ended_twice, count.at_the_same_time) == (0, 0, 0, 0)
+    assert (count.lost, count.begun_again, count.ended_twice, count.at_the_same_time) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_task_that_was_cut_short_and_begun_again(folder):
     """Its retry is measured from its last sign of life; the two did not live at the same time."""
-    said = [("start", "a", "p", 1), ("alive", "a", "p", 1.5), ("start", "b", "q", 1.7), ("end", "b", "q", 3)]
+    said = [
+        ("start", "a", "p", 1),
+        ("alive", "a", "p", 1.5),
+        ("start", "b", "q", 1.7),
+        ("end", "b", "q", 3),
+    ]
     count = ledger.count(ledger.read(folder(said)), 1)
-    assert (count.lost, count.begun_again, count.ended_twice, count.at_the_same_time) == (0, 1, 0, 0)
+    assert (count.lost, count.begun_again, count.ended_twice, count.at_the_same_time) == (
+        0,
+        1,
+        0,
+        0,
+    )
     assert [(retry.pod, retry.died, retry.began) for retry in count.retries] == [("p", 1.5, 1.7)]
 
 
 def test_two_tries_at_the_same_time(folder):
-    said = [("start", "a", "p", 1), ("start", "b", "q", 2), ("end", "a", "p", 4), ("end", "b", "q", 5)]
+    said = [
+        ("start", "a", "p", 1),
+        ("start", "b", "q", 2),
+        ("end", "a", "p", 4),
+        ("end", "b", "q", 5),
+    ]
     count = ledger.count(ledger.read(folder(said)), 1)
     assert (count.lost, count.ended_twice, count.at_the_same_time, count.overlap) == (0, 1, 1, 2)
 

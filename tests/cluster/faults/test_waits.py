@@ -45,7 +45,9 @@ def test_image_that_is_not_there(run, report):
     else:
         run.start(image=missing)
     confirmed = until_worker_waits(run, "ErrImagePull", "ImagePullBackOff")
-    row = run.finish("image that cannot be pulled, for ever", confirmed=confirmed.split(":")[0], about=["Image"])
+    row = run.finish(
+        "image that cannot be pulled, for ever", confirmed=confirmed.split(":")[0], about=["Image"]
+    )
     row.lost, row.note = None, f"{_exit(run)}no task could ever begin"
     report(row, outcome="Failed", lost=None)
     assert run.system != OURS or run.launcher().state["terminated"]["exitCode"] == 78
@@ -68,9 +70,15 @@ def test_image_that_comes_late(run, report):
     accept = {"Accept": f"{MANIFEST}, application/vnd.docker.distribution.manifest.v2+json"}
     with RAW.open(urllib.request.Request(url + tag, headers=accept)) as answer:
         body, kind = answer.read(), answer.headers["Content-Type"]
-    RAW.open(urllib.request.Request(url + late, data=body, headers={"Content-Type": kind}, method="PUT")).close()
+    RAW.open(
+        urllib.request.Request(url + late, data=body, headers={"Content-Type": kind}, method="PUT")
+    ).close()
     try:
-        row = run.finish("image that cannot be pulled at first", confirmed=confirmed.split(":")[0], about=["Image"])
+        row = run.finish(
+            "image that cannot be pulled at first",
+            confirmed=confirmed.split(":")[0],
+            about=["Image"],
+        )
     finally:
         RAW.open(urllib.request.Request(url + late, method="DELETE")).close()
     report(row)
@@ -85,7 +93,13 @@ def test_quota_reached_and_freed(run, report):
     run.until("the refusal in the log", lambda: any("QuotaExceeded" in line for line in run.logs()))
     refused = run.cluster.get(f"{quotas}/few")["status"]["used"]["pods"]
     run.cluster.patch(f"{quotas}/few", {"spec": {"hard": {"pods": "10"}}})
-    report(run.finish("quota reached, then raised", confirmed=f"{refused} of 1 pods used", about=["QuotaExceeded"]))
+    report(
+        run.finish(
+            "quota reached, then raised",
+            confirmed=f"{refused} of 1 pods used",
+            about=["QuotaExceeded"],
+        )
+    )
 
 
 def test_no_room_and_then_room(run, report, slots):
@@ -95,15 +109,21 @@ def test_no_room_and_then_room(run, report, slots):
     confirmed = until_worker_waits(run, "Unschedulable")
     run.until("the reason in the log", lambda: any("Unschedulable" in line for line in run.logs()))
     slots.set(2)
-    report(run.finish("no room, then room", confirmed=confirmed.split(":")[0], about=["Unschedulable"]))
+    report(
+        run.finish("no room, then room", confirmed=confirmed.split(":")[0], about=["Unschedulable"])
+    )
 
 
 def test_secret_that_comes_late(run, report):
     """CreateContainerConfigError is waited for; it goes on as soon as the Secret is there."""
     run.start(values=worker_pod(envFrom=[{"secretRef": {"name": "late"}}]))
     confirmed = until_worker_waits(run, "CreateContainerConfigError")
-    run.cluster.post(f"{run.base}/secrets", {"metadata": {"name": "late"}, "stringData": {"WORD": "here"}})
-    row = run.finish("Secret that comes late", confirmed=confirmed, about=["CreateContainerConfigError"])
+    run.cluster.post(
+        f"{run.base}/secrets", {"metadata": {"name": "late"}, "stringData": {"WORD": "here"}}
+    )
+    row = run.finish(
+        "Secret that comes late", confirmed=confirmed, about=["CreateContainerConfigError"]
+    )
     report(row)
 
 
@@ -111,9 +131,13 @@ def test_volume_that_comes_late(run, report):
     """A claim without a volume keeps its pods Pending; they start when it is bound."""
     name, room = run.namespace, {"storageClassName": "late", "accessModes": ["ReadWriteMany"]}
     spec = room | {"resources": {"requests": {"storage": "1Gi"}}}
-    run.cluster.post(f"{run.base}/persistentvolumeclaims", {"metadata": {"name": "late"}, "spec": spec})
+    run.cluster.post(
+        f"{run.base}/persistentvolumeclaims", {"metadata": {"name": "late"}, "spec": spec}
+    )
     volume = {"name": "late", "persistentVolumeClaim": {"claimName": "late"}}
-    run.start(values=worker_pod(volumes=[volume], volumeMounts=[{"name": "late", "mountPath": "/late"}]))
+    run.start(
+        values=worker_pod(volumes=[volume], volumeMounts=[{"name": "late", "mountPath": "/late"}])
+    )
     confirmed = until_worker_waits(run, "Unschedulable")
     run.until("the reason in the log", lambda: any("UnboundClaim" in line for line in run.logs()))
     spec = room | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(run.data)}}
@@ -131,7 +155,12 @@ def test_admission_policy_that_denies_the_workers(run, report):
     name = run.namespace
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     words = "no pods of this kind on a Sunday"
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pods"],
+    }
     label = "'app.kubernetes.io/component' in object.metadata.labels"
     expression = f"!({label} && object.metadata.labels['app.kubernetes.io/component'] == 'worker')"
     selector = {"matchLabels": {"kubernetes.io/metadata.name": run.namespace}}
@@ -140,11 +169,17 @@ def test_admission_policy_that_denies_the_workers(run, report):
     spec["validations"] = [{"expression": expression, "message": words}]
     run.cluster.post(policies, {"metadata": {"name": name}, "spec": spec})
     binding = {"policyName": name, "validationActions": ["Deny"]}
-    run.cluster.post(f"{policies[:-8]}policybindings", {"metadata": {"name": name}, "spec": binding})
+    run.cluster.post(
+        f"{policies[:-8]}policybindings", {"metadata": {"name": name}, "spec": binding}
+    )
     try:
         run.until("the policy to be in force", lambda: _denied(run))
         run.start()
-        row = run.finish("admission policy denies the workers", confirmed="a dry run is denied", about=["Refused"])
+        row = run.finish(
+            "admission policy denies the workers",
+            confirmed="a dry run is denied",
+            about=["Refused"],
+        )
         row.lost, row.note = None, f"{_exit(run)}no task could ever begin"
         report(row, outcome="Failed", lost=None)
         assert run.launcher().state["terminated"]["exitCode"] == 78
@@ -155,9 +190,16 @@ def test_admission_policy_that_denies_the_workers(run, report):
 
 
 def _denied(run):
-    container = {"name": "pause", "image": layout.PAUSE_IMAGE, "securityContext": restricted.CONTAINER}
+    container = {
+        "name": "pause",
+        "image": layout.PAUSE_IMAGE,
+        "securityContext": restricted.CONTAINER,
+    }
     spec = {"securityContext": restricted.POD, "containers": [container]}
-    pod = {"metadata": {"name": "try", "labels": {"app.kubernetes.io/component": "worker"}}, "spec": spec}
+    pod = {
+        "metadata": {"name": "try", "labels": {"app.kubernetes.io/component": "worker"}},
+        "spec": spec,
+    }
     try:
         run.cluster.post(f"{run.base}/pods?dryRun=All", pod)
     except Refused as error:

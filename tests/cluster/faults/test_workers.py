@@ -1,4 +1,6 @@
-"""Worker pods that go: one of two, with two tasks in progress on it and free slots on the other; or all."""
+"""Worker pods that go: one of two, with two tasks in progress on it and free slots on the other; or
+all.
+"""
 
 from __future__ import annotations
 
@@ -80,16 +82,23 @@ def test_worker_evicted_by_its_kubelet(run, report):
     run.until_pod("the eviction", lambda: victim.ended_at, 150)
     status = victim.last["status"]
     row = run.finish(
-        "worker over its limit of local storage", confirmed=status.get("reason", ""), about=lost(run, victim)
+        "worker over its limit of local storage",
+        confirmed=status.get("reason", ""),
+        about=lost(run, victim),
     )
     report(row)
     assert status["reason"] == "Evicted", status
 
 
 def test_worker_past_its_deadline(run, report):
-    """`activeDeadlineSeconds` of the pods: kubelet ends each after that time, and the next ones go on."""
-    # The run lasts longer than the deadline with the grace period after it, or nothing would have to be done again.
-    run.start(values=worker_pod(activeDeadlineSeconds=25, terminationGracePeriodSeconds=10), tasks=30)
+    """`activeDeadlineSeconds` of the pods: kubelet ends each after that time, and the next ones go
+    on.
+    """
+    # The run lasts longer than the deadline with the grace period after it, or nothing would have
+    # to be done again.
+    run.start(
+        values=worker_pod(activeDeadlineSeconds=25, terminationGracePeriodSeconds=10), tasks=30
+    )
     run.until_busy()
     victims = run.workers()
     for victim in victims:
@@ -108,12 +117,16 @@ def test_worker_past_its_deadline(run, report):
 
 @both
 def test_worker_out_of_memory(run, report):
-    """A task takes more than the pod's limit: the kernel kills a process, or (cgroup v2) the whole container."""
+    """A task takes more than the pod's limit: the kernel kills a process, or (cgroup v2) the whole
+    container.
+    """
     before = host.oom_kills()
     run.start(greedy_task=3)
     run.until("a kill for want of memory", lambda: host.oom_kills() > before)
     confirmed = f"the kernel's oom_kill count went up by {host.oom_kills() - before}"
-    report(run.finish("worker out of memory", confirmed=confirmed, about=["OOMKilled", "ended with"]))
+    report(
+        run.finish("worker out of memory", confirmed=confirmed, about=["OOMKilled", "ended with"])
+    )
 
 
 @both
@@ -137,7 +150,9 @@ def test_all_workers_deleted(run, report):
 
 
 def test_worker_preempted(run, report, slots):
-    """A pod of a higher PriorityClass takes its place; workers give way, and come back when there is room."""
+    """A pod of a higher PriorityClass takes its place; workers give way, and come back when there
+    is room.
+    """
     slots.set(2)
     run.start(values=slots.wanted())
     run.until_busy()
@@ -153,17 +168,28 @@ def test_worker_preempted(run, report, slots):
 @pytest.mark.disruptive
 def test_network_cut_between_launcher_and_worker(run, report):
     """Longer than the heartbeat: its tasks run elsewhere, and the worker ends by itself."""
-    # Tasks that the cut meets in their middle: shorter ones would end there, and nobody could be told.
-    run.start(values={"executors": {"workers": {"heartbeatPeriod": 2, "heartbeatThreshold": 8}}}, seconds=15.0, tasks=6)
+    # Tasks that the cut meets in their middle: shorter ones would end there, and nobody could be
+    # told.
+    run.start(
+        values={"executors": {"workers": {"heartbeatPeriod": 2, "heartbeatThreshold": 8}}},
+        seconds=15.0,
+        tasks=6,
+    )
     run.until_busy()
     victim, launcher = run.victim(), run.launcher()
     with host.cut(victim.ip, launcher.ip):
-        run.until("the tasks to run elsewhere", lambda: all(e.pod != victim.name or e.ended for e in latest(run)), 90)
+        run.until(
+            "the tasks to run elsewhere",
+            lambda: all(e.pod != victim.name or e.ended for e in latest(run)),
+            90,
+        )
         packets = host.dropped(victim.ip, launcher.ip)
         run.until_pod("the worker's own end", lambda: victim.ended_at, 90)
     assert packets
     row = run.finish(
-        "network cut, longer than the heartbeat", confirmed=f"{packets} packets dropped", about=lost(run, victim)
+        "network cut, longer than the heartbeat",
+        confirmed=f"{packets} packets dropped",
+        about=lost(run, victim),
     )
     report(row)
 

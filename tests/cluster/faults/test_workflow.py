@@ -1,6 +1,8 @@
-"""The workflow goes, and the launcher beside it stays: it ends the run, says why, and leaves nothing.
+"""The workflow goes, and the launcher beside it stays: it ends the run, says why, and leaves
+nothing.
 
-Where the workflow only lost its interchange, which is none of its own doing, a new launcher goes on: `test_launcher`.
+Where the workflow only lost its interchange, which is none of its own doing, a new launcher goes
+on: `test_launcher`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def until_ended(run, pod):
 
 @pytest.mark.quick
 def test_workflow_container_killed(run, report):
-    """SIGKILL to its first process, which takes Parsl and the workflow along and can say nothing itself."""
+    """SIGKILL to its first process, which takes Parsl and the workflow along and can say nothing
+    itself.
+    """
     run.start()
     run.until_busy()
     launcher = run.launcher()
@@ -54,7 +58,9 @@ def test_workflow_container_killed(run, report):
 
 
 def test_workflow_process_killed(run, report):
-    """SIGKILL to the process that has Parsl and the user's code: the one above it says how it ended."""
+    """SIGKILL to the process that has Parsl and the user's code: the one above it says how it
+    ended.
+    """
     run.start()
     run.until_busy()
     launcher = run.launcher()
@@ -71,9 +77,13 @@ def test_workflow_process_killed(run, report):
 
 
 def test_workflow_out_of_memory(run, report):
-    """It takes more than the limit of its container: the kernel kills a process, or (cgroup v2) the whole container."""
+    """It takes more than the limit of its container: the kernel kills a process, or (cgroup v2) the
+    whole container.
+    """
     before = host.oom_kills()
-    run.start(values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy=1)
+    run.start(
+        values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy=1
+    )
     run.until("a kill for want of memory", lambda: host.oom_kills() > before)
     code = until_ended(run, run.launcher())["exitCode"]
     ends(

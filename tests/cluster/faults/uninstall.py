@@ -1,4 +1,6 @@
-"""`helm uninstall` while processes of the launcher's pod are stopped (SIGSTOP): nothing is left all the same."""
+"""`helm uninstall` while processes of the launcher's pod are stopped (SIGSTOP): nothing is left all
+the same.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ SHORT_GRACE = {"launcher": {"pod": {"terminationGracePeriodSeconds": 10}}}
 
 
 def uninstalled(run, report, who, frozen):
-    """Freeze what ``frozen`` finds in the launcher pod of a busy run, uninstall, and report it; ``who`` names it."""
+    """Freeze what ``frozen`` finds in the launcher pod of a busy run, uninstall, and report it;
+    ``who`` names it.
+    """
     run.start(values=SHORT_GRACE)
     run.until_busy()
     old, workers = run.launcher(), run.workers()

@@ -1,7 +1,8 @@
-"""The same workload on Parsl's own KubernetesProvider, as a user with the same needs would write it.
+"""The same workload on Parsl's own KubernetesProvider, as a user with the same needs would write
+it.
 
-Run in a Job of its own. Encryption is off: the certificates do not reach upstream's pods. Retries, checkpoints and the
-numbers of pods and workers are those of the other side.
+Run in a Job of its own. Encryption is off: the certificates do not reach upstream's pods. Retries,
+checkpoints and the numbers of pods and workers are those of the other side.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-# The client of Kubernetes that its provider needs: in that image only the launcher's environment has it.
+# The client of Kubernetes that its provider needs: in that image only the launcher's environment
+# has it.
 sys.path += map(str, Path("/opt/k8s-parsl/lib").glob("python3.*/site-packages"))
 
 import parsl

@@ -1,4 +1,5 @@
-"""The workflow that is disturbed, delivered as `counted.py`: each task writes into a file of its own what it does.
+"""The workflow that is disturbed, delivered as `counted.py`: each task writes into a file of its
+own what it does.
 
 The same file runs on this project and on Parsl's own KubernetesProvider (`upstream`).
 """
@@ -15,7 +16,9 @@ from parsl import python_app
 
 @python_app(cache=True)
 def count(number, seconds, folder, *, greedy=False):
-    """One task: begins, lives (ten times a second) and ends; ``greedy``: the first try takes all memory there is."""
+    """One task: begins, lives (ten times a second) and ends; ``greedy``: the first try takes all
+    memory there is.
+    """
     import json
     import os
     import time
@@ -28,7 +31,12 @@ def count(number, seconds, folder, *, greedy=False):
         execution = uuid.uuid4().hex
 
         def write(event, *, sync=True):
-            line = {"event": event, "execution": execution, "pod": os.environ["HOSTNAME"], "time": time.time()}
+            line = {
+                "event": event,
+                "execution": execution,
+                "pod": os.environ["HOSTNAME"],
+                "time": time.time(),
+            }
             file.write(json.dumps(line) + "\n")
             if sync:
                 os.fsync(file.fileno())
@@ -57,10 +65,12 @@ def warm(number):
 
 
 def main(folder, tasks=12, seconds=3.0, at_once=2, pods=2, slots=4, greedy_task=-1, greedy=0):
-    """``tasks`` tasks, ``at_once`` at a time: fewer than slots, so that a retry never waits for one.
+    """``tasks`` tasks, ``at_once`` at a time: fewer than slots, so that a retry never waits for
+    one.
 
-    Before them, tasks that are not counted, until ``pods`` pods have run one: the fault then meets a pool that is
-    complete. ``greedy``: the workflow itself takes all memory there is, the first time.
+    Before them, tasks that are not counted, until ``pods`` pods have run one: the fault then meets
+    a pool that is complete. ``greedy``: the workflow itself takes all memory there is, the first
+    time.
     """
     marker = Path(folder) / "workflow-was-greedy"
     marker.parent.mkdir(parents=True, exist_ok=True)

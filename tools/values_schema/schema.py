@@ -1,10 +1,12 @@
-"""What a values file may hold: makes chart/values.schema.json and docs/values.md, and the table of reasons in the docs.
+"""What a values file may hold: makes chart/values.schema.json and docs/user/values.md, and the
+table of reasons in the docs.
 
-`settings` describes the half that the launcher reads; here is the other half, which only the chart's templates read,
-and the whole, in the order of chart/values.yaml. A tool for developers: nothing imports it. What is a PodSpec's is not
-described again: its fields are those of the Kubernetes client's models.
+`settings` describes the half that the launcher reads; here is the other half, which only the
+chart's templates read, and the whole, in the order of chart/values.yaml. A tool for developers,
+which `make generate` runs. What is a PodSpec's is not described again: its fields are those of the
+Kubernetes client's models.
 
-    python -m k8s_parsl.schema --write
+    PYTHONPATH=tools python -m values_schema --write
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -49,16 +50,23 @@ JSON = dict[str, Any]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEMA_FILE = REPOSITORY / "chart" / "values.schema.json"
-REFERENCE_FILE = REPOSITORY / "docs" / "values.md"
-TROUBLESHOOTING_FILE = REPOSITORY / "docs" / "troubleshooting.md"
+REFERENCE_FILE = REPOSITORY / "docs" / "user" / "values.md"
+TROUBLESHOOTING_FILE = REPOSITORY / "docs" / "user" / "troubleshooting.md"
 
 # No look-ahead in any pattern: Helm's schemas are checked with Go's regular expressions.
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-QUANTITY: JSON = {"type": ["string", "number"], "pattern": r"^[0-9]+(\.[0-9]+)?([munkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$"}
+QUANTITY: JSON = {
+    "type": ["string", "number"],
+    "pattern": r"^[0-9]+(\.[0-9]+)?([munkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$",
+}
 Quantity = Annotated[str | float, WithJsonSchema(QUANTITY)]
 # An object's name, RFC 1123 subdomain; empty where the chart makes one up.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
-OptionalName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$", max_length=253)]
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)
+]
+OptionalName = Annotated[
+    str, StringConstraints(pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$", max_length=253)
+]
 # A key of a ConfigMap, so a file of one folder.
 FILE_NAME = r"^[-._a-zA-Z0-9]+$"
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME, max_length=253)]
@@ -78,11 +86,15 @@ ImageReference = Annotated[str, StringConstraints(pattern=r"^\S+$")]
 Command = Annotated[str, StringConstraints(pattern=r"^[^\s-]\S*$")]
 # Absolute, and no step of it is "." or "..".
 RootPath = Annotated[str, StringConstraints(pattern=r"^(/\.{0,2}[^./\s][^/\s]*)+$")]
-RelativePath = Annotated[str, StringConstraints(pattern=r"^\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*$")]
+RelativePath = Annotated[
+    str, StringConstraints(pattern=r"^\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*$")
+]
 # What vault.py takes: TLS, but for a proxy in the same pod.
 VaultUrl = Annotated[
     str,
-    StringConstraints(pattern=r"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?)(/[^\s?#@]*)?$"),
+    StringConstraints(
+        pattern=r"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?)(/[^\s?#@]*)?$"
+    ),
 ]
 # https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#schedule-syntax
 Schedule = Annotated[str, StringConstraints(pattern=r"^(|@[a-z]+|@every \S+|\S+( \S+){4})$")]
@@ -95,7 +107,8 @@ def of_kubernetes(kind: str) -> WithJsonSchema:
     return WithJsonSchema({"x-kubernetes": kind})
 
 
-# A pattern's own error shows the text that does not match, which may be a key: these two say what it must be.
+# A pattern's own error shows the text that does not match, which may be a key: these two say what
+# it must be.
 def _must_match(pattern: str, must: str) -> JSON:
     return {"if": {"pattern": pattern}, "else": {"const": must}}
 
@@ -105,7 +118,8 @@ def _must_not_match(pattern: str, must: str) -> JSON:
     return {"if": {"type": "string", "pattern": pattern}, "then": {"const": must}}
 
 
-# A tag that moves would give workflow and workers different code, under one and the same name of a run.
+# A tag that moves would give workflow and workers different code, under one and the same name of a
+# run.
 STAYS = "a fixed tag such as 1.4.2, or none beside a digest: latest can change between two pods"
 # Whose tag is `latest`, or, as that is what it then means, without tag and digest.
 MOVING = r"^([^@]*:latest|([^@]*/)?[^/:@]+)$"
@@ -127,7 +141,9 @@ ANY_VALUE: JSON = {
 class LauncherImage(Model):
     """k8s-parsl's own image."""
 
-    repository: ImageName = Field("k8s-parsl", description="Registry and name of k8s-parsl's own image.")
+    repository: ImageName = Field(
+        "k8s-parsl", description="Registry and name of k8s-parsl's own image."
+    )
     tag: str = Field(
         "",
         pattern=r"^[\w.-]*$",
@@ -142,10 +158,13 @@ class LauncherImage(Model):
 
 
 class Image(LauncherImage):
-    """The workflow's image: the workflow and its tasks run in it. Any image will do that has Python and Parsl."""
+    """The workflow's image: the workflow and its tasks run in it. Any image will do that has Python
+    and Parsl.
+    """
 
     repository: OptionalImageName = Field(
-        "", description="Registry and name. Empty: k8s-parsl's own image, `launcher.image`, which has both."
+        "",
+        description="Registry and name. Empty: k8s-parsl's own image, `launcher.image`, which has both.",
     )
     runtime: Literal["inject", "included"] = Field(
         "inject",
@@ -168,10 +187,14 @@ class ChartGit(Git):
     """A git repository with the user's code, at one commit."""
 
     url: str = Field(
-        "", description=Git.model_fields["url"].description, json_schema_extra=_must_match(GIT_URL, GIT_URL_IS)
+        "",
+        description=Git.model_fields["url"].description,
+        json_schema_extra=_must_match(GIT_URL, GIT_URL_IS),
     )
     commit: str = Field(
-        "", description=Git.model_fields["commit"].description, json_schema_extra=_must_match(COMMIT, COMMIT_IS)
+        "",
+        description=Git.model_fields["commit"].description,
+        json_schema_extra=_must_match(COMMIT, COMMIT_IS),
     )
 
 
@@ -189,7 +212,9 @@ class ChartWorkflow(Workflow):
 class Resources(Model):
     """Requests and limits of a container."""
 
-    requests: dict[str, Quantity | None] = Field(default_factory=dict, description="What the scheduler sets aside.")
+    requests: dict[str, Quantity | None] = Field(
+        default_factory=dict, description="What the scheduler sets aside."
+    )
     limits: dict[str, Quantity | None] = Field(
         default_factory=dict,
         description="What the container may use; the workers' CPU and memory limits also tell Parsl how many fit.",
@@ -214,7 +239,8 @@ class Pod(Model):
         default_factory=list, description="Secrets and ConfigMaps whose keys become variables."
     )
     volumes: Annotated[Any, of_kubernetes("List[V1Volume]")] = Field(
-        default_factory=list, description="Volumes besides those of `storage` (which are named `storage-<key>`)."
+        default_factory=list,
+        description="Volumes besides those of `storage` (which are named `storage-<key>`).",
     )
     volume_mounts: Annotated[Any, of_kubernetes("List[V1VolumeMount]")] = Field(
         default_factory=list, description="Where the user's container mounts `volumes`."
@@ -229,8 +255,12 @@ class Pod(Model):
         description="securityContext of the user's container; the pod's is `securityContext`. That of `pod` itself is "
         "also that of k8s-parsl's own containers.",
     )
-    labels: dict[str, str | None] = Field(default_factory=dict, description="More labels of the pod.")
-    annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of the pod.")
+    labels: dict[str, str | None] = Field(
+        default_factory=dict, description="More labels of the pod."
+    )
+    annotations: dict[str, str | None] = Field(
+        default_factory=dict, description="Annotations of the pod."
+    )
     init_containers: Annotated[Any, of_kubernetes("List[V1Container]")] = Field(
         default_factory=list,
         description="Containers that run before; with `restartPolicy: Always`, beside (sidecars).",
@@ -244,7 +274,8 @@ class OwnPod(Pod):
     """The same of one kind of pod, which also has a size; laid over `pod`."""
 
     resources: Resources = Field(
-        default_factory=Resources, description="Requests and limits of the container in which the user's code runs."
+        default_factory=Resources,
+        description="Requests and limits of the container in which the user's code runs.",
     )
 
 
@@ -252,15 +283,19 @@ class ChartExecutor(Executor):
     """One HighThroughputExecutor of Parsl's, and the pods that its workers run in."""
 
     pod: OwnPod = Field(
-        default_factory=OwnPod, description="As `pod`, for this executor's worker pods; laid over `worker.pod`."
+        default_factory=OwnPod,
+        description="As `pod`, for this executor's worker pods; laid over `worker.pod`.",
     )
 
 
 class LauncherResources(Model):
-    """Requests and limits of k8s-parsl's own containers: `launcher`, and init containers `runtime` and `checkout`."""
+    """Requests and limits of k8s-parsl's own containers: `launcher`, and init containers `runtime`
+    and `checkout`.
+    """
 
     requests: dict[str, Quantity | None] = Field(
-        {"cpu": "100m", "memory": "128Mi"}, description="What the scheduler sets aside for each of these containers."
+        {"cpu": "100m", "memory": "128Mi"},
+        description="What the scheduler sets aside for each of these containers.",
     )
     limits: dict[str, Quantity | None] = Field(
         {"cpu": "1", "memory": "512Mi"}, description="What each of these containers may use."
@@ -268,7 +303,9 @@ class LauncherResources(Model):
 
 
 class Launcher(Model):
-    """The launcher: the container that has the rights, and its pod, in which the workflow has a container, too."""
+    """The launcher: the container that has the rights, and its pod, in which the workflow has a
+    container, too.
+    """
 
     image: LauncherImage = Field(default_factory=LauncherImage)
     resources: LauncherResources = Field(default_factory=LauncherResources)
@@ -290,12 +327,17 @@ class Launcher(Model):
 class Worker(Model):
     """The pods of all executors."""
 
-    toleration_seconds: int = Field(60, ge=0, description="Seconds they stay on a node that no longer answers.")
-    pod: OwnPod = Field(default_factory=OwnPod, description="As `pod`, for all worker pods; laid over it.")
+    toleration_seconds: int = Field(
+        60, ge=0, description="Seconds they stay on a node that no longer answers."
+    )
+    pod: OwnPod = Field(
+        default_factory=OwnPod, description="As `pod`, for all worker pods; laid over it."
+    )
 
 
 def _one_of(kinds: Mapping[str, str]) -> list[Any]:
-    """At most one of these keys, each with its type; null is as good as absent, so that a later file can take one away.
+    """At most one of these keys, each with its type; null is as good as absent, so that a later
+    file can take one away.
 
     Not oneOf: where two are given, Helm would not name them.
     """
@@ -321,8 +363,8 @@ class CephUser(Model):
         description="The user's name, without `client.`",
         json_schema_extra=_must_not_match(r"^client\.", "the name without client."),
     )
-    # Base64 of a header of 12 bytes and a key of 16 or more (ceph_key.py). The letters of such a text, which begins
-    # with A, encoded once more begin with Q and one of S to X.
+    # Base64 of a header of 12 bytes and a key of 16 or more (ceph_key.py). The letters of such a
+    # text, which begins with A, encoded once more begin with Q and one of S to X.
     user_key: str = Field(
         alias="userKey",
         description="The user's key, as `ceph auth get-key` prints it.",
@@ -332,7 +374,9 @@ class CephUser(Model):
                     r"^([A-Za-z0-9+/]{4}){9,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$",
                     "what `ceph auth get-key client.USER` prints",
                 ),
-                _must_not_match(r"^Q[S-X]", "base64 once: what `ceph auth get-key client.USER` prints"),
+                _must_not_match(
+                    r"^Q[S-X]", "base64 once: what `ceph auth get-key client.USER` prints"
+                ),
             ]
         },
     )
@@ -341,7 +385,9 @@ class CephUser(Model):
 class CredentialRef(Model):
     """One key of a Secret; it is in the namespace of the node-stage Secret."""
 
-    name: Name = Field(description="Secret with the secret ID (approle) or a Vault token (token), beside that Secret.")
+    name: Name = Field(
+        description="Secret with the secret ID (approle) or a Vault token (token), beside that Secret."
+    )
     key: FileName = Field(description="Its key in there.")
 
 
@@ -351,7 +397,10 @@ class KeyAuth(Auth):
     model_config = ConfigDict(
         json_schema_extra={
             "if": {"properties": {"method": {"enum": ["kubernetes", "jwt"]}}},
-            "then": {"required": ["role"], "properties": {"role": {"minLength": 1}, "secretRef": {"type": "null"}}},
+            "then": {
+                "required": ["role"],
+                "properties": {"role": {"minLength": 1}, "secretRef": {"type": "null"}},
+            },
             "else": {
                 "required": ["secretRef"],
                 "properties": {"secretRef": {"type": "object"}},
@@ -371,8 +420,12 @@ class KeyAuth(Auth):
 class KeyFields(Model):
     """How the two fields are called, where the key is kept."""
 
-    user_id_key: str = Field("userID", alias="userIDKey", min_length=1, description="Field with the user's name.")
-    user_key_key: str = Field("userKey", alias="userKeyKey", min_length=1, description="Field with the user's key.")
+    user_id_key: str = Field(
+        "userID", alias="userIDKey", min_length=1, description="Field with the user's name."
+    )
+    user_key_key: str = Field(
+        "userKey", alias="userKeyKey", min_length=1, description="Field with the user's key."
+    )
 
 
 class KeyPlace(KeyFields, Kv):
@@ -380,7 +433,7 @@ class KeyPlace(KeyFields, Kv):
 
 
 class VaultSource(VaultSettings):
-    """Vault, which a Job of its own asks (docs/vault.md)."""
+    """Vault, which a Job of its own asks (docs/admin/vault.md)."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -402,10 +455,15 @@ class VaultSource(VaultSettings):
     )
     auth: KeyAuth
     kv: KeyPlace
-    time_budget: float = Field(120.0, gt=0, description="Seconds that Vault and the API server may take to answer.")
-    adopt: bool = Field(False, description="Take over a Secret of this name that was made in another way.")
+    time_budget: float = Field(
+        120.0, gt=0, description="Seconds that Vault and the API server may take to answer."
+    )
+    adopt: bool = Field(
+        False, description="Take over a Secret of this name that was made in another way."
+    )
     schedule: Schedule = Field(
-        "", description="When the key is read again, as in a CronJob: `0 3 * * *`. Empty: with each change only."
+        "",
+        description="When the key is read again, as in a CronJob: `0 3 * * *`. Empty: with each change only.",
     )
 
 
@@ -414,12 +472,15 @@ class StoreRef(Model):
 
     name: Name = Field(description="Its name.")
     kind: Literal["ClusterSecretStore", "SecretStore"] = Field(
-        "ClusterSecretStore", description="A SecretStore is in the namespace of the node-stage Secret."
+        "ClusterSecretStore",
+        description="A SecretStore is in the namespace of the node-stage Secret.",
     )
 
 
 class ExternalSource(KeyFields):
-    """An ExternalSecret (external-secrets.io/v1), for clusters where the External Secrets Operator runs."""
+    """An ExternalSecret (external-secrets.io/v1), for clusters where the External Secrets Operator
+    runs.
+    """
 
     store_ref: StoreRef = Field(description="The store.")
     path: str = Field(min_length=1, description="The secret in the store (`remoteRef.key`).")
@@ -431,11 +492,16 @@ SOURCES_OF_KEY = {"values": "object", "vault": "object", "externalSecret": "obje
 
 
 class CephSecret(Model):
-    """The node-stage Secret: where kubelet finds the Ceph user's `userID` and `userKey`, and who puts them there."""
+    """The node-stage Secret: where kubelet finds the Ceph user's `userID` and `userKey`, and who
+    puts them there.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
-            "if": {"type": "object", "not": {"anyOf": [_given(kind, SOURCES_OF_KEY) for kind in SOURCES_OF_KEY]}},
+            "if": {
+                "type": "object",
+                "not": {"anyOf": [_given(kind, SOURCES_OF_KEY) for kind in SOURCES_OF_KEY]},
+            },
             "then": {"required": ["name"], "properties": {"name": {"minLength": 1}}},
             "allOf": _one_of(SOURCES_OF_KEY),
         }
@@ -451,7 +517,9 @@ class CephSecret(Model):
         "ceph-csi-cephfs",
         description="Its namespace; not the release's, where everyone who may create pods could read it.",
     )
-    values: CephUser | None = Field(None, description="**At most one of three.** User and key themselves.")
+    values: CephUser | None = Field(
+        None, description="**At most one of three.** User and key themselves."
+    )
     vault: VaultSource | None = Field(None, description="**At most one of three.** From Vault.")
     external_secret: ExternalSource | None = Field(
         None, description="**At most one of three.** By the External Secrets Operator."
@@ -459,21 +527,38 @@ class CephSecret(Model):
 
 
 class CephFS(Model):
-    """A static CephFS volume, as https://github.com/ceph/ceph-csi/blob/devel/docs/static-pvc.md describes it."""
+    """A static CephFS volume, as https://github.com/ceph/ceph-csi/blob/devel/docs/static-pvc.md
+    describes it.
+    """
 
     cluster_id: str = Field(
-        alias="clusterID", min_length=1, max_length=36, description="The Ceph cluster's, as in ceph-csi's own config."
+        alias="clusterID",
+        min_length=1,
+        max_length=36,
+        description="The Ceph cluster's, as in ceph-csi's own config.",
     )
-    fs_name: str = Field("", description="Name of the file system; needed where the cluster has several.")
-    root_path: RootPath = Field(description="Folder of the subvolume (`ceph fs subvolume getpath`).")
+    fs_name: str = Field(
+        "", description="Name of the file system; needed where the cluster has several."
+    )
+    root_path: RootPath = Field(
+        description="Folder of the subvolume (`ceph fs subvolume getpath`)."
+    )
     secret: CephSecret = Field(description="The Ceph user.")
-    mounter: Literal["", "kernel", "fuse"] = Field("", description="Empty: ceph-csi's default, the kernel's.")
-    kernel_mount_options: str = Field("", description="Options of the kernel mounter, separated by commas.")
-    fuse_mount_options: str = Field("", description="Options of the FUSE mounter, separated by commas.")
+    mounter: Literal["", "kernel", "fuse"] = Field(
+        "", description="Empty: ceph-csi's default, the kernel's."
+    )
+    kernel_mount_options: str = Field(
+        "", description="Options of the kernel mounter, separated by commas."
+    )
+    fuse_mount_options: str = Field(
+        "", description="Options of the FUSE mounter, separated by commas."
+    )
     mount_options: tuple[str, ...] = Field((), description="Mount options of the PersistentVolume.")
     driver: Name = Field("cephfs.csi.ceph.com", description="Name of the CSI driver.")
     volume_handle: str = Field(
-        "", max_length=128, description="Unique on the whole cluster. Empty: the PersistentVolume's name."
+        "",
+        max_length=128,
+        description="Unique on the whole cluster. Empty: the PersistentVolume's name.",
     )
 
 
@@ -507,7 +592,9 @@ class ChartVolume(Volume):
         }
     )
 
-    existing_claim: Name | None = Field(None, description="**One of four.** A claim that is there already.")
+    existing_claim: Name | None = Field(
+        None, description="**One of four.** A claim that is there already."
+    )
     cephfs: CephFS | None = Field(None, description="**One of four.** A static CephFS volume.")
     storage_class_name: Name | None = Field(
         None,
@@ -515,10 +602,13 @@ class ChartVolume(Volume):
         "Argo CD leave it.",
     )
     persistent_volume_source: Annotated[Any, of_kubernetes("PersistentVolumeSource")] = Field(
-        None, description="**One of four.** Any other source, as in a PersistentVolume's spec: `nfs`, `hostPath`, …"
+        None,
+        description="**One of four.** Any other source, as in a PersistentVolume's spec: `nfs`, `hostPath`, …",
     )
     size: Quantity = Field("10Gi", description="Size that is claimed; nominal for a static volume.")
-    access_modes: tuple[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...] = Field(
+    access_modes: tuple[
+        Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...
+    ] = Field(
         ("ReadWriteMany",),
         min_length=1,
         description="Access modes of claim and volume. `[ReadOnlyMany]` needs `readOnly`.",
@@ -526,7 +616,9 @@ class ChartVolume(Volume):
     sub_path: RelativePath | None = Field(
         None, description="Folder of the volume that is mounted, instead of its root."
     )
-    claim_name: Name | None = Field(None, description="Name of the claim. Empty: `<release>-<key>`.")
+    claim_name: Name | None = Field(
+        None, description="Name of the claim. Empty: `<release>-<key>`."
+    )
     volume_name: Name | None = Field(
         None,
         description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of claim and source>` "
@@ -552,7 +644,9 @@ class Job(Model):
         description="Launcher pods after one that failed; a drained or evicted one does not count. 0 without "
         "`run.volume`.",
     )
-    active_deadline_seconds: int | None = Field(None, ge=1, description="Seconds after which the run is ended.")
+    active_deadline_seconds: int | None = Field(
+        None, ge=1, description="Seconds after which the run is ended."
+    )
     ttl_seconds_after_finished: int | None = Field(
         None,
         ge=0,
@@ -562,22 +656,30 @@ class Job(Model):
     retry_on_failure: bool = Field(
         False, description="A new launcher also where the workflow itself raised (exit code 1)."
     )
-    annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of the Job.")
+    annotations: dict[str, str | None] = Field(
+        default_factory=dict, description="Annotations of the Job."
+    )
 
 
 class WorkerServiceAccount(Model):
     """The account of the worker pods. It has no rights and no token."""
 
     create: bool = Field(True, description="Make it.")
-    name: OptionalName = Field("", description="Empty: `<release>-worker`, or `default` where it is not made.")
+    name: OptionalName = Field(
+        "", description="Empty: `<release>-worker`, or `default` where it is not made."
+    )
 
 
 class ServiceAccount(Model):
     """The account of the launcher's pod."""
 
     create: bool = Field(True, description="Make it.")
-    name: OptionalName = Field("", description="Empty: `<release>-launcher`, or `default` where it is not made.")
-    annotations: dict[str, str | None] = Field(default_factory=dict, description="Annotations of it.")
+    name: OptionalName = Field(
+        "", description="Empty: `<release>-launcher`, or `default` where it is not made."
+    )
+    annotations: dict[str, str | None] = Field(
+        default_factory=dict, description="Annotations of it."
+    )
 
 
 class RBAC(Model):
@@ -593,15 +695,20 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class ApiServer(Model):
     """Where the Kubernetes API server listens, as a NetworkPolicy sees it."""
 
-    ports: tuple[Port, ...] = Field((443, 6443), min_length=1, description="The ports behind its Service.")
-    cidrs: tuple[Cidr, ...] = Field((), description="Its addresses, `192.0.2.10/32`. Empty: any address.")
+    ports: tuple[Port, ...] = Field(
+        (443, 6443), min_length=1, description="The ports behind its Service."
+    )
+    cidrs: tuple[Cidr, ...] = Field(
+        (), description="Its addresses, `192.0.2.10/32`. Empty: any address."
+    )
 
 
 class NetworkPolicy(Model):
     """Who may reach the pods, and what they may reach, on clusters whose network enforces it."""
 
     create: bool = Field(
-        True, description="Make NetworkPolicies: only a run's workers reach its launcher, nobody reaches the workers."
+        True,
+        description="Make NetworkPolicies: only a run's workers reach its launcher, nobody reaches the workers.",
     )
     ingress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyIngressRule]")] = Field(
         (), description="More rules for the launcher's pod and the worker pods."
@@ -611,7 +718,8 @@ class NetworkPolicy(Model):
         description="Outgoing, too: DNS, and the API server (launcher) or the launcher (workers), and `egress`.",
     )
     egress: Annotated[Any, of_kubernetes("List[V1NetworkPolicyEgressRule]")] = Field(
-        (), description="More rules for the launcher's pod and the worker pods, where `restrictEgress` is set."
+        (),
+        description="More rules for the launcher's pod and the worker pods, where `restrictEgress` is set.",
     )
     api_server: ApiServer = Field(
         default_factory=ApiServer, description="The launcher's, where `restrictEgress` is set."
@@ -619,21 +727,26 @@ class NetworkPolicy(Model):
 
 
 class AdmissionPolicy(Model):
-    """What may be made with the launcher's account, on top of its Role; part of the administrator's half."""
+    """What may be made with the launcher's account, on top of its Role; part of the administrator's
+    half.
+    """
 
     create: bool = Field(
         False,
-        description="Make a ValidatingAdmissionPolicy: nothing but this release's worker pods (docs/security.md).",
+        description="Make a ValidatingAdmissionPolicy: nothing but this release's worker pods (docs/admin/security.md).",
     )
     images: tuple[ImageReference, ...] = Field(
-        (), description="Images besides those of the values; one that ends in `/`, `:` or `@` is a beginning."
+        (),
+        description="Images besides those of the values; one that ends in `/`, `:` or `@` is a beginning.",
     )
 
 
 class Admin(Model):
     """The half that only an administrator may make."""
 
-    create: bool = Field(True, description="Make the PersistentVolumes, and what writes their node-stage Secrets.")
+    create: bool = Field(
+        True, description="Make the PersistentVolumes, and what writes their node-stage Secrets."
+    )
 
 
 class Namespaced(Model):
@@ -646,7 +759,9 @@ class Values(Model):
     """All of a values file, in the order of chart/values.yaml."""
 
     image: Image = Field(default_factory=Image)
-    image_pull_secrets: tuple[PullSecret, ...] = Field((), description="Secrets to pull the images with.")
+    image_pull_secrets: tuple[PullSecret, ...] = Field(
+        (), description="Secrets to pull the images with."
+    )
     workflow: ChartWorkflow
     run: Run = Field(default_factory=Run)
     executors: dict[Label, ChartExecutor | None] = Field(
@@ -675,7 +790,9 @@ class Values(Model):
     admin: Admin = Field(default_factory=Admin)
     namespaced: Namespaced = Field(default_factory=Namespaced)
     global_: dict[str, Any] = Field(
-        default_factory=dict, alias="global", description="Helm's own, for a chart that holds this one. Not read."
+        default_factory=dict,
+        alias="global",
+        description="Helm's own, for a chart that holds this one. Not read.",
     )
 
 
@@ -694,17 +811,26 @@ NOT_A_KNOB = {
 
 
 def values_schema() -> JSON:
-    """JSON schema (2020-12) of a values file: no unknown key anywhere, but for free maps such as kwargs."""
+    """JSON schema (2020-12) of a values file: no unknown key anywhere, but for free maps such as
+    kwargs.
+    """
     schema = Values.model_json_schema(by_alias=True, mode="validation")
     definitions: JSON = schema.pop("$defs") | {"AnyValue": ANY_VALUE}
-    definitions["ChartWorkflow"]["properties"]["kwargs"]["additionalProperties"] = {"$ref": "#/$defs/AnyValue"}
+    definitions["ChartWorkflow"]["properties"]["kwargs"]["additionalProperties"] = {
+        "$ref": "#/$defs/AnyValue"
+    }
     for pod in ("Pod", "OwnPod"):
-        fields = _properties(kubernetes_models.V1PodSpec, partial(_of_kubernetes, definitions), leave_out=NOT_A_KNOB)
+        fields = _properties(
+            kubernetes_models.V1PodSpec, partial(_of_kubernetes, definitions), leave_out=NOT_A_KNOB
+        )
         definitions[pod]["properties"] |= {
             key: of for key, of in fields.items() if key not in definitions[pod]["properties"]
         }
     nullable: set[str] = set()
-    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of k8s-parsl"}
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Values of k8s-parsl",
+    }
     whole |= _plain(schema, definitions, nullable)
     plain: JSON = {}
     while waiting := definitions.keys() - plain.keys():  # a definition may bring in others
@@ -718,16 +844,19 @@ def values_schema() -> JSON:
 def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
     """Pydantic's schema as Helm can speak of it.
 
-    No titles; ``type: [..., "null"]`` for a union with null, whose errors would name every branch (a definition that
-    may be null is added to ``nullable``), and one pattern for a union with the empty text; nothing beside the keys that
-    match a pattern; Kubernetes' types in place of their marks.
+    No titles; ``type: [..., "null"]`` for a union with null, whose errors would name every branch
+    (a definition that may be null is added to ``nullable``), and one pattern for a union with the
+    empty text; nothing beside the keys that match a pattern; Kubernetes' types in place of their
+    marks.
     """
     node = {key: value for key, value in node.items() if key != "title"}
     if mark := node.pop("x-kubernetes", None):
         return _of_kubernetes(definitions, mark) | node
     match node.get("anyOf"):
         case [{"pattern": str() as pattern}, {"const": ""}]:
-            node = {"type": "string", "pattern": f"^$|{pattern}"} | {k: v for k, v in node.items() if k != "anyOf"}
+            node = {"type": "string", "pattern": f"^$|{pattern}"} | {
+                k: v for k, v in node.items() if k != "anyOf"
+            }
         case [{"$ref": ref}, {"type": "null"}]:
             del node["anyOf"]
             node["$ref"] = ref
@@ -738,11 +867,14 @@ def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
             node = other | node | {"type": [*types, "null"]}
     if "patternProperties" in node:
         node["additionalProperties"] = False
-        # Helm's validator names another key than the one whose name is too long; a pattern it gets right.
+        # Helm's validator names another key than the one whose name is too long; a pattern it gets
+        # right.
         limit = node.pop("propertyNames", {}).get("maxLength")
         (pattern,) = node["patternProperties"]
         other, must = KEYS[pattern]
-        node["patternProperties"] = node["patternProperties"] | {f"{other}|^.{{{limit + 1},}}$": {"const": must}}
+        node["patternProperties"] = node["patternProperties"] | {
+            f"{other}|^.{{{limit + 1},}}$": {"const": must}
+        }
     if "patternProperties" in node or isinstance(node.get("additionalProperties"), dict):
         node["properties"] = node.get("properties", {}) | NO_KEYS
     for key, value in node.items():
@@ -757,7 +889,8 @@ def _plain(node: JSON, definitions: JSON, nullable: set[str]) -> JSON:
 
 
 def _of_kubernetes(definitions: JSON, kind: str) -> JSON:
-    """Schema of a type as the Kubernetes client writes it (``List[V1Toleration]``, ``Dict[str, str]``, ``int`` …).
+    """Schema of a type as the Kubernetes client writes it (``List[V1Toleration]``, ``Dict[str,
+    str]``, ``int`` …).
 
     Null is allowed everywhere: it takes away what the values below hold.
     """
@@ -769,9 +902,15 @@ def _of_kubernetes(definitions: JSON, kind: str) -> JSON:
     if kind in _SCALARS:
         return dict(_SCALARS[kind])
     if kind not in definitions:
-        definitions[kind] = {}  # there before its fields are looked at, which may be of its own kind
+        definitions[
+            kind
+        ] = {}  # there before its fields are looked at, which may be of its own kind
         fields = _fields(definitions, kind)
-        definitions[kind] = {"type": ["object", "null"], "additionalProperties": False, "properties": fields}
+        definitions[kind] = {
+            "type": ["object", "null"],
+            "additionalProperties": False,
+            "properties": fields,
+        }
         if kind == "PersistentVolumeSource":
             definitions[kind] |= {"minProperties": 1, "maxProperties": 1}
     return {"$ref": f"#/$defs/{kind}"}
@@ -791,13 +930,16 @@ def _fields(definitions: JSON, kind: str) -> JSON:
     schema_of = partial(_of_kubernetes, definitions)
     if kind != "PersistentVolumeSource":
         return _properties(getattr(kubernetes_models, kind), schema_of)
-    # Inlined in the API, so the client has no model for it: those fields of a PersistentVolume's spec that are sources.
+    # Inlined in the API, so the client has no model for it: those fields of a PersistentVolume's
+    # spec that are sources.
     spec = kubernetes_models.V1PersistentVolumeSpec
     others = {field for field, of in spec.openapi_types.items() if not of.endswith("VolumeSource")}
     return _properties(spec, schema_of, leave_out=others)
 
 
-def _properties(model: Any, schema_of: Callable[[str], JSON], *, leave_out: set[str] | None = None) -> JSON:
+def _properties(
+    model: Any, schema_of: Callable[[str], JSON], *, leave_out: set[str] | None = None
+) -> JSON:
     """Schemas of a client model's fields, by their names in the API."""
     kinds: Mapping[str, str] = model.openapi_types
     return {
@@ -817,7 +959,7 @@ def _kind(field: str, kind: str) -> str:
 # The reference -------------------------------------------------------------------------------------------------------
 
 HEAD = """\
-<!-- Made by `python -m k8s_parsl.schema --write`; do not edit. -->
+<!-- Made by `python -m values_schema --write`; do not edit. -->
 # Values
 
 Every key of a values file. `chart/values.yaml` shows them with their defaults, `values/` has files for real places,
@@ -856,7 +998,7 @@ while it runs. Anything else that changes what runs (image, workflow, settings, 
 
 
 def values_reference() -> str:
-    """docs/values.md: one table for each top-level key."""
+    """docs/user/values.md: one table for each top-level key."""
     schema = values_schema()
     sections = [HEAD]
     for name, node in schema["properties"].items():
@@ -892,15 +1034,25 @@ def _rows(schema: JSON, key: str, node: JSON) -> list[tuple[str, str, str, str]]
             return _rows(schema, f"{key}.<{'label' if key == 'executors' else 'key'}>", inner)
     # Kubernetes' own types have no description and are not taken apart.
     if "properties" in node and "description" in schema["$defs"].get(of, {}):
-        own = {to_camel(name) for name in Pod.model_fields} if of == "Pod" else set(node["properties"])
+        own = (
+            {to_camel(name) for name in Pod.model_fields}
+            if of == "Pod"
+            else set(node["properties"])
+        )
         rows: list[tuple[str, str, str, str]] = []
         for name, below in node["properties"].items():
             if name in own:
                 rows += _rows(schema, f"{key}.{name}", below)
         if of == "Pod":
-            rows.append((f"{key}.<field>", "", "", "Any other field of a PodSpec, by its own name."))
+            rows.append(
+                (f"{key}.<field>", "", "", "Any other field of a PodSpec, by its own name.")
+            )
         return rows
-    default = f"`{json.dumps(node['default'], ensure_ascii=False)}`" if node.get("default") is not None else ""
+    default = (
+        f"`{json.dumps(node['default'], ensure_ascii=False)}`"
+        if node.get("default") is not None
+        else ""
+    )
     return [(key, _type(node), default, about)]
 
 
@@ -913,14 +1065,24 @@ def _type(node: JSON) -> str:
         return " or ".join(_type(kind) for kind in node["anyOf"] if kind != {"type": "null"})
     kinds = node.get("type", "any")
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    names = {"object": "map", "array": "list", "integer": "whole number", "string": "text", "boolean": "true, false"}
+    names = {
+        "object": "map",
+        "array": "list",
+        "integer": "whole number",
+        "string": "text",
+        "boolean": "true, false",
+    }
     return " or ".join(names.get(kind, kind) for kind in kinds if kind != "null")
 
 
 def generated_files() -> dict[Path, str]:
     """What the generated files should hold."""
     schema = json.dumps(values_schema(), indent=1, ensure_ascii=False) + "\n"
-    return {SCHEMA_FILE: schema, REFERENCE_FILE: values_reference(), TROUBLESHOOTING_FILE: _with_reasons()}
+    return {
+        SCHEMA_FILE: schema,
+        REFERENCE_FILE: values_reference(),
+        TROUBLESHOOTING_FILE: _with_reasons(),
+    }
 
 
 def _with_reasons() -> str:
@@ -934,17 +1096,19 @@ def _with_reasons() -> str:
 
 def main() -> int:
     """Write the files, or say which differ from the models (exit code 1)."""
-    parser = argparse.ArgumentParser(prog="python -m k8s_parsl.schema", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m values_schema", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write them instead of comparing")
     write = parser.parse_args().write
-    stale = [file for file, text in generated_files().items() if not file.is_file() or file.read_text("utf-8") != text]
+    stale = [
+        file
+        for file, text in generated_files().items()
+        if not file.is_file() or file.read_text("utf-8") != text
+    ]
     for file in stale:
         if write:
             file.write_text(generated_files()[file], "utf-8")
         # The answer of a command line tool.
-        print(f"{file.relative_to(REPOSITORY)}: {'written' if write else 'differs from the models'}")  # noqa: T201
+        print(
+            f"{file.relative_to(REPOSITORY)}: {'written' if write else 'differs from the models'}"
+        )
     return 1 if stale and not write else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

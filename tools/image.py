@@ -1,15 +1,17 @@
-"""Builds the project's image, and a workflow's own image on top of it, with whatever builder this machine has.
+"""Builds the project's image, and a workflow's own image on top of it, with whatever builder this
+machine has.
 
-`docker build .` is all it takes where Docker and its registry are at hand. This program is for everywhere else: it
-finds a builder that works (docker, podman, buildah), makes a base from Debian's packages where the usual one cannot be
-pulled, lends the build this machine's pip settings and certificates, and does nothing when nothing has changed.
+`docker build .` is all it takes where Docker and its registry are at hand. This program is for
+everywhere else: it finds a builder that works (docker, podman, buildah), makes a base from Debian's
+packages where the usual one cannot be pulled, lends the build this machine's pip settings and
+certificates, and does nothing when nothing has changed.
 
-    python launcher/image.py build [--tag TAG] [--file Dockerfile] [--build-arg KEY=VALUE]
-    python launcher/image.py push --to REGISTRY/NAME:TAG [--platform linux/amd64,linux/arm64]
-    python launcher/image.py base
+    python tools/image.py build [--tag TAG] [--file Dockerfile] [--build-arg KEY=VALUE]
+    python tools/image.py push --to REGISTRY/NAME:TAG [--platform linux/amd64,linux/arm64]
+    python tools/image.py base
 
-The last line printed is the image's name; of `base`, that of what ours is built on. This program needs nothing but
-Python's standard library.
+The last line printed is the image's name; of `base`, that of what ours is built on. This program
+needs nothing but Python's standard library.
 """
 
 import argparse
@@ -40,7 +42,9 @@ BOOTSTRAP = "bootstrap"
 
 BASE_PACKAGES = "python3,python3-venv,ca-certificates,usr-is-merged"
 MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
-"""Makes /bin and its like links before the first package: the package that would do it later needs 48 MB of Perl."""
+"""Makes /bin and its like links before the first package: the package that would do it later needs
+48 MB of Perl.
+"""
 BASE_EXCLUDED = (
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -49,7 +53,13 @@ BASE_EXCLUDED = (
     "/usr/share/lintian/*",
 )
 BASE_FORGOTTEN = (
-    *("etc/apt/sources.list", "etc/apt/sources.list.d/*", "etc/hosts", "etc/hostname", "etc/resolv.conf"),
+    *(
+        "etc/apt/sources.list",
+        "etc/apt/sources.list.d/*",
+        "etc/hosts",
+        "etc/hostname",
+        "etc/resolv.conf",
+    ),
     *("var/lib/apt/lists/*", "var/cache/apt/*", "var/log/*"),
 )
 """What a build leaves behind; the image must not remember this site's mirror and names."""
@@ -80,7 +90,9 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Builder:
-    """A program that builds images; podman and buildah share their command line, docker's differs a little."""
+    """A program that builds images; podman and buildah share their command line, docker's differs a
+    little.
+    """
 
     name: str
 
@@ -91,11 +103,15 @@ class Builder:
         return _quiet([self.name, "info"], timeout=10)
 
     def has(self, image: str) -> bool:
-        return _quiet([self.name, "inspect", *(["--type", "image"] if self.name != "podman" else []), image])
+        return _quiet(
+            [self.name, "inspect", *(["--type", "image"] if self.name != "podman" else []), image]
+        )
 
     def can_pull(self, image: str) -> bool:
         """Whether the image is here or its registry answers soon."""
-        return self.has(image) or _quiet([self.name, "manifest", "inspect", image], timeout=LOOK_SECONDS)
+        return self.has(image) or _quiet(
+            [self.name, "manifest", "inspect", image], timeout=LOOK_SECONDS
+        )
 
     def build(self, arguments: list[str]) -> None:
         flags = {
@@ -106,7 +122,11 @@ class Builder:
         }[self.name]
         environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
         verb = "bud" if self.name == "buildah" else "build"
-        _run([self.name, verb, *flags, *arguments], f"{self.name} could not build the image", environment=environment)
+        _run(
+            [self.name, verb, *flags, *arguments],
+            f"{self.name} could not build the image",
+            environment=environment,
+        )
 
     def tag(self, image: str, name: str) -> None:
         _run([self.name, "tag", image, name], f"cannot tag {image} as {name}")
@@ -124,7 +144,9 @@ class Builder:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is to be built: a Dockerfile, its build arguments, and the folder that its COPY lines refer to."""
+    """What is to be built: a Dockerfile, its build arguments, and the folder that its COPY lines
+    refer to.
+    """
 
     file: Path
     context: Path
@@ -132,7 +154,9 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """`localhost/k8s-parsl` for the project's own, `localhost/k8s-parsl-tiles` for examples/tiles."""
+        """`localhost/k8s-parsl` for the project's own, `localhost/k8s-parsl-tiles` for
+        examples/tiles.
+        """
         suffix = "" if self.context == REPOSITORY else f"-{self.file.parent.name}"
         return f"localhost/k8s-parsl{suffix}"
 
@@ -141,18 +165,26 @@ class Recipe:
         return found[1] if found else None
 
     def key(self) -> str:
-        """The image's content, as 12 hex digits: Dockerfile, arguments and every file that it copies."""
+        """The image's content, as 12 hex digits: Dockerfile, arguments and every file that it
+        copies.
+        """
         digest = hashlib.sha256(f"{sorted(self.arguments.items())}\n".encode())
         digest.update(self.file.read_bytes())
         for path in sorted(set(self._copied())):
             mode = path.stat().st_mode & 0o111
-            digest.update(f"{path.relative_to(self.context)} {bool(mode)}\n".encode() + path.read_bytes())
+            digest.update(
+                f"{path.relative_to(self.context)} {bool(mode)}\n".encode() + path.read_bytes()
+            )
         return digest.hexdigest()[:12]
 
     def _copied(self) -> Iterator[Path]:
         for line in self.file.read_text().replace("\\\n", " ").splitlines():
             words = line.split()
-            if not words or words[0] not in {"COPY", "ADD"} or any(word.startswith("--from=") for word in words):
+            if (
+                not words
+                or words[0] not in {"COPY", "ADD"}
+                or any(word.startswith("--from=") for word in words)
+            ):
                 continue
             for source in [word for word in words[1:] if not word.startswith("--")][:-1]:
                 found = list(self.context.glob(source.strip("/") or "."))
@@ -169,19 +201,39 @@ def find_builder(wanted: str | None = None) -> Builder:
         builder = Builder(name)
         if builder.works():
             return builder
-    raise ImageError(f"no image builder works here (tried {', '.join(names)}): install buildah, podman or docker")
+    raise ImageError(
+        f"no image builder works here (tried {', '.join(names)}): install buildah, podman or docker"
+    )
 
 
 def build(builder: Builder, recipe: Recipe, *, base: str, tag: str | None) -> str:
-    """Build unless an image of this very content is there; the image's name, whose tag is its content."""
+    """Build unless an image of this very content is there; the image's name, whose tag is its
+    content.
+    """
     if "BASE" not in recipe.arguments:
-        recipe = Recipe(recipe.file, recipe.context, {**recipe.arguments, "BASE": _base(builder, recipe, base)})
+        recipe = Recipe(
+            recipe.file, recipe.context, {**recipe.arguments, "BASE": _base(builder, recipe, base)}
+        )
     image = f"{recipe.name}:{recipe.key()}"
     if not builder.has(image):
         _say(f"building {image} with {builder.name}, on {recipe.arguments['BASE']}")
-        arguments = [word for key, value in recipe.arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        arguments = [
+            word
+            for key, value in recipe.arguments.items()
+            for word in ("--build-arg", f"{key}={value}")
+        ]
         with _site_settings() as secrets:
-            builder.build([*secrets, *arguments, "--file", str(recipe.file), "--tag", image, str(recipe.context)])
+            builder.build(
+                [
+                    *secrets,
+                    *arguments,
+                    "--file",
+                    str(recipe.file),
+                    "--tag",
+                    image,
+                    str(recipe.context),
+                ]
+            )
     builder.tag(image, tag or f"{recipe.name}:dev")
     return image
 
@@ -195,13 +247,23 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
             f"this machine runs none of {', '.join(platforms)}; install qemu-user-static for other platforms"
         )
     if left_out:
-        _say(f"left out: {', '.join(left_out)} (this machine cannot run it; qemu-user-static would)")
+        _say(
+            f"left out: {', '.join(left_out)} (this machine cannot run it; qemu-user-static would)"
+        )
     if possible == [_host_platform()]:
         builder.push(build(builder, recipe, base=base, tag=None), target)
         return
-    if recipe.arguments.get("BASE", base) == BOOTSTRAP or not builder.can_pull(recipe.default_base() or ""):
-        raise ImageError("a base made on this machine is of its own platform only: name it with --platform")
-    arguments = [word for key, value in recipe.arguments.items() for word in ("--build-arg", f"{key}={value}")]
+    if recipe.arguments.get("BASE", base) == BOOTSTRAP or not builder.can_pull(
+        recipe.default_base() or ""
+    ):
+        raise ImageError(
+            "a base made on this machine is of its own platform only: name it with --platform"
+        )
+    arguments = [
+        word
+        for key, value in recipe.arguments.items()
+        for word in ("--build-arg", f"{key}={value}")
+    ]
     common = ["--platform", ",".join(possible), *arguments, "--file", str(recipe.file)]
     _say(f"building and pushing {target} for {', '.join(possible)} with {builder.name}")
     with _site_settings() as secrets:
@@ -213,7 +275,15 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
             _quiet([builder.name, "manifest", "rm", manifest])
             builder.build([*secrets, *common, "--manifest", manifest, str(recipe.context)])
             plain = ["--tls-verify=false"] if _is_loopback(target) else []
-            command = [builder.name, "manifest", "push", "--all", *plain, manifest, f"docker://{target}"]
+            command = [
+                builder.name,
+                "manifest",
+                "push",
+                "--all",
+                *plain,
+                manifest,
+                f"docker://{target}",
+            ]
             _run(command, f"cannot push {target}")
 
 
@@ -222,11 +292,15 @@ def _base(builder: Builder, recipe: Recipe, wanted: str) -> str:
     if wanted not in {"auto", BOOTSTRAP}:
         return wanted
     if public is None:
-        raise ImageError(f"{recipe.file} has no `ARG BASE=…` default: name its base with --build-arg BASE=…")
+        raise ImageError(
+            f"{recipe.file} has no `ARG BASE=…` default: name its base with --build-arg BASE=…"
+        )
     if wanted == "auto" and builder.can_pull(public):
         return public
     if recipe.context != REPOSITORY:  # a workflow's: Debian alone is no base for it
-        raise ImageError(f"no image {public} to pull: name the launcher's, --build-arg BASE=REGISTRY/k8s-parsl:TAG")
+        raise ImageError(
+            f"no image {public} to pull: name the launcher's, --build-arg BASE=REGISTRY/k8s-parsl:TAG"
+        )
     return bootstrap(builder)
 
 
@@ -255,7 +329,9 @@ def bootstrap(builder: Builder) -> str:
         folder = Path(scratch)
         command = ["mmdebstrap", *options, suite, str(folder / "base.tar"), *_debian_mirrors()]
         _run(command, "mmdebstrap could not make a base")
-        (folder / "Dockerfile").write_text('FROM scratch\nADD base.tar /\nENV LANG=C.UTF-8\nCMD ["python3"]\n')
+        (folder / "Dockerfile").write_text(
+            'FROM scratch\nADD base.tar /\nENV LANG=C.UTF-8\nCMD ["python3"]\n'
+        )
         builder.build(["--file", str(folder / "Dockerfile"), "--tag", image, scratch])
     return image
 
@@ -273,12 +349,16 @@ def _public_sources(suite: str) -> str:
     """Debian's own servers, for `apt-get install` in an image that is built on this one."""
     keys = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
     main = f"Types: deb\nURIs: {DEBIAN}\nSuites: {suite} {suite}-updates\nComponents: main\n{keys}"
-    security = f"Types: deb\nURIs: {DEBIAN}-security\nSuites: {suite}-security\nComponents: main\n{keys}"
+    security = (
+        f"Types: deb\nURIs: {DEBIAN}-security\nSuites: {suite}-security\nComponents: main\n{keys}"
+    )
     return f"{main}\n\n{security}"
 
 
 def _debian_mirrors() -> list[str]:
-    """Where this machine gets Debian from; nothing (mmdebstrap's own default) on another distribution."""
+    """Where this machine gets Debian from; nothing (mmdebstrap's own default) on another
+    distribution.
+    """
     wanted = [
         "apt-get",
         "indextargets",
@@ -288,25 +368,33 @@ def _debian_mirrors() -> list[str]:
     ]
     if shutil.which("apt-get") is None:
         return []
-    done = subprocess.run(wanted, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(wanted, capture_output=True, text=True, check=False)
     suite = _debian_suite()
     rows = [line.split() for line in done.stdout.splitlines()]
     return sorted(
         {
             f"deb {row[0]} {row[1]} {row[2]}"
             for row in rows
-            if len(row) == 4 and row[3] == "Debian" and row[2] == "main" and row[1].startswith(suite)
+            if len(row) == 4
+            and row[3] == "Debian"
+            and row[2] == "main"
+            and row[1].startswith(suite)
         }
     )
 
 
 @contextlib.contextmanager
 def _site_settings() -> Iterator[list[str]]:
-    """This machine's pip settings and certificates as build secrets: mounted while a RUN works, in no layer."""
+    """This machine's pip settings and certificates as build secrets: mounted while a RUN works, in
+    no layer.
+    """
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-build-") as scratch:
         folder = Path(scratch)
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "pip", "config", "list"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         settings = {}
         certificate = None
@@ -357,7 +445,7 @@ def _is_loopback(target: str) -> bool:
 
 def _quiet(command: list[str], timeout: float | None = None) -> bool:
     try:
-        done = subprocess.run(  # noqa: S603  (all commands are made here)
+        done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -371,11 +459,13 @@ def _quiet(command: list[str], timeout: float | None = None) -> bool:
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run it. Print its progress lines as they come, and the last lines of all its output when it fails."""
+    """Run it. Print its progress lines as they come, and the last lines of all its output when it
+    fails.
+    """
     lines = []
     with (
         _progress() as told,
-        subprocess.Popen(  # noqa: S603  (all commands are made here)
+        subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -392,7 +482,9 @@ def _run(command: list[str], failure: str, environment: dict[str, str] | None = 
                 told(found["command"] or _cut(found["step"] or found["part"] or found["debian"]))
     if process.returncode != 0:
         _say("\n".join(lines[-30:]))
-        reason = next((line for line in reversed(lines) if "rror" in line), (lines or ["it said nothing"])[-1])
+        reason = next(
+            (line for line in reversed(lines) if "rror" in line), (lines or ["it said nothing"])[-1]
+        )
         raise ImageError(f"{failure}: {reason}")
 
 
@@ -440,11 +532,16 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--file", type=Path, default=REPOSITORY / "Dockerfile", help="the Dockerfile; its folder is the context"
+        "--file",
+        type=Path,
+        default=REPOSITORY / "Dockerfile",
+        help="the Dockerfile; its folder is the context",
     )
     shared.add_argument("--context", type=Path, help="another folder for its COPY lines")
     shared.add_argument("--build-arg", action="append", default=[], metavar="KEY=VALUE")
@@ -454,16 +551,21 @@ def _parser() -> argparse.ArgumentParser:
         help="an image, 'bootstrap' to make one from Debian's packages, or 'auto' (default; or $K8S_PARSL_BASE)",
     )
     shared.add_argument(
-        "--builder", choices=("docker", "podman", "buildah"), default=os.environ.get("K8S_PARSL_BUILDER")
+        "--builder",
+        choices=("docker", "podman", "buildah"),
+        default=os.environ.get("K8S_PARSL_BUILDER"),
     )
     building = commands.add_parser("build", parents=[shared], help="build for this machine")
     building.add_argument(
-        "--tag", help="a name for the image besides that of its content; localhost/k8s-parsl:dev if not given"
+        "--tag",
+        help="a name for the image besides that of its content; localhost/k8s-parsl:dev if not given",
     )
     pushing = commands.add_parser("push", parents=[shared], help="build and push")
     pushing.add_argument("--to", required=True, metavar="REGISTRY/NAME:TAG")
     pushing.add_argument(
-        "--platform", default=DEFAULT_PLATFORMS, help=f"default {DEFAULT_PLATFORMS}; 'native' for this machine's own"
+        "--platform",
+        default=DEFAULT_PLATFORMS,
+        help=f"default {DEFAULT_PLATFORMS}; 'native' for this machine's own",
     )
     commands.add_parser("base", parents=[shared], help="pull or make what the image is built on")
     return parser

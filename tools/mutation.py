@@ -1,17 +1,20 @@
 """Changes the chart and the settings in one place at a time, and sees whether a test notices.
 
-A mutant is a line that says something else: a condition turned round, an action of a template that gives nothing, a
-word or a number that is another, a default or a bound of a model that is gone. Each is made in a copy of the
-repository, where the quick tests then run until the first that fails. One that none notices stands in docs/mutation.md,
-with the reason why it may (`MAY_LIVE` below), or wants a test.
+A mutant is a line that says something else: a condition turned round, an action of a template that
+gives nothing, a word or a number that is another, a default or a bound of a model that is gone.
+Each is made in a copy of the repository, where the quick tests then run until the first that fails.
+One that none notices stands in reports/mutation.md, with the reason why it may (`MAY_LIVE` below),
+or wants a test.
 
     make mutation                                                             # all of it: hours
-    .venv/bin/python tests/mutation.py --only _pod.tpl                        # a look, which writes nothing
-    .venv/bin/python tests/mutation.py --without-golden --minutes 30          # what hangs on the golden renders alone
+    .venv/bin/python tools/mutation.py --only _pod.tpl                        # a look, which writes
+    nothing .venv/bin/python tools/mutation.py --without-golden --minutes 30          # what hangs
+    on the golden renders alone
 
-Golden renders notice any change of what is rendered, so they are asked first; `--without-golden` leaves them out. The
-values schema, which is made of the models anew with each of their mutants, is the same to them, but asked after the
-quickest rules. Left out is one test that takes as long as all the rest.
+Golden renders notice any change of what is rendered, so they are asked first; `--without-golden`
+leaves them out. The values schema, which is made of the models anew with each of their mutants, is
+the same to them, but asked after the quickest rules. Left out is one test that takes as long as all
+the rest.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RESULT = REPOSITORY / "docs" / "mutation.json"
-PAGE = REPOSITORY / "docs" / "mutation.md"
+RESULT = REPOSITORY / "reports" / "mutation.json"
+PAGE = REPOSITORY / "reports" / "mutation.md"
 PACKAGE = "launcher/k8s_parsl"
 MODELS = [f"{PACKAGE}/{name}.py" for name in ("settings", "schema", "vault", "ceph_key")]
 
@@ -79,11 +82,24 @@ ABOUT = {
     "checkout": ["code"],
     "tests/": ["hardening", "rendered"],
 }
-QUICK = ["tests/chart/test_bounds.py", "tests/launcher/test_settings.py", "tests/chart/test_settings.py"]
-FOR_MODELS = ["tests/chart/test_ceph_key.py", "tests/chart/test_schema.py", "tests/chart/test_environments.py"]
-FOR_THE_KEY = ["tests/chart/test_bounds.py", "tests/launcher/test_vault.py", "tests/launcher/test_ceph_key.py"]
+QUICK = [
+    "tests/chart/test_bounds.py",
+    "tests/launcher/test_settings.py",
+    "tests/chart/test_settings.py",
+]
+FOR_MODELS = [
+    "tests/chart/test_ceph_key.py",
+    "tests/chart/test_schema.py",
+    "tests/chart/test_environments.py",
+]
+FOR_THE_KEY = [
+    "tests/chart/test_bounds.py",
+    "tests/launcher/test_vault.py",
+    "tests/launcher/test_ceph_key.py",
+]
 FOR_THE_KEY += ["tests/chart/test_ceph_key.py", "tests/chart/test_settings.py"]
-# Of the models, the schema that is made of them is what a golden render is of the templates: reviewed as a diff.
+# Of the models, the schema that is made of them is what a golden render is of the templates:
+# reviewed as a diff.
 GENERATED = "tests/chart/test_schema.py::test_the_generated_files_are_up_to_date"
 LEFT_OUT = [
     GENERATED,
@@ -127,7 +143,9 @@ _BLOCK = re.compile(r"\|\s*n?indent \d+$")
 
 
 def template_mutants(file: str) -> Iterator[Mutant]:
-    """Of each action: the condition, what it gives, each literal in it; and each fixed field of the YAML around."""
+    """Of each action: the condition, what it gives, each literal in it; and each fixed field of the
+    YAML around.
+    """
     text = (REPOSITORY / file).read_text("utf-8")
     hidden = _COMMENT.sub(lambda found: " " * len(found[0]), text)
 
@@ -139,7 +157,9 @@ def template_mutants(file: str) -> Iterator[Mutant]:
         yield from (mutant(start + a, start + b, now) for a, b, now in _of_action(code))
         for literal in _LITERAL.finditer(code):
             if not _is_internal(code, literal.start(), literal.end()):
-                yield mutant(start + literal.start(), start + literal.end(), _other_literal(literal[0]))
+                yield mutant(
+                    start + literal.start(), start + literal.end(), _other_literal(literal[0])
+                )
     # NOTES.txt is prose.
     if file.endswith((".yaml", ".tpl")):
         for found in _FIELD.finditer(_ACTION.sub(lambda one: "{" * len(one[0]), hidden)):
@@ -163,9 +183,13 @@ def _of_action(code: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_internal(code: str, start: int, end: int) -> bool:
-    """A name that templates have among themselves, or a depth: what gives nothing then is a mutant of its own."""
+    """A name that templates have among themselves, or a depth: what gives nothing then is a mutant
+    of its own.
+    """
     named = re.search(r"(include|define|template) $", code[:start])
-    in_dict = re.search(r'\bdict( "\w+" (\([^()]*\)|\S+))* $', code[:start]) and re.match(r" [^)]", code[end:])
+    in_dict = re.search(r'\bdict( "\w+" (\([^()]*\)|\S+))* $', code[:start]) and re.match(
+        r" [^)]", code[end:]
+    )
     return bool(named or in_dict or re.search(r"indent $", code[:start]))
 
 
@@ -197,7 +221,9 @@ def values_mutants(file: str = "chart/values.yaml") -> Iterator[Mutant]:
         start, end = node.start_mark.index, node.end_mark.index
         was = text[start:end]
         kind = {"[]": "[mutant]", "{}": "{mutant: mutant}", '""': "mutant", "null": "1"}
-        yield Mutant(file, node.start_mark.line + 1, start, end, was, kind.get(was) or other_scalar(was))
+        yield Mutant(
+            file, node.start_mark.line + 1, start, end, was, kind.get(was) or other_scalar(was)
+        )
 
 
 def _leaves(node: Any) -> Iterator[Any]:
@@ -210,16 +236,30 @@ def _leaves(node: Any) -> Iterator[Any]:
 
 # Models --------------------------------------------------------------------------------------------------------------
 
-_BOUNDS = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern", "json_schema_extra", "alias")
+_BOUNDS = (
+    "ge",
+    "gt",
+    "le",
+    "lt",
+    "min_length",
+    "max_length",
+    "pattern",
+    "json_schema_extra",
+    "alias",
+)
 
 
 def model_mutants(file: str) -> Iterator[Mutant]:
-    """Of each field its default and its bounds; of each validator its conditions; of each model its extra schema."""
+    """Of each field its default and its bounds; of each validator its conditions; of each model its
+    extra schema.
+    """
     text = (REPOSITORY / file).read_text("utf-8")
     lines = [0, *itertools.accumulate(len(line.encode()) + 1 for line in text.split("\n"))]
     raw = text.encode()
 
-    def mutant(first: ast.expr, now: str, last: ast.expr | None = None, before: int = 0, after: int = 0) -> Mutant:
+    def mutant(
+        first: ast.expr, now: str, last: ast.expr | None = None, before: int = 0, after: int = 0
+    ) -> Mutant:
         last = last or first
         start = lines[first.lineno - 1] + first.col_offset - before
         end = lines[last.end_lineno - 1] + last.end_col_offset + after
@@ -227,7 +267,11 @@ def model_mutants(file: str) -> Iterator[Mutant]:
         return Mutant(file, first.lineno, at, to, text[at:to], now)
 
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Field", "StringConstraints", "ConfigDict"):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+            "Field",
+            "StringConstraints",
+            "ConfigDict",
+        ):
             default = node.args[0] if node.args else None
             if default is not None and (now := _other_default(default)):
                 yield mutant(default, now)
@@ -238,9 +282,16 @@ def model_mutants(file: str) -> Iterator[Mutant]:
                     comma = len(rest) - len(rest.lstrip(b", \n"))
                     yield mutant(keyword.value, "", before=len(keyword.arg) + 1, after=comma)
         if isinstance(node, ast.ClassDef):
-            for method in [item for item in node.body if isinstance(item, ast.FunctionDef) and item.decorator_list]:
+            for method in [
+                item
+                for item in node.body
+                if isinstance(item, ast.FunctionDef) and item.decorator_list
+            ]:
                 conditions = [inner.test for inner in ast.walk(method) if isinstance(inner, ast.If)]
-                yield from (mutant(test, f"not ({ast.get_source_segment(text, test)})") for test in conditions)
+                yield from (
+                    mutant(test, f"not ({ast.get_source_segment(text, test)})")
+                    for test in conditions
+                )
 
 
 def _other_default(node: ast.expr) -> str:
@@ -266,7 +317,9 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=REPOSITORY, text=True).split("\0")
+        listed = subprocess.check_output(
+            ["git", "ls-files", "-z"], cwd=REPOSITORY, text=True
+        ).split("\0")
         for name in filter(None, listed):
             if (REPOSITORY / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -277,16 +330,21 @@ class Copy:
         file = self.folder / mutant.file
         before = file.read_text("utf-8")
         file.write_text(before[: mutant.start] + mutant.now + before[mutant.end :], "utf-8")
-        generated = [self.folder / name for name in ("chart/values.schema.json", "docs/values.md")]
+        generated = [
+            self.folder / name for name in ("chart/values.schema.json", "docs/user/values.md")
+        ]
         kept = [path.read_text("utf-8") for path in generated]
         try:
             if mutant.file in MODELS:
-                done = self._python("-m", "k8s_parsl.schema", "--write")
+                done = self._python("-m", "values_schema", "--write")
                 if done.returncode:
                     return "the models cannot be read"
             same = kept == [path.read_text("utf-8") for path in generated]
             as_reviewed = "" if same else GENERATED
-            found = (as_reviewed if suite == [GENERATED] else self._first_failure(suite) for suite in suites)
+            found = (
+                as_reviewed if suite == [GENERATED] else self._first_failure(suite)
+                for suite in suites
+            )
             return next(filter(None, found), "")
         finally:
             file.write_text(before, "utf-8")
@@ -304,14 +362,20 @@ class Copy:
             return ""
         found = re.search(r"^(?:FAILED|ERROR) (\S+?)(?:\[| |$)", done.stdout, re.MULTILINE)
         if found is None:
-            raise SystemExit(f"pytest ended with {done.returncode} and names no test:\n{done.stdout[-3000:]}")
+            raise SystemExit(
+                f"pytest ended with {done.returncode} and names no test:\n{done.stdout[-3000:]}"
+            )
         return found[1]
 
     def _python(self, *args: str) -> subprocess.CompletedProcess[str]:
         # Before the installed package, which is the repository's own folder.
-        environment = os.environ | {"PYTHONPATH": str(self.folder / "launcher"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": f"{self.folder}/launcher:{self.folder}/tools",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         return subprocess.run(
             [sys.executable, *args],
+            check=False,
             cwd=self.folder,
             env=environment,
             text=True,
@@ -323,7 +387,9 @@ class Copy:
 
 def mutants() -> list[Mutant]:
     """All there are, in the order of the files."""
-    templates = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "chart/templates").rglob("*.*"))
+    templates = sorted(
+        str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "chart/templates").rglob("*.*")
+    )
     found = [one for file in templates for one in template_mutants(file)]
     found += values_mutants()
     found += [one for file in MODELS for one in model_mutants(file)]
@@ -351,7 +417,9 @@ def rules_for(mutant: Mutant) -> list[list[str]]:
 def run(
     chosen: list[Mutant], suites: Callable[[Mutant], list[list[str]]], *, jobs: int, end: float
 ) -> Iterator[tuple[Mutant, str]]:
-    """Each mutant and what noticed it, of the tests that ``suites`` names, until ``end`` (of time.monotonic)."""
+    """Each mutant and what noticed it, of the tests that ``suites`` names, until ``end`` (of
+    time.monotonic).
+    """
     copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
 
     def one(mutant: Mutant) -> tuple[Mutant, str] | None:
@@ -371,16 +439,21 @@ def run(
                 concurrent.futures.as_completed(pool.submit(one, each) for each in chosen), 1
             ):
                 if result := done.result():
-                    print(f"{number}/{len(chosen)} {result[0]}: {result[1] or 'not noticed'}", flush=True)
+                    print(
+                        f"{number}/{len(chosen)} {result[0]}: {result[1] or 'not noticed'}",
+                        flush=True,
+                    )
                     yield result
 
 
 def page(kept: dict[str, Any]) -> str:
-    """docs/mutation.md."""
+    """reports/mutation.md."""
     noticed = {Mutant(**entry["mutant"]): entry["by"] for entry in kept["mutants"]}
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for mutant, by in noticed.items():
-        counts[mutant.file]["golden" if by.startswith((GOLDEN, GENERATED)) else "rule" if by else "alive"] += 1
+        counts[mutant.file][
+            "golden" if by.startswith((GOLDEN, GENERATED)) else "rule" if by else "alive"
+        ] += 1
     total = sum(counts.values(), collections.Counter())
     rows = [
         f"| {file} | {count.total()} | {count['golden']} | {count['rule']} | {count['alive']} |"
@@ -427,7 +500,8 @@ def _code(text: str) -> str:
 def write(noticed: dict[Mutant, str], of: int) -> None:
     """The result of a run, and the page that is made of it."""
     entries = [
-        json.dumps({"mutant": dataclasses.asdict(one), "by": by}) for one, by in sorted(noticed.items(), key=str)
+        json.dumps({"mutant": dataclasses.asdict(one), "by": by})
+        for one, by in sorted(noticed.items(), key=str)
     ]
     lines = ",\n".join(entries)
     RESULT.write_text(f'{{"of": {of}, "mutants": [\n{lines}\n]}}\n', "utf-8")
@@ -436,16 +510,40 @@ def write(noticed: dict[Mutant, str], of: int) -> None:
 
 def main() -> int:
     """Make mutants and report; exit code 1 where one lives without a reason."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="files whose path holds this text")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end after these, with as many as were drawn")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at once, each in a copy of its own")
-    parser.add_argument("--without-golden", action="store_true", help="leave the golden renders out")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="end after these, with as many as were drawn",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="mutants at once, each in a copy of its own"
+    )
+    parser.add_argument(
+        "--without-golden", action="store_true", help="leave the golden renders out"
+    )
     parser.add_argument("--list", action="store_true", help="list the mutants instead")
-    parser.add_argument("--again", action="store_true", help="only those that lived in the last run that was written")
-    parser.add_argument("--rest", action="store_true", help="only those that the last written run did not have")
-    parser.add_argument("--tests", nargs="+", default=[], help="ask these files of tests alone, as those just written")
-    parser.add_argument("--write", action="store_true", help="write docs/mutation.json and docs/mutation.md")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="only those that lived in the last run that was written",
+    )
+    parser.add_argument(
+        "--rest", action="store_true", help="only those that the last written run did not have"
+    )
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        default=[],
+        help="ask these files of tests alone, as those just written",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write reports/mutation.json and reports/mutation.md"
+    )
     given = parser.parse_args()
     os.nice(19 - os.nice(0))
     everything = mutants()
@@ -454,12 +552,19 @@ def main() -> int:
     random.Random(0).shuffle(chosen)
     before: dict[Mutant, str] = {}
     if given.again or given.rest:
-        kept = {Mutant(**entry["mutant"]): entry["by"] for entry in json.loads(RESULT.read_text("utf-8"))["mutants"]}
+        kept = {
+            Mutant(**entry["mutant"]): entry["by"]
+            for entry in json.loads(RESULT.read_text("utf-8"))["mutants"]
+        }
         before = {mutant: kept[mutant] for mutant in everything if kept.get(mutant)}
         # In the same place, whatever they say now.
         lived = {(mutant.file, mutant.line, mutant.was) for mutant, by in kept.items() if not by}
         again = [mutant for mutant in chosen if (mutant.file, mutant.line, mutant.was) in lived]
-        chosen = again if given.again else [mutant for mutant in chosen if mutant not in kept or mutant in again]
+        chosen = (
+            again
+            if given.again
+            else [mutant for mutant in chosen if mutant not in kept or mutant in again]
+        )
     if given.list:
         print(*chosen, len(chosen), sep="\n")
         return 0
@@ -471,7 +576,11 @@ def main() -> int:
         if given.write:
             write(before | noticed, len(everything))
 
-    in_golden = [] if given.without_golden or given.tests else [one for one in chosen if one.file not in MODELS]
+    in_golden = (
+        []
+        if given.without_golden or given.tests
+        else [one for one in chosen if one.file not in MODELS]
+    )
     # Two passes: what a golden render notices costs seconds, the rest minutes.
     rest = [mutant for mutant in chosen if mutant not in in_golden]
     for mutant, by in run(in_golden, lambda _: ALL_GOLDEN, jobs=given.jobs, end=end):
