@@ -1,6 +1,6 @@
 {{- /*
 The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the node-stage Secret of one volume. All of
-it is in that Secret's namespace: whoever may make pods in the release's could use its account (design D6).
+it is in that Secret's namespace: whoever may make pods in the release's could use its account (docs/dev/architecture.md, "The Ceph key").
 */ -}}
 
 {{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key/job.py. */ -}}

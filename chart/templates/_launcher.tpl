@@ -1,4 +1,4 @@
-{{- /* 8 hex digits that say what runs: a hash of all of the Job that no `helm upgrade` could change (design D11). */ -}}
+{{- /* 8 hex digits that say what runs: a hash of all of the Job that no `helm upgrade` could change (docs/dev/architecture.md, "Installation and run"). */ -}}
 {{- define "k8s-parsl.run" -}}
 {{- include "k8s-parsl.launcherSpec" (dict "root" . "run" "") | fromYaml | toJson | sha256sum | trunc 8 -}}
 {{- end -}}

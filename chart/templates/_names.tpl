@@ -25,7 +25,7 @@ the list `of` does, which says apart what `base` joins. Where there is no room, 
 {{- printf "%s-%s" (trunc $room .base | regexFind "^.*[a-z0-9]") $end -}}
 {{- end -}}
 
-{{- /* The installation: never changes, so its uid tells this install from the one before (design D10). */ -}}
+{{- /* The installation: never changes, so its uid tells this install from the one before (docs/dev/architecture.md, "Installation and run"). */ -}}
 {{- define "k8s-parsl.installationName" -}}
 {{- .Release.Name -}}
 {{- end -}}
@@ -70,7 +70,7 @@ What makes the node-stage Secret of a volume, in that Secret's namespace. 52 cha
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) (include "k8s-parsl.cephKeyData" . | sha256sum | trunc 8) -}}
 {{- end -}}
 
-{{- /* As the launcher's, with a hash of all of the Job that no `helm upgrade` could change (design D11). */ -}}
+{{- /* As the launcher's, with a hash of all of the Job that no `helm upgrade` could change (docs/dev/architecture.md, "Installation and run"). */ -}}
 {{- define "k8s-parsl.cephKeyJobName" -}}
 {{- $hash := include "k8s-parsl.cephKeySpec" . | fromYaml | toJson | sha256sum | trunc 8 -}}
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) $hash -}}

@@ -1,6 +1,6 @@
 {{- /*
 The pod of one executor's workers, as the launcher reads it from worker-<label>.yaml. The launcher adds the name, the
-labels of run and block, the owner reference and the arguments; all else is decided here (design D3).
+labels of run and block, the owner reference and the arguments; all else is decided here (docs/dev/architecture.md, "Worker pods").
 */ -}}
 {{- define "k8s-parsl.workerManifest" -}}
 {{- $values := .root.Values -}}
@@ -47,7 +47,7 @@ spec:
     {{- end }}
   volumes:
     {{- if $values.parsl.encrypted }}
-    {{- /* 0444, as a user that is not root and has no fsGroup could not read it otherwise (design D9). */}}
+    {{- /* 0444, as a user that is not root and has no fsGroup could not read it otherwise (docs/dev/architecture.md, "Certificates and lifeline"). */}}
     - name: certificates
       secret:
         secretName: {{ .certificates }}

@@ -43,10 +43,11 @@ class Identity:
     pod_name: str
     pod_uid: str
     pod_ip: str
-    # 8 hex digits: hash of the Job's spec, so of all that defines the run (design D11).
+    # 8 hex digits: hash of the Job's spec, so of all that defines the run
+    # (docs/dev/architecture.md, "Installation and run").
     run: str
     # Name of the release's one ConfigMap whose name never changes; its uid is the installation
-    # (design D10).
+    # (docs/dev/architecture.md, "Installation and run").
     installation: str
     # Name of the Secret that carries the run's certificates to the workers.
     certificates: str

@@ -612,7 +612,7 @@ def test_it_runs_where_the_other_pods_may(helm):
 
 
 def test_it_ends_at_once_where_another_try_cannot_help(helm):
-    """Design D13. Vault sealed or down (69) is tried again."""
+    """docs/dev/architecture.md, "Exit codes". Vault sealed or down (69) is tried again."""
     spec = job(rendered(helm, vault()))["spec"]
     fail, ignore = spec["podFailurePolicy"]["rules"]
     final = [ExitCode.USAGE, ExitCode.DATA, ExitCode.PERMISSION, ExitCode.CONFIGURATION]

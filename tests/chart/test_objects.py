@@ -115,7 +115,9 @@ def test_accounts_and_role_may_be_somebody_elses(helm):
 
 
 def test_the_two_halves_make_the_whole(helm):
-    """What an administrator makes and what a user makes, from one file (design D5)."""
+    """What an administrator makes and what a user makes, from one file (docs/dev/architecture.md,
+    "Two-part install").
+    """
     admin = helm.template(EVERY_KEY, over={"namespaced": {"create": False}})
     user = helm.template(EVERY_KEY, over={"admin": {"create": False}})
     whole = helm.template(EVERY_KEY)
@@ -355,8 +357,8 @@ def test_workers_leave_a_lost_node_soon(helm):
 
 
 def test_the_job_ends_at_once_where_a_new_launcher_cannot_help(helm):
-    """Design D13. The container's name is part of the rule: a sidecar's exit code is none of the
-    run's.
+    """docs/dev/architecture.md, "Exit codes". The container's name is part of the rule: a sidecar's
+    exit code is none of the run's.
     """
     final = [
         ExitCode.WORKFLOW,
@@ -394,7 +396,7 @@ def test_there_is_one_launcher_at_a_time(helm, values_file):
 
 
 def test_a_run_that_is_kept_nowhere_is_not_tried_again(helm):
-    """Nothing could be resumed (design D4)."""
+    """Nothing could be resumed (docs/dev/architecture.md, "The run volume")."""
     assert helm.template(over=MINIMAL).job["spec"]["backoffLimit"] == 0
     assert helm.template(DEV).job["spec"]["backoffLimit"] == 3
 

@@ -1,5 +1,5 @@
-"""The Job's name says what runs (design D11): the same values, the same run; anything else, a new
-one.
+"""The Job's name says what runs (docs/dev/architecture.md, "Installation and run"): the same
+values, the same run; anything else, a new one.
 """
 
 from __future__ import annotations

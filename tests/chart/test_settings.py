@@ -173,8 +173,8 @@ def test_every_key_is_set_in_every_key_yaml():
 
 
 def test_values_yaml_shows_the_launchers_own_defaults(helm, tmp_path):
-    """Settings is the only home of these defaults (design D2): a render of the least equals the
-    least.
+    """Settings is the only home of these defaults (docs/dev/architecture.md, "Values and
+    defaults"): a render of the least equals the least.
     """
     pod = in_a_pod(helm.template(over=MINIMAL), tmp_path)
     assert pod == Settings.model_validate(MINIMAL)

@@ -1,10 +1,10 @@
 """The command `k8s-parsl ceph-key`: a Ceph user's key, from Vault into the one Secret that kubelet
 mounts CephFS with.
 
-It runs in a Job of its own, before and apart from launcher and workers (design D6): kubelet needs
-the Secret before any pod can mount the volume. The key is checked before it is written, since what
-is wrong with it shows up otherwise as a mount that never comes, with the key itself printed into
-the events by ceph-fuse.
+It runs in a Job of its own, before and apart from launcher and workers (docs/dev/architecture.md,
+"The Ceph key"): kubelet needs the Secret before any pod can mount the volume. The key is checked
+before it is written, since what is wrong with it shows up otherwise as a mount that never comes,
+with the key itself printed into the events by ceph-fuse.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class Rendered:
     and all objects.
 
     ``installs`` is what an install with these values makes, ``objects`` what both halves make
-    (design D5); both are empty where the release is installed already. ``arguments`` are Helm's, to
-    repeat them to an administrator.
+    (docs/dev/architecture.md, "Two-part install"); both are empty where the release is installed
+    already. ``arguments`` are Helm's, to repeat them to an administrator.
     """
 
     release: str

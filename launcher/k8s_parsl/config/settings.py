@@ -1,8 +1,9 @@
 """What the user asked for: the part of the values file that the launcher reads.
 
-The only home of the defaults of what it describes (design D2). In a pod it is read from the mounted
-``settings.yaml``; on a laptop from the values files themselves, merged the way Helm merges them. A
-setting that feeds an argument of Parsl's carries that argument's name, in camelCase.
+The only home of the defaults of what it describes (docs/dev/architecture.md, "Values and
+defaults"). In a pod it is read from the mounted ``settings.yaml``; on a laptop from the values
+files themselves, merged the way Helm merges them. A setting that feeds an argument of Parsl's
+carries that argument's name, in camelCase.
 """
 
 from __future__ import annotations

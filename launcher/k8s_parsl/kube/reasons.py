@@ -1,5 +1,5 @@
-"""Why a worker pod waits or ended: the one table of reasons (design D7), and how a pod is read for
-them.
+"""Why a worker pod waits or ended: the one table of reasons (docs/dev/architecture.md, "Reasons"),
+and how a pod is read for them.
 
 A reason's class says what the run does about it:
 
@@ -237,8 +237,8 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class PodState:
-    """The few fields of a pod that anybody here asks for; the rest of its JSON is dropped (design
-    D7).
+    """The few fields of a pod that anybody here asks for; the rest of its JSON is dropped
+    (docs/dev/architecture.md, "Reasons").
     """
 
     name: str

@@ -1,8 +1,9 @@
 """Everything that can go wrong, as one class for each exit code.
 
-Exit codes are an interface (design D13): the Job's ``podFailurePolicy`` decides on them whether a
-new launcher may help. Each message is one line that names the key or the object to change. Numbers
-64 to 78 are those of sysexits.h; 143 is 128 + SIGTERM, as a shell reports it.
+Exit codes are an interface (docs/dev/architecture.md, "Exit codes"): the Job's ``podFailurePolicy``
+decides on them whether a new launcher may help. Each message is one line that names the key or the
+object to change. Numbers 64 to 78 are those of sysexits.h; 143 is 128 + SIGTERM, as a shell reports
+it.
 """
 
 from __future__ import annotations

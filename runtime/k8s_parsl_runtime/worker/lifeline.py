@@ -1,4 +1,5 @@
-"""A worker's idle connection to the launcher, whose end says that the launcher is gone (design D9).
+"""A worker's idle connection to the launcher, whose end says that the launcher is gone
+(docs/dev/architecture.md, "Certificates and lifeline").
 
 Parsl's pool notices only that no heartbeat came for `heartbeat_threshold` seconds, and works on
 until then. A dead launcher's kernel closes its connections at once; here that is seen. A connection

@@ -1,4 +1,5 @@
-"""Parsl's HTEX interchange with a control socket, for what only the provider knows (design D8).
+"""Parsl's HTEX interchange with a control socket, for what only the provider knows
+(docs/dev/architecture.md, "The interchange").
 
 A process beside the launcher, started by `executor`. Upstream learns of a dead worker pod by a
 heartbeat that does not come, after `heartbeat_threshold` seconds; here the pod watch says so (12 ms

@@ -57,13 +57,21 @@ class InTask(Fetched):
     """In the task itself, before the user's function."""
 
     def stage_in(
-        self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None  # noqa: ARG002
+        self,
+        dm: DataManager,
+        executor: str,
+        file: File,
+        parent_fut: Future[Any] | None,  # noqa: ARG002
     ) -> None:
         """Say where the task will find it."""
         file.local_path = file.filename
 
     def replace_task(
-        self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]  # noqa: ARG002
+        self,
+        dm: DataManager,
+        executor: str,
+        file: File,
+        func: Callable[..., Any],  # noqa: ARG002
     ) -> Callable[..., Any]:
         """Return the task's function with the file fetched before it."""
         return functools.partial(after_fetching, func, file.url, file.filename)
@@ -79,7 +87,11 @@ class Refused(Staging):
     can_stage_out = can_stage_in
 
     def stage_in(
-        self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None  # noqa: ARG002
+        self,
+        dm: DataManager,
+        executor: str,
+        file: File,
+        parent_fut: Future[Any] | None,  # noqa: ARG002
     ) -> None:
         """Refuse an input.
 
