@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
@@ -22,6 +23,8 @@ from runtime.kubelet import Kubelet
 from runtime.pipes import Pipes
 
 PATIENCE_S = 60
+# What the first word of a line says of a task that has ended well (k8s_parsl_runtime.shared.attempts).
+ENDS = ("done", "kept")
 LAUNCHER = """
 import os, sys
 from pathlib import Path
@@ -135,6 +138,13 @@ class Installation:
             )
             found.append(int(self.pipes.next_begun()))
         return sorted(found)
+
+    def known(self, number):
+        """Wait until this launcher's list, or one before it, says of so many tasks that they have ended."""
+        until = time.monotonic() + PATIENCE_S
+        while sum(line[0] in ENDS for lines in self.list for line in lines) < number:
+            assert time.monotonic() < until, self.list
+            time.sleep(0.05)
 
     def close(self):
         for attempt in self.attempts:

@@ -25,7 +25,10 @@ class Kubelet:
     """
 
     def __init__(self, server):
-        self.server, self.processes, self.closing = server, {}, False
+        self.server = server
+        self.processes = {}
+        self.waits = []
+        self.closing = False
         self.folder = tempfile.TemporaryDirectory()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -42,7 +45,8 @@ class Kubelet:
         for name, process in self.processes.items():
             if process.poll() is None:
                 self.kill(name)
-            process.wait()
+        for wait in self.waits:
+            wait.join()
         self.folder.cleanup()
 
     def account(self):
@@ -87,7 +91,8 @@ class Kubelet:
                 start_new_session=True,
             )
         self._tell(name, {"running": {}})
-        threading.Thread(target=self._wait, args=(name, process), daemon=True).start()
+        self.waits.append(threading.Thread(target=self._wait, args=(name, process), daemon=True))
+        self.waits[-1].start()
 
     def _wait(self, name, process):
         code = process.wait()

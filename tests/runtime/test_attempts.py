@@ -50,6 +50,7 @@ def killed(installation, flow, lost_tasks=None, who="pod"):
     """An attempt that dies with three tasks done and two begun."""
     attempt = installation.attempt(flow, lost_tasks)
     assert installation.begun(5) == [0, 1, 2, 3, 4]
+    installation.known(3)
     if who == "launcher":
         attempt.launcher.kill()
         attempt.ended()
