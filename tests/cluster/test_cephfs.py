@@ -271,6 +271,7 @@ def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_clu
     assert release.wait_for_end(job) == "Complete", release.describe()
 
 
+@pytest.mark.slow
 def test_the_users_own_values_hold_a_key_in_development(pdgrun, site, namespace):
     """`values`: for a laptop's cluster; NOTES say that helm keeps the key."""
     release = pdgrun(secret_of(namespace) | {"values": {"userID": site.user, "userKey": site.key}})

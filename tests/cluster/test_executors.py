@@ -77,6 +77,7 @@ def release(kube_cluster, namespace, tmp_path):
         release.helm("uninstall", release.name, check=False)
 
 
+@pytest.mark.slow
 def test_an_example_that_uses_two(release):
     """`count` ran on cpu's pods, `merge` on highmem's; highmem had no pod before there was a task
     for it.

@@ -11,6 +11,7 @@ import yaml
 from cluster.conftest import SMALL, Release, image_values
 from cluster.test_product import _arguments as arguments
 from launcher.git_server import GitServer, git
+from quick import quick
 
 from testbed import layout
 
@@ -96,7 +97,9 @@ def policy(release):
     release.kubectl("delete", "-f", "-", "--ignore-not-found", input=rendered)
 
 
-@pytest.mark.parametrize("workflow_image", [None, "k8s-parsl-plain", "k8s-parsl-conflict"])
+@pytest.mark.parametrize(
+    "workflow_image", quick([None, "k8s-parsl-plain", "k8s-parsl-conflict"], first=1)
+)
 def test_launcher_and_workers_run_the_commit(release, policy):
     """Not the branch's newest; read-only, and the token is nowhere but in the init containers. So
     does `helm test`.

@@ -78,6 +78,7 @@ def _made(release: Release):
     return [event["involvedObject"]["name"] for event in events if event["reason"] == "Started"]
 
 
+@pytest.mark.slow
 def test_one_that_fails_says_why_in_its_log(product):
     """Here: an image that is not there, for the workers alone. The pod stays, for that."""
     bad = "executors.workers.pod.image=127.0.0.1:9/nowhere/none:1"

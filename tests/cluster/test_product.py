@@ -20,6 +20,7 @@ def test_the_module(product):
     ] == ["launcher"]
 
 
+@pytest.mark.slow
 def test_the_plain_script_with_a_config_of_its_own(product):
     """It runs unchanged: the chart's Config takes the place of its own, and the log says what was
     set aside.
@@ -36,6 +37,7 @@ def test_the_plain_script_with_a_config_of_its_own(product):
     assert "app calc_product_long names executor kube-htex: it runs on workers" in log
 
 
+@pytest.mark.slow
 def test_an_executor_that_cannot_be_guessed_is_refused_by_name(product):
     """With several executors nobody can tell which one the script means."""
     product.install("--set", "workflow.script=example-parsl.py,executors.highmem.maxBlocks=1")
@@ -82,6 +84,7 @@ def test_a_bad_image_of_an_executor_ends_the_run_with_78(product):
     product.wait_for_pods(lambda pods: not pods, component="worker")
 
 
+@pytest.mark.slow
 def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
     """It is told apart from a lack of room, which would be waited for."""
     pod = "executors.workers.pod"

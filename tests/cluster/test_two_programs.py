@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cluster.conftest import SMALL, Release, images_of
 from pykube import Pod
+from quick import quick
 from runtime.pythons import interpreter
 
 from testbed import images, layout
@@ -58,7 +59,14 @@ def record(release):
 @pytest.mark.testbed
 @pytest.mark.parametrize(
     ("image", "runtime"),
-    [("k8s-parsl-plain", "copy"), ("k8s-parsl-plain", "image"), ("k8s-parsl-conflict", "copy")],
+    quick(
+        [
+            ("k8s-parsl-conflict", "copy"),
+            ("k8s-parsl-plain", "copy"),
+            ("k8s-parsl-plain", "image"),
+        ],
+        first=1,
+    ),
 )
 def test_any_image_with_python_and_parsl_will_do(release, image, runtime):
     """Nothing of ours is in it, and what it has may conflict with what the launcher needs.
@@ -143,7 +151,7 @@ ENDINGS = {
 
 
 @pytest.mark.testbed
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", quick(list(ENDINGS), first=2))
 def test_the_launcher_outlives_the_workflow(release, ending):
     """Record, report, cause and exit code are right, one launcher told it, and no worker is left."""
     code, said = ENDINGS[ending]
@@ -167,7 +175,7 @@ def test_the_launcher_outlives_the_workflow(release, ending):
 
 
 @pytest.mark.testbed
-@pytest.mark.parametrize("ending", ["hangs", "stopped", "ignores"])
+@pytest.mark.parametrize("ending", quick(["hangs", "stopped", "ignores"], first=1))
 def test_a_workflow_that_does_nothing_any_more_can_be_stopped(release, ending):
     """It computes for ever, is stopped, or ignores SIGTERM: the pod still ends within its grace
     period.

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 
 import pytest
+from quick import quick
 
 FLOW = """
 import json, os, signal, time
@@ -115,9 +116,7 @@ def assert_only_the_bad_failed(ends, ledger):
 @pytest.mark.parametrize(
     "how",
     [
-        "pool",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("group", "politely")),
-        "siblings",
+        *quick(["pool", "siblings", "group", "politely"], first=1),
     ],
 )
 def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_path, how):

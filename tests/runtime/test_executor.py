@@ -248,6 +248,7 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
     assert run.pods.reasons["Killed"] == 1
 
 
+@pytest.mark.slow
 def test_a_task_that_ends_its_pods_is_found_and_its_neighbours_are_run_again_one_by_one(
     server, api, watch, identity, tmp_path, pipes
 ):

@@ -155,6 +155,7 @@ def test_a_run_from_values_to_report(folder):
     assert "report: " in done.stderr
 
 
+@pytest.mark.slow
 def test_the_example_with_two_executors(tmp_path):
     """`make run VALUES=examples/names/values.yaml WORKFLOW=examples/names`: both executors are
     local processes.

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from quick import quick
 
 from k8s_parsl.run import laptop
 from k8s_parsl_runtime.shared.errors import Failure, one_line
@@ -217,11 +218,14 @@ def test_a_folder_of_volumes_that_cannot_be_one_is_named_where_there_is_no_volum
 
 @pytest.mark.parametrize(
     ("init", "said"),
-    [
-        ("exit 3", "exit status 3, and it said nothing"),
-        ("set -e; no-such-command", "no-such-command"),
-        ("echo out of licences >&2; exit 1", "out of licences"),
-    ],
+    quick(
+        [
+            ("echo out of licences >&2; exit 1", "out of licences"),
+            ("exit 3", "exit status 3, and it said nothing"),
+            ("set -e; no-such-command", "no-such-command"),
+        ],
+        first=1,
+    ),
 )
 def test_pools_that_never_come_up_end_the_run(folder, init, said):
     """It would wait for them without end."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from quick import quick
 
 import k8s_parsl_runtime
 from k8s_parsl_runtime.shared.programs import START
@@ -112,7 +113,7 @@ def test_what_is_imported_is_pythons_parsls_or_what_parsl_needs():
     assert others["dill"] == {"shared.pickling"}
 
 
-@pytest.mark.parametrize("version", SUPPORTED)
+@pytest.mark.parametrize("version", quick(SUPPORTED, first=1))
 def test_what_a_script_defines_goes_there_and_back(with_parsl, version, tmp_path):
     """All of test_pickling.py with one process at each end."""
     scripts = test_pickling.SCRIPTS | (
@@ -183,7 +184,7 @@ def record(folder):
     return json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("version", SUPPORTED)
+@pytest.mark.parametrize("version", quick(SUPPORTED, first=1))
 def test_a_workflow_runs_in_an_environment_of_its_own(folder, with_parsl, version):
     """Launcher in this one; workflow and workers in that one, which has Parsl and nothing of ours."""
     python = with_parsl(version)

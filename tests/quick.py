@@ -1,0 +1,18 @@
+"""What of a table is part of the quick subset, and what runs with `-m slow`."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def quick(rows, first):
+    """Return pytest's parameters for ``rows``: all but the ``first`` are marked slow.
+
+    A row is a tuple of arguments, or the one argument itself.
+    """
+    return [*rows[:first], *(_slow(row) for row in rows[first:])]
+
+
+def _slow(row):
+    words = row if isinstance(row, tuple) else (row,)
+    return pytest.param(*words, marks=pytest.mark.slow)
