@@ -13,7 +13,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from k8s_parsl_runtime.shared.programs import START
+from k8s_parsl_runtime.shared.programs import SCRATCH, START
 from runtime.expansion import expanded
 
 TESTS = str(Path(__file__).parents[1])
@@ -82,9 +82,12 @@ class Kubelet:
             c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"
         ]
         environment = os.environ | {"K8S_PARSL_POD_NAME": name, "PYTHONPATH": TESTS}
+        # A pod has a /tmp of its own; here other tests have pods of the same name at the same time.
+        own = f"{self.folder.name}/{name}-tmp"
+        words = [expanded(word, environment).replace(SCRATCH, own) for word in arguments]
         with Path(self.folder.name, name).open("w") as stderr:
             self.processes[name] = process = subprocess.Popen(
-                [sys.executable, "-I", START, *(expanded(word, environment) for word in arguments)],
+                [sys.executable, "-I", START, *words],
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
