@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,16 +16,16 @@ LEFT_OUT = r"left out: [1-9]\d* cluster tests, for want of a cluster \(make clus
 ONE_OF_EACH = ["tests/launcher/test_mounts.py", "tests/cluster/test_check.py"]
 
 
-def run(tmp_path, **environment):
-    """pytest on a machine without a testbed."""
+def run(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest on a machine without a testbed."""
     clean = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("TEST_", "REQUIRE_", "KUBECONFIG"))
     }
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ONE_OF_EACH]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     return subprocess.run(
-        words,
+        [*command, *(words or ONE_OF_EACH)],
         cwd=REPOSITORY,
         env=clean | {"TESTBED_DIR": str(tmp_path / "none")} | environment,
         capture_output=True,
@@ -33,7 +34,7 @@ def run(tmp_path, **environment):
     )
 
 
-def test_without_a_cluster_one_line_says_what_was_left_out(tmp_path):
+def test_without_a_cluster_one_line_says_what_was_left_out(tmp_path: Path) -> None:
     """And what to do about it; the rest runs."""
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout
@@ -41,8 +42,17 @@ def test_without_a_cluster_one_line_says_what_was_left_out(tmp_path):
     assert re.fullmatch(LEFT_OUT, line)
 
 
-def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path):
-    """It may be somebody's production."""
+def test_every_module_of_tests_is_collected_without_a_cluster(tmp_path: Path) -> None:
+    """None asks for the testbed when it is imported."""
+    done = run(
+        tmp_path, "--collect-only", "tests/cluster", "tests/testbed", "-m", "slow or not slow"
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(LEFT_OUT, done.stdout)
+
+
+def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path: Path) -> None:
+    """It may lead to a production cluster."""
     (tmp_path / "production").write_text("apiVersion: v1\nkind: Config\n")
     done = run(tmp_path, KUBECONFIG=str(tmp_path / "production"))
     assert done.returncode == 0, done.stdout
@@ -59,7 +69,9 @@ def test_a_kubeconfig_that_happens_to_be_set_is_never_used(tmp_path):
         ({"TEST_KUBECONFIG": "/nope"}, "TEST_KUBECONFIG: there is no file /nope"),
     ],
 )
-def test_a_cluster_that_was_asked_for_and_is_missing_is_a_failure(tmp_path, environment, said):
+def test_a_cluster_that_was_asked_for_and_is_missing_is_a_failure(
+    tmp_path: Path, environment: dict[str, str], said: str
+) -> None:
     done = run(tmp_path, **environment)
     assert done.returncode != 0
     assert said in done.stderr + done.stdout

@@ -220,7 +220,8 @@ def test_a_long_silence_is_broken(
     monkeypatch.setattr(image, "SILENCE_SECONDS", 0.01)
     go = tmp_path / "go"
     os.mkfifo(go)
-    plain, opened = image._say, []
+    plain = image._say
+    opened: list[int] = []
 
     def say(line: str) -> None:
         plain(line)
@@ -330,10 +331,10 @@ def inside(image: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     base = f"localhost/k8s-parsl:{images.known()['k8s-parsl'].rpartition(':')[2]}"
     command = [
         sys.executable,
-        PROGRAM,
+        str(PROGRAM),
         "build",
         "--file",
-        folder / "Dockerfile",
+        str(folder / "Dockerfile"),
         "--build-arg",
         f"BASE={base}",
     ]

@@ -12,7 +12,7 @@ BRIDGE, PORT, PEER = "kptb-try", "kptb-try-a", "kptb-try-b"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="making network devices needs root")
-def test_pods_that_come_and_go_do_not_change_the_bridges_address():
+def test_pods_that_come_and_go_do_not_change_the_bridges_address() -> None:
     """It is their gateway's: pods that know the old one would be cut off for as long as they
     believe in it.
     """
