@@ -1,10 +1,12 @@
-"""Command line of the testbed: `python -m testbed up|down|status|kubeconfig|images|tools`."""
+"""Command line of the testbed: `python -m testbed up|down|status|kubeconfig|images|tools|...`."""
 
 import argparse
 import sys
+from pathlib import Path
 
 from testbed import cluster, images, layout, tools
 from testbed.layout import TestbedError
+from testbed.snapshot import Snapshot
 
 
 def main() -> int:
@@ -20,14 +22,22 @@ def main() -> int:
         ("kubeconfig", "print the path of the administrator's kubeconfig"),
         ("images", "build and push the project's images again"),
         ("tools", "fetch helm, helm3 and kubectl, and print their folder"),
+        ("snapshot", "write down what the machine looks like, into --file"),
+        ("leftovers", "list what the machine has more or less than in --file; 1 if anything"),
     ):
         command = commands.add_parser(name, help=help_text)
         if name == "images":
             command.add_argument(
                 "--only", choices=("k8s-parsl",), help="leave the images on top of it as they were"
             )
+        if name in ("snapshot", "leftovers"):
+            command.add_argument("--file", type=Path, required=True)
     options = parser.parse_args()
     try:
+        if options.command == "snapshot":
+            return _snapshot(options.file)
+        if options.command == "leftovers":
+            return _leftovers(options.file)
         return _images(options.only) if options.command == "images" else COMMANDS[options.command]()
     except TestbedError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -48,6 +58,18 @@ def _up() -> int:
 def _down() -> int:
     print("the testbed is down" if cluster.down() else "no testbed to take down", file=sys.stderr)
     return 0
+
+
+def _snapshot(file: Path) -> int:
+    Snapshot.take().write(file)
+    return 0
+
+
+def _leftovers(file: Path) -> int:
+    found = Snapshot.read(file).difference(Snapshot.take())
+    for line in found:
+        print(line)
+    return 1 if found else 0
 
 
 def _status() -> int:

@@ -4,6 +4,7 @@ Left out is what changes by itself: counters, and the processes and cgroups of w
 the machine.
 """
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -50,6 +51,17 @@ class Snapshot:
                 str(identity.pid) for identity in processes.marked(layout.state_dir())
             ),
         )
+
+    @classmethod
+    def read(cls, file: Path) -> "Snapshot":
+        """Return the snapshot that `write` left in a file."""
+        kept = json.loads(file.read_text("utf-8"))
+        return cls(**{name: frozenset(lines) for name, lines in kept.items()})
+
+    def write(self, file: Path) -> None:
+        """Keep the snapshot in a file, for `read`."""
+        kept = {field.name: sorted(getattr(self, field.name)) for field in fields(self)}
+        file.write_text(json.dumps(kept), "utf-8")
 
     def difference(self, other: "Snapshot") -> list[str]:
         """What the other has more (+) and less (-), a line each."""
