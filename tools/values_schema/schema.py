@@ -24,7 +24,7 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
-from k8s_parsl.ceph_key.vault import Auth, Kv, VaultSettings
+from k8s_parsl.ceph_key.settings import Auth, Kv, VaultSettings
 from k8s_parsl.config.settings import (
     BARE,
     COMMIT,
