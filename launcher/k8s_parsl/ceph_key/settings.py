@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from k8s_parsl.config.settings import AbsolutePath, Model
+from k8s_parsl.config.model import Model
+from k8s_parsl.config.names import AbsolutePath
 
 # Vault's own paths have no slash at either end; one spelling is enough.
 VaultPath = Annotated[str, StringConstraints(pattern=r"^[^/\s](.*[^/\s])?$")]
