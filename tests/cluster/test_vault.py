@@ -1,9 +1,8 @@
-"""`k8s-parsl ceph-key` against a real Vault and the real API server, with the rights of its own
-account only.
+"""`k8s-parsl ceph-key` with a real Vault and API server, and its ServiceAccount's permissions only.
 
-The command runs as a process of its own; all that differs from its pod is where the account's token
-lies. Every run's output is searched for the keys and tokens in play, so each case below is a test
-of secrecy too.
+The command runs as a separate process; only the folder of the ServiceAccount's token differs from
+its pod's. The output of every run is searched for the keys and tokens, so each case below also
+tests secrecy.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ import pytest
 import requests
 import yaml
 
-from k8s_parsl.ceph_key.vault import VaultSettings
+from k8s_parsl.ceph_key.settings import VaultSettings
 from testbed import cluster, layout, pki
 from testbed import vault as vaults
 
 NAME = "csi-cephfs-pdgrun-secret"
-# The client looks for its account where kubelet mounts it; here it is in a folder of the test's.
+# The client looks for its token where kubelet mounts it; here it is in the test's folder.
 MAIN = """
 import functools, os, pathlib
 from k8s_parsl.__main__ import main
@@ -91,7 +90,7 @@ class Ended:
 
 @dataclass
 class Stage:
-    """A namespace of the CSI driver's with the command's account, and its counterpart in Vault."""
+    """A namespace like the CSI driver's, with the command's ServiceAccount and its role in Vault."""
 
     vault: vaults.Vault
     namespace: str
@@ -170,7 +169,7 @@ class Stage:
         return {key: base64.b64decode(value).decode() for key, value in self.read()["data"].items()}
 
     def make(self, **metadata):
-        """A Secret of somebody else's."""
+        """Make a Secret of another client's."""
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -233,9 +232,7 @@ def test_the_key_goes_from_vault_to_the_secret(stage):
 
 
 def test_a_second_run_changes_nothing_and_a_new_key_does(stage):
-    """Same resourceVersion: kubelet, Argo CD and people who watch see no change where there is
-    none.
-    """
+    """The resourceVersion stays, so that kubelet, Argo CD and watchers see no change."""
     assert stage.run().code == 0
     before = stage.read()["metadata"]["resourceVersion"]
     ended = stage.run()
@@ -245,11 +242,11 @@ def test_a_second_run_changes_nothing_and_a_new_key_does(stage):
     ended = stage.run()
     assert (ended.code, stage.values()) == (0, {"userID": USER, "userKey": NEWER}), ended.out
     assert "updated" in ended.last
-    assert "the prefix client. is taken off" in ended.out
-    assert "userKey: white space at its ends is taken off" in ended.out
+    assert "the prefix client. was removed" in ended.out
+    assert "userKey: white space at its ends was removed" in ended.out
 
 
-def test_a_secret_of_somebody_elses_is_left_alone_until_told(stage):
+def test_a_secret_of_another_client_is_left_alone_until_adopted(stage):
     """Adopted, it keeps the fields that are not ours."""
     stage.make(labels={"app.kubernetes.io/managed-by": "Helm"})
     before = stage.read()
@@ -269,7 +266,7 @@ def test_two_releases_do_not_fight_over_one_secret(stage):
     """The owner is recorded; another one is refused."""
     assert stage.run({"secret.owner": "pdgrun/pdgrun"}).code == 0
     ended = stage.run({"secret.owner": "other/pdgrun"})
-    assert (ended.code, f"{NAME} is pdgrun/pdgrun's" in ended.last) == (78, True), ended.out
+    assert (ended.code, f"{NAME} belongs to pdgrun/pdgrun" in ended.last) == (78, True), ended.out
 
 
 @pytest.mark.parametrize("version", ["auto", 1])
@@ -283,7 +280,7 @@ def test_kv_version_1(stage, version):
 
 
 def test_fields_of_other_names(stage):
-    """DataONE's or anybody's own."""
+    """DataONE's, or any other."""
     stage.put({"user": USER, "key": KEY, "note": "of 2026"}, "other")
     kv = {
         "vault.kv.path": f"{stage.namespace}/other",
@@ -361,9 +358,7 @@ def test_the_token_is_revoked(stage, change):
 
 
 def test_the_account_may_write_that_one_secret_and_nothing_else(stage):
-    """The Role's minimum: server-side apply of the one name makes it, also where it is not there
-    yet.
-    """
+    """The Role's minimum: server-side apply of the one name creates the Secret, too."""
     session = requests.Session()
     session.trust_env, session.verify = False, str(layout.pki_dir() / "ca.crt")
     session.headers["Authorization"] = f"Bearer {stage.token()}"
@@ -385,12 +380,12 @@ def test_the_account_may_write_that_one_secret_and_nothing_else(stage):
     assert session.put(f"{url}/{NAME}", json=json.loads(secret(NAME))).status_code == 403
 
 
-def test_a_sealed_vault_heals_within_the_budget(stage):
-    """It says what it waits for, and goes on by itself."""
+def test_a_sealed_vault_is_waited_for_within_the_budget(stage):
+    """The log says what it waits for, and it goes on when Vault is unsealed."""
     stage.vault.seal()
     process = stage.start()
     said = process.stdout.readline()
-    assert f"Vault at {stage.vault.address} is sealed: somebody has to unseal it" in said
+    assert f"Vault at {stage.vault.address} is sealed: unseal it" in said
     stage.vault.unseal()
     ended = stage.end(process, said)
     assert (ended.code, stage.values()) == (0, GOOD), ended.out
@@ -402,8 +397,7 @@ def test_a_sealed_vault_that_stays_so(stage):
     ended = stage.run({"timeBudget": 2})
     assert (
         ended.code,
-        "is sealed: somebody has to unseal it (vault operator unseal) (tried for 2 s)"
-        in ended.last,
+        "is sealed: unseal it (vault operator unseal) (tried for 2 s)" in ended.last,
     ) == (
         69,
         True,
@@ -447,7 +441,7 @@ def role_of_another_namespace(stage):
 
 
 def role_of_another_account(stage):
-    stage.vault.role(f"{stage.namespace}-2", stage.namespace, "somebody", stage.namespace)
+    stage.vault.role(f"{stage.namespace}-2", stage.namespace, "another", stage.namespace)
     return {"vault.auth.role": f"{stage.namespace}-2"}
 
 
@@ -492,13 +486,13 @@ def version_destroyed(stage):
     return {"vault.kv.path": f"{stage.namespace}/destroyed"}
 
 
-def version_1_told_2(stage):
+def version_1_set_to_2(stage):
     client = stage.vault.client()
     client.secrets.kv.v1.create_or_update_secret(f"{stage.namespace}/pdg", GOOD, mount_point="kv1")
     return {"vault.kv.mount": "kv1", "vault.kv.version": 2}
 
 
-def data_in_path_told_1(stage):
+def data_in_path_set_to_1(stage):
     return {"vault.kv.path": f"data/{stage.namespace}/pdg", "vault.kv.version": 1}
 
 
@@ -545,12 +539,12 @@ BAD = {
     "wrong CA": (
         other_authority,
         78,
-        "vault.caBundle (or caFile): Vault's certificate is of no authority",
+        "vault.caBundle (or caFile): no CA in it has signed Vault's certificate",
     ),
     "no CA": (
         {"vault.caFile": ""},
         78,
-        "vault.caBundle (or caFile): Vault's certificate is of no authority",
+        "vault.caBundle (or caFile): no CA in it has signed Vault's certificate",
     ),
     "CA file missing": (
         {"vault.caFile": "/nowhere/ca.crt"},
@@ -566,7 +560,7 @@ BAD = {
     "role of another namespace": (
         role_of_another_namespace,
         77,
-        "is not for system:serviceaccount:{ns}:ceph-key: add its namespace to bound_service_account_namespaces",
+        "is not bound to system:serviceaccount:{ns}:ceph-key: add its namespace to bound_service_account_namespaces",
     ),
     "role of another account": (
         role_of_another_account,
@@ -576,12 +570,12 @@ BAD = {
     "role of another audience": (
         role_of_another_audience,
         77,
-        "vault.auth.audience: the token is for audience 'vault', role '{ns}-3' of auth/kubernetes wants another",
+        "vault.auth.audience: the token is for audience 'vault', but role '{ns}-3' of auth/kubernetes requires another",
     ),
     "wrong auth mount": (
         {"vault.auth.mount": "k8s"},
         77,
-        "at auth/k8s and says no more: is vault.auth.mount right",
+        "at auth/k8s without a reason: check vault.auth.mount",
     ),
     "method not configured": (
         method_without_configuration,
@@ -600,7 +594,7 @@ BAD = {
         "vault.auth.role: auth/jwt has no role 'none'",
     ),
     "jwt of another": (jwt_of_another, 77, "its bound_subject or bound_claims differ"),
-    "secret ID of another": (secret_id_of_another, 77, "do not fit auth/approle"),
+    "secret ID of another": (secret_id_of_another, 77, "are not valid at auth/approle"),
     "token of another Vault": (
         token_of_another_vault,
         77,
@@ -609,7 +603,7 @@ BAD = {
     "no such KV mount": (
         {"vault.kv.mount": "kv"},
         77,
-        "vault.kv.mount: role '{ns}' of auth/kubernetes may see nothing at",
+        "vault.kv.mount: role '{ns}' of auth/kubernetes has no access to",
     ),
     "KV mount with data/": (
         {"vault.kv.mount": "secret/data"},
@@ -631,33 +625,37 @@ BAD = {
         77,
         'its policies need: path "secret/data/pdg" { capabilities = ["read"] }',
     ),
-    "no policy": (role_without_policy, 77, "may see nothing at 'secret'"),
+    "no policy": (role_without_policy, 77, "has no access to 'secret'"),
     "data/ in the path": (
         {"vault.kv.path": "data/{ns}/pdg"},
         78,
-        "vault.kv.path: write '{ns}/pdg'; the data/ that",
+        "vault.kv.path: write '{ns}/pdg', without the data/ that",
     ),
     "mount in the path": (
         {"vault.kv.path": "secret/{ns}/pdg"},
         78,
         "vault.kv.path: write '{ns}/pdg'; the mount is in",
     ),
-    "version 2 told 1": (
+    "version 2 set to 1": (
         {"vault.kv.version": 1},
         78,
         "vault.kv.version: the engine at 'secret' is of KV version 2, not 1: write 2, or auto",
     ),
-    "version 1 told 2": (
-        version_1_told_2,
+    "version 1 set to 2": (
+        version_1_set_to_2,
         78,
         "the engine at 'kv1' is of KV version 1, not 2: write 1, or auto",
     ),
-    "version 2 told 1, data/ in the path": (data_in_path_told_1, 78, "is of KV version 2, not 1"),
+    "version 2 set to 1, data/ in the path": (
+        data_in_path_set_to_1,
+        78,
+        "is of KV version 2, not 1",
+    ),
     "version deleted": (version_deleted, 78, "secret/{ns}/deleted was deleted at 20"),
     "version destroyed": (
         version_destroyed,
         78,
-        "of secret/{ns}/destroyed was destroyed: write the key anew",
+        "of secret/{ns}/destroyed was destroyed: write the key again",
     ),
     "missing keys": (
         put({"userId": USER, "key": KEY}),
@@ -679,7 +677,7 @@ BAD = {
     "Secret of another name": (
         {"secret.name": "another"},
         77,
-        "this account may not write it; it needs, in namespace {ns}, a Role of secrets, resourceNames [another], verbs",
+        "this ServiceAccount may not write it; it needs a Role in namespace {ns} for secrets, resourceNames [another], verbs",
     ),
     "Secret in another namespace": (
         {"secret.namespace": "kube-system"},
@@ -691,9 +689,7 @@ BAD = {
 
 @pytest.mark.parametrize(("wrong", "code", "message"), BAD.values(), ids=BAD)
 def test_bad_input(stage, wrong, code, message):
-    """One line says what to change, the exit code whether the Job tries again, and no Secret is
-    made.
-    """
+    """One line says what to change, the exit code whether to retry; no Secret is created."""
 
     def named(text):
         return text.replace("{ns}", stage.namespace) if isinstance(text, str) else text
@@ -717,11 +713,11 @@ def test_wrong_audience_of_the_token(stage):
 
 
 def test_no_right_to_the_secret(stage):
-    """The account may read Vault, but nobody bound the Role to it."""
+    """The ServiceAccount may read Vault, but no RoleBinding gives it the Role."""
     stage.vault.role(f"{stage.namespace}-5", stage.namespace, "stranger", stage.namespace)
     ended = stage.run({"vault.auth.role": f"{stage.namespace}-5"}, account="stranger")
     assert ended.code == 77
-    assert f"Secret {stage.namespace}/{NAME}: this account may not write it" in ended.last
+    assert f"Secret {stage.namespace}/{NAME}: this ServiceAccount may not write it" in ended.last
 
 
 def test_the_default_of_the_audience_is_the_testbeds():

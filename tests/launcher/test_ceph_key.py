@@ -14,8 +14,10 @@ import pytest
 import yaml
 from pydantic import Secret
 
-from k8s_parsl.ceph_key.job import CephKeySettings, Writer, check_key, manifest
-from k8s_parsl.ceph_key.vault import Budget
+from k8s_parsl.ceph_key.budget import Budget
+from k8s_parsl.ceph_key.key import check_key
+from k8s_parsl.ceph_key.secret import Writer, manifest
+from k8s_parsl.ceph_key.settings import CephKeySettings
 from k8s_parsl_runtime.shared.errors import DataError, ExitCode, Failure
 
 
@@ -76,7 +78,7 @@ def test_a_key_that_ceph_made_passes():
     ],
 )
 def test_what_can_only_be_meant_one_way_is_put_right(user_id, user_key, notice):
-    """With a notice, so that the source gets mended too."""
+    """With a notice, so that the source can be corrected too."""
     key = check(user_id, user_key)
     assert (key.user_id, key.user_key.get_secret_value()) == ("pdg", KEY)
     assert [text[: len(notice)] for text in key.notices] == [notice]
@@ -100,7 +102,7 @@ BAD = {
     "keyring": (
         "pdg",
         f"[client.pdg]\n\tkey = {KEY}\n",
-        "userKey has white space inside: of a keyring, only",
+        "userKey has white space inside: of a keyring, write only",
     ),
     "inner newline": ("pdg", f"{KEY[:20]}\n{KEY[20:]}", "userKey has white space inside"),
     "not ASCII": ("pdg", f"{KEY}é", "userKey is not base64"),
@@ -108,10 +110,10 @@ BAD = {
     "a mapping": ("pdg", {"key": KEY}, "userKey is of type dict"),
     "null": ("pdg", None, "userKey is of type NoneType"),
     "a number for a user": (17, KEY, "userID is of type int"),
-    "no user": ("", KEY, "userID is no Ceph user"),
-    "only the prefix": ("client.", KEY, "userID is no Ceph user"),
-    "a keyring's head": ("[client.pdg]", KEY, "userID is no Ceph user"),
-    "two words": ("pdg user", KEY, "userID is no Ceph user"),
+    "no user": ("", KEY, "userID is not a Ceph user"),
+    "only the prefix": ("client.", KEY, "userID is not a Ceph user"),
+    "a keyring's head": ("[client.pdg]", KEY, "userID is not a Ceph user"),
+    "two words": ("pdg user", KEY, "userID is not a Ceph user"),
     "the wrong way round": (
         KEY,
         "pdg",
@@ -203,7 +205,7 @@ def test_the_least_that_has_to_be_said():
     ],
 )
 def test_wrong_settings_are_named(change, message):
-    """64, before anybody is asked."""
+    """64, before any request."""
     with pytest.raises(Failure) as caught:
         settings(change)
     assert message in str(caught.value)
@@ -242,8 +244,8 @@ def test_the_secret_says_what_it_is_made_of():
 
 @pytest.fixture
 def write(api, monkeypatch):
-    """Write the good key by the API; what was done."""
-    monkeypatch.setattr("k8s_parsl.ceph_key.vault.FIRST_PAUSE_S", 0.01)
+    """Write the good key by the API and return what was done."""
+    monkeypatch.setattr("k8s_parsl.ceph_key.budget.FIRST_PAUSE_S", 0.01)
 
     def write(budget=5.0):
         it = settings({"secret.namespace": "science"})

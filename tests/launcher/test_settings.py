@@ -9,7 +9,9 @@ import yaml
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 
-from k8s_parsl.config.settings import Executor, Parsl, Settings, merge, read_yaml
+from k8s_parsl.config.helm_merge import merge
+from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.settings import Executor, Parsl, Settings
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
 GOOD = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}}
@@ -34,7 +36,7 @@ OUR_DEFAULTS = {
 
 @pytest.mark.parametrize(("model", "parsls"), [(Executor, HighThroughputExecutor), (Parsl, Config)])
 def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
-    """Who knows Parsl knows what a key does that is left out."""
+    """A key that is left out does what Parsl's documentation says."""
     parameters = inspect.signature(parsls.__init__).parameters
     shared = {
         name: field.default for name, field in model.model_fields.items() if name in parameters
@@ -201,9 +203,7 @@ WHOLE = f"executors.cpu.availableAccelerators: input should be a valid integer, 
     ],
 )
 def test_a_value_of_several_kinds_is_refused_with_all_of_them(changed, line):
-    """Once, in the words of YAML; where one of its own kinds was meant, with what is wrong in
-    there.
-    """
+    """Once, in the words of YAML; where one kind fits better, with what is wrong inside it."""
     with pytest.raises(UsageError) as caught:
         Settings.parse(GOOD | changed, "x.yaml")
     assert line in str(caught.value)
@@ -246,7 +246,7 @@ def test_values_that_are_nested_too_deeply_are_bad_data(tmp_path, opening, closi
     [
         ("1" * 5000, "a value cannot be read: "),
         ("!!float many", "a value cannot be read: "),
-        ('"\\ud800"', "a text has half of a pair of characters in it"),
+        ('"\\ud800"', "a text has half of a surrogate pair in it"),
         ("!!binary aGk=", "only plain YAML values are allowed"),
     ],
 )
@@ -298,6 +298,8 @@ def test_a_values_file_of_another_shape_is_refused_by_name(tmp_path, text, line)
         ("a: 1\na: 2", "line 2: key 'a' is given twice"),
         ("a: 1\nb: {y: 1}", 'line 2: YAML reads the key y as true: write it in quotes, "y"'),
         ("b: {null: 1}", "line 1: a key is empty, or null"),
+        ("b: {{name}}", "line 1: YAML reads a key as a map or a list: write text with { or ["),
+        ("b: {[1]: 2}", "line 1: YAML reads a key as a map or a list: write text with { or ["),
         ("- a", "holds a list where a mapping is needed"),
         ("a:\n\tb: 1", "line 2: found character '\\t'"),
     ],
@@ -347,9 +349,7 @@ def test_a_scalar_means_what_it_means_to_helm(tmp_path, text, value):
 
 
 def test_files_merge_as_helm_merges_them():
-    """Maps merge, lists and scalars are replaced, null takes a key away; below kwargs null is a
-    value.
-    """
+    """Maps merge, lists and scalars are replaced, null removes a key; below kwargs null stays."""
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1, "workflow": {"kwargs": {"x": 1, "y": 2}}}
     over = {"a": {"b": 2, "c": [3]}, "d": None, "workflow": {"kwargs": {"x": None}}}
     assert merge(base, over) == {

@@ -24,21 +24,19 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
 
-from k8s_parsl.ceph_key.vault import Auth, Kv, VaultSettings
+from k8s_parsl.ceph_key.settings import Auth, Kv, VaultSettings
+from k8s_parsl.config.helm_yaml import BARE
+from k8s_parsl.config.model import Model
+from k8s_parsl.config.names import LABEL, LABEL_IS, Label
 from k8s_parsl.config.settings import (
-    BARE,
     COMMIT,
     COMMIT_IS,
     GIT_URL,
     GIT_URL_IS,
-    LABEL,
-    LABEL_IS,
     Executor,
     Git,
-    Label,
     Laptop,
     Logging,
-    Model,
     Parsl,
     Run,
     Volume,
