@@ -14,6 +14,7 @@ import itertools
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,31 @@ def test_every_page_is_linked_from_the_readme_or_a_page_of_it():
             if target.suffix == ".md" and target not in seen and target.is_file():
                 waiting.append(target)
     assert set((REPOSITORY / "docs").rglob("*.md")) - seen == set()
+
+
+ROOTS = ("chart", "deploy", "examples", "launcher", "runtime", "tests", "tools", "values")
+CITED = re.compile(r"docs/dev/architecture\.md,[\s#]*\"([^\"]+)\"")
+
+
+def sources() -> Iterator[Path]:
+    """Return the files that may cite a page."""
+    for root in ROOTS:
+        for file in sorted((REPOSITORY / root).rglob("*")):
+            if file.suffix in (".py", ".tpl", ".yaml", ".md", ".txt") and file.is_file():
+                yield file
+
+
+def test_a_section_of_the_architecture_that_is_cited_is_there():
+    """Comments and docstrings name a section in the place of an explanation."""
+    page = (REPOSITORY / "docs" / "dev" / "architecture.md").read_text("utf-8")
+    sections = set(re.findall(r"^## (.+)$", page, re.MULTILINE))
+    cited: dict[str, Path] = {}
+    for file in sources():
+        for section in CITED.findall(file.read_text("utf-8", errors="replace")):
+            # A comment may break the line within the name.
+            cited[" ".join(section.replace("#", " ").split())] = file
+    assert {"Reasons", "Exit codes", "Installation and run"} <= set(cited)
+    assert {section: file for section, file in cited.items() if section not in sections} == {}
 
 
 def test_the_readme_is_short():
