@@ -410,10 +410,11 @@ def test_the_readme_is_short():
 # Troubleshooting -----------------------------------------------------------------------------------------------------
 
 TROUBLESHOOTING = (REPOSITORY / "docs" / "user" / "troubleshooting.md").read_text("utf-8")
+RESULTS = (REPOSITORY / "docs" / "user" / "results.md").read_text("utf-8")
 
 
 def test_the_page_has_every_exit_code():
-    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", TROUBLESHOOTING, re.MULTILINE)]
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", RESULTS, re.MULTILINE)]
     assert codes == [int(code) for code in ExitCode]
 
 
