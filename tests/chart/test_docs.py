@@ -14,6 +14,7 @@ import itertools
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -377,6 +378,31 @@ def test_every_page_is_linked_from_the_readme_or_a_page_of_it():
     assert set((REPOSITORY / "docs").rglob("*.md")) - seen == set()
 
 
+ROOTS = ("chart", "deploy", "examples", "launcher", "runtime", "tests", "tools", "values")
+CITED = re.compile(r"docs/dev/architecture\.md,[\s#]*\"([^\"]+)\"")
+
+
+def sources() -> Iterator[Path]:
+    """Return the files that may cite a page."""
+    for root in ROOTS:
+        for file in sorted((REPOSITORY / root).rglob("*")):
+            if file.suffix in (".py", ".tpl", ".yaml", ".md", ".txt") and file.is_file():
+                yield file
+
+
+def test_a_section_of_the_architecture_that_is_cited_is_there():
+    """Comments and docstrings name a section in the place of an explanation."""
+    page = (REPOSITORY / "docs" / "dev" / "architecture.md").read_text("utf-8")
+    sections = set(re.findall(r"^## (.+)$", page, re.MULTILINE))
+    cited: dict[str, Path] = {}
+    for file in sources():
+        for section in CITED.findall(file.read_text("utf-8", errors="replace")):
+            # A comment may break the line within the name.
+            cited[" ".join(section.replace("#", " ").split())] = file
+    assert {"Reasons", "Exit codes", "Installation and run"} <= set(cited)
+    assert {section: file for section, file in cited.items() if section not in sections} == {}
+
+
 def test_the_readme_is_short():
     assert len((REPOSITORY / "README.md").read_text("utf-8").splitlines()) < 150
 
@@ -384,10 +410,11 @@ def test_the_readme_is_short():
 # Troubleshooting -----------------------------------------------------------------------------------------------------
 
 TROUBLESHOOTING = (REPOSITORY / "docs" / "user" / "troubleshooting.md").read_text("utf-8")
+RESULTS = (REPOSITORY / "docs" / "user" / "results.md").read_text("utf-8")
 
 
 def test_the_page_has_every_exit_code():
-    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", TROUBLESHOOTING, re.MULTILINE)]
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", RESULTS, re.MULTILINE)]
     assert codes == [int(code) for code in ExitCode]
 
 

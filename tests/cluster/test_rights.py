@@ -4,7 +4,7 @@ more.
 The user's rights are those of a DataONE namespace (DataONEorg/k8s-cluster,
 authorization/application-context.yaml): all of core, apps, networking and autoscaling, Jobs, and of
 Roles only create, get and delete. Nothing of the cluster's own. The commands are those of
-docs/admin/two-part-install.md, read from there.
+docs/admin/two-part-install.md and docs/user/one-namespace.md, read from there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from cluster.conftest import PATIENCE_S, ROOT, Release, images_of
 
 from testbed import layout, tools
 
-PAGE = ROOT / "docs" / "admin" / "two-part-install.md"
+PAGES = (
+    ROOT / "docs" / "admin" / "two-part-install.md",
+    ROOT / "docs" / "user" / "one-namespace.md",
+)
 RULES = [
     {
         "apiGroups": ["", "apps", "networking.k8s.io", "extensions", "autoscaling"],
@@ -53,10 +56,9 @@ CEPHFS = {
 
 
 def blocks():
-    """The page's commands, by what stands over them."""
-    return dict(
-        re.findall(r"<!-- run: (.*?) -->\n```\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    )
+    """The pages' commands, by what stands over them."""
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    return dict(re.findall(r"<!-- run: (.*?) -->\n```\n(.*?)```", text, re.DOTALL))
 
 
 @dataclass

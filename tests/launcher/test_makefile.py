@@ -51,7 +51,7 @@ def test_the_exit_code_is_said_as_make_has_another(make, tmp_path, goal, stamp, 
     done = make(goal, "-o", f"{tmp_path}/{stamp}", k8s_parsl=f"#!/bin/sh\nexit {code}\n")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith(
-        f"exit code {code} (docs/user/troubleshooting.md says what it means"
+        f"exit code {code} (see docs/user/results.md"
     )
 
 

@@ -979,8 +979,8 @@ its volume: give the other source another key, or `helm uninstall` first (the da
 releases make the two halves (`admin.create`, `namespaced.create`), give `claimName` in the file that both read.
 
 `cephfs.secret` is the node-stage Secret, with which nodes mount the volume. It exists already, or one of
-`values`, `vault` and `externalSecret` says where user and key come from: [ceph-volume.md](ceph-volume.md),
-[vault.md](vault.md).
+`values`, `vault` and `externalSecret` says where user and key come from: [ceph-volume.md](../admin/ceph-volume.md),
+[vault.md](../admin/vault.md).
 """,
     "pod": """\
 For the launcher's pod and the workers' pods alike. In each of them one container runs the user's code, `workflow` or
