@@ -39,7 +39,7 @@ def pod(
         ),
         (
             pod(78, "worker"),
-            "worker pod p: WorkerConfiguration: the worker found a configuration fault (workflow",
+            "worker pod p: WorkerConfiguration: the worker found a configuration error (workflow",
         ),
     ],
 )

@@ -82,7 +82,7 @@ def test_what_waiting_does_not_mend_is_told_at_once(container, workflow):
     (told,) = workflow.told
     assert told.failure.exit_code is ExitCode.CONFIGURATION
     assert str(told.failure) == (
-        "the workflow container cannot start: InvalidImageName: its image has no valid name "
+        "the workflow container cannot start: InvalidImageName: its image name is invalid "
         '(couldn\'t parse image name "A:b:c"); see image.repository, image.tag'
     )
     assert told.out_of_memory is False
