@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from k8s_parsl.kube.reasons import REASONS, Kind, events_finding, read
+from k8s_parsl.kube.pod_state import events_finding, read
+from k8s_parsl.kube.reasons import REASONS, Kind
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 

@@ -18,7 +18,7 @@ from k8s_parsl.check.references import claim
 from k8s_parsl.identity import MOUNTED, Identity, of_release
 from k8s_parsl.kube.api import Api, ApiError
 from k8s_parsl.kube.mount_errors import explain
-from k8s_parsl.kube.reasons import event_time, read
+from k8s_parsl.kube.pod_state import event_time, read
 from k8s_parsl.kube.retry import failure
 from k8s_parsl_runtime.shared.errors import ConfigurationError, UsageError
 

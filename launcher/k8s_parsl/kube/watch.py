@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from k8s_parsl.kube.api import Api, ApiError, ApiUnreachable
-from k8s_parsl.kube.reasons import PodState, read
+from k8s_parsl.kube.pod_state import PodState, read
 from k8s_parsl.kube.retry import failure, pauses
 from k8s_parsl_runtime.shared.errors import one_line
 

@@ -11,7 +11,7 @@ import threading
 
 from k8s_parsl.identity import TEST, Identity
 from k8s_parsl.kube.api import Api, ApiError
-from k8s_parsl.kube.reasons import PodState
+from k8s_parsl.kube.pod_state import PodState
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl_runtime.shared.errors import Temporary
 
