@@ -13,8 +13,9 @@ import threading
 import pytest
 from kubernetes.config import kube_config
 
-from k8s_parsl.kube.api import Api, ApiError, ApiUnreachable
+from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.connection import InPod
+from k8s_parsl.kube.errors import ApiError, ApiUnreachable
 from k8s_parsl.kube.retry import failure, patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure
@@ -132,13 +133,13 @@ def test_a_pod_without_an_account_is_told_so(tmp_path, monkeypatch):
     """automountServiceAccountToken, say; and a laptop, where a token would be of no use."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
     with pytest.raises(
-        ConfigurationError, match=f"no service account token in this pod: {tmp_path}/token"
+        ConfigurationError, match=f"no ServiceAccount token in this pod: {tmp_path}/token"
     ):
         InPod(tmp_path)
     (tmp_path / "token").write_text("x")
     InPod(tmp_path)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    with pytest.raises(ConfigurationError, match="no service account token"):
+    with pytest.raises(ConfigurationError, match="no ServiceAccount token"):
         InPod(tmp_path)
 
 
@@ -203,8 +204,14 @@ def laptop(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("door", "line"),
     [
-        ("api", "list the pods: the launcher's service account may not: pods is forbidden"),
-        ("laptop", "list the pods: you, the kubeconfig's user, may not: pods is forbidden"),
+        (
+            "api",
+            "list the pods: the launcher's ServiceAccount has no permission: pods is forbidden",
+        ),
+        (
+            "laptop",
+            "list the pods: you, the kubeconfig's user, have no permission: pods is forbidden",
+        ),
     ],
 )
 def test_a_missing_right_is_said_to_be_of_who_asked(server, request, door, line):

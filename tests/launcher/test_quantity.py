@@ -50,5 +50,5 @@ def test_a_number_is_one(number, text):
     "text", ["", "x", "1x", "1ki", "1 Gi", "Gi", "1mi", "1e", "1E-", "1Gii", "1.2.3", "1\n"]
 )
 def test_what_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="is no quantity"):
+    with pytest.raises(ValueError, match="is not a quantity"):
         quantity(text)

@@ -24,7 +24,8 @@ from pydantic import Field, Secret, SecretStr
 
 from k8s_parsl.ceph_key.vault import Budget, Kv, Reading, Vault, VaultSettings
 from k8s_parsl.config.settings import Model
-from k8s_parsl.kube.api import Api, ApiError
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
 from k8s_parsl.stopping import heeding, interrupt
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,

@@ -16,7 +16,9 @@ from k8s_parsl.check.lines import Line, fine, wanted
 from k8s_parsl.check.preflight import preflight
 from k8s_parsl.check.references import claim
 from k8s_parsl.identity import MOUNTED, Identity, of_release
-from k8s_parsl.kube.api import Api, ApiError
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.resource import of_kind
 from k8s_parsl.kube.mount_errors import explain
 from k8s_parsl.kube.pod_state import event_time, read
 from k8s_parsl.kube.retry import failure
@@ -74,7 +76,11 @@ def check(api: Api, release: str, needs: rendered.Rendered | None = None) -> Ite
         if needs:
             yield from preflight(api, needs)
         pods, _ = api.list_pods(selector)
-        claims = [] if needs else api.list_claims(selector)
+        claims = (
+            []
+            if needs
+            else api.list_objects(of_kind("PersistentVolumeClaim", api.namespace), selector)
+        )
         if not (needs or claims or pods):
             raise ConfigurationError(
                 f"there is nothing of a release {release} in namespace {api.namespace}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from k8s_parsl.kube.api import ApiError
+from k8s_parsl.kube.errors import ApiError
 from k8s_parsl_runtime.shared.errors import one_line
 
 

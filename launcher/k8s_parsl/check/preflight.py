@@ -23,8 +23,10 @@ from k8s_parsl.check.rights import rights
 from k8s_parsl.config.settings import Executor, yaml_mapping
 from k8s_parsl.config.workers import workers
 from k8s_parsl.identity import of_release
-from k8s_parsl.kube.api import Api, ApiError, of_kind
-from k8s_parsl.kube.room import room_of
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.resource import of_kind
+from k8s_parsl.kube.pod_resources import room_of
 from k8s_parsl_runtime.shared.errors import Failure, UsageError
 
 Manifest = Mapping[str, Any]
@@ -96,7 +98,7 @@ def _pods(api: Api, rendered: Rendered) -> Iterator[Line]:
     counts += [rendered.settings.executors[label].max_blocks for label in rendered.workers]
     yield from _quotas(api, list(zip((pod for _, pod in admitted), counts, strict=True)), rendered)
     try:
-        nodes = api.all_of(of_kind("Node"))
+        nodes = api.list_objects(of_kind("Node"))
     except ApiError as error:
         yield unseen(error, "nodes (labels, taints, size, images)")
         nodes = []
@@ -128,13 +130,13 @@ def _try_pod(api: Api, rendered: Rendered, pod: Manifest) -> dict[str, Any]:
     }
     if rendered.made("ServiceAccount", account):
         trial["spec"] = {**pod["spec"], "serviceAccountName": "default"}
-    return api.try_out(trial)
+    return api.dry_run(trial)
 
 
 def _quotas(api: Api, pods: Sequence[tuple[Manifest, int]], rendered: Rendered) -> Iterator[Line]:
     """The launcher and all blocks at once, and the claims, against what each quota has left."""
     try:
-        quotas = api.all_of(of_kind("ResourceQuota", api.namespace))
+        quotas = api.list_objects(of_kind("ResourceQuota", api.namespace))
     except ApiError as error:
         yield unseen(error, "quotas")
         return

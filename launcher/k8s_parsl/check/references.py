@@ -12,7 +12,9 @@ from typing import Any
 from k8s_parsl.check.lines import Line, fine, unseen, wanted
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
 from k8s_parsl.config.settings import yaml_mapping
-from k8s_parsl.kube.api import METADATA_ONLY, Api, ApiError, of_kind
+from k8s_parsl.kube.api import METADATA_ONLY, Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.resource import of_kind
 
 Manifest = Mapping[str, Any]
 
@@ -132,7 +134,7 @@ def _free(volume: Manifest, namespace: str, claim_name: str) -> Line:
 
 def _storage_class(api: Api, name: str, claim_name: str) -> Iterator[Line]:
     try:
-        if api.find(of_kind("StorageClass", version="storage.k8s.io/v1"), name) is None:
+        if api.find(of_kind("StorageClass", api_version="storage.k8s.io/v1"), name) is None:
             yield wanted(
                 f"claim {claim_name}: there is no StorageClass {name}; ask which one there is"
             )

@@ -20,7 +20,8 @@ import yaml
 from k8s_parsl.config.nearest import with_nearest
 from k8s_parsl.config.settings import Settings, read_yaml, yaml_mapping
 from k8s_parsl.identity import of_release
-from k8s_parsl.kube.api import Api, of_kind
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.resource import of_kind
 from k8s_parsl_runtime.shared.errors import UsageError, one_line
 
 Manifest = dict[str, Any]
@@ -111,7 +112,9 @@ def from_values(
 
 def from_release(api: Api, release: str) -> Rendered | None:
     """The installed release, by its newest launcher Job; None where there is none (any more)."""
-    jobs = api.all_of(of_kind("Job", api.namespace, "batch/v1"), of_release(release, "launcher"))
+    jobs = api.list_objects(
+        of_kind("Job", api.namespace, "batch/v1"), of_release(release, "launcher")
+    )
     jobs.sort(key=lambda job: job["metadata"]["creationTimestamp"])
     if not jobs:
         return None

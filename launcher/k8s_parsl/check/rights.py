@@ -12,7 +12,9 @@ from typing import Any
 
 from k8s_parsl.check.lines import Line, fine, note, unseen, wanted
 from k8s_parsl.check.release import Rendered
-from k8s_parsl.kube.api import METADATA_ONLY, Api, ApiError, Resource, of_kind, resource
+from k8s_parsl.kube.api import METADATA_ONLY, Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.resource import Resource, of_kind, resource_of
 
 Manifest = Mapping[str, Any]
 
@@ -37,7 +39,7 @@ def _may_install(api: Api, rendered: Rendered) -> Iterator[Line]:
     """The caller's rights: asked for each kind of object and each verb, then tried on each object."""
     if not rendered.installs:
         return
-    kinds = {resource(item, api.namespace): item for item in [*rendered.installs, RECORD]}
+    kinds = {resource_of(item, api.namespace): item for item in [*rendered.installs, RECORD]}
     missing = {kind: [verb for verb in VERBS if not api.may(verb, kind)] for kind in kinds}
     yield from _asked_for(rendered, {kind: verbs for kind, verbs in missing.items() if verbs})
     if not any(missing.values()):
@@ -46,7 +48,7 @@ def _may_install(api: Api, rendered: Rendered) -> Iterator[Line]:
         )
     refused = []
     for item in rendered.installs:
-        if "create" not in missing[resource(item, api.namespace)]:
+        if "create" not in missing[resource_of(item, api.namespace)]:
             refused += list(_tried(api, rendered, item))
     yield from dict.fromkeys(refused)
     if not refused:
@@ -97,12 +99,12 @@ def _tried(api: Api, rendered: Rendered, item: Manifest) -> Iterator[Line]:
     """
     what = f"{item['kind']} {item['metadata']['name']}"
     try:
-        api.try_out(item)
+        api.dry_run(item)
     except ApiError as error:
         if error.code == 409:
             there = (
                 api.find(
-                    resource(item, api.namespace), item["metadata"]["name"], accept=METADATA_ONLY
+                    resource_of(item, api.namespace), item["metadata"]["name"], accept=METADATA_ONLY
                 )
                 or {}
             )

@@ -107,8 +107,8 @@ SYMPTOMS = (
     # The kernel client: https://docs.ceph.com/en/latest/cephfs/troubleshooting/#mount-issues
     Symptom(
         r"no mds server is up or the cluster is laggy",
-        f"the kernel says this for a wrong user too: check {KEY}, then fsName, then ask whether the "
-        "MDS is up",
+        f"the kernel says this for a wrong user too: check {KEY}, then fsName, then ask whether "
+        "the MDS is up",
         seen=False,
     ),
     Symptom(

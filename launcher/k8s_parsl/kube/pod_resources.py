@@ -1,4 +1,4 @@
-"""What a worker pod may use, by its manifest as Helm rendered it."""
+"""The resources of a worker pod, by its manifest as Helm rendered it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,39 @@ from k8s_parsl.kube.quantity import quantity
 
 
 def room_of(label: str, pod: Mapping[str, Any]) -> Room:
-    """Return the room of an executor's pod, by requests and limits of its container `worker`."""
-    container: Mapping[str, Any] = next(
-        (one for one in pod["spec"]["containers"] if one["name"] == "worker"), {}
-    )
-    resources = container.get("resources") or {}
+    """Return what an executor's worker may use, by the limits and requests of its container."""
+    resources = _resources(pod)
     limits = resources.get("limits") or {}
-    where = f"executors.{label}.pod.resources.limits"
-    gpus = {name: amount for name, amount in limits.items() if name.endswith("/gpu")}
-    asked = ", ".join(f"{name} is {amount}" for name, amount in sorted(gpus.items()))
+    requests = resources.get("requests") or {}
+    key = f"executors.{label}.pod.resources.limits"
     return Room(
-        cpus=_amount(limits, "cpu", where),
-        memory=_amount(limits, "memory", where),
-        gpus=Amount(sum(map(quantity, gpus.values()), Decimal()), f"{where}: {asked}")
-        if gpus
-        else None,
-        requested=quantity((resources.get("requests") or {}).get("cpu", 0)),
+        cpus=_limit(limits, "cpu", key),
+        memory=_limit(limits, "memory", key),
+        gpus=_gpus(limits, key),
+        requested=quantity(requests.get("cpu", 0)),
     )
 
 
-def _amount(limits: Mapping[str, Any], name: str, where: str) -> Amount | None:
-    """Return a limit; none that is 0, which is none for kubelet."""
+def _resources(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    for container in pod["spec"]["containers"]:
+        if container["name"] == "worker":
+            return container.get("resources") or {}
+    return {}
+
+
+def _limit(limits: Mapping[str, Any], name: str, key: str) -> Amount | None:
+    """Return a limit; None if there is none, or it is 0, which kubelet takes for none."""
     value = quantity(limits.get(name, 0))
-    return Amount(value, f"{where}.{name} is {limits[name]}") if value else None
+    if not value:
+        return None
+    return Amount(value, f"{key}.{name} is {limits[name]}")
+
+
+def _gpus(limits: Mapping[str, Any], key: str) -> Amount | None:
+    """Return the sum of all GPUs, such as `nvidia.com/gpu`; None if no limit names any."""
+    gpus = {name: amount for name, amount in limits.items() if name.endswith("/gpu")}
+    if not gpus:
+        return None
+    total = sum(map(quantity, gpus.values()), Decimal())
+    names = ", ".join(f"{name} is {amount}" for name, amount in sorted(gpus.items()))
+    return Amount(total, f"{key}: {names}")

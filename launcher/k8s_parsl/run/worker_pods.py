@@ -19,7 +19,8 @@ from typing import Any
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.identity import Identity
-from k8s_parsl.kube.api import Api, ApiError
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
 from k8s_parsl.kube.pod_state import PodState, events_finding, read
 from k8s_parsl.kube.reasons import Finding, Kind, find
 from k8s_parsl.kube.retry import pauses
