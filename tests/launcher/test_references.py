@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from k8s_parsl.check.lines import State
+from k8s_parsl.check.result import Status
 from launcher.release import CLAIM, NS, VOLUME, made, needs, only, pod, said
 
 
@@ -18,21 +18,21 @@ def there(claim=CLAIM, **status):
 def test_a_claim_of_somebody_elses_that_is_missing(cluster, api):
     shared = needs(launcher=pod("launcher", "pdgrun-launcher", "everybodys"), workers={})
     assert only(api, shared).startswith(
-        "there is no claim everybodys in namespace science; ask for it"
+        "there is no PVC everybodys in namespace science; ask for it"
     )
 
 
 @pytest.mark.parametrize(
     ("claim", "line"),
     [
-        (there(phase="Lost"), "claim pdgrun-dev-0 has lost its volume pv"),
+        (there(phase="Lost"), "PVC pdgrun-dev-0 has lost its volume pv"),
         (
             there(phase="Pending"),
-            "claim pdgrun-dev-0 waits for PersistentVolume pv (an administrator makes it",
+            "PVC pdgrun-dev-0 waits for PersistentVolume pv (an administrator creates it",
         ),
         (
             there(CLAIM | {"spec": {"storageClassName": "slow"}}, phase="Pending"),
-            "claim pdgrun-dev-0 waits for a volume of StorageClass slow; kubectl describe pvc pdgrun-dev-0 says why",
+            "PVC pdgrun-dev-0 waits for a volume of StorageClass slow; kubectl describe pvc pdgrun-dev-0 says why",
         ),
         (there(CLAIM | {"spec": {}}, phase="Pending"), "waits for a volume of StorageClass (none,"),
         (
@@ -59,12 +59,12 @@ def test_a_volume_that_is_the_administrators_to_make(cluster, api):
         (
             {"namespace": NS, "name": "pdgrun-dev-0", "uid": "old"},
             "Released",
-            "still belongs to an earlier claim",
+            "still belongs to an earlier PVC",
         ),
         (
             {"namespace": "other", "name": "pdgrun-dev-0"},
             "Bound",
-            "is for claim other/pdgrun-dev-0",
+            "is reserved for PVC other/pdgrun-dev-0",
         ),
     ],
 )
@@ -114,8 +114,8 @@ def test_what_a_user_may_not_see_is_a_remark(cluster, api):
     assert said(api, needs(admin=False)) == []
     unseen = [
         line
-        for line in said(api, needs(admin=False), State.NOTE)
-        if line.endswith("so not looked at")
+        for line in said(api, needs(admin=False), Status.NOTE)
+        if line.endswith("not checked, no permission to read")
     ]
     assert [line.split(" ")[0] for line in unseen] == ["PersistentVolume", "Secret", "nodes"]
 

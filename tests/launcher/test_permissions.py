@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from k8s_parsl.check.lines import State
+from k8s_parsl.check.result import Status
 from launcher.release import NS, made, needs, only, pod, said
 
 
 def test_what_the_administrator_makes_is_asked_for_as_a_command(cluster, api):
     cluster.denied = {(verb, "persistentvolumes") for verb in ("create", "get", "patch", "delete")}
     line = only(api, needs())
-    assert "you may not make persistentvolumes; set admin.create=false" in line
+    assert "you have no permission for persistentvolumes; set admin.create=false" in line
     assert line.endswith(
         "helm template pdgrun chart --namespace science -f values.yaml "
         "--set admin.create=true,namespaced.create=false | kubectl apply -f -"
@@ -27,7 +27,7 @@ def test_what_the_administrator_makes_is_asked_for_as_a_command(cluster, api):
 def test_roles_that_may_be_made_but_not_patched(cluster, api):
     cluster.denied = {("patch", "roles"), ("patch", "rolebindings")}
     assert said(api, needs()) == []
-    assert "--server-side=false" in only(api, needs(), State.NOTE)
+    assert "--server-side=false" in only(api, needs(), Status.NOTE)
 
 
 def test_roles_that_may_not_be_made(cluster, api):
@@ -41,8 +41,8 @@ def test_any_other_right_is_asked_for_as_a_rule(cluster, api):
     cluster.denied = {("create", "jobs"), ("delete", "jobs")}
     rule = '{apiGroups: ["batch"], resources: [jobs], verbs: [create, delete]}'
     assert (
-        only(api, needs())
-        == f"you may not create, delete jobs; ask for a rule of a Role in namespace science: {rule}"
+        only(api, needs()) == "you have no permission to create, delete jobs; "
+        f"ask for this rule in a Role of namespace science: {rule}"
     )
 
 
@@ -60,9 +60,7 @@ def test_an_object_of_somebody_elses(cluster, api):
     cluster.objects["jobs", NS, "pdgrun-launcher"] = {
         "metadata": {"annotations": {"meta.helm.sh/release-name": "x"}}
     }
-    assert "Job pdgrun-launcher is there already, and is not of release pdgrun" in only(
-        api, needs()
-    )
+    assert "Job pdgrun-launcher exists already, and is not of release pdgrun" in only(api, needs())
     cluster.objects["jobs", NS, "pdgrun-launcher"]["metadata"]["annotations"][
         "meta.helm.sh/release-name"
     ] = "pdgrun"
@@ -83,7 +81,7 @@ def test_the_launchers_account_is_asked_for_by_name(cluster, api):
     cluster.denied = {("list", "events"), ("patch", "secrets")}
     line = only(api, installed())
     assert line.startswith(
-        "the launcher's account pdgrun-launcher may not list events, patch secrets pdgrun-certif"
+        "the launcher's ServiceAccount pdgrun-launcher has no permission to list events, patch secrets pdgrun-certif"
     )
     assert "; ask for its Role: helm template pdgrun CHART" in line
     assert {who for who, _ in cluster.reviews} == {"system:serviceaccount:science:pdgrun-launcher"}
@@ -107,7 +105,9 @@ def test_an_account_that_is_not_there(cluster, api):
 def test_rights_of_an_account_that_one_may_not_ask_for(cluster, api):
     cluster.objects["serviceaccounts", NS, "pdgrun-launcher"] = {"metadata": {}}
     cluster.refuse("POST", 403, 'cannot impersonate resource "serviceaccounts"')
-    assert "rights of the launcher's account pdgrun-launcher" in only(api, installed(), State.NOTE)
+    assert "permissions of the launcher's ServiceAccount pdgrun-launcher" in only(
+        api, installed(), Status.NOTE
+    )
 
 
 def test_in_its_own_pod_the_launcher_asks_for_itself(cluster, api):
