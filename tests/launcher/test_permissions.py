@@ -1,4 +1,4 @@
-"""Who may do what: each line that `k8s-parsl check` says of it, and when it does not say it."""
+"""Each line of `k8s-parsl check` about permissions, and when it is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_what_the_administrator_makes_is_asked_for_as_a_command(cluster, api):
         "helm template pdgrun chart --namespace science -f values.yaml "
         "--set admin.create=true,namespaced.create=false | kubectl apply -f -"
     )
-    # Of the cluster's own objects no namespace is asked, where the answer might be another.
+    # A review of a cluster-scoped object names no namespace, where the answer might differ.
     assert all(
         "namespace" not in asked
         for _, asked in cluster.reviews
@@ -37,7 +37,7 @@ def test_roles_that_may_not_be_made(cluster, api):
     assert line.endswith("--show-only templates/rbac.yaml | kubectl apply -n science -f -")
 
 
-def test_any_other_right_is_asked_for_as_a_rule(cluster, api):
+def test_any_other_permission_is_asked_for_as_a_rule(cluster, api):
     cluster.denied = {("create", "jobs"), ("delete", "jobs")}
     rule = '{apiGroups: ["batch"], resources: [jobs], verbs: [create, delete]}'
     assert (
@@ -47,7 +47,7 @@ def test_any_other_right_is_asked_for_as_a_rule(cluster, api):
 
 
 def test_a_role_that_grants_more_than_the_caller_has(cluster, api):
-    """No access review knows it; the dry run does."""
+    """No access review finds that; the dry run does."""
     cluster.refusals["Role"] = (
         403,
         'user "x" is attempting to grant RBAC permissions not currently held',
@@ -55,7 +55,7 @@ def test_a_role_that_grants_more_than_the_caller_has(cluster, api):
     assert only(api, needs()).startswith("Role pdgrun-launcher: user")
 
 
-def test_an_object_of_somebody_elses(cluster, api):
+def test_an_object_of_another_release(cluster, api):
     cluster.refusals["Job"] = (409, "already exists")
     cluster.objects["jobs", NS, "pdgrun-launcher"] = {
         "metadata": {"annotations": {"meta.helm.sh/release-name": "x"}}
@@ -76,7 +76,7 @@ def test_a_kind_that_the_cluster_does_not_know(cluster, api):
 
 
 def test_the_launchers_account_is_asked_for_by_name(cluster, api):
-    """rbac.create=false: the Role is somebody else's, and what the account lacks is named."""
+    """With rbac.create=false another creates the Role; the line names what is missing in it."""
     cluster.objects["serviceaccounts", NS, "pdgrun-launcher"] = {"metadata": {}}
     cluster.denied = {("list", "events"), ("patch", "secrets")}
     line = only(api, installed())
@@ -88,7 +88,7 @@ def test_the_launchers_account_is_asked_for_by_name(cluster, api):
 
 
 def installed(**changes):
-    """No values are at hand; a claim that is somebody else's is not looked at."""
+    """Return an installed release, without values and PVCs."""
     pods = {
         "launcher": pod("launcher", "pdgrun-launcher"),
         "workers": {"workers": pod("worker", "pdgrun-worker")},
@@ -102,7 +102,7 @@ def test_an_account_that_is_not_there(cluster, api):
     )
 
 
-def test_rights_of_an_account_that_one_may_not_ask_for(cluster, api):
+def test_permissions_of_an_account_that_the_caller_may_not_impersonate(cluster, api):
     cluster.objects["serviceaccounts", NS, "pdgrun-launcher"] = {"metadata": {}}
     cluster.refuse("POST", 403, 'cannot impersonate resource "serviceaccounts"')
     assert "permissions of the launcher's ServiceAccount pdgrun-launcher" in only(

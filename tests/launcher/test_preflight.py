@@ -1,4 +1,4 @@
-"""What a release would meet: each line that `k8s-parsl check` can say, and when it does not say it.
+"""Each line of `k8s-parsl check` about pods, quotas, nodes, images and Vault, and when it is missing.
 
 Permissions are in test_permissions.py, and what the pods name in test_references.py.
 """
@@ -26,7 +26,7 @@ def test_where_all_is_well_every_line_is_fine(cluster, api):
 
 
 def test_nothing_is_changed_and_no_secret_is_read(cluster, api):
-    """All that is written is a review or a dry run; of a Secret only its metadata is asked for."""
+    """Every write is an access review or a dry run, and of a Secret only the metadata is read."""
     list(preflight(api, needs()))
     writes = {path for method, path in cluster.calls if method != "GET"}
     assert {path for path in writes if not path.endswith(("?dryRun=All", "accessreviews"))} == set()
@@ -40,7 +40,7 @@ def test_an_old_kubernetes(cluster, api):
 
 
 def test_no_namespace(cluster, api):
-    """All else would fail of it, so it is the last line."""
+    """Everything else would fail, so it is the last line."""
     del cluster.objects["namespaces", "", NS]
     assert (
         only(api, needs())
@@ -126,7 +126,7 @@ def test_a_quota_too_small_for_all_blocks(cluster, api, hard, used, line):
 
 
 def test_a_quota_that_others_use_is_a_remark(cluster, api):
-    """What is in use may be gone by then; worker pods wait for it."""
+    """The other pods may end in time; worker pods wait for it."""
     status = {"hard": {"pods": "5"}, "used": {"pods": "1"}}
     cluster.objects["resourcequotas", NS, "q"] = {
         "metadata": {"name": "q"},
@@ -219,7 +219,7 @@ def test_an_image_that_no_node_is_known_to_have(cluster, api):
     ],
 )
 def test_the_name_of_an_image(cluster, api, image, valid):
-    """The API server takes any; only kubelet reads it."""
+    """The API server accepts any; only kubelet checks it."""
     containers = [{"name": "worker", "image": image}]
     rendered = needs(workers={"workers": pod("worker", "pdgrun-worker", containers=containers)})
     assert (said(api, rendered) == []) is valid
@@ -249,7 +249,7 @@ def test_what_became_of_an_image_in_a_pod_of_the_release(cluster, api, container
 
 
 def test_vault_is_asked_how_it_is(cluster, api):
-    """Its own health, without a login; and a port where nobody listens."""
+    """Its health, without a login; and a port where no server listens."""
     answers = {
         f"{cluster.url}/sealed": 503,
         f"{cluster.url}/ready": 200,
@@ -270,9 +270,7 @@ def test_vault_is_asked_how_it_is(cluster, api):
 
 
 def test_the_command_ends_with_the_code_of_its_last_line():
-    """But leaves no termination message: by `kubectl exec` it runs beside a launcher, whose that
-    is.
-    """
+    """It writes no termination message: by `kubectl exec` it runs beside a launcher, which does."""
     done = subprocess.run(
         [sys.executable, "-m", "k8s_parsl", "check"], capture_output=True, text=True
     )

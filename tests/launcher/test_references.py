@@ -1,4 +1,4 @@
-"""What the pods name: each line that `k8s-parsl check` says of it, and when it does not say it."""
+"""Each line of `k8s-parsl check` about what the pods refer to, and when it is missing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ def there(claim=CLAIM, **status):
     return copy.deepcopy(claim) | {"status": status}
 
 
-def test_a_claim_of_somebody_elses_that_is_missing(cluster, api):
-    shared = needs(launcher=pod("launcher", "pdgrun-launcher", "everybodys"), workers={})
-    assert only(api, shared).startswith(
-        "there is no PVC everybodys in namespace science; ask for it"
-    )
+def test_an_existing_claim_that_is_missing(cluster, api):
+    shared = needs(launcher=pod("launcher", "pdgrun-launcher", "shared"), workers={})
+    assert only(api, shared).startswith("there is no PVC shared in namespace science; ask for it")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,7 @@ def test_a_secret_that_comes_with_the_release(cluster, api, writer):
 
 
 def test_what_a_user_may_not_see_is_a_remark(cluster, api):
-    """Nothing of the cluster's own, nothing of another namespace's."""
+    """Nothing cluster-scoped, and nothing in another namespace."""
     cluster.unseen = {"persistentvolumes", "secrets", "nodes", "namespaces"}
     assert said(api, needs(admin=False)) == []
     unseen = [
@@ -121,7 +119,7 @@ def test_what_a_user_may_not_see_is_a_remark(cluster, api):
 
 
 def test_what_the_pods_name_has_to_be_there(cluster, api):
-    """Unless it is optional, or the release's own."""
+    """Unless it is optional, or the release creates it."""
     spec = {
         "imagePullSecrets": [{"name": "registry"}],
         "containers": [
@@ -146,7 +144,7 @@ def test_what_the_pods_name_has_to_be_there(cluster, api):
 
 
 def test_the_git_servers_secret_has_to_be_there(cluster, api):
-    """Only the init container names it; its user name may be missing, where a token is enough."""
+    """Only the init container names it; the user name is optional, since a token is enough."""
 
     def key(name, **more):
         return {

@@ -85,12 +85,12 @@ def check(api: Api, release: str, needs: rendered.Rendered | None = None) -> Ite
 def _check(api: Api, release: str, needs: rendered.Rendered | None) -> Iterator[Result]:
     selector = of_release(release)
     needs = needs or rendered.from_release(api, release)
-    pvcs = []
     if needs:
         yield from preflight(api, needs)
     pods, _ = api.list_pods(selector)
+    pvcs = []
     if not needs:
-        # `preflight` has checked them otherwise.
+        # Else `preflight` has checked them.
         pvcs = api.list_objects(of_kind("PersistentVolumeClaim", api.namespace), selector)
     if not (needs or pvcs or pods):
         raise ConfigurationError(f"there is no release {release} in namespace {api.namespace}")
