@@ -326,7 +326,7 @@ def _ended(terminated: Json, *, deleting: bool) -> Finding:
     if terminated.get("reason") in ("OOMKilled", "StartError"):
         return find(terminated["reason"], message)
     name, _, detail = message.partition(": ")
-    if name in REASONS and REASONS[name].told:
+    if name in REASONS and REASONS[name].by_worker:
         return find(name, detail)
     if deleting and code in _EXITS_OF_A_DELETION:
         return find("Deleted")

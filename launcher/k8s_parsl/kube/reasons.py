@@ -11,7 +11,7 @@
 - *end*: the worker pod ended by itself.
 
 A worker that knows more than its exit code puts the reason's name first in its last message
-(`Reason.told`).
+(`Reason.by_worker`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Reason:
         say: What it means, for the log and the page on troubleshooting.
         at_once: It ends the run without a deadline, since waiting would show the same.
         exit_code: The run's, where the reason ends it.
-        told: A worker writes it itself, as `<name>: <detail>`.
+        by_worker: A worker writes it itself, as `<name>: <detail>`.
         by_tasks: One of the pod's own tasks may have caused it.
     """
 
@@ -51,7 +51,7 @@ class Reason:
     say: str
     at_once: bool = False
     exit_code: ExitCode = ExitCode.CONFIGURATION
-    told: bool = False
+    by_worker: bool = False
     by_tasks: bool = False
 
 
@@ -73,7 +73,7 @@ _ROWS = (
         "OOMKilled",
         Kind.LOSS,
         "it used more memory than resources.limits.memory",
-        told=True,
+        by_worker=True,
         by_tasks=True,
     ),
     Reason(
@@ -82,8 +82,10 @@ _ROWS = (
         "SIGKILL from outside; its node may have run out of memory",
         by_tasks=True,
     ),
-    Reason("MountGone", Kind.LOSS, "a mounted volume stopped responding", told=True),
-    Reason("LauncherGone", Kind.LOSS, "the worker lost its connection to the launcher", told=True),
+    Reason("MountGone", Kind.LOSS, "a mounted volume stopped responding", by_worker=True),
+    Reason(
+        "LauncherGone", Kind.LOSS, "the worker lost its connection to the launcher", by_worker=True
+    ),
     Reason("DeadlineExceeded", Kind.LOSS, "it ran longer than the pod's activeDeadlineSeconds"),
     Reason("UnexpectedAdmissionError", Kind.LOSS, "the kubelet of its node rejected it"),
     Reason("Unschedulable", Kind.WAIT, "no node can take it"),
