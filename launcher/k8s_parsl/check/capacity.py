@@ -44,7 +44,7 @@ def needs(pod: Manifest, section: str) -> Amounts:
 
     Containers run together, and sidecars with them; the other init containers run before, one at a
     time.
-    https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/
+    https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
 
     Args:
         pod: Its manifest.
