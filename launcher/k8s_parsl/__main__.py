@@ -92,9 +92,11 @@ def check(
 
     bad = total = 0
     try:
-        for line in checks.lines(dict(os.environ), release, namespace, values, sets, chart):
-            click.echo(line)
-            bad, total = bad + (not line.fine), total + 1
+        for result in checks.results(dict(os.environ), release, namespace, values, sets, chart):
+            click.echo(result)
+            total += 1
+            if result.is_problem:
+                bad += 1
         if bad:
             raise errors.ConfigurationError(f"{bad} of {total} lines above need something")
     except errors.Failure as failure:

@@ -1,7 +1,7 @@
-"""Who this pod is: the facts that only the cluster knows, by the Downward API.
+"""Which pod this is: what only the cluster knows, by the Downward API.
 
-Apart from `settings`, because nobody chooses them: the chart asks kubelet for them
-(chart/templates/launcher.yaml).
+This is apart from `settings`, because no user sets it: kubelet fills in the environment variables
+that the chart declares (chart/templates/launcher.yaml).
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError, UsageError
 PREFIX = "K8S_PARSL_"
 # The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
 TEST = "test"
-# The label that a worker pod gets from its launcher, and a launcher's pod from the chart.
+# The label of the run: a worker pod has it from its launcher, a launcher's pod from the chart.
 RUN = "k8s-parsl/run"
 # Where the chart mounts settings.yaml and worker-<executor>.yaml.
 MOUNTED = Path("/etc/k8s-parsl")
 
 
 def of_release(release: str, component: str = "") -> str:
-    """Return the selector of what the chart makes for a release, or a part of it
-    (chart/templates/_labels.tpl).
+    """Return the label selector of a release's objects (chart/templates/_labels.tpl).
 
     The release's name alone is not enough: a release of another chart in this namespace may have
-    the same one in its labels, and components of the same names.
+    the same name in its labels, and the same components.
+
+    Args:
+        release: Its name.
+        component: Such as `launcher`; empty for all of them.
     """
-    labels = {"name": "k8s-parsl", "instance": release, "component": component}
-    return ",".join(
-        f"app.kubernetes.io/{label}={value}" for label, value in labels.items() if value
-    )
+    selector = f"app.kubernetes.io/name=k8s-parsl,app.kubernetes.io/instance={release}"
+    if component:
+        selector += f",app.kubernetes.io/component={component}"
+    return selector
 
 
 @dataclass(frozen=True)
@@ -43,27 +46,28 @@ class Identity:
     pod_name: str
     pod_uid: str
     pod_ip: str
-    # 8 hex digits: hash of the Job's spec, so of all that defines the run
+    # 8 hex digits: the hash of the Job's spec, which holds all that defines the run
     # (docs/dev/architecture.md, "Installation and run").
     run: str
-    # Name of the release's one ConfigMap whose name never changes; its uid is the installation
+    # The name of the ConfigMap that stays the same in all upgrades; its uid is the installation
     # (docs/dev/architecture.md, "Installation and run").
     installation: str
-    # Name of the Secret that carries the run's certificates to the workers.
+    # The name of the Secret with the run's certificates for the workers.
     certificates: str
     # Seconds between the pod's SIGTERM and its SIGKILL.
     grace: str = "60"
-    # The uid of the workflow container, where the chart knows it; else that of this one.
+    # The uid (user ID) of the workflow container, if the chart knows it; else that of this one.
     workflow_uid: str = ""
 
     @property
     def selector(self) -> str:
-        """Of the release's launcher and worker pods, by all the labels that those have."""
+        """The label selector of the release's launcher and worker pods."""
         return f"{of_release(self.release)},app.kubernetes.io/component in (launcher,worker),{RUN}"
 
     def is_launcher(self, name: str) -> bool:
-        """Whether a pod of this name was a launcher of this release: of a Job of its own, or of
-        `helm test`.
+        """Return whether a pod of this name is, or was, a launcher of the same Job.
+
+        For `helm test`, which has no Job, only this pod is.
         """
         if self.run == TEST:
             return name == self.pod_name
@@ -72,22 +76,22 @@ class Identity:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Identity:
-        """Return the identity that the chart's environment variables give.
+        """Return the identity by the environment variables that the chart sets.
 
         Raises:
-            UsageError: there is none of them, so this is no pod: the values files are missing.
-            ConfigurationError: some are missing, so this is no pod of the chart's.
+            UsageError: none of them is set, so this is not a pod, and a values file is missing.
+            ConfigurationError: some are not set, so the chart did not create this pod.
         """
-        if not any(environment.get(PREFIX + field.name.upper()) for field in fields(cls)):
+        variables = {field: PREFIX + field.name.upper() for field in fields(cls)}
+        if not any(environment.get(variable) for variable in variables.values()):
             raise UsageError("no values file given: k8s-parsl run -f values/local.yaml")
         facts = {}
-        for field in fields(cls):
-            name = PREFIX + field.name.upper()
-            if not environment.get(name) and field.default is not MISSING:
-                continue
-            if not environment.get(name):
+        for field, variable in variables.items():
+            value = environment.get(variable)
+            if value:
+                facts[field.name] = value
+            elif field.default is MISSING:
                 raise ConfigurationError(
-                    f"environment variable {name} is not set: the chart sets it in its pods"
+                    f"environment variable {variable} is not set: the chart sets it in its pods"
                 )
-            facts[field.name] = environment[name]
         return cls(**facts)

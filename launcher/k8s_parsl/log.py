@@ -1,12 +1,11 @@
-"""Where the launcher's lines go: standard error and the run's folder.
+"""The launcher's log: to standard error and to the run's folder.
 
-On a terminal by rich, so that they do not tear the progress bar.
+On a terminal rich writes it, so that the lines do not break the progress bar. rich is imported on a
+terminal only: in a pod the first worker pods would wait for its import.
 
-What workers, the workflow or a file on the volume say is in many of the lines. So each message is
-one line that has a bound, and nothing in it acts on a terminal. What follows it is a traceback of
-the launcher's own, and all of that is indented: a line that begins at the margin is one of ours.
-
-rich is imported on a terminal alone: in a pod the first worker pods do not wait for it.
+Many lines quote workers, the workflow or a file on the volume. So a message is one line of limited
+length, without control characters for a terminal. A traceback of the launcher may follow it, and
+is indented: a line that is not indented is one of the launcher's messages.
 """
 
 from __future__ import annotations
@@ -31,18 +30,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Kept until the run's folder is known.
 EARLY_LINES = 200
-# Lines of a traceback that are shown: the last ones say what it was.
+# Of a traceback: the last lines say what went wrong.
 TRACEBACK_LINES = 100
 INDENT = "    "
 
 
 class Lines(logging.Formatter):
-    """One line for a message, and indented ones for a traceback, whatever is in either."""
+    """Formats a message as one line, and a traceback as indented lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's interface)
         """Return the message's line."""
-        # What comes by `warnings` ends in a newline.
+        # A message of `warnings` ends in a newline.
         record.message = bounded(record.message.rstrip("\n"))
         return super().formatMessage(record)
 
@@ -64,14 +64,15 @@ ON_TERMINAL = Lines("%(message)s", datefmt="%X")
 
 
 def on_terminal() -> bool:
-    """Return whether a person looks at standard error."""
+    """Return whether standard error is a terminal."""
     return sys.stderr.isatty()
 
 
 @functools.cache
 def console() -> Console:
-    """Return the one console, of the bar and of the lines above it. Standard output is the
-    workflow's.
+    """Return the console of the progress bar and of the lines above it.
+
+    It writes to standard error, since standard output is the workflow's.
     """
     from rich.console import Console
 
@@ -79,33 +80,34 @@ def console() -> Console:
 
 
 def to_stderr() -> None:
-    """Send the log to standard error: plain lines with the time, but on a terminal."""
+    """Send the log to standard error, with warnings and exceptions of threads."""
     logging.basicConfig(level=logging.WARNING, handlers=[_handler(), _early])
     logging.captureWarnings(capture=True)
-    threading.excepthook = _of_thread
+    threading.excepthook = _log_exception
 
 
-def _of_thread(raised: threading.ExceptHookArgs) -> None:
-    """Log what has ended a thread, where Python would print it as it is."""
-    if raised.exc_type is not SystemExit:
-        name = raised.thread.name if raised.thread else "?"
-        log.error("thread %s has ended; please report it", name, exc_info=raised.exc_value)
+def _log_exception(raised: threading.ExceptHookArgs) -> None:
+    """Log the exception that ended a thread; Python would print it without our format."""
+    if raised.exc_type is SystemExit:
+        return
+    name = raised.thread.name if raised.thread else "?"
+    log.error("thread %s has ended; please report it", name, exc_info=raised.exc_value)
 
 
 def _handler() -> logging.Handler:
-    if on_terminal():
-        from rich.logging import RichHandler
+    if not on_terminal():
+        plain = logging.StreamHandler()
+        plain.setFormatter(PLAIN)
+        return plain
+    from rich.logging import RichHandler
 
-        handler: logging.Handler = RichHandler(console=console(), show_path=False, show_level=False)
-        handler.setFormatter(ON_TERMINAL)
-        return handler
-    handler = logging.StreamHandler()
-    handler.setFormatter(PLAIN)
-    return handler
+    rich = RichHandler(console=console(), show_path=False, show_level=False)
+    rich.setFormatter(ON_TERMINAL)
+    return rich
 
 
 class _Early(logging.Handler):
-    """The last lines before there is a folder for them."""
+    """Keeps the last lines until the run's folder is known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ _early = _Early()
 
 
 class _ToFolder(logging.Handler):
-    """The run's folder; what the volume does not take is dropped, and no line waits for it."""
+    """Writes to the run's folder; drops a line that the volume does not take, without waiting."""
 
     def __init__(self, file: Kept) -> None:
         super().__init__()
@@ -128,12 +130,20 @@ class _ToFolder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):
-            self._file.add(f"{self.format(record)}\n".encode(errors="replace"))
+            self._file.add(_encoded(self.format(record)))
+
+
+def _encoded(line: str) -> bytes:
+    return f"{line}\n".encode(errors="replace")
 
 
 @contextmanager
 def kept(folder: str) -> Iterator[None]:
-    """Keep the log in a file of this folder, and how the run failed; nothing where it is empty."""
+    """Keep the log in a folder, with the failure that ends the block.
+
+    Args:
+        folder: Empty to keep nothing.
+    """
     if not folder:
         yield
         return
@@ -149,7 +159,7 @@ def kept(folder: str) -> Iterator[None]:
     try:
         yield
     except Failure as failure:
-        file.add(f"k8s-parsl: {bounded(str(failure))}\n".encode(errors="replace"))
+        file.add(_encoded(f"k8s-parsl: {bounded(str(failure))}"))
         raise
     finally:
         root.removeHandler(handler)

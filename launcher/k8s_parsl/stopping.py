@@ -1,4 +1,4 @@
-"""A signal that asks one of our processes to end: it breaks off whatever the main thread waits for."""
+"""Signals that ask a process to end: they interrupt whatever its main thread waits for."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any, NoReturn
 
 from k8s_parsl_runtime.shared.errors import Stopped
 
-# What asks a process to end: kubelet or a person, the keyboard, and a terminal that is closed.
+# Sent by kubelet or a person, by the keyboard, and by a terminal that closes.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """What a signal raises in the main thread; no Exception, since code that goes on after one
-    would swallow it.
+    """What a signal raises in the main thread.
+
+    It is not an Exception: code that catches those and continues would swallow it.
+
+    Args:
+        stopped: The failure that `heeding` raises in its place.
     """
 
     def __init__(self, stopped: Stopped) -> None:
-        """Take the failure that it is outside of the block."""
         super().__init__(stopped)
         self.stopped = stopped
 
@@ -30,17 +33,23 @@ def interrupt(number: int, _frame: object) -> NoReturn:
 
 
 def heed(numbers: Iterable[int], handler: Callable[[int, object], None]) -> dict[int, Any]:
-    """Have these signals call ``handler``; return what each did before.
+    """Have signals call ``handler``.
 
-    One that is ignored stays so, as `nohup` means it.
+    A signal that is ignored stays ignored, as `nohup` wants it.
+
+    Returns:
+        The former handler of each signal that is not ignored.
     """
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in heeded}
+    before = {}
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, handler)
+    return before
 
 
 @contextmanager
 def heeding(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Have these signals call ``handler`` meanwhile, as `heed` does.
+    """Have signals call ``handler`` inside of the block, as `heed` does.
 
     Raises:
         Stopped: the handler raised Interrupted.

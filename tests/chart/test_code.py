@@ -12,7 +12,7 @@ from runtime.expansion import HOSTILE, expanded
 
 from chart.helm import MINIMAL, VALUES, Object, Rendered, container
 from k8s_parsl.__main__ import commands
-from k8s_parsl.kube import reasons
+from k8s_parsl.kube import pod_state
 from k8s_parsl.run import checkout
 from k8s_parsl_runtime.shared.errors import ExitCode
 
@@ -64,7 +64,7 @@ def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
     rendered = helm.template(over=values(git=PRIVATE) | {"pod": {"initContainers": [theirs]}})
     for spec in pods(rendered):
         main, (first, second) = spec["containers"][0], spec["initContainers"]
-        assert (first["name"], second) == (reasons.CHECKOUT, theirs)
+        assert (first["name"], second) == (pod_state.CHECKOUT, theirs)
         assert named("workflow", spec["volumes"])["emptyDir"] == {"sizeLimit": "1Gi"}
         mount = named("workflow", main["volumeMounts"])
         assert mount == {"name": "workflow", "mountPath": "/code", "readOnly": True}
@@ -138,7 +138,7 @@ def test_checkout_gets_what_the_way_to_the_server_needs(helm, kind, name, value)
         ],
     }
     for spec in pods(helm.template(over=values(git=GIT) | {"pod": pod})):
-        first = named(reasons.CHECKOUT, spec["initContainers"])
+        first = named(pod_state.CHECKOUT, spec["initContainers"])
         assert first["image"] == "k8s-parsl:0.1.0"
         assert first["env"] == [{"name": "HOME", "value": "/tmp"}, *pod["env"]]
         assert first["volumeMounts"][2:] == [
@@ -178,9 +178,11 @@ def test_no_variable_leads_a_container_with_a_secret_to_what_workers_write(helm,
         for one in spec.get("initContainers", []) + spec["containers"]
     ]
     ours = [
-        one for one in found if one["name"] in (reasons.CHECKOUT, "runtime", "launcher", "ceph-key")
+        one
+        for one in found
+        if one["name"] in (pod_state.CHECKOUT, "runtime", "launcher", "ceph-key")
     ]
-    assert {one["name"] for one in ours} == {reasons.CHECKOUT, "runtime", "launcher", "ceph-key"}
+    assert {one["name"] for one in ours} == {pod_state.CHECKOUT, "runtime", "launcher", "ceph-key"}
     for one in ours:
         assert pod["env"][0] not in one.get("env", [])
         assert "envFrom" not in one
@@ -240,12 +242,12 @@ def test_the_job_ends_at_once_where_the_code_cannot_be_had(helm):
     assert rules(values(git=GIT))[1] == {
         "action": "FailJob",
         "onExitCodes": {
-            "containerName": reasons.CHECKOUT,
+            "containerName": pod_state.CHECKOUT,
             "operator": "In",
             "values": [int(code) for code in final],
         },
     }
-    assert reasons.CHECKOUT not in str(rules(values()))
+    assert pod_state.CHECKOUT not in str(rules(values()))
 
 
 @pytest.mark.parametrize(
@@ -297,5 +299,7 @@ def test_kubelet_hands_on_what_the_values_say_as_it_was(helm, text):
         plain = {item["name"]: item.get("value") for item in user["env"]}
         assert expanded(plain["PYTHONPATH"]) == path
         assert plain["MINE"] == text
-        words = [expanded(word) for word in named(reasons.CHECKOUT, pod["initContainers"])["args"]]
+        words = [
+            expanded(word) for word in named(pod_state.CHECKOUT, pod["initContainers"])["args"]
+        ]
         assert {f"--url={given['url']}", f"--path={given['path']}"} <= set(words)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from chart.helm import CHART, MINIMAL, VALUES, Object, container
-from k8s_parsl.check import rights
+from k8s_parsl.check import permissions
 from k8s_parsl.identity import Identity
 from k8s_parsl_runtime.shared.errors import ExitCode
 
@@ -70,7 +70,7 @@ def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):
         for name in rule.get("resourceNames", [""])
         if name != "pdgrun-certificates-test"
     }
-    assert granted == set(rights.launcher_rights("pdgrun", "pdgrun-certificates"))
+    assert granted == set(permissions.launcher_permissions("pdgrun", "pdgrun-certificates"))
 
 
 def test_only_the_launchers_account_is_bound(helm):

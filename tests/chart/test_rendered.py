@@ -6,7 +6,7 @@ import pytest
 
 from chart.helm import CHART, VALUES
 from k8s_parsl.check import release as rendered
-from k8s_parsl.kube import api as pods
+from k8s_parsl.kube.resource import resource_of
 from k8s_parsl_runtime.shared.errors import UsageError
 
 DEV = str(VALUES / "dev.yaml")
@@ -62,7 +62,7 @@ def test_no_helm(monkeypatch):
 def test_the_address_of_every_kind_that_the_chart_makes(each_helm):
     """A plural is made of the kind's name; here is what they are in Kubernetes."""
     objects = each_helm.template(EVERY_KEY, namespace="science").objects
-    paths = {item["kind"]: pods.resource(item, "science").path for item in objects}
+    paths = {item["kind"]: resource_of(item, "science").path for item in objects}
     base = "/namespaces/science"
     csi = "/namespaces/ceph-csi-cephfs"
     admission = "/apis/admissionregistration.k8s.io/v1"

@@ -9,7 +9,7 @@ import pytest
 from chart.helm import MINIMAL, Helm
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import workers
-from k8s_parsl.kube.room import room_of
+from k8s_parsl.kube.pod_resources import room_of
 from k8s_parsl_runtime.shared.errors import UsageError
 
 # Executors with `pod.resources.limits`; the defaults are 1 CPU and 1Gi.

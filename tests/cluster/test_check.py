@@ -1,7 +1,7 @@
 """`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs
 yet.
 
-Its lines one by one are in tests/launcher/ (test_preflight.py, test_rights.py, test_references.py);
+Its lines one by one are in tests/launcher/ (test_preflight.py, test_permissions.py, test_references.py);
 here a real API server gives the answers.
 """
 
@@ -38,8 +38,8 @@ def test_a_release_that_is_well(dev):
     code, said, _ = check(dev)
     assert code == 0, said
     assert (
-        "ok  claim pdgrun-dev-0 is bound to cephfs-" in said
-        or "ok  claim pdgrun-dev-0 is bound" in said
+        "ok  PVC pdgrun-dev-0 is bound to cephfs-" in said
+        or "ok  PVC pdgrun-dev-0 is bound" in said
     )
     assert "ok  launcher pod pdgrun-launcher-" in said
 
@@ -52,7 +52,7 @@ def test_a_claim_that_has_no_volume(dev):
     )
     code, said, end = check(dev)
     assert code == 78
-    assert "!!  claim pdgrun-dev-0 waits for PersistentVolume" in said
+    assert "!!  PVC pdgrun-dev-0 waits for PersistentVolume" in said
     assert "!!  there is no PersistentVolume " in said
     assert "!!  launcher pod pdgrun-launcher-" in said
     assert end.startswith("k8s-parsl: 3 of ")
@@ -68,22 +68,22 @@ def test_a_claim_of_an_earlier_install_that_is_being_deleted(dev):
     dev.kubectl("delete", "pvc", "pdgrun-dev-0", "--wait=false")
     code, said, _ = check(dev)
     assert code == 78
-    assert "!!  claim pdgrun-dev-0 is being deleted" in said
+    assert "!!  PVC pdgrun-dev-0 is being deleted" in said
     assert "helm uninstall --wait" in said
 
 
 def test_no_such_release(dev):
     code, said, end = check(dev)
     assert (code, said) == (78, "")
-    assert "there is nothing of a release pdgrun" in end
+    assert "there is no release pdgrun" in end
 
 
 def test_before_an_install_all_is_well_and_stays_as_it_is(dev):
     """Every line is ok or a remark, and nothing was made."""
     code, said, _ = check(dev, *dev.values)
     assert code == 0, said
-    assert "ok  the API server would take all that you may make (dry run)" in said
-    assert "ok  worker pods of executor workers: the API server would take it (dry run)" in said
+    assert "ok  the API server accepts all objects that you may create (dry run)" in said
+    assert "ok  worker pods of executor workers: the API server accepts it (dry run)" in said
     assert "ok  worker pods of executor workers: fits on a node" in said
     assert dev.kubectl("get", "all,persistentvolumeclaim,configmap,role", "-o", "name").split() == [
         "configmap/kube-root-ca.crt"
@@ -136,7 +136,7 @@ RANGE = {
         (
             [],
             "storage.dev-0.persistentVolumeSource=null,storage.dev-0.existingClaim=none-such",
-            "there is no claim none-such",
+            "there is no PVC none-such",
         ),
         (
             [],
@@ -171,7 +171,7 @@ def test_in_the_launchers_own_pod(product):
     )
     product.wait_for_pods(running)
     said = product.kubectl("exec", f"job/{product.job().name}", "--", "k8s-parsl", "check")
-    assert "ok  this launcher has the rights it needs" in said
-    assert "ok  worker pods of executor workers: the API server would take it (dry run)" in said
-    assert "--  quotas: not yours to see, so not looked at" in said
+    assert "ok  this launcher has all permissions that it needs" in said
+    assert "ok  worker pods of executor workers: the API server accepts it (dry run)" in said
+    assert "--  quotas: not checked, no permission to read" in said
     assert "!!" not in said

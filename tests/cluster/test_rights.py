@@ -323,12 +323,12 @@ def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
     administrator.shell(command_of(line))
     someone = user()
     (line,) = someone.check()
-    assert "you may not make persistentvolumes; set admin.create=false" in line
+    assert "you have no permission for persistentvolumes; set admin.create=false" in line
     administrator.shell(command_of(line))
     assert someone.check("--set admin.create=false") == []
 
     (line,) = someone.check("--set admin.create=false,rbac.create=false")
-    assert "the launcher's account pdgrun-launcher may not create pods" in line
+    assert "the launcher's ServiceAccount pdgrun-launcher has no permission to create pods" in line
     administrator.shell(command_of(line))
     assert someone.check("--set admin.create=false,rbac.create=false") == []
     # And with a Role of its own Helm would refuse it.
@@ -353,7 +353,7 @@ def test_check_knows_a_volume_of_an_earlier_claim(administrator, version):
         f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Released --timeout=60s"
     )
     (line,) = administrator.check("--set admin.create=false")
-    assert "still belongs to an earlier claim pdgrun-dev-0" in line
+    assert "still belongs to an earlier PVC pdgrun-dev-0" in line
     administrator.shell(command_of(line))
     administrator.run(
         f"kubectl wait {volume} --for=jsonpath={{.status.phase}}=Available --timeout=60s"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from k8s_parsl.check.lines import State
 from k8s_parsl.check.preflight import preflight
 from k8s_parsl.check.release import Rendered
+from k8s_parsl.check.result import Status
 from k8s_parsl.config.settings import Settings
 
 NS = "science"
@@ -73,11 +73,11 @@ def needs(*, admin=True, rbac=True, installs=True, **changes):
     return replace(rendered, **changes)
 
 
-def said(api, rendered, state=State.WANTED):
-    return [line.text for line in preflight(api, rendered) if line.state is state]
+def said(api, rendered, status=Status.PROBLEM):
+    return [line.text for line in preflight(api, rendered) if line.status is status]
 
 
-def only(api, rendered, state=State.WANTED):
-    (line,) = said(api, rendered, state)
+def only(api, rendered, status=Status.PROBLEM):
+    (line,) = said(api, rendered, status)
     assert "\n" not in line
     return line

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from k8s_parsl.kube.reasons import Kind, PodState, find
+from k8s_parsl.kube.pod_state import PodState
+from k8s_parsl.kube.reasons import Kind, find
 from k8s_parsl.run import block as block_module
 from k8s_parsl.run.block import Blame, Block, State
 

@@ -1,4 +1,4 @@
-"""The lines of `k8s-parsl check` on pods that are there."""
+"""The lines of `k8s-parsl check` about pods that exist."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ def pod(
         ),
         (
             pod(78, "worker"),
-            "worker pod p: WorkerConfiguration: the worker found a configuration fault (workflow",
+            "worker pod p: WorkerConfiguration: the worker found a configuration error (workflow",
         ),
     ],
 )
-def test_what_a_pod_left_is_said_of_itself_and_not_of_a_worker(cluster, api, pod, line):
+def test_the_last_line_of_a_pod_that_is_not_a_worker_is_shown_without_a_reason(
+    cluster, api, pod, line
+):
     cluster.put("ADDED", pod)
     assert [said.text for said in check(api, "pdgrun") if said.text.startswith(line)]
 
 
 def test_a_workflow_container_that_cannot_start_is_said_beside_a_launcher_that_runs(cluster, api):
-    """The launcher waits for it, for a while; its own state is no fault."""
+    """The launcher waits for it for a while; its own state is fine."""
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "r/n:1: not found"}}
     running = pod(0)
     running["status"] = {

@@ -1,6 +1,4 @@
-"""The door to the API: a list+watch that never gives up, a token that changes, and what an error
-means.
-"""
+"""The door to the API: a list and watch that never gives up, a changing token, and errors."""
 
 from __future__ import annotations
 
@@ -13,8 +11,9 @@ import threading
 import pytest
 from kubernetes.config import kube_config
 
-from k8s_parsl.kube.api import Api, ApiError, ApiUnreachable
+from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.connection import InPod
+from k8s_parsl.kube.errors import ApiError, ApiUnreachable
 from k8s_parsl.kube.retry import failure, patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure
@@ -38,14 +37,14 @@ def names(pods):
 def test_the_cache_follows_the_server(server, watch):
     """Adds, changes and deletions of this release's pods, and of no other's."""
     server.put("ADDED", pod("a"))
-    server.put("ADDED", pod("other", instance="somebody"))
+    server.put("ADDED", pod("other", instance="another"))
     server.put("ADDED", pod("b"))
     assert watch.wait_for(lambda pods: names(pods) == {"a", "b"}, 10)
     server.remove("a")
     assert watch.wait_for(lambda pods: names(pods) == {"b"}, 10)
 
 
-def test_an_expired_watch_lists_anew(server, watch):
+def test_an_expired_watch_lists_again(server, watch):
     """410 Gone: what happened meanwhile is in the new list."""
     server.put("ADDED", pod("a"))
     assert watch.wait_for(lambda pods: names(pods) == {"a"}, 10)
@@ -63,7 +62,7 @@ def test_errors_of_the_server_do_not_end_the_watch(server, watch):
 
 
 def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, token):
-    """Not a minute later; a token that is the same is not tried again."""
+    """Not only a minute later; and the same token is not tried again."""
     server.token = "first"
     assert api.list_pods(SELECTOR)[0] == []
     server.token = "second"
@@ -79,8 +78,8 @@ def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, toke
     )
 
 
-def test_an_api_server_that_is_away_is_told_in_few_words(server, api):
-    """What is wrong with the connection, and not the library's tries at it."""
+def test_the_error_of_an_api_server_that_is_away_is_short(server, api):
+    """It says what is wrong with the connection, without the library's retries."""
     server.close()
     with pytest.raises(ApiUnreachable, match="Connection refused") as caught:
         api.list_pods(SELECTOR)
@@ -107,10 +106,8 @@ ENDS = {
     ],
     ids=["list", "watch", "log"],
 )
-def test_an_answer_that_breaks_off_is_none(token, call, answer):
-    """No exception of urllib3's leaves the package: a caller handles one kind of error, and may ask
-    again.
-    """
+def test_an_answer_that_breaks_off_is_an_error(token, call, answer):
+    """No exception of urllib3 leaves the package: a caller handles one kind of error."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -128,22 +125,22 @@ def test_an_answer_that_breaks_off_is_none(token, call, answer):
             call(api)
 
 
-def test_a_pod_without_an_account_is_told_so(tmp_path, monkeypatch):
-    """automountServiceAccountToken, say; and a laptop, where a token would be of no use."""
+def test_a_pod_without_a_service_account_is_a_configuration_error(tmp_path, monkeypatch):
+    """Such as automountServiceAccountToken: false; or a laptop, where a token has no use."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
     with pytest.raises(
-        ConfigurationError, match=f"no service account token in this pod: {tmp_path}/token"
+        ConfigurationError, match=f"no ServiceAccount token in this pod: {tmp_path}/token"
     ):
         InPod(tmp_path)
     (tmp_path / "token").write_text("x")
     InPod(tmp_path)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    with pytest.raises(ConfigurationError, match="no service account token"):
+    with pytest.raises(ConfigurationError, match="no ServiceAccount token"):
         InPod(tmp_path)
 
 
 def test_where_the_api_server_is(token, monkeypatch):
-    """As kubelet's variables say; an address of IPv6 has brackets in a URL."""
+    """By kubelet's environment variables; an IPv6 address has brackets in a URL."""
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
     assert InPod(token.parent)._url == "https://[fd00::1]:6443"
@@ -153,14 +150,14 @@ def test_where_the_api_server_is(token, monkeypatch):
 
 
 def test_a_launchers_pod_imports_neither_the_client_nor_parsl():
-    """The first worker pods would wait for the one; the other belongs to the user's environment."""
+    """The first worker pods would wait for the client; Parsl is in the user's environment."""
     what = "import sys, k8s_parsl.run.pod; print(sorted({'kubernetes', 'parsl', 'hvac', 'dulwich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", what], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_a_missing_right_is_said_at_once(server, api):
-    """No waiting for a first list that will never be allowed."""
+def test_a_missing_permission_ends_the_start_at_once(server, api):
+    """The watch does not wait for a list that it will never get."""
     server.refuse("GET", 403, 'pods is forbidden: User "x" cannot list resource "pods"', times=9)
     watch = PodWatch(api, SELECTOR)
     with pytest.raises(Failure, match="cannot list resource") as caught:
@@ -203,12 +200,18 @@ def laptop(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("door", "line"),
     [
-        ("api", "list the pods: the launcher's service account may not: pods is forbidden"),
-        ("laptop", "list the pods: you, the kubeconfig's user, may not: pods is forbidden"),
+        (
+            "api",
+            "list the pods: the launcher's ServiceAccount has no permission: pods is forbidden",
+        ),
+        (
+            "laptop",
+            "list the pods: you, the kubeconfig's user, have no permission: pods is forbidden",
+        ),
     ],
 )
-def test_a_missing_right_is_said_to_be_of_who_asked(server, request, door, line):
-    """In a pod its account; with a kubeconfig the person, whom no Role of the launcher's helps."""
+def test_a_missing_permission_is_said_to_be_of_the_caller(server, request, door, line):
+    """In a pod its ServiceAccount; with a kubeconfig its user, whom no Role of the launcher helps."""
     asks = request.getfixturevalue(door)
     server.refuse("GET", 403, "pods is forbidden")
     with pytest.raises(Failure) as caught:
@@ -216,7 +219,7 @@ def test_a_missing_right_is_said_to_be_of_who_asked(server, request, door, line)
     assert str(caught.value) == line
 
 
-def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):
+def test_the_start_waits_for_a_busy_server(server, api):
     """Each launcher that gives up costs one of the Job's backoffLimit."""
     server.put("ADDED", pod("a"))
     server.refuse("GET", 500, "etcdserver: no leader", times=2)
@@ -234,10 +237,8 @@ def test_a_server_that_is_busy_at_the_start_is_waited_for(server, api):
     ],
 )
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_says_when_to_come_again_is_asked_then_and_once(
-    server, api, monkeypatch, method, call, code
-):
-    """No library below makes tries of its own, and the server's word goes before our own pauses."""
+def test_retry_after_is_obeyed(server, api, monkeypatch, method, call, code):
+    """No library below retries, and the server's pause takes the place of ours."""
     slept = []
     monkeypatch.setattr("k8s_parsl.kube.retry.time.sleep", slept.append)
     server.refuse(method, code, "too many", {"Retry-After": "7"}, times=3)

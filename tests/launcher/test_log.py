@@ -1,6 +1,4 @@
-"""The launcher's lines: whatever comes from outside into one, a line at the margin is the
-launcher's own.
-"""
+"""The launcher's log: whatever text is in a message, only a message begins without indent."""
 
 from __future__ import annotations
 
@@ -123,7 +121,7 @@ def test_the_log_in_the_runs_folder_is_that_of_standard_error(tmp_path, monkeypa
 def test_the_last_line_and_the_termination_message_are_one_line(
     tmp_path, monkeypatch, capsys, text, shown
 ):
-    """Its white space is folded, as in each failure."""
+    """White space is folded, as in every failure."""
     file = tmp_path / "termination-log"
     file.touch()
     monkeypatch.setattr(errors.write_termination_message, "__defaults__", (file,))
@@ -151,7 +149,7 @@ def test_the_last_line_and_the_termination_message_have_a_bound(
 
 @HOSTILE
 def test_what_ends_a_thread_is_a_line_of_the_log_too(text, shown):
-    """Python would print it as it is."""
+    """Python would print it without our format."""
     code = (
         "import sys, threading; from k8s_parsl import log; log.to_stderr()\n"
         "def act(): raise ValueError(eval(sys.argv[1]))\n"

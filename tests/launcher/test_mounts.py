@@ -1,6 +1,4 @@
-"""A failed mount in the words of kubelet, ceph-csi and ceph-fuse, and what the user is told to
-check.
-"""
+"""Texts of kubelet, ceph-csi and ceph-fuse for a failed mount, and what the user has to check."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ SEEN = {
     "driver name cephfs.csi.ceph.com not found in the list of registered CSI drivers": "does not run on that node",
     "lstat /x: transport endpoint is not connected": "the mount on that node died",
 }
-# From Ceph's documentation; not reproduced: no kernel client was at hand.
+# From Ceph's documentation; not reproduced, since the testbed has no kernel client.
 DOCUMENTED = {
     "exit status 32: mount error: no mds server is up or the cluster is laggy": "the kernel says this for a wrong user",
     "mount error 13 = Permission denied": "check the Secret's userID",
@@ -57,7 +55,7 @@ def test_a_text_is_turned_into_what_to_check(message, advice):
 
 
 def test_every_symptom_has_a_text():
-    """A row that no text reaches is a guess."""
+    """A row that matches no text is a guess."""
     import re
 
     texts = [*SEEN, *DOCUMENTED]

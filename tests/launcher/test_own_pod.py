@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from k8s_parsl.kube.reasons import read
+from k8s_parsl.kube.pod_state import read
 from k8s_parsl.run import pod as own_pod
 from k8s_parsl.run.pod import OwnPod
 from k8s_parsl_runtime.shared.errors import ExitCode
@@ -20,16 +20,16 @@ class Workflow:
     """Stands for the run: keeps what it gets to know of the container."""
 
     def __init__(self):
-        self.told, self.changed = [], threading.Condition()
+        self.reports, self.changed = [], threading.Condition()
 
     def container(self, seen):
         with self.changed:
-            self.told.append(seen)
+            self.reports.append(seen)
             self.changed.notify_all()
 
     def wait(self, number=1, seconds=SOON_S):
         with self.changed:
-            return self.changed.wait_for(lambda: len(self.told) >= number, seconds)
+            return self.changed.wait_for(lambda: len(self.reports) >= number, seconds)
 
 
 def waits(reason, message=""):
@@ -68,39 +68,39 @@ def container(identity, workflow):
 
 def test_a_container_that_starts_and_runs_needs_no_word(container, workflow, caplog):
     container(waits("ContainerCreating"), waits("PodInitializing"), RUNS, RUNS)
-    assert workflow.told == []
+    assert workflow.reports == []
     assert caplog.records == []
 
 
 def test_other_pods_of_the_release_are_not_this_one(container, workflow):
     container(waits("InvalidImageName"), ended(1), name="pdgrun-launcher-other")
-    assert workflow.told == []
+    assert workflow.reports == []
 
 
-def test_what_waiting_does_not_mend_is_told_at_once(container, workflow):
+def test_what_waiting_does_not_change_is_reported_at_once(container, workflow):
     container(waits("InvalidImageName", 'couldn\'t parse image name "A:b:c"'))
-    (told,) = workflow.told
-    assert told.failure.exit_code is ExitCode.CONFIGURATION
-    assert str(told.failure) == (
-        "the workflow container cannot start: InvalidImageName: its image has no valid name "
+    (report,) = workflow.reports
+    assert report.failure.exit_code is ExitCode.CONFIGURATION
+    assert str(report.failure) == (
+        "the workflow container cannot start: InvalidImageName: its image name is invalid "
         '(couldn\'t parse image name "A:b:c"); see image.repository, image.tag'
     )
-    assert told.out_of_memory is False
+    assert report.out_of_memory is False
 
 
 def test_an_image_that_cannot_be_pulled_is_told_after_a_while_and_once(
     container, workflow, monkeypatch, caplog
 ):
-    """Kubelet says in turn that it tries and that it waits; a registry may be away for a moment."""
+    """Kubelet tries and waits in turn; a registry may be away for a moment."""
     monkeypatch.setattr(own_pod, "IMAGE_S", 0.3)
     tries = [waits("ErrImagePull", "r/n:1: not found"), waits("ImagePullBackOff", "Back-off")] * 3
     container(*tries)
-    assert workflow.told == []
+    assert workflow.reports == []
     assert workflow.wait()
     assert not workflow.wait(2, 0.5)
-    (told,) = workflow.told
-    assert told.failure.exit_code is ExitCode.CONFIGURATION
-    assert str(told.failure).startswith(
+    (report,) = workflow.reports
+    assert report.failure.exit_code is ExitCode.CONFIGURATION
+    assert str(report.failure).startswith(
         "the workflow container cannot start: ErrImagePull: its image cannot be pulled"
     )
     assert "the workflow container is not started: ImagePullBackOff" in caplog.text
@@ -159,6 +159,6 @@ def test_what_may_still_come_is_waited_for(container, workflow, monkeypatch, cap
 def test_the_end_of_the_container(container, workflow, state, code, message, out_of_memory):
     """Reported once, however often the pod changes after it."""
     container(RUNS, state, state)
-    (told,) = workflow.told
-    assert (told.failure.exit_code, str(told.failure)) == (code, message)
-    assert told.out_of_memory is out_of_memory
+    (report,) = workflow.reports
+    assert (report.failure.exit_code, str(report.failure)) == (code, message)
+    assert report.out_of_memory is out_of_memory

@@ -1,6 +1,6 @@
-"""What a release would meet: each line that `k8s-parsl check` can say, and when it does not say it.
+"""Each line of `k8s-parsl check` about pods, quotas, nodes, images and Vault, and when it is missing.
 
-Rights are in test_rights.py, and what the pods name in test_references.py.
+Permissions are in test_permissions.py, and what the pods name in test_references.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from k8s_parsl.check.lines import State
 from k8s_parsl.check.preflight import preflight
+from k8s_parsl.check.result import Status
 from k8s_parsl.config.settings import Settings
 from launcher.release import LABELS, NS, made, needs, only, pod, said
 
@@ -21,12 +21,12 @@ LIMITS = "executors.workers.pod.resources.limits"
 
 def test_where_all_is_well_every_line_is_fine(cluster, api):
     lines = list(preflight(api, needs()))
-    assert [line.text for line in lines if line.state is not State.FINE] == []
+    assert [line.text for line in lines if line.status is not Status.OK] == []
     assert [str(line)[:16] for line in lines][:2] == ["ok  Kubernetes 1", "ok  you may inst"]
 
 
 def test_nothing_is_changed_and_no_secret_is_read(cluster, api):
-    """All that is written is a review or a dry run; of a Secret only its metadata is asked for."""
+    """Every write is an access review or a dry run, and of a Secret only the metadata is read."""
     list(preflight(api, needs()))
     writes = {path for method, path in cluster.calls if method != "GET"}
     assert {path for path in writes if not path.endswith(("?dryRun=All", "accessreviews"))} == set()
@@ -40,7 +40,7 @@ def test_an_old_kubernetes(cluster, api):
 
 
 def test_no_namespace(cluster, api):
-    """All else would fail of it, so it is the last line."""
+    """Everything else would fail, so it is the last line."""
     del cluster.objects["namespaces", "", NS]
     assert (
         only(api, needs())
@@ -74,31 +74,31 @@ def test_a_pod_that_admission_refuses(cluster, api, text, also):
 
 
 @pytest.mark.parametrize(
-    ("executor", "state", "line"),
+    ("executor", "status", "line"),
     [
         (
             {"maxWorkersPerNode": 2},
-            State.FINE,
+            Status.OK,
             "executors.workers: 2 workers in each pod, 1 CPU each",
         ),
         (
             {"maxWorkersPerNode": 4},
-            State.NOTE,
+            Status.NOTE,
             f"executors.workers: 2 workers in each pod, not 4 (maxWorkersPerNode): {LIMITS}.cpu is 2, coresPerWorker 1",
         ),
         (
             {"memPerWorker": 4},
-            State.WANTED,
+            Status.PROBLEM,
             f"executors.workers: no worker fits into a pod: {LIMITS}.memory is 2Gi, memPerWorker 4 (GiB)",
         ),
     ],
 )
-def test_how_many_workers_a_pod_has(cluster, api, executor, state, line):
+def test_how_many_workers_a_pod_has(cluster, api, executor, status, line):
     """By the pod as it is rendered, which has 2 CPUs and 2 GiB."""
     settings = Settings.parse(
         {"workflow": {"call": "a:b"}, "executors": {"workers": executor}}, "values"
     )
-    assert line in said(api, needs(settings=settings), state)
+    assert line in said(api, needs(settings=settings), status)
 
 
 @pytest.mark.parametrize(
@@ -126,16 +126,16 @@ def test_a_quota_too_small_for_all_blocks(cluster, api, hard, used, line):
 
 
 def test_a_quota_that_others_use_is_a_remark(cluster, api):
-    """What is in use may be gone by then; worker pods wait for it."""
+    """The other pods may end in time; worker pods wait for it."""
     status = {"hard": {"pods": "5"}, "used": {"pods": "1"}}
     cluster.objects["resourcequotas", NS, "q"] = {
         "metadata": {"name": "q"},
         "spec": {},
         "status": status,
     }
-    assert "ask for pods: 6" in only(api, needs(), State.NOTE)
+    assert "ask for pods: 6" in only(api, needs(), Status.NOTE)
     status["used"]["pods"] = "0"
-    assert said(api, needs(), State.NOTE) == []
+    assert said(api, needs(), Status.NOTE) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_required_node_affinity(cluster, api, expression, fits):
 
 def test_an_image_that_no_node_is_known_to_have(cluster, api):
     cluster.objects["nodes", "", "n1"]["status"]["images"] = []
-    assert only(api, needs(), State.NOTE).startswith(
+    assert only(api, needs(), Status.NOTE).startswith(
         "image example.org/tiles:1: not known to be on a node"
     )
 
@@ -219,37 +219,37 @@ def test_an_image_that_no_node_is_known_to_have(cluster, api):
     ],
 )
 def test_the_name_of_an_image(cluster, api, image, valid):
-    """The API server takes any; only kubelet reads it."""
+    """The API server accepts any; only kubelet checks it."""
     containers = [{"name": "worker", "image": image}]
     rendered = needs(workers={"workers": pod("worker", "pdgrun-worker", containers=containers)})
     assert (said(api, rendered) == []) is valid
 
 
 @pytest.mark.parametrize(
-    ("status", "state"),
+    ("container", "status"),
     [
-        ({"imageID": "sha256:1", "state": {"running": {}}}, State.FINE),
+        ({"imageID": "sha256:1", "state": {"running": {}}}, Status.OK),
         (
             {"state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}},
-            State.WANTED,
+            Status.PROBLEM,
         ),
     ],
 )
-def test_what_became_of_an_image_in_a_pod_of_the_release(cluster, api, status, state):
+def test_what_became_of_an_image_in_a_pod_of_the_release(cluster, api, container, status):
     cluster.objects["nodes", "", "n1"]["status"]["images"] = []
     running = pod("launcher", "x")
     running["metadata"] = {"name": "p", "uid": "u", "labels": LABELS}
     cluster.put("ADDED", running)
-    cluster.set_status("p", containerStatuses=[{"name": "launcher", **status}])
+    cluster.set_status("p", containerStatuses=[{"name": "launcher", **container}])
     (line,) = [line for line in preflight(api, needs()) if line.text.startswith("image ")]
-    assert line.state is state
+    assert line.status is status
 
 
 # Vault ---------------------------------------------------------------------------------------------------------------
 
 
 def test_vault_is_asked_how_it_is(cluster, api):
-    """Its own health, without a login; and a port where nobody listens."""
+    """Its health, without a login; and a port where no server listens."""
     answers = {
         f"{cluster.url}/sealed": 503,
         f"{cluster.url}/ready": 200,
@@ -263,21 +263,19 @@ def test_vault_is_asked_how_it_is(cluster, api):
             answer
         ]
         assert line.text.endswith(end)
-        assert line.fine is (answer == 200)
+        assert line.is_problem is (answer != 200)
 
 
 # The command ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_command_ends_with_the_code_of_its_last_line():
-    """But leaves no termination message: by `kubectl exec` it runs beside a launcher, whose that
-    is.
-    """
+    """It writes no termination message: by `kubectl exec` it runs beside a launcher, which does."""
     done = subprocess.run(
         [sys.executable, "-m", "k8s_parsl", "check"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (64, "")
     assert (
         done.stderr
-        == "k8s-parsl: name a release, or a values file (-f) for one that is to be installed\n"
+        == "k8s-parsl: no release given: name an installed release, or a values file (-f) of a new one\n"
     )

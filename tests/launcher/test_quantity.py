@@ -42,13 +42,13 @@ def test_a_quantity_is_what_it_is_to_kubernetes_own_client(suffix):
     ("number", "text"), [(0, "0"), (4, "4"), (1.5, "1.5"), (1.7179869184e10, "16Gi"), (1e-3, "1m")]
 )
 def test_a_number_is_one(number, text):
-    """As YAML has it where there are no quotes."""
+    """YAML without quotes gives one."""
     assert quantity(number) == parse_quantity(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "1x", "1ki", "1 Gi", "Gi", "1mi", "1e", "1E-", "1Gii", "1.2.3", "1\n"]
 )
-def test_what_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="is no quantity"):
+def test_what_is_not_a_quantity_is_refused(text):
+    with pytest.raises(ValueError, match="is not a quantity"):
         quantity(text)

@@ -1,10 +1,11 @@
-"""How a pod's JSON is read: what it means for the block."""
+"""The reason why a pod waits or ended, by its JSON."""
 
 from __future__ import annotations
 
 import pytest
 
-from k8s_parsl.kube.reasons import REASONS, Kind, events_finding, read
+from k8s_parsl.kube.pod_state import events_finding, read
+from k8s_parsl.kube.reasons import REASONS, Kind
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 
@@ -59,8 +60,8 @@ def test_the_end_of_a_container(code, reason, message, metadata, found, kind):
     assert (finding.reason.name, finding.reason.kind) == (found, kind)
 
 
-def test_a_worker_without_last_words_is_told_by_the_last_line_of_its_log():
-    """Kubelet takes 2 KB of its log then; after SIGKILL not even that says why."""
+def test_without_a_termination_message_the_last_line_of_the_log_counts():
+    """Kubelet takes 2 KB of the log then; after SIGKILL the log does not say why."""
     log = "2026 interchange said hello\nTraceback\nImportError: libgdal.so.34\n"
     said = read(pod(phase="Running", containerStatuses=ended(1, "Error", log))).finding
     assert said.detail == "exit code 1: ImportError: libgdal.so.34"
@@ -87,7 +88,7 @@ def init(name, code, message=""):
     ],
 )
 def test_an_init_container_that_failed(name, code, found, detail):
-    """The worker never began, and says nothing. What another's exit code means nobody knows."""
+    """The worker never began. The exit code of any other init container has no known meaning."""
     finding = read(pod(phase="Failed", **init(name, code, "workflow.git.secret: refused"))).finding
     assert (finding.reason.name, finding.detail) == (found, detail)
 
@@ -149,7 +150,7 @@ REFUSED = "failed to resolve image: pull access denied, repository does not exis
 )
 @pytest.mark.parametrize("name", ["ErrImagePull", "ImagePullBackOff"])
 def test_a_pull_that_the_registry_refuses(name, message, denied):
-    """It is the user who can mend that, by a Secret; what kubelet was told is kept."""
+    """The user can fix that with a Secret; the message of kubelet is kept."""
     container = {"name": "worker", "state": {"waiting": {"reason": name, "message": message}}}
     finding = read(pod(phase="Pending", containerStatuses=[container])).finding
     assert finding.reason.name == ("ImagePullDenied" if denied else name)
@@ -160,8 +161,8 @@ def test_a_workers_lack_of_permission_ends_the_run_with_77():
     assert REASONS["WorkerPermission"].exit_code is ExitCode.PERMISSION
 
 
-def test_out_of_memory_is_told_though_the_cluster_takes_the_pod_at_the_same_time():
-    """It is the one that the user can do something about."""
+def test_out_of_memory_counts_before_a_disruption_at_the_same_time():
+    """The user can change the memory limit, but not the disruption."""
     disruption = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
     finding = read(
         pod(phase="Failed", conditions=[disruption], containerStatuses=ended(137, "OOMKilled"))
@@ -186,10 +187,8 @@ def test_out_of_memory_is_told_though_the_cluster_takes_the_pod_at_the_same_time
         ("", "Evicted"),
     ],
 )
-def test_a_pod_that_goes_over_its_limit_of_disk_is_told_from_one_whose_node_ran_short(
-    message, reason
-):
-    """The first is its tasks' doing, and the next pod would end likewise; kubelet evicts both."""
+def test_an_eviction_for_the_pods_own_limit_is_not_one_for_a_shortage_of_the_node(message, reason):
+    """Tasks cause the first one, and the next pod would end the same way; kubelet evicts both."""
     disruption = {
         "type": "DisruptionTarget",
         "status": "True",
@@ -220,7 +219,7 @@ def test_a_pod_that_is_being_deleted_is_leaving_until_it_has_ended():
         ({"reason": "Pulling"}, None),
     ],
 )
-def test_an_event_of_a_container_in_the_making(event, reason):
+def test_an_event_of_a_container_that_is_being_created(event, reason):
     finding = events_finding(
         [event | {"message": "because", "lastTimestamp": "2026-01-01T00:00:00Z"}]
     )
@@ -228,7 +227,7 @@ def test_an_event_of_a_container_in_the_making(event, reason):
 
 
 def test_the_newest_event_counts_whichever_field_has_its_time():
-    """A repeated event counts from when it was last seen."""
+    """The time of a repeated event is when it was last seen."""
     old = {"reason": "FailedMount", "lastTimestamp": "2026-01-01T00:00:05Z"}
     new = {"reason": "Pulled", "eventTime": "2026-01-01T00:00:06.000001Z"}
     again = {
@@ -281,7 +280,7 @@ def launcher_pod(workflow, launcher=None, phase="Running", component="launcher")
     ],
 )
 def test_the_workflow_container_beside_a_launcher(state, name, detail, has_ended):
-    """The launcher's own container is another matter: it runs."""
+    """The launcher's own container runs."""
     found = launcher_pod(state)
     assert (found.workflow.finding.reason.name, found.workflow.ended) == (name, has_ended)
     assert found.workflow.finding.detail.startswith(detail)
@@ -292,7 +291,7 @@ def test_the_workflow_container_beside_a_launcher(state, name, detail, has_ended
 @pytest.mark.parametrize(
     "state", [{"running": {}}, {"waiting": {"reason": "ContainerCreating"}}, {}]
 )
-def test_of_one_that_starts_or_runs_there_is_nothing_to_say(state):
+def test_a_workflow_container_that_starts_or_runs_is_not_reported(state):
     assert launcher_pod(state).workflow is None
 
 
@@ -303,7 +302,7 @@ def test_a_workers_pod_has_no_such_container_whatever_its_sidecars_are_called():
 
 
 def test_a_launchers_pod_has_ended_when_both_have():
-    """The workflow's container may go on for a moment, and write."""
+    """The workflow container may run, and write, for a moment longer."""
     over = {"terminated": {"exitCode": 1, "reason": "Error"}}
     assert not launcher_pod({"running": {}}, over).ended
     assert not launcher_pod(over).ended

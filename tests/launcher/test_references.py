@@ -1,4 +1,4 @@
-"""What the pods name: each line that `k8s-parsl check` says of it, and when it does not say it."""
+"""Each line of `k8s-parsl check` about what the pods refer to, and when it is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from k8s_parsl.check.lines import State
+from k8s_parsl.check.result import Status
 from launcher.release import CLAIM, NS, VOLUME, made, needs, only, pod, said
 
 
@@ -15,24 +15,22 @@ def there(claim=CLAIM, **status):
     return copy.deepcopy(claim) | {"status": status}
 
 
-def test_a_claim_of_somebody_elses_that_is_missing(cluster, api):
-    shared = needs(launcher=pod("launcher", "pdgrun-launcher", "everybodys"), workers={})
-    assert only(api, shared).startswith(
-        "there is no claim everybodys in namespace science; ask for it"
-    )
+def test_an_existing_claim_that_is_missing(cluster, api):
+    shared = needs(launcher=pod("launcher", "pdgrun-launcher", "shared"), workers={})
+    assert only(api, shared).startswith("there is no PVC shared in namespace science; ask for it")
 
 
 @pytest.mark.parametrize(
     ("claim", "line"),
     [
-        (there(phase="Lost"), "claim pdgrun-dev-0 has lost its volume pv"),
+        (there(phase="Lost"), "PVC pdgrun-dev-0 has lost its volume pv"),
         (
             there(phase="Pending"),
-            "claim pdgrun-dev-0 waits for PersistentVolume pv (an administrator makes it",
+            "PVC pdgrun-dev-0 waits for PersistentVolume pv (an administrator creates it",
         ),
         (
             there(CLAIM | {"spec": {"storageClassName": "slow"}}, phase="Pending"),
-            "claim pdgrun-dev-0 waits for a volume of StorageClass slow; kubectl describe pvc pdgrun-dev-0 says why",
+            "PVC pdgrun-dev-0 waits for a volume of StorageClass slow; kubectl describe pvc pdgrun-dev-0 says why",
         ),
         (there(CLAIM | {"spec": {}}, phase="Pending"), "waits for a volume of StorageClass (none,"),
         (
@@ -59,12 +57,12 @@ def test_a_volume_that_is_the_administrators_to_make(cluster, api):
         (
             {"namespace": NS, "name": "pdgrun-dev-0", "uid": "old"},
             "Released",
-            "still belongs to an earlier claim",
+            "still belongs to an earlier PVC",
         ),
         (
             {"namespace": "other", "name": "pdgrun-dev-0"},
             "Bound",
-            "is for claim other/pdgrun-dev-0",
+            "is reserved for PVC other/pdgrun-dev-0",
         ),
     ],
 )
@@ -109,19 +107,19 @@ def test_a_secret_that_comes_with_the_release(cluster, api, writer):
 
 
 def test_what_a_user_may_not_see_is_a_remark(cluster, api):
-    """Nothing of the cluster's own, nothing of another namespace's."""
+    """Nothing cluster-scoped, and nothing in another namespace."""
     cluster.unseen = {"persistentvolumes", "secrets", "nodes", "namespaces"}
     assert said(api, needs(admin=False)) == []
     unseen = [
         line
-        for line in said(api, needs(admin=False), State.NOTE)
-        if line.endswith("so not looked at")
+        for line in said(api, needs(admin=False), Status.NOTE)
+        if line.endswith("not checked, no permission to read")
     ]
     assert [line.split(" ")[0] for line in unseen] == ["PersistentVolume", "Secret", "nodes"]
 
 
 def test_what_the_pods_name_has_to_be_there(cluster, api):
-    """Unless it is optional, or the release's own."""
+    """Unless it is optional, or the release creates it."""
     spec = {
         "imagePullSecrets": [{"name": "registry"}],
         "containers": [
@@ -146,7 +144,7 @@ def test_what_the_pods_name_has_to_be_there(cluster, api):
 
 
 def test_the_git_servers_secret_has_to_be_there(cluster, api):
-    """Only the init container names it; its user name may be missing, where a token is enough."""
+    """Only the init container names it; the user name is optional, since a token is enough."""
 
     def key(name, **more):
         return {

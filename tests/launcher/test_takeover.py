@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from k8s_parsl.identity import TEST
-from k8s_parsl.kube.reasons import read
+from k8s_parsl.kube.pod_state import read
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.run import takeover
 from k8s_parsl.run.takeover import previous, wait_until_alone

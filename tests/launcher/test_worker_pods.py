@@ -12,7 +12,7 @@ from parsl.jobs.states import JobState
 from runtime.expansion import HOSTILE, expanded
 
 from k8s_parsl.config.settings import Executor
-from k8s_parsl.kube.reasons import read
+from k8s_parsl.kube.pod_state import read
 from k8s_parsl.run import worker_pods
 from k8s_parsl.run.block import State
 from k8s_parsl.run.worker_pods import WorkerPods
@@ -322,7 +322,7 @@ def test_a_pod_that_somebody_deleted_is_a_loss(pods, server, faults, watch):
     assert watch.wait_for(lambda pods: any(p.name == name for p in pods), 10)
     pods.check_times()
     server.remove(name)
-    assert "somebody deleted" in until(pods, name, State.TIMEOUT).message
+    assert "the pod was deleted" in until(pods, name, State.TIMEOUT).message
     assert not faults
 
 
@@ -874,7 +874,9 @@ def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(
     }
     server.set_status(names[1], phase="Pending", conditions=[condition])
     until_message(pods, names[1], "Unschedulable")
-    text = "executors.cpu: 1 of 5 worker pods run, the others wait: Unschedulable: no node has room for it"
+    text = (
+        "executors.cpu: 1 of 5 worker pods run, the others wait: Unschedulable: no node can take it"
+    )
     assert pods.summary().startswith(text)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.config.workers import workers
-from k8s_parsl.kube.room import room_of
+from k8s_parsl.kube.pod_resources import room_of
 from k8s_parsl_runtime.shared.errors import UsageError
 
 LIMITS = "executors.a.pod.resources.limits"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl.identity import TEST
-from k8s_parsl.kube.reasons import read
+from k8s_parsl.kube.pod_state import read
 from k8s_parsl.run.takeover import previous
 from k8s_parsl_runtime.workflow import selftest
 

@@ -273,7 +273,9 @@ def test_a_process_killed_for_memory_ends_the_pod_as_cgroup_v2_does(tmp_path, mo
 
 def test_every_reason_that_a_worker_tells_is_in_the_table():
     """The launcher takes no other word of it."""
-    assert set(pools._TOLD.values()) == {name for name, reason in REASONS.items() if reason.told}
+    assert set(pools._TOLD.values()) == {
+        name for name, reason in REASONS.items() if reason.by_worker
+    }
 
 
 @pytest.fixture

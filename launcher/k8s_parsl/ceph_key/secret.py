@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from k8s_parsl.ceph_key.budget import Budget
 from k8s_parsl.ceph_key.key import USER_ID, USER_KEY, CephKey
 from k8s_parsl.ceph_key.settings import CephKeySettings, SecretSettings
-from k8s_parsl.kube.api import Api, ApiError
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
 from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Unavailable
 
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -1,5 +1,6 @@
-"""Whether pods fit: a namespace's quota, and the nodes there are. Arithmetic on what the API server
-says, no calls.
+"""Whether pods fit into the quotas of a namespace and onto the nodes of a cluster.
+
+Arithmetic on what the API server says, no requests.
 
 https://kubernetes.io/docs/concepts/policy/resource-quotas/
 https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/
@@ -9,101 +10,135 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from k8s_parsl.kube.quantity import quantity
 
 Manifest = Mapping[str, Any]
+# Of each resource, by its name.
 Amounts = dict[str, Decimal]
 
+ZERO = Decimal()
 BINARY = {"Gi": 1024**3, "Mi": 1024**2, "Ki": 1024}
+# Requests that a quota may also name without `requests.`.
+UNPREFIXED = ("cpu", "memory", "ephemeral-storage")
 
 
-def needs(pod: Manifest, kind: str) -> Amounts:
-    """What a pod takes of each resource, by its ``requests`` or ``limits``.
+@dataclass(frozen=True)
+class Shortage:
+    """A resource of which a quota has not enough left."""
 
-    Containers run together, and with them the init containers that are sidecars; the others run one by one before.
+    name: str
+    needed: Decimal
+    allowed: Decimal
+    used: Decimal
+
+
+# What pods and PVCs need
+
+
+def needs(pod: Manifest, section: str) -> Amounts:
+    """Return how much a pod needs of each resource.
+
+    Containers run together, and sidecars with them; the other init containers run before, one at a
+    time.
     https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
+
+    Args:
+        pod: Its manifest.
+        section: ``requests`` or ``limits``.
     """
     spec = pod["spec"]
     running: Amounts = {}
     peak: Amounts = {}
     for container in spec.get("initContainers", []):
-        amounts = _amounts(container, kind)
+        amounts = _container_needs(container, section)
         if container.get("restartPolicy") == "Always":
             running = _sum(running, amounts)
         else:
-            peak = _most(peak, _sum(running, amounts))
+            peak = _largest(peak, _sum(running, amounts))
     for container in spec["containers"]:
-        running = _sum(running, _amounts(container, kind))
-    overhead = {name: quantity(amount) for name, amount in spec.get("overhead", {}).items()}
-    return _sum(_most(peak, running), overhead)
+        running = _sum(running, _container_needs(container, section))
+    return _sum(_largest(peak, running), _amounts(spec.get("overhead", {})))
 
 
-def _amounts(container: Manifest, kind: str) -> Amounts:
-    given = container.get("resources", {})
-    amounts = (
-        {**given.get("limits", {}), **given.get("requests", {})}
-        if kind == "requests"
-        else given.get(kind, {})
-    )
-    return {name: quantity(amount) for name, amount in amounts.items()}
+def _container_needs(container: Manifest, section: str) -> Amounts:
+    resources = container.get("resources", {})
+    limits = resources.get("limits", {})
+    if section == "limits":
+        return _amounts(limits)
+    # A limit without a request is the request, too.
+    return _amounts({**limits, **resources.get("requests", {})})
+
+
+def _amounts(quantities: Mapping[str, Any]) -> Amounts:
+    return {name: quantity(text) for name, text in quantities.items()}
 
 
 def _sum(one: Amounts, other: Amounts, times: int = 1) -> Amounts:
-    return {
-        name: one.get(name, Decimal()) + times * other.get(name, Decimal())
-        for name in one.keys() | other.keys()
-    }
-
-
-def _most(one: Amounts, other: Amounts) -> Amounts:
-    return {
-        name: max(one.get(name, Decimal()), other.get(name, Decimal()))
-        for name in one.keys() | other.keys()
-    }
-
-
-def demand(pods: Iterable[tuple[Manifest, int]]) -> Amounts:
-    """What so many pods of each kind take, by the names that a quota has for it."""
-    total: Amounts = {}
-    for pod, times in pods:
-        requests, limits = needs(pod, "requests"), needs(pod, "limits")
-        named = {f"requests.{name}": amount for name, amount in requests.items()}
-        named |= {
-            name: amount
-            for name, amount in requests.items()
-            if name in ("cpu", "memory", "ephemeral-storage")
-        }
-        named |= {f"limits.{name}": amount for name, amount in limits.items()}
-        total = _sum(total, named | {"pods": Decimal(1), "count/pods": Decimal(1)}, times)
+    total = dict(one)
+    for name, value in other.items():
+        total[name] = total.get(name, ZERO) + times * value
     return total
 
 
-def claims(items: Iterable[Manifest]) -> Amounts:
-    """What claims take, by the names that a quota has for it."""
-    sizes = [quantity(item["spec"]["resources"]["requests"]["storage"]) for item in items]
+def _largest(one: Amounts, other: Amounts) -> Amounts:
+    largest = dict(one)
+    for name, value in other.items():
+        largest[name] = max(largest.get(name, ZERO), value)
+    return largest
+
+
+def demand(pods: Iterable[tuple[Manifest, int]]) -> Amounts:
+    """Return what pods need, by the names that a quota gives it.
+
+    Args:
+        pods: Each manifest, and how many of these pods there will be.
+    """
+    total: Amounts = {}
+    for pod, count in pods:
+        total = _sum(total, _quota_amounts(pod), times=count)
+    return total
+
+
+def _quota_amounts(pod: Manifest) -> Amounts:
+    amounts: Amounts = {"pods": Decimal(1), "count/pods": Decimal(1)}
+    for name, value in needs(pod, "requests").items():
+        amounts[f"requests.{name}"] = value
+        if name in UNPREFIXED:
+            amounts[name] = value
+    for name, value in needs(pod, "limits").items():
+        amounts[f"limits.{name}"] = value
+    return amounts
+
+
+def pvc_demand(pvcs: Iterable[Manifest]) -> Amounts:
+    """Return what PVCs need, by the names that a quota gives it."""
+    sizes = [quantity(pvc["spec"]["resources"]["requests"]["storage"]) for pvc in pvcs]
     return {
         "persistentvolumeclaims": Decimal(len(sizes)),
-        "requests.storage": sum(sizes, Decimal()),
+        "requests.storage": sum(sizes, ZERO),
     }
 
 
-def over_quota(quota: Manifest, wanted: Amounts) -> Iterator[tuple[str, Decimal, Decimal, Decimal]]:
-    """What of it is more than a quota has left: its name, what is wanted, what the quota allows,
-    what is in use.
-    """
-    hard = quota.get("status", {}).get("hard") or quota["spec"].get("hard", {})
-    used = quota.get("status", {}).get("used", {})
+# Quotas
+
+
+def shortages(quota: Manifest, needed: Amounts) -> Iterator[Shortage]:
+    """Yield the resources of which more is needed than a quota has left."""
+    status = quota.get("status", {})
+    hard = _amounts(status.get("hard") or quota["spec"].get("hard", {}))
+    used = _amounts(status.get("used", {}))
     for name, allowed in hard.items():
-        most, taken = quantity(allowed), quantity(used.get(name, "0"))
-        if wanted.get(name, Decimal()) > most - taken:
-            yield name, wanted[name], most, taken
+        shortage = Shortage(name, needed.get(name, ZERO), allowed, used.get(name, ZERO))
+        if shortage.needed > shortage.allowed - shortage.used:
+            yield shortage
 
 
-def amount(name: str, value: Decimal) -> str:
-    """A number as one would write it in a quota."""
+def written(name: str, value: Decimal) -> str:
+    """Return an amount of a resource as one writes it in a quota, such as `4Gi`."""
     if "memory" in name or "storage" in name:
         for unit, size in BINARY.items():
             if value and value % size == 0:
@@ -111,56 +146,86 @@ def amount(name: str, value: Decimal) -> str:
     return f"{value.normalize():f}"
 
 
-def misfit(pod: Manifest, node: Manifest) -> str:
-    """Why a node cannot take a pod even when it is empty; nothing where it can."""
-    spec, labels = pod["spec"], node["metadata"].get("labels", {})
-    for key, value in spec.get("nodeSelector", {}).items():
-        if labels.get(key) != value:
-            return f"has no label {key}={value} (nodeSelector)"
-    affinity = (
-        spec.get("affinity", {})
-        .get("nodeAffinity", {})
-        .get("requiredDuringSchedulingIgnoredDuringExecution")
-    )
-    if affinity and not any(_matches(term, node) for term in affinity["nodeSelectorTerms"]):
-        return "does not match the required nodeAffinity"
-    for taint in node["spec"].get("taints", []):
-        if taint["effect"] != "PreferNoSchedule" and not _tolerated(
-            taint, spec.get("tolerations", [])
-        ):
-            return f"has taint {taint['key']}={taint.get('value', '')}:{taint['effect']}, which is not tolerated"
-    has = node.get("status", {}).get("allocatable", {})
-    for name, wanted in needs(pod, "requests").items():
-        if wanted > quantity(has.get(name, "0")):
-            return f"has {has.get(name, 'no')} {name}, less than {amount(name, wanted)}"
-    return ""
+# Nodes
 
 
 def misfits(pod: Manifest, nodes: Sequence[Manifest]) -> str:
-    """Why none of the nodes can take a pod, each reason with how many nodes have it; nothing where
-    one can.
+    """Return why no node can take a pod: each reason with the number of nodes that have it.
+
+    Returns:
+        Empty if a node can take it.
     """
-    reasons = Counter(misfit(pod, node) for node in nodes)
-    if not reasons.total():
+    if not nodes:
         return "there is no node"
+    reasons = Counter(misfit(pod, node) for node in nodes)
+    if reasons[""]:
+        return ""
+    return "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+
+
+def misfit(pod: Manifest, node: Manifest) -> str:
+    """Return why a node could not take a pod even if it ran no other; empty if it could."""
     return (
-        ""
-        if reasons[""]
-        else "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+        _selector_misfit(pod, node)
+        or _affinity_misfit(pod, node)
+        or _taint_misfit(pod, node)
+        or _size_misfit(pod, node)
     )
+
+
+def _selector_misfit(pod: Manifest, node: Manifest) -> str:
+    labels = node["metadata"].get("labels", {})
+    for key, value in pod["spec"].get("nodeSelector", {}).items():
+        if labels.get(key) != value:
+            return f"has no label {key}={value} (nodeSelector)"
+    return ""
+
+
+def _affinity_misfit(pod: Manifest, node: Manifest) -> str:
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return ""
+    if any(_matches(term, node) for term in required["nodeSelectorTerms"]):
+        return ""
+    return "does not match the required nodeAffinity"
+
+
+def _taint_misfit(pod: Manifest, node: Manifest) -> str:
+    tolerations = pod["spec"].get("tolerations", [])
+    for taint in node["spec"].get("taints", []):
+        if taint["effect"] == "PreferNoSchedule":
+            continue
+        if not any(_tolerates(toleration, taint) for toleration in tolerations):
+            text = f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
+            return f"has taint {text}, which is not tolerated"
+    return ""
+
+
+def _size_misfit(pod: Manifest, node: Manifest) -> str:
+    allocatable = node.get("status", {}).get("allocatable", {})
+    for name, needed in needs(pod, "requests").items():
+        if needed > quantity(allocatable.get(name, "0")):
+            return f"has {allocatable.get(name, 'no')} {name}, less than {written(name, needed)}"
+    return ""
 
 
 def _matches(term: Manifest, node: Manifest) -> bool:
     labels = node["metadata"].get("labels", {})
     fields = {"metadata.name": node["metadata"]["name"]}
-    wanted = [(labels, expression) for expression in term.get("matchExpressions", [])]
-    wanted += [(fields, expression) for expression in term.get("matchFields", [])]
-    # A term without any expression matches no node.
-    return bool(wanted) and all(_holds(values, expression) for values, expression in wanted)
+    by_label = term.get("matchExpressions", [])
+    by_field = term.get("matchFields", [])
+    if not by_label and not by_field:
+        # A term without any expression matches no node.
+        return False
+    labels_match = all(_holds(labels, expression) for expression in by_label)
+    fields_match = all(_holds(fields, expression) for expression in by_field)
+    return labels_match and fields_match
 
 
 def _holds(labels: Mapping[str, str], expression: Manifest) -> bool:
-    key, values = expression["key"], expression.get("values", [])
+    key = expression["key"]
+    values = expression.get("values", [])
     match expression["operator"]:
         case "In":
             return labels.get(key) in values
@@ -171,26 +236,28 @@ def _holds(labels: Mapping[str, str], expression: Manifest) -> bool:
         case "DoesNotExist":
             return key not in labels
         case operator:
-            try:
-                here, there = int(labels[key]), int(values[0])
-            except (KeyError, ValueError, IndexError):
-                return False
-            return here > there if operator == "Gt" else here < there
+            return _compares(labels, key, operator, values)
 
 
-def _tolerated(taint: Manifest, tolerations: Iterable[Manifest]) -> bool:
-    return any(
-        toleration.get("effect", "") in ("", taint["effect"])
-        and (
-            (
-                toleration.get("operator", "Equal") == "Exists"
-                and toleration.get("key", "") in ("", taint["key"])
-            )
-            or (
-                toleration.get("operator", "Equal") == "Equal"
-                and toleration.get("key") == taint["key"]
-                and toleration.get("value", "") == taint.get("value", "")
-            )
-        )
-        for toleration in tolerations
-    )
+def _compares(labels: Mapping[str, str], key: str, operator: str, values: Sequence[str]) -> bool:
+    try:
+        label = int(labels[key])
+        value = int(values[0])
+    except (KeyError, ValueError, IndexError):
+        return False
+    if operator == "Gt":
+        return label > value
+    return label < value
+
+
+def _tolerates(toleration: Manifest, taint: Manifest) -> bool:
+    if toleration.get("effect", "") not in ("", taint["effect"]):
+        return False
+    key = toleration.get("key", "")
+    match toleration.get("operator", "Equal"):
+        case "Exists":
+            return key in ("", taint["key"])
+        case "Equal":
+            same_value = toleration.get("value", "") == taint.get("value", "")
+            return bool(key == taint["key"] and same_value)
+    return False

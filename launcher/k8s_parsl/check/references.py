@@ -1,223 +1,280 @@
-"""Whether all that the pods of a release name is there: claims with their volumes, Secrets,
-ConfigMaps.
+"""Whether what the pods of a release refer to exists: PVCs and their volumes, Secrets, ConfigMaps.
 
-What this release makes itself counts as there. Of a Secret only its metadata is asked for.
+What the release itself creates counts as existing. Of a Secret only the metadata is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from k8s_parsl.check.lines import Line, fine, unseen, wanted
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
+from k8s_parsl.check.result import Result, not_checked, ok, problem
 from k8s_parsl.config.helm_yaml import yaml_mapping
-from k8s_parsl.kube.api import METADATA_ONLY, Api, ApiError, of_kind
+from k8s_parsl.kube.api import METADATA_ONLY, Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.resource import of_kind
 
 Manifest = Mapping[str, Any]
 
 
-def references(api: Api, rendered: Rendered) -> Iterator[Line]:
-    """What is missing, or there but of no use.
+def references(api: Api, rendered: Rendered) -> Iterator[Result]:
+    """Check that what the pods refer to exists and can be used.
 
     Raises:
-        ApiError: the API server is not itself.
+        ApiError: the API server did not answer, or failed.
     """
-    yield from _claims(api, rendered)
-    yield from _named(api, rendered)
+    for name in _pvc_names(rendered):
+        yield from _pvc(api, rendered, name)
+    yield from _secrets_and_config_maps(api, rendered)
 
 
-def _claims(api: Api, rendered: Rendered) -> Iterator[Line]:
-    volumes = [volume for _, pod in rendered.pods for volume in pod["spec"].get("volumes", [])]
-    names = dict.fromkeys(
-        v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v
-    )
-    for name in names:
-        try:
-            there = api.find(of_kind("PersistentVolumeClaim", api.namespace), name)
-        except ApiError as error:
-            yield unseen(error, f"claim {name}")
-            continue
-        mine = rendered.made("PersistentVolumeClaim", name)
-        if there:
-            yield claim(there)
-        elif not mine:
-            yield wanted(
-                f"there is no claim {name} in namespace {api.namespace}; ask for it, or name another one "
-                "(storage.<key>.existingClaim)"
-            )
-            continue
-        else:
-            yield fine(f"claim {name} comes with this release")
-        found = there or mine or {}
-        if volume := found["spec"].get("volumeName"):
-            yield from _volume(
-                api, rendered, volume, name, bound=bool(there and _phase(there) == "Bound")
-            )
-        elif not there and (storage_class := found["spec"].get("storageClassName")):
-            yield from _storage_class(api, storage_class, name)
+# PVCs
 
 
-def _phase(found: Manifest) -> str:
-    """Of a claim or a volume."""
-    return str(found.get("status", {}).get("phase", "Pending"))
+def _pvc_names(rendered: Rendered) -> list[str]:
+    """Return the PVCs that the pods mount, each once."""
+    names: dict[str, None] = {}
+    for pod in rendered.pods:
+        for volume in pod.manifest["spec"].get("volumes", []):
+            if "persistentVolumeClaim" in volume:
+                names[volume["persistentVolumeClaim"]["claimName"]] = None
+    return list(names)
 
 
-def claim(found: Manifest) -> Line:
-    """How a claim that is there is doing."""
-    name = found["metadata"]["name"]
-    volume = found["spec"].get("volumeName")
-    if "deletionTimestamp" in found["metadata"]:
-        return wanted(
-            f"claim {name} is being deleted, and will be gone once no pod uses it: it is of an earlier install; "
-            "wait for its end, then install again (helm uninstall --wait waits for it)",
-        )
-    if _phase(found) == "Bound":
-        return fine(f"claim {name} is bound to {volume}")
-    if _phase(found) == "Lost":
-        return wanted(f"claim {name} has lost its volume {volume}")
-    waits_for = f"PersistentVolume {volume} (an administrator makes it: admin.create)"
-    if not volume:
-        of = f"StorageClass {found['spec'].get('storageClassName') or '(none, and the cluster has no default)'}"
-        waits_for = f"a volume of {of}; kubectl describe pvc {name} says why"
-    return wanted(f"claim {name} waits for {waits_for}")
-
-
-def _volume(
-    api: Api, rendered: Rendered, name: str, claim_name: str, *, bound: bool
-) -> Iterator[Line]:
-    """A static volume: there and for this claim, or about to be made; then the Secret that nodes
-    mount it with.
-    """
-    made = rendered.made("PersistentVolume", name)
-    known = made or rendered.known("PersistentVolume", name)
+def _pvc(api: Api, rendered: Rendered, name: str) -> Iterator[Result]:
+    """Check a PVC, then the volume or the StorageClass that it names."""
     try:
-        there = api.find(of_kind("PersistentVolume"), name)
-        if there is not None and not bound:
-            yield _free(there, api.namespace, claim_name)
-        elif there is None and made is None:
-            yield wanted(
-                f"there is no PersistentVolume {name}; ask an administrator for it: helm template "
-                f"{rendered.repeated} --set admin.create=true,namespaced.create=false | kubectl apply -f -"
-            )
-        elif there is None:
-            yield fine(f"PersistentVolume {name} comes with this release")
-        known = there or known
+        found = api.find(of_kind("PersistentVolumeClaim", api.namespace), name)
     except ApiError as error:
-        if not bound and made is None:
-            yield unseen(error, f"PersistentVolume {name} of claim {claim_name}")
-    reference = ((known or {}).get("spec", {}).get("csi") or {}).get("nodeStageSecretRef")
-    if reference:
-        yield from _node_secret(api, rendered, reference["namespace"], reference["name"])
-
-
-def _free(volume: Manifest, namespace: str, claim_name: str) -> Line:
-    name, owner = volume["metadata"]["name"], volume["spec"].get("claimRef", {})
-    ours = (owner.get("namespace", namespace), owner.get("name", claim_name)) == (
-        namespace,
-        claim_name,
-    )
-    if not ours:
-        return wanted(
-            f"PersistentVolume {name} is for claim {owner['namespace']}/{owner['name']}, not for {claim_name}"
-        )
-    if _phase(volume) == "Released":
-        return wanted(
-            f"PersistentVolume {name} still belongs to an earlier claim {claim_name}, and binds no other; ask for: "
-            f"kubectl patch persistentvolume {name} --type json "
-            """-p '[{"op": "remove", "path": "/spec/claimRef/uid"}]'"""
-        )
-    return fine(f"PersistentVolume {name} is there for claim {claim_name}")
-
-
-def _storage_class(api: Api, name: str, claim_name: str) -> Iterator[Line]:
-    try:
-        if api.find(of_kind("StorageClass", version="storage.k8s.io/v1"), name) is None:
-            yield wanted(
-                f"claim {claim_name}: there is no StorageClass {name}; ask which one there is"
-            )
-        else:
-            yield fine(f"claim {claim_name} will get a volume of StorageClass {name}")
-    except ApiError as error:
-        yield unseen(error, f"StorageClass {name} of claim {claim_name}")
-
-
-def _node_secret(api: Api, rendered: Rendered, namespace: str, name: str) -> Iterator[Line]:
-    """Whether it is there; what it holds is asked for by nobody."""
-    what = f"Secret {namespace}/{name} (Ceph user and key)"
-    if writer := next((item for item in rendered.installs if _writes(item, namespace, name)), None):
-        yield fine(
-            f"{what} comes with this release, by {writer['kind']} {writer['metadata']['name']}"
+        yield not_checked(f"PVC {name}", error)
+        return
+    if found:
+        yield pvc_state(found)
+        yield from _volume_of(api, rendered, found)
+        return
+    made = rendered.made("PersistentVolumeClaim", name)
+    if not made:
+        yield problem(
+            f"there is no PVC {name} in namespace {api.namespace}; ask for it, or name another one "
+            "(storage.<key>.existingClaim)"
         )
         return
+    yield ok(f"PVC {name} comes with this release")
+    yield from _volume_of(api, rendered, made)
+    storage_class = made["spec"].get("storageClassName")
+    if storage_class and not made["spec"].get("volumeName"):
+        yield _storage_class(api, storage_class, name)
+
+
+def pvc_state(pvc: Manifest) -> Result:
+    """Return whether a PVC that exists is bound, and what it waits for if not."""
+    name = pvc["metadata"]["name"]
+    volume = pvc["spec"].get("volumeName")
+    if "deletionTimestamp" in pvc["metadata"]:
+        return problem(
+            f"PVC {name} is being deleted: it belongs to an earlier install, and is gone once no "
+            "pod uses it; wait for that, then install again (helm uninstall --wait waits for it)"
+        )
+    if _phase(pvc) == "Bound":
+        return ok(f"PVC {name} is bound to {volume}")
+    if _phase(pvc) == "Lost":
+        return problem(f"PVC {name} has lost its volume {volume}")
+    if volume:
+        return problem(
+            f"PVC {name} waits for PersistentVolume {volume} "
+            "(an administrator creates it: admin.create)"
+        )
+    storage_class = pvc["spec"].get("storageClassName") or "(none, and the cluster has no default)"
+    return problem(
+        f"PVC {name} waits for a volume of StorageClass {storage_class}; "
+        f"kubectl describe pvc {name} says why"
+    )
+
+
+def _phase(item: Manifest) -> str:
+    """Return the phase of a PVC or a volume."""
+    return str(item.get("status", {}).get("phase", "Pending"))
+
+
+def _storage_class(api: Api, name: str, pvc_name: str) -> Result:
+    resource = of_kind("StorageClass", api_version="storage.k8s.io/v1")
     try:
-        if api.find(of_kind("Secret", namespace), name, accept=METADATA_ONLY) is None:
-            yield wanted(
-                f"there is no {what}; ask an administrator for it: kubectl -n {namespace} create secret generic {name} "
-                '--from-literal=userID=USER --from-literal=userKey="$(ceph auth get-key client.USER)"'
-            )
-        else:
-            yield fine(f"{what} is there")
+        found = api.find(resource, name)
     except ApiError as error:
-        yield unseen(error, what)
+        return not_checked(f"StorageClass {name} of PVC {pvc_name}", error)
+    if found is None:
+        return problem(
+            f"PVC {pvc_name}: there is no StorageClass {name}; choose one of "
+            "kubectl get storageclass"
+        )
+    return ok(f"PVC {pvc_name} will get a volume of StorageClass {name}")
+
+
+# Static volumes
+
+
+def _volume_of(api: Api, rendered: Rendered, pvc: Manifest) -> Iterator[Result]:
+    """Check the static volume that a PVC names, and the Secret that nodes mount it with."""
+    name = pvc["spec"].get("volumeName")
+    if not name:
+        return
+    try:
+        found = api.find(of_kind("PersistentVolume"), name)
+    except ApiError as error:
+        found = None
+        result = _volume_not_checked(rendered, pvc, error)
+    else:
+        result = _volume(api, rendered, pvc, found)
+    if result:
+        yield result
+    rendered_volume = rendered.made("PersistentVolume", name) or rendered.known(
+        "PersistentVolume", name
+    )
+    volume = found or rendered_volume or {}
+    csi = volume.get("spec", {}).get("csi") or {}
+    if secret := csi.get("nodeStageSecretRef"):
+        yield _node_secret(api, rendered, secret["namespace"], secret["name"])
+
+
+def _volume(api: Api, rendered: Rendered, pvc: Manifest, found: Manifest | None) -> Result | None:
+    """Return whether a static volume exists for its PVC; None if that is bound, which says so."""
+    name = pvc["spec"]["volumeName"]
+    if found is not None:
+        if _phase(pvc) == "Bound":
+            return None
+        return _volume_state(found, api.namespace, pvc["metadata"]["name"])
+    if rendered.made("PersistentVolume", name):
+        return ok(f"PersistentVolume {name} comes with this release")
+    return problem(
+        f"there is no PersistentVolume {name}; ask an administrator for it: helm template "
+        f"{rendered.repeated} --set admin.create=true,namespaced.create=false | kubectl apply -f -"
+    )
+
+
+def _volume_not_checked(rendered: Rendered, pvc: Manifest, error: ApiError) -> Result | None:
+    name = pvc["spec"]["volumeName"]
+    if _phase(pvc) == "Bound" or rendered.made("PersistentVolume", name):
+        return None
+    return not_checked(f"PersistentVolume {name} of PVC {pvc['metadata']['name']}", error)
+
+
+def _volume_state(volume: Manifest, namespace: str, pvc_name: str) -> Result:
+    name = volume["metadata"]["name"]
+    owner = volume["spec"].get("claimRef", {})
+    owner_namespace = owner.get("namespace", namespace)
+    owner_name = owner.get("name", pvc_name)
+    if (owner_namespace, owner_name) != (namespace, pvc_name):
+        return problem(
+            f"PersistentVolume {name} is reserved for PVC {owner_namespace}/{owner_name}, "
+            f"not for {pvc_name}"
+        )
+    if _phase(volume) == "Released":
+        return problem(
+            f"PersistentVolume {name} is Released: it still belongs to an earlier PVC {pvc_name}, "
+            f"and binds no other; ask for: kubectl patch persistentvolume {name} --type json "
+            """-p '[{"op": "remove", "path": "/spec/claimRef/uid"}]'"""
+        )
+    return ok(f"PersistentVolume {name} exists for PVC {pvc_name}")
+
+
+def _node_secret(api: Api, rendered: Rendered, namespace: str, name: str) -> Result:
+    """Return whether the Secret of a volume exists, or comes with the release."""
+    what = f"Secret {namespace}/{name} (Ceph user and key)"
+    for item in rendered.installs:
+        if _writes(item, namespace, name):
+            writer = f"{item['kind']} {item['metadata']['name']}"
+            return ok(f"{what} comes with this release, by {writer}")
+    try:
+        found = api.find(of_kind("Secret", namespace), name, accept=METADATA_ONLY)
+    except ApiError as error:
+        return not_checked(what, error)
+    if found is not None:
+        return ok(f"{what} exists")
+    return problem(
+        f"there is no {what}; ask an administrator for it: "
+        f"kubectl -n {namespace} create secret generic {name} "
+        '--from-literal=userID=USER --from-literal=userKey="$(ceph auth get-key client.USER)"'
+    )
 
 
 def _writes(item: Manifest, namespace: str, name: str) -> bool:
-    """Whether it is that Secret, or makes it."""
-    own = item["metadata"].get("namespace")
+    """Return whether an object is that Secret, or creates it."""
+    item_namespace = item["metadata"].get("namespace")
     match item["kind"]:
         case "Secret":
-            return (own, item["metadata"]["name"]) == (namespace, name)
+            written = (item_namespace, item["metadata"]["name"])
         case "ExternalSecret":
-            return (own, item["spec"]["target"]["name"]) == (namespace, name)
+            written = (item_namespace, item["spec"]["target"]["name"])
         case "ConfigMap" if CEPH_KEY in item["data"]:
             secret = yaml_mapping(item["data"][CEPH_KEY], CEPH_KEY)["secret"]
-            return (secret["namespace"], secret["name"]) == (namespace, name)
-    return False
+            written = (secret["namespace"], secret["name"])
+        case _:
+            return False
+    return written == (namespace, name)
 
 
-def _named(api: Api, rendered: Rendered) -> Iterator[Line]:
-    """Secrets and ConfigMaps that the pods name, but for those that this release makes."""
-    ours = {(item["kind"], item["metadata"]["name"]) for item in rendered.installs}
-    ours |= {("Secret", rendered.certificates), ("ConfigMap", "kube-root-ca.crt")}
-    named = dict(reference for _, pod in rendered.pods for reference in _references(pod))
-    for (kind, name), where in named.items():
-        if (kind, name) in ours:
-            continue
-        try:
-            if api.find(of_kind(kind, api.namespace), name, accept=METADATA_ONLY) is None:
-                yield wanted(
-                    f"there is no {kind} {name} in namespace {api.namespace}, which {where} names"
-                )
-            else:
-                yield fine(f"{kind} {name} is there")
-        except ApiError as error:
-            yield unseen(error, f"{kind} {name}")
+# Secrets and ConfigMaps
 
 
-def _references(pod: Manifest) -> Iterator[tuple[tuple[str, str], str]]:
-    """(kind, name) and the field of the pod that names it; without those that may be missing."""
+@dataclass(frozen=True)
+class Reference:
+    """A Secret or ConfigMap that a pod needs, and the field of the pod that names it."""
+
+    kind: str
+    name: str
+    field: str
+
+
+def _secrets_and_config_maps(api: Api, rendered: Rendered) -> Iterator[Result]:
+    """Check the Secrets and ConfigMaps that the pods need and this release does not create."""
+    created = {(item["kind"], item["metadata"]["name"]) for item in rendered.installs}
+    created |= {("Secret", rendered.certificates), ("ConfigMap", "kube-root-ca.crt")}
+    needed = {}
+    for pod in rendered.pods:
+        for reference in _references(pod.manifest):
+            needed[reference.kind, reference.name] = reference
+    for key, reference in needed.items():
+        if key not in created:
+            yield _referenced(api, reference)
+
+
+def _referenced(api: Api, reference: Reference) -> Result:
+    what = f"{reference.kind} {reference.name}"
+    resource = of_kind(reference.kind, api.namespace)
+    try:
+        found = api.find(resource, reference.name, accept=METADATA_ONLY)
+    except ApiError as error:
+        return not_checked(what, error)
+    if found is None:
+        return problem(
+            f"there is no {what} in namespace {api.namespace}, which {reference.field} names"
+        )
+    return ok(f"{what} exists")
+
+
+def _references(pod: Manifest) -> Iterator[Reference]:
+    """Yield what a pod needs, without what is optional."""
     spec = pod["spec"]
     for secret in spec.get("imagePullSecrets", []):
-        yield ("Secret", secret["name"]), "imagePullSecrets"
+        yield Reference("Secret", secret["name"], "imagePullSecrets")
     for container in containers(pod):
-        sources = [("envFrom", source) for source in container.get("envFrom", [])]
-        sources += [("env", variable.get("valueFrom", {})) for variable in container.get("env", [])]
-        for where, source in sources:
-            for field, kind in (("secret", "Secret"), ("configMap", "ConfigMap")):
-                reference = source.get(f"{field}Ref") or source.get(f"{field}KeyRef")
-                if reference and not reference.get("optional"):
-                    yield (kind, reference["name"]), where
+        for source in container.get("envFrom", []):
+            yield from _needed(source, "envFrom", "secretRef", "configMapRef")
+        for variable in container.get("env", []):
+            source = variable.get("valueFrom", {})
+            yield from _needed(source, "env", "secretKeyRef", "configMapKeyRef")
     for volume in spec.get("volumes", []):
-        parts = [volume, *volume.get("projected", {}).get("sources", [])]
-        for part in parts:
-            for field, key, kind in (
-                ("secret", "secretName", "Secret"),
-                ("configMap", "name", "ConfigMap"),
-            ):
-                reference = part.get(field)
-                if reference and not reference.get("optional"):
-                    yield (
-                        (kind, reference.get(key) or reference["name"]),
-                        f"volume {volume['name']}",
-                    )
+        for source in (volume, *volume.get("projected", {}).get("sources", [])):
+            yield from _needed(source, f"volume {volume['name']}", "secret", "configMap")
+
+
+def _needed(
+    source: Manifest, field: str, secret_key: str, config_map_key: str
+) -> Iterator[Reference]:
+    for key, kind in ((secret_key, "Secret"), (config_map_key, "ConfigMap")):
+        reference = source.get(key)
+        if reference and not reference.get("optional"):
+            # Only a volume of a Secret calls it secretName.
+            yield Reference(kind, reference.get("secretName") or reference["name"], field)

@@ -1,318 +1,155 @@
-"""The only door to the Kubernetes API.
-
-On raw JSON: the `kubernetes` client's models cost 67 KB and 1.07 ms a pod, a raw dict 5 KB and 0.07
-ms (measured). Every call has a timeout, and raises ApiError where the server says no, and
-ApiUnreachable where it does not answer. Nothing of urllib3's leaves this package.
-"""
+"""The only door to the Kubernetes API: one method for each thing that this program asks of it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import urllib3
+from k8s_parsl.kube.connection import ByKubeconfig, Connection, InPod
+from k8s_parsl.kube.errors import ACCOUNT_LACKS_PERMISSION, CALLER_LACKS_PERMISSION, ApiError
+from k8s_parsl.kube.resource import Resource, of_kind, resource_of
+from k8s_parsl.kube.transport import Transport
 
-from k8s_parsl.kube.connection import ByKubeconfig, Connection, InPod, Timeout
-from k8s_parsl_runtime.shared.errors import one_line
-
-CONNECT_S, READ_S = 5, 30
-# The API server ends a watch itself after this time; the read timeout only has to be longer than
-# the gap between two bookmarks (about a minute), so that a dead connection is noticed.
-WATCH_S, WATCH_READ_S = 300, 90
+# The API server ends a watch itself after this time. The read timeout only has to be longer than
+# the gap between two bookmarks (about a minute), to notice a dead connection.
+WATCH_S = 300
+WATCH_READ_S = 90
 LOG_BYTES = 4096
 FIELD_MANAGER = "k8s-parsl"
-# Whose permission is missing: in a pod its ServiceAccount's, with a kubeconfig that of the caller.
-ACCOUNT_MAY_NOT = "the launcher's service account may not"
-PERSON_MAY_NOT = "you, the kubeconfig's user, may not"
-# Without what an object holds: a Secret's name and labels, say, but not its data.
+# An object without its content: the name and labels of a Secret, say, but not its data.
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-# Of what is looked at here; all other kinds are in a namespace.
-CLUSTER_WIDE = frozenset(
-    [
-        *("Namespace", "Node", "PersistentVolume", "StorageClass"),
-        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
-    ]
-)
-
-
-class ApiError(Exception):
-    """The API server's answer was an error: `code` is the HTTP status, `text` its message,
-    `retry_after` seconds.
-
-    `who_may_not` says who asked, for where that is what is wrong.
-    """
-
-    def __init__(
-        self,
-        code: int,
-        text: str,
-        retry_after: float | None = None,
-        who_may_not: str = ACCOUNT_MAY_NOT,
-    ) -> None:
-        self.code, self.text, self.retry_after, self.who_may_not = (
-            code,
-            one_line(text),
-            retry_after,
-            who_may_not,
-        )
-        super().__init__(f"{code} {self.text}")
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the same request would get the same answer."""
-        return self.code < 500 and self.code != 429
-
-    @property
-    def no_right_to_create(self) -> bool:
-        """RBAC says so in these words; admission (a LimitRange, a missing PriorityClass ...)
-        answers 403, too.
-        """
-        return self.code == 403 and "cannot create resource" in self.text
-
-
-class ApiUnreachable(ApiError):
-    """The API server did not answer; `text` says what is wrong with the connection."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(0, text)
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def is_final(self) -> bool:
-        """It may well answer the next time."""
-        return False
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object as the API's addresses and Roles call it; ``namespace`` is empty for the
-    cluster's own.
-    """
-
-    group: str
-    version: str
-    plural: str
-    namespace: str
-
-    @property
-    def path(self) -> str:
-        """Where its objects are."""
-        base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        return (
-            f"{base}/namespaces/{quote(self.namespace)}/{self.plural}"
-            if self.namespace
-            else f"{base}/{self.plural}"
-        )
-
-
-def resource(manifest: Mapping[str, Any], namespace: str) -> Resource:
-    """Of a manifest (``apiVersion``, ``kind``, and a namespace where it names one)."""
-    group, _, version = manifest["apiVersion"].rpartition("/")
-    kind = manifest["kind"]
-    plural = (
-        f"{kind[:-1]}ies"
-        if kind.endswith("y")
-        else f"{kind}s"
-        if not kind.endswith("s")
-        else f"{kind}es"
-    )
-    own = manifest.get("metadata", {}).get("namespace", namespace)
-    return Resource(group, version, plural.lower(), "" if kind in CLUSTER_WIDE else own)
-
-
-def of_kind(kind: str, namespace: str = "", version: str = "v1") -> Resource:
-    """Of a kind's name; ``version`` is its ``apiVersion``."""
-    return resource({"apiVersion": version, "kind": kind}, namespace)
 
 
 class Api:
-    """Calls for one namespace, as this pod's account, or by ``kubeconfig`` as the person who runs
-    the command.
+    """The API server's answers about one namespace.
 
-    An empty ``namespace`` is then the one of the kubeconfig's context.
+    Every method raises ApiError if the server answers with an error, and ApiUnreachable, a kind of
+    ApiError, if it does not answer.
+
+    Args:
+        namespace: If it is empty and there is a kubeconfig, that of the kubeconfig's context.
+        kubeconfig: Ask as the kubeconfig's user instead of this pod's ServiceAccount.
+        connection: Another way to the API server.
 
     Raises:
-        ConfigurationError: neither in a pod nor with a kubeconfig.
+        ConfigurationError: there is neither a ServiceAccount's token nor a kubeconfig.
     """
 
     def __init__(
         self, namespace: str, *, kubeconfig: bool = False, connection: Connection | None = None
     ) -> None:
+        lacks_permission = ACCOUNT_LACKS_PERMISSION
         if kubeconfig:
             by_kubeconfig = ByKubeconfig()
             connection = by_kubeconfig
             namespace = namespace or by_kubeconfig.namespace
+            lacks_permission = CALLER_LACKS_PERMISSION
         self.namespace = namespace
-        self._who_may_not = PERSON_MAY_NOT if kubeconfig else ACCOUNT_MAY_NOT
-        self._connection = connection or InPod()
-        self._base = f"/api/v1/namespaces/{quote(namespace)}"
+        self._transport = Transport(connection or InPod(), lacks_permission)
+        self._pods = of_kind("Pod", namespace).path
+
+    # Pods
 
     def create_pod(self, manifest: Mapping[str, Any]) -> str:
-        """POST a pod; return its uid.
+        """Create a pod.
 
-        Empty where there is one of its (deterministic) name already: by an earlier try of this
-        call, or another pod.
+        Returns:
+            The pod's uid; empty if there already is a pod of its name: an earlier try of this
+            call, or another pod (the launcher gives each pod a name that does not change).
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
         """
         try:
-            uid: str = self._call("POST", f"{self._base}/pods", body=manifest)["metadata"]["uid"]
+            created = self._transport.json("POST", self._pods, body=manifest)
         except ApiError as error:
             if error.code != 409:
                 raise
             return ""
+        uid: str = created["metadata"]["uid"]
         return uid
 
     def pod(self, name: str) -> dict[str, Any] | None:
-        """One pod, whatever its labels are; None where there is none. By a list, as the launcher
-        may not `get` any.
+        """Return a pod, whatever its labels are.
+
+        It asks for a list of one pod, since the launcher has no permission to `get` pods.
+
+        Returns:
+            The pod's JSON, or None if there is no such pod.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
         """
-        items = self._call("GET", f"{self._base}/pods", {"fieldSelector": f"metadata.name={name}"})[
-            "items"
-        ]
-        return items[0] if items else None
+        query = {"fieldSelector": f"metadata.name={name}"}
+        pods = self._transport.json("GET", self._pods, query)["items"]
+        return pods[0] if pods else None
 
     def delete_pod(self, name: str, uid: str) -> None:
-        """DELETE the pod of this uid, with its own grace period; one that is gone already is fine.
+        """Delete the pod that has this uid, with its own grace period.
 
-        Another pod of that name stays:
+        Another pod of this name is not deleted; a pod that is gone already is no error:
         https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options/
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            self._call("DELETE", f"{self._base}/pods/{quote(name)}", body=options)
+            self._transport.json("DELETE", f"{self._pods}/{quote(name)}", body=options)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
 
     def pod_log(self, name: str, container: str, lines: int) -> str:
-        """The last ``lines`` lines that a container said; empty where nothing is left of it."""
+        """Return the last lines of a container's log.
+
+        Returns:
+            At most ``lines`` lines and LOG_BYTES; empty if there is no log, or no pod any more.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        path = f"{self._pods}/{quote(name)}/log"
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(LOG_BYTES)}
         try:
-            response = self._open(
-                "GET", f"{self._base}/pods/{quote(name)}/log", query, accept="*/*"
-            )
+            content = self._transport.content("GET", path, query, headers={"Accept": "*/*"})
         except ApiError as error:
             if error.code in (400, 404):
                 return ""
             raise
-        text: str = self._content(response).decode(errors="replace")
-        return text
+        return content.decode(errors="replace")
 
     def pod_events(self, uid: str) -> list[dict[str, Any]]:
-        """The events of one pod, all of them: they come in the order of their names, so a limit
-        keeps the oldest.
+        """Return all events of a pod.
+
+        They come in the order of their names: with a limit only the oldest would come.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
         """
+        events = of_kind("Event", self.namespace).path
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
-        events: list[dict[str, Any]] = self._call("GET", f"{self._base}/events", query)["items"]
-        return events
-
-    def config_map_uid(self, name: str) -> str:
-        """The uid of a ConfigMap."""
-        uid: str = self._call("GET", f"{self._base}/configmaps/{quote(name)}")["metadata"]["uid"]
-        return uid
-
-    def read_secret(self, name: str) -> dict[str, Any] | None:
-        """A Secret as the API server has it (its values still in base64); None where there is none."""
-        return self.find(Resource("", "v1", "secrets", self.namespace), name)
-
-    def apply_secret(self, manifest: Mapping[str, Any]) -> None:
-        """Create or update a Secret by server-side apply.
-
-        The one write that a Role can limit to a name even where the object does not exist yet:
-        kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go asks for `create`
-        with the name.
-        """
-        name = quote(manifest["metadata"]["name"])
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        self._call(
-            "PATCH", f"{self._base}/secrets/{name}", query, manifest, "application/apply-patch+yaml"
-        )
-
-    def server_version(self) -> tuple[int, int]:
-        """Of Kubernetes, as (1, 31)."""
-        answer = self._call("GET", "/version")
-        # Some providers add a "+".
-        return int(answer["major"]), int(answer["minor"].rstrip("+"))
-
-    def may(self, verb: str, kind: Resource, name: str = "", *, account: str = "") -> bool:
-        """Whether the caller may do that, or a service account of this namespace, in whose name the
-        caller then asks.
-
-        https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
-        """
-        plural, _, subresource = kind.plural.partition("/")
-        attributes = {
-            "verb": verb,
-            "group": kind.group,
-            "resource": plural,
-            "subresource": subresource,
-            "name": name,
-        }
-        if kind.namespace:
-            attributes["namespace"] = kind.namespace
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        who = (
-            {"Impersonate-User": f"system:serviceaccount:{self.namespace}:{account}"}
-            if account
-            else {}
-        )
-        status = json.loads(self._content(self._open("POST", path, {}, body, headers=who)))[
-            "status"
-        ]
-        return bool(status["allowed"])
-
-    def find(
-        self, kind: Resource, name: str, *, accept: str = "application/json"
-    ) -> dict[str, Any] | None:
-        """One object; None where there is none. ``accept=METADATA_ONLY``: only that it is there,
-        and its labels.
-        """
-        try:
-            response = self._open("GET", f"{kind.path}/{quote(name)}", {}, accept=accept)
-        except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
-        found: dict[str, Any] = json.loads(self._content(response))
-        return found
-
-    def all_of(self, kind: Resource, selector: str = "") -> list[dict[str, Any]]:
-        """All objects of a kind that match."""
-        items: list[dict[str, Any]] = self._call("GET", kind.path, {"labelSelector": selector})[
-            "items"
-        ]
+        items: list[dict[str, Any]] = self._transport.json("GET", events, query)["items"]
         return items
 
-    def try_out(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """What would become of an object if it were made; nothing is.
-
-        https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
-        """
-        return self._call(
-            "POST", resource(manifest, self.namespace).path, {"dryRun": "All"}, manifest
-        )
-
-    def list_claims(self, selector: str) -> list[dict[str, Any]]:
-        """The PersistentVolumeClaims that match."""
-        return self.all_of(Resource("", "v1", "persistentvolumeclaims", self.namespace), selector)
-
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """The pods that match, and the resourceVersion to watch on from."""
-        answer = self._call("GET", f"{self._base}/pods", {"labelSelector": selector})
+        """Return the pods that match a label selector, and the resourceVersion to watch from.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        answer = self._transport.json("GET", self._pods, {"labelSelector": selector})
         return answer["items"], answer["metadata"]["resourceVersion"]
 
     def watch_pods(self, selector: str, version: str) -> Iterator[dict[str, Any]]:
-        """Yield watch events after ``version``, until the server or the network ends the stream."""
+        """Yield the watch events after ``version``, until the server ends the stream.
+
+        Raises:
+            ApiError: the server refused it, or the connection broke.
+        """
         query = {
             "labelSelector": selector,
             "watch": "true",
@@ -320,73 +157,139 @@ class Api:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_S),
         }
-        response = self._open("GET", f"{self._base}/pods", query, timeout=(CONNECT_S, WATCH_READ_S))
+        for line in self._transport.lines(self._pods, query, WATCH_READ_S):
+            yield json.loads(line)
+
+    # Other objects
+
+    def config_map_uid(self, name: str) -> str:
+        """Return the uid of a ConfigMap.
+
+        Raises:
+            ApiError: there is no such ConfigMap, the server refused it, or did not answer.
+        """
+        path = f"{of_kind('ConfigMap', self.namespace).path}/{quote(name)}"
+        uid: str = self._transport.json("GET", path)["metadata"]["uid"]
+        return uid
+
+    def read_secret(self, name: str) -> dict[str, Any] | None:
+        """Return a Secret.
+
+        Returns:
+            The Secret's JSON, with its values in base64, or None if there is no such Secret.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        return self.find(of_kind("Secret", self.namespace), name)
+
+    def apply_secret(self, manifest: Mapping[str, Any]) -> None:
+        """Create or update a Secret by server-side apply.
+
+        A Role can limit this write to a name even before the object exists:
+        kubernetes:staging/src/k8s.io/apiserver/pkg/endpoints/handlers/patch.go asks for `create`
+        with the name.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        path = f"{of_kind('Secret', self.namespace).path}/{quote(manifest['metadata']['name'])}"
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        self._transport.json("PATCH", path, query, manifest, headers)
+
+    def find(
+        self, resource: Resource, name: str, *, accept: str = "application/json"
+    ) -> dict[str, Any] | None:
+        """Return an object.
+
+        Args:
+            resource: Of what kind it is, and its namespace.
+            name: Its name.
+            accept: METADATA_ONLY to get the object without its content.
+
+        Returns:
+            The object's JSON, or None if there is no such object.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        path = f"{resource.path}/{quote(name)}"
         try:
-            buffer = b""
-            for chunk in response.stream(amt=None):
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                yield from (json.loads(line) for line in lines if line)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiUnreachable(str(error)) from None
-        finally:
-            response.close()
-            response.release_conn()
+            return self._transport.json("GET", path, headers={"Accept": accept})
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-    ) -> dict[str, Any]:
-        response = self._open(method, path, query or {}, body, content_type)
-        answer: dict[str, Any] = json.loads(self._content(response))
-        return answer
+    def list_objects(self, resource: Resource, selector: str = "") -> list[dict[str, Any]]:
+        """Return the objects of a kind that match a label selector; all of them if it is empty.
 
-    @staticmethod
-    def _content(response: urllib3.BaseHTTPResponse) -> bytes:
-        try:
-            return response.data
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiUnreachable(str(error)) from None
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        query = {"labelSelector": selector}
+        items: list[dict[str, Any]] = self._transport.json("GET", resource.path, query)["items"]
+        return items
 
-    def _open(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        body: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        timeout: Timeout = (CONNECT_S, READ_S),
-        accept: str = "application/json",
-        headers: Mapping[str, str] | None = None,
-    ) -> urllib3.BaseHTTPResponse:
-        sent = {
-            "Accept": accept,
-            "Content-Type": content_type,
-            "User-Agent": "k8s-parsl",
-            **(headers or {}),
+    # The server itself
+
+    def server_version(self) -> tuple[int, int]:
+        """Return the version of Kubernetes, such as (1, 31).
+
+        Raises:
+            ApiError: the server did not answer.
+        """
+        answer = self._transport.json("GET", "/version")
+        # Some providers add a "+".
+        return int(answer["major"]), int(answer["minor"].rstrip("+"))
+
+    def may(self, verb: str, resource: Resource, name: str = "", *, account: str = "") -> bool:
+        """Return whether the caller has a permission.
+
+        https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
+
+        Args:
+            verb: Such as `create`.
+            resource: Its ``plural`` may name a subresource, such as `pods/log`.
+            name: Of one object; empty for all of them.
+            account: Ask for this ServiceAccount of the namespace instead, by impersonation.
+
+        Raises:
+            ApiError: the caller may not impersonate it, or the server did not answer.
+        """
+        plural, _, subresource = resource.plural.partition("/")
+        attributes = {
+            "verb": verb,
+            "group": resource.group,
+            "resource": plural,
+            "subresource": subresource,
+            "name": name,
         }
-        target = path + (f"?{urlencode(query)}" if query else "")
-        payload = None if body is None else json.dumps(body).encode()
-        while True:
-            try:
-                response = self._connection.request(method, target, sent, payload, timeout)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise ApiUnreachable(str(error)) from None
-            if response.status < 400:
-                return response
-            refusal = _error(response, self._content(response), self._who_may_not)
-            # Kubelet may just have changed the token.
-            if refusal.code != 401 or not self._connection.renew():
-                raise refusal
+        if resource.namespace:
+            attributes["namespace"] = resource.namespace
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        headers = {}
+        if account:
+            headers["Impersonate-User"] = f"system:serviceaccount:{self.namespace}:{account}"
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self._transport.json("POST", path, body=review, headers=headers)
+        return bool(answer["status"]["allowed"])
 
+    def dry_run(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Have the server check an object as if it were created; nothing is created.
 
-def _error(response: urllib3.BaseHTTPResponse, content: bytes, who_may_not: str) -> ApiError:
-    try:
-        text = json.loads(content)["message"]
-    except (ValueError, KeyError, TypeError):
-        text = response.reason or "no message"
-    after = response.headers.get("Retry-After", "")
-    return ApiError(response.status, text, float(after) if after.isdigit() else None, who_may_not)
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+
+        Returns:
+            The object as it would be created, with what admission adds.
+
+        Raises:
+            ApiError: the server would refuse the object, or did not answer.
+        """
+        path = resource_of(manifest, self.namespace).path
+        return self._transport.json("POST", path, {"dryRun": "All"}, manifest)

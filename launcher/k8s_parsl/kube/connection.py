@@ -1,7 +1,6 @@
-"""The connection to the API server: from a pod by its ServiceAccount, from elsewhere by a
-kubeconfig.
+"""The connection to the API server: as a pod's ServiceAccount, or by a kubeconfig.
 
-In a pod urllib3 alone does it. The `kubernetes` client is imported for a kubeconfig only: its
+In a pod it needs urllib3 alone. The `kubernetes` client is imported for a kubeconfig only: its
 import takes longer than all the rest of the launcher (measured), and the first worker pods would
 wait for it.
 """
@@ -18,44 +17,58 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError
 
 # https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-# Connections kept open: the watch, and those who make and delete pods.
+# Connections kept open: the watch, and the threads that create and delete pods.
 CONNECTIONS = 16
 
+# Seconds to connect, and seconds between two pieces of the answer.
 Timeout = tuple[float, float]
 
 
 class Connection(Protocol):
-    """Sends one request and returns urllib3's response, whose content may be read later (a watch)."""
+    """A way to send requests to the API server."""
 
     def request(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None, timeout: Timeout
     ) -> urllib3.BaseHTTPResponse:
         """Send a request.
 
+        Args:
+            method: Such as `GET`.
+            path: The URL's path and query.
+            headers: Without the credentials.
+            body: The content, or None.
+            timeout: Of this request.
+
+        Returns:
+            The response, whose content has not been read: a watch reads it as it arrives.
+
         Raises:
-            urllib3.exceptions.HTTPError, OSError: no answer.
+            urllib3.exceptions.HTTPError, OSError: the server did not answer.
         """
 
     def renew(self) -> bool:
-        """Read the credentials again; whether they are others than before."""
+        """Read the credentials again; return whether they have changed."""
 
 
 class InPod:
-    """As this pod's ServiceAccount. Kubelet renews the token's file, which is read for each
-    request.
+    """A connection as this pod's ServiceAccount.
+
+    Kubelet renews the token's file, so each request reads it.
+
+    Args:
+        account: The folder that kubelet mounts for the ServiceAccount.
+        url: The API server's, instead of the one in the pod's environment variables.
 
     Raises:
-        ConfigurationError: this is no pod with a ServiceAccount token.
+        ConfigurationError: this is not a pod, or the pod has no ServiceAccount token.
     """
 
     def __init__(self, account: Path = ACCOUNT, url: str = "") -> None:
         self._token_file = account / "token"
-        host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
-        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-        self._url = url or f"https://{f'[{host}]' if ':' in host else host}:{port}"
         self._token = ""
-        if not (host or url) or not self.renew():
-            raise ConfigurationError(f"no service account token in this pod: {self._token_file}")
+        self._url = url or _url_in_pod()
+        if not self._url or not self.renew():
+            raise ConfigurationError(f"no ServiceAccount token in this pod: {self._token_file}")
         authority = account / "ca.crt"
         self._pool = urllib3.PoolManager(
             maxsize=CONNECTIONS,
@@ -78,19 +91,34 @@ class InPod:
         )
 
     def renew(self) -> bool:
-        """Read the token; for as long as its file cannot be read, or is empty, the old one stays."""
+        """Read the token again; return whether it has changed.
+
+        The old token stays while its file cannot be read, or is empty.
+        """
         try:
             token = self._token_file.read_text("ascii").strip()
         except OSError:
             return False
-        changed = bool(token) and token != self._token
-        if changed:
-            self._token = token
-        return changed
+        if not token or token == self._token:
+            return False
+        self._token = token
+        return True
+
+
+def _url_in_pod() -> str:
+    """Return the API server's URL by kubelet's environment variables; empty outside of a pod."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        return ""
+    if ":" in host:
+        # IPv6
+        host = f"[{host}]"
+    return f"https://{host}:{port}"
 
 
 class ByKubeconfig:
-    """As the kubeconfig's user, whatever way of login it names (certificates, tokens, plug-ins).
+    """A connection as the kubeconfig's user, by certificate, token or plug-in.
 
     Raises:
         ConfigurationError: there is no kubeconfig, or it cannot be used.
@@ -129,5 +157,5 @@ class ByKubeconfig:
         return response
 
     def renew(self) -> bool:
-        """The client does that by itself."""
+        """Return False: the client renews its credentials itself."""
         return False

@@ -1,10 +1,10 @@
-"""What a failed mount means: kubelet's and ceph's texts turned into what to check.
+"""What to check when a volume cannot be mounted.
 
-The true reason of a mount that fails is in an event of the pod, in the words of a program that the
-user has never heard of, and often of another fault than the one there is: "no mds server is up" is
-often a wrong user. The texts of ceph-fuse, of ceph-csi and of kubelet were seen on the testbed
-(tests/testbed/test_ceph.py has each of them happen); those of the kernel mounter are from the
-documentation, marked below: no kernel client was at hand.
+The reason of a failed mount is in an event of the pod, in the words of a program that the user may
+never have heard of, and they often name another fault than the one there is: "no mds server is up"
+is often a wrong user. The texts of ceph-fuse, ceph-csi and kubelet were seen on the testbed
+(tests/testbed/test_ceph.py causes each of them). Those of the kernel client are from its
+documentation, since the testbed has no kernel client.
 """
 
 from __future__ import annotations
@@ -14,25 +14,34 @@ from dataclasses import dataclass
 
 from k8s_parsl_runtime.shared.errors import one_line
 
-# The original is long (all arguments of ceph-fuse); the end of it says what went wrong.
+# Characters of the original text that are shown. It is long (all arguments of ceph-fuse), and its
+# end says what went wrong.
 SHOWN = 300
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """A text, as a regular expression, and what to check where it shows."""
+    """A text of a failed mount, and what to check.
+
+    Args:
+        text: A regular expression.
+        check: For the user; may refer to the groups of ``text``.
+        seen: On the testbed; else it is from the documentation.
+    """
 
     text: str
     check: str
     seen: bool = True
 
 
-KEY = "the Secret's userID (without client.) and userKey (the key of that very user, base64 as Ceph prints it, once)"
+KEY = "the Secret's userID (without client.) and userKey (that user's key, base64-encoded once)"
 
+# The first one that matches counts.
 SYMPTOMS = (
     Symptom(
         r"failed to find the secret (\S+) in the namespace (\S+)",
-        r"Secret \2/\1 does not exist (yet): storage.<key>.cephfs.secret names it; it heals by itself once it is there",
+        r"Secret \2/\1 does not exist (yet): storage.<key>.cephfs.secret names it; kubelet "
+        "tries again until it exists",
     ),
     Symptom(
         r"missing ID field 'userID' in secrets",
@@ -44,15 +53,18 @@ SYMPTOMS = (
     ),
     Symptom(
         r"missing configuration for cluster ID \"?'?([^\s\"']*)",
-        r"clusterID \1 is not in the CSI driver's configuration: ask for the cluster's fsid (ceph fsid)",
+        r"clusterID \1 is not in the CSI driver's configuration: use the Ceph cluster's fsid "
+        "(ceph fsid)",
     ),
     Symptom(
         r"failed to decode key",
-        "the Secret's userKey is no Ceph key: it was base64-encoded twice, cut, or holds more than the key",
+        "the Secret's userKey is not a Ceph key: it was base64-encoded twice, cut, or holds more "
+        "than the key",
     ),
     Symptom(
         r"rejected us \(non-allowable root '([^']*)'\)",
-        r"the user's caps do not cover rootPath \1: check rootPath, or ask for caps (ceph fs authorize)",
+        r"the user's caps do not cover rootPath \1: check rootPath, or ask for caps "
+        "(ceph fs authorize)",
     ),
     Symptom(
         r"mdsmap subscription failed: \(2\) No such file or directory",
@@ -60,15 +72,16 @@ SYMPTOMS = (
     ),
     Symptom(
         r"probably no MDS server is up",
-        "no MDS of that file system answers: check fsName, then ask whether its MDS is up (ceph fs status)",
+        "no MDS of that file system answers: check fsName, then ask whether its MDS is up "
+        "(ceph fs status)",
     ),
     Symptom(
         r"ceph mount failed with \(2\) No such file or directory",
-        "rootPath does not exist in the file system: compare with ceph fs subvolume getpath",
+        "rootPath does not exist in the file system: compare it with ceph fs subvolume getpath",
     ),
     Symptom(
         r"ceph mount failed with \((?:1|13)\)",
-        "the user's caps do not allow this mount: check rootPath and the user's caps (ceph auth get)",
+        "the user's caps do not allow this mount: check rootPath and the caps (ceph auth get)",
     ),
     Symptom(
         r"(?s)-n client\.client\.(\S+) .*failed to fetch mon config",
@@ -88,12 +101,14 @@ SYMPTOMS = (
     ),
     Symptom(
         r"[Tt]ransport endpoint is not connected",
-        "the mount on that node died (its ceph-fuse was restarted): a pod on another node works, or ask for a restart",
+        "the mount on that node died (its ceph-fuse was restarted): use another node, or "
+        "ask for a restart",
     ),
-    # The kernel mounter: https://docs.ceph.com/en/latest/cephfs/troubleshooting/#mount-issues
+    # The kernel client: https://docs.ceph.com/en/latest/cephfs/troubleshooting/#mount-issues
     Symptom(
         r"no mds server is up or the cluster is laggy",
-        f"the kernel says this for a wrong user too: check {KEY}, then fsName, then ask whether the MDS is up",
+        f"the kernel says this for a wrong user too: check {KEY}, then fsName, then ask whether "
+        "the MDS is up",
         seen=False,
     ),
     Symptom(
@@ -113,7 +128,7 @@ SYMPTOMS = (
     ),
 )
 
-# What ceph-fuse prints of a key that it cannot read, and any string of a key's alphabet and length.
+# A key that ceph-fuse cannot read, and any text of a key's alphabet and length.
 _SECRETS = (
     re.compile(r"(failed to decode key ')[^']*"),
     re.compile(r"(key(?:file)?[=: ]+['\"]?)[A-Za-z0-9+/=]{20,}"),
@@ -122,8 +137,9 @@ _SECRETS = (
 
 
 def redact(text: str) -> str:
-    """``text`` without anything that may be a key: ceph-fuse prints one that was encoded twice in
-    full.
+    """Return ``text`` without anything that may be a key.
+
+    ceph-fuse prints a key that was encoded twice, and decoding that gives the key.
     """
     for pattern in _SECRETS:
         text = pattern.sub(r"\1***", text)
@@ -131,11 +147,14 @@ def redact(text: str) -> str:
 
 
 def explain(message: str) -> str:
-    """What to check, then the end of ``message``, redacted and on one line; only that where nothing
-    is known.
+    """Return what to check, and the end of ``message`` without keys; on one line.
+
+    Args:
+        message: Of an event. If no symptom matches, only its end is returned.
     """
-    said = one_line(redact(message))
-    shown = said if len(said) <= SHOWN else f"… {said[-SHOWN:]}"
+    shown = one_line(redact(message))
+    if len(shown) > SHOWN:
+        shown = f"… {shown[-SHOWN:]}"
     for symptom in SYMPTOMS:
         if found := re.search(symptom.text, message):
             return f"{found.expand(symptom.check)} [{shown}]"

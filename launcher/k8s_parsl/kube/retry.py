@@ -1,6 +1,4 @@
-"""Tries at the Kubernetes API again: the one place that says what is worth it, and how long to
-wait.
-"""
+"""Retries of requests to the API server: which errors are worth one, and how long to wait."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from k8s_parsl.kube.api import ApiError
+from k8s_parsl.kube.errors import ApiError
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
     Failure,
@@ -23,25 +21,29 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.5
-# Between two tries while the API server is away: what a lost pod's tasks may have to wait once it
+# The longest pause between two tries: the tasks of a lost pod may wait for it once the API server
 # is back.
 MAX_PAUSE_S = 10.0
 
 
 def failure(doing: str, error: ApiError) -> Failure:
-    """Return the `Failure` that ends the run when ``doing`` something once and for all did not
-    work.
+    """Return the Failure that ends the run because of an error of the API server.
+
+    Args:
+        doing: What did not work, such as `list the release's pods`.
+        error: The last one, after all retries.
     """
     if error.code in (401, 403):
-        return PermissionDenied(f"{doing}: {error.who_may_not}: {error.text}")
+        return PermissionDenied(f"{doing}: {error.lacks_permission}: {error.text}")
     if error.is_final:
         return ConfigurationError(f"{doing}: {error}")
     return Unavailable(f"{doing}: the API server does not answer: {error}")
 
 
 def pauses(most: float = MAX_PAUSE_S) -> Iterator[float]:
-    """Yield seconds to wait before each further try: doubling up to ``most``; with jitter, or all
-    come at once.
+    """Yield the seconds to wait before each further try: they double up to ``most``.
+
+    With jitter, so that not all launchers try at the same time.
     """
     pause = FIRST_PAUSE_S
     while True:
@@ -50,11 +52,18 @@ def pauses(most: float = MAX_PAUSE_S) -> Iterator[float]:
 
 
 def patiently(doing: str, call: Callable[[], T], seconds: float) -> T:
-    """Return what ``call`` returns; tried for up to ``seconds`` while the API server is busy,
-    broken or away.
+    """Call until the API server answers.
+
+    Args:
+        doing: What the call does, for the log and the error.
+        call: Raises ApiError if it did not work.
+        seconds: How long to try while the API server is busy, broken or away.
+
+    Returns:
+        What ``call`` returned.
 
     Raises:
-        Failure: it said no, or the time is over.
+        Failure: the server refused it, or the time is over.
     """
     end = time.monotonic() + seconds
     waits = pauses()

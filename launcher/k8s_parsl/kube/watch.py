@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from k8s_parsl.kube.api import Api, ApiError, ApiUnreachable
-from k8s_parsl.kube.reasons import PodState, read
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError, ApiUnreachable
+from k8s_parsl.kube.pod_state import PodState, read
 from k8s_parsl.kube.retry import failure, pauses
 from k8s_parsl_runtime.shared.errors import one_line
 
@@ -19,15 +20,16 @@ Listener = Callable[[str, PodState | None], None]
 
 
 class PodWatch:
-    """One list+watch of all pods of a release, kept as a cache that everybody asks.
+    """One list and watch of all pods of a release, kept as a cache.
 
     It never gives up: after an error it waits (0.5 s doubling to 10 s, with jitter) and lists
-    again. A listener is called for each change, also for one that only the new list shows, on the
-    watch's own thread.
+    again. It calls the listeners for each change, on its own thread; also for a change that only
+    the new list shows.
     """
 
     def __init__(self, api: Api, selector: str) -> None:
-        self._api, self._selector = api, selector
+        self._api = api
+        self._selector = selector
         self._pods: dict[str, PodState] = {}
         self._listeners: list[Listener] = []
         self._changed = threading.Condition()
@@ -40,11 +42,12 @@ class PodWatch:
         """Start, and wait for the first list.
 
         Raises:
-            Failure: there was none within ``timeout`` seconds, or the account may not list pods.
+            Failure: no list came within ``timeout`` seconds, or the ServiceAccount has no
+                permission to list pods.
         """
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._synced or self._is_final(self._error), timeout)
+            self._changed.wait_for(self._has_begun, timeout)
             if not self._synced:
                 error = self._error or ApiError(504, f"no answer within {timeout:.0f} s")
                 raise failure("list the release's pods", error)
@@ -61,24 +64,27 @@ class PodWatch:
         self._stop.set()
 
     def get(self, name: str) -> PodState | None:
-        """The pod as last seen."""
+        """Return a pod as last seen."""
         return self._pods.get(name)
 
     def pods(self) -> list[PodState]:
-        """All pods as last seen."""
+        """Return all pods as last seen."""
         with self._changed:
             return list(self._pods.values())
 
     def wait_for(self, done: Callable[[list[PodState]], bool], timeout: float) -> bool:
-        """Wait until ``done(pods)``, looking whenever a pod changes; False after ``timeout``
-        seconds.
+        """Wait until ``done(pods)``, which is called whenever a pod changes.
+
+        Returns:
+            False if ``timeout`` seconds have passed.
         """
         with self._changed:
             return self._changed.wait_for(lambda: done(list(self._pods.values())), timeout)
 
-    @staticmethod
-    def _is_final(error: ApiError | None) -> bool:
-        return error is not None and error.code in (401, 403)
+    def _has_begun(self) -> bool:
+        """Return whether there is a list, or will be none."""
+        no_permission = self._error is not None and self._error.code in (401, 403)
+        return self._synced or no_permission
 
     def _run(self) -> None:
         waits = pauses()
@@ -88,24 +94,24 @@ class PodWatch:
                 self._replace(items)
                 waits = pauses()
                 self._follow(version)
-            except (ApiError, ValueError) as caught:
+            except ApiError as error:
+                # 410: the version is too old to watch from. A new list has a new one.
+                if error.code != 410:
+                    self._pause(error, next(waits))
+            except ValueError as error:
                 # Not JSON: cut off by a proxy, say.
-                error = caught if isinstance(caught, ApiError) else ApiUnreachable(str(caught))
-                if error.code == 410:
-                    continue
-                with self._changed:
-                    self._error = error
-                    self._changed.notify_all()
-                pause = next(waits)
-                log.warning(
-                    "watch of the worker pods: %s; next try in %.1f s", one_line(str(error)), pause
-                )
-                self._stop.wait(pause)
+                self._pause(ApiUnreachable(str(error)), next(waits))
+
+    def _pause(self, error: ApiError, seconds: float) -> None:
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+        reason = one_line(str(error))
+        log.warning("watch of the worker pods: %s; next try in %.1f s", reason, seconds)
+        self._stop.wait(seconds)
 
     def _follow(self, version: str) -> None:
-        """Watch, and go on watching from the last version seen whenever the server closes the
-        stream.
-        """
+        """Watch, and again from the last version seen whenever the server closes the stream."""
         while not self._stop.is_set():
             began = time.monotonic()
             for event in self._api.watch_pods(self._selector, version):
@@ -113,26 +119,30 @@ class PodWatch:
                     status = event["object"]
                     raise ApiError(status.get("code", 500), status.get("message", "watch error"))
                 version = event["object"]["metadata"]["resourceVersion"]
-                if event["type"] != "BOOKMARK":
-                    self._apply(event["type"], event["object"])
+                self._apply(event["type"], event["object"])
                 if self._stop.is_set():
                     return
             if time.monotonic() - began < 1:
-                # A proxy that closes each watch at once must not make us spin.
+                # A proxy may close each watch at once: do not spin.
                 self._stop.wait(1)
 
     def _replace(self, items: list[dict[str, Any]]) -> None:
         pods = {pod["metadata"]["name"]: read(pod) for pod in items}
         with self._changed:
-            before, self._pods = self._pods, pods
-            self._synced, self._error = True, None
+            before = self._pods
+            self._pods = pods
+            self._synced = True
+            self._error = None
             self._changed.notify_all()
         for name in before.keys() | pods.keys():
             if before.get(name) != pods.get(name):
                 self._tell(name, pods.get(name))
 
-    def _apply(self, kind: str, pod: dict[str, Any]) -> None:
-        name, state = pod["metadata"]["name"], None if kind == "DELETED" else read(pod)
+    def _apply(self, event_type: str, pod: dict[str, Any]) -> None:
+        if event_type == "BOOKMARK":
+            return
+        name = pod["metadata"]["name"]
+        state = None if event_type == "DELETED" else read(pod)
         with self._changed:
             if state is None:
                 self._pods.pop(name, None)
@@ -145,5 +155,5 @@ class PodWatch:
         for listener in self._listeners:
             try:
                 listener(name, pod)
-            except Exception:  # the watch is everybody's: one listener's mistake must not end it
+            except Exception:  # all listeners share the watch: none of them may end it
                 log.exception("pod %s", name)

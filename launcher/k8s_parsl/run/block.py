@@ -10,7 +10,8 @@ import enum
 import math
 from dataclasses import dataclass, replace
 
-from k8s_parsl.kube.reasons import Finding, Kind, PodState, find
+from k8s_parsl.kube.pod_state import PodState
+from k8s_parsl.kube.reasons import Finding, Kind, find
 
 # A pod that ran this long ends a row of failures.
 SETTLED_S = 30.0

@@ -19,9 +19,10 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import workers
 from k8s_parsl.identity import MOUNTED, Identity
 from k8s_parsl.kube.api import Api
-from k8s_parsl.kube.reasons import Beside, Finding, Kind, PodState
+from k8s_parsl.kube.pod_resources import room_of
+from k8s_parsl.kube.pod_state import Beside, PodState
+from k8s_parsl.kube.reasons import Finding, Kind
 from k8s_parsl.kube.retry import patiently
-from k8s_parsl.kube.room import room_of
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record

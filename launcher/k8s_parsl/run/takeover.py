@@ -10,8 +10,9 @@ import logging
 import threading
 
 from k8s_parsl.identity import TEST, Identity
-from k8s_parsl.kube.api import Api, ApiError
-from k8s_parsl.kube.reasons import PodState
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.pod_state import PodState
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl_runtime.shared.errors import Temporary
 

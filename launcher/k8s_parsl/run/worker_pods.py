@@ -19,8 +19,10 @@ from typing import Any
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.identity import Identity
-from k8s_parsl.kube.api import Api, ApiError
-from k8s_parsl.kube.reasons import Finding, Kind, PodState, events_finding, find, read
+from k8s_parsl.kube.api import Api
+from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.pod_state import PodState, events_finding, read
+from k8s_parsl.kube.reasons import Finding, Kind, find
 from k8s_parsl.kube.retry import pauses
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.run import failures

@@ -1,8 +1,8 @@
 """What runs in a worker pod (PID 1 of its container): checks, certificates, then Parsl's
 process_worker_pool.
 
-It asks nothing of the API. What it knows of its own end it says in its last line (`Reason.told` in
-the launcher). It does without Parsl's modules: it lives as long as the pod does, and they would
+It asks nothing of the API. What it knows of its own end it says in its last line (`Reason.by_worker`
+in the launcher). It does without Parsl's modules: it lives as long as the pod does, and they would
 cost it 75 MiB beside the pool's.
 """
 
