@@ -86,7 +86,7 @@ def make(token: str, metaclass: type, name: str, bases: tuple[Any, ...], slots: 
 
 @contextlib.contextmanager
 def without_hooks(bases: tuple[type, ...]) -> Iterator[None]:
-    """Take away `__init_subclass__` of the user's classes: it ran when the class was written."""
+    """Remove `__init_subclass__` of the user's classes meanwhile: it ran where they are defined."""
     hooks = {}
     for base in bases:
         for cls in base.__mro__:
