@@ -35,13 +35,13 @@ def misfit() -> str:
     release = parsl_release()
     if release in PARSL_RELEASES:
         return ""
-    where = "this image"
-    pip = "pip"
-    if on_laptop():
-        where = f"{sys.executable} (laptop.python, --python)"
-        pip = f"{shlex.quote(sys.executable)} -m pip"
     has = f"has Parsl {release}" if release else "has no Parsl"
+    wanted = " or ".join(PARSL_RELEASES)
+    latest = PARSL_RELEASES[-1]
+    if not on_laptop():
+        return f"this image {has}; k8s-parsl supports {wanted}: pip install parsl=={latest}"
+    python = shlex.quote(sys.executable)
     return (
-        f"{where} {has}; k8s-parsl supports {' or '.join(PARSL_RELEASES)}: "
-        f"{pip} install parsl=={PARSL_RELEASES[-1]}"
+        f"{sys.executable} (laptop.python, --python) {has}; k8s-parsl supports {wanted}: "
+        f"{python} -m pip install parsl=={latest}"
     )
