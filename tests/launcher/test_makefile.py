@@ -50,9 +50,7 @@ def make(tmp_path):
 def test_the_exit_code_is_said_as_make_has_another(make, tmp_path, goal, stamp, code):
     done = make(goal, "-o", f"{tmp_path}/{stamp}", k8s_parsl=f"#!/bin/sh\nexit {code}\n")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith(
-        f"exit code {code} (see docs/user/results.md"
-    )
+    assert done.stderr.splitlines()[0].startswith(f"exit code {code} (see docs/user/results.md")
 
 
 def test_a_run_that_ends_well_says_nothing_of_it(make, tmp_path):

@@ -261,13 +261,13 @@ def by_proc(volume):
     picture(volume).symlink_to("/proc/self/environ")
 
 
-def by_a_name_alike(volume):
+def by_a_similar_name(volume):
     (volume.parent / "volume-2").mkdir()
     (volume.parent / "volume-2" / "secret").write_bytes(b"s3cret")
     picture(volume).symlink_to(volume.parent / "volume-2" / "secret")
 
 
-@pytest.mark.parametrize("make", [to_a_file, by_two_links, by_proc, by_a_name_alike])
+@pytest.mark.parametrize("make", [to_a_file, by_two_links, by_proc, by_a_similar_name])
 def test_a_link_that_leads_out_is_not_followed(volume, make):
     make(volume)
     with pytest.raises(

@@ -332,7 +332,7 @@ def test_lines_of_many_processes_are_whole(tmp_path):
     """Also where Python itself does not buffer, as in a pod: it would write a line and its end
     apart.
     """
-    worker = "import sys\nfrom k8s_parsl_runtime.worker import task\ntask._print_by_lines()\n"
+    worker = "import sys\nfrom k8s_parsl_runtime.worker import streams\nstreams.print_by_lines()\n"
     worker += "for n in range(300): print(sys.argv[1] * 200)"
     code = f"""
 children = [subprocess.Popen([sys.executable, "-c", {worker!r}, letter]) for letter in "abcd"]

@@ -34,13 +34,13 @@ class Executor:
 
 
 @pytest.fixture
-def told():
+def named_tasks():
     return []
 
 
 @pytest.fixture
-def looking(told):
-    looking = LongTasks([], lambda app, text: told.append((app, text)))
+def looking(named_tasks):
+    looking = LongTasks([], lambda app, text: named_tasks.append((app, text)))
     for _ in range(3):
         looking.done("tile", 60.0)
         looking.done("quick", 0.1)
@@ -57,19 +57,21 @@ def looking(told):
         ("unknown", 10_000, False),
     ],
 )
-def test_it_is_named_after_many_times_the_median_of_its_app(looking, told, app, seconds, named):
+def test_it_is_named_after_many_times_the_median_of_its_app(
+    looking, named_tasks, app, seconds, named
+):
     """And not before some minutes, nor where nothing is known of its app."""
     executor = Executor()
     executor.runs(1, app, seconds)
     looking.look(executor)
-    assert [one for one, _ in told] == ([app] if named else [])
+    assert [one for one, _ in named_tasks] == ([app] if named else [])
 
 
-def test_its_line_says_what_it_is(looking, told, caplog):
+def test_its_line_says_what_it_is(looking, named_tasks, caplog):
     executor = Executor()
     executor.runs(1, "tile", 900, 3, "x" * 1000, Mute(), zoom=7, walltime=None)
     looking.look(executor)
-    ((_, text),) = told
+    ((_, text),) = named_tasks
     assert text.startswith(
         "a task has run for 900 s, the median of its app is 60.0 s: tile(3, 'xxx"
     )
@@ -80,18 +82,18 @@ def test_its_line_says_what_it_is(looking, told, caplog):
     assert caplog.messages == [f"app tile: {text}"]
 
 
-def test_each_is_named_once_and_not_all_of_very_many(looking, told):
+def test_each_is_named_once_and_not_all_of_very_many(looking, named_tasks):
     executor = Executor()
     for number in range(1000):
         executor.runs(number, "tile", 900)
     looking.look(executor)
     looking.look(executor)
-    assert len(told) == long_tasks.NAMED
+    assert len(named_tasks) == long_tasks.NAMED
 
 
-def test_one_that_has_ended_meanwhile_is_none(looking, told):
+def test_one_that_has_ended_meanwhile_is_none(looking, named_tasks):
     executor = Executor()
     executor.runs(1, "tile", 900)
     executor.tasks.clear()
     looking.look(executor)
-    assert told == []
+    assert named_tasks == []

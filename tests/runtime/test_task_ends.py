@@ -17,7 +17,7 @@ from parsl.serialize import deserialize, pack_apply_message, serialize
 
 from k8s_parsl_runtime.shared import errors, exceptions
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
-from k8s_parsl_runtime.worker import deaths, task
+from k8s_parsl_runtime.worker import deaths, packing, streams, task
 from k8s_parsl_runtime.workflow.losses import retry_cost
 
 FLOW = """
@@ -236,7 +236,7 @@ def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch,
     said = capsys.readouterr().err
     assert "ValueError: bad tile" in said
     assert "Mute" in said
-    assert len(said) < 2 * task.SHOWN_CHARACTERS
+    assert len(said) < 2 * streams.SHOWN_CHARACTERS
 
 
 @pytest.mark.parametrize("method", ["__str__", "__repr__", "__reduce__", "unpickled"])
@@ -247,7 +247,7 @@ def test_an_exception_that_does_not_answer_keeps_no_worker_and_no_workflow(
     """Its text, its pickle, and what comes of that, are waited for a while; then its type says what
     it was.
     """
-    for module in (task, errors):
+    for module in (packing, streams, errors):
         monkeypatch.setattr(module, "TEXT_S", 0.1)
 
     def never(*_):
@@ -405,7 +405,7 @@ BUILTIN = sorted(
 
 def sent(error):
     """What the workflow raises where a task raised this."""
-    return deserialize(serialize(task._failure(error))).value.get_exception()
+    return deserialize(serialize(packing.failure(error))).value.get_exception()
 
 
 @pytest.mark.parametrize("cls", BUILTIN, ids=lambda cls: cls.__name__)

@@ -33,7 +33,7 @@ def as_nobody(path, mode="rw", run_volume=""):
 def volume(tmp_path):
     """A volume's root as Ceph makes it, below folders that everybody may pass."""
     if os.getuid() != 0:
-        pytest.skip("making a folder that is somebody else's needs root")
+        pytest.skip("making a folder of another user needs root")
     for folder in [tmp_path, *tmp_path.parents][:-1]:
         if str(folder) != "/tmp":
             folder.chmod(folder.stat().st_mode | 0o055)

@@ -48,10 +48,10 @@ def test_one_that_cannot_be_made_is_named_with_its_key(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         PermissionDenied,
-        match=rf"^workflow.workDir: {tmp_path}/file/work cannot be made: Not a dir",
+        match=rf"^workflow.workDir: {tmp_path}/file/work cannot be created: Not a dir",
     ):
         workdir.make(tmp_path / "file" / "work")
-    with pytest.raises(PermissionDenied, match=r"cannot be made: File exists"):
+    with pytest.raises(PermissionDenied, match=r"cannot be created: File exists"):
         workdir.make(tmp_path / "file")
 
 
@@ -374,5 +374,5 @@ def test_a_worker_enters_it(code, tmp_path, monkeypatch):
 def test_a_worker_that_cannot_write_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(PermissionDenied, match=r"workflow.workDir: .*/file/work cannot be made"):
+    with pytest.raises(PermissionDenied, match=r"workflow.workDir: .*/file/work cannot be created"):
         entry.enter(entry._parser().parse_args(["--work", str(tmp_path / "file" / "work")]))

@@ -99,10 +99,8 @@ def test_a_wrong_version_ends_the_pod_with_78(tmp_path):
         "the user's others",
     ],
 )
-def test_numerical_libraries_are_told_a_workers_cpus_where_nothing_has_told_them(
-    limit, before, after
-):
-    environment = dict(before) | threads.told(4, limit=limit)
+def test_numerical_libraries_get_a_workers_cpus_where_nothing_has_set_them(limit, before, after):
+    environment = dict(before) | threads.variables(4, limit=limit)
     threads.put(environment)
     assert environment == after | {"K8S_PARSL_CORES": "4"}
 
@@ -242,38 +240,38 @@ def test_a_volume_that_is_not_there_is_left_to_another_pod(tmp_path):
     ids=["cgroup v2", "cgroup v1"],
 )
 def test_the_kernels_count_of_killed_processes_is_read(tmp_path, monkeypatch, text):
-    """A kill that the container survives is told nowhere else."""
+    """Kubernetes does not report a kill that the container survives."""
     (tmp_path / "counters").write_text(text)
     monkeypatch.setattr(memory, "_COUNTERS", (tmp_path / "not there", tmp_path / "counters"))
     assert memory.oom_kills() == 2
 
 
-def test_where_the_kernel_does_not_tell_nothing_was_killed(tmp_path, monkeypatch):
+def test_where_the_kernel_has_no_count_nothing_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_COUNTERS", (tmp_path / "not there",))
     assert memory.oom_kills() == 0
 
 
 def test_a_process_killed_for_memory_ends_the_pod_as_cgroup_v2_does(tmp_path, monkeypatch):
-    """Else the launcher would only learn that a worker was lost, not why."""
+    """Otherwise the launcher would only learn that a worker was lost, not why."""
     counters = tmp_path / "counters"
     counters.write_text("oom_kill 3")
     monkeypatch.setattr(memory, "_COUNTERS", (counters,))
     monkeypatch.setattr(worker, "LOOK_S", 0.01)
-    told = queue.SimpleQueue()
+    events = queue.SimpleQueue()
 
     class Pool:
-        tell = told.put
+        tell = events.put
 
     watching = threading.Thread(target=worker._watch_memory, args=(3, Pool))
     watching.start()
     counters.write_text("oom_kill 4")
-    assert told.get(timeout=10) is pools.Event.OUT_OF_MEMORY
+    assert events.get(timeout=10) is pools.Event.OUT_OF_MEMORY
     watching.join()
 
 
 def test_every_reason_that_a_worker_tells_is_in_the_table():
-    """The launcher takes no other word of it."""
-    assert set(pools._TOLD.values()) == {
+    """The launcher ignores any other reason."""
+    assert set(pools._REASONS.values()) == {
         name for name, reason in REASONS.items() if reason.by_worker
     }
 
@@ -284,7 +282,7 @@ def gone():
 
 
 class Port:
-    """The launcher's worker port, which knows whether anybody has connected."""
+    """The launcher's worker port, which knows whether a worker has connected."""
 
     def __init__(self, context, number=None):
         self.socket = context.socket(zmq.ROUTER)
@@ -293,7 +291,8 @@ class Port:
             number = self.socket.bind_to_random_port("tcp://127.0.0.1")
         else:
             self._bind_again(number)
-        self.number, self.url = number, f"tcp://127.0.0.1:{number}"
+        self.number = number
+        self.url = f"tcp://127.0.0.1:{number}"
 
     def _bind_again(self, number):
         while True:
@@ -337,7 +336,7 @@ def test_a_launcher_that_dies_is_noticed(tmp_path, gone, monkeypatch, encrypted,
 
 
 def test_a_connection_that_is_made_again_is_no_end(gone, monkeypatch):
-    """A proxy or a short cut in the network closed it."""
+    """A proxy or a short network outage closed it."""
     monkeypatch.setattr("k8s_parsl_runtime.worker.lifeline.CLOSED_S", 30)
     monkeypatch.setattr("k8s_parsl_runtime.worker.lifeline.REFUSED", 10**9)
     with zmq.Context() as context:
@@ -368,20 +367,12 @@ def entry(pipes):
     started = []
 
     def start(script, grace=600.0, works="lambda: True"):
-        shell = [
-            "/bin/sh",
-            "-c",
-            script,
-            "sh",
-            str(pipes.folder / "begun"),
-            str(pipes.folder / "go"),
-        ]
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", ENTRY, str(grace), works, *shell], stdout=subprocess.PIPE
-            )
-        )
-        return started[-1]
+        ends = [str(pipes.folder / "begun"), str(pipes.folder / "go")]
+        shell = ["/bin/sh", "-c", script, "sh", *ends]
+        command = [sys.executable, "-c", ENTRY, str(grace), works, *shell]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        started.append(process)
+        return process
 
     yield start
     for process in started:
@@ -408,11 +399,12 @@ def test_when_the_grace_is_over_the_pool_is_ended(entry, pipes, script, code):
 
 
 def test_orphans_are_collected_and_none_outlives_the_pool(entry, pipes):
-    """As PID 1 we inherit them; each that nobody collects stays in the table of processes for ever."""
+    """PID 1 inherits them; one that it does not collect stays in the process table for ever."""
     process = entry(
         'sleep 600 & echo $! > "$1"; (sh -c \'echo $$\' > "$1" &); read line < "$2"; exit 3'
     )
-    sleeping, orphan = int(pipes.next_begun()), int(pipes.next_begun())
+    sleeping = int(pipes.next_begun())
+    orphan = int(pipes.next_begun())
     while Path(f"/proc/{orphan}").exists():
         pass
     assert alive(sleeping)
@@ -430,7 +422,7 @@ def alive(pid):
 
 
 def test_the_managers_log_is_on_standard_output(tmp_path, capfd):
-    """Parsl's own file handler opens it; `kubectl logs` would show nothing else."""
+    """Parsl's own file handler opens it; otherwise `kubectl logs` would show nothing."""
     from parsl.log_utils import set_file_logger
 
     log = ManagerLog(tmp_path / "block-0" / "pod" / "manager.log")
@@ -449,7 +441,7 @@ def test_the_managers_log_is_on_standard_output(tmp_path, capfd):
     assert log.last_words().endswith("line 4")
 
 
-def test_a_manager_that_never_wrote_holds_up_nobody(tmp_path):
+def test_a_manager_that_never_wrote_delays_nothing(tmp_path):
     log = ManagerLog(tmp_path / "pod" / "manager.log")
     log.start()
     log.finish()

@@ -1,13 +1,13 @@
 """Attempts of a run: which tasks each of them began, and which may run twice.
 
-An attempt is what one launcher makes of a run; where it dies, the Job's next launcher makes another
-one. Each keeps a list in the run's folder that is ahead of its work: a task is in it before a
-worker gets it. The workflow's side writes it (`workflow.begun`), and both sides read what earlier
-attempts left.
+An attempt is what one launcher does for a run; if it dies, the Job's next launcher makes another
+attempt. Each keeps a list in the run's folder that is ahead of its work: a task is in it before a
+worker gets it. The workflow's side writes the list (`workflow.begun`), and both sides read what
+earlier attempts left.
 
-A line is a JSON list: `["begun", app]`, and for an app with `cache=True` the hash of the call, too.
-`["done", app]` and `["failed", app]` follow at the task's end, and `["kept", app]` in place of
-`done` where a checkpoint has the result.
+A line is a JSON list: `["begun", app]`, with the hash of the call as a third entry if the app has
+`cache=True`. At the task's end `["done", app]` or `["failed", app]` follows, or `["kept", app]`
+where a checkpoint has the result.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from typing import Any
 from k8s_parsl_runtime.shared import files
 
 # The list of one attempt, in the run's folder for Parsl.
-PREFIX, SUFFIX = "begun-", ".jsonl"
-# A longer line is none of ours, nor is a larger list, one of more apps, or the number of a later
-# attempt.
-LINE_BYTES, LIST_BYTES = 4096, 1 << 30
-APPS, ATTEMPTS = 100_000, 10**6
-# The app that fetches a file before a task (workflow.staging): twice is as good as once.
+PREFIX = "begun-"
+SUFFIX = ".jsonl"
+# Beyond one of these limits, a list was not written by k8s-parsl.
+LINE_BYTES = 4096
+LIST_BYTES = 1 << 30
+APPS = 100_000
+ATTEMPTS = 10**6
+# The app that fetches a file before a task (workflow.staging): it may always run twice.
 FETCHING = "_stage_in"
 CACHED = "cached"
 
-# Taken now: the user's code may put functions of its own into the place of `json`'s.
+# Bound now: the user's code may replace the functions of `json`.
 _from_json = JSONDecoder().decode
 
 
@@ -64,16 +66,14 @@ class Tally:
     begun: int = 0
     done: int = 0
     failed: int = 0
-    # Of those done, the ones whose result a checkpoint has.
+    # The done ones whose result a checkpoint has.
     kept: int = 0
-    # Begun without `cache=True`, so that one call cannot be told from another.
+    # Begun without `cache=True`: no hash distinguishes one call from another.
     uncached: int = 0
 
     @property
     def open(self) -> int:
-        """How many tasks were begun and have no result that is kept: they run again, or they may
-        not.
-        """
+        """How many tasks were begun and have no result in a checkpoint."""
         return max(self.begun - self.kept, 0)
 
     def add(self, other: Tally) -> None:
@@ -89,9 +89,9 @@ class Begun:
     apps: dict[str, Tally] = field(default_factory=dict)
     # Calls of apps with `cache=True`, by their hash.
     calls: set[str] = field(default_factory=set)
-    # Why a part of them cannot be read; what it said is not known.
+    # Why a part of them cannot be read; empty where all could be.
     damage: str = ""
-    # The calls of a long run take much memory, and only the workflow's side asks for them.
+    # False where only the launcher reads: the calls of a long run take much memory.
     with_calls: bool = True
 
     def add(self, other: Begun) -> None:
@@ -102,10 +102,16 @@ class Begun:
         self.damage = self.damage or other.damage
 
     def take(self, kind: str, app: str, call: str = "") -> None:
-        """Take a line.
+        """Count one line.
+
+        Args:
+            kind: `begun`, `kept`, `done` or `failed`.
+            app: the app's name.
+            call: the hash of the call; empty without `cache=True`.
 
         Raises:
-            TypeError, ValueError: it is none.
+            TypeError: a name or hash is no text.
+            ValueError: there is no such kind, or there are too many apps.
         """
         if not isinstance(app, str) or not isinstance(call, str):
             raise TypeError(app)
@@ -137,8 +143,9 @@ def path(folder: Path, attempt: int) -> Path:
 
 
 def volume(folder: Path) -> Path:
-    """Return the folder below which nothing may be a link: of `<run.volume>/runs/<run>/parsl`, the
-    volume's.
+    """Return the volume of ``folder``, `<run.volume>/runs/<run>/parsl`.
+
+    Below it nothing may be a link.
     """
     return folder.parents[2]
 
@@ -165,19 +172,19 @@ def read_all(folder: Path, *, with_calls: bool = True) -> Begun:
     except OSError as error:
         return Begun(damage=f"{folder}: {error.strerror}")
     for number, file in candidates:
-        begun.add(
-            read(file, with_calls=with_calls)
-            if number
-            else Begun(damage=f"{file}: no attempt has this number")
-        )
+        if number:
+            begun.add(read(file, with_calls=with_calls))
+        else:
+            begun.damage = f"{file}: no attempt has this number"
         if begun.damage:
             break
     return begun
 
 
 def _candidates(folder: Path) -> list[tuple[int, Path]]:
-    """Return the files that are named as a list, each with its attempt's number; 0 where no attempt
-    has it.
+    """Return the files that are named as a list, each with its attempt's number.
+
+    The number is 0 where no attempt can have it.
     """
     try:
         names = files.names(folder, volume(folder))
@@ -186,23 +193,29 @@ def _candidates(folder: Path) -> list[tuple[int, Path]]:
     found = []
     for name in names:
         text = name.removeprefix(PREFIX).removesuffix(SUFFIX)
-        if name == f"{PREFIX}{text}{SUFFIX}" and text.isascii() and text.isdigit():
-            number = int(text)
-            # As `path` writes it.
-            found.append(
-                (number if number <= ATTEMPTS and str(number) == text else 0, folder / name)
-            )
+        is_named_so = name == f"{PREFIX}{text}{SUFFIX}"
+        if is_named_so and text.isascii() and text.isdigit():
+            found.append((_number(text), folder / name))
     return sorted(found)
 
 
-def read(file: Path, *, with_calls: bool = True) -> Begun:
-    """Return what a list says, up to where it cannot be read, which is in `damage`.
+def _number(text: str) -> int:
+    """Return the number of an attempt as `path` writes it; 0 for any other."""
+    number = int(text)
+    if number > ATTEMPTS or str(number) != text:
+        return 0
+    return number
 
-    Its end may be half a line: that task was not handed over, as it waits for the whole line.
+
+def read(file: Path, *, with_calls: bool = True) -> Begun:
+    """Return what a list says, up to its first damage, which is in `damage`.
+
+    The list may end with half a line: that task was not handed over, as it waits for the whole
+    line.
     """
     begun = Begun(with_calls=with_calls)
     try:
-        begun.damage = _read(file, begun)
+        begun.damage = _read_into(begun, file)
     except OSError as error:
         begun.damage = f"{file}: {error.strerror}"
     except files.Refused as refused:
@@ -210,29 +223,28 @@ def read(file: Path, *, with_calls: bool = True) -> Begun:
     return begun
 
 
-def _read(file: Path, begun: Begun) -> str:
-    """Take what a list says; return why the rest cannot be read, if it cannot. Of a damaged one
-    nothing is sure.
-    """
-    torn = 0
+def _read_into(begun: Begun, file: Path) -> str:
+    """Count the lines of a list; return why the rest cannot be read, empty where it can."""
     with os.fdopen(files.opened(file, volume(file.parent), os.O_RDONLY), "rb") as stream:
         if os.fstat(stream.fileno()).st_size > LIST_BYTES:
             return f"{file}: it is larger than {LIST_BYTES >> 20} MiB"
-        for number, line in enumerate(iter(lambda: stream.readline(LINE_BYTES), b""), 1):
-            if torn or _fault(begun, line):
-                return f"{file}, line {torn or number}: it is none of a list of begun tasks"
-            torn = 0 if line.endswith(b"\n") else number
+        lines = iter(lambda: stream.readline(LINE_BYTES), b"")
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n"):
+                is_fine = _count(begun, line)
+            else:
+                # Half a line at the end is fine. A node that dies may leave zeros there, though.
+                is_fine = b"\0" not in line and not stream.peek(1)
+            if not is_fine:
+                return f"{file}, line {number}: this is no line of a list of begun tasks"
     return ""
 
 
-def _fault(begun: Begun, line: bytes) -> bool:
-    """Take a line; return whether it cannot be read. Of half a line, it is not known yet."""
-    # A node that dies may leave a part of a file as zeros.
-    if not line.endswith(b"\n") and b"\0" not in line:
-        return False
+def _count(begun: Begun, line: bytes) -> bool:
+    """Count a line; return whether it could be read."""
     try:
         words: Any = _from_json(line.decode())
         begun.take(*words)
     except (ValueError, TypeError, RecursionError):
-        return True
-    return False
+        return False
+    return True

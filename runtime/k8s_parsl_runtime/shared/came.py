@@ -1,4 +1,4 @@
-"""What comes of a task: its result or its exception, and how long its app ran."""
+"""What a task comes to: its result or its exception, and how long its app ran."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Came:
-    """A task's result as the worker sent it; of an exception Parsl's wrapper."""
+    """A task's result as the worker sent it; for an exception, Parsl's wrapper of it."""
 
     value: Any
     # Seconds that the app ran; None where it raised.
@@ -16,7 +16,8 @@ class Came:
 
 
 def came(pickled: bytes, execution_s: float | None) -> Came:
-    """Return what a worker has packed, in the workflow's process."""
-    from parsl.serialize import deserialize  # what both sides share does without Parsl until then
+    """Unpack what a worker has packed, in the workflow's process."""
+    # Here, as the launcher imports this package without Parsl.
+    from parsl.serialize import deserialize
 
     return Came(deserialize(pickled), execution_s)

@@ -1,6 +1,4 @@
-"""Waits that end: what is left of a deadline, and work that is not waited for any longer than so
-many seconds.
-"""
+"""Waits that end: the rest of a deadline, and work that a caller waits for only so long."""
 
 from __future__ import annotations
 
@@ -16,15 +14,22 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Between two looks whether there is a hurry.
+# Seconds between two looks whether there is a hurry.
 HURRY_LOOK_S = 0.1
 
 
 def left(deadline: float) -> float | None:
-    """Return the seconds until a deadline of the monotonic clock; None for infinity, as waiting
-    calls have it.
+    """Return the seconds until a deadline, as waiting calls take them.
+
+    Args:
+        deadline: of the monotonic clock.
+
+    Returns:
+        At least 0; None for a deadline that never comes.
     """
-    return None if deadline == math.inf else max(deadline - time.monotonic(), 0)
+    if deadline == math.inf:
+        return None
+    return max(deadline - time.monotonic(), 0)
 
 
 def apart(
@@ -33,16 +38,15 @@ def apart(
     hurry: Callable[[], bool] = lambda: False,
     hurried_seconds: float = math.inf,
 ) -> T:
-    """Return what ``act`` returns, from a thread of its own: a signal can break off the wait for
-    it.
+    """Call ``act`` in a thread and return what it returns: a signal can interrupt the wait.
 
-    A call on a file system whose server is gone may never return, and the main thread in it would
-    take no signal.
+    A call on a file system whose server is gone may never return, and a main thread inside it would
+    handle no signal.
 
     Args:
-        act: what is done.
-        seconds: it has so long.
-        hurry: once that is true, it only has ``hurried_seconds`` from then on.
+        act: what to do.
+        seconds: how long it may take.
+        hurry: once this returns True, ``act`` has ``hurried_seconds`` left.
         hurried_seconds: see ``hurry``.
 
     Raises:
@@ -62,10 +66,12 @@ def apart(
     thread.start()
     began = time.monotonic()
     deadline = began + seconds
+    hurried = False
     while thread.is_alive() and time.monotonic() < deadline:
         thread.join(HURRY_LOOK_S)
-        if hurry():
-            deadline, hurry = min(deadline, time.monotonic() + hurried_seconds), lambda: False
+        if not hurried and hurry():
+            hurried = True
+            deadline = min(deadline, time.monotonic() + hurried_seconds)
     if raised:
         raise raised[0]
     if not done:
@@ -74,17 +80,15 @@ def apart(
 
 
 def safely(act: Callable[[], T], otherwise: Callable[[BaseException], T], seconds: float) -> T:
-    """Return what ``act`` has objects of the user's do, in a thread; ``otherwise`` gets what ended
-    that.
+    """Call ``act``, which runs methods of the user's objects, in a thread; return its value.
 
-    Whatever a method of theirs does it is no fault of the run's: it may raise a KeyboardInterrupt,
-    call sys.exit or never return. A signal's KeyboardInterrupt comes to the main thread, and is
-    raised as ever.
+    Such a method may raise a KeyboardInterrupt, call sys.exit or never return: the run goes on. The
+    KeyboardInterrupt of a signal comes to the main thread, and is raised as usual.
 
     Args:
-        act: what is done.
-        otherwise: makes another value of what ``act`` raised, or of a TimeoutError.
-        seconds: it has so long.
+        act: what to do.
+        otherwise: returns the value instead, from what ``act`` raised or from a TimeoutError.
+        seconds: how long ``act`` may take.
     """
     context = contextvars.copy_context()
 
@@ -99,13 +103,21 @@ def safely(act: Callable[[], T], otherwise: Callable[[BaseException], T], second
     except TimeoutError as late:
         return otherwise(late)
     except RuntimeError:
-        # There is no thread to be had, which may be what is to be told.
+        # No thread can be started, which may be the very error that ``act`` describes.
         value, error = guarded()
-    return cast("T", value) if error is None else otherwise(error)
+    if error is not None:
+        return otherwise(error)
+    return cast("T", value)
 
 
 def within(seconds: float, doing: str, act: Callable[[], object]) -> None:
-    """Do it, but go on without it after ``seconds``. A failure is a line in the log."""
+    """Call ``act``, but go on without it after ``seconds``; log a failure.
+
+    Args:
+        seconds: how long to wait.
+        doing: what ``act`` does, as in "could not <doing>".
+        act: what to do.
+    """
 
     def guarded() -> None:
         try:

@@ -1,7 +1,7 @@
 """Everything that can go wrong, as one class for each exit code.
 
 Exit codes are an interface (docs/dev/architecture.md, "Exit codes"): the Job's ``podFailurePolicy``
-decides on them whether a new launcher may help. Each message is one line that names the key or the
+decides by them whether a new launcher may help. Each message is one line that names the key or the
 object to change. Numbers 64 to 78 are those of sysexits.h; 143 is 128 + SIGTERM, as a shell reports
 it.
 """
@@ -14,19 +14,18 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.deadlines import safely
 
-# Kubelet reads this file when the container ends: `kubectl describe pod` then shows the reason
-# without any log.
+# Kubelet reads this file when the container ends, and `kubectl describe pod` shows its text.
 # https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_LOG_BYTES = 4096
-# A line of ours is cut here: what comes from outside may be in it, and may be of any length.
+# A line of ours is cut here: it may quote text from outside, which may be of any length.
 LINE_CHARACTERS = 10_000
-# What an exception of the user's own has for its text.
+# How long an exception of the user's may take to make its text.
 TEXT_S = 10.0
 
 
 class ExitCode(enum.IntEnum):
-    """What a launcher's or a worker's end means to the Job that runs it."""
+    """What the end of a launcher or a worker means to the Job that runs it."""
 
     DONE = 0
     WORKFLOW = 1
@@ -62,72 +61,75 @@ class UsageError(Failure):
 
 
 class DataError(Failure):
-    """A mounted file that cannot be read or parsed."""
+    """A mounted file cannot be read or parsed."""
 
     exit_code = ExitCode.DATA
 
 
 class Unavailable(Failure):
-    """A service (API server, Vault) that does not answer."""
+    """A service (API server, Vault) does not answer."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 class Temporary(Failure):
-    """Something that a new launcher may well not meet again."""
+    """Something that a new launcher may not meet again."""
 
     exit_code = ExitCode.TEMPORARY
 
 
 class PermissionDenied(Failure):
-    """RBAC, Vault or the file system said no."""
+    """RBAC, Vault or the file system denied it."""
 
     exit_code = ExitCode.PERMISSION
 
 
 class ConfigurationError(Failure):
-    """The cluster cannot run what the values ask for, and trying again changes nothing."""
+    """The cluster cannot run what the values ask for; a retry does not help."""
 
     exit_code = ExitCode.CONFIGURATION
 
 
 class Stopped(Failure):
-    """SIGTERM or SIGINT: somebody ended the run from outside. Never 0, or the Job would count as
-    complete.
+    """SIGTERM or SIGINT ended the run from outside.
+
+    Its exit code is never 0, or the Job would count as complete.
     """
 
     exit_code = ExitCode.STOPPED
 
 
 def failure(code: int, text: str) -> Failure:
-    """Return the failure of this exit code; an unknown one is an internal error."""
-    return _BY_CODE.get(code, Failure)(text)
+    """Return the failure of this exit code; an unknown code is an internal error."""
+    kind = _BY_CODE.get(code, Failure)
+    return kind(text)
 
 
 _BY_CODE: dict[int, type[Failure]] = {
-    kind.exit_code: kind
-    for kind in (
-        *(WorkflowFailed, UsageError, DataError, Unavailable, Temporary),
-        *(PermissionDenied, ConfigurationError, Stopped),
-    )
+    ExitCode.WORKFLOW: WorkflowFailed,
+    ExitCode.USAGE: UsageError,
+    ExitCode.DATA: DataError,
+    ExitCode.UNAVAILABLE: Unavailable,
+    ExitCode.TEMPORARY: Temporary,
+    ExitCode.PERMISSION: PermissionDenied,
+    ExitCode.CONFIGURATION: ConfigurationError,
+    ExitCode.STOPPED: Stopped,
 }
 
 
 def one_line(text: str) -> str:
-    """``text`` with every run of white space (newlines too) folded into one space, and nothing a
-    terminal acts on.
-    """
+    """Return ``text`` on one line, printable, with one space for each run of white space."""
     return printable(" ".join(text.split()))
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters as Python writes them: a terminal would act on them."""
+    """Return ``text`` with control characters as Python writes them: a terminal acts on them."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def bounded(text: str, most: int = LINE_CHARACTERS) -> str:
-    """``text`` printable, on one line, and cut after ``most`` characters, which it says."""
-    # Cut before, too: a megabyte of control characters is not worth the time.
+    """Return ``text`` on one line, printable, and cut after ``most`` characters, with a note."""
+    # Cut first: to make a megabyte of control characters printable takes long.
     shown = printable(text[:most])
     if len(text) <= most and len(shown) <= most:
         return shown
@@ -138,31 +140,34 @@ def describe(error: BaseException) -> str:
     """Return an exception in one line, `Type: text`, whatever its own `__str__` does."""
     name = type(error).__name__
 
-    def without(why: BaseException) -> str:
-        return f"{name} (its text cannot be made: {why if type(why) is TimeoutError else type(why).__name__})"
+    def with_text() -> str:
+        return f"{name}: {error}".removesuffix(": ")
 
-    return one_line(safely(lambda: f"{name}: {error}".removesuffix(": "), without, TEXT_S))
+    def without_text(why: BaseException) -> str:
+        reason = str(why) if type(why) is TimeoutError else type(why).__name__
+        return f"{name} (its text cannot be made: {reason})"
+
+    return one_line(safely(with_text, without_text, TEXT_S))
 
 
 def text_of(value: object) -> str:
     """Return the text of an object of the user's, whatever its own `__str__` does."""
-    return safely(
-        lambda: str(value), lambda _: f"({type(value).__name__}, which cannot be shown)", TEXT_S
-    )
+    instead = f"({type(value).__name__}, which cannot be shown)"
+    return safely(lambda: str(value), lambda _: instead, TEXT_S)
 
 
 def exit_status(end: SystemExit) -> int:
-    """Return the exit status that Python gives `sys.exit`; a text goes to standard error, as Python
-    does.
-    """
-    if end.code is None or isinstance(end.code, int):
-        return (end.code or 0) & 0xFF
+    """Return the exit status of `sys.exit`; print a text to standard error, as Python does."""
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code & 0xFF
     print(text_of(end.code), file=sys.stderr)  # noqa: T201
     return 1
 
 
 def last_word(message: str, code: int) -> int:
-    """Leave the program's last line, on standard error and for kubelet; return its exit code."""
+    """Print the program's last line, also for kubelet; return ``code``."""
     message = bounded(one_line(message))
     print(f"k8s-parsl: {message}", file=sys.stderr)  # noqa: T201
     write_termination_message(message)
@@ -170,15 +175,13 @@ def last_word(message: str, code: int) -> int:
 
 
 def write_termination_message(message: str, path: Path = TERMINATION_LOG) -> None:
-    """Leave ``message`` where kubelet picks it up; outside a pod there is no such file and nothing
-    is done.
-    """
+    """Write ``message`` to the file that kubelet reads; outside a pod there is none."""
     if not path.is_file():
         return
     content = message.encode(errors="replace")
     if len(content) > TERMINATION_LOG_BYTES:
         mark = "…".encode()
-        content = (
-            content[: TERMINATION_LOG_BYTES - len(mark)].decode(errors="ignore").encode() + mark
-        )
+        fits = content[: TERMINATION_LOG_BYTES - len(mark)]
+        # Without the part of a character that the cut may have left.
+        content = fits.decode(errors="ignore").encode() + mark
     path.write_bytes(content)

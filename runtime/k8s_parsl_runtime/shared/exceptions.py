@@ -1,7 +1,7 @@
 """Pickles of exceptions that lose nothing: `args`, attributes, and what Python keeps beside these.
 
-tblib, which Parsl installs, makes an exception again without its `__init__`. The text of a
-UnicodeDecodeError, a SyntaxError and others is in fields that only this one fills.
+tblib, which Parsl installs, makes an exception again without a call of its `__init__`. But the
+text of a UnicodeDecodeError, a SyntaxError and others is in fields that only `__init__` fills.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-# Of causes, as many from the first as from the last: pickles of deep ones fail.
+# Causes that are kept from each end of a chain: the pickle of a long chain fails.
 SHOWN_CAUSES = 30
 # An AttributeError's `obj` may be anything, and Python's own pickle leaves it out.
 _NOT_FIELDS = {"obj"}
 _FIELDS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
+# An exception's cause, its context, whether to suppress the context, and its traceback.
+_Links = tuple[BaseException | None, BaseException | None, bool, types.TracebackType | None]
+
 
 def made(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Return the exception with these `args`, without an `__init__` of Python code; its attributes
-    come afterwards.
-    """
-    builtin: Any = next(
-        base
-        for base in cls.__mro__
-        if not isinstance(vars(base).get("__init__"), types.FunctionType | None)
-    )
+    """Return an exception with these `args`, made without an `__init__` of Python code."""
+    builtin = _builtin_base(cls)
     error: BaseException = builtin.__new__(cls, *args)
     builtin.__init__(error, *args)
     return error
+
+
+def _builtin_base(cls: type[BaseException]) -> Any:
+    """Return the first base whose `__init__` is Python's own."""
+    for base in cls.__mro__:
+        init = vars(base).get("__init__")
+        if init is not None and not isinstance(init, types.FunctionType):
+            return base
+    return BaseException
 
 
 def reduced(error: BaseException) -> tuple[Any, ...]:
@@ -41,19 +47,21 @@ def reduced(error: BaseException) -> tuple[Any, ...]:
 
 
 def keep_fields() -> None:
-    """Have the exceptions that tblib would make without their fields be pickled with them.
+    """Pickle the exceptions with their fields that tblib would make again without these.
 
-    With every task, as the user's code may have tblib installed for its own.
+    Call it with every task: the user's code may install tblib for exceptions of its own.
     """
     for cls in _kinds():
-        if copyreg.dispatch_table.get(cls) not in (None, reduced) and _has_fields(cls):
+        reducer = copyreg.dispatch_table.get(cls)
+        if reducer not in (None, reduced) and _has_fields(cls):
             copyreg.pickle(cls, reduced)
 
 
 @contextlib.contextmanager
 def all_kept(error: BaseException) -> Iterator[None]:
-    """Have an exception and its causes be pickled without their own `__init__` and `__reduce__`;
-    shorten the causes.
+    """Pickle an exception and its causes without their own `__init__` and `__reduce__`.
+
+    A chain of causes that is too long, or comes round again, is cut for good.
     """
     kinds = {type(one) for one in _shortened(error)}
     before = {cls: copyreg.dispatch_table.get(cls) for cls in kinds}
@@ -74,39 +82,46 @@ def _remade(
     args: tuple[Any, ...],
     fields: dict[str, Any],
     attributes: dict[str, Any],
-    links: Any,
+    links: _Links,
 ) -> BaseException:
     error = made(cls, args)
     for name, value in fields.items():
         with contextlib.suppress(Exception):
             setattr(error, name, value)
     vars(error).update(attributes)
-    error.__cause__, error.__context__, error.__suppress_context__, error.__traceback__ = links
+    cause, context, suppress_context, traceback = links
+    error.__cause__ = cause
+    error.__context__ = context
+    error.__suppress_context__ = suppress_context
+    error.__traceback__ = traceback
     return error
 
 
 def _has_fields(cls: type[BaseException]) -> bool:
-    return cls.__reduce__ is BaseException.__reduce__ and next(_field_names(cls), None) is not None
+    has_names = next(_field_names(cls), None) is not None
+    return has_names and cls.__reduce__ is BaseException.__reduce__
 
 
 def _field_names(cls: type[BaseException]) -> Iterator[str]:
-    """Yield the attributes of an exception that are neither in its dictionary nor BaseException's."""
+    """Yield the attributes that are neither in an exception's dictionary nor BaseException's."""
     for base in cls.__mro__[: cls.__mro__.index(BaseException)]:
         for name, value in vars(base).items():
-            if isinstance(value, _FIELDS) and name not in _NOT_FIELDS and not name.startswith("__"):
+            is_left_out = name in _NOT_FIELDS or name.startswith("__")
+            if isinstance(value, _FIELDS) and not is_left_out:
                 yield name
 
 
 def _fields(error: BaseException) -> dict[str, Any]:
     fields = {}
     for name in _field_names(type(error)):
-        # Some raise where they were not set.
+        # Some raise until they are set.
         with contextlib.suppress(Exception):
             fields[name] = getattr(error, name)
     return fields
 
 
 def _kinds() -> Iterator[type[BaseException]]:
+    """Yield every class of exceptions that there is."""
     left: list[type[BaseException]] = [BaseException]
     while left:
         cls = left.pop()
@@ -115,22 +130,41 @@ def _kinds() -> Iterator[type[BaseException]]:
 
 
 def _shortened(error: BaseException) -> list[BaseException]:
-    """Leave out the middle of a chain of causes that is too long, and where it comes round again;
-    return the rest.
+    """Cut the middle of an exception's chain of causes if it is long; return what is left.
+
+    The chain also ends where it comes round again.
     """
+    chain = _chain(error)
+    if len(chain) > 2 * SHOWN_CAUSES:
+        chain = chain[:SHOWN_CAUSES] + chain[-SHOWN_CAUSES:]
+    for before, after in itertools.pairwise(chain):
+        if before.__cause__ is None:
+            before.__context__ = after
+        else:
+            before.__cause__ = after
+            # Python shows no context of what has a cause.
+            before.__context__ = None
+    chain[-1].__cause__ = None
+    chain[-1].__context__ = None
+    return chain
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception and its causes, as a traceback shows them, each once."""
     chain: list[BaseException] = []
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
         seen.add(id(one))
         chain.append(one)
-        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
-    if len(chain) > 2 * SHOWN_CAUSES:
-        chain = chain[:SHOWN_CAUSES] + chain[-SHOWN_CAUSES:]
-    for before, after in itertools.pairwise(chain):
-        if before.__cause__ is not None:
-            before.__cause__ = after
-        # Python shows no context of what has a cause.
-        before.__context__ = None if before.__cause__ is not None else after
-    chain[-1].__cause__ = chain[-1].__context__ = None
+        one = _before(one)
     return chain
+
+
+def _before(error: BaseException) -> BaseException | None:
+    """Return the exception that led to this one, as a traceback shows it."""
+    if error.__cause__ is not None:
+        return error.__cause__
+    if error.__suppress_context__:
+        return None
+    return error.__context__

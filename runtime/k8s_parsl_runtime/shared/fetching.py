@@ -1,4 +1,4 @@
-"""Fetches a file from a web or FTP server, in a worker process."""
+"""A file from a web or FTP server, fetched in a worker process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 SCHEMES = ("http", "https", "ftp")
-# Of the connection, and of each read.
+# For the connection, and for each read.
 TIMEOUT_S = 60.0
 
 
 def fetch(url: str, path: str) -> None:
-    """Put what is at ``url`` into the file ``path``, whole or not at all.
+    """Write what is at ``url`` to the file ``path``, whole or not at all.
 
     Raises:
-        OSError: it cannot be fetched; names the address, without a password in it.
+        OSError: it cannot be fetched; names the address without its user and password.
     """
     part = Path(f"{path}.{uuid.uuid4().hex}")
     try:
@@ -43,9 +43,13 @@ def _why(error: OSError) -> str:
         # It holds the connection.
         error.close()
         return str(error)
-    return str(error.reason if isinstance(error, URLError) else error)
+    if isinstance(error, URLError):
+        return str(error.reason)
+    return str(error)
 
 
 def _shown(url: str) -> str:
+    """Return an address without the user and password in it."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host).geturl()

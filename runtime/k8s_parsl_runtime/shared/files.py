@@ -1,10 +1,10 @@
-"""The one door to files that another pod may have put in the place of ours.
+"""The one door to files that another pod may have replaced.
 
 Every pod that mounts a volume can put a link there, or a pipe. So a path is followed part by part
-below a folder that is trusted (the volume's own), no part may be a link, and what is opened has to
-be a regular file. A pipe or a device is not even opened: that alone may wait for ever, or do
-something. A hard link is a file like any other: it cannot lead into another file system. What is
-read whole has a bound: a file may have holes, and any size that its maker likes.
+below a folder that is trusted (the volume's own), no part may be a link, and only a regular file is
+opened. A pipe or a device is not even opened: opening it may wait for ever, or do something. A hard
+link is a file like any other: it cannot lead into another file system. What is read whole has a
+bound: a file may have holes, and its maker chooses its size.
 """
 
 from __future__ import annotations
@@ -22,13 +22,41 @@ from k8s_parsl_runtime.shared.errors import PermissionDenied
 # https://man7.org/linux/man-pages/man2/open.2.html
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# What a folder's mode allows those who are not its owner, a file in it allows them, too, but for
-# running it.
+# A new file allows what its folder's mode allows, to the same users, except to run it.
 _FILE_BITS = 0o666
 
 
 class Refused(PermissionDenied):
     """There is a link where a file or folder of ours should be, or something that is no file."""
+
+
+class LinkFound(Refused):
+    """A file or folder of ours, or a folder on the way to it, is a link."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is a link, and k8s-parsl follows none there: remove it, "
+            "and find out which pod put it there"
+        )
+
+
+class NotAFile(Refused):
+    """There is a folder, pipe, socket or device where a regular file should be."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is no regular file: remove it, and find out which pod put it there"
+        )
+
+
+class LedOutside(Refused):
+    """A file that the user names is reached by a link that leads out of the run's volumes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is, or is reached by, a link that leads out of the run's volumes: "
+            "copy the file onto a volume"
+        )
 
 
 def read(path: Path, root: Path, most: int) -> bytes:
@@ -39,34 +67,40 @@ def read(path: Path, root: Path, most: int) -> bytes:
         OSError: it cannot be read, or is larger.
     """
     with os.fdopen(opened(path, root, os.O_RDONLY), "rb") as file:
-        # By its size first: of one that is larger no byte is read. It may grow meanwhile.
-        if os.fstat(file.fileno()).st_size > most or len(content := file.read(most + 1)) > most:
-            raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
+        # By its size first: of one that is larger no byte is read.
+        if os.fstat(file.fileno()).st_size > most:
+            raise _too_large(path, most)
+        # It may have grown since.
+        content = file.read(most + 1)
+        if len(content) > most:
+            raise _too_large(path, most)
         return content
 
 
 def write(path: Path, root: Path, content: bytes | Iterable[bytes]) -> None:
-    """Write a file below ``root`` whole or not at all, with the mode of its folder; what had its
-    name is replaced.
+    """Write a file below ``root`` whole or not at all; replace what has its name.
 
-    Of a content that comes in pieces, no more than one is kept in memory.
+    Args:
+        path: of the file; it gets the mode of its folder.
+        root: a folder that is trusted.
+        content: all of it, or its pieces, of which no more than one is kept in memory.
 
     Raises:
         Refused: a folder on the way from ``root`` is a link.
         OSError: it cannot be written.
     """
+    pieces = [content] if isinstance(content, bytes) else content
     with _named(path), _folder(path.parent, root) as folder:
         new = path.with_suffix(".new").name
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=folder)
-        descriptor = os.open(
-            new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=folder
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
+        descriptor = os.open(new, flags, 0o600, dir_fd=folder)
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                os.fchmod(descriptor, os.fstat(folder).st_mode & _FILE_BITS)
-                for piece in (content,) if isinstance(content, bytes) else content:
-                    write_all(file.fileno(), piece)
+            with os.fdopen(descriptor, "wb", buffering=0):
+                os.fchmod(descriptor, _file_mode(folder))
+                for piece in pieces:
+                    write_all(descriptor, piece)
             os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -75,7 +109,7 @@ def write(path: Path, root: Path, content: bytes | Iterable[bytes]) -> None:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of it.
+    """Write all of ``content``, however many calls that takes.
 
     Raises:
         OSError: it cannot be written.
@@ -86,8 +120,9 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 
 def opened(path: Path, root: Path, flags: int) -> int:
-    """Return the descriptor of a regular file below ``root``; one that is made has the mode of its
-    folder.
+    """Return the descriptor of a regular file below ``root``.
+
+    A file that ``flags`` have created gets the mode of its folder.
 
     Raises:
         Refused: it, or a folder on the way from ``root``, is a link; or it is no regular file.
@@ -98,8 +133,12 @@ def opened(path: Path, root: Path, flags: int) -> int:
 
 
 def opened_in(folder: int, path: Path, flags: int) -> int:
-    """Return the descriptor of a regular file, as `opened` does, where its folder is held
-    (`entered`).
+    """Return the descriptor of a regular file, as `opened` does.
+
+    Args:
+        folder: the descriptor of its folder, from `entered`.
+        path: of the file; errors name it.
+        flags: as for `os.open`.
 
     Raises:
         Refused: it is a link, or no regular file.
@@ -108,21 +147,19 @@ def opened_in(folder: int, path: Path, flags: int) -> int:
     with _named(path):
         _check(path, folder, flags)
         try:
-            descriptor = os.open(
-                path.name, flags | _FILE, os.fstat(folder).st_mode & _FILE_BITS, dir_fd=folder
-            )
+            descriptor = os.open(path.name, flags | _FILE, _file_mode(folder), dir_fd=folder)
         except OSError:
-            # It has been put there since.
+            # Another pod may have put something there since.
             _check(path, folder, flags)
             raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise _no_file(path)
+            raise NotAFile(path)
         return descriptor
 
 
 def entered(path: Path, root: Path) -> int:
-    """Return the descriptor of a folder at or below ``root``, which can be listed.
+    """Return a descriptor of a folder at or below ``root`` that can be listed.
 
     Raises:
         Refused: it, or a folder on the way from ``root``, is a link.
@@ -133,7 +170,7 @@ def entered(path: Path, root: Path) -> int:
 
 
 def names(path: Path, root: Path) -> list[str]:
-    """Return what is in a folder at or below ``root``, by name.
+    """Return the names of what is in a folder at or below ``root``, in order.
 
     Raises:
         Refused: it, or a folder on the way from ``root``, is a link.
@@ -141,14 +178,20 @@ def names(path: Path, root: Path) -> list[str]:
     """
     folder = entered(path, root)
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 (no path: its name may be another folder's by now)
+        # Not by its path, which may be another folder's by now.
+        return sorted(os.listdir(folder))  # noqa: PTH208
     finally:
         os.close(folder)
 
 
 def make_folder(path: Path, root: Path, mode: int | None = None, *, parents: bool = True) -> None:
-    """Make a folder below ``root`` and, with ``parents``, those on the way to it; with a ``mode``,
-    give it that.
+    """Make a folder below ``root``; one that is there already stays.
+
+    Args:
+        path: of the folder.
+        root: a folder that is trusted.
+        mode: it gets this mode, also where it was there already.
+        parents: also make the folders on the way to it.
 
     Raises:
         Refused: one of them is a link.
@@ -165,21 +208,21 @@ def make_folder(path: Path, root: Path, mode: int | None = None, *, parents: boo
             os.mkdir(path.name, dir_fd=parent)
     with _named(path), _folder(path, root, make=parents) as folder:
         if mode is not None:
-            # Not the folder's name, which may be another folder's by now. O_PATH alone does not do
-            # for fchmod.
+            # Not by its path, which may be another folder's by now, nor by fchmod, which refuses a
+            # descriptor of O_PATH.
             Path(f"/proc/self/fd/{folder}").chmod(mode)
 
 
 def refuse_link(path: Path, root: Path) -> None:
-    """See that what is at ``path``, if anything, is no link, nor what leads there from ``root``.
+    """Refuse a link at ``path``, or on the way there from ``root``; nothing at all is fine.
 
     Raises:
-        Refused: it is one.
+        Refused: there is one.
         OSError: it cannot be seen.
     """
     with contextlib.suppress(FileNotFoundError), _named(path), _folder(path.parent, root) as folder:
-        if stat.S_ISLNK(os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise _link(path)
+        if _is_link(path.name, folder):
+            raise LinkFound(path)
 
 
 def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
@@ -199,20 +242,20 @@ def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
         Refused: a link leads out of all of them, or it is no regular file.
         OSError: it cannot be read.
     """
-    # Looked at before it is opened, and then this very file is, whatever its name leads to by then.
+    # The file that is looked at is the one that is read, whatever its name leads to by then.
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise _no_file(path)
+            raise NotAFile(path)
         same = Path(f"/proc/self/fd/{descriptor}")
         real = same.readlink()
         named = Path(os.path.abspath(path))  # noqa: PTH100 (`resolve` would follow the links)
         if real != named and not any(real.is_relative_to(place.resolve()) for place in places):
-            raise Refused(
-                f"{path} is, or is reached by, a link that leads out of the run's volumes"
-            )
-        return same.read_bytes() if found.st_size <= most else None
+            raise LedOutside(path)
+        if found.st_size > most:
+            return None
+        return same.read_bytes()
     finally:
         os.close(descriptor)
 
@@ -220,7 +263,7 @@ def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
 @contextlib.contextmanager
 def _folder(path: Path, root: Path, *, make: bool = False) -> Iterator[int]:
     """Hold a folder at or below ``root`` open."""
-    # How the volume itself is reached is the administrator's, or on a laptop the user's.
+    # The root itself may be reached by links: the administrator's, or on a laptop the user's.
     folder = os.open(root, _FOLDER)
     here = root
     try:
@@ -229,7 +272,7 @@ def _folder(path: Path, root: Path, *, make: bool = False) -> Iterator[int]:
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, dir_fd=folder)
-            inner = _entered(part, folder, here)
+            inner = _enter_part(part, folder, here)
             os.close(folder)
             folder = inner
         yield folder
@@ -237,30 +280,33 @@ def _folder(path: Path, root: Path, *, make: bool = False) -> Iterator[int]:
         os.close(folder)
 
 
-def _entered(part: str, folder: int, here: Path) -> int:
+def _enter_part(part: str, folder: int, here: Path) -> int:
+    """Return the descriptor of the folder ``part`` in an open one; ``here`` is its whole path."""
     if part == "..":
-        raise Refused(f"{here}: a path of the run's with .. in it")
+        raise Refused(f"{here}: a path below a volume cannot have .. in it")
     try:
         return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     except OSError as error:
         with contextlib.suppress(OSError):
-            if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
-                raise _link(here) from None
+            if _is_link(part, folder):
+                raise LinkFound(here) from None
         raise OSError(error.errno, error.strerror, str(here)) from None
 
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the whole path in an error, where the call knew its last part alone."""
+    """Name the whole path in an error of a call that knew only its last part."""
     try:
         yield
     except OSError as error:
-        whole = error.filename if Path(str(error.filename)).is_absolute() else str(path)
-        raise OSError(error.errno, error.strerror, whole) from None
+        named = error.filename
+        if not Path(str(named)).is_absolute():
+            named = str(path)
+        raise OSError(error.errno, error.strerror, named) from None
 
 
 def _check(path: Path, folder: int, flags: int) -> None:
-    """Refuse what is not to be opened; what is not there may be made."""
+    """Refuse what is no regular file, or is not there and is not to be created."""
     try:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -268,18 +314,21 @@ def _check(path: Path, folder: int, flags: int) -> None:
             return
         raise
     if stat.S_ISLNK(mode):
-        raise _link(path)
+        raise LinkFound(path)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise _no_file(path)
+        raise NotAFile(path)
 
 
-def _link(path: Path) -> Refused:
-    return Refused(
-        f"{path} is a link, and k8s-parsl follows none there: remove it, and whatever put it there"
-    )
+def _too_large(path: Path, most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
 
 
-def _no_file(path: Path) -> Refused:
-    return Refused(f"{path} is no regular file: remove it, and whatever put it there")
+def _is_link(name: str, folder: int) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def _file_mode(folder: int) -> int:
+    """Return the mode of a new file in an open folder."""
+    return os.fstat(folder).st_mode & _FILE_BITS

@@ -1,8 +1,7 @@
-"""Output that is kept in a file on a volume, by a thread of its own: a volume that stalls or is
-full delays nothing.
+"""Output that a thread keeps in a file on a volume: one that stalls or is full delays nothing.
 
-A file keeps its beginning and its end. What comes in waits in a bounded queue for the volume; what
-does not fit there is dropped, and the file says how much.
+A file keeps the beginning of the output, a second one its end. Output waits for the volume in a
+queue with a bound; what does not fit there is dropped, and the file says how much.
 """
 
 from __future__ import annotations
@@ -18,29 +17,33 @@ from pathlib import Path
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import bounded
 
-# Of one source: its first output in NAME.log, and its latest in NAME.end.log.
-BEGIN_BYTES, END_BYTES = 4 << 20, 4 << 20
-# Of all files in the folder; beyond that nothing more is kept. Looked at again after so many bytes
-# of one file.
-FOLDER_BYTES, LOOK_BYTES = 256 << 20, 1 << 20
-# What may wait for the volume.
+# Of one source: its first output, in NAME.log, and its latest, in NAME.end.log.
+BEGIN_BYTES = 4 << 20
+END_BYTES = 4 << 20
+# Of all files in the folder; beyond that nothing more is kept.
+FOLDER_BYTES = 256 << 20
+# After so many bytes of one file, the size of the folder is looked at again.
+LOOK_BYTES = 1 << 20
+# How much may wait for the volume.
 QUEUE_BYTES = 4 << 20
 # A line without an end is cut here.
 PART_BYTES = 64 << 10
-# At its end a program waits so long for the volume.
+# How long a program waits for the volume at its end.
 FINISH_S = 5.0
-SUFFIX, END_SUFFIX = ".log", ".end.log"
+SUFFIX = ".log"
+END_SUFFIX = ".end.log"
 
 Say = Callable[[str], object]
 
 
 class Kept:
-    """The output of one source. One thread at a time adds to it; nothing here raises or waits, but
-    for `finish`.
+    """The output of one source.
+
+    One thread at a time adds to it. Only `finish` waits, and nothing raises.
 
     Args:
         name: of the file, without its suffix.
-        say: gets the one line that says why something is not kept.
+        say: gets one line, if something is not kept, that says why.
     """
 
     def __init__(self, name: str, say: Say) -> None:
@@ -48,15 +51,20 @@ class Kept:
         self._say = say
         self._said = False
         self._waiting: deque[bytes] = deque()
-        self._bytes = self._dropped = 0
-        # Of a stream, what of a line has come so far.
+        self._waiting_bytes = 0
+        self._dropped = 0
+        # By stream: the part of a line that has come so far.
         self._parts: dict[int, bytes] = {}
         self._changed = threading.Condition()
         self._ended = False
         self._thread: threading.Thread | None = None
 
     def open(self, folder: str) -> None:
-        """Begin to write into ``folder``, what came before that first; empty: nothing is kept."""
+        """Begin to write into ``folder``, first what came before this call.
+
+        Args:
+            folder: of the run's logs; empty: nothing is kept.
+        """
         if not folder:
             self.close()
             return
@@ -74,12 +82,14 @@ class Kept:
 
     def add(self, chunk: bytes, stream: int = 0) -> None:
         """Take output of one of the source's streams; lines of several streams stay whole."""
-        whole, end, part = (self._parts.get(stream, b"") + chunk).rpartition(b"\n")
-        if len(part) > PART_BYTES:
-            whole, end, part = whole + end + part, b"\n", b""
-        self._parts[stream] = part
+        text = self._parts.get(stream, b"") + chunk
+        end = text.rfind(b"\n") + 1
+        if len(text) - end > PART_BYTES:
+            text += b"\n"
+            end = len(text)
+        self._parts[stream] = text[end:]
         if end:
-            self._put(whole + end)
+            self._put(text[:end])
 
     def finish(self, seconds: float = FINISH_S) -> None:
         """Write what is left, but wait no longer than ``seconds`` for the volume."""
@@ -94,53 +104,51 @@ class Kept:
             return
         self._thread.join(seconds)
         if self._thread.is_alive():
-            self._tell(f"the volume has not answered for {seconds:.0f} s")
+            self._report(f"the volume has not answered for {seconds:.0f} s")
 
     def _put(self, lines: bytes) -> None:
         with self._changed:
             if self._ended:
                 return
-            if self._bytes + len(lines) > QUEUE_BYTES:
+            if self._waiting_bytes + len(lines) > QUEUE_BYTES:
                 self._dropped += len(lines)
                 return
             self._waiting.append(lines)
-            self._bytes += len(lines)
+            self._waiting_bytes += len(lines)
             self._changed.notify()
 
-    def _tell(self, why: str) -> None:
+    def _report(self, why: str) -> None:
         """Say why something is not kept, once."""
-        if not self._said:
-            self._said = True
-            with contextlib.suppress(Exception):
-                self._say(bounded(f"logs: {self._name}{SUFFIX} is not kept whole: {why}"))
+        if self._said:
+            return
+        self._said = True
+        with contextlib.suppress(Exception):
+            self._say(bounded(f"logs: {self._name}{SUFFIX} is not kept whole: {why}"))
 
-    # On the thread that writes ------------------------------------------------------------------------------------
+    # On the thread that writes ----------------------------------------------------------------
 
     def _run(self, folder: str) -> None:
         try:
             file = _File(Path(folder).absolute(), self._name)
         except (OSError, files.Refused) as error:
-            self._tell(_why(error, folder))
+            self._report(_why(error, folder))
             self.close()
             return
         while self._wait():
             lines, dropped = self._take()
             if dropped:
-                self._tell("the volume is slower than the output")
-            mark = _mark(
-                f"{dropped} bytes of output are left out here: the volume did not take them"
-            )
+                self._report("the volume is slower than the output")
             try:
-                file.write(mark + lines if dropped else lines)
+                file.write(_gap(dropped) + lines)
             except (OSError, files.Refused) as error:
-                self._tell(_why(error))
+                self._report(_why(error))
                 with self._changed:
                     self._dropped += len(lines) + dropped
                     if self._ended:
                         return
 
     def _wait(self) -> bool:
-        """Wait for output; return whether there is some, or some was dropped."""
+        """Wait for output; return False once there is no more, and none was dropped."""
         with self._changed:
             while not (self._waiting or self._ended):
                 self._changed.wait()
@@ -149,24 +157,31 @@ class Kept:
     def _take(self) -> tuple[bytes, int]:
         """Return the output that waits, and how much was dropped."""
         with self._changed:
-            lines, dropped = b"".join(self._waiting), self._dropped
+            lines = b"".join(self._waiting)
+            dropped = self._dropped
             self._waiting.clear()
-            self._bytes = self._dropped = 0
+            self._waiting_bytes = 0
+            self._dropped = 0
             return lines, dropped
 
 
 class _File:
     """The two files of one source.
 
+    Args:
+        folder: `<run.volume>/runs/<run>/logs`.
+        name: of the files, without their suffixes.
+
     Raises:
         Refused: one of them, or a folder on the way from the volume, is a link; or it is no regular
-        file. OSError: they cannot be written, or the folder is full.
+            file.
+        OSError: they cannot be written, or the folder is full.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        # Of `<run.volume>/runs/<run>/logs`, the volume's: below it nothing may be a link.
+        # Nothing below the volume may be a link.
         volume = folder.parents[2]
-        # A run's folder that is not there was removed, and stays so.
+        # Where a user has removed the run's folder, it is not made again.
         files.make_folder(folder, volume, parents=False)
         self._path = folder
         self._folder = files.entered(folder, volume)
@@ -176,37 +191,49 @@ class _File:
         self._left = BEGIN_BYTES - os.fstat(self._begin).st_size
         self._end = -1
         self._end_bytes = 0
-        self.write(_mark(f"{datetime.now(UTC).isoformat(timespec='seconds')}"))
+        self.write(_mark(datetime.now(UTC).isoformat(timespec="seconds")))
 
     def write(self, lines: bytes) -> None:
+        """Write whole lines to the first file, and what does not fit there to the second."""
         self._check_folder(len(lines))
         if self._left > 0:
-            # Cut at a line, so that the two files together are all of it.
-            fits = len(lines) if len(lines) <= self._left else lines.rfind(b"\n", 0, self._left) + 1
-            files.write_all(self._begin, lines[:fits])
-            self._left -= fits
-            lines = lines[fits:]
+            lines = self._write_begin(lines)
             if not lines:
                 return
+        self._write_end(lines)
+
+    def _write_begin(self, lines: bytes) -> bytes:
+        """Write what fits into the first file; return the rest."""
+        fits = len(lines)
+        if fits > self._left:
+            # Cut at a line, so that the two files together are all of the output.
+            fits = lines.rfind(b"\n", 0, self._left) + 1
+        files.write_all(self._begin, lines[:fits])
+        self._left -= fits
+        rest = lines[fits:]
+        if rest:
             files.write_all(self._begin, _mark(f"what follows is in {self._name}{END_SUFFIX}"))
             self._left = 0
-        self._write_end(lines)
+        return rest
 
     def _write_end(self, lines: bytes) -> None:
         if self._end < 0:
             self._end = self._open(self._name + END_SUFFIX)
             self._end_bytes = os.fstat(self._end).st_size
         if self._end_bytes + len(lines) > END_BYTES:
-            self._forget(lines)
+            self._begin_end_again(lines)
             return
         files.write_all(self._end, lines)
         self._end_bytes += len(lines)
 
-    def _forget(self, lines: bytes) -> None:
-        """Begin the second file once more, with the latest half of what it had."""
-        keep = max(END_BYTES // 2 - len(lines), 0)
-        kept = os.pread(self._end, keep, max(self._end_bytes - keep, 0)) if keep else b""
-        kept = (kept + lines)[-(END_BYTES // 2) :].partition(b"\n")[2]
+    def _begin_end_again(self, lines: bytes) -> None:
+        """Replace the second file by one that has the latest half of its output, and ``lines``."""
+        half = END_BYTES // 2
+        keep = max(half - len(lines), 0)
+        before = os.pread(self._end, keep, max(self._end_bytes - keep, 0))
+        latest = (before + lines)[-half:]
+        # The first line of it may be a part of one.
+        kept = latest.partition(b"\n")[2]
         new = f".{self._name}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=self._folder)
@@ -214,14 +241,15 @@ class _File:
         files.write_all(end, _mark("output is left out here: this file keeps the latest") + kept)
         os.rename(new, self._name + END_SUFFIX, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.close(self._end)
-        self._end, self._end_bytes = end, os.fstat(end).st_size
+        self._end = end
+        self._end_bytes = os.fstat(end).st_size
 
     def _open(self, name: str) -> int:
-        return files.opened_in(
-            self._folder, self._path / name, os.O_RDWR | os.O_CREAT | os.O_APPEND
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        return files.opened_in(self._folder, self._path / name, flags)
 
     def _check_folder(self, more: int) -> None:
+        """Refuse to write ``more`` bytes where the folder is full, as far as was looked lately."""
         self._until_look -= more
         if self._until_look > 0:
             return
@@ -233,11 +261,18 @@ class _File:
 
 
 def _why(error: OSError | files.Refused, folder: str = "") -> str:
-    """Return what kept something from being written, and where it is said, in which folder."""
+    """Return why output could not be written, and with a ``folder`` also where."""
     if isinstance(error, files.Refused):
         return str(error)
     why = error.strerror or str(error)
     return f"{error.filename or folder}: {why}" if folder else why
+
+
+def _gap(dropped: int) -> bytes:
+    """Return the line that stands for output that was dropped; nothing where none was."""
+    if not dropped:
+        return b""
+    return _mark(f"{dropped} bytes of output are left out here: the volume did not take them")
 
 
 def _mark(text: str) -> bytes:

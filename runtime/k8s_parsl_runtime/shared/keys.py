@@ -1,5 +1,6 @@
-"""The CurveZMQ keys of a run as files: Parsl wants a directory of mode exactly 0700
-(parsl/curvezmq.py).
+"""The CurveZMQ keys of a run as files.
+
+Parsl wants a directory of mode exactly 0700 (parsl/curvezmq.py).
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError
 PRIVATE = Path("/run/k8s-parsl")
 # Where a worker pod mounts the run's Secret.
 MOUNTED = Path("/etc/k8s-parsl-certificates")
-CLIENT, SERVER = "client.key_secret", "server.key_secret"
+CLIENT = "client.key_secret"
+SERVER = "server.key_secret"
 
 
 def install(files: Mapping[str, str], parent: Path) -> Path:
-    """Write the key files into the new folder ``parent/certificates``, mode 0700; return that
-    folder.
+    """Write the key files into the new folder ``parent/certificates``, mode 0700.
 
     Args:
-        files: content by name. A server also needs the client's public key, `client.key`: it takes
-        no other client. parent: a folder in memory.
+        files: content by name. A server also needs the client's public key, `client.key`: it
+            accepts no other client.
+        parent: a folder in memory.
+
+    Returns:
+        The new folder.
     """
     folder = parent / "certificates"
     folder.mkdir(mode=0o700)
@@ -34,10 +39,10 @@ def install(files: Mapping[str, str], parent: Path) -> Path:
 
 
 def mounted(folder: Path = MOUNTED) -> dict[str, str]:
-    """Read the key files of a mounted Secret.
+    """Return the key files of a mounted Secret, content by name.
 
-    A Secret volume is never of mode 0700, and its user without fsGroup cannot change it: hence the
-    copy in `install`.
+    A Secret volume never has mode 0700, and without fsGroup its user cannot change that. So
+    `install` makes a copy.
 
     Raises:
         ConfigurationError: a file is missing.

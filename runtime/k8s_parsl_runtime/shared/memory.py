@@ -1,4 +1,4 @@
-"""What the kernel says of this container's memory."""
+"""This container's memory limit and OOM kills, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ _NONE = 2**62
 
 
 def limit() -> int | None:
-    """Return the bytes that this container may use; None where nothing limits it, or the kernel
-    does not tell.
-    """
+    """Return the bytes that this container may use; None where there is no known limit."""
     for file in _LIMITS:
         with contextlib.suppress(OSError, ValueError):
             found = int(file.read_text())
-            return found if found < _NONE else None
+            if found >= _NONE:
+                return None
+            return found
     return None
 
 
 def oom_kills() -> int:
-    """Return how many processes of this container the kernel has killed for memory; 0 where it does
-    not tell.
+    """Return how many processes of this container the kernel has killed for memory.
+
+    It is 0 where the kernel does not say.
     """
     for counters in _COUNTERS:
         with contextlib.suppress(OSError):

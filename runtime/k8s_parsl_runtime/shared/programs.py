@@ -15,7 +15,8 @@ SCRATCH = "/tmp/k8s-parsl"  # noqa: S108
 # Names the folder that a laptop's launcher removes at the end of the run.
 RUNS_SCRATCH = "K8S_PARSL_SCRATCH"
 START = str(Path(__file__).resolve().parents[1] / "start.py")
-# What a worker process runs a task by (HighThroughputExecutor.submit_payload in Parsl).
+# The function that runs a task in a worker process (HighThroughputExecutor.submit_payload in
+# Parsl).
 TASK = "k8s_parsl_runtime.worker.task.run"
 # https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html
 _PR_SET_CHILD_SUBREAPER = 36
@@ -24,33 +25,33 @@ _PR_SET_PDEATHSIG = 1
 
 
 def on_laptop() -> bool:
-    """Whether this process belongs to a run on a laptop, and is in no pod."""
+    """Return whether this process belongs to a run on a laptop, and is in no pod."""
     return RUNS_SCRATCH in os.environ
 
 
 def scratch(prefix: str) -> str:
-    """Make a folder that only this user can enter; on a laptop the launcher removes it with all
-    others of the run.
+    """Make a folder that only this user can enter, and return it.
+
+    On a laptop the launcher removes it with all others of the run.
     """
     return tempfile.mkdtemp(prefix=prefix, dir=os.environ.get(RUNS_SCRATCH))
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """Return the command of one of our programs, in this interpreter, without the user's folders on
-    its path.
+    """Return the command that runs one of our programs in this interpreter.
+
+    The user's folders are not on its path (`userpath`).
     """
     return [sys.executable, "-P", START, program, *arguments]
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every process below this one whose parent ends; PID 1 is so anyway."""
+    """Become the parent of each process below this one whose parent ends; PID 1 is so anyway."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent() -> None:
-    """End by SIGKILL when the process that started this one ends, as everything does with PID 1 of
-    a container.
-    """
+    """Have SIGKILL end this process when its parent ends, as with PID 1 of a container."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -59,5 +60,6 @@ def name_the_user() -> None:
     try:
         getpass.getuser()
     except (KeyError, OSError):
-        os.environ["USER"] = os.environ["LOGNAME"] = "k8s-parsl"
+        os.environ["USER"] = "k8s-parsl"
+        os.environ["LOGNAME"] = "k8s-parsl"
     os.environ.setdefault("HOME", "/tmp")  # noqa: S108

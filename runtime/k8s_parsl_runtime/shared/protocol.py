@@ -5,30 +5,37 @@ process) and the kernel's (the process below it that holds Parsl). The launcher 
 as data from outside: each line has a bound, and each message is checked before it is used.
 
 From the supervisor:
-    hello     role, protocol, versions; fault where this image does not fit
-    ready     fault where code, volumes or working directory do not fit, else none
-    stopped   the workflow's process was stopped by a signal (SIGSTOP)
-    continued the workflow's process goes on after that
-    ended     how the workflow's process ended: see `Ended`
+    hello       role, protocol, versions; fault where this image does not fit
+    ready       fault where code, volumes or working directory do not fit, else none
+    stopped     the workflow's process was stopped by a signal (SIGSTOP)
+    continued   the workflow's process goes on after that
+    ended       how the workflow's process ended: see `Ended`
 From the kernel:
-    hello     role, protocol submit    executor, block: make a worker pod cancel    executor,
-    blocks: delete these retire    executor, blocks: these get no more tasks; delete them if they do
-    not end by themselves registered executor: its first worker pod has registered tasks     events:
-    a list of [kind, app, ...], see `record.tasks` of the launcher log       level, text: a line for
-    the launcher's log fault     code, text: the run cannot go on raised    text, traceback: the
-    workflow raised unreceived count, first: tasks failed, and the workflow never asked for their
-    exceptions returned  result: what the workflow returned, as JSON picture   name, media, data
-    (base64), last: a part of a picture for the report
+    hello       role, protocol
+    submit      executor, block: make a worker pod
+    cancel      executor, blocks: delete these
+    retire      executor, blocks: give these no more tasks; delete those that do not end by
+                themselves
+    registered  executor: its first worker pod has registered
+    tasks       events: a list of [kind, app, ...], see `record.tasks` of the launcher
+    log         level, text: a line for the launcher's log
+    fault       code, text: the run cannot go on
+    raised      text, traceback: the workflow raised
+    unreceived  count, first: tasks failed, and the workflow never asked for their exceptions
+    returned    result: what the workflow returned, as JSON
+    picture     name, media, data (base64), last: a part of a picture for the report
 To the supervisor:
-    prepare   what to look at before anything starts: see `workflow.preparation`
-    nothing   there is nothing to do: end with 0
-    stop      seconds: end the workflow's process by SIGTERM, and by SIGKILL after so many seconds
+    prepare     what to look at before anything starts: see `workflow.preparation`
+    nothing     there is nothing to do: end with 0
+    stop        seconds: end the workflow's process by SIGTERM, and by SIGKILL after so many seconds
 To the kernel:
-    start     the whole of what the kernel needs: see `workflow.plan` block     executor, block,
-    state, name, message, blame: what became of a worker pod; blame is `tasks` where one of
-              its own may have ended it, `unclear` while that is not known, else `none`
-    lost      executor, block: the pod is gone, its tasks have to run elsewhere; sent after what
-    `block` says of it drain     executor, block: the pod will be gone soon, give it no more tasks
+    start       all that the kernel needs: see `workflow.plan`
+    block       executor, block, state, name, message, blame: what became of a worker pod; blame is
+                `tasks` where one of its own may have ended it, `unclear` while that is not known,
+                else `none`
+    lost        executor, block: the pod is gone, its tasks have to run elsewhere; sent after
+                `block`
+    drain       executor, block: the pod will be gone soon, give it no more tasks
 """
 
 from __future__ import annotations
@@ -47,36 +54,38 @@ from k8s_parsl_runtime.shared.deadlines import left
 PROTOCOL = 1
 # A longer line is no message of ours.
 LINE_BYTES = 1 << 20
-# The longest text that the workflow container sends, and the longest name of an app: what is longer
-# is cut.
-TEXT_CHARACTERS, APP_CHARACTERS = 4000, 300
+# Longer texts of the workflow container, and longer names of apps, are cut.
+TEXT_CHARACTERS = 4000
+APP_CHARACTERS = 300
 # Failures that are reported with their text; further ones are only counted.
 KEPT_FAILURES = 100
-# Blocks that one message names, at most; and names of linked data, of which a folder may have any
-# number.
-BLOCKS, LINKED = 1000, 100
-# Pictures for the report, and the size of the largest that is shown: the page should open at once.
-PICTURES, PICTURE_BYTES = 12, 8_000_000
+# Blocks that one message names, at most.
+BLOCKS = 1000
+# Names of linked data that one message has, at most: a folder may have any number.
+LINKED = 100
+# Pictures in the report, and the size of the largest: the page should open at once.
+PICTURES = 12
+PICTURE_BYTES = 8_000_000
 
 Message = dict[str, Any]
 
-# Taken now: the user's code may put functions of its own into the place of `json`'s.
+# Bound now: the user's code may replace the functions of `json`.
 _to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _from_json = JSONDecoder().decode
 
 
 class ProtocolError(Exception):
-    """What came over the socket is no message of this protocol."""
+    """Something came over the socket that is no message of this protocol."""
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as its line. A surrogate alone, as in a file's name that is no UTF-8, is
-    none of JSON's.
+    """Return a message as its line.
 
     Raises:
         ProtocolError: the message is longer than a line may be.
     """
     text = _to_json(message)
+    # JSON has no lone surrogates, which the name of a file has that is not UTF-8.
     line = text.encode(errors="replace") + b"\n"
     if len(line) > LINE_BYTES:
         raise ProtocolError(f"a message of {len(line)} bytes is too long ({message['type']})")
@@ -115,7 +124,7 @@ class Channel:
             The message, or None once the other end is gone.
 
         Raises:
-            ProtocolError: it is too long, no JSON object, or has no type.
+            ProtocolError: it is too long, is no JSON object, or has no type.
         """
         line = self.receive_line()
         if line is None:
@@ -129,10 +138,13 @@ class Channel:
         return message
 
     def receive_line(self, seconds: float = math.inf) -> bytes | None:
-        """Wait for the next message; return it as it came, or None once the other end is gone.
+        """Wait for the next message, which is not parsed.
 
         Args:
-            seconds: the one deadline for the whole of it, after which the other end counts as gone.
+            seconds: how long the whole of it may take; then the other end counts as gone.
+
+        Returns:
+            The line, or None once the other end is gone.
 
         Raises:
             ProtocolError: it is too long.
@@ -140,8 +152,7 @@ class Channel:
         if seconds == math.inf:
             return self._line(lambda: None)
         deadline = time.monotonic() + seconds
-        # A socket's own timeout is that of a single call: a byte now and then would begin it again
-        # each time.
+        # A socket's own timeout is for one call: each byte that comes would begin it again.
         line = self._line(lambda: self._connection.settimeout(left(deadline)))
         self._connection.settimeout(None)
         return line

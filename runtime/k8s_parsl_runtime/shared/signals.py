@@ -8,8 +8,9 @@ _HINTS = {
     "SIGSEGV": "a crash in compiled code",
     "SIGABRT": "a crash in compiled code",
     "SIGBUS": (
-        "a file in memory could not grow: /dev/shm is full (in a pod, executors.<label>.pod.sharedMemory and "
-        "launcher.pod.sharedMemory are its size), or a mapped file was cut short"
+        "a file in memory could not grow: /dev/shm is full (in a pod, "
+        "executors.<label>.pod.sharedMemory and launcher.pod.sharedMemory are its size), "
+        "or a mapped file was cut short"
     ),
     "SIGILL": "compiled for another kind of CPU",
     "SIGFPE": "a division by zero in compiled code",
@@ -26,5 +27,7 @@ def name(number: int) -> str:
 
 
 def hint(signal_name: str) -> str:
-    """Return ` (what it usually means)`, or nothing."""
-    return f" ({_HINTS[signal_name]})" if signal_name in _HINTS else ""
+    """Return ` (what it usually means)`; empty where nothing is known of the signal."""
+    if signal_name not in _HINTS:
+        return ""
+    return f" ({_HINTS[signal_name]})"

@@ -1,4 +1,4 @@
-"""Ends of a task that Parsl has no exception for. A worker raises them, and the workflow gets them."""
+"""Ends of a task that Parsl has no exception for: a worker raises them for the workflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from k8s_parsl_runtime.shared import signals
 
 
 class TaskFailed(Exception):
-    """The task's own exception cannot travel; this one has its text."""
+    """The task's own exception cannot be pickled; this one has its text."""
 
 
 class TaskExited(Exception):
@@ -21,8 +21,12 @@ class WorkerDied(Exception):
     """The process of a task ended while the task ran, and its pod did not."""
 
     def __init__(self, host: str, exitcode: int, place: str = "") -> None:
-        """Take the pod (or machine), the process's exit code as `multiprocessing` has it, and where
-        it was.
+        """Note how the process ended.
+
+        Args:
+            host: the pod, or the machine.
+            exitcode: of the process; negative for a signal, as `multiprocessing` has it.
+            place: the line of the user's code where it was, if that is known.
         """
         super().__init__(host, exitcode, place)
         self.hostname = host
@@ -35,9 +39,10 @@ class WorkerDied(Exception):
         return self.exitcode == -9
 
     def __str__(self) -> str:
-        end = f"ended with exit status {self.exitcode}"
         if self.exitcode < 0:
             name = signals.name(-self.exitcode)
             end = f"was ended by {name}{signals.hint(name)}"
+        else:
+            end = f"ended with exit status {self.exitcode}"
         place = f", in {self.place}" if self.place else ""
         return f"the task's process {end}{place}; worker {self.hostname}"

@@ -1,7 +1,7 @@
-"""How many CPUs a worker process has, and what tells numerical libraries so.
+"""The environment variables that limit the threads of numerical libraries.
 
-Each of them starts a thread for every CPU of the node, in every worker: far more than the pod may
-use. Their variables are set where nothing has: not the image, not `pod.env`, not `workerInit`.
+Without them each library starts a thread for every CPU of the node, in every worker: far more than
+the pod may use. A variable that the image, `pod.env` or `workerInit` has set stays as it is.
 """
 
 from __future__ import annotations
@@ -10,26 +10,38 @@ from collections.abc import MutableMapping
 
 # The CPUs of one worker, for tasks that start processes or threads of their own.
 CORES = "K8S_PARSL_CORES"
-# Whether the libraries are to be told: "1".
+# "1": limit the libraries.
 LIMIT = "K8S_PARSL_LIMIT_THREADS"
 OPENMP = "OMP_NUM_THREADS"
-# These take OMP_NUM_THREADS where their own is not set.
+# Libraries that read OMP_NUM_THREADS where their own variable is not set.
 BY_OPENMP = ("BLIS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 BY_THEMSELVES = (
-    *("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
     # `os.cpu_count()` from Python 3.13 on.
     "PYTHON_CPU_COUNT",
 )
 
 
-def told(cores: int, *, limit: bool) -> dict[str, str]:
-    """Return the variables that tell a pool; `put` then makes the libraries' of them."""
-    return {CORES: str(cores)} | ({LIMIT: "1"} if limit else {})
+def variables(cores: int, *, limit: bool) -> dict[str, str]:
+    """Return the variables of a worker pool, from which `put` makes those of the libraries.
+
+    Args:
+        cores: CPUs of one worker.
+        limit: also limit the libraries' threads.
+    """
+    found = {CORES: str(cores)}
+    if limit:
+        found[LIMIT] = "1"
+    return found
 
 
 def put(environment: MutableMapping[str, str]) -> None:
-    """Set the libraries' variables, for the processes that this one starts; those that are set
-    already stay.
+    """Set the libraries' variables for the processes that this one starts.
+
+    Those that are set already stay.
     """
     if environment.pop(LIMIT, "") != "1":
         return

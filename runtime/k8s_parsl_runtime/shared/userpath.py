@@ -1,8 +1,7 @@
 """The user's own folders on the module path, as `python script.py` would have them.
 
-Our processes start without them (`python -P`, no PYTHONPATH): what they import for themselves is
-the standard library's and Parsl's, whatever the user's files are called. Then the folders come
-first.
+Our processes start without them (`python -P`, no PYTHONPATH): they first import the standard
+library and Parsl, whatever the user's files are called. Then the folders go first on the path.
 """
 
 from __future__ import annotations
@@ -13,54 +12,63 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-# How a process hands the folders to the ones that it starts, apart from PYTHONPATH.
+# Hands the folders to a process of ours, in place of PYTHONPATH.
 VARIABLE = "K8S_PARSL_PATH"
-# In the path of a file that is not the user's own code.
+# Parts of the path of a file that is not the user's own code.
 LIBRARIES = ("site-packages", "dist-packages")
 STDLIB = sysconfig.get_path("stdlib")
 NOT_THEIRS = (*LIBRARIES, "k8s_parsl", STDLIB)
 # Python has imported these before it looks at any folder of the user's.
 AT_STARTUP = (
-    *(
-        "_collections_abc",
-        "_sitebuiltins",
-        "abc",
-        "codecs",
-        "encodings",
-        "genericpath",
-        "io",
-        "os",
-        "posixpath",
-    ),
-    *("site", "sitecustomize", "stat", "usercustomize"),
+    "_collections_abc",
+    "_sitebuiltins",
+    "abc",
+    "codecs",
+    "encodings",
+    "genericpath",
+    "io",
+    "os",
+    "posixpath",
+    "site",
+    "sitecustomize",
+    "stat",
+    "usercustomize",
 )
 
 
 def clean(environment: dict[str, str], folders: Iterable[str]) -> dict[str, str]:
-    """Return the environment in which one of our Python processes starts; `put` then adds the
-    folders there.
+    """Return the environment for one of our Python processes, in which `put` adds the folders.
+
+    Args:
+        environment: of this process; its PYTHONPATH becomes a part of the folders.
+        folders: the user's, which come first.
     """
     before = environment.get(VARIABLE) or environment.get("PYTHONPATH", "")
-    parts = [*folders, *before.split(os.pathsep)]
-    path = os.pathsep.join(dict.fromkeys(part for part in parts if part))
-    return {key: value for key, value in environment.items() if key != "PYTHONPATH"} | {
-        VARIABLE: path
-    }
+    path = _unique([*folders, *before.split(os.pathsep)])
+    cleaned = environment | {VARIABLE: os.pathsep.join(path)}
+    cleaned.pop("PYTHONPATH", None)
+    return cleaned
+
+
+def _unique(folders: Iterable[str]) -> list[str]:
+    """Return the folders in order, each once, without empty names."""
+    return list(dict.fromkeys(filter(None, folders)))
 
 
 def is_theirs(file: str) -> bool:
-    """Return whether a frame's file is the user's own code: no library's, and none of ours."""
+    """Return whether a frame's file is the user's own code: no library's and not k8s-parsl's."""
     return not file.startswith("<") and not any(part in file for part in NOT_THEIRS)
 
 
 def is_pythons(file: str) -> bool:
-    """Return whether a frame's file is of the standard library."""
+    """Return whether a frame's file is part of the standard library."""
     return file.startswith(("<frozen ", STDLIB)) and not any(part in file for part in LIBRARIES)
 
 
 def of_code(call: str, script: str, path: str) -> list[str]:
-    """Return the folders that the user's imports are looked for in: the one of the code itself
-    first, with its data.
+    """Return the folders where Python looks for the user's imports.
+
+    The first is the folder of the code itself, with its data.
 
     Args:
         call: `workflow.call`, or empty.
@@ -72,32 +80,37 @@ def of_code(call: str, script: str, path: str) -> list[str]:
 
 
 def put() -> list[str]:
-    """Put the folders first on this process's path and into PYTHONPATH, for its children; return
-    them.
+    """Put the folders first on this process's path, and into PYTHONPATH for its children.
+
+    Returns:
+        The folders.
     """
-    folders = list(
-        dict.fromkeys(folder for folder in os.environ.pop(VARIABLE, "").split(os.pathsep) if folder)
-    )
+    folders = _unique(os.environ.pop(VARIABLE, "").split(os.pathsep))
     if folders:
         os.environ["PYTHONPATH"] = os.pathsep.join(folders)
-    sys.path[:] = [*folders, *(folder for folder in sys.path if folder not in folders)]
+    others = [folder for folder in sys.path if folder not in folders]
+    sys.path[:] = [*folders, *others]
     return folders
 
 
 def hiding(folders: Iterable[str]) -> str:
-    """Return what is wrong where a file of the user's has the name of a module that Parsl itself
-    imports.
+    """Return what to rename: a file of the user's that hides a module which Parsl imports.
 
-    With `python script.py` Parsl's own import would find that file; the error is then one of
+    With `python script.py` Parsl's own import would find that file, and end with an error of
     Parsl's or Python's.
     """
-    theirs_too = {*AT_STARTUP, *sys.builtin_module_names, "__main__"}
-    loaded = {name.partition(".")[0] for name in sys.modules} - theirs_too
+    never_hidden = {*AT_STARTUP, *sys.builtin_module_names, "__main__"}
+    loaded = {name.partition(".")[0] for name in sys.modules} - never_hidden
     for folder in folders:
         for name in sorted(loaded):
-            for file in (Path(folder, f"{name}.py"), Path(folder, name, "__init__.py")):
-                if file.is_file():
-                    return (
-                        f"{file} has the name of the module {name}, which Parsl imports: rename it"
-                    )
+            if file := _module_file(Path(folder), name):
+                return f"{file} has the name of the module {name}, which Parsl imports: rename it"
     return ""
+
+
+def _module_file(folder: Path, name: str) -> Path | None:
+    """Return the file that an import of ``name`` would find in a folder."""
+    for file in (folder / f"{name}.py", folder / name / "__init__.py"):
+        if file.is_file():
+            return file
+    return None

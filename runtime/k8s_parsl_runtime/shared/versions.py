@@ -13,16 +13,17 @@ PARSL_RELEASES = ("2026.10.26",)
 
 
 def versions() -> str:
-    """Return what has to be the same in the workflow container and in its workers, as
-    `py3.11/parsl2026.10.26`.
+    """Return the versions of Python and Parsl, as `py3.11/parsl2026.10.26`.
 
-    Without Parsl the second half is `parsl` alone.
+    They have to be the same in the workflow container and in its workers. Without Parsl the second
+    half is `parsl`.
     """
-    return f"py{sys.version_info.major}.{sys.version_info.minor}/parsl{parsl_release()}"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"py{python}/parsl{parsl_release()}"
 
 
 def parsl_release() -> str:
-    """Return the installed release of Parsl; empty where there is none. Parsl is not imported."""
+    """Return the installed release of Parsl, without an import of it; empty without Parsl."""
     try:
         return metadata.version("parsl")
     except metadata.PackageNotFoundError:
@@ -34,11 +35,13 @@ def misfit() -> str:
     release = parsl_release()
     if release in PARSL_RELEASES:
         return ""
-    found = f"has Parsl {release}" if release else "has no Parsl"
+    has = f"has Parsl {release}" if release else "has no Parsl"
     wanted = " or ".join(PARSL_RELEASES)
-    if on_laptop():
-        named, python = f"{sys.executable} (laptop.python, --python)", shlex.quote(sys.executable)
-        return f"{named} {found}; k8s-parsl supports {wanted}: {python} -m pip install parsl=={PARSL_RELEASES[-1]}"
+    latest = PARSL_RELEASES[-1]
+    if not on_laptop():
+        return f"this image {has}; k8s-parsl supports {wanted}: pip install parsl=={latest}"
+    python = shlex.quote(sys.executable)
     return (
-        f"this image {found}; k8s-parsl supports {wanted}: pip install parsl=={PARSL_RELEASES[-1]}"
+        f"{sys.executable} (laptop.python, --python) {has}; k8s-parsl supports {wanted}: "
+        f"{python} -m pip install parsl=={latest}"
     )

@@ -1,9 +1,8 @@
-"""Whether the mounted volumes answer, and let this user read and write: asked before anything else
-is done.
+"""The check that the mounted volumes answer and let this user read and write.
 
-A subvolume's root is root:root 0755 as Ceph makes it, and the image runs as a plain user: without
-this check the first task fails hours later, or in the words of a library. Launcher and workers ask
-the same, each on its own node.
+Ceph creates a subvolume's root as root:root 0755, and the image runs as a plain user: without this
+check the first task fails hours later, or with a library's message. Launcher and workers make the
+same check, each on its own node, before they do anything else.
 """
 
 from __future__ import annotations
@@ -19,19 +18,17 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.errors import Failure, PermissionDenied, Temporary
 
-# A file system that takes longer to say who owns its root does not serve a workflow either.
+# How long a file system may take to say who owns its root.
 ANSWER_S = 60.0
-# Entries of a volume's root that are looked at for one that can be written.
+# How many entries of a volume's root are looked at for one that can be written.
 LOOKED_AT = 1000
-# What a mount says whose server, or whose ceph-fuse, is gone.
+# Errors of a mount whose server, or whose ceph-fuse, is gone.
 GONE = {errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN}
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted volume that has to answer before anything is done; in the option `--mounts` as
-    `/path[:ro],...`.
-    """
+    """A mounted volume; in the option `--mounts` each is `/path[:ro]`."""
 
     path: str
     read_only: bool = False
@@ -40,11 +37,13 @@ class Mount:
 
     @property
     def called(self) -> str:
-        """What to call it in a message."""
-        return f"{self.key}: {self.path}" if self.key else self.path
+        """Its name in a message."""
+        if not self.key:
+            return self.path
+        return f"{self.key}: {self.path}"
 
     def __str__(self) -> str:
-        return self.path + (":ro" if self.read_only else "")
+        return f"{self.path}:ro" if self.read_only else self.path
 
 
 def write_mounts(mounts: Iterable[Mount]) -> str:
@@ -54,56 +53,76 @@ def write_mounts(mounts: Iterable[Mount]) -> str:
 
 def read_mounts(text: str) -> list[Mount]:
     """Return the mounts in the value of `--mounts`."""
-    return [
-        Mount(part.removesuffix(":ro"), part.endswith(":ro")) for part in text.split(",") if part
-    ]
+    parts = filter(None, text.split(","))
+    return [Mount(part.removesuffix(":ro"), part.endswith(":ro")) for part in parts]
 
 
 def check(mounts: Iterable[Mount], run_volume: str = "") -> None:
-    """Look at each of ``mounts``; ``run_volume`` is the path of the one whose root has to be
-    writable.
+    """Check that each volume answers and can be used.
+
+    Args:
+        mounts: the volumes.
+        run_volume: the path of the one whose root has to be writable.
 
     Raises:
         PermissionDenied: one cannot be read, or not be written though it is not `readOnly`; says
-        what to change. Temporary: one does not answer; the next pod may be on a better node.
+            what to change.
+        Temporary: one does not answer; the next pod may be on a better node.
     """
-    found: dict[Mount, list[Failure | None]] = {mount: [] for mount in mounts}
-    # In threads: a call on a file system whose server is gone may never return, and cannot be
-    # interrupted.
-    threads = [
-        threading.Thread(
-            target=lambda m=mount: found[m].append(_look(m, m.path == run_volume)), daemon=True
-        )
-        for mount in found
-    ]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + ANSWER_S
-    for mount, thread in zip(found, threads, strict=True):
-        thread.join(max(end - time.monotonic(), 0))
-        if not found[mount]:
-            raise Temporary(f"{mount.called} has not answered for {ANSWER_S:.0f} s")
-        if failure := found[mount][0]:
-            raise failure
+    looks = [_Look(mount, root_needed=mount.path == run_volume) for mount in dict.fromkeys(mounts)]
+    for look in looks:
+        look.start()
+    deadline = time.monotonic() + ANSWER_S
+    for look in looks:
+        look.join(max(deadline - time.monotonic(), 0))
+        if not look.has_ended:
+            raise Temporary(f"{look.mount.called} has not answered for {ANSWER_S:.0f} s")
+        if look.failure:
+            raise look.failure
 
 
-def _look(mount: Mount, root_needed: bool) -> Failure | None:  # noqa: FBT001
+class _Look(threading.Thread):
+    """A look at one volume.
+
+    It is a thread: a call on a file system whose server is gone may never return, and cannot be
+    interrupted.
+    """
+
+    def __init__(self, mount: Mount, *, root_needed: bool) -> None:
+        super().__init__(daemon=True)
+        self.mount = mount
+        self.failure: Failure | None = None
+        self.has_ended = False
+        self._root_needed = root_needed
+
+    def run(self) -> None:
+        self.failure = _failure(self.mount, root_needed=self._root_needed)
+        self.has_ended = True
+
+
+def _failure(mount: Mount, *, root_needed: bool) -> Failure | None:
+    """Return why a volume cannot be used; None where it can."""
     root = Path(mount.path)
     try:
-        # The one call here that a mount without a server cannot answer from what it has in memory.
+        # The one call here that a mount without a server cannot answer from memory.
         os.statvfs(root)
         if not os.access(root, os.R_OK | os.X_OK):
             return _denied(mount, "read")
         if mount.read_only or os.access(root, os.W_OK):
             return None
-        return _denied(mount, "written") if root_needed or not _writable_inside(root) else None
+        if root_needed or not _has_writable_entry(root):
+            return _denied(mount, "written")
     except OSError as error:
         what = "its mount is gone" if error.errno in GONE else "it cannot be read"
         return Temporary(f"{mount.called}: {what}: {error.strerror}")
+    return None
 
 
-def _writable_inside(root: Path) -> bool:
-    """Several groups may share a volume, each in a folder of its own."""
+def _has_writable_entry(root: Path) -> bool:
+    """Return whether this user can write to a folder or file in the root.
+
+    Several groups may share a volume, each with a folder of its own.
+    """
     with os.scandir(root) as entries:
         return any(
             os.access(entry.path, os.W_OK | os.X_OK)
@@ -113,9 +132,11 @@ def _writable_inside(root: Path) -> bool:
 
 def _denied(mount: Mount, what: str) -> PermissionDenied:
     status = Path(mount.path).stat()
-    uid, gid = os.getuid(), os.getgid()
+    uid = os.getuid()
+    gid = os.getgid()
+    owner = f"{status.st_uid}:{status.st_gid} {status.st_mode & 0o7777:04o}"
     return PermissionDenied(
-        f"{mount.called} cannot be {what} as uid {uid} gid {gid} (it is {status.st_uid}:{status.st_gid} "
-        f"{status.st_mode & 0o7777:04o}): have the subvolume made with --uid {uid} --gid {gid} --mode 0770, or set "
+        f"{mount.called} cannot be {what} as uid {uid} gid {gid} (it is {owner}): "
+        f"have the subvolume made with --uid {uid} --gid {gid} --mode 0770, or set "
         "pod.securityContext.runAsUser, runAsGroup or supplementalGroups to its owner's"
     )

@@ -1,10 +1,9 @@
-"""An app's `walltime`, in the place of Parsl's own: there it ends a task once the interpreter is
-back, or never.
+"""An app's `walltime`, in place of Parsl's own.
 
-Parsl raises AppTimeout in the task's thread from another one. That lands when the thread runs
-Python code again: a sleep of an hour takes its hour. On a worker it is a signal here, which
-interrupts the sleep, and the end of the process where compiled code goes on all the same
-(`worker.limits`).
+Parsl raises AppTimeout in the task's thread from another one. The exception arrives when the thread
+runs Python code again: a sleep of an hour takes its hour, and compiled code may never come back. On
+a worker a signal does it here, which interrupts the sleep; where compiled code goes on all the
+same, the process ends (`worker.limits`).
 """
 
 from __future__ import annotations
@@ -19,18 +18,16 @@ from parsl.app import python
 Call = Callable[[], Any]
 
 _by_parsl = python.timeout
-# How a worker's process keeps to it: the seconds, the app's name, and what is to be done in this
-# time.
+# How a worker's process keeps to it; takes the seconds, the app's name and the call.
 keeper: Callable[[float, str, Call], Any] | None = None
 
 
 def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """Return ``function`` with its walltime, as Parsl's `timeout` does; it is pickled with the
-    task.
-    """
+    """Return ``function`` with its walltime, as Parsl's `timeout` does."""
 
     @functools.wraps(function)
     def within_walltime(*args: Any, **kwargs: Any) -> Any:
+        # Here, as this function is pickled with the task.
         from k8s_parsl_runtime.shared.walltime import keep
 
         return keep(seconds, function, args, kwargs)
@@ -42,7 +39,8 @@ def keep(seconds: float, function: Callable[..., Any], args: Any, kwargs: Any) -
     """Call ``function``; end it by AppTimeout after so many ``seconds``.
 
     Raises:
-        TypeError: that is no number.
+        AppTimeout: it took longer.
+        TypeError: ``seconds`` is no number.
     """
     name = function.__name__
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):

@@ -1,12 +1,12 @@
-"""The working directory of a run: writable, the same for the workflow and its tasks, with the data
-beside a script.
+"""The working directory of a run: writable, with the data that lies beside a script.
 
-A relative path of the user's then means the same on both sides, and nothing is written into the
-folder of the code: that one is read-only in a pod, and the user's own checkout on a laptop.
+It is the same for the workflow and its tasks, so that a relative path of the user's means the same
+on both sides. Nothing is written into the folder of the code: it is read-only in a pod, and the
+user's own checkout on a laptop.
 
-What lies beside the code may be anything: a link to a device, a pipe, a link that leads round in a
-circle. Only regular files and folders are data. What is looked at is bounded, and so is what is
-read of a file, whatever its size says.
+Anything may lie beside the code: a link to a device, a pipe, links that lead round in a circle.
+Only regular files and folders are data. There is a limit to how many are looked at, and to how much
+is read of a file, whatever its size says.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
-# What lies beside the code is copied up to this size and this number of files and folders; the rest
-# is linked, and the log says so.
-COPIED_BYTES, COPIED_FILES = 64 << 20, 2000
+# What lies beside the code is copied up to this size and this number of files and folders. The rest
+# is linked, and the log names it.
+COPIED_BYTES = 64 << 20
+COPIED_FILES = 2000
 # A file is copied in pieces of this size.
 PIECE = 1 << 20
-# Never data of a workflow's.
+# These are never a workflow's data.
 LEFT_OUT = ("__pycache__", "node_modules", "lost+found")
 
 
@@ -33,13 +34,13 @@ def make(folder: Path) -> None:
     """Make the working directory.
 
     Raises:
-        PermissionDenied: it cannot be made or written.
+        PermissionDenied: it cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PermissionDenied(
-            f"workflow.workDir: {folder} cannot be made: {error.strerror}"
+            f"workflow.workDir: {folder} cannot be created: {error.strerror}"
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionDenied(
@@ -48,10 +49,10 @@ def make(folder: Path) -> None:
 
 
 def bring(code: Path, folder: Path) -> list[str]:
-    """Bring what lies beside the code into the working directory; what is there already stays.
+    """Copy what lies beside the code into the working directory; what is there already stays.
 
     Returns:
-        The names that are links to the original, since they are too large to copy.
+        The names of what was too large to copy, and is a link instead.
     """
     if not code.is_dir() or folder.resolve() == code.resolve():
         return []
@@ -61,8 +62,9 @@ def bring(code: Path, folder: Path) -> list[str]:
         target = folder / entry.name
         if _is_left_out(entry.name) or os.path.lexists(target) or not _is_data(entry):
             continue
-        # Not `resolve`, which raises where a link leads round in a circle.
-        if folder.resolve().is_relative_to(os.path.realpath(entry)):
+        # Not `entry.resolve()`, which raises where links lead round in a circle.
+        holds_the_folder = folder.resolve().is_relative_to(os.path.realpath(entry))
+        if holds_the_folder:
             continue
         if left.takes(entry):
             _copy(entry, target)
@@ -74,12 +76,16 @@ def bring(code: Path, folder: Path) -> list[str]:
 
 
 class _Budget:
+    """How much more is copied."""
+
     def __init__(self) -> None:
-        self._bytes, self._files = COPIED_BYTES, COPIED_FILES
+        self._bytes = COPIED_BYTES
+        self._files = COPIED_FILES
 
     def takes(self, entry: Path) -> bool:
-        """Whether the entry fits into what is left; it is then taken off."""
-        size = files = 0
+        """Return whether the entry fits into what is left, which then is less by that."""
+        size = 0
+        files = 0
         try:
             for path in _walk(entry):
                 size += _size(path)
@@ -94,19 +100,17 @@ class _Budget:
 
 
 def _walk(entry: Path) -> Iterator[Path]:
-    """Yield an entry and all that is in it, of whatever kind: what is no data takes time to look
-    at, too.
-    """
+    """Yield an entry and all that is in it; also what is no data, as it takes time to look at."""
     yield entry
     for folder, folders, files in os.walk(entry):
         folders[:] = [name for name in folders if not _is_left_out(name)]
-        yield from (Path(folder, name) for name in (*folders, *files) if not _is_left_out(name))
+        for name in (*folders, *files):
+            if not _is_left_out(name):
+                yield Path(folder, name)
 
 
 def _mode(path: Path) -> int:
-    """Return the mode of what a path leads to; 0 where it leads nowhere, or to where this user may
-    not look.
-    """
+    """Return the mode of what a path leads to; 0 where this user cannot see it."""
     try:
         return path.stat().st_mode
     except OSError:
@@ -119,29 +123,39 @@ def _is_data(path: Path) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Return the size of a regular file; 0 of all else, of which nothing is read."""
-    with contextlib.suppress(OSError):
+    """Return the size of a regular file; 0 for all else, of which nothing is read."""
+    try:
         found = path.stat()
-        return found.st_size if stat.S_ISREG(found.st_mode) else 0
-    return 0
+    except OSError:
+        return 0
+    if not stat.S_ISREG(found.st_mode):
+        return 0
+    return found.st_size
 
 
 def _copy(entry: Path, target: Path) -> None:
-    # Another attempt, or a worker of the same pod, may be doing the same: the whole file appears at
-    # once.
+    # Another attempt, or a worker of the same pod, may copy it too: what appears is always whole.
     part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         _copy_all(entry, part)
         part.rename(target)
     except (OSError, RecursionError):
-        # It is there by now, or cannot be read: the code itself says so when it opens it.
+        # It is there by now, or cannot be read: then the user's code fails when it opens it.
         with contextlib.suppress(OSError, RecursionError):
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _copy_all(entry: Path, target: Path) -> None:
-    """Copy a file, or a folder without what is left out and what cannot be read; a link to a folder
-    stays a link.
+    """Copy a file, or of a folder what is not left out and can be read.
+
+    A link to a folder stays a link.
     """
     if not stat.S_ISDIR(_mode(entry)):
         _copy_file(entry, target)
@@ -158,14 +172,12 @@ def _copy_all(entry: Path, target: Path) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    """Copy a regular file, as long as its size says that it is, so that one without end (of /proc,
-    say) has one.
+    """Copy a regular file, no further than its size: some of /proc have no end.
 
     Raises:
         OSError: it is no regular file, or cannot be read or written.
     """
-    # Not even opened, which may do something; and where a pipe takes its place meanwhile, it waits
-    # for no writer.
+    # To open anything else may do something. A pipe that takes its place now is not waited for.
     if not stat.S_ISREG(_mode(source)):
         raise OSError(f"{source} is no regular file")
     descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -10,9 +10,10 @@ from parsl.app.errors import BashExitFailure
 from parsl.serialize import unpack_apply_message
 from parsl.utils import get_std_fname_mode
 
-# Of its end: as many lines, and no more than so many bytes.
-LINES, BYTES = 5, 2000
-# Parsl writes the command itself into the file, before what the command says.
+# Its last lines are noted: no more than so many, and no more bytes than so many.
+LINES = 5
+BYTES = 2000
+# Parsl writes the command itself into the file, before the output of the command.
 PARSLS_LAST = "--> end executable <--"
 
 
@@ -28,7 +29,8 @@ def note(error: BashExitFailure, buffer: bytes) -> None:
         given = named.get("stderr")
         if given is None:
             error.add_note(
-                "what it wrote to its standard error is in the worker's log; stderr= keeps it in a file"
+                "what it wrote to its standard error is in the worker's log; "
+                "stderr= keeps it in a file"
             )
             return
         path = _path(given)
@@ -41,7 +43,10 @@ def note(error: BashExitFailure, buffer: bytes) -> None:
 
 
 def _path(given: Any) -> Path:
-    return Path(get_std_fname_mode("stderr", given)[0] if isinstance(given, str | tuple) else given)
+    if isinstance(given, str | tuple):
+        name, _ = get_std_fname_mode("stderr", given)
+        return Path(name)
+    return Path(given)
 
 
 def _last_lines(path: Path) -> list[str]:
@@ -50,4 +55,5 @@ def _last_lines(path: Path) -> list[str]:
         file.seek(max(size - BYTES, 0))
         text = file.read().decode(errors="replace")
     own = text.rpartition(PARSLS_LAST)[2]
-    return [line.strip() for line in own.splitlines() if line.strip()][-LINES:]
+    lines = [line.strip() for line in own.splitlines()]
+    return list(filter(None, lines))[-LINES:]

@@ -1,10 +1,11 @@
 """How the worker processes of a pool died: their exit code, and where they were.
 
-Parsl's pool says of such a process only that it is lost. It asks `is_alive` and then raises
-WorkerLost: the first leaves a note here, the second is replaced by what has the cause in it. And a
-process that dies must not take the others with it: they share a queue, whose lock it may hold.
-Where the pool's own helper is killed the pool ends: it would go on with heartbeats, and without a
-worker. What this uses of Parsl is pinned by tests/runtime/test_parsl_contract.py.
+Parsl's pool only reports such a process as lost. It calls `is_alive` and then raises WorkerLost:
+here the first notes the exit code, and an exception with the cause replaces the second. A process
+that dies must not block the others: they share a queue, whose lock it may hold. If the pool's own
+helper is killed, the pool ends: it would go on with heartbeats, but without a worker.
+
+tests/runtime/test_parsl_contract.py pins what this uses of Parsl.
 """
 
 from __future__ import annotations
@@ -31,50 +32,50 @@ from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 
-# Where the worker processes write what Python knows of a crash; the pool's children inherit it.
+# Names the folder where worker processes write what Python knows of a crash.
 FOLDER = "K8S_PARSL_CRASHES"
-# Where faulthandler begins to write that it ends the process.
+# What faulthandler writes first when it ends the process.
 OVER = "\nTimeout ("
 # A line of faulthandler's, the innermost frame first.
 FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (.+)$', re.MULTILINE)
 
 _exitcodes: dict[int, int] = {}
-# Before the first task.
+# Counted before the first task.
 _KILLED_BEFORE = oom_kills()
 _WorkerLost = errors.WorkerLost
 
 
 class Worker(SpawnProcess):
-    """A worker process whose end is noted, and that ends with its pool."""
+    """A worker process whose exit code is noted, and that ends with its pool."""
 
     def run(self) -> None:
-        """Work; the pool may be killed without a word to its workers."""
+        """Work, until the pool ends, also where that is killed."""
         programs.end_with_parent()
         super().run()
 
     def is_alive(self) -> bool:
-        """Return whether it runs; note its exit code when it does not any more."""
+        """Return whether it runs; note its exit code once it does not."""
         alive = super().is_alive()
         if not alive and self.exitcode is not None:
-            _exitcodes[int(self.name.rpartition("-")[2])] = self.exitcode
+            worker = int(self.name.rpartition("-")[2])
+            _exitcodes[worker] = self.exitcode
         return alive
 
 
 class Queue(queues.Queue):  # type: ignore[type-arg]
     """A queue whose `put`, in a worker process, returns when the item is written.
 
-    The plain one leaves that to a thread, which holds the lock that all workers share. A task that
-    ends its process just then would leave the pool's other workers waiting for that lock without
-    end.
+    The plain one leaves that to a thread, which holds a lock that all workers share. If a task
+    ended its process just then, the pool's other workers would wait for that lock for ever.
     """
 
     def __setstate__(self, state: Any) -> None:
-        """Become the queue of a worker process."""
+        """Unpickle, which happens in a worker process only."""
         super().__setstate__(state)
         self._in_worker = True
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
-        """Put an item."""
+        """Put an item; see `multiprocessing.Queue`."""
         if not getattr(self, "_in_worker", False):
             super().put(obj, block, timeout)
             return
@@ -85,10 +86,11 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
 
 
 def watch() -> None:
-    """Take the places in Parsl, before its pool is imported."""
+    """Replace what Parsl's pool uses; call it before that is imported."""
     os.environ[FOLDER] = programs.scratch("crashes-")
-    # Where `multiprocessing` has its sockets; a pool that is killed would leave the folder behind.
-    current_process()._config["tempdir"] = programs.scratch("mp-")  # type: ignore[attr-defined]  # noqa: SLF001
+    # The folder of the sockets of `multiprocessing`, which a pool that is killed leaves behind.
+    configuration: dict[str, str] = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
+    configuration["tempdir"] = programs.scratch("mp-")
     multiprocessing.SpawnContext.Manager = functools.partial(
         _helper, multiprocessing.SpawnContext.Manager
     )
@@ -98,17 +100,18 @@ def watch() -> None:
 
 
 def _helper(parsls: Callable[[], SyncManager]) -> SyncManager:
-    """Start the process in which the pool and its workers keep what they share, and watch it."""
+    """Start and watch the process in which the pool and its workers keep what they share."""
     helper = parsls()
     threading.Thread(target=_end_with, args=(helper,), name="helper", daemon=True).start()
     return helper
 
 
 def _end_with(helper: Any) -> None:
+    """End this pool when its helper is killed."""
     connection.wait([helper._process.sentinel])  # noqa: SLF001 (there is no other way to it)
-    # At the pool's own end this is no longer so.
+    # At its own end the pool has called it by then.
     if helper.shutdown.still_active():
-        # What takes this process's output may have been killed with it.
+        # The process that reads this one's output may have been killed, too.
         with suppress(OSError):
             sys.stderr.write("the helper process of this worker pool was killed\n")
             sys.stderr.flush()
@@ -116,40 +119,45 @@ def _end_with(helper: Any) -> None:
 
 
 def notes(worker: int) -> Path:
-    """Return the file in which a worker's last crash is noted."""
+    """Return the file with the last crash of a worker."""
     return Path(os.environ[FOLDER], str(worker))
 
 
 def walltime_note(worker: int) -> Path:
-    """Return the file in which is noted what a worker's task exceeds when its walltime is over."""
+    """Return the file with the text of a worker's AppTimeout, if its task has a walltime."""
     return notes(worker).with_suffix(".walltime")
 
 
 def lost(worker: int, host: str) -> BaseException:
-    """Return what became of a worker that died with a task; WorkerLost where the pod is about to
-    end with it.
+    """Return what became of a worker that died with a task.
+
+    It is a WorkerLost where the pod is about to end with it.
     """
+    over_time = _over_time(worker)
+    if over_time is not None:
+        return over_time
     exitcode = _exitcodes.get(worker)
-    over: BaseException | None = _over_time(worker)
-    if over:
-        return over
     out_of_memory = exitcode == -9 and oom_kills() > _KILLED_BEFORE
     if exitcode is None or out_of_memory:
         gone: BaseException = _WorkerLost(worker, host)
         return gone
-    return WorkerDied(host, exitcode, _place(_read(notes(worker))) if exitcode < 0 else "")
+    place = ""
+    if exitcode < 0:
+        place = _place(_read(notes(worker)))
+    return WorkerDied(host, exitcode, place)
 
 
-def _over_time(worker: int) -> AppTimeout | None:
-    """Return the end of a task's walltime, where that has ended its process; noted once."""
-    said = _read(walltime_note(worker))
+def _over_time(worker: int) -> BaseException | None:
+    """Return an AppTimeout where a worker's process ended for that; only once for each."""
+    note = _read(walltime_note(worker))
     walltime_note(worker).unlink(missing_ok=True)
-    if OVER not in said:
+    exceeded, ended, _ = note.partition(OVER)
+    if not ended:
         return None
-    place = _place(said)
-    return AppTimeout(
-        f"{said.partition(OVER)[0]}{f', in {place}' if place else ''}; its process did not heed it: ended"
-    )
+    if place := _place(note):
+        exceeded += f", in {place}"
+    error: BaseException = AppTimeout(f"{exceeded}; its process did not heed it: ended")
+    return error
 
 
 def _read(file: Path) -> str:
@@ -159,11 +167,13 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _place(said: str) -> str:
-    """Return the innermost line of the user's code in what faulthandler said, as `fill
-    (flow.py:12)`; else empty.
+def _place(note: str) -> str:
+    """Return the innermost line of the user's code in a note of faulthandler's.
+
+    Returns:
+        As `fill (flow.py:12)`; empty where there is none.
     """
-    frames = FRAME.findall(said)
+    frames = FRAME.findall(note)
     for file, line, function in frames:
         if userpath.is_theirs(file):
             return f"{function} ({PurePosixPath(file).name}:{line})"

@@ -1,9 +1,8 @@
-"""What runs in a worker pod (PID 1 of its container): checks, certificates, then Parsl's
-process_worker_pool.
+"""PID 1 of a worker pod's container: checks, certificates, then Parsl's process_worker_pool.
 
-It asks nothing of the API. What it knows of its own end it says in its last line (`Reason.by_worker`
-in the launcher). It does without Parsl's modules: it lives as long as the pod does, and they would
-cost it 75 MiB beside the pool's.
+It does not use the Kubernetes API. Its last line says what it knows of its own end (`Reason.by_worker`
+in the launcher). It imports none of Parsl's modules: it lives as long as the pod does, and they
+would take 75 MiB in addition to the pool's.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from k8s_parsl_runtime.shared import keys, programs, threads, userpath, volumes, workdir
@@ -30,9 +29,9 @@ from k8s_parsl_runtime.worker.pool import Event, Pool
 
 # Seconds between two looks at the volumes while the pool runs.
 ASK_S = 30.0
-# Seconds between two looks at the kernel's counter, as cgroup v1 gives no event to a container.
-# Rather before Parsl says WorkerLost (every heartbeat_period): the task would be tried again here,
-# and be lost a second time.
+# Seconds between two looks at the kernel's count of OOM kills: cgroup v1 gives a container no
+# event. It is short, as Parsl would raise WorkerLost at its next heartbeat: the task would be tried
+# again in this pod, and be lost a second time.
 LOOK_S = 0.2
 
 
@@ -45,12 +44,12 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     tee.begin(options.logs, os.environ.get("K8S_PARSL_POD_NAME") or socket.gethostname())
     if options.init:
-        initialised(options.init, _without_init(arguments))
+        run_init(options.init, _without_init(arguments))
     check_versions(options.expect)
     check_mounts(options.mounts)
     enter(options)
-    told = threads.told(options.cores, limit=options.limit_threads)
-    work(options.pool, options.grace, options.mounts, options.path.split(":"), told)
+    variables = threads.variables(options.cores, limit=options.limit_threads)
+    work(options.pool, options.grace, options.mounts, options.path.split(":"), variables)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         default="",
-        help="folder whose files are brought into a working directory of its own",
+        help="folder whose files are copied into the working directory",
     )
     parser.add_argument("--cores", type=int, default=1, help="CPUs of each worker")
     parser.add_argument(
@@ -88,15 +87,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _without_init(arguments: Sequence[str]) -> list[str]:
     words = list(arguments)
-    place = next(place for place, word in enumerate(words) if word.startswith("--init="))
-    return words[:place] + words[place + 1 :]
+    for place, word in enumerate(words):
+        if word.startswith("--init="):
+            del words[place]
+            break
+    return words
 
 
-def initialised(worker_init: str, arguments: Sequence[str]) -> None:
-    """Run the user's ``worker_init`` in a shell that then becomes this program again, without it.
+def run_init(worker_init: str, arguments: Sequence[str]) -> None:
+    """Run the user's ``worker_init`` in a shell, which then becomes this program again.
 
-    So what the lines export is there for the workers. The first line that fails ends the pod. In
+    So the workers get what the lines export. The first line that fails ends the pod. The shell is
     bash where the image has it, as on a laptop.
+
+    Args:
+        worker_init: lines of shell.
+        arguments: of this program, without `--init`.
     """
     shell = shutil.which("bash") or "/bin/sh"
     lines = f'{worker_init}\nexec "$@"'
@@ -106,24 +112,28 @@ def initialised(worker_init: str, arguments: Sequence[str]) -> None:
 
 
 def check_versions(expected: str) -> None:
-    """Stop before a task is lost to it: a function of one Python's may crash the interpreter of
-    another.
+    """Check that Python and Parsl fit.
+
+    A function of one Python may crash the interpreter of another, and its task would be lost.
 
     Raises:
         ConfigurationError: Python's minor version or Parsl's release do not fit, or differ from the
-        workflow's.
+            workflow's.
     """
     if why := misfit():
         raise ConfigurationError(why)
     if expected and versions() != expected:
         raise ConfigurationError(
-            f"this image has {versions()}, the workflow's has {expected}: use the same Python and Parsl in both "
-            "(executors.<label>.pod.image)"
+            f"this image has {versions()}, the workflow's has {expected}: "
+            "use the same Python and Parsl in both (executors.<label>.pod.image)"
         )
 
 
 def check_mounts(text: str) -> None:
-    """See that each volume of ``text`` (see `volumes.Mount`) answers and can be used.
+    """Check that each volume answers and can be used.
+
+    Args:
+        text: the volumes, as in `volumes.read_mounts`.
 
     Raises:
         Temporary: one does not answer.
@@ -139,7 +149,7 @@ def enter(options: argparse.Namespace) -> None:
     """Go into the working directory of the tasks.
 
     Raises:
-        PermissionDenied: it cannot be made or written.
+        PermissionDenied: it cannot be created or written.
     """
     if not options.work:
         return
@@ -158,17 +168,18 @@ def work(
     grace: float = 30.0,
     mounts: str = "",
     path: Sequence[str] = (),
-    told: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> None:
-    """Run the pool until the launcher ends it, or is gone, or the pod is ended.
+    """Run the pool until the launcher ends it, or is gone, or the pod is deleted.
 
     Args:
-        pool_arguments: those of Parsl's process_worker_pool. grace: seconds between the pod's
-        SIGTERM and its SIGKILL, in which tasks may finish: the launcher sees that the
-            pod is being deleted, gives it no more tasks and ends its manager.
+        pool_arguments: those of Parsl's process_worker_pool.
+        grace: seconds between the pod's SIGTERM and its SIGKILL, in which tasks may finish: the
+            launcher sees that the pod is being deleted, gives it no more tasks and ends its
+            manager.
         mounts: see `check_mounts`; looked at again while the pool runs.
         path: the user's folders, for the tasks' imports.
-        told: variables of the pool's.
+        variables: environment variables of the pool, beside this process's.
 
     Raises:
         Stopped: SIGTERM came, and tasks may have been left.
@@ -184,28 +195,32 @@ def work(
     log.start()
     programs.name_the_user()
     command = programs.command("pool", *pool_arguments, "--uid", name)
-    pool = Pool(
-        command, userpath.clean({**os.environ, **(told or {})}, path), grace, lambda: log.connected
-    )
-    url = f"tcp://[{options.address}]" if ":" in options.address else f"tcp://{options.address}"
+    environment = userpath.clean({**os.environ, **(variables or {})}, path)
+    pool = Pool(command, environment, grace, lambda: log.connected)
     Lifeline(
-        f"{url}:{options.port}",
+        _url(options.address, options.port),
         cert_dir,
         options.hb_threshold,
         lambda: pool.tell(Event.LAUNCHER_GONE),
     ).start()
-    threading.Thread(
-        target=_watch_mounts, args=(read_mounts(mounts), pool), name="mounts", daemon=True
-    ).start()
-    killed = oom_kills()
-    threading.Thread(target=_watch_memory, args=(killed, pool), name="memory", daemon=True).start()
+    kills_before = oom_kills()
+    _start("mounts", _watch_mounts, read_mounts(mounts), pool)
+    _start("memory", _watch_memory, kills_before, pool)
     code = pool.run()
     log.finish()
-    if code != 0 and oom_kills() > killed:
+    if code != 0 and oom_kills() > kills_before:
         raise Temporary(f"OOMKilled: {Event.OUT_OF_MEMORY.value}")
-    if isinstance(pool.failure, Stopped) and (code == 0 or not log.connected):
-        # Its manager has ended as the launcher asked it to, or never had a task: the pod is no
-        # failed one.
+    _raise_failure(pool, code, log)
+
+
+def _raise_failure(pool: Pool, code: int, log: ManagerLog) -> None:
+    """Raise why the pool failed, if it did.
+
+    A pod that is deleted has not failed where its manager ended as the launcher asked it to, or
+    never had a task.
+    """
+    was_stopped = isinstance(pool.failure, Stopped)
+    if was_stopped and (code == 0 or not log.connected):
         return
     if pool.failure:
         raise pool.failure
@@ -213,31 +228,41 @@ def work(
         raise Temporary(f"the worker pool ended with {code}: {log.last_words()}")
 
 
-def _watch_memory(before: int, pool: Pool) -> None:
-    """End the pod as soon as the kernel has killed one of its processes, as cgroup v2 would have
-    done itself.
-
-    Else the launcher only learns that a worker was lost, not why, and Parsl's own watchdog needs a
-    heartbeat for that.
-    """
-    while oom_kills() <= before:
-        time.sleep(LOOK_S)
-    pool.tell(Event.OUT_OF_MEMORY)
-
-
 def _options(pool_arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the few arguments of the pool's that matter here too."""
+    """Read the few arguments of the pool that matter here, too."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-a", dest="address")
     parser.add_argument("--port")
     parser.add_argument("--block_id")
     parser.add_argument("--logdir", default=programs.SCRATCH)
     parser.add_argument("--hb_threshold", type=float, default=120.0)
-    return parser.parse_known_args(list(pool_arguments))[0]
+    known, _ = parser.parse_known_args(list(pool_arguments))
+    return known
+
+
+def _url(address: str, port: str) -> str:
+    is_ipv6 = ":" in address
+    host = f"[{address}]" if is_ipv6 else address
+    return f"tcp://{host}:{port}"
+
+
+def _start(name: str, watch: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=watch, args=arguments, name=name, daemon=True).start()
+
+
+def _watch_memory(kills_before: int, pool: Pool) -> None:
+    """End the pod as soon as the kernel has killed one of its processes, as cgroup v2 can do.
+
+    Otherwise the launcher only learns that a worker was lost, not why, and Parsl's own watchdog
+    takes a heartbeat to report that.
+    """
+    while oom_kills() <= kills_before:
+        time.sleep(LOOK_S)
+    pool.tell(Event.OUT_OF_MEMORY)
 
 
 def _watch_mounts(mounts: Sequence[Mount], pool: Pool) -> None:
-    """A worker whose mount is dead would fail each task it gets, and fast: it would get them all."""
+    """End the pod when a mount is gone: its workers would fail each task, and so get them all."""
     while mounts:
         time.sleep(ASK_S)
         for mount in mounts:

@@ -1,11 +1,11 @@
 """How a worker's process keeps to the `walltime` of an app that it runs.
 
 At its end a signal interrupts what the task does, a sleep too, and raises AppTimeout there.
-Compiled code that does not come back to the interpreter hears no signal, and an app may go on after
-the exception: some seconds later the process ends, by a thread that needs no interpreter. The pool
-then tells what it was (`deaths`).
+Compiled code that does not come back to the interpreter takes no signal, and an app may go on after
+the exception. So some seconds later a thread that needs no interpreter ends the process, and the
+pool reports why (`deaths`).
 
-The signal is none that programs use, so that SIGALRM stays the app's own.
+Programs do not use this signal, so that SIGALRM stays the app's own.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from parsl.app.errors import AppTimeout
 
 from k8s_parsl_runtime.worker import deaths
 
 SIGNAL = signal.SIGRTMIN + 9
-# What an app has for its own `finally` after the exception, before the process ends.
+# How long an app's own `finally` may take after the exception, before the process ends.
 GRACE_S = 5.0
-# Timers take no more.
+# The longest time that a timer takes.
 MOST_S = 1e8
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -42,10 +42,11 @@ class _Limit:
         self._is_open = True
         self._timer = threading.Timer(self._seconds, self._interrupt)
         self._timer.daemon = True
-        # Open as long as the task runs: faulthandler only knows its number.
+        # It stays open as long as the task runs: faulthandler only knows its number.
         self._file = deaths.walltime_note(int(os.environ["PARSL_WORKER_RANK"])).open("w")
 
     def begin(self) -> None:
+        """Start the time."""
         print(self._text, file=self._file, flush=True)
         faulthandler.dump_traceback_later(self._seconds + GRACE_S, exit=True, file=self._file)
         signal.signal(SIGNAL, self._raise)
@@ -56,6 +57,7 @@ class _Limit:
         self._is_open = False
 
     def end(self) -> None:
+        """Stop the time."""
         faulthandler.cancel_dump_traceback_later()
         self._timer.cancel()
         self._file.close()
@@ -71,7 +73,12 @@ class _Limit:
 
 
 def keep(seconds: float, app: str, call: Callable[[], Any]) -> Any:
-    """Do what a task does, within its walltime.
+    """Call an app, within its walltime.
+
+    Args:
+        seconds: the walltime.
+        app: the app's name.
+        call: calls it.
 
     Raises:
         AppTimeout: it took longer.
@@ -88,35 +95,49 @@ def keep(seconds: float, app: str, call: Callable[[], Any]) -> Any:
         limit.end()
 
 
+def now() -> float:
+    """Return the time by which `end_children` knows a task's processes from older ones."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def end_children(since: float) -> None:
     """Kill what a task has started: its command goes on when Parsl has given it up.
 
     Args:
-        since: when the task began, by `time.clock_gettime(time.CLOCK_BOOTTIME)`.
+        since: when the task began, from `now`.
     """
-    processes = dict(_processes())
-    # A clock tick of the kernel's is 10 ms.
-    first = int(since * TICKS)
-    family = [os.getpid()]
-    for one in family:
-        family += [pid for pid, (parent, _) in processes.items() if parent == one]
-    for pid in family[1:]:
-        if processes[pid][1] >= first:
+    first_tick = int(since * TICKS)
+    for process in _descendants(os.getpid(), _processes()):
+        if process.began_tick >= first_tick:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
 
 
-def _processes() -> list[tuple[int, tuple[int, int]]]:
-    """Return the processes that there are, each with its parent and the tick at which it began."""
+class _Process(NamedTuple):
+    """A process of this container's, as /proc shows it."""
+
+    pid: int
+    parent: int
+    # Clock ticks from the boot of the node.
+    began_tick: int
+
+
+def _descendants(pid: int, processes: Sequence[_Process]) -> list[_Process]:
+    """Return the children of a process, then theirs, and so on."""
+    found: list[_Process] = []
+    generation = {pid}
+    while generation:
+        children = [process for process in processes if process.parent in generation]
+        found += children
+        generation = {process.pid for process in children}
+    return found
+
+
+def _processes() -> list[_Process]:
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                found.append((int(folder.name), (int(fields[1]), int(fields[19]))))
+                found.append(_Process(int(folder.name), int(fields[1]), int(fields[19])))
     return found
-
-
-def now() -> float:
-    """Return the time by which `end_children` tells a task's processes from those before it."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,6 +1,4 @@
-"""Parsl's manager.log on standard output: Parsl only knows files, and `kubectl logs` would show
-nothing.
-"""
+"""Parsl's manager.log on standard output: Parsl writes files only, which `kubectl logs` misses."""
 
 from __future__ import annotations
 
@@ -14,35 +12,40 @@ from pathlib import Path
 # The manager's last lines that fit into a termination message.
 LAST_LINES = 3
 FINISH_S = 3.0
-# By Parsl's words, in the log of its pool.
+# What Parsl logs there.
 POOL = "parsl.executors.high_throughput.process_worker_pool"
-NO_ANSWER, CONNECTED = "Failed to connect to interchange", "Successfully connected to interchange"
+NO_ANSWER = "Failed to connect to interchange"
+CONNECTED = "Successfully connected to interchange"
 
 
 def be_calm() -> None:
-    """In the pool: call nothing an error that every healthy manager meets."""
+    """Log as INFO, in the pool, what Parsl logs as an error and every healthy manager meets."""
     logging.getLogger(POOL).addFilter(_calm)
 
 
 def _calm(record: logging.LogRecord) -> bool:
-    """Its manager waits `heartbeat_period` milliseconds for the interchange's first answer, says
-    so, and waits on.
+    """Filter a log record.
+
+    A manager waits `heartbeat_period` milliseconds for the interchange's first answer, logs an
+    error, and waits on.
     """
     if record.levelno == logging.ERROR and str(record.msg).startswith(NO_ANSWER):
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-        record.msg, record.args = "waiting for the interchange's answer", ()
+        record.levelno = logging.INFO
+        record.levelname = logging.getLevelName(logging.INFO)
+        record.msg = "waiting for the interchange's answer"
+        record.args = ()
     return True
 
 
 class ManagerLog:
-    """The manager's log as a named pipe, so that nothing has to look for new lines."""
+    """The manager's log as a named pipe, so that nothing has to poll for new lines."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         os.mkfifo(path)
         self._path = path
-        # It may have had tasks since.
+        # Whether the manager may have had tasks.
         self.connected = False
         self._last = deque[str](maxlen=LAST_LINES)
         self._thread = threading.Thread(target=self._run, name="manager.log", daemon=True)

@@ -1,4 +1,4 @@
-"""Parsl's process_worker_pool from start to end, with whatever its tasks leave behind."""
+"""Parsl's process_worker_pool from start to end, with all processes that its tasks leave."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import Failure, Stopped, Temporary
 
-# Of the seconds that kubelet gives us, the last ones: for the pool to end on SIGTERM, and for us
-# after its SIGKILL.
-STOP_S, LEAVE_S = 3.0, 2.0
+# The last seconds of the grace period that kubelet gives a pod: for the pool to end on SIGTERM.
+STOP_S = 3.0
+# And for this process after the pool's SIGKILL.
+LEAVE_S = 2.0
 
 
 class Event(enum.Enum):
@@ -33,8 +34,8 @@ class Event(enum.Enum):
     OUT_OF_MEMORY = "the kernel killed a process of this pod for memory"
 
 
-# By the names that the launcher's table of reasons has for them.
-_TOLD = {
+# The launcher's table of reasons has them by these names.
+_REASONS = {
     Event.LAUNCHER_GONE: "LauncherGone",
     Event.MOUNT_GONE: "MountGone",
     Event.OUT_OF_MEMORY: "OOMKilled",
@@ -43,10 +44,10 @@ _TOLD = {
 
 @dataclass
 class Pool:
-    """The pool's processes, which have a session of their own: all of them can be ended at once.
+    """The pool's processes, in one session, so that a signal can reach them all.
 
-    As PID 1 we inherit every orphan of the container's and have to collect it; elsewhere we ask the
-    kernel to make it so.
+    PID 1 inherits every orphan of its container, and has to collect it. On a laptop this process
+    asks the kernel for them.
     """
 
     command: Sequence[str]
@@ -57,33 +58,37 @@ class Pool:
     # Why it had to end, where it did not end by itself.
     failure: Failure | None = None
     _events: queue.SimpleQueue[tuple[Event, str]] = field(default_factory=queue.SimpleQueue)
-    # A byte in this pipe: there is something in the queue, or will be as soon as a signal's handler
-    # has run. A queue alone would miss a signal that comes just before it begins to wait.
-    _wake: tuple[int, int] = field(default_factory=os.pipe)
+    # A pipe. A byte in it: there is an event, or will be as soon as a signal's handler has run. A
+    # queue alone would miss a signal that comes just before the wait for it.
+    _wake_reader: int = field(init=False)
+    _wake_writer: int = field(init=False)
     _process: subprocess.Popen[bytes] = field(init=False)
     # When the next signal goes to the pool, and which.
     _deadline: float = math.inf
     _next: signal.Signals = signal.SIGTERM
 
+    def __post_init__(self) -> None:
+        self._wake_reader, self._wake_writer = os.pipe()
+
     def tell(self, event: Event, detail: str = "") -> None:
         """Take note of an event; from any thread or signal handler."""
         self._events.put((event, detail))
         with contextlib.suppress(BlockingIOError):
-            os.write(self._wake[1], b"!")
+            os.write(self._wake_writer, b"!")
 
     def run(self) -> int:
         """Start the pool and wait for its end; return its exit code."""
         programs.adopt_orphans()
-        os.set_blocking(self._wake[1], False)
-        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        os.set_blocking(self._wake_writer, False)
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self.tell(Event.SIGTERM))
         signal.signal(signal.SIGCHLD, lambda *_: self.tell(Event.CHILD))
         self._process = subprocess.Popen(self.command, env=self.environment, start_new_session=True)  # noqa: S603
         while self._process.returncode is None:
-            if select.select([self._wake[0]], [], [], left(self._deadline))[0]:
-                os.read(self._wake[0], 1024)
-                while not self._events.empty():
-                    self._take(*self._events.get())
+            woken, _, _ = select.select([self._wake_reader], [], [], left(self._deadline))
+            if woken:
+                os.read(self._wake_reader, 1024)
+                self._take_events()
             else:
                 self._signal(self._next)
                 self._deadline = time.monotonic() + STOP_S
@@ -91,26 +96,44 @@ class Pool:
         self._signal(signal.SIGKILL)
         return self._process.returncode
 
-    def _take(self, event: Event, detail: str) -> None:
-        if event is Event.CHILD:
-            self._collect()
-            return
-        now = time.monotonic()
-        if event is Event.SIGTERM:
-            if self.failure is None:
-                self.failure = Stopped(f"SIGTERM: {event.value}")
-                # Tasks may finish; what is left at the end is for SIGTERM and SIGKILL.
-                given = max(self.grace - STOP_S - LEAVE_S, 0) if self.works() else 0
-                self._deadline = min(self._deadline, now + given)
-            return
-        self.failure = self.failure or Temporary(f"{_TOLD[event]}: {detail or event.value}")
-        self._deadline = min(self._deadline, now)
+    def _take_events(self) -> None:
+        while not self._events.empty():
+            event, detail = self._events.get()
+            if event is Event.CHILD:
+                self._collect()
+            elif event is Event.SIGTERM:
+                self._stop()
+            else:
+                self._fail(event, detail)
 
     def _collect(self) -> None:
+        """Collect the processes that have ended, and note whether the pool's is among them."""
         with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == self._process.pid:
-                    self._process.returncode = os.waitstatus_to_exitcode(ended[1])
+            while True:
+                process, status = os.waitpid(-1, os.WNOHANG)
+                if process == 0:
+                    return
+                if process == self._process.pid:
+                    self._process.returncode = os.waitstatus_to_exitcode(status)
+
+    def _stop(self) -> None:
+        """Let tasks finish; at the end of the grace period SIGTERM and SIGKILL end the rest."""
+        if self.failure is not None:
+            return
+        self.failure = Stopped(f"SIGTERM: {Event.SIGTERM.value}")
+        seconds = 0.0
+        if self.works():
+            seconds = max(self.grace - STOP_S - LEAVE_S, 0)
+        self._end_within(seconds)
+
+    def _fail(self, event: Event, detail: str) -> None:
+        """End the pool now."""
+        if self.failure is None:
+            self.failure = Temporary(f"{_REASONS[event]}: {detail or event.value}")
+        self._end_within(0)
+
+    def _end_within(self, seconds: float) -> None:
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,8 +1,6 @@
-"""A process between what a worker prints and where it goes: to its own output as before, and into
-the run's folder.
+"""A process that copies what a worker prints: to the pod's output, and into the run's folder.
 
-It reads for all of the worker's processes, and none of them waits for the volume: see
-`shared.kept`.
+It reads from all of the worker's processes, and none of them waits for the volume (`shared.kept`).
 """
 
 from __future__ import annotations
@@ -13,24 +11,32 @@ import selectors
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from typing import NoReturn
 
 from k8s_parsl_runtime.shared.kept import FINISH_S, Kept
 
-# Hands the process over to the program that this one becomes.
+# Names the running copy to the program that this process becomes.
 HANDED_ON = "K8S_PARSL_TEE"
+# File descriptors of standard output and error.
 STREAMS = (1, 2)
-# From a terminal, or for the whole of the worker's process group: the worker still has something to
-# say then.
+# They come from a terminal, or for the worker's whole process group; it still prints something.
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-# Its process id, and the pipe that ends it.
-_running: tuple[int, int] | None = None
+
+@dataclass(frozen=True)
+class _Tee:
+    """A running process that copies; a byte in the pipe ``stop`` ends it."""
+
+    process: int
+    stop: int
+
+
+_running: _Tee | None = None
 
 
 def begin(folder: str, name: str) -> None:
-    """Let all that this process and those below it print pass through; before any thread is
-    started.
+    """Copy all that this process and those below it print; call it before any thread starts.
 
     Args:
         folder: of the run's logs; empty: nothing is kept.
@@ -39,58 +45,71 @@ def begin(folder: str, name: str) -> None:
     global _running  # noqa: PLW0603 (a process has one standard output)
     if handed_on := os.environ.pop(HANDED_ON, ""):
         process, stop = map(int, handed_on.split())
-        _running = process, stop
+        _running = _Tee(process, stop)
     elif folder:
         _running = _start(folder, name)
 
 
 def hand_on() -> None:
-    """This process becomes another program, which begins, too."""
+    """Prepare for `exec`: the program that this process becomes calls `begin`, too."""
     if _running:
-        os.set_inheritable(_running[1], True)
-        os.environ[HANDED_ON] = " ".join(map(str, _running))
+        os.set_inheritable(_running.stop, True)
+        os.environ[HANDED_ON] = f"{_running.process} {_running.stop}"
 
 
 def end() -> None:
-    """Let it pass on what is there, and wait for that; for a volume no longer than `FINISH_S`."""
-    global _running
+    """Wait until what was printed is copied; for a volume no longer than `FINISH_S`."""
+    global _running  # noqa: PLW0603 (see `begin`)
     if _running is None:
         return
-    (process, stop), _running = _running, None
+    tee = _running
+    _running = None
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     deadline = time.monotonic() + 2 * FINISH_S
     with contextlib.suppress(OSError):
-        os.write(stop, b"!")
-        while not os.waitpid(process, os.WNOHANG)[0] and time.monotonic() < deadline:
+        os.write(tee.stop, b"!")
+        while time.monotonic() < deadline:
+            ended, _ = os.waitpid(tee.process, os.WNOHANG)
+            if ended:
+                return
             time.sleep(0.01)
 
 
-def _start(folder: str, name: str) -> tuple[int, int]:
+def _start(folder: str, name: str) -> _Tee:
+    """Put a new process between this one and its standard output and error."""
     pipes = {stream: os.pipe() for stream in STREAMS}
     stopped, stop = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    # One that comes before the new process can ignore it waits until then.
+    # A signal that comes before the new process ignores it waits until then.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
     process = os.fork()
     if process == 0:
         os.close(stop)
         for _, theirs in pipes.values():
             os.close(theirs)
-        _be({ours: stream for stream, (ours, _) in pipes.items()}, stopped, folder, name)
+        ends = {ours: stream for stream, (ours, _) in pipes.items()}
+        _copy(ends, stopped, folder, name)
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     os.close(stopped)
     for stream, (ours, theirs) in pipes.items():
         os.dup2(theirs, stream)
         os.close(theirs)
         os.close(ours)
-    return process, stop
+    return _Tee(process, stop)
 
 
-def _be(ends: dict[int, int], stopped: int, folder: str, name: str) -> NoReturn:
-    """Be the process in between, until every other one has closed its end or `end` is called."""
+def _copy(ends: dict[int, int], stopped: int, folder: str, name: str) -> NoReturn:
+    """Copy, until every other process has closed its end or `end` is called; then end this one.
+
+    Args:
+        ends: the pipes to read from, each with the stream that its content goes to.
+        stopped: the pipe that `end` writes to.
+        folder: of the run's logs.
+        name: of the file there, without its suffix.
+    """
     try:
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
@@ -106,7 +125,7 @@ def _pass_on(ends: dict[int, int], stopped: int, kept: Kept) -> None:
     with selectors.DefaultSelector() as selector:
         for end in (stopped, *ends):
             selector.register(end, selectors.EVENT_READ)
-        # Once it is asked to end, what is there already is all that it waits for.
+        # 0 once it has to end: then only what is there already is read.
         timeout = None
         left = set(ends)
         while left and (ready := selector.select(timeout)):

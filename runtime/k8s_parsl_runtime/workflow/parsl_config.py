@@ -61,7 +61,7 @@ def _pool(plan: Message, label: str, executor: dict[str, Any]) -> str:
     """
     folders = ":".join(userpath.of_code(**plan["code"]))
     path = f'{userpath.VARIABLE}={shlex.quote(folders)}":${userpath.VARIABLE}:$PYTHONPATH"'
-    told = threads.told(executor["cores"], limit=executor["limit_threads"])
+    told = threads.variables(executor["cores"], limit=executor["limit_threads"])
     variables = " ".join(
         [path, "PYTHONPATH=", *(f"{name}={value}" for name, value in told.items())]
     )
