@@ -26,6 +26,7 @@ class Kubelet:
 
     def __init__(self, server):
         self.server, self.processes, self.closing = server, {}, False
+        self.waiting = []
         self.folder = tempfile.TemporaryDirectory()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -43,6 +44,8 @@ class Kubelet:
             if process.poll() is None:
                 self.kill(name)
             process.wait()
+        for thread in self.waiting:
+            thread.join()
         self.folder.cleanup()
 
     def account(self):
@@ -87,7 +90,9 @@ class Kubelet:
                 start_new_session=True,
             )
         self._tell(name, {"running": {}})
-        threading.Thread(target=self._wait, args=(name, process), daemon=True).start()
+        thread = threading.Thread(target=self._wait, args=(name, process), daemon=True)
+        self.waiting.append(thread)
+        thread.start()
 
     def _wait(self, name, process):
         code = process.wait()
