@@ -41,8 +41,7 @@ from k8s_parsl_runtime.shared.protocol import (
     ProtocolError,
     connect,
 )
-from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config, results
-from k8s_parsl_runtime.workflow import kernel as kernels
+from k8s_parsl_runtime.workflow import causes, code, missing, parsl_config, patches, results
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     programs.end_with_parent()
     launcher = connect(options.socket)
     launcher.send({"type": "hello", "role": "kernel", "protocol": PROTOCOL})
-    kernels.take_the_place_of_parsl_load()
+    patches.install()
     try:
         plan = launcher.receive()
     except ProtocolError as error:
@@ -141,7 +140,7 @@ class Program:
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         config = parsl_config.config(self._plan, self._executors)
         self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)
-        kernels.load(self._kernel)
+        patches.load(self._kernel)
         self._watchdog.start()
         long_tasks = LongTasks(self._executors, self._reporter.long)
         self._kernel.on_done = long_tasks.done
