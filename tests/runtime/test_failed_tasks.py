@@ -22,9 +22,8 @@ import parsl
 from parsl import File, bash_app, join_app, python_app
 from parsl.config import Config
 from parsl.executors import ThreadPoolExecutor
-from k8s_parsl_runtime.workflow import patches
+from k8s_parsl_runtime.workflow import kernel as kernels, patches
 from k8s_parsl_runtime.workflow.begun import WriteAhead
-from k8s_parsl_runtime.workflow.kernel import Kernel
 
 @python_app
 def bad(x, inputs=()):
@@ -124,7 +123,7 @@ def main():
     said = {}
     for name in sys.argv[2:]:
         config = Config(executors=[ThreadPoolExecutor(label="cpu")], run_dir=sys.argv[1], initialize_logging=False)
-        kernel = Kernel(config, Quiet(), print, WriteAhead(None, 1, "all"))
+        kernel = kernels.Kernel(config, Quiet(), print, WriteAhead(None, 1, "all"))
         patches.load(kernel)
         globals()[name]()
         kernel.wait_for_current_tasks()
