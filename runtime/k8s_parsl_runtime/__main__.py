@@ -1,4 +1,4 @@
-"""The runtime's programs; `start.py` calls this one with the first argument's name."""
+"""The runtime's programs; `start.py` calls one of them by the first argument."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     try:
         code = _PROGRAMS[program](rest)
     except SystemExit as end:
-        # Parsl's pool ends so, with a thread that waits for an interchange which is gone.
+        # Parsl's pool ends so, with a thread that still waits for an interchange which is gone.
         code = exit_status(end)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -36,16 +36,15 @@ def _worker(arguments: Sequence[str]) -> int:
 
 
 def _guarded(run: Callable[[], None]) -> int:
-    """Run it; the last line, and the pod's termination message, say how it ended."""
+    """Run a program; how it ended is its last line, and the pod's termination message."""
     try:
         run()
     except Failure as failure:
         return last_word(str(failure), failure.exit_code)
     except Exception as error:  # noqa: BLE001 (the last line says what it was)
         traceback.print_exc()
-        return last_word(
-            one_line(f"internal error: {type(error).__name__}: {error}"), ExitCode.INTERNAL
-        )
+        text = one_line(f"internal error: {type(error).__name__}: {error}")
+        return last_word(text, ExitCode.INTERNAL)
     return ExitCode.DONE
 
 
@@ -62,7 +61,7 @@ def _kernel(arguments: Sequence[str]) -> NoReturn:
 
 
 def _interchange(arguments: Sequence[str]) -> int:
-    # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl; it ends
+    # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl. It ends
     # when its parent does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from k8s_parsl_runtime.workflow import interchange
@@ -72,7 +71,7 @@ def _interchange(arguments: Sequence[str]) -> int:
 
 
 def _pool(arguments: Sequence[str]) -> int:
-    """Parsl's own program, as `python -m` would run it: the user's folders come after its imports."""
+    """Run Parsl's own program, as `python -m` would; its imports do not see the user's folders."""
     import runpy
 
     from k8s_parsl_runtime.worker import deaths, manager_log
@@ -80,9 +79,9 @@ def _pool(arguments: Sequence[str]) -> int:
     manager_log.be_calm()
     deaths.watch()
     threads.put(os.environ)
-    # It would count the node's CPUs, and start fewer workers where there are fewer of those.
-    os.environ["PARSL_CORES"] = _workers(arguments)
-    # Once by its name, so that all it imports is there before the user's folders.
+    # Without it Parsl counts the node's CPUs, and starts no more workers than that.
+    os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
+    # Import all that it imports before the user's folders are on the path.
     import parsl.executors.high_throughput.process_worker_pool as pool
 
     sys.argv = [pool.__file__, *arguments]
@@ -92,19 +91,22 @@ def _pool(arguments: Sequence[str]) -> int:
     return ExitCode.DONE
 
 
-def _workers(arguments: Sequence[str]) -> str:
-    option = "--max_workers_per_node="
-    return next((word.removeprefix(option) for word in arguments if word.startswith(option)), "")
+def _option(arguments: Sequence[str], name: str, default: str) -> str:
+    for word in arguments:
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return default
 
 
 def _laptop_pool(arguments: Sequence[str]) -> int:
-    """Run the pool with its output kept in a folder; the first two arguments are that folder and
-    the executor.
+    """Run the pool, and keep its output in a file.
+
+    The first two arguments are the file's folder and the executor's label.
     """
     from k8s_parsl_runtime.worker import tee
 
     folder, label, *rest = arguments
-    block = next((word.partition("=")[2] for word in rest if word.startswith("--block_id=")), "0")
+    block = _option(rest, "--block_id", "0")
     tee.begin(folder, f"{label}-{block}")
     return _pool(rest)
 

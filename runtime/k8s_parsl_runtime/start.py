@@ -3,8 +3,8 @@
     python3 -I start.py workflow --socket PATH      the workflow container (its first process)
     python3 -I start.py worker ...                  the worker container (its first process)
 
-Any Python 3 can read this file. One that the runtime does not support is refused by name here, in
-the words that the launcher and kubelet pass on; the rest of the runtime needs Python 3.11.
+Any Python 3 can read this file. It refuses one that the runtime does not support, in words that the
+launcher and kubelet pass on; the rest of the runtime needs Python 3.11.
 """
 
 import os
@@ -30,14 +30,15 @@ def main(arguments):
 
 
 def refuse(arguments):
-    """Say which Python this is and which ones are supported: to the launcher, to kubelet and on
-    standard error.
+    """Report which Python this is and which ones are supported; return the exit code.
+
+    The launcher, kubelet and standard error get the text.
     """
     found = "%d.%d" % sys.version_info[:2]  # noqa: UP031 (for every Python 3)
     text = "this image has Python %s; k8s-parsl supports Python %d.%d to %d.%d" % (  # noqa: UP031
         (found,) + OLDEST + NEWEST  # noqa: RUF005
     )
-    # As shared/programs.py has it, which this Python may not be able to read.
+    # As shared/programs.py does, which this Python may not be able to read.
     if SCRATCH in os.environ:
         text = text.replace("this image", sys.executable + " (laptop.python, --python)")
     if arguments[:1] == ["workflow"]:
@@ -50,8 +51,9 @@ def refuse(arguments):
 
 
 def tell_launcher(path, text):
-    """Send the refusal as the supervisor's greeting (shared/protocol.py), then wait until the
-    launcher has ended.
+    """Send the refusal to the launcher, then wait until the launcher has ended.
+
+    It goes as the supervisor's greeting (shared/protocol.py).
     """
     import json
     import socket

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl_runtime.shared.errors import PermissionDenied
-from k8s_parsl_runtime.workflow import checkpoints
+from k8s_parsl_runtime.workflow import checkpoint_file
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer, NotCacheable
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_was_cut_short_costs_its_last_record(tmp_path, caplog, cut, 
     found = [again.check_memo(task(number)) for number in range(results)]
     assert [one.result() for one in found[:-1]] == [*range(results - 1)]
     assert found[-1] is None
-    assert "no whole record" in caplog.text
+    assert "not a whole record" in caplog.text
     assert f"{results - 1} results are kept" in caplog.text
 
 
@@ -205,7 +205,7 @@ HUGE = 1 << 40
         b"",
         b"\x80\x04",
         b"\x80\x04\x8e" + HUGE.to_bytes(8, "little"),
-        b"\x80\x04B" + (checkpoints.RESULT_BYTES + 1).to_bytes(4, "little"),
+        b"\x80\x04B" + (checkpoint_file.RESULT_BYTES + 1).to_bytes(4, "little"),
         b"\x80\x04I",
         b"\x80\x04cbuiltins\n",
     ],
@@ -295,4 +295,4 @@ def test_an_ignored_argument_may_be_anything(tmp_path):
     made = memoizer(tmp_path)
     complete(made, task(1, log=Thing(), ignore=["log"]), 1)
     assert made.check_memo(task(1, log=Thing(), ignore=["log"])).result() == 1
-    assert checkpoints.FILE == "tasks.pkl"
+    assert checkpoint_file.FILE == "tasks.pkl"

@@ -40,10 +40,10 @@ from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.workflow import long_tasks
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.causes import describe
-from k8s_parsl_runtime.workflow.executor import PodExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.long_tasks import LongTasks
-from k8s_parsl_runtime.workflow.losses import retry_cost
+from k8s_parsl_runtime.workflow.losses import RetryCost
+from k8s_parsl_runtime.workflow.pod_executor import PodExecutor
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from runtime.kubelet import Kubelet
 from runtime.tasks import cores_and_threads, named, stepwise, surroundings
@@ -194,7 +194,7 @@ class Run:
             strategy_period=0.2,
             run_dir=str(folder / "runs"),
             retries=0,
-            retry_handler=retry_cost(0, 5, why=self.executor.why, blames=self.executor.blames),
+            retry_handler=RetryCost(0, 5, why=self.executor.why, blames=self.executor.blames),
             initialize_logging=False,
         )
         self.kernel = kernel(config)
@@ -430,8 +430,8 @@ def test_a_pod_that_is_being_deleted_finishes_its_task_and_ends(run, pipes):
 
 def test_the_interchange_that_says_nothing_ends_the_run(run, monkeypatch):
     """Upstream waits for ever."""
-    monkeypatch.setattr("k8s_parsl_runtime.workflow.executor.SILENT_S", 0.5)
-    monkeypatch.setattr("k8s_parsl_runtime.workflow.executor.ASK_S", 0.1)
+    monkeypatch.setattr("k8s_parsl_runtime.workflow.interchange_process.SILENT_S", 0.5)
+    monkeypatch.setattr("k8s_parsl_runtime.workflow.interchange_process.ASK_S", 0.1)
     run.executor.drain("no block")
     os.kill(run.executor.interchange_proc.pid, signal.SIGSTOP)
     fault = run.faults.get(timeout=PATIENCE_S)
@@ -508,7 +508,7 @@ def test_stop_ends_all_workers_without_the_api(run, pipes):
 )
 def test_only_tasks_that_may_run_twice_are_run_again_after_a_loss(lost_tasks, app, again):
     """A task that was begun may have appended to a file already."""
-    cost = retry_cost(0, 3, lost_tasks)(ManagerLost(b"m", "h"), {"id": 1, "func_name": app})
+    cost = RetryCost(0, 3, lost_tasks)(ManagerLost(b"m", "h"), {"id": 1, "func_name": app})
     assert (cost == 0) == again
 
 
@@ -516,7 +516,7 @@ def test_only_tasks_that_may_run_twice_are_run_again_after_a_loss(lost_tasks, ap
     ("lost_tasks", "again"), [("cached", True), ("all", True), ("none", False), (("x",), False)]
 )
 def test_an_app_with_cache_may_run_twice_unless_the_values_leave_it_out(lost_tasks, again):
-    cost = retry_cost(0, 3, lost_tasks)(
+    cost = RetryCost(0, 3, lost_tasks)(
         ManagerLost(b"m", "h"), {"id": 1, "func_name": "tile", "memoize": True}
     )
     assert (cost == 0) == again
@@ -534,14 +534,14 @@ def test_a_process_that_was_killed_is_a_loss_only_of_what_may_run_twice():
         "kwargs": {},
         "fail_cost": 0,
     }
-    assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task) == 1
-    assert retry_cost(1, 3, "cached")(WorkerDied("h", -9), task | {"memoize": True}) == 0
-    assert retry_cost(1, 3, "none")(WorkerDied("h", -9), task) > 1, "the values say more"
+    assert RetryCost(1, 3, "cached")(WorkerDied("h", -9), task) == 1
+    assert RetryCost(1, 3, "cached")(WorkerDied("h", -9), task | {"memoize": True}) == 0
+    assert RetryCost(1, 3, "none")(WorkerDied("h", -9), task) > 1, "the values say more"
 
 
 def test_a_task_that_was_refused_is_not_tried_again():
     assert (
-        retry_cost(2, 3)(
+        RetryCost(2, 3)(
             ConfigurationError("app append may not run twice"), {"id": 1, "func_name": "append"}
         )
         > 2
@@ -549,7 +549,7 @@ def test_a_task_that_was_refused_is_not_tried_again():
 
 
 def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
-    cost = retry_cost(2, 3)
+    cost = RetryCost(2, 3)
     lost = ManagerLost(b"m", "h")
     assert [cost(lost, {"id": 1, "func_name": "f"}) for _ in range(4)] == [0, 0, 0, 3]
     assert cost(lost, {"id": 2, "func_name": "f"}) == 0
@@ -571,7 +571,7 @@ def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
 )
 def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
     """Parsl's own words are `loss of manager` with a number."""
-    cost = retry_cost(0, 1, lost_tasks, {"m": "OOMKilled"}.get)
+    cost = RetryCost(0, 1, lost_tasks, {"m": "OOMKilled"}.get)
     errors = [ManagerLost(b"m", "h") for _ in range(2)]
     while cost(error := errors.pop(), {"id": 1, "func_name": "f"}) == 0:
         pass

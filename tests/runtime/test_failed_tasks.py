@@ -22,7 +22,7 @@ import parsl
 from parsl import File, bash_app, join_app, python_app
 from parsl.config import Config
 from parsl.executors import ThreadPoolExecutor
-from k8s_parsl_runtime.workflow import kernel as kernels
+from k8s_parsl_runtime.workflow import kernel as kernels, patches
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 
 @python_app
@@ -119,12 +119,12 @@ def main():
     class Quiet:
         def __getattr__(self, name):
             return lambda *more: None
-    kernels.take_the_place_of_parsl_load()
+    patches.install()
     said = {}
     for name in sys.argv[2:]:
         config = Config(executors=[ThreadPoolExecutor(label="cpu")], run_dir=sys.argv[1], initialize_logging=False)
         kernel = kernels.Kernel(config, Quiet(), print, WriteAhead(None, 1, "all"))
-        kernels.load(kernel)
+        patches.load(kernel)
         globals()[name]()
         kernel.wait_for_current_tasks()
         said[name] = kernel.failed_tasks.unreceived()

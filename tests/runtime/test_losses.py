@@ -1,4 +1,4 @@
-"""Which task is found to end pods, and what the loss of a pod costs the others: what `retry_cost`
+"""Which task is found to end pods, and what the loss of a pod costs the others: what `RetryCost`
 decides.
 """
 
@@ -12,7 +12,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.workflow.causes import describe
 from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
-from k8s_parsl_runtime.workflow.losses import retry_cost
+from k8s_parsl_runtime.workflow.losses import RetryCost
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 
 RETRIES, LOSS_RETRIES, GIVEN_UP = 2, 3, 3
@@ -20,14 +20,14 @@ OOM = "OOMKilled: it used more memory than resources.limits.memory"
 
 
 class Tasks:
-    """Tasks that Parsl runs again as `retry_cost` says."""
+    """Tasks that Parsl runs again as `RetryCost` says."""
 
     def __init__(self, reasons=None, blamed=(), lost_tasks="all"):
         self.records = {}
         self.reasons = reasons or {}
         self.asked_surely = []
         self.blamed = blamed
-        self.cost = retry_cost(
+        self.cost = RetryCost(
             RETRIES, LOSS_RETRIES, lost_tasks, lambda pod: self.reasons.get(pod, ""), self.blames
         )
 

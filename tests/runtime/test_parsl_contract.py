@@ -137,7 +137,7 @@ def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
     # A worker pod may be there before its interchange is.
     ours.address_probe_timeout = plan.PROBE_S
     ours.initialize_scaling()
-    ours._client.close()
+    ours._interchange.close()
     assert arguments[arguments.index("--") + 1 :] == ours._get_launch_command("7").split()[1:]
 
 
@@ -253,7 +253,7 @@ def test_a_lost_task_is_failed_as_the_interchange_does_it():
 
 
 def test_what_a_task_needs_reaches_the_interchange_from_its_record():
-    """At each try: `retry_cost` changes it between two."""
+    """At each try: `RetryCost` changes it between two."""
     assert "executor.submit(function, task_record['resource_specification']" in inspect.getsource(
         DataFlowKernel.launch_task
     )

@@ -23,6 +23,7 @@ from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.protocol import LINKED, Channel, encode
 from k8s_parsl_runtime.workflow import kernel, preparation, program, supervisor
+from k8s_parsl_runtime.workflow import pictures as sent_pictures
 from k8s_parsl_runtime.workflow.provider import LauncherProvider
 from k8s_parsl_runtime.workflow.reporter import EVENTS, Reporter, ToLauncher
 from k8s_parsl_runtime.workflow.results import pictures, presentable
@@ -278,8 +279,8 @@ def test_the_pictures_that_a_result_names_are_found_wherever_they_are(tmp_path):
 
 
 def test_pictures_are_sent_in_parts_and_a_large_one_by_its_name(launcher, tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "PART_BYTES", 4)
-    monkeypatch.setattr(program, "PICTURE_BYTES", 10)
+    monkeypatch.setattr(sent_pictures, "PART_BYTES", 4)
+    monkeypatch.setattr(sent_pictures, "PICTURE_BYTES", 10)
     small, large, empty = (tmp_path / name for name in ("small.png", "large.jpeg", "empty.svg"))
     small.write_bytes(b"0123456789")
     large.write_bytes(b"0123456789x")

@@ -19,7 +19,7 @@ import pytest
 from k8s_parsl_runtime.shared.kept import Kept
 from k8s_parsl_runtime.shared.protocol import PROTOCOL
 from k8s_parsl_runtime.shared.versions import versions
-from k8s_parsl_runtime.workflow.supervisor import LAST_LINES, LINE_CHARACTERS, Output
+from k8s_parsl_runtime.workflow.output import LAST_LINES, LINE_CHARACTERS, Output
 
 
 def alive(pid):

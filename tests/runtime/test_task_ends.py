@@ -18,7 +18,7 @@ from parsl.serialize import deserialize, pack_apply_message, serialize
 from k8s_parsl_runtime.shared import errors, exceptions
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
 from k8s_parsl_runtime.worker import deaths, packing, streams, task
-from k8s_parsl_runtime.workflow.losses import retry_cost
+from k8s_parsl_runtime.workflow.losses import RetryCost
 
 FLOW = """
 import ctypes, json, os, signal, sys
@@ -349,7 +349,7 @@ def test_a_death_for_memory_is_the_pods(monkeypatch, tmp_path, exitcode, grown, 
 
 
 def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second_time():
-    cost = retry_cost(2, 10)
+    cost = RetryCost(2, 10)
     one, other = (
         {"id": number, "func_name": "f", "args": (), "kwargs": {}, "fail_cost": 0}
         for number in (1, 2)
@@ -357,7 +357,7 @@ def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second
     assert cost(WorkerDied("p", -11), one) == 1
     assert cost(TaskExited("x"), one) == cost(TaskFailed("x"), one) == 1
     assert [cost(WorkerDied("p", -9), other) for _ in range(2)] == [0, 3]
-    assert retry_cost(2, 10, "none")(WorkerDied("p", -9), one) == 3
+    assert RetryCost(2, 10, "none")(WorkerDied("p", -9), one) == 3
 
 
 # Exceptions on their way ----------------------------------------------------------------------------------------------

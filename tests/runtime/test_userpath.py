@@ -165,7 +165,7 @@ def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp
     executor.logconf_path = executor.run_dir = None
     monkeypatch.setattr(type(executor), "logdir", "logs", raising=False)
     executor.initialize_scaling()
-    executor._client.close()
+    executor._interchange.close()
     python = tmp_path / "an=environment"
     python.symlink_to(sys.executable)
     words = [

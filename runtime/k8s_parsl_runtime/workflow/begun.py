@@ -1,8 +1,7 @@
-"""The list of this attempt's tasks that is ahead of its work, and what it says of an earlier
-attempt's.
+"""The list of the tasks that have begun, written before they begin.
 
-One door: the kernel asks `begins` before it hands a task to a worker, and says with `ends` what
-became of it.
+The kernel calls `begins` before it hands a task to a worker, and `ends` when the task has ended. By
+the list of an earlier attempt a task is refused that may not run twice.
 """
 
 from __future__ import annotations
@@ -21,16 +20,18 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Permiss
 
 log = logging.getLogger(__name__)
 
-# Taken now: the user's code may put functions of its own into the place of `json`'s.
+# Names of apps in one warning.
+SHOWN_APPS = 20
+# Taken now, as the user's code may replace functions of `json`.
 _to_json = JSONEncoder(separators=(",", ":")).encode
 
 
 class WriteAhead:
-    """Which tasks may begin, and which have.
+    """Decides which tasks may begin, and writes down which have.
 
     Args:
         folder: where the run's lists are; None where no launcher can follow this one.
-        attempt: the number of this one.
+        attempt: the number of this attempt.
         lost_tasks: `parsl.retryLostTasks`.
 
     Raises:
@@ -45,21 +46,24 @@ class WriteAhead:
         self._list = _List(attempts.path(folder, attempt)) if folder else None
         # Tasks of this attempt that have begun and not ended, by Parsl's number.
         self._open: set[int] = set()
+        # Apps that the workflow has called.
         self._apps: set[str] = set()
-        self._said: set[str] = set()
+        # Apps that may not run twice, and of which the log says so.
+        self._logged: set[str] = set()
         # Once a task was refused the run ends, and no other one begins.
         self._refused: Failure | None = None
 
     def submitted(self, app: str) -> None:
-        """The workflow has called an app of this name."""
+        """Note that the workflow has called an app of this name."""
         self._apps.add(app)
 
     def begins(self, number: int, app: str, call: str | None) -> None:
-        """Write down that a task begins, before a worker gets it; a further try of one that has
-        begun is no news.
+        """Write down that a task begins, before a worker gets it.
+
+        A further try of a task that has begun is not written.
 
         Args:
-            number: Parsl's, of the task.
+            number: the task's, by Parsl.
             app: its app.
             call: the hash of its arguments, where the app has `cache=True`.
 
@@ -77,90 +81,112 @@ class WriteAhead:
         self._open.add(number)
 
     def ends(self, number: int, app: str, how: str) -> None:
-        """Write down how a task has ended: `done`, `kept` (a checkpoint has its result) or
-        `failed`.
+        """Write down how a task has ended.
+
+        Args:
+            number: the task's, by Parsl.
+            app: its app.
+            how: `done`, `kept` (a checkpoint has its result) or `failed`.
         """
-        if number in self._open:
-            self._open.discard(number)
-            if self._list:
-                self._list.note(how, app)
+        if number not in self._open:
+            return
+        self._open.discard(number)
+        if self._list:
+            self._list.note(how, app)
 
     def say_unknown(self) -> None:
         """Warn of names in `parsl.retryLostTasks` that no app of the workflow has."""
         if isinstance(self._lost_tasks, str):
             return
+        called = ", ".join(sorted(self._apps)[:SHOWN_APPS]) or "none"
         for name in sorted(set(self._lost_tasks) - self._apps):
-            have = ", ".join(sorted(self._apps)[:20]) or "none"
             log.warning(
                 "parsl.retryLostTasks names %s, but the workflow called no such app (it called %s)",
                 name,
-                have,
+                called,
             )
+
+    def _may_run_twice(self, app: str, call: str | None) -> bool:
+        return attempts.may_run_twice(self._lost_tasks, app, cached=call is not None)
 
     def _refusal(self, app: str, call: str | None) -> Failure | None:
         """Return why a task must not begin; None where it may."""
-        if attempts.may_run_twice(self._lost_tasks, app, cached=call is not None):
+        if self._may_run_twice(app, call):
             return None
-        self._say_once(app)
+        self._log_once(app)
         why = f"may not run twice ({attempts.why_not(self._lost_tasks)})"
         what_to_do = (
-            "look at what its tasks have written, then start a new run (run.id); where a second time does no harm, "
-            f"name {app} in parsl.retryLostTasks or write cache=True for it"
+            "look at what its tasks have written, then start a new run (run.id); where a second"
+            f" time does no harm, name {app} in parsl.retryLostTasks or write cache=True for it"
         )
         if self._before.damage:
-            damage = f"what an earlier launcher of this run had begun cannot be read: {self._before.damage}"
-            return ConfigurationError(f"app {app} {why}, and {damage}; {what_to_do}")
+            return ConfigurationError(
+                f"app {app} {why}, and what an earlier launcher of this run had begun cannot be"
+                f" read: {self._before.damage}; {what_to_do}"
+            )
         tally = self._before.apps.get(app, Tally())
-        if not (tally.uncached if call is None else call in self._before.calls):
+        began_before = tally.uncached > 0 if call is None else call in self._before.calls
+        if not began_before:
             return None
-        begun = f"{tally.begun} task{'s' * (tally.begun != 1)} of app {app}, {tally.done} of them to the end"
+        tasks = "1 task" if tally.begun == 1 else f"{tally.begun} tasks"
         return ConfigurationError(
-            f"an earlier launcher of this run began {begun}, and it {why}: {what_to_do}"
+            f"an earlier launcher of this run began {tasks} of app {app}, {tally.done} of them to"
+            f" the end, and it {why}: {what_to_do}"
         )
 
     def _write_begin(self, app: str, call: str | None) -> Failure | None:
-        """Write the line; where a next launcher depends on it, see that it is on the volume."""
+        """Write the line, onto the disk where a next launcher depends on it.
+
+        Returns:
+            Why the task must not begin, where that failed; else None.
+        """
         if self._list is None:
             return None
         words = [app] if call is None else [app, call]
-        if attempts.may_run_twice(self._lost_tasks, app, cached=call is not None):
-            self._list.note("begun", *words)
-            return None
-        if call is None and app in self._list.sure:
-            # Of an app whose calls cannot be told apart, the first line says all that a next
-            # launcher has to know.
+        # Where calls of an app cannot be distinguished, its first line says all that a next
+        # launcher has to know.
+        is_known = call is None and app in self._list.sure
+        if is_known or self._may_run_twice(app, call):
             self._list.note("begun", *words)
             return None
         try:
             self._list.write("begun", *words, sure=True)
         except OSError as error:
             return Temporary(
-                f"app {app} may not run twice, and the list of what has begun cannot be written: {error.strerror}: "
-                f"{self._list.path}"
+                f"app {app} may not run twice, and the list of what has begun cannot be written:"
+                f" {error.strerror}: {self._list.path}"
             )
         return None
 
-    def _say_once(self, app: str) -> None:
-        if app in self._said:
+    def _log_once(self, app: str) -> None:
+        """Log that an app may not run twice, and whether `parsl.retryLostTasks` misspells it."""
+        if app in self._logged:
             return
-        self._said.add(app)
-        names = [] if isinstance(self._lost_tasks, str) else [*self._lost_tasks]
-        (close,) = difflib.get_close_matches(
-            app, [name for name in names if name not in self._apps], 1
-        ) or [""]
+        self._logged.add(app)
+        close = self._close_name(app)
         if close:
             log.warning("app %s: parsl.retryLostTasks names %s; is that this app?", app, close)
         log.info(
-            "app %s may not run twice (%s): a task of it whose worker pod is lost fails, and a launcher that is lost "
-            "ends the run",
+            "app %s may not run twice (%s): a task of it whose worker pod is lost fails, and a"
+            " launcher that is lost ends the run",
             app,
             attempts.why_not(self._lost_tasks),
         )
 
+    def _close_name(self, app: str) -> str:
+        """Return a name in `parsl.retryLostTasks` that is much like this app's; empty for none."""
+        if isinstance(self._lost_tasks, str):
+            return ""
+        unused = [name for name in self._lost_tasks if name not in self._apps]
+        matches = difflib.get_close_matches(app, unused, 1)
+        return matches[0] if matches else ""
+
 
 class _List:
-    """The file of this attempt. Each line is written at once, whole or not at all; any thread may
-    write.
+    """The file of this attempt; any thread may write a line, which is there whole or not at all.
+
+    Raises:
+        PermissionDenied: it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,7 +194,7 @@ class _List:
         # Apps with a line that outlives even the node.
         self.sure: set[str] = set()
         self._lock = threading.Lock()
-        self._told = False
+        self._warned = False
         volume = attempts.volume(path.parent)
         try:
             files.make_folder(path.parent, volume)
@@ -178,23 +204,28 @@ class _List:
                 os.write(self._file, b"\n")
         except OSError as error:
             raise PermissionDenied(
-                f"{path}: the list of what has begun cannot be written as uid {os.getuid()} gid {os.getgid()}: "
-                f"{error.strerror}"
+                f"{path}: the list of what has begun cannot be written as uid {os.getuid()} gid"
+                f" {os.getgid()}: {error.strerror}"
             ) from None
 
     def note(self, *words: str) -> None:
-        """Write a line that nothing depends on; where that fails, say so once."""
+        """Write a line that nothing depends on; where that fails, warn once."""
         try:
             self.write(*words)
         except OSError as error:
-            if not self._told:
-                self._told = True
-                log.warning(
-                    "%s: %s; a next launcher will not know of all tasks", self.path, error.strerror
-                )
+            if self._warned:
+                return
+            self._warned = True
+            log.warning(
+                "%s: %s; a next launcher will not know of all tasks", self.path, error.strerror
+            )
 
     def write(self, *words: str, sure: bool = False) -> None:
-        """Write a line; ``sure``: it is on the disk afterwards, and not only with this node.
+        """Write a line.
+
+        Args:
+            words: what happened, the app and perhaps the call.
+            sure: return when the line is on the disk, so that it outlives this node.
 
         Raises:
             OSError: it was not written.

@@ -1,6 +1,4 @@
-"""What went wrong, in one line: through Parsl's wrappers to the cause, with the app and arguments
-that it came from.
-"""
+"""What went wrong, in one line: the cause below Parsl's wrappers, and the app call behind it."""
 
 from __future__ import annotations
 
@@ -22,19 +20,19 @@ from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import describe as named
 from k8s_parsl_runtime.shared.errors import one_line, text_of
 
-# An exception's own dictionary keeps which tasks it ended: whatever its class defines, that is
-# there.
+# In an exception's own dictionary, which tasks it ended: every exception has one, whatever its
+# class defines.
 TASKS = "_k8s_parsl_tasks"
-# Of a task's arguments, what fits into a line beside the cause.
+# What is shown of a task's arguments, beside the cause.
 ARGUMENTS_CHARACTERS = 100
-# Of a failed command's standard error, what is shown of the last line.
+# What is shown of the last line of a failed command's standard error.
 STDERR_CHARACTERS = 500
-COMMANDS_ENDS = (subprocess.CalledProcessError, subprocess.TimeoutExpired)
-# Wrappers of wrappers, as of a long chain of tasks.
+FAILED_COMMANDS = (subprocess.CalledProcessError, subprocess.TimeoutExpired)
+# How many wrappers of wrappers are followed, as of a long chain of tasks.
 DEEPEST = 1000
-# What Parsl adds to the arguments of an app, or takes for itself.
+# Arguments of an app that Parsl adds, or takes for itself.
 PARSLS_ARGUMENTS = {"parsl_resource_specification", "walltime", "stdout", "stderr"}
-# Frames that say how an exception travelled, and not where it came from.
+# Folders of code that only passes an exception on.
 TRAVELLED = tuple(f"{Path(module.__file__ or '').parent}/" for module in (parsl, k8s_parsl_runtime))
 
 
@@ -44,14 +42,15 @@ def mark(error: BaseException, task: int, call: str) -> None:
 
 
 def tasks(error: BaseException) -> Iterator[int]:
-    """Yield the tasks that this exception ended, and those whose exceptions it wraps or comes from."""
+    """Yield the tasks that an exception, or one that it wraps or comes from, has ended."""
     for one in _reachable(error):
         yield from vars(one).get(TASKS, ())
 
 
 def _reachable(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception, and all that it wraps or comes from."""
-    left, seen = [error], set()
+    left = [error]
+    seen: set[int] = set()
     while left:
         one = left.pop()
         if id(one) in seen:
@@ -68,9 +67,7 @@ def _reachable(error: BaseException) -> Iterator[BaseException]:
 
 
 def _below(error: BaseException) -> BaseException | None:
-    """Return what `raise ... from` says that an exception comes from; where it was not used, what
-    was being handled.
-    """
+    """Return what an exception comes from: by `raise ... from`, else what was being handled."""
     if error.__cause__ is not None or error.__suppress_context__:
         return error.__cause__
     return error.__context__
@@ -94,17 +91,19 @@ def _line(error: BaseException, app: str) -> str:
     cause = chain[-1]
     if cause is error:
         return _one(error, f", in app {app}" if app else "")
-    own = type(error).__name__ if isinstance(error, PropagatedException) else _one(error)
-    return f"{own}, caused by {f'app {app}: ' if app else ''}{_one(cause)}{_more(chain)}"
+    # What Parsl itself says of a failed dependency is only that it failed.
+    wrapper = type(error).__name__ if isinstance(error, PropagatedException) else _one(error)
+    where = f"app {app}: " if app else ""
+    return f"{wrapper}, caused by {where}{_one(cause)}{_more(chain)}"
 
 
 def _more(chain: list[BaseException]) -> str:
-    """Say how many exceptions are in a group besides the one that is shown."""
-    group = next((one for one in chain if isinstance(one, BaseExceptionGroup)), None)
-    if group is None:
-        return ""
-    others = sum(not isinstance(one, BaseExceptionGroup) for one in _members(group)) - 1
-    return f", and {others} more" if others else ""
+    """Return how many exceptions a group has besides the one that is shown."""
+    for one in chain:
+        if isinstance(one, BaseExceptionGroup):
+            others = sum(not isinstance(member, BaseExceptionGroup) for member in _members(one)) - 1
+            return f", and {others} more" if others else ""
+    return ""
 
 
 def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
@@ -117,15 +116,17 @@ def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return an exception, what it comes from, and so on; each of them once.
+    """Return an exception, what it comes from, and so on to its root cause; each of them once.
 
-    That is what `raise ... from` says (as Parsl's DependencyError and JoinError do), the first of a
-    group, and what was being handled, where this ended a task.
+    An exception comes from what `raise ... from` names (Parsl's DependencyError and JoinError do),
+    a group from its first one, and any other from what was being handled if that ended a task.
     """
-    chain, seen = [error], {id(error)}
-    while (
-        (cause := _cause(chain[-1])) is not None and id(cause) not in seen and len(chain) < DEEPEST
-    ):
+    chain = [error]
+    seen = {id(error)}
+    while len(chain) < DEEPEST:
+        cause = _cause(chain[-1])
+        if cause is None or id(cause) in seen:
+            break
         seen.add(id(cause))
         chain.append(cause)
     return chain
@@ -135,9 +136,9 @@ def _cause(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return next(filter(_ended_a_task, error.exceptions), error.exceptions[0])
     below = _below(error)
-    if below is error.__cause__ or below is None or _ended_a_task(below):
+    if below is None or below is error.__cause__:
         return below
-    return None
+    return below if _ended_a_task(below) else None
 
 
 def _ended_a_task(error: BaseException) -> bool:
@@ -146,18 +147,18 @@ def _ended_a_task(error: BaseException) -> bool:
 
 def _call(chain: list[BaseException]) -> str:
     """Return the app call nearest to the root cause that an exception ended."""
-    calls = [text for error in chain for text in vars(error).get(TASKS, {}).values()]
+    calls: list[str] = []
+    for error in chain:
+        calls += vars(error).get(TASKS, {}).values()
     return calls[-1] if calls else ""
 
 
 def call(app: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """Return an app's call as its user would write it, shortened."""
-    named = [
-        f"{name}={_argument(value)}"
-        for name, value in kwargs.items()
-        if not _is_parsls(name, value)
-    ]
-    shown = [_argument(value) for value in args] + named
+    shown = [_argument(value) for value in args]
+    for name, value in kwargs.items():
+        if not _is_parsls(name, value):
+            shown.append(f"{name}={_argument(value)}")
     text = one_line(", ".join(shown))
     if len(text) > ARGUMENTS_CHARACTERS:
         text = f"{text[:ARGUMENTS_CHARACTERS]} …"
@@ -165,13 +166,13 @@ def call(app: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 
 
 def _is_parsls(name: str, value: Any) -> bool:
-    return name in PARSLS_ARGUMENTS or (name in ("inputs", "outputs") and not value)
+    if name in ("inputs", "outputs"):
+        return not value
+    return name in PARSLS_ARGUMENTS
 
 
 def cut(error: BaseException) -> None:
-    """Leave out of the tracebacks of an exception and its causes how it travelled: frames of Parsl
-    and the runtime.
-    """
+    """Remove frames of Parsl and the runtime from the tracebacks of an exception and its causes."""
     for one in list(_reachable(error)):
         one.__traceback__ = _cut(one.__traceback__)
         if one.__context__:
@@ -179,26 +180,23 @@ def cut(error: BaseException) -> None:
 
 
 def _cut(trace: types.TracebackType | None) -> types.TracebackType | None:
-    places = []
+    shown = []
     travels = True
     while trace:
-        travels = _travels(trace.tb_frame.f_code.co_filename, travels)
+        file = trace.tb_frame.f_code.co_filename
+        # The standard library passes an exception on where such a frame called it.
+        travels = _passes_on(file) or (travels and userpath.is_pythons(file))
         if not travels:
-            places.append(trace)
+            shown.append(trace)
         trace = trace.tb_next
-    shown: types.TracebackType | None = None
-    for place in reversed(places):
-        shown = types.TracebackType(shown, place.tb_frame, place.tb_lasti, place.tb_lineno)
-    return shown
+    cut: types.TracebackType | None = None
+    for place in reversed(shown):
+        cut = types.TracebackType(cut, place.tb_frame, place.tb_lasti, place.tb_lineno)
+    return cut
 
 
-def _travels(file: str, called_so: bool) -> bool:  # noqa: FBT001 (of the frame before)
-    """Whether a frame of this file is one of the way; the standard library's is where it is called
-    from one.
-    """
-    if file.startswith(TRAVELLED) or file == futures.__file__:
-        return True
-    return called_so and userpath.is_pythons(file)
+def _passes_on(file: str) -> bool:
+    return file.startswith(TRAVELLED) or file == futures.__file__
 
 
 def _one(error: BaseException, app: str = "") -> str:
@@ -207,13 +205,16 @@ def _one(error: BaseException, app: str = "") -> str:
 
 
 def _stderr(error: BaseException) -> str:
-    """Return the last line that a command of `subprocess` printed as an error, where the user had
-    it captured.
-    """
-    said = error.stderr if isinstance(error, COMMANDS_ENDS) else ""
-    text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    last = text.strip().splitlines()[-1:] if isinstance(text, str) else []
-    return f"; its standard error ends with: {last[0][:STDERR_CHARACTERS]}" if last else ""
+    """Return the last line of a failed command's standard error, where the user captured that."""
+    if not isinstance(error, FAILED_COMMANDS):
+        return ""
+    text: object = error.stderr
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    if not isinstance(text, str) or not text.strip():
+        return ""
+    last = text.strip().splitlines()[-1]
+    return f"; its standard error ends with: {last[:STDERR_CHARACTERS]}"
 
 
 def _where(error: BaseException) -> str:
@@ -229,8 +230,10 @@ def _where(error: BaseException) -> str:
 
 
 def _argument(value: Any) -> str:
+    if isinstance(value, AppFuture):
+        return f"{value.task_record['func_name']}(…)"
     if isinstance(value, Future):
-        return f"{value.task_record['func_name']}(…)" if isinstance(value, AppFuture) else "…"
+        return "…"
     return _short.repr(value)
 
 

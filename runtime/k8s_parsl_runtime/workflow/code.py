@@ -1,6 +1,4 @@
-"""The user's code, run as Python itself would run it: `python script.py`, or a function of a
-module.
-"""
+"""The user's code, run as Python would run it: `python script.py`, or a function of a module."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from k8s_parsl_runtime.workflow import causes, missing
 
 
 def run_script(script: str, arguments: list[str]) -> Any:
-    """Run a script as `__main__`; return its global `result`, where that is a value and no function
-    or module.
-    """
+    """Run a script as `__main__`; return its result (see `result_of_script`)."""
     sys.argv = [script, *arguments]
     main = types.ModuleType("__main__")
     loader = importlib.machinery.SourceFileLoader("__main__", script)
@@ -37,25 +33,26 @@ def run_script(script: str, arguments: list[str]) -> Any:
     )
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:
-        # By this name multiprocessing's spawned children send back what they have of the script.
+        # Spawned children of multiprocessing pickle what the script defines by this name.
         sys.modules["__mp_main__"] = main
     exec(loader.source_to_code(loader.get_data(script), script), vars(main))  # noqa: S102 (what this program is for)
     return result_of_script()
 
 
 def result_of_script() -> Any:
-    """Return the script's global `result`, also where the script ended itself; None where it is no
-    value.
+    """Return the script's global `result`; None where it is a function or a module.
+
+    The script may have ended by `sys.exit`.
     """
     result = vars(sys.modules["__main__"]).get("result")
-    return None if callable(result) or issubclass(type(result), types.ModuleType) else result
+    if callable(result) or issubclass(type(result), types.ModuleType):
+        return None
+    return result
 
 
 def let_go() -> None:
-    """Let go of the script, as Python does at its end: open files are written, and `__del__` is
-    called.
-    """
-    # First, as the collector may close what is below a file before the file is written.
+    """Let go of the script, as Python does at its end: write open files, and call `__del__`."""
+    # Before collecting, which may close what is below a file while the file has more to write.
     _write_files()
     for name in ("__main__", "__mp_main__"):
         sys.modules.pop(name, None)
@@ -71,8 +68,12 @@ def _write_files() -> None:
 
 
 def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
-    """Import a module, and call the function ``module:function`` with these arguments; return its
-    result.
+    """Import a module and call one of its functions; return its result.
+
+    Args:
+        call: `module:function`.
+        kwargs: the function's arguments.
+        path: the folder of the code, for messages.
 
     Raises:
         UsageError: there is no such module or function, or the arguments do not fit; names the key.
@@ -96,20 +97,22 @@ def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
     kind = type(result)
     if issubclass(kind, types.GeneratorType | types.AsyncGeneratorType):
         raise UsageError(
-            f"workflow.call: {call} is a generator (it has a `yield`): nothing in it has run; let it return a list"
+            f"workflow.call: {call} is a generator (it has a `yield`): nothing in it has run; let"
+            " it return a list"
         )
-    return asyncio.run(result) if issubclass(kind, types.CoroutineType) else result
+    if issubclass(kind, types.CoroutineType):
+        return asyncio.run(result)
+    return result
 
 
 def _functions(module: types.ModuleType) -> list[str]:
-    """Return the names that may be meant: not private, and not what the module itself imports."""
-    return sorted(
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-    )
+    """Return the names of a module's own public functions."""
+    names = []
+    for name, value in vars(module).items():
+        is_own = inspect.isfunction(value) and value.__module__ == module.__name__
+        if is_own and not name.startswith("_"):
+            names.append(name)
+    return sorted(names)
 
 
 def _import(name: str, path: str, key: str) -> types.ModuleType:
@@ -118,15 +121,24 @@ def _import(name: str, path: str, key: str) -> types.ModuleType:
     except Failure:
         raise
     except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            plain = f"; leave out .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
-            there = f"in {path}{missing.path_advice()} or in {missing.place()}"
-            raise UsageError(f"{key}: there is no module {error.name} {there}{plain}") from None
-        raise UsageError(
-            f"{key}: module {name} imports {error.name}, which {missing.place()} does not have"
-            f"{missing.hint(error, [path])}"
-        ) from None
+        raise _no_module(name, path, key, error) from None
     except Exception as error:
         raise WorkflowFailed(
             f"{key}: module {name} cannot be imported: {causes.describe(error)}"
         ) from error
+
+
+def _no_module(name: str, path: str, key: str, error: ModuleNotFoundError) -> UsageError:
+    """Return the error for a module that is missing: ``name`` itself, or one that it imports."""
+    place = missing.place()
+    is_itself = error.name and f"{name}.".startswith(f"{error.name}.")
+    if not is_itself:
+        hint = missing.hint(error, [path])
+        return UsageError(
+            f"{key}: module {name} imports {error.name}, which {place} does not have{hint}"
+        )
+    plain = f"; leave out .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
+    return UsageError(
+        f"{key}: there is no module {error.name} in {path}{missing.path_advice()} or in"
+        f" {place}{plain}"
+    )

@@ -1,9 +1,8 @@
-"""The tasks that failed, and which of their exceptions the workflow has received: a failure is
-never silent.
+"""The tasks that failed, and which of their exceptions the workflow has received.
 
-The workflow receives an exception where its own code asks a future for it (`result`, `exception`,
-or by asyncio), or asks that of a task which failed because of it. That Parsl looks at a future, or
-waits for it, is no receipt.
+The rest is reported at the end: no failure is silent. The workflow receives an exception where its
+own code asks a future for it (`result`, `exception`, or by asyncio), or asks the future of a task
+that failed because of it. That Parsl looks at a future, or waits for it, does not count.
 """
 
 from __future__ import annotations
@@ -20,42 +19,48 @@ from parsl.dataflow.futures import AppFuture
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.workflow import causes
 
+# Modules whose code waits for a future and gives its exception to nothing of the workflow's.
+WAITING = ("parsl.", "k8s_parsl_runtime.", "concurrent.futures.")
+
 
 class FailedTasks:
-    """The failed tasks of one kernel. Any thread may use it."""
+    """The failed tasks of one kernel; any thread may use it."""
 
     def __init__(self) -> None:
         self._count = 0
-        # By task, what a line says of it; of those that the workflow has not heard of.
+        # The line about each task whose exception the workflow has not received, by its number.
         self._unreceived: dict[int, str] = {}
 
     def add(self, task_record: Any, error: BaseException) -> str:
-        """Take note of a task that failed for good, before its future has the exception.
+        """Note a task that failed for good, before its future has the exception.
 
         Returns:
             Its call and its cause in one line; empty where so many failed before it that no more
             are shown.
         """
+        number = task_record["id"]
+        app = task_record["func_name"]
         self._count += 1
-        call = text = ""
-        if self._count <= KEPT_FAILURES:
-            call = causes.call(task_record["func_name"], task_record["args"], task_record["kwargs"])
-            text = f"{call}: {causes.describe_task(error)}"
-        causes.mark(error, task_record["id"], call or task_record["func_name"])
-        self._unreceived[task_record["id"]] = text
+        if self._count > KEPT_FAILURES:
+            causes.mark(error, number, app)
+            self._unreceived[number] = ""
+            return ""
+        call = causes.call(app, task_record["args"], task_record["kwargs"])
+        text = f"{call}: {causes.describe_task(error)}"
+        causes.mark(error, number, call)
+        self._unreceived[number] = text
         return text
 
     def received(self, error: BaseException) -> None:
-        """Take note that the workflow has this exception."""
+        """Note that the workflow has this exception."""
         for task in causes.tasks(error):
             self._unreceived.pop(task, None)
 
     def unreceived(self) -> tuple[int, str]:
-        """Return how many failed tasks the workflow has not heard of, and what the first of them
-        was.
-        """
+        """Return how many exceptions the workflow has not received, and the first one's line."""
         texts = list(self._unreceived.values())
-        return len(texts), texts[0] if texts else ""
+        first = texts[0] if texts else ""
+        return len(texts), first
 
 
 def note_receipts(failed_tasks: Callable[[Any], FailedTasks | None]) -> None:
@@ -68,7 +73,9 @@ def note_receipts(failed_tasks: Callable[[Any], FailedTasks | None]) -> None:
     def note(future: Any) -> None:
         # A future of a file has the exception of its task.
         task = future.parent if isinstance(future, DataFuture) else future
-        ours = failed_tasks(task.task_record["dfk"]) if isinstance(task, AppFuture) else None
+        if not isinstance(task, AppFuture):
+            return
+        ours = failed_tasks(task.task_record["dfk"])
         if ours:
             ours.received(future._exception)  # noqa: SLF001 (`exception` is what is noted here)
 
@@ -79,21 +86,23 @@ def note_receipts(failed_tasks: Callable[[Any], FailedTasks | None]) -> None:
 
 
 def _noting(method: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    """Have a method of a future call ``note`` where the caller gets the exception."""
+
     @functools.wraps(method)
     def noting(self: Any, timeout: float | None = None) -> Any:
         try:
             return method(self, timeout)
         finally:
-            if self._exception is not None and not _only_waits(sys._getframe(1).f_globals):  # noqa: SLF001 (the caller)
+            caller = sys._getframe(1)  # noqa: SLF001 (documented, and there is no other way)
+            if self._exception is not None and not _only_waits(caller.f_globals):
                 note(self)
 
     return noting
 
 
 def _only_waits(names: dict[str, Any]) -> bool:
-    """Whether a caller with these globals looks at a future for others, as `wait(...,
-    FIRST_EXCEPTION)` does.
+    """Return whether a caller with these globals looks at a future for others.
+
+    So does `wait(..., FIRST_EXCEPTION)`.
     """
-    return f"{names.get('__name__')}.".startswith(
-        ("parsl.", "k8s_parsl_runtime.", "concurrent.futures.")
-    )
+    return f"{names.get('__name__')}.".startswith(WAITING)

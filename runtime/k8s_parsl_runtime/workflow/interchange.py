@@ -1,11 +1,12 @@
-"""Parsl's HTEX interchange with a control socket, for what only the provider knows
-(docs/dev/architecture.md, "The interchange").
+"""Parsl's interchange with a control socket, for what only the provider knows.
 
-A process beside the launcher, started by `executor`. Upstream learns of a dead worker pod by a
-heartbeat that does not come, after `heartbeat_threshold` seconds; here the pod watch says so (12 ms
-from kill to retry, measured). And it gives a task that may have ended its pod a manager of its own
-(`losses`). It reaches into Parsl's insides in three methods, which
-tests/runtime/test_parsl_contract.py pins.
+(docs/dev/architecture.md, "The interchange")
+
+`executor` starts it as a process. Parsl's own learns of a dead worker pod by a heartbeat that does
+not come, after `heartbeat_threshold` seconds; this one gets it from the pod watch (12 ms from kill
+to retry, measured). And it gives a task that may have ended its pod a manager to itself (`losses`).
+
+It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses of them.
 """
 
 from __future__ import annotations
@@ -25,26 +26,24 @@ from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Inter
 from parsl.serialize import serialize
 from parsl.utils import setproctitle
 
-# Results that a lost pod sent before its end are taken first, but its tasks never wait longer than
-# this for it.
+# How long the tasks of a lost pod may wait for results that it sent before its end.
 LAST_RESULTS_S = 0.5
-# In a task's context: no other task may be with its manager.
+# In a task's context: no other task may be with its manager at the same time.
 ALONE = "k8s_parsl_alone"
 
 
 class PodEnded(ManagerLost):
-    """The task's pod has ended, as its owner said; a plain ManagerLost is one whose heartbeat did
-    not come.
-    """
+    """The launcher reported the end of the pod; a plain ManagerLost missed its heartbeat."""
 
 
 class Command(enum.StrEnum):
-    """What may be said on the control socket, as JSON `[command, block]`; most answers are a number
-    of managers.
+    """A command on the control socket, as JSON `[command, block]`.
+
+    The answer is a number of managers, but for `RUNNING`.
     """
 
     LOST = "lost"
-    """The block's pod is gone: its tasks fail with ManagerLost now, and so are run again."""
+    """The block's pod is gone: fail its tasks with ManagerLost now, so that they are run again."""
     DRAIN = "drain"
     """The block gets no more tasks; its manager ends when those that it has are done."""
     STOP = "stop"
@@ -52,18 +51,18 @@ class Command(enum.StrEnum):
     PING = "ping"
     """Are you there?"""
     RUNNING = "running"
-    """In the place of a block: seconds. The answer is a list of tasks that run for longer, each
-    with its own.
+    """The tasks that run for longer than the seconds that are given in place of a block.
+
+    The answer is a list of [task, seconds].
     """
 
 
 class ControlledInterchange(Interchange):
-    """The interchange, which looks at its control socket once per turn of its loop (at most
-    `poll_period` apart).
+    """The interchange, which reads its control socket in each turn of its loop.
 
-    What is said of a block also holds for a manager of it that registers later: a pod may be lost
-    with its registration still on the way. It stops its managers and ends when the launcher's
-    process is gone, which on a laptop nobody else would do.
+    Turns are at most `poll_period` apart. A command for a block also holds for a manager of it that
+    registers later: a pod may be lost with its registration still on the way. When the launcher's
+    process is gone it stops its managers and ends, which nothing else would do on a laptop.
     """
 
     def __init__(self, endpoint: str, **arguments: Any) -> None:
@@ -71,29 +70,26 @@ class ControlledInterchange(Interchange):
         self._control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REP)
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.bind(endpoint)
-        # By block, when it was said.
+        # By block, when it was lost.
         self._lost: dict[str, float] = {}
         self._draining: set[str] = set()
         self._stopping = False
-        # Tasks that are to run alone and whose turn has come, and those that do, by their managers.
+        # Tasks that have to run alone and whose turn has come.
         self._suspects: list[Any] = []
+        # By manager, the task that runs alone there.
         self._alone: dict[bytes, int] = {}
-        # Since when those run that did at the last look.
+        # By task, since when it runs; as of the last `RUNNING`.
         self._running: dict[int, float] = {}
         self._parent = os.getppid()
 
     def expire_bad_managers(self, interesting_managers: set[bytes], monitoring_radio: Any) -> None:
-        """Take commands, apply them, then do what upstream does."""
+        """Take commands, apply them, then do what Parsl does."""
         while self._control.poll(0):
             request: Any = self._control.recv_json()
-            command, words = request
-            if command == Command.RUNNING:
-                self._control.send_json(self._longer_than(float(words)))
-            else:
-                self._control.send_json(self._take(Command(command), words))
+            self._control.send_json(self._answer(*request))
         if os.getppid() != self._parent:
             self._stop(interesting_managers)
-            # Sent already: the sockets linger until they are empty, as long as anybody reads.
+            # Send what is still in the sockets, as long as a manager reads it.
             self.zmq_context.destroy(linger=1000)
             os._exit(0)
         if self._stopping:
@@ -102,53 +98,59 @@ class ControlledInterchange(Interchange):
             self._apply(interesting_managers)
         super().expire_bad_managers(interesting_managers, monitoring_radio)
 
-    def _take(self, command: Command, block: str) -> int:
-        match command:
+    def _answer(self, command: str, block: str) -> Any:
+        match Command(command):
+            case Command.RUNNING:
+                return self._longer_than(float(block))
             case Command.LOST:
                 self._lost.setdefault(block, time.monotonic())
+                return self._managers_of(block)
             case Command.DRAIN:
                 self._draining.add(block)
+                return self._managers_of(block)
             case Command.STOP:
                 self._stopping = True
-                return len(self._ready_managers)
-            case Command.PING:
-                return len(self._ready_managers)
+        return len(self._ready_managers)
+
+    def _managers_of(self, block: str) -> int:
         return sum(manager["block_id"] == block for manager in self._ready_managers.values())
 
     def _longer_than(self, seconds: float) -> list[tuple[int, float]]:
-        """Return the tasks that have run for so many seconds; a manager begins with those first
-        that it has first.
-        """
+        """Return the tasks that have run for so many seconds, each with how long."""
         now = time.monotonic()
-        managers = self._ready_managers.values()
-        running = [
-            task for manager in managers for task in manager["tasks"][: manager["worker_count"]]
-        ]
+        running: list[int] = []
+        for manager in self._ready_managers.values():
+            # A manager runs its tasks in their order, one per worker.
+            running += manager["tasks"][: manager["worker_count"]]
         self._running = {task: self._running.get(task, now) for task in running}
-        return [
-            (task, now - since) for task, since in self._running.items() if now - since >= seconds
-        ]
+        ages = {task: now - since for task, since in self._running.items()}
+        return [(task, age) for task, age in ages.items() if age >= seconds]
 
     def _apply(self, interesting_managers: set[bytes]) -> None:
+        """Fail the tasks of lost blocks, and drain those that are to be drained."""
         more_to_read = bool(self.manager_sock.poll(0))
         for name, manager in list(self._ready_managers.items()):
             block = manager["block_id"]
             if block in self._lost:
                 manager["active"] = False
-                if not more_to_read or time.monotonic() - self._lost[block] > LAST_RESULTS_S:
-                    # A lost node's worker may well be alive and cut off from Kubernetes only:
+                waited = time.monotonic() - self._lost[block]
+                if not more_to_read or waited > LAST_RESULTS_S:
+                    # A lost node's worker may be alive and cut off from Kubernetes only: end it, as
                     # nothing may run twice.
-                    self.manager_sock.send_multipart([name, PKL_SHUTDOWN_CODE])
+                    self._shut_down(name)
                     self._fail_tasks(name, manager)
                     self._forget(name, interesting_managers)
             elif block in self._draining:
-                # Upstream then shuts it down as soon as it has no task (`expire_drained_managers`).
+                # Parsl then shuts it down as soon as it has no task (`expire_drained_managers`).
                 manager["draining"] = True
 
     def _stop(self, interesting_managers: set[bytes]) -> None:
         for name in list(self._ready_managers):
-            self.manager_sock.send_multipart([name, PKL_SHUTDOWN_CODE])
+            self._shut_down(name)
             self._forget(name, interesting_managers)
+
+    def _shut_down(self, name: bytes) -> None:
+        self.manager_sock.send_multipart([name, PKL_SHUTDOWN_CODE])
 
     def _forget(self, name: bytes, interesting_managers: set[bytes]) -> None:
         self._ready_managers.pop(name)
@@ -165,55 +167,59 @@ class ControlledInterchange(Interchange):
     # A task that may have ended its pod runs alone: no other is with its manager.
 
     def get_tasks(self, count: int) -> list[Any]:
-        """Take tasks from the queue in its order; those that are to run alone are set aside."""
+        """Take tasks from the queue in its order; set those aside that have to run alone."""
         tasks: list[Any] = []
         while len(tasks) < count and self.pending_task_queue:
             for task in super().get_tasks(count - len(tasks)):
-                chosen = self._suspects if _is_suspect(task) else tasks
-                chosen.append(task)
+                if _is_suspect(task):
+                    self._suspects.append(task)
+                else:
+                    tasks.append(task)
         return tasks
 
     def process_tasks_to_send(
         self, interesting_managers: set[bytes], monitoring_radio: Any
     ) -> None:
-        """Send tasks, as upstream, but none to a manager that one has for itself, or is to have."""
+        """Send tasks, as Parsl does, but none to a manager that a task has to itself."""
         while self.pending_task_queue and _is_suspect(self.pending_task_queue[-1][-1]):
             self._suspects += super().get_tasks(1)
-        closed = self._give_suspects() if self._suspects or self._alone else set()
-        aside = interesting_managers & closed
+        aside: set[bytes] = set()
+        if self._suspects or self._alone:
+            aside = interesting_managers & self._give_suspects()
         interesting_managers -= aside
         super().process_tasks_to_send(interesting_managers, monitoring_radio)
         interesting_managers |= aside
 
     def _give_suspects(self) -> set[bytes]:
-        """Give tasks that run alone to managers without a task; return all managers that may get no
-        other.
+        """Give tasks that run alone to managers without a task.
 
         Where too few are empty, those with the fewest tasks get no more, so that they become empty.
         One manager is left to the other tasks, if there are two.
+
+        Returns:
+            The managers that get no other task.
         """
+        self._forget_ended_suspects()
         managers = self._ready_managers
-        self._alone = {
-            name: task
-            for name, task in self._alone.items()
-            if name in managers and task in managers[name]["tasks"]
-        }
-        usable = [
-            name
-            for name, manager in managers.items()
-            if manager["active"] and not manager["draining"]
-        ]
+        usable = [name for name in managers if _is_usable(managers[name])]
+        taken = self._alone.keys() & set(usable)
         spared = 1 if self.pending_task_queue else 0
-        places = max(len(usable) - spared, 1) - len(self._alone.keys() & set(usable))
-        free = sorted(
-            set(usable) - self._alone.keys(),
-            key=lambda name: (len(managers[name]["tasks"]), usable.index(name)),
-        )
-        chosen = free[: max(min(places, len(self._suspects)), 0)]
+        places = max(len(usable) - spared, 1) - len(taken)
+        wanted = max(min(places, len(self._suspects)), 0)
+        free = [name for name in usable if name not in taken]
+        # The sort is stable: among equals, the manager that came first.
+        free.sort(key=lambda name: len(managers[name]["tasks"]))
+        chosen = free[:wanted]
         for name in chosen:
             if not managers[name]["tasks"]:
                 self._send_alone(name, managers[name], self._suspects.pop(0))
         return {*chosen, *self._alone}
+
+    def _forget_ended_suspects(self) -> None:
+        for name, task in list(self._alone.items()):
+            manager = self._ready_managers.get(name)
+            if manager is None or task not in manager["tasks"]:
+                del self._alone[name]
 
     def _send_alone(self, name: bytes, manager: Any, task: Any) -> None:
         self.manager_sock.send_multipart([name, pickle.dumps([task])])
@@ -223,11 +229,16 @@ class ControlledInterchange(Interchange):
         self._alone[name] = task["task_id"]
 
 
+def _is_usable(manager: Any) -> bool:
+    return manager["active"] and not manager["draining"]
+
+
 def _is_suspect(task: Any) -> bool:
     return bool(task["context"].get(ALONE))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run it with the configuration that HighThroughputExecutor pickles to standard input."""
+    """Run the interchange; HighThroughputExecutor pickles its configuration to standard input."""
     setproctitle("k8s-parsl: interchange")
-    ControlledInterchange(arguments[0], **pickle.load(sys.stdin.buffer)).start()  # noqa: S301 (from our own parent)
+    configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 (from our own parent)
+    ControlledInterchange(arguments[0], **configuration).start()

@@ -1,8 +1,7 @@
-"""Names tasks that run for many times as long as others of their app: one that blocks for ever says
-nothing by itself.
+"""Names tasks that run for many times as long as others of their app, as one may block for ever.
 
-How long a task has run is the interchange's to say: for Parsl a task is launched while it waits for
-a pod, too.
+How long a task has run, the interchange knows: for Parsl a task is launched while it waits for a
+pod, too.
 """
 
 from __future__ import annotations
@@ -21,19 +20,23 @@ from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 log = logging.getLogger(__name__)
 
 LOOK_S = 30.0
-# Named are those that have run for so long, and for so many times the median of their app.
-LEAST_S, TIMES = 300.0, 10.0
-# Of so many tasks at least; and no more of the newest are kept of an app.
-MEDIAN_OF, KEPT = 3, 1000
+# A task is named that has run for so long, and for so many times the median of its app.
+LEAST_S = 300.0
+TIMES = 10.0
+# An app has a median from so many tasks on.
+MEDIAN_OF = 3
+# So many of an app's newest tasks count.
+KEPT = 1000
 # Tasks that are named in one run.
 NAMED = 20
+CALL_CHARACTERS = 300
 
 _shown = reprlib.Repr()
 _shown.maxstring = _shown.maxother = 60
 
 
 class LongTasks:
-    """Looks at the running tasks every now and then.
+    """Looks at the running tasks every half minute.
 
     Args:
         executors: those that run them.
@@ -59,7 +62,7 @@ class LongTasks:
         self._ended.set()
 
     def done(self, app: str, seconds: float) -> None:
-        """Take note that a task of ``app`` took so many ``seconds``."""
+        """Note that a task of ``app`` took so many ``seconds``."""
         self._seconds[app].append(seconds)
 
     def _run(self) -> None:
@@ -71,12 +74,10 @@ class LongTasks:
     def look(self, executor: WatchedExecutor) -> None:
         """Name the tasks of an executor that take too long, each once."""
         for number, seconds in executor.running(LEAST_S):
+            if len(self._named) >= NAMED:
+                return
             task_record = getattr(executor.tasks.get(number), "task_record", None)
-            if (
-                task_record
-                and (executor.label, number) not in self._named
-                and len(self._named) < NAMED
-            ):
+            if task_record and (executor.label, number) not in self._named:
                 self._judge(executor.label, number, task_record, seconds)
 
     def _judge(self, label: str, number: int, task_record: Any, seconds: float) -> None:
@@ -89,18 +90,18 @@ class LongTasks:
             return
         self._named.add((label, number))
         text = (
-            f"a task has run for {seconds:.0f} s, the median of its app is {median:.1f} s: {_call(app, task_record)}; "
-            "a walltime would end it"
+            f"a task has run for {seconds:.0f} s, the median of its app is {median:.1f} s:"
+            f" {_call(app, task_record)}; a walltime would end it"
         )
         log.warning("app %s: %s", app, text)
         self._tell(app, text)
 
 
 def _call(app: str, task_record: Any) -> str:
-    """Return a task's call, with what its arguments are; shortened."""
+    """Return a task's call with its arguments, shortened."""
     given = [_repr(value) for value in task_record["args"]]
     given += [f"{name}={_repr(value)}" for name, value in task_record["kwargs"].items()]
-    return f"{app}({', '.join(given)})"[:300]
+    return f"{app}({', '.join(given)})"[:CALL_CHARACTERS]
 
 
 def _repr(value: Any) -> str:

@@ -21,84 +21,63 @@ log = logging.getLogger(__name__)
 
 # How often a task whose process SIGKILL ended is run again: the second time it was no chance.
 KILLS = 1
-# Pods that may end with a task in them, of the last of which it was the only one, before it is
+# So many pods may end with a task in them; where it was the only task in the last one, it is
 # found guilty.
 DEATHS = 2
-# Of a task's record: what the executor is to know of it.
+# In a task's record: what the executor has to know about it.
 NEEDS = "resource_specification"
-# By the first word of what the launcher says of a pod.
+# What to do, by the first word of the reason why a pod ended.
 HINTS = {
     "OOMKilled": "raise executors.{executor}.pod.resources.limits.memory",
-    "StorageLimit": "raise executors.{executor}.pod.resources.limits.ephemeral-storage, or write to a volume",
+    "StorageLimit": "raise executors.{executor}.pod.resources.limits.ephemeral-storage, or write"
+    " to a volume",
 }
 NO_HINT = "see what it does to its process and to those beside it, and the last lines of the pods"
+OUT_OF_MEMORY = "OOMKilled: the kernel ended a process of this pod for memory"
 
 
 class Blames(Protocol):
-    """Says whether a task of its own may have ended a pod; with ``sure``, it waits a moment where
-    that is unclear.
+    """Returns whether a task of its own may have ended a pod.
+
+    With ``sure`` it waits a moment where that is unclear.
     """
 
     def __call__(self, pod: str, *, sure: bool) -> bool: ...
 
 
-def _none_blamed(pod: str, *, sure: bool) -> bool:  # noqa: ARG001 (as `Blames`)
+def _blames_none(pod: str, *, sure: bool) -> bool:  # noqa: ARG001 (as `Blames`)
     return False
 
 
-def _say_retry(error: Exception, task_record: Any, retries: int) -> None:
-    """Say why a task that failed is tried again, where it is."""
-    number = task_record["fail_cost"] + 1
-    if number <= retries and not isinstance(error, DependencyError):
-        call = causes.call(task_record["func_name"], task_record["args"], task_record["kwargs"])
-        log.info(
-            "app %s: %s; tried again (retry %d of %d)",
-            call,
-            causes.describe_task(error),
-            number,
-            retries,
-        )
+class RetryCost:
+    """Parsl's `retry_handler`: what one failure costs a task, whose `retries` pay for it.
 
-
-def retry_cost(
-    retries: int,
-    loss_retries: int,
-    lost_tasks: str | Collection[str] = "all",
-    why: Callable[[str], str] = lambda _: "",
-    blames: Blames = _none_blamed,
-) -> Callable[[Exception, Any], float]:
-    """Return Parsl's `retry_handler`: a lost pod costs none of the ``retries``.
-
-    A process that died by itself (WorkerDied) is a failure of its task. One that SIGKILL ended is a
-    loss at first, as an administrator or the kernel may have done that; the second time it is the
-    task's. WorkerLost counts like ManagerLost: out of memory ends one process on some nodes and the
-    whole pod on others (cgroup v1 and v2).
+    A lost pod costs nothing. A process that died by itself (WorkerDied) is a failure of its task.
+    One that SIGKILL ended is a loss at first, as an administrator or the kernel may have done that;
+    the second time it is the task's. WorkerLost counts like ManagerLost: out of memory ends one
+    process on some nodes and the whole pod on others (cgroup v1 and v2).
 
     Where one of a pod's tasks may have ended it, all that it had are suspects: each is run again
     with no other task in its pod. One whose pod ends then, too, is guilty and given up. The others'
     losses do not count against them.
 
     Args:
-        retries: as in Parsl's Config. loss_retries: how often a task is run again after a loss.
+        retries: as in Parsl's Config.
+        loss_retries: how often a task is run again after a loss.
         lost_tasks: whose tasks may be run again after a loss (`shared.attempts.may_run_twice`). A
-        task that was
-            handed to a pod counts as begun: Parsl does not tell one that was waiting there from one
-            in mid-work.
-        why: says what became of the pod of this name; it goes into a note on the error of a task
-        that is given up. blames: says whether a task of its own may have ended the pod of this
-        name.
+            task that was handed to a pod counts as begun: Parsl does not distinguish one that was
+            waiting there from one in mid-work.
+        why: returns why the pod of this name ended, for the error of a task that is given up.
+        blames: returns whether a task of its own may have ended the pod of this name.
     """
-    return _Losses(retries, loss_retries, lost_tasks, why, blames).cost
 
-
-class _Losses:
     def __init__(
         self,
         retries: int,
         loss_retries: int,
-        lost_tasks: str | Collection[str],
-        why: Callable[[str], str],
-        blames: Blames,
+        lost_tasks: str | Collection[str] = "all",
+        why: Callable[[str], str] = lambda _: "",
+        blames: Blames = _blames_none,
     ) -> None:
         self._retries = retries
         self._given_up = retries + 1
@@ -110,104 +89,126 @@ class _Losses:
         self._kills: Counter[int] = Counter()
         self._losses: defaultdict[int, list[Exception]] = defaultdict(list)
         # Pods whose loss is in the log.
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
-    def cost(self, error: Exception, task_record: Any) -> float:
+    def __call__(self, error: Exception, task_record: Any) -> float:
+        """Return the cost: 0, 1, or so much that the task is given up."""
         if isinstance(error, NotCacheable | Failure):
             return self._given_up
         if isinstance(error, WorkerDied) and error.killed and self._is_loss(task_record):
             return self._killed(error, task_record)
         if isinstance(error, ManagerLost | WorkerLost):
             return self._lost(error, task_record)
-        _say_retry(error, task_record, self._retries)
+        _log_retry(error, task_record, self._retries)
         return 1
 
     def _is_loss(self, task_record: Any) -> bool:
-        """Whether a task whose process was killed, while its pod lives on, counts as lost with it.
+        """Return whether a killed process, whose pod lives on, counts as a loss.
 
-        Of an app without `cache=True`, no value says more than `retries` does.
+        Of an app without `cache=True`, the default of `parsl.retryLostTasks` says no more than
+        `retries` does.
         """
-        return self._lost_tasks != CACHED or self._may_again(task_record)
+        return self._lost_tasks != CACHED or self._may_run_twice(task_record)
 
-    def _may_again(self, task_record: Any) -> bool:
+    def _may_run_twice(self, task_record: Any) -> bool:
         cached = task_record.get("memoize", False)
         return may_run_twice(self._lost_tasks, task_record["func_name"], cached=cached)
 
     def _killed(self, error: Exception, task_record: Any) -> float:
-        self._kills[task_record["id"]] += 1
-        count, app = self._kills[task_record["id"]], task_record["func_name"]
-        if refused := self._refusal(task_record, "killed each time" if count > KILLS else ""):
-            return self._give_up(error, count, refused)
-        log.info("app %s: %s; it is run again", app, error)
+        number = task_record["id"]
+        self._kills[number] += 1
+        count = self._kills[number]
+        if not self._may_run_twice(task_record):
+            return self._give_up(error, count, why_not(self._lost_tasks))
+        if count > KILLS:
+            return self._give_up(error, count, "killed each time")
+        log.info("app %s: %s; it is run again", task_record["func_name"], error)
         return 0
 
     def _lost(self, error: Exception, task_record: Any) -> float:
-        history, needs = self._losses[task_record["id"]], task_record.get(NEEDS) or {}
-        history.append(error)
+        losses = self._losses[task_record["id"]]
+        losses.append(error)
+        needs = task_record.get(NEEDS) or {}
         alone = ALONE in needs
-        blamed = sum(self._is_blamed(one, sure=alone) for one in history)
+        blamed = sum(self._is_blamed(one, sure=alone) for one in losses)
         if alone and blamed >= DEATHS:
             error.add_note(_verdict(task_record, self._reason(error)))
             return self._given_up
-        too_often = len(history) - blamed > self._loss_retries
-        if refused := self._refusal(
-            task_record, f"parsl.lossRetries is {self._loss_retries}" if too_often else ""
-        ):
-            return self._give_up(error, len(history), refused)
+        if not self._may_run_twice(task_record):
+            return self._give_up(error, len(losses), why_not(self._lost_tasks))
+        if len(losses) - blamed > self._loss_retries:
+            limit = f"parsl.lossRetries is {self._loss_retries}"
+            return self._give_up(error, len(losses), limit)
         if blamed:
             task_record[NEEDS] = {**needs, ALONE: True}
-        self._tell(error, suspects=blamed > 0 and not alone)
+        self._log_loss(error, suspects=blamed > 0 and not alone)
         return 0
 
     def _is_blamed(self, error: Exception, *, sure: bool) -> bool:
-        """Whether a task may be the cause of this loss."""
+        """Return whether a task may be the cause of this loss."""
         if isinstance(error, WorkerLost):
             # The kernel ended a process for memory, and the pod is about to end with it.
             return True
         return isinstance(error, PodEnded) and self._blames(_pod(error), sure=sure)
 
-    def _refusal(self, task_record: Any, otherwise: str) -> str:
-        """Return why a task is not run again; empty where it is."""
-        return otherwise if self._may_again(task_record) else why_not(self._lost_tasks)
-
     def _give_up(self, error: Exception, times: int, refused: str) -> float:
-        known = self._why(_pod(error))
-        reason = f"; worker pod {_pod(error)}: {known}" if known else ""
+        pod = _pod(error)
+        why = self._why(pod)
+        reason = f"; worker pod {pod}: {why}" if why else ""
         error.add_note(f"lost {times} times, not run again ({refused}){reason}")
         return self._given_up
 
     def _reason(self, error: Exception) -> str:
-        out_of_memory = "OOMKilled: the kernel ended a process of this pod for memory"
-        return self._why(_pod(error)) or (out_of_memory if isinstance(error, WorkerLost) else "")
+        why = self._why(_pod(error))
+        if not why and isinstance(error, WorkerLost):
+            return OUT_OF_MEMORY
+        return why
 
-    def _tell(self, error: Exception, *, suspects: bool) -> None:
+    def _log_loss(self, error: Exception, *, suspects: bool) -> None:
         """Log the loss of a pod, once."""
-        pod, reason = _pod(error), self._reason(error)
-        if pod in self._told:
+        pod = _pod(error)
+        reason = _in_brackets(self._reason(error))
+        if pod in self._logged:
             return
-        self._told.add(pod)
+        self._logged.add(pod)
         if not suspects:
             log.info("what worker pod %s had not done is run again", pod)
             return
         log.warning(
-            "worker pod %s ended%s, perhaps by one of its own tasks: what it had not done is run again, each task "
-            "alone in a pod",
+            "worker pod %s ended%s, perhaps by one of its own tasks: what it had not done is run"
+            " again, each task alone in a pod",
             pod,
-            f" ({reason})" if reason else "",
+            reason,
         )
 
 
+def _log_retry(error: Exception, task_record: Any, retries: int) -> None:
+    """Log why a task that failed is tried again, where it is."""
+    number = task_record["fail_cost"] + 1
+    if number > retries or isinstance(error, DependencyError):
+        return
+    call = causes.call(task_record["func_name"], task_record["args"], task_record["kwargs"])
+    why = causes.describe_task(error)
+    log.info("app %s: %s; tried again (retry %d of %d)", call, why, number, retries)
+
+
 def _pod(error: Any) -> str:
-    """Return the name of the pod that an error tells of; a manager has that of its pod."""
-    return error.manager_id.decode() if isinstance(error, ManagerLost) else str(error.hostname)
+    """Return the name of an error's pod, which is also that of its manager."""
+    if isinstance(error, ManagerLost):
+        return str(error.manager_id.decode())
+    return str(error.hostname)
 
 
 def _verdict(task_record: Any, reason: str) -> str:
-    """Return what is said of a task that ended its pod while it was the only one there."""
-    name = reason.partition(":")[0]
-    hint = HINTS.get(name, NO_HINT).format(executor=task_record["executor"])
-    said = f" ({reason})" if reason else ""
+    """Return the note for a task that ended its pod while it was the only one there."""
+    kind = reason.partition(":")[0]
+    hint = HINTS.get(kind, NO_HINT).format(executor=task_record["executor"])
     return (
-        f"app {task_record['func_name']}: {DEATHS} worker pods ended with this task in them, the last one while it was "
-        f"the only task there{said}: it is not run again; {hint}"
+        f"app {task_record['func_name']}: {DEATHS} worker pods ended with this task in them, the"
+        f" last one while it was the only task there{_in_brackets(reason)}: it is not run again;"
+        f" {hint}"
     )
+
+
+def _in_brackets(reason: str) -> str:
+    return f" ({reason})" if reason else ""

@@ -1,6 +1,4 @@
-"""Where a module that is missing has to be installed: in the image, or on a laptop in the
-workflow's environment.
-"""
+"""Where to install a missing module: in the image, or on a laptop in the user's environment."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared.programs import on_laptop
 
-# Packages that are called otherwise than the module that scientists import from them.
+# By module, the package that has it under another name; those that scientists import.
 PACKAGES = {
     "Bio": "biopython",
     "PIL": "pillow",
@@ -31,14 +29,12 @@ PACKAGES = {
 
 
 def place() -> str:
-    """Return what should have had a module: the image, or the interpreter on a laptop."""
+    """Return what lacks a module: the image, or the interpreter on a laptop."""
     return sys.executable if on_laptop() else "the image"
 
 
 def path_advice() -> str:
-    """Return how to name the folder of the code on a laptop; nothing in a pod, where the values say
-    it.
-    """
+    """Return how to name the folder of the code on a laptop; empty in a pod, where a value does."""
     return " (--path names the folder of your code)" if on_laptop() else ""
 
 
@@ -47,34 +43,49 @@ def advice(module: str) -> str:
     top = module.partition(".")[0]
     package = PACKAGES.get(top, top)
     if not on_laptop():
-        return f"install {package} in the image, of the workflow and of the workers (docs/user/own-workflow.md#images)"
-    return f"{shlex.quote(sys.executable)} -m pip install {package}, or name another Python with --python"
+        return (
+            f"install {package} in the image, of the workflow and of the workers"
+            " (docs/user/own-workflow.md#images)"
+        )
+    python = shlex.quote(sys.executable)
+    return f"{python} -m pip install {package}, or name another Python with --python"
 
 
 def hint(error: BaseException, folders: Iterable[str]) -> str:
-    """Return what to do, where a missing module is what ``error`` comes of; nothing for one of the
-    user's own.
+    """Return what to do where a missing module is the cause of ``error``.
+
+    Args:
+        error: an exception of the user's code.
+        folders: those of the user's code.
+
+    Returns:
+        The advice, after a semicolon; empty for another error, or for a module of the user's own.
     """
     name = next(filter(None, map(_missing, _causes(error))), "")
+    if not name:
+        return ""
     top = name.partition(".")[0]
-    if not name or any(
-        Path(folder, top).is_dir() or Path(folder, f"{top}.py").is_file() for folder in folders
-    ):
+    if any(_has_module(folder, top) for folder in folders):
         return ""
     return f"; {advice(name)}"
 
 
+def _has_module(folder: str, name: str) -> bool:
+    return Path(folder, name).is_dir() or Path(folder, f"{name}.py").is_file()
+
+
 def _missing(error: BaseException) -> str:
+    """Return the name of the module that an exception says is missing; empty for another one."""
     if not isinstance(error, ModuleNotFoundError):
         return ""
-    said = re.search(r"No module named '([\w.]+)'", str(error))
-    return error.name or (said[1] if said else "")
+    if error.name:
+        return error.name
+    named = re.search(r"No module named '([\w.]+)'", str(error))
+    return named[1] if named else ""
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, and those that it comes of, through Parsl's own of a task that another
-    one waits for.
-    """
+    """Yield an exception and its causes, also those of a task that another one waits for."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -85,7 +96,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield one
         if isinstance(one, BaseExceptionGroup):
             waiting += one.exceptions
-        waiting += [
-            one.__cause__,
-            *(each[0] for each in getattr(one, "dependent_exceptions_tids", ())),
-        ]
+        waiting.append(one.__cause__)
+        waiting += [error for error, _ in getattr(one, "dependent_exceptions_tids", ())]

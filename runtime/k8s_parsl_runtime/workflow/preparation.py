@@ -1,7 +1,6 @@
-"""What the supervisor looks at before any worker pod is made: volumes, the user's code, the working
-directory.
+"""What is checked before any worker pod is created: volumes, user's code, working directory.
 
-The code is read, not run: a missing file, a syntax error or a misspelt function is known within
+The code is read, not run: a missing file, a syntax error or a misspelt function is found within
 milliseconds. What only an import can show, the kernel finds.
 """
 
@@ -15,7 +14,7 @@ from k8s_parsl_runtime.shared.errors import ExitCode, Failure, UsageError, Workf
 from k8s_parsl_runtime.shared.protocol import LINKED, TEXT_CHARACTERS, Message
 from k8s_parsl_runtime.shared.volumes import Mount
 
-# globals()["name"] = …, exec(…): any name may come of it.
+# Functions that may define any name, as `globals()["name"] = …` does.
 BINDING = ("globals", "exec", "setattr", "vars")
 
 
@@ -24,8 +23,7 @@ def look(order: Message) -> Message:
 
     Args:
         order: `mounts` ([path, read only, key] of each), `code` (call, script, path) and `work`
-        (the working
-            directory).
+            (the working directory).
     """
     try:
         volumes.check(Mount(*mount) for mount in order["mounts"])
@@ -34,17 +32,15 @@ def look(order: Message) -> Message:
         workdir.make(work)
         linked = workdir.bring(Path(userpath.of_code(**order["code"])[0]), work)
     except Failure as failure:
-        return {
-            "type": "ready",
-            "fault": {"code": int(failure.exit_code), "text": str(failure)[:TEXT_CHARACTERS]},
-        }
+        return _refusal(failure.exit_code, str(failure))
     except OSError as error:
         text = f"{order['code']['path']}: {error.filename}: {error.strerror}"
-        return {
-            "type": "ready",
-            "fault": {"code": int(ExitCode.PERMISSION), "text": one_line(text)[:TEXT_CHARACTERS]},
-        }
+        return _refusal(ExitCode.PERMISSION, one_line(text))
     return {"type": "ready", "linked": linked[:LINKED]}
+
+
+def _refusal(code: int, text: str) -> Message:
+    return {"type": "ready", "fault": {"code": int(code), "text": text[:TEXT_CHARACTERS]}}
 
 
 def check_code(call: str, script: str, path: str) -> None:
@@ -52,7 +48,7 @@ def check_code(call: str, script: str, path: str) -> None:
 
     Raises:
         UsageError: there is no such file, module or function.
-        WorkflowFailed: it is no Python, or hides a module of Python's own.
+        WorkflowFailed: it is not Python, or hides a module of Python's own.
     """
     if script:
         _check_script(Path(path) / script)
@@ -69,7 +65,9 @@ def _check_script(file: Path) -> None:
 
 
 def _check_function(call: str, path: Path) -> None:
-    """A module elsewhere (in the image), or with names that only running it shows, is left to the
+    """Look for a function in a module of the user's folder.
+
+    A module elsewhere (in the image), or with names that only running it shows, is left to the
     import.
     """
     module, _, function = call.partition(":")
@@ -78,12 +76,11 @@ def _check_function(call: str, path: Path) -> None:
         return
     tree = _parse(file, f"workflow.call {call}: module {module} cannot be imported")
     names = _names(tree)
-    if names is not None and function not in names:
-        functions = sorted(name for name in names if names[name] and not name.startswith("_"))
-        have = ", ".join(functions) or "none"
-        raise UsageError(
-            f"workflow.call: module {module} has no function {function} (it has: {have})"
-        )
+    if names is None or function in names:
+        return
+    functions = sorted(name for name in names if names[name] and not name.startswith("_"))
+    have = ", ".join(functions) or "none"
+    raise UsageError(f"workflow.call: module {module} has no function {function} (it has: {have})")
 
 
 def _parse(file: Path, key: str) -> ast.Module:
@@ -97,8 +94,9 @@ def _parse(file: Path, key: str) -> ast.Module:
 
 
 def _names(tree: ast.Module) -> dict[str, bool] | None:
-    """Return the module's names, and whether each is a function; None where reading alone does not
-    show them all.
+    """Return a module's names, and whether each is a function.
+
+    None where reading alone does not show them all.
     """
     names: dict[str, bool] = {}
     for statement in tree.body:
@@ -112,8 +110,10 @@ def _names(tree: ast.Module) -> dict[str, bool] | None:
                 return None
             names |= dict.fromkeys(found, False)
     # A function may bind them, too.
-    unknown = "__getattr__" in names or any(isinstance(node, ast.Global) for node in ast.walk(tree))
-    return None if unknown else names
+    has_globals = any(isinstance(node, ast.Global) for node in ast.walk(tree))
+    if has_globals or "__getattr__" in names:
+        return None
+    return names
 
 
 def _bound(statement: ast.stmt) -> set[str] | None:

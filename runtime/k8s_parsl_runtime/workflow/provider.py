@@ -1,7 +1,7 @@
-"""Blocks as Parsl sees them: as worker pods, or on a laptop as processes.
+"""Blocks as Parsl sees them: worker pods, or on a laptop processes.
 
-For worker pods this side only asks the launcher, which has the rights. Nothing there waits:
-`submit` and `cancel` send a message, `status` answers from what the launcher has said last.
+For worker pods this side only asks the launcher, which has the permissions. Nothing here waits:
+`submit` and `cancel` send a message, `status` answers from the launcher's last message.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ from parsl.providers.errors import SubmitException
 from k8s_parsl_runtime.shared.protocol import BLOCKS, Message
 
 Send = Callable[[Message], object]
-# Kubelet says why it ended a container about a second after it has said that it did.
+# How long to wait for the reason of a container's end: kubelet reports it about a second later than
+# the end itself.
 EXPLAIN_S = 3.0
-# The script is $0. Parsl's own `status` and `cancel` read the files: `-` says that there is no exit
-# code yet.
+# A bash script that runs the script $0 in the background, and prints its process id. Parsl's own
+# `status` and `cancel` read the files; `-` is for an exit code that is not there yet.
 IN_BACKGROUND = """
 echo - >"$0.ec" || exit
-{ bash "$0" >"$0.out" 2>"$0.err"; echo $? >"$0.new"; mv -- "$0.new" "$0.ec"; } </dev/null >/dev/null 2>&1 &
+{
+  bash "$0" >"$0.out" 2>"$0.err"
+  echo $? >"$0.new"
+  mv -- "$0.new" "$0.ec"
+} </dev/null >/dev/null 2>&1 &
 echo $!
 """
 
@@ -37,15 +42,15 @@ class Control(Protocol):
     """The executor, which hands tasks to the blocks; both calls return at once."""
 
     def lost(self, block: str) -> None:
-        """The block's pod is gone: its tasks have to run elsewhere."""
+        """Have the tasks of a block whose pod is gone run elsewhere."""
 
     def drain(self, block: str) -> None:
-        """The block's pod will be gone soon: give it no more tasks."""
+        """Give no more tasks to a block whose pod will be gone soon."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the launcher has said of a block."""
+    """A block as the launcher reported it last."""
 
     state: JobState = JobState.PENDING
     pod: str = ""
@@ -66,8 +71,7 @@ class LauncherProvider(ExecutionProvider):
         self.max_blocks: int = executor["max_blocks"]
         self.parallelism: float = executor["parallelism"]
         self.nodes_per_block = 1
-        # None: slots in a pod are the workers that the launcher has counted, which the executor
-        # knows.
+        # None: the launcher has computed the workers of a pod, and the executor knows the number.
         self.cores_per_node: int | None = None
         self.mem_per_node: float | None = None
         # Set by the executor, which is made after its provider.
@@ -85,11 +89,14 @@ class LauncherProvider(ExecutionProvider):
 
     @property
     def status_polling_interval(self) -> int:
-        """Seconds between two calls of `status`; it costs nothing."""
+        """Seconds between two calls of `status`, which costs nothing."""
         return 1
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "") -> str:  # noqa: ARG002 (Parsl's interface)
-        """Ask for a worker pod; return the block's number. The launcher knows the worker's command."""
+        """Ask for a worker pod; return the block's number.
+
+        The command is not sent, as the launcher knows it.
+        """
         block = job_name.rpartition("-")[2]
         with self._lock:
             self._seen.setdefault(block, Seen())
@@ -108,56 +115,67 @@ class LauncherProvider(ExecutionProvider):
         return [True] * len(job_ids)
 
     def retire(self, job_ids: Sequence[str]) -> None:
-        """Let pods that get no more tasks end by themselves; the launcher deletes them if they do
-        not.
-        """
+        """Let pods that get no more tasks end; the launcher deletes those that do not."""
         self._tell_of("retire", job_ids)
 
     def registered(self) -> None:
-        """A worker of this executor has registered: from now on a bad pod no longer ends the run."""
+        """Note that a worker has registered: from now on a bad pod does not end the run."""
         if not self._registered:
             self._registered = True
             self._tell("registered")
 
     def why(self, pod: str) -> str:
-        """Return what is known to be wrong with this pod; empty where nothing is, or it is not one
-        of ours.
+        """Return what is wrong with this pod, in one line.
+
+        Empty where nothing is, or where the pod is not one of this executor's.
         """
         with self._lock:
-            said = [seen.message for seen in self._seen.values() if seen.pod == pod]
-        return said[0].partition("\n")[0] if said else ""
+            message = self._of_pod(pod).message
+        return message.partition("\n")[0]
 
     def blames(self, pod: str, *, sure: bool) -> bool:
-        """Return whether one of this pod's own tasks may have ended it; with ``sure``, wait where
-        it is unclear.
+        """Return whether one of this pod's own tasks may have ended it.
+
+        Args:
+            pod: its name.
+            sure: wait a moment where that is unclear.
         """
-
-        def said() -> str:
-            return next((seen.blame for seen in self._seen.values() if seen.pod == pod), "none")
-
         with self._lock:
             if sure:
-                self._lock.wait_for(lambda: said() != "unclear", EXPLAIN_S)
-            return said() != "none"
+                self._lock.wait_for(lambda: self._of_pod(pod).blame != "unclear", EXPLAIN_S)
+            return self._of_pod(pod).blame != "none"
+
+    def _of_pod(self, pod: str) -> Seen:
+        for seen in self._seen.values():
+            if seen.pod == pod:
+                return seen
+        return Seen()
 
     def take(self, message: Message) -> None:
-        """Take what the launcher says of a block; on the thread that listens, so it waits for
-        nothing.
-        """
+        """Take a message of the launcher's about a block; this waits for nothing."""
         block = message["block"]
         if message["type"] == "block":
-            state = JobState[message["state"]]
-            with self._lock:
-                before = self._seen.get(block, Seen())
-                if before.state not in TERMINAL_STATES or state in TERMINAL_STATES:
-                    self._seen[block] = Seen(
-                        state, message["name"], message["message"], message.get("blame", "none")
-                    )
-                    self._lock.notify_all()
+            self._see(
+                block,
+                Seen(
+                    state=JobState[message["state"]],
+                    pod=message["name"],
+                    message=message["message"],
+                    blame=message.get("blame", "none"),
+                ),
+            )
         elif self.control and message["type"] == "lost":
             self.control.lost(block)
         elif self.control and message["type"] == "drain":
             self.control.drain(block)
+
+    def _see(self, block: str, seen: Seen) -> None:
+        with self._lock:
+            before = self._seen.get(block, Seen())
+            # A block that has ended does not run again.
+            if before.state not in TERMINAL_STATES or seen.state in TERMINAL_STATES:
+                self._seen[block] = seen
+                self._lock.notify_all()
 
     def _tell_of(self, kind: str, blocks: Sequence[str]) -> None:
         for start in range(0, len(blocks), BLOCKS):
@@ -170,7 +188,7 @@ class LauncherProvider(ExecutionProvider):
 class LaptopProvider(LocalProvider):
     """Parsl's provider of processes on this machine, for a run's folder of any name.
 
-    Parsl's own `submit` writes the script's path into a command of the shell as it is.
+    Parsl's own `submit` writes the script's path into a shell command unquoted.
     """
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "pool") -> str:
@@ -183,8 +201,8 @@ class LaptopProvider(LocalProvider):
         script = os.path.abspath(f"{self.script_dir}/{name}.sh")  # noqa: PTH100 (`resolve` would follow links)
         launched = self.launcher(command, tasks_per_node, self.nodes_per_block)
         self._write_submit_script(f"{self.worker_init}\nexport JOBNAME={name}\n{launched}", script)
-        # A shell in between, which ends at once: a workflow that waits for its own children is not
-        # to find a pool.
+        # A shell in between, which ends at once, so that a pool is no child of this process: a
+        # workflow may wait for all of its own.
         done = subprocess.run(  # noqa: S603 (a constant)
             ["/bin/bash", "-c", IN_BACKGROUND, script],
             capture_output=True,

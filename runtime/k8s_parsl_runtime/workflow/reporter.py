@@ -1,6 +1,6 @@
-"""What the workflow's process tells the launcher while it runs.
+"""What the workflow's process reports to the launcher while it runs.
 
-Task events are gathered and sent together, so that they cost a task next to nothing.
+Task events are sent in batches, so that they cost a task next to nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from k8s_parsl_runtime.shared.protocol import (
     ProtocolError,
 )
 
-# Task events wait so long for others.
+# How long a task event waits for others.
 PERIOD_S = 0.1
-# Events of one message; if their texts make it too long, it is sent in parts.
+# Events in one message; if their texts make it too long, it is sent in parts.
 EVENTS = 2000
 
 
@@ -43,49 +43,46 @@ class Reporter:
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Send a message now; one that is too long, or that comes after the launcher's end, is
-        lost.
+        """Send a message now.
+
+        One that is too long, or that comes after the launcher's end, is lost.
         """
-        if os.getpid() != self._pid:
-            return  # a child that the script forked is no part of the run
+        if self._is_forked():
+            return
         with contextlib.suppress(ProtocolError):
             self._launcher.send(message)
 
     def submitted(self, app: str) -> None:
-        """A task of ``app`` was handed to Parsl."""
+        """Report that a task of ``app`` was handed to Parsl."""
         self._add("submitted", app)
 
     def done(self, app: str, times: tuple[float, float] | None) -> None:
-        """A task of ``app`` has its result.
+        """Report that a task of ``app`` has its result.
 
         Args:
-            app: its name. times: seconds that the app ran, and that the task waited; None where a
-            checkpoint had the result already.
+            app: its name.
+            times: the seconds that the app ran, and those that the task waited; None where a
+                checkpoint had the result already.
         """
         self._add("done", app, times)
 
     def retried(self, app: str) -> None:
-        """A task of ``app`` failed and is tried again."""
+        """Report that a task of ``app`` failed and is tried again."""
         self._add("retried", app)
 
     def failed(self, app: str, text: str) -> None:
-        """A task of ``app`` failed for good; ``text`` says why."""
+        """Report that a task of ``app`` failed for good; ``text`` is the reason."""
         self._add("failed", app, text[:TEXT_CHARACTERS])
 
     def long(self, app: str, text: str) -> None:
-        """A task of ``app`` takes many times as long as others."""
+        """Report that a task of ``app`` takes many times as long as others."""
         self._add("long", app, text)
 
     def fault(self, failure: Failure) -> None:
-        """The run cannot go on."""
+        """Report that the run cannot go on."""
         self.flush()
-        self.send(
-            {
-                "type": "fault",
-                "code": int(failure.exit_code),
-                "text": str(failure)[:TEXT_CHARACTERS],
-            }
-        )
+        text = str(failure)[:TEXT_CHARACTERS]
+        self.send({"type": "fault", "code": int(failure.exit_code), "text": text})
 
     def finish(self) -> None:
         """Send what is left."""
@@ -95,12 +92,17 @@ class Reporter:
 
     def flush(self) -> None:
         """Send the events so far."""
-        if os.getpid() != self._pid:
+        if self._is_forked():
             return
         with self._lock:
-            events, self._events = self._events, []
+            events = self._events
+            self._events = []
         for start in range(0, len(events), EVENTS):
             self._send_tasks(_compact(events[start : start + EVENTS]))
+
+    def _is_forked(self) -> bool:
+        """Return whether this is a child that the script forked, which is no part of the run."""
+        return os.getpid() != self._pid
 
     def _send_tasks(self, events: list[list[Any]]) -> None:
         try:
@@ -121,9 +123,15 @@ class Reporter:
 
 
 def _compact(events: list[list[Any]]) -> list[list[Any]]:
-    """Events that carry nothing but an app's name are sent as one with their number."""
-    plain = Counter((kind, app) for kind, app, *more in events if not more)
-    rest = [event for event in events if len(event) > 2]
+    """Return events with those that carry only an app's name merged to one with their number."""
+    plain: Counter[tuple[str, str]] = Counter()
+    rest = []
+    for event in events:
+        kind, app, *more = event
+        if more:
+            rest.append(event)
+        else:
+            plain[kind, app] += 1
     return [[kind, app, number] for (kind, app), number in plain.items()] + rest
 
 
@@ -133,8 +141,9 @@ def describe_failure(error: BaseException) -> str:
     return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
 
-# What Parsl says where the kernel and the memoizer say it better: of each task that failed, with
-# its number, and of an argument that cannot be compared, with neither app nor task.
+# Beginnings of Parsl's lines in whose place the kernel and the memoizer write better ones: about
+# each task that failed, with its number, and about an argument that cannot be compared, with
+# neither app nor task.
 SAID_BETTER = (
     "Task %s failed after %s retry attempts",
     "id_for_memo attempted on unknown type",
@@ -143,8 +152,9 @@ SAID_BETTER = (
 
 
 class ToLauncher(logging.Handler):
-    """Log lines of the runtime's (and Parsl's errors) in the launcher's log: the workflow's output
-    is the user's.
+    """Sends log lines of the runtime, and Parsl's errors, to the launcher's log.
+
+    The workflow's own output is the user's.
     """
 
     def __init__(self, reporter: Reporter, level: int = logging.NOTSET) -> None:
@@ -162,31 +172,31 @@ class ToLauncher(logging.Handler):
 
 
 class ToRoot(logging.Handler):
-    """Parsl's lines for the handlers of the user's root logger, as by propagation, but not below
-    this one's level.
+    """Passes Parsl's lines on to the user's root logger, but not those below this one's level.
 
-    A script that logs at DEBUG, and asks for a file with Parsl's own log, would have ten lines of
-    Parsl's for each task on its standard error. The file, a handler of the logger `parsl` itself,
-    still gets them.
+    A script that logs at DEBUG, and asks for a file with Parsl's own log, would get ten lines for
+    each task on its standard error. The file, a handler of the logger `parsl` itself, still has
+    them.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand it on."""
+        """Pass a line on."""
         for handler in logging.getLogger().handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
 
 
 def _failed_task(record: logging.LogRecord) -> str:
-    """Return what Parsl says of an exception, in one line: the user's code gets the exception
-    itself.
-    """
-    if record.name.startswith("parsl.") and record.exc_info and record.exc_info[1]:
-        return f"{record.getMessage()}: {describe_failure(record.exc_info[1])}"
-    return ""
+    """Return Parsl's line about an exception, without the traceback; empty for any other line."""
+    if not record.name.startswith("parsl.") or not record.exc_info:
+        return ""
+    error = record.exc_info[1]
+    return f"{record.getMessage()}: {describe_failure(error)}" if error else ""
 
 
 def _level(number: int) -> str:
-    """Return the level by its own name: a script may have given it another (logging.addLevelName)."""
-    levels = ("CRITICAL", "ERROR", "WARNING", "INFO")
-    return next((name for name in levels if number >= getattr(logging, name)), "DEBUG")
+    """Return the name of a level, whatever `logging.addLevelName` calls it."""
+    for name in ("CRITICAL", "ERROR", "WARNING", "INFO"):
+        if number >= getattr(logging, name):
+            return name
+    return "DEBUG"

@@ -1,6 +1,4 @@
-"""The workflow of `helm test`: two tasks in worker pods, the second of what the first left on the
-volume.
-"""
+"""The workflow of `helm test`: two tasks in worker pods; the second reads the first one's file."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @python_app(cache=True)  # type: ignore[untyped-decorator]
 def leave(text: str, file: str) -> str:
-    """Write ``text`` (to ``file``, where there is one) in a worker pod; hand it on."""
+    """Write ``text`` to ``file``, where there is one, in a worker pod; return it."""
     if file:
         Path(file).write_text(text, "utf-8")
     return text
@@ -25,19 +23,21 @@ def leave(text: str, file: str) -> str:
 
 @python_app(cache=True)  # type: ignore[untyped-decorator]
 def find(text: str, file: str) -> str:
-    """What another task left: in ``file``, or ``text`` itself."""
+    """Return what another task left in ``file``, or ``text`` itself."""
     return Path(file).read_text("utf-8") if file else text
 
 
 def main(folder: str = "") -> str:
-    """Have a text go through two tasks and the volume that is mounted at ``folder``; empty: there
-    is none.
+    """Pass a text through two tasks, and through a volume; return it.
 
-    What is made there is a folder of its own, which is gone afterwards.
+    Args:
+        folder: where the volume is mounted; empty for none. The test makes a folder there, and
+            removes it.
 
     Raises:
         RuntimeError: a worker, or this pod, saw another text on the volume than the one that was
-        written. OSError: the volume cannot be written.
+            written.
+        OSError: the volume cannot be written.
     """
     text = uuid.uuid4().hex
     if not folder:
@@ -60,5 +60,6 @@ def _through_tasks(text: str, file: str) -> str:
         raise RuntimeError(
             f"{file or 'the second task'}: holds {found!r} where the first task left {text!r}"
         )
-    log.info("two tasks in a worker pod%s: well", f", by way of {file}" if file else "")
+    way = f", by way of {file}" if file else ""
+    log.info("two tasks in a worker pod%s: well", way)
     return found

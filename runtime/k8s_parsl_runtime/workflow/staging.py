@@ -1,7 +1,7 @@
-"""Parsl's File staging: what is fetched, by whom, and what is refused by name.
+"""Parsl's File staging: which files are fetched, where, and which are refused.
 
-Not by Parsl's own providers: they keep the page of a 404 as the file. And its default ones fetch in
-a task of its own, which may be in another pod, where the working directory is each pod's own.
+Parsl's own providers would save the page of a 404 as the file. And its default ones fetch in a
+separate task, which may be in another pod, where each pod has its own working directory.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ def providers(*, shared: bool) -> list[Staging]:
     """Return how files come to the tasks of an executor.
 
     Args:
-        shared: the working directory is one and the same for all of them.
+        shared: all of them have the same working directory.
     """
-    return [NoOpFileStaging(), Apart() if shared else InTask(), Refused()]
+    fetched = Apart() if shared else InTask()
+    return [NoOpFileStaging(), fetched, Refused()]
 
 
 class Fetched(Staging):
     """Files of web and FTP servers, by their own names in the working directory."""
 
     def can_stage_in(self, file: File) -> bool:
-        """Return whether it is from such a server."""
+        """Return whether a file is on such a server."""
         return file.scheme in SCHEMES
 
 
 class Apart(Fetched):
-    """In a task of its own, as Parsl does by default."""
+    """Fetches a file in a separate task, as Parsl does by default."""
 
     def stage_in(
         self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None
@@ -54,42 +55,42 @@ class Apart(Fetched):
 
 
 class InTask(Fetched):
-    """In the task itself, before the user's function."""
+    """Fetches a file in the task itself, before the user's function."""
 
     def stage_in(
         self,
-        dm: DataManager,
-        executor: str,
+        dm: DataManager,  # noqa: ARG002 (Parsl's interface)
+        executor: str,  # noqa: ARG002
         file: File,
         parent_fut: Future[Any] | None,  # noqa: ARG002
     ) -> None:
-        """Say where the task will find it."""
+        """Set where the task will find a file."""
         file.local_path = file.filename
 
     def replace_task(
         self,
-        dm: DataManager,
-        executor: str,
+        dm: DataManager,  # noqa: ARG002 (Parsl's interface)
+        executor: str,  # noqa: ARG002
         file: File,
-        func: Callable[..., Any],  # noqa: ARG002
+        func: Callable[..., Any],
     ) -> Callable[..., Any]:
         """Return the task's function with the file fetched before it."""
         return functools.partial(after_fetching, func, file.url, file.filename)
 
 
 class Refused(Staging):
-    """What nothing here can fetch or send: Globus, and schemes that no provider knows."""
+    """Refuses what nothing here can fetch or send: Globus, and schemes that no provider knows."""
 
     def can_stage_in(self, file: File) -> bool:  # noqa: ARG002
-        """Return True: it is the last one that is asked."""
+        """Return True, as Parsl asks this one last."""
         return True
 
     can_stage_out = can_stage_in
 
     def stage_in(
         self,
-        dm: DataManager,
-        executor: str,
+        dm: DataManager,  # noqa: ARG002 (Parsl's interface)
+        executor: str,  # noqa: ARG002
         file: File,
         parent_fut: Future[Any] | None,  # noqa: ARG002
     ) -> None:
@@ -99,8 +100,9 @@ class Refused(Staging):
             ValueError: always; names the file.
         """
         raise ValueError(
-            f"the file {file.url} cannot be fetched: files come by {', '.join(SCHEMES)} or from a path, not by "
-            f"{file.scheme}; transfer it to a volume (storage) first, and name its path"
+            f"the file {file.url} cannot be fetched: files come by {', '.join(SCHEMES)} or from a"
+            f" path, not by {file.scheme}; transfer it to a volume (storage) first, and name its"
+            " path"
         )
 
     def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> None:  # noqa: ARG002
@@ -110,13 +112,13 @@ class Refused(Staging):
             ValueError: always; names the file.
         """
         raise ValueError(
-            f"the file {file.url} cannot be sent: a task's outputs are paths, best on a volume (storage), and go "
-            f"nowhere by {file.scheme}"
+            f"the file {file.url} cannot be sent: a task's outputs are paths, best on a volume"
+            f" (storage), and go nowhere by {file.scheme}"
         )
 
 
 def _stage_in(parent_fut: object = None, outputs: list[File] | None = None, **_: object) -> None:  # noqa: ARG001
-    """Fetch a file; the task that others wait for."""
+    """Fetch a file, as the task that others wait for."""
     for file in outputs or []:
         fetch(file.url, str(file.local_path))
 

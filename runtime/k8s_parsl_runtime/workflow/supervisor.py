@@ -12,17 +12,14 @@ import contextlib
 import math
 import os
 import queue
-import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.deadlines import left
@@ -31,23 +28,16 @@ from k8s_parsl_runtime.shared.kept import Kept
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, connect
 from k8s_parsl_runtime.shared.versions import misfit, versions
-from k8s_parsl_runtime.workflow import preparation
+from k8s_parsl_runtime.workflow import orphans, preparation
+from k8s_parsl_runtime.workflow.output import Output
 
 # The launcher's container starts after this one; its image may have to be pulled first.
 LAUNCHER_S = 600.0
 CONNECT_PAUSE_S = 0.02
-# A socket that refuses for so long is that of a launcher that has ended.
+# A socket that refuses for so long belongs to a launcher that has ended.
 REFUSED_S = 2.0
-# What a process of ours gets between SIGTERM and SIGKILL where the launcher does not say.
+# The time between SIGTERM and SIGKILL where the launcher does not set one.
 STOP_S = 5.0
-# What is left of the workflow's children at its end: Parsl's interchange still stops its workers.
-ORPHANS_S = 3.0
-# One that waits for a device, or for a file system without a server, outlives even SIGKILL.
-KILLED_S = 3.0
-# Output that a child of the workflow's holds open is waited for so long.
-OUTPUT_S = 1.0
-READER_S = 30.0
-LAST_LINES, LINE_CHARACTERS = 20, 500
 
 
 @dataclass
@@ -56,7 +46,7 @@ class Ended:
 
     # As a shell shows it: the exit code, or 128 and the signal's number.
     status: int
-    # The signal that ended it, by name; empty where it ended by itself.
+    # The name of the signal that ended it; empty where it ended by itself.
     signal: str
     # Whether it was asked to end: by this container's SIGTERM, or by the launcher.
     asked: bool
@@ -79,15 +69,17 @@ class Supervisor:
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
+        # What the launcher, the process and signals ask for, each as a message.
         self._events: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._kept = Kept("workflow", lambda line: sys.stderr.write(f"{line}\n"))
         self._output = Output(self._kept)
         self._launcher: Channel
         self._pid = 0
-        # Whether the process was asked to end, and when it is killed.
+        # The process was asked to end.
         self._asked = False
+        # When it is killed.
         self._kill_at = math.inf
-        # There was nothing to do.
+        # The launcher found that there is nothing to do.
         self._nothing = False
 
     def run(self) -> int:
@@ -97,53 +89,52 @@ class Supervisor:
         """
         programs.adopt_orphans()
         programs.name_the_user()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # One that is ignored stays so: `nohup` means it.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(
-                    number, lambda given, _: self._events.put({"type": "signal", "number": given})
-                )
-        # A terminal sends it to the workflow's process too, which does with it what it likes.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._take_signals()
         fault = misfit()
         launcher = self._connect()
         if launcher is None:
             sys.stderr.write("k8s-parsl: no launcher answers on the socket\n")
             return ExitCode.TEMPORARY
-        hello = {
-            "type": "hello",
-            "role": "supervisor",
-            "protocol": PROTOCOL,
-            "versions": versions(),
-        }
+        launcher.send(_hello(fault))
+        _in_background("launcher", self._listen, launcher)
         if fault:
-            hello["fault"] = {"code": int(ExitCode.CONFIGURATION), "text": fault}
-        launcher.send(hello)
-        threading.Thread(
-            target=self._listen, args=(launcher,), name="launcher", daemon=True
-        ).start()
-        if fault:
-            return self._wait_for_launcher(ExitCode.CONFIGURATION)
-        oom_before = oom_kills()
+            self._wait_for_launcher()
+            return ExitCode.CONFIGURATION
         self._launcher = launcher
+        oom_before = oom_kills()
         self._pid = self._start()
-        ended = self._supervise(oom_before)
+        code = self._supervise()
+        ended = self._end(code, oom_before)
         if self._nothing:
             return ExitCode.DONE
         launcher.send({"type": "ended", **asdict(ended)})
         self._kept.finish()
         return ended.status
 
+    def _take_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # One that is ignored stays so: `nohup` means it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._put_signal)
+        # A terminal sends it to the workflow's process too, which decides what to do with it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _put_signal(self, number: int, _: FrameType | None) -> None:
+        self._events.put({"type": "signal", "number": number})
+
+    # The launcher.
+
     def _connect(self) -> Channel | None:
+        """Wait for the launcher; return None where it does not come, or a signal comes first."""
         deadline = time.monotonic() + LAUNCHER_S
-        refused = math.inf
-        while time.monotonic() < min(deadline, refused + REFUSED_S):
+        refused_since = math.inf
+        while time.monotonic() < min(deadline, refused_since + REFUSED_S):
             try:
                 return connect(self._socket)
             except ConnectionRefusedError:
-                refused = min(refused, time.monotonic())
+                refused_since = min(refused_since, time.monotonic())
             except OSError:
-                refused = math.inf
+                refused_since = math.inf
             with contextlib.suppress(queue.Empty):
                 self._events.get(timeout=CONNECT_PAUSE_S)
                 return None
@@ -155,25 +146,26 @@ class Supervisor:
                 self._events.put(message)
         self._events.put({"type": "gone"})
 
-    def _wait_for_launcher(self, code: int) -> int:
-        """The launcher ends the run; this container must not end the pod before it has said why."""
+    def _wait_for_launcher(self) -> None:
+        """Wait until the launcher ends the run.
+
+        This container must not end the pod before the launcher has reported why.
+        """
         while self._events.get()["type"] not in ("gone", "nothing", "signal"):
             pass
-        return code
+
+    # The process.
 
     def _start(self) -> int:
         """Start the workflow's process; return its pid."""
-        environment = userpath.clean(dict(os.environ), [])
         process = subprocess.Popen(  # noqa: S603 (our own command line)
             programs.command("kernel", "--socket", self._socket),
-            env=environment,
+            env=userpath.clean(dict(os.environ), []),
             preexec_fn=_default_signals,  # noqa: PLW1509 (no thread of ours holds a lock that it needs)
             **self._output.pipes(),
         )
         self._output.start()
-        threading.Thread(
-            target=self._wait, args=(process.pid,), name="process", daemon=True
-        ).start()
+        _in_background("process", self._wait, process.pid)
         return process.pid
 
     def _wait(self, pid: int) -> None:
@@ -183,30 +175,32 @@ class Supervisor:
                 found, status = os.waitpid(-1, os.WUNTRACED | os.WCONTINUED)
             except ChildProcessError:
                 return
-            if found != pid:
-                continue
-            if os.WIFSTOPPED(status):
-                self._events.put({"type": "stopped"})
-            elif os.WIFCONTINUED(status):
-                self._events.put({"type": "continued"})
-            else:
-                self._events.put({"type": "exit", "code": os.waitstatus_to_exitcode(status)})
+            if found == pid:
+                self._events.put(_change(status))
 
-    def _supervise(self, oom_before: int) -> Ended:
-        """Do what the launcher and the signals ask for until the process has ended."""
-        acts = {
+    def _supervise(self) -> int:
+        """Do what the launcher and the signals ask for until the process has ended.
+
+        Returns:
+            Its exit code; negative for a signal.
+        """
+        acts: dict[str, Callable[[Message], object]] = {
             "prepare": self._prepare,
             "nothing": self._do_nothing,
             "stopped": self._launcher.send,
             "continued": self._launcher.send,
             "stop": self._stop,
             "signal": self._pass_on_signal,
-            "gone": self._alone,
+            "gone": self._end_without_launcher,
         }
-        while (event := self._next())["type"] != "exit":
+        while (event := self._next_event())["type"] != "exit":
             acts[event["type"]](event)
-        code = event["code"]
-        end_orphans()
+        code: int = event["code"]
+        return code
+
+    def _end(self, code: int, oom_before: int) -> Ended:
+        """End the orphans and wait for the output; return how the process ended."""
+        orphans.end()
         self._output.finish()
         return Ended(
             status=code if code >= 0 else 128 - code,
@@ -216,14 +210,16 @@ class Supervisor:
             lines=self._output.last_lines(),
         )
 
-    def _next(self) -> Message:
+    def _next_event(self) -> Message:
         """Wait for the next event; kill the process when it is time."""
         while True:
             try:
                 return self._events.get(timeout=left(self._kill_at))
             except queue.Empty:
                 self._kill_at = math.inf
-                _signal(self._pid, signal.SIGKILL)
+                orphans.send(self._pid, signal.SIGKILL)
+
+    # What is done at each event.
 
     def _prepare(self, order: Message) -> None:
         self._launcher.send(preparation.look(order))
@@ -231,27 +227,48 @@ class Supervisor:
 
     def _do_nothing(self, _: Message) -> None:
         self._nothing = True
-        _signal(self._pid, signal.SIGKILL)
+        orphans.send(self._pid, signal.SIGKILL)
 
     def _stop(self, order: Message) -> None:
         self._end_within(float(order["seconds"]))
 
-    def _alone(self, _: Message) -> None:
-        """The launcher is gone."""
+    def _end_without_launcher(self, _: Message) -> None:
         self._end_within(STOP_S)
 
     def _end_within(self, seconds: float) -> None:
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
-        # Once: a second one might interrupt what the user's own handler does.
+        # A second SIGTERM might interrupt what the user's own handler does.
         if not self._asked:
             self._asked = True
-            _signal(self._pid, signal.SIGTERM)
+            orphans.send(self._pid, signal.SIGTERM)
 
     def _pass_on_signal(self, event: Message) -> None:
-        """Kubelet's, which the launcher has got, too: it says when it is time for SIGKILL."""
+        """Pass on kubelet's signal; the launcher has it, too, and decides when to kill."""
         self._asked = True
         self._launcher.send({"type": "terminating"})
-        _signal(self._pid, signal.Signals(event["number"]))
+        orphans.send(self._pid, signal.Signals(event["number"]))
+
+
+def _hello(fault: str) -> Message:
+    """Return the greeting for the launcher, with why this environment cannot be used, if so."""
+    hello: Message = {
+        "type": "hello",
+        "role": "supervisor",
+        "protocol": PROTOCOL,
+        "versions": versions(),
+    }
+    if fault:
+        hello["fault"] = {"code": int(ExitCode.CONFIGURATION), "text": fault}
+    return hello
+
+
+def _change(status: int) -> Message:
+    """Return the event for a status of `waitpid`."""
+    if os.WIFSTOPPED(status):
+        return {"type": "stopped"}
+    if os.WIFCONTINUED(status):
+        return {"type": "continued"}
+    return {"type": "exit", "code": os.waitstatus_to_exitcode(status)}
 
 
 def _name(number: int) -> str:
@@ -263,122 +280,9 @@ def _name(number: int) -> str:
 
 
 def _default_signals() -> None:
-    """In the new process: as it would be without us."""
+    """Let the new process take SIGINT as it would without us."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-        # One that is stopped takes no other signal than SIGKILL.
-        os.kill(pid, signal.SIGCONT)
-
-
-def end_orphans(seconds: float = ORPHANS_S) -> None:
-    """End what the workflow's process left behind; the interchange ends by itself once it has
-    stopped its workers.
-    """
-    deadline = time.monotonic() + seconds
-    # Of one that is killed the children come to this process, and are next.
-    while (children := list(_children())) and time.monotonic() < deadline + KILLED_S:
-        if time.monotonic() > deadline:
-            for pid in children:
-                _signal(pid, signal.SIGKILL)
-        time.sleep(0.02)
-
-
-def _children() -> Iterator[int]:
-    """Yield this process's children that have not ended."""
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            yield from (
-                int(pid) for pid in (task / "children").read_text().split() if not _ended(pid)
-            )
-
-
-def _ended(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-class Output:
-    """The workflow's standard output and error: passed on as they come and kept, the last lines
-    apart.
-
-    On a terminal the process has the terminal itself, as it would have without us.
-    """
-
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
-        self._terminal = sys.stdout.isatty() or sys.stderr.isatty()
-        self._lines = deque[str](maxlen=LAST_LINES)
-        self._part = {1: b"", 2: b""}
-        self._ends: dict[int, int] = {}
-        self._theirs: list[int] = []
-        self._writing = False
-        self._thread = threading.Thread(target=self._pass_on, name="output", daemon=True)
-
-    def pipes(self) -> dict[str, Any]:
-        """Return what Popen needs."""
-        if self._terminal:
-            return {}
-        for number in (1, 2):
-            ours, theirs = os.pipe()
-            self._ends[ours] = number
-            self._theirs.append(theirs)
-        return {"stdout": self._theirs[0], "stderr": self._theirs[1]}
-
-    def start(self) -> None:
-        """Begin to pass on, once the process has its ends."""
-        if not self._terminal:
-            for theirs in self._theirs:
-                os.close(theirs)
-            self._thread.start()
-
-    def finish(self) -> None:
-        """Wait for what is left; a child that outlives the workflow may hold its end open.
-
-        Who reads our own output may be slow, and has more time.
-        """
-        if self._terminal:
-            return
-        deadline = time.monotonic() + READER_S
-        self._thread.join(OUTPUT_S)
-        while self._thread.is_alive() and self._writing and time.monotonic() < deadline:
-            self._thread.join(OUTPUT_S)
-
-    def last_lines(self) -> list[str]:
-        """Return the last lines of both, in the order in which they came."""
-        parts = [part.decode(errors="replace") for part in self._part.values() if part.strip()]
-        return [line[-LINE_CHARACTERS:] for line in [*self._lines, *parts]][-LAST_LINES:]
-
-    def _pass_on(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for ours in self._ends:
-                selector.register(ours, selectors.EVENT_READ)
-            while selector.get_map():
-                for key, _ in selector.select():
-                    chunk = os.read(key.fd, 65536)
-                    if not chunk:
-                        selector.unregister(key.fd)
-                        continue
-                    self._keep(self._ends[key.fd], chunk)
-                    self._kept.add(chunk, self._ends[key.fd])
-                    self._writing = True
-                    _write(self._ends[key.fd], chunk)
-                    self._writing = False
-
-    def _keep(self, number: int, chunk: bytes) -> None:
-        *lines, part = (self._part[number] + chunk).split(b"\n")
-        self._lines.extend(
-            line.decode(errors="replace") for line in lines[-LAST_LINES:] if line.strip()
-        )
-        self._part[number] = part[-4 * LINE_CHARACTERS :]
-
-
-def _write(number: int, chunk: bytes) -> None:
-    with contextlib.suppress(OSError):
-        while chunk:
-            chunk = chunk[os.write(number, chunk) :]
+def _in_background(name: str, run: Callable[..., None], *args: object) -> None:
+    threading.Thread(target=run, args=args, name=name, daemon=True).start()

@@ -1,9 +1,8 @@
-"""A watchdog for waits that cannot end: the workflow waits for a future, and nothing is there that
-could set it.
+"""A watchdog for waits that cannot end: the workflow waits for a future that nothing will set.
 
-What no code foresaw looks like this: no task is with a worker or waits for one, no thread of the
-workflow's own works, and the main thread stands in `result()`. A workflow that computes, sleeps,
-reads or waits for pods is no such case.
+A fault that no code foresaw looks like this: no task is with a worker or waits for one, no thread
+of the workflow's own works, and the main thread stands in `result()`. A workflow that computes,
+sleeps, reads or waits for pods does not look like this.
 """
 
 from __future__ import annotations
@@ -23,13 +22,15 @@ from k8s_parsl_runtime.shared.errors import Failure
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
-# It has to look like this without a break for so long.
+# How long it has to look like this without a break.
 GRACE_S = 60.0
-# Where a thread stands that waits for a future, or for work (files of Python's own library).
-FUTURES, POOL, LOCKS = "concurrent/futures/_base.py", "concurrent/futures/thread.py", "threading.py"
-# The function of a pool's thread that waits for work.
+# Files of Python's own library where a thread stands that waits for a future, or for work.
+FUTURES = "concurrent/futures/_base.py"
+POOL = "concurrent/futures/thread.py"
+LOCKS = "threading.py"
+# The function in which a pool's thread waits for work.
 POOLS_WAIT = "_worker"
-# Parsl looks again and again whether its last tasks have ended (DataFlowKernel).
+# The function of the DataFlowKernel that polls whether its last tasks have ended.
 PARSLS_WAIT = "wait_for_current_tasks"
 # Frames of each thread in the log.
 SHOWN_FRAMES = 12
@@ -66,13 +67,16 @@ class Watchdog:
     def _run(self) -> None:
         suspicious = 0.0
         while not self._ended.wait(LOOK_S):
-            suspicious = suspicious + LOOK_S if self.sees_nothing_that_works() else 0.0
+            if not self.sees_nothing_that_works():
+                suspicious = 0.0
+                continue
+            suspicious += LOOK_S
             if suspicious >= GRACE_S:
                 self._tell()
                 return
 
     def sees_nothing_that_works(self) -> bool:
-        """Whether the main thread waits for a future that nothing here will set."""
+        """Return whether the main thread waits for a future that nothing here will set."""
         frames = sys._current_frames()  # noqa: SLF001 (documented, for this purpose)
         main = frames.get(threading.main_thread().ident or 0)
         if main is None or not _waits_for_future(main) or self._busy():
@@ -90,14 +94,14 @@ class Watchdog:
             log.error("%s", line)
         self._on_hang(
             Failure(
-                f"the workflow waits{where} for a result that no task and no thread will bring, for {GRACE_S:.0f} s "
-                "now; where each thread stands is in the log above"
+                f"the workflow waits{where} for a result that no task and no thread will bring, for"
+                f" {GRACE_S:.0f} s now; where each thread stands is in the log above"
             )
         )
 
 
 def dump() -> list[str]:
-    """Return where each thread stands, a line for each frame."""
+    """Return where each thread stands, one line per frame."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     lines = []
     for ident, frame in sys._current_frames().items():  # noqa: SLF001
@@ -112,27 +116,27 @@ def _is_theirs(thread: threading.Thread) -> bool:
 
 
 def _waits_for_future(frame: FrameType) -> bool:
-    """Whether the innermost frames are those of a wait in `concurrent.futures`, or in Parsl for its
-    last tasks.
-    """
-    inner: Any = frame
-    while inner and inner.f_code.co_filename.endswith(LOCKS):
-        inner = inner.f_back
-    if inner is None:
+    """Return whether a thread waits for a future, or in Parsl for its last tasks."""
+    caller: Any = frame
+    while caller and caller.f_code.co_filename.endswith(LOCKS):
+        caller = caller.f_back
+    if caller is None:
         return False
-    in_futures = inner is not frame and inner.f_code.co_filename.endswith(FUTURES)
-    return bool(in_futures or inner.f_code.co_name == PARSLS_WAIT)
+    if caller.f_code.co_name == PARSLS_WAIT:
+        return True
+    in_lock = caller is not frame
+    return bool(in_lock and caller.f_code.co_filename.endswith(FUTURES))
 
 
 def _is_idle(frame: FrameType | None) -> bool:
-    """Whether a thread has ended, waits for a future itself, or is one of a pool without work."""
+    """Return whether a thread has ended, waits for a future, or is one of a pool without work."""
     if frame is None or _waits_for_future(frame):
         return True
     return frame.f_code.co_name == POOLS_WAIT and frame.f_code.co_filename.endswith(POOL)
 
 
 def _place(frame: FrameType) -> str:
-    """Return the innermost line outside of Python's library and Parsl, as ` in flow.py:12`."""
+    """Return the innermost line of the user's own code, as ` in flow.py:12`; empty for none."""
     inner: FrameType | None = frame
     while inner:
         file = inner.f_code.co_filename
