@@ -13,7 +13,7 @@ from chart.helm import VALUES
 from k8s_parsl.ceph_key.job import CephKeySettings
 from k8s_parsl.config.settings import Settings, launcher_part, read_yaml
 from k8s_parsl_runtime.shared.errors import UsageError
-from values_schema import schema
+from values_schema.helm_schema import values_schema
 
 CLAIM = {"mountPath": "/a", "existingClaim": "a"}
 DIGEST = "sha256:" + "0" * 64
@@ -126,7 +126,7 @@ EVERY_KEY = read_yaml(VALUES / "every-key.yaml")
 @functools.cache
 def validator() -> Draft202012Validator:
     """Of the models as they are, not of the file that is made of them."""
-    return Draft202012Validator(schema.values_schema())
+    return Draft202012Validator(values_schema())
 
 
 def with_value(key: str, value: Any) -> dict[str, Any]:

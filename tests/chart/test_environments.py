@@ -19,8 +19,10 @@ import k8s_parsl_runtime
 from chart.helm import CHART, VALUES
 from k8s_parsl.config import settings
 from k8s_parsl.config.settings import merge, read_yaml
-from values_schema import schema
-from values_schema.schema import Values
+from values_schema.chart_values import Values
+from values_schema.helm_schema import values_schema
+from values_schema.reference import values_reference
+from values_schema.storage_values import ChartVolume
 
 ENVIRONMENTS = [VALUES / f"{name}.yaml" for name in ("local", "dev", "staging", "prod")]
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -152,7 +154,7 @@ def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
     """By its own name, and with the default that it has; a key of a PodSpec is described by
     Kubernetes.
     """
-    whole, reference = schema.values_schema(), schema.values_reference()
+    whole, reference = values_schema(), values_reference()
     for path, value in described(DEFAULTS):
         node: Mapping[str, Any] = whole
         for key in path:
@@ -371,7 +373,7 @@ def unsaid(node: Mapping[str, Any], model: Any, path: KeyPath) -> Iterator[tuple
 UNSAID = [
     (path, default)
     for key, volume in VOLUMES["storage"].items()
-    for path, default in unsaid(volume, schema.ChartVolume, ("storage", key))
+    for path, default in unsaid(volume, ChartVolume, ("storage", key))
     # `readOnly` is the launcher's, `file` no key.
     if not HANDED_ON.match(dotted(path)) and path[-1] not in ("readOnly", "file")
 ]

@@ -16,7 +16,8 @@ from k8s_parsl.check import release
 from k8s_parsl.config.nearest import did_you_mean
 from k8s_parsl.config.settings import LABEL_IS, SECTIONS, Settings
 from k8s_parsl_runtime.shared.errors import DataError, Failure, UsageError
-from values_schema.schema import NO_KEYS, values_schema
+from values_schema.helm_schema import values_schema
+from values_schema.texts import NO_KEYS
 
 LEAST = 'workflow: {call: "a:b"}\nexecutors: {w: {}}\n'
 WORDS = {

@@ -18,7 +18,7 @@ from k8s_parsl.config.settings import (
     launcher_part,
     read_yaml,
 )
-from values_schema.schema import Values
+from values_schema.chart_values import Values
 
 
 def in_a_pod(rendered, folder: Path) -> Settings:
