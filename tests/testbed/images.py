@@ -19,7 +19,7 @@ from pathlib import Path
 from testbed import layout, packages
 from testbed.layout import REPOSITORY, TestbedError
 
-BUILDER = REPOSITORY / "launcher" / "image.py"
+BUILDER = REPOSITORY / "tools" / "image.py"
 THEIRS = layout.HERE / "images"
 (PARSL,) = tomllib.loads((REPOSITORY / "runtime" / "pyproject.toml").read_text())["project"][
     "dependencies"

@@ -19,7 +19,7 @@ import pytest
 from testbed import images
 from testbed.layout import REPOSITORY
 
-PROGRAM = REPOSITORY / "launcher" / "image.py"
+PROGRAM = REPOSITORY / "tools" / "image.py"
 DOCKERFILE = """\
 ARG BASE=docker.io/library/python:3.11-slim
 FROM ${BASE} AS build
