@@ -3,7 +3,7 @@ The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the
 it is in that Secret's namespace: whoever may make pods in the release's could use its account (docs/dev/architecture.md, "The Ceph key").
 */ -}}
 
-{{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key/job.py. */ -}}
+{{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key/settings.py. */ -}}
 {{- define "k8s-parsl.cephKeyData" -}}
 {{- $given := .volume.cephfs.secret.vault -}}
 {{- $vault := omit $given "caBundle" "schedule" "adopt" "timeBudget" -}}

@@ -10,8 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from chart.helm import VALUES
-from k8s_parsl.ceph_key.job import CephKeySettings
-from k8s_parsl.config.settings import Settings, launcher_part, read_yaml
+from k8s_parsl.ceph_key.settings import CephKeySettings
+from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.settings import Settings, launcher_part
 from k8s_parsl_runtime.shared.errors import UsageError
 from values_schema.helm_schema import values_schema
 

@@ -16,9 +16,8 @@ import yaml
 from pydantic import Secret, SecretStr
 
 from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object, container
-from k8s_parsl.ceph_key import job as ceph_key
-from k8s_parsl.ceph_key.job import CephKeySettings
-from k8s_parsl.ceph_key.vault import Auth
+from k8s_parsl.ceph_key.key import CephKey, check_key
+from k8s_parsl.ceph_key.settings import Auth, CephKeySettings, KeyKv
 from k8s_parsl_runtime.shared.errors import ExitCode
 from values_schema.storage_values import KeyPlace, VaultSource
 
@@ -346,8 +345,8 @@ def test_the_command_would_take_a_sample_as_it_is(file):
     ((user_id, user_key),) = re.findall(
         r"values: \{userID: (.+), userKey: (.+)\}", file.read_text("utf-8")
     )
-    key = ceph_key.check_key(Secret(user_id), Secret(user_key))
-    assert key == ceph_key.CephKey(user_id, SecretStr(user_key))
+    key = check_key(Secret(user_id), Secret(user_key))
+    assert key == CephKey(user_id, SecretStr(user_key))
     assert base64.b64decode(user_key).endswith(b"not a real key!!")
 
 
@@ -425,7 +424,7 @@ def test_every_key_of_vaults_arrives(helm):
 def test_defaults_are_the_commands_own():
     """The schema says again what the command's models say; here they are tied."""
     for ours, theirs in (
-        (KeyPlace, ceph_key.KeyKv),
+        (KeyPlace, KeyKv),
         (VaultSource, CephKeySettings),
     ):
         shared = ours.model_fields.keys() & theirs.model_fields.keys()
@@ -435,7 +434,7 @@ def test_defaults_are_the_commands_own():
             assert ours.model_fields[name].description == theirs.model_fields[name].description, (
                 name
             )
-    assert KeyPlace.model_fields.keys() == ceph_key.KeyKv.model_fields.keys()
+    assert KeyPlace.model_fields.keys() == KeyKv.model_fields.keys()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from chart.helm import MINIMAL
-from k8s_parsl.config.settings import Settings, launcher_part, merge
+from k8s_parsl.config.helm_merge import merge
+from k8s_parsl.config.settings import Settings, launcher_part
 from k8s_parsl_runtime.shared.errors import UsageError
 
 COMMIT = "0" * 40

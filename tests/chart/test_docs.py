@@ -25,7 +25,7 @@ from jsonschema import Draft202012Validator
 
 from chart.helm import REPOSITORY, VALUES_FILES
 from k8s_parsl.__main__ import commands
-from k8s_parsl.config.settings import merge
+from k8s_parsl.config.helm_merge import merge
 from k8s_parsl_runtime.shared.errors import ExitCode
 from values_schema.helm_schema import values_schema
 

@@ -18,7 +18,9 @@ import k8s_parsl
 import k8s_parsl_runtime
 from chart.helm import CHART, VALUES
 from k8s_parsl.config import settings
-from k8s_parsl.config.settings import merge, read_yaml
+from k8s_parsl.config.helm_merge import merge
+from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.model import Model
 from values_schema.chart_values import Values
 from values_schema.helm_schema import values_schema
 from values_schema.reference import values_reference
@@ -292,7 +294,7 @@ def model_keys(node: Any, model: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 
 def models_of(annotation: Any) -> list[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, settings.Model):
+    if isinstance(annotation, type) and issubclass(annotation, Model):
         return [annotation]
     return [model for inner in getattr(annotation, "__args__", ()) for model in models_of(inner)]
 

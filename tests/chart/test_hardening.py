@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from chart.helm import MINIMAL, VALUES, VALUES_FILES, Object, Rendered, container
-from k8s_parsl.config.settings import Settings, _Loader
+from k8s_parsl.config.helm_yaml import HelmLoader
+from k8s_parsl.config.settings import Settings
 from k8s_parsl.identity import TEST, Identity
 from k8s_parsl.run.pod_manifest import pod_manifest
 from testbed import TestbedError, parts
@@ -26,7 +27,7 @@ ADMIN = {"admin": {"create": True}}
 
 def settings_of(text: str) -> Settings:
     """As the launcher reads it."""
-    return Settings.parse(yaml.load(text, Loader=_Loader), "settings.yaml")
+    return Settings.parse(yaml.load(text, Loader=HelmLoader), "settings.yaml")
 
 
 def provided(rendered: Rendered) -> list[Object]:

@@ -13,8 +13,9 @@ import pytest
 
 from chart.helm import CHART, Helm
 from k8s_parsl.check import release
+from k8s_parsl.config.names import LABEL_IS
 from k8s_parsl.config.nearest import did_you_mean
-from k8s_parsl.config.settings import LABEL_IS, SECTIONS, Settings
+from k8s_parsl.config.settings import SECTIONS, Settings
 from k8s_parsl_runtime.shared.errors import DataError, Failure, UsageError
 from values_schema.helm_schema import values_schema
 from values_schema.texts import NO_KEYS

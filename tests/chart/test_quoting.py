@@ -17,7 +17,7 @@ import yaml
 
 from chart import hostile
 from chart.helm import CHART, FAST
-from k8s_parsl.config.settings import _Loader
+from k8s_parsl.config.helm_yaml import HelmLoader
 
 TEXTS = list(hostile.TEXTS.values())
 # The names of what holds the settings have their hash.
@@ -38,7 +38,7 @@ def read(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [read(item) for item in value]
     if key.endswith(".yaml"):
-        return read(yaml.load(value, _Loader))
+        return read(yaml.load(value, HelmLoader))
     if key == "expression" and value.startswith("["):
         return read(json.loads(value))
     return value

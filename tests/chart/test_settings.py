@@ -9,15 +9,9 @@ import yaml
 from pydantic.json_schema import SkipJsonSchema
 
 from chart.helm import CHART, MINIMAL, VALUES
-from k8s_parsl.config.settings import (
-    Executor,
-    Laptop,
-    Model,
-    Settings,
-    Volume,
-    launcher_part,
-    read_yaml,
-)
+from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.model import Model
+from k8s_parsl.config.settings import Executor, Laptop, Settings, Volume, launcher_part
 from values_schema.chart_values import Values
 
 

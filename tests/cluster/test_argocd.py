@@ -21,7 +21,8 @@ from cluster.conftest import PATIENCE_S, ROOT, Release, _watch, image_values
 from pykube import Job, Secret
 from pykube.objects import NamespacedAPIObject
 
-from k8s_parsl.config.settings import merge, read_yaml
+from k8s_parsl.config.helm_merge import merge
+from k8s_parsl.config.helm_yaml import read_yaml
 from testbed import argocd, ceph, cluster, layout, vault
 
 pytestmark = [pytest.mark.testbed, pytest.mark.slow]

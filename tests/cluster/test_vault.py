@@ -26,7 +26,7 @@ import pytest
 import requests
 import yaml
 
-from k8s_parsl.ceph_key.vault import VaultSettings
+from k8s_parsl.ceph_key.settings import VaultSettings
 from testbed import cluster, layout, pki
 from testbed import vault as vaults
 
@@ -245,8 +245,8 @@ def test_a_second_run_changes_nothing_and_a_new_key_does(stage):
     ended = stage.run()
     assert (ended.code, stage.values()) == (0, {"userID": USER, "userKey": NEWER}), ended.out
     assert "updated" in ended.last
-    assert "the prefix client. is taken off" in ended.out
-    assert "userKey: white space at its ends is taken off" in ended.out
+    assert "the prefix client. was removed" in ended.out
+    assert "userKey: white space at its ends was removed" in ended.out
 
 
 def test_a_secret_of_somebody_elses_is_left_alone_until_told(stage):
@@ -269,7 +269,7 @@ def test_two_releases_do_not_fight_over_one_secret(stage):
     """The owner is recorded; another one is refused."""
     assert stage.run({"secret.owner": "pdgrun/pdgrun"}).code == 0
     ended = stage.run({"secret.owner": "other/pdgrun"})
-    assert (ended.code, f"{NAME} is pdgrun/pdgrun's" in ended.last) == (78, True), ended.out
+    assert (ended.code, f"{NAME} belongs to pdgrun/pdgrun" in ended.last) == (78, True), ended.out
 
 
 @pytest.mark.parametrize("version", ["auto", 1])
@@ -390,7 +390,7 @@ def test_a_sealed_vault_heals_within_the_budget(stage):
     stage.vault.seal()
     process = stage.start()
     said = process.stdout.readline()
-    assert f"Vault at {stage.vault.address} is sealed: somebody has to unseal it" in said
+    assert f"Vault at {stage.vault.address} is sealed: unseal it" in said
     stage.vault.unseal()
     ended = stage.end(process, said)
     assert (ended.code, stage.values()) == (0, GOOD), ended.out
@@ -402,8 +402,7 @@ def test_a_sealed_vault_that_stays_so(stage):
     ended = stage.run({"timeBudget": 2})
     assert (
         ended.code,
-        "is sealed: somebody has to unseal it (vault operator unseal) (tried for 2 s)"
-        in ended.last,
+        "is sealed: unseal it (vault operator unseal) (tried for 2 s)" in ended.last,
     ) == (
         69,
         True,
@@ -545,12 +544,12 @@ BAD = {
     "wrong CA": (
         other_authority,
         78,
-        "vault.caBundle (or caFile): Vault's certificate is of no authority",
+        "vault.caBundle (or caFile): no CA in it has signed Vault's certificate",
     ),
     "no CA": (
         {"vault.caFile": ""},
         78,
-        "vault.caBundle (or caFile): Vault's certificate is of no authority",
+        "vault.caBundle (or caFile): no CA in it has signed Vault's certificate",
     ),
     "CA file missing": (
         {"vault.caFile": "/nowhere/ca.crt"},
@@ -566,7 +565,7 @@ BAD = {
     "role of another namespace": (
         role_of_another_namespace,
         77,
-        "is not for system:serviceaccount:{ns}:ceph-key: add its namespace to bound_service_account_namespaces",
+        "is not bound to system:serviceaccount:{ns}:ceph-key: add its namespace to bound_service_account_namespaces",
     ),
     "role of another account": (
         role_of_another_account,
@@ -576,12 +575,12 @@ BAD = {
     "role of another audience": (
         role_of_another_audience,
         77,
-        "vault.auth.audience: the token is for audience 'vault', role '{ns}-3' of auth/kubernetes wants another",
+        "vault.auth.audience: the token is for audience 'vault', but role '{ns}-3' of auth/kubernetes requires another",
     ),
     "wrong auth mount": (
         {"vault.auth.mount": "k8s"},
         77,
-        "at auth/k8s and says no more: is vault.auth.mount right",
+        "at auth/k8s without a reason: check vault.auth.mount",
     ),
     "method not configured": (
         method_without_configuration,
@@ -600,7 +599,7 @@ BAD = {
         "vault.auth.role: auth/jwt has no role 'none'",
     ),
     "jwt of another": (jwt_of_another, 77, "its bound_subject or bound_claims differ"),
-    "secret ID of another": (secret_id_of_another, 77, "do not fit auth/approle"),
+    "secret ID of another": (secret_id_of_another, 77, "are not valid at auth/approle"),
     "token of another Vault": (
         token_of_another_vault,
         77,
@@ -609,7 +608,7 @@ BAD = {
     "no such KV mount": (
         {"vault.kv.mount": "kv"},
         77,
-        "vault.kv.mount: role '{ns}' of auth/kubernetes may see nothing at",
+        "vault.kv.mount: role '{ns}' of auth/kubernetes has no access to",
     ),
     "KV mount with data/": (
         {"vault.kv.mount": "secret/data"},
@@ -631,11 +630,11 @@ BAD = {
         77,
         'its policies need: path "secret/data/pdg" { capabilities = ["read"] }',
     ),
-    "no policy": (role_without_policy, 77, "may see nothing at 'secret'"),
+    "no policy": (role_without_policy, 77, "has no access to 'secret'"),
     "data/ in the path": (
         {"vault.kv.path": "data/{ns}/pdg"},
         78,
-        "vault.kv.path: write '{ns}/pdg'; the data/ that",
+        "vault.kv.path: write '{ns}/pdg', without the data/ that",
     ),
     "mount in the path": (
         {"vault.kv.path": "secret/{ns}/pdg"},
@@ -657,7 +656,7 @@ BAD = {
     "version destroyed": (
         version_destroyed,
         78,
-        "of secret/{ns}/destroyed was destroyed: write the key anew",
+        "of secret/{ns}/destroyed was destroyed: write the key again",
     ),
     "missing keys": (
         put({"userId": USER, "key": KEY}),
@@ -679,7 +678,7 @@ BAD = {
     "Secret of another name": (
         {"secret.name": "another"},
         77,
-        "this account may not write it; it needs, in namespace {ns}, a Role of secrets, resourceNames [another], verbs",
+        "this ServiceAccount may not write it; it needs a Role in namespace {ns} for secrets, resourceNames [another], verbs",
     ),
     "Secret in another namespace": (
         {"secret.namespace": "kube-system"},
@@ -721,7 +720,7 @@ def test_no_right_to_the_secret(stage):
     stage.vault.role(f"{stage.namespace}-5", stage.namespace, "stranger", stage.namespace)
     ended = stage.run({"vault.auth.role": f"{stage.namespace}-5"}, account="stranger")
     assert ended.code == 77
-    assert f"Secret {stage.namespace}/{NAME}: this account may not write it" in ended.last
+    assert f"Secret {stage.namespace}/{NAME}: this ServiceAccount may not write it" in ended.last
 
 
 def test_the_default_of_the_audience_is_the_testbeds():

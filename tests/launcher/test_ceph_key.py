@@ -14,8 +14,10 @@ import pytest
 import yaml
 from pydantic import Secret
 
-from k8s_parsl.ceph_key.job import CephKeySettings, Writer, check_key, manifest
-from k8s_parsl.ceph_key.vault import Budget
+from k8s_parsl.ceph_key.budget import Budget
+from k8s_parsl.ceph_key.key import check_key
+from k8s_parsl.ceph_key.secret import Writer, manifest
+from k8s_parsl.ceph_key.settings import CephKeySettings
 from k8s_parsl_runtime.shared.errors import DataError, ExitCode, Failure
 
 
@@ -100,7 +102,7 @@ BAD = {
     "keyring": (
         "pdg",
         f"[client.pdg]\n\tkey = {KEY}\n",
-        "userKey has white space inside: of a keyring, only",
+        "userKey has white space inside: of a keyring, write only",
     ),
     "inner newline": ("pdg", f"{KEY[:20]}\n{KEY[20:]}", "userKey has white space inside"),
     "not ASCII": ("pdg", f"{KEY}é", "userKey is not base64"),
@@ -108,10 +110,10 @@ BAD = {
     "a mapping": ("pdg", {"key": KEY}, "userKey is of type dict"),
     "null": ("pdg", None, "userKey is of type NoneType"),
     "a number for a user": (17, KEY, "userID is of type int"),
-    "no user": ("", KEY, "userID is no Ceph user"),
-    "only the prefix": ("client.", KEY, "userID is no Ceph user"),
-    "a keyring's head": ("[client.pdg]", KEY, "userID is no Ceph user"),
-    "two words": ("pdg user", KEY, "userID is no Ceph user"),
+    "no user": ("", KEY, "userID is not a Ceph user"),
+    "only the prefix": ("client.", KEY, "userID is not a Ceph user"),
+    "a keyring's head": ("[client.pdg]", KEY, "userID is not a Ceph user"),
+    "two words": ("pdg user", KEY, "userID is not a Ceph user"),
     "the wrong way round": (
         KEY,
         "pdg",
@@ -243,7 +245,7 @@ def test_the_secret_says_what_it_is_made_of():
 @pytest.fixture
 def write(api, monkeypatch):
     """Write the good key by the API; what was done."""
-    monkeypatch.setattr("k8s_parsl.ceph_key.vault.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("k8s_parsl.ceph_key.budget.FIRST_PAUSE_S", 0.01)
 
     def write(budget=5.0):
         it = settings({"secret.namespace": "science"})

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from k8s_parsl.config.settings import LABEL_LENGTH
+from k8s_parsl.config.names import LABEL_LENGTH
 from k8s_parsl.run.pod_manifest import pod_name
 
 # Helm's own limit.

@@ -9,7 +9,9 @@ import yaml
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
 
-from k8s_parsl.config.settings import Executor, Parsl, Settings, merge, read_yaml
+from k8s_parsl.config.helm_merge import merge
+from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.settings import Executor, Parsl, Settings
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
 GOOD = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}}
@@ -246,7 +248,7 @@ def test_values_that_are_nested_too_deeply_are_bad_data(tmp_path, opening, closi
     [
         ("1" * 5000, "a value cannot be read: "),
         ("!!float many", "a value cannot be read: "),
-        ('"\\ud800"', "a text has half of a pair of characters in it"),
+        ('"\\ud800"', "a text has half of a surrogate pair in it"),
         ("!!binary aGk=", "only plain YAML values are allowed"),
     ],
 )
@@ -298,6 +300,8 @@ def test_a_values_file_of_another_shape_is_refused_by_name(tmp_path, text, line)
         ("a: 1\na: 2", "line 2: key 'a' is given twice"),
         ("a: 1\nb: {y: 1}", 'line 2: YAML reads the key y as true: write it in quotes, "y"'),
         ("b: {null: 1}", "line 1: a key is empty, or null"),
+        ("b: {{name}}", "line 1: YAML reads a key as a map or a list: write text with { or ["),
+        ("b: {[1]: 2}", "line 1: YAML reads a key as a map or a list: write text with { or ["),
         ("- a", "holds a list where a mapping is needed"),
         ("a:\n\tb: 1", "line 2: found character '\\t'"),
     ],

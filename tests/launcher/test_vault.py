@@ -7,6 +7,7 @@ tested with a real one (tests/cluster/test_vault.py).
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
@@ -16,8 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 
-from k8s_parsl.ceph_key.vault import LONGEST_PAUSE_S, Budget, Vault, VaultSettings
+from k8s_parsl.ceph_key.budget import LONGEST_PAUSE_S, Budget
+from k8s_parsl.ceph_key.settings import VaultSettings
+from k8s_parsl.ceph_key.vault import Vault
+from k8s_parsl.ceph_key.vault_errors import LOGIN_REFUSALS, Refused, login_refused
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure, Unavailable
 from testbed import pki
 
@@ -112,7 +117,7 @@ def _quick(monkeypatch):
     """Pauses as in real life would take these tests a minute; proxies of this machine's have no
     part in them.
     """
-    monkeypatch.setattr("k8s_parsl.ceph_key.vault.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("k8s_parsl.ceph_key.budget.FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "*")
 
 
@@ -160,10 +165,46 @@ def test_a_fresh_account_is_refused_twice_at_most(server, read, refusals, ended)
     """A third "permission denied" is meant."""
     server.first[LOGIN] = [(403, {"errors": ["permission denied"]})] * refusals
     if ended:
-        with pytest.raises(Failure, match="does not know this pod's account at auth/kubernetes"):
+        with pytest.raises(
+            Failure, match="denies this pod's ServiceAccount the login at auth/kubernetes"
+        ):
             read()
     else:
         assert read().version == 4
+
+
+# Vault's answers to a login, in the order of the table, and what its message names.
+LOGIN_ANSWERS = [
+    ("kubernetes", 400, 'invalid role name "pdg"', "vault.auth.role: auth/kubernetes has no role"),
+    (
+        "kubernetes",
+        500,
+        "could not load backend configuration",
+        "vault write auth/kubernetes/config",
+    ),
+    ("kubernetes", 403, "service account name not authorized", "bound_service_account_names"),
+    ("kubernetes", 403, "namespace not authorized", "bound_service_account_namespaces"),
+    ("kubernetes", 403, "invalid audience (aud) claim", "the token is for audience 'a', 'b', but"),
+    ("jwt", 400, "error validating claims: sub does not match", "bound_subject or bound_claims"),
+    ("approle", 400, "invalid role or secret ID", "vault.auth.roleID 'r' and the secret ID in /c"),
+    ("kubernetes", 403, "permission denied", "denies system:serviceaccount:a:b the login"),
+    ("jwt", 403, "permission denied", "Vault denies the login at auth/jwt without a reason"),
+]
+
+
+@pytest.mark.parametrize(("row", "answer"), list(enumerate(LOGIN_ANSWERS)))
+def test_each_refusal_of_a_login_names_what_to_change(row, answer):
+    """One answer for each row of the table; no row hides a later one."""
+    method, status, text, message = answer
+    auth = {"method": method, "role": "pdg", "roleID": "r", "file": "/c"}
+    data = {"url": "https://v", "auth": auth, "kv": {"mount": "secret", "path": "pdg"}}
+    settings = VaultSettings.model_validate_json(json.dumps(data))
+    claims = {"sub": "system:serviceaccount:a:b", "aud": ["a", "b"]}
+    token = f"h.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.s"
+    failure = login_refused(Refused(status, text, text, None), settings, SecretStr(token))
+    assert message in str(failure)
+    assert type(failure) is LOGIN_REFUSALS[row].error
+    assert len(LOGIN_ANSWERS) == len(LOGIN_REFUSALS)
 
 
 def test_a_403_with_a_reason_is_not_tried_again(server, read):
@@ -177,7 +218,7 @@ def test_a_403_with_a_reason_is_not_tried_again(server, read):
 def test_the_budget_holds(server, read):
     """For all calls together; and the token is handed back all the same."""
     server.first[READ] = [(503, {"errors": ["Vault is sealed"]})] * 1000
-    with pytest.raises(Unavailable, match=r"is sealed: .* \(tried for 1 s\)") as caught:
+    with pytest.raises(Unavailable, match=r"is sealed: unseal it .* \(tried for 1 s\)") as caught:
         read(budget=1)
     # Seven pauses, of at least 0.005 s and then twice that each time, are 0.6 s; the next has no
     # room.
@@ -262,7 +303,7 @@ def test_some_other_server(server, read):
     """A page with 200 is no login."""
     server.first[LOGIN] = [(200, "<html>Welcome</html>")]
     with pytest.raises(
-        ConfigurationError, match=r"vault\.url: what answers at http://127.0.0.1:\d+ is no Vault"
+        ConfigurationError, match=r"vault\.url: the server at http://127.0.0.1:\d+ is not Vault"
     ):
         read()
 
@@ -270,7 +311,7 @@ def test_some_other_server(server, read):
 def test_a_login_without_a_token(server, read):
     """Vault Enterprise asks for a second factor so."""
     server.first[LOGIN] = [(200, {"auth": {"client_token": "", "mfa_requirement": {}}})]
-    with pytest.raises(ConfigurationError, match="answers a login without a token"):
+    with pytest.raises(ConfigurationError, match="accepts the login without a token"):
         read()
 
 
@@ -284,7 +325,7 @@ def test_an_authority_that_was_not_given(server, read, tmp_path):
     """The chart's key is caBundle, and that is the one to name."""
     server.encrypt(tmp_path / "pki", "127.0.0.1")
     with pytest.raises(
-        ConfigurationError, match=r"vault\.caBundle \(or caFile\): Vault.s certificate is of"
+        ConfigurationError, match=r"vault\.caBundle \(or caFile\): no CA in it has signed Vault's"
     ):
         read()
     assert server.asked == []
@@ -304,7 +345,7 @@ def test_a_server_without_tls(server, read):
     """At once, though it is a failed connection."""
     server.url = server.url.replace("http:", "https:")
     with pytest.raises(
-        ConfigurationError, match=r"vault\.url: what listens there does not speak TLS"
+        ConfigurationError, match=r"vault\.url: the server there does not speak TLS"
     ):
         read()
 
@@ -323,7 +364,7 @@ def test_a_budget_ends_in_time(monkeypatch, seconds):
     clock = SimpleNamespace(
         monotonic=lambda: now[0], sleep=lambda pause: now.append(now.pop() + pause)
     )
-    monkeypatch.setattr("k8s_parsl.ceph_key.vault.time", clock)
+    monkeypatch.setattr("k8s_parsl.ceph_key.budget.time", clock)
     budget = Budget(seconds)
     while budget.wait("nothing"):
         pass

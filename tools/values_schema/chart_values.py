@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from k8s_parsl.config.model import Model
+from k8s_parsl.config.names import Label
 from k8s_parsl.config.settings import (
     ACCELERATOR,
     COMMIT,
@@ -18,10 +20,8 @@ from k8s_parsl.config.settings import (
     GIT_URL_IS,
     Executor,
     Git,
-    Label,
     Laptop,
     Logging,
-    Model,
     Parsl,
     Run,
     Workflow,

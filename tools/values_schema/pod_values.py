@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from k8s_parsl.config.settings import Model
+from k8s_parsl.config.model import Model
 from values_schema.kubernetes_types import list_of, of_type, pod_spec_fields
 from values_schema.texts import (
     JSON,

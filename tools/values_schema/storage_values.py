@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from k8s_parsl.ceph_key.vault import Auth, Kv, VaultSettings
-from k8s_parsl.config.settings import Model, Volume
+from k8s_parsl.ceph_key.settings import Auth, Kv, VaultSettings
+from k8s_parsl.config.model import Model
+from k8s_parsl.config.settings import Volume
 from values_schema.kubernetes_types import volume_source
 from values_schema.texts import (
     JSON,

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import StringConstraints, WithJsonSchema
 
-from k8s_parsl.config.settings import BARE, LABEL, LABEL_IS
+from k8s_parsl.config.helm_yaml import BARE
+from k8s_parsl.config.names import LABEL, LABEL_IS
 
 JSON = dict[str, Any]
 

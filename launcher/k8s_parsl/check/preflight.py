@@ -20,7 +20,8 @@ from k8s_parsl.check.lines import Line, fine, note, unseen, wanted
 from k8s_parsl.check.references import references
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
 from k8s_parsl.check.rights import rights
-from k8s_parsl.config.settings import Executor, yaml_mapping
+from k8s_parsl.config.helm_yaml import yaml_mapping
+from k8s_parsl.config.settings import Executor
 from k8s_parsl.config.workers import workers
 from k8s_parsl.identity import of_release
 from k8s_parsl.kube.api import Api, ApiError, of_kind

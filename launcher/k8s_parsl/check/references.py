@@ -11,7 +11,7 @@ from typing import Any
 
 from k8s_parsl.check.lines import Line, fine, unseen, wanted
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
-from k8s_parsl.config.settings import yaml_mapping
+from k8s_parsl.config.helm_yaml import yaml_mapping
 from k8s_parsl.kube.api import METADATA_ONLY, Api, ApiError, of_kind
 
 Manifest = Mapping[str, Any]

@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 
+from k8s_parsl.config.helm_yaml import read_yaml, yaml_mapping
 from k8s_parsl.config.nearest import with_nearest
-from k8s_parsl.config.settings import Settings, read_yaml, yaml_mapping
+from k8s_parsl.config.settings import Settings
 from k8s_parsl.identity import of_release
 from k8s_parsl.kube.api import Api, of_kind
 from k8s_parsl_runtime.shared.errors import UsageError, one_line

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from k8s_parsl.config.settings import Settings, read_yaml
+from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import workers
 from k8s_parsl.identity import MOUNTED, Identity
 from k8s_parsl.kube.api import Api
