@@ -1,9 +1,8 @@
-"""`k8s-parsl ceph-key` against a real Vault and the real API server, with the rights of its own
-account only.
+"""`k8s-parsl ceph-key` with a real Vault and API server, and its ServiceAccount's permissions only.
 
-The command runs as a process of its own; all that differs from its pod is where the account's token
-lies. Every run's output is searched for the keys and tokens in play, so each case below is a test
-of secrecy too.
+The command runs as a separate process; only the folder of the ServiceAccount's token differs from
+its pod's. The output of every run is searched for the keys and tokens, so each case below also
+tests secrecy.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from testbed import cluster, layout, pki
 from testbed import vault as vaults
 
 NAME = "csi-cephfs-pdgrun-secret"
-# The client looks for its account where kubelet mounts it; here it is in a folder of the test's.
+# The client looks for its token where kubelet mounts it; here it is in the test's folder.
 MAIN = """
 import functools, os, pathlib
 from k8s_parsl.__main__ import main
@@ -91,7 +90,7 @@ class Ended:
 
 @dataclass
 class Stage:
-    """A namespace of the CSI driver's with the command's account, and its counterpart in Vault."""
+    """A namespace like the CSI driver's, with the command's ServiceAccount and its role in Vault."""
 
     vault: vaults.Vault
     namespace: str
@@ -170,7 +169,7 @@ class Stage:
         return {key: base64.b64decode(value).decode() for key, value in self.read()["data"].items()}
 
     def make(self, **metadata):
-        """A Secret of somebody else's."""
+        """Make a Secret of another client's."""
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -233,9 +232,7 @@ def test_the_key_goes_from_vault_to_the_secret(stage):
 
 
 def test_a_second_run_changes_nothing_and_a_new_key_does(stage):
-    """Same resourceVersion: kubelet, Argo CD and people who watch see no change where there is
-    none.
-    """
+    """The resourceVersion stays, so that kubelet, Argo CD and watchers see no change."""
     assert stage.run().code == 0
     before = stage.read()["metadata"]["resourceVersion"]
     ended = stage.run()
@@ -249,7 +246,7 @@ def test_a_second_run_changes_nothing_and_a_new_key_does(stage):
     assert "userKey: white space at its ends was removed" in ended.out
 
 
-def test_a_secret_of_somebody_elses_is_left_alone_until_told(stage):
+def test_a_secret_of_another_client_is_left_alone_until_adopted(stage):
     """Adopted, it keeps the fields that are not ours."""
     stage.make(labels={"app.kubernetes.io/managed-by": "Helm"})
     before = stage.read()
@@ -283,7 +280,7 @@ def test_kv_version_1(stage, version):
 
 
 def test_fields_of_other_names(stage):
-    """DataONE's or anybody's own."""
+    """DataONE's, or any other."""
     stage.put({"user": USER, "key": KEY, "note": "of 2026"}, "other")
     kv = {
         "vault.kv.path": f"{stage.namespace}/other",
@@ -361,9 +358,7 @@ def test_the_token_is_revoked(stage, change):
 
 
 def test_the_account_may_write_that_one_secret_and_nothing_else(stage):
-    """The Role's minimum: server-side apply of the one name makes it, also where it is not there
-    yet.
-    """
+    """The Role's minimum: server-side apply of the one name creates the Secret, too."""
     session = requests.Session()
     session.trust_env, session.verify = False, str(layout.pki_dir() / "ca.crt")
     session.headers["Authorization"] = f"Bearer {stage.token()}"
@@ -385,8 +380,8 @@ def test_the_account_may_write_that_one_secret_and_nothing_else(stage):
     assert session.put(f"{url}/{NAME}", json=json.loads(secret(NAME))).status_code == 403
 
 
-def test_a_sealed_vault_heals_within_the_budget(stage):
-    """It says what it waits for, and goes on by itself."""
+def test_a_sealed_vault_is_waited_for_within_the_budget(stage):
+    """The log says what it waits for, and it goes on when Vault is unsealed."""
     stage.vault.seal()
     process = stage.start()
     said = process.stdout.readline()
@@ -446,7 +441,7 @@ def role_of_another_namespace(stage):
 
 
 def role_of_another_account(stage):
-    stage.vault.role(f"{stage.namespace}-2", stage.namespace, "somebody", stage.namespace)
+    stage.vault.role(f"{stage.namespace}-2", stage.namespace, "another", stage.namespace)
     return {"vault.auth.role": f"{stage.namespace}-2"}
 
 
@@ -491,13 +486,13 @@ def version_destroyed(stage):
     return {"vault.kv.path": f"{stage.namespace}/destroyed"}
 
 
-def version_1_told_2(stage):
+def version_1_set_to_2(stage):
     client = stage.vault.client()
     client.secrets.kv.v1.create_or_update_secret(f"{stage.namespace}/pdg", GOOD, mount_point="kv1")
     return {"vault.kv.mount": "kv1", "vault.kv.version": 2}
 
 
-def data_in_path_told_1(stage):
+def data_in_path_set_to_1(stage):
     return {"vault.kv.path": f"data/{stage.namespace}/pdg", "vault.kv.version": 1}
 
 
@@ -641,17 +636,21 @@ BAD = {
         78,
         "vault.kv.path: write '{ns}/pdg'; the mount is in",
     ),
-    "version 2 told 1": (
+    "version 2 set to 1": (
         {"vault.kv.version": 1},
         78,
         "vault.kv.version: the engine at 'secret' is of KV version 2, not 1: write 2, or auto",
     ),
-    "version 1 told 2": (
-        version_1_told_2,
+    "version 1 set to 2": (
+        version_1_set_to_2,
         78,
         "the engine at 'kv1' is of KV version 1, not 2: write 1, or auto",
     ),
-    "version 2 told 1, data/ in the path": (data_in_path_told_1, 78, "is of KV version 2, not 1"),
+    "version 2 set to 1, data/ in the path": (
+        data_in_path_set_to_1,
+        78,
+        "is of KV version 2, not 1",
+    ),
     "version deleted": (version_deleted, 78, "secret/{ns}/deleted was deleted at 20"),
     "version destroyed": (
         version_destroyed,
@@ -690,9 +689,7 @@ BAD = {
 
 @pytest.mark.parametrize(("wrong", "code", "message"), BAD.values(), ids=BAD)
 def test_bad_input(stage, wrong, code, message):
-    """One line says what to change, the exit code whether the Job tries again, and no Secret is
-    made.
-    """
+    """One line says what to change, the exit code whether to retry; no Secret is created."""
 
     def named(text):
         return text.replace("{ns}", stage.namespace) if isinstance(text, str) else text
@@ -716,7 +713,7 @@ def test_wrong_audience_of_the_token(stage):
 
 
 def test_no_right_to_the_secret(stage):
-    """The account may read Vault, but nobody bound the Role to it."""
+    """The ServiceAccount may read Vault, but no RoleBinding gives it the Role."""
     stage.vault.role(f"{stage.namespace}-5", stage.namespace, "stranger", stage.namespace)
     ended = stage.run({"vault.auth.role": f"{stage.namespace}-5"}, account="stranger")
     assert ended.code == 77

@@ -78,7 +78,7 @@ def test_a_key_that_ceph_made_passes():
     ],
 )
 def test_what_can_only_be_meant_one_way_is_put_right(user_id, user_key, notice):
-    """With a notice, so that the source gets mended too."""
+    """With a notice, so that the source can be corrected too."""
     key = check(user_id, user_key)
     assert (key.user_id, key.user_key.get_secret_value()) == ("pdg", KEY)
     assert [text[: len(notice)] for text in key.notices] == [notice]
@@ -205,7 +205,7 @@ def test_the_least_that_has_to_be_said():
     ],
 )
 def test_wrong_settings_are_named(change, message):
-    """64, before anybody is asked."""
+    """64, before any request."""
     with pytest.raises(Failure) as caught:
         settings(change)
     assert message in str(caught.value)
@@ -244,7 +244,7 @@ def test_the_secret_says_what_it_is_made_of():
 
 @pytest.fixture
 def write(api, monkeypatch):
-    """Write the good key by the API; what was done."""
+    """Write the good key by the API and return what was done."""
     monkeypatch.setattr("k8s_parsl.ceph_key.budget.FIRST_PAUSE_S", 0.01)
 
     def write(budget=5.0):

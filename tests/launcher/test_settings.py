@@ -36,7 +36,7 @@ OUR_DEFAULTS = {
 
 @pytest.mark.parametrize(("model", "parsls"), [(Executor, HighThroughputExecutor), (Parsl, Config)])
 def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
-    """Who knows Parsl knows what a key does that is left out."""
+    """A key that is left out does what Parsl's documentation says."""
     parameters = inspect.signature(parsls.__init__).parameters
     shared = {
         name: field.default for name, field in model.model_fields.items() if name in parameters
@@ -203,9 +203,7 @@ WHOLE = f"executors.cpu.availableAccelerators: input should be a valid integer, 
     ],
 )
 def test_a_value_of_several_kinds_is_refused_with_all_of_them(changed, line):
-    """Once, in the words of YAML; where one of its own kinds was meant, with what is wrong in
-    there.
-    """
+    """Once, in the words of YAML; where one kind fits better, with what is wrong inside it."""
     with pytest.raises(UsageError) as caught:
         Settings.parse(GOOD | changed, "x.yaml")
     assert line in str(caught.value)
@@ -351,9 +349,7 @@ def test_a_scalar_means_what_it_means_to_helm(tmp_path, text, value):
 
 
 def test_files_merge_as_helm_merges_them():
-    """Maps merge, lists and scalars are replaced, null takes a key away; below kwargs null is a
-    value.
-    """
+    """Maps merge, lists and scalars are replaced, null removes a key; below kwargs null stays."""
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1, "workflow": {"kwargs": {"x": 1, "y": 2}}}
     over = {"a": {"b": 2, "c": [3]}, "d": None, "workflow": {"kwargs": {"x": None}}}
     assert merge(base, over) == {

@@ -1,8 +1,7 @@
-"""What a Vault in good health does not do on demand: overload, half answers, other servers, broken
-TLS.
+"""What a working Vault does not do on demand: overload, half answers, other servers, broken TLS.
 
-The server here says over real HTTP what it is told to; all that a real Vault says by itself is
-tested with a real one (tests/cluster/test_vault.py).
+The server here sends scripted answers over real HTTP. What a real Vault answers is tested with a
+real one (tests/cluster/test_vault.py).
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ HEALTHY = {
 
 
 class Server:
-    """Answers of one address: the ones put first, then the healthy one; remembers what was asked."""
+    """Answers each address: first those in `first`, then the healthy one; records the requests."""
 
     def __init__(self):
         self.first, self.asked, self.bodies = {}, [], []
@@ -114,16 +113,14 @@ def server():
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Pauses as in real life would take these tests a minute; proxies of this machine's have no
-    part in them.
-    """
+    """Shorten the pauses, which would take a minute, and use no proxy of this machine."""
     monkeypatch.setattr("k8s_parsl.ceph_key.budget.FIRST_PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
 def read(server, tmp_path):
-    """One reading, with settings changed by name."""
+    """Read once, with some settings changed."""
     (tmp_path / "token").write_text("header.e30.signature\n")
 
     def read(budget=5.0, **change):
@@ -216,7 +213,7 @@ def test_a_403_with_a_reason_is_not_tried_again(server, read):
 
 
 def test_the_budget_holds(server, read):
-    """For all calls together; and the token is handed back all the same."""
+    """For all calls together; and the token is revoked in any case."""
     server.first[READ] = [(503, {"errors": ["Vault is sealed"]})] * 1000
     with pytest.raises(Unavailable, match=r"is sealed: unseal it .* \(tried for 1 s\)") as caught:
         read(budget=1)

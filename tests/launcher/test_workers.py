@@ -127,9 +127,7 @@ def test_a_pod_without_room_for_one_worker_is_refused(executor, limits, said):
     ],
 )
 def test_a_workers_cpus_are_its_share_of_the_pods(executor, limits, requests, cores):
-    """Of its limit, or its request where there is none; and not less than the values say that it
-    needs.
-    """
+    """Of its limit, or its request if it has no limit; and no less than `coresPerWorker`."""
     assert pool(executor, limits, requests).cores == cores
 
 

@@ -76,7 +76,7 @@ def check_key(user_id: Secret[Any], user_key: Secret[Any]) -> CephKey:
         raise DataError(
             f"{USER_ID} is not a Ceph user: write its name as in `ceph auth ls`, without client."
         )
-    _check_armour(key)
+    _check_encoding(key)
     return CephKey(name, SecretStr(key), tuple(notices))
 
 
@@ -99,7 +99,7 @@ def _is_user(name: str) -> bool:
     return bool(name) and name.isprintable() and not set(name) & set(" =[]")
 
 
-def _check_armour(key: str) -> None:
+def _check_encoding(key: str) -> None:
     """Check that the key is as `ceph auth get-key` prints it: base64, once, of a cephx key."""
     if not key:
         raise DataError(f"{USER_KEY} is empty: {_AS_PRINTED}")

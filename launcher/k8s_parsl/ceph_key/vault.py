@@ -1,28 +1,30 @@
 """The only door to Vault: log in, read one secret, revoke the token.
 
-It speaks to Vault by hvac. `vault_errors` has what Vault's answers mean. No secret leaves this
-module unwrapped: not in a log line, an exception, or a `repr`.
+`vault_calls` makes the calls, and `vault_errors` has what Vault's refusals mean. No secret leaves
+this module unwrapped: not in a log line, an exception, or a `repr`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hvac
 import requests
 from pydantic import Secret, SecretStr
 
 from k8s_parsl.ceph_key import vault_connection, vault_errors
 from k8s_parsl.ceph_key.budget import Budget
 from k8s_parsl.ceph_key.settings import VaultSettings
+from k8s_parsl.ceph_key.vault_calls import Calls
 from k8s_parsl.ceph_key.vault_errors import Refused
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Unavailable, one_line
-
-log = logging.getLogger(__name__)
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    PermissionDenied,
+    Unavailable,
+)
 
 # A ServiceAccount that was just created may still be unknown to the API server that Vault asks.
 FRESH_ACCOUNT_TRIES = 3
@@ -34,10 +36,6 @@ class Reading:
 
     data: Mapping[str, Secret[Any]]
     version: int | None
-
-
-class _NotReady(Exception):
-    """Vault does not answer, or not yet as it should; the next try may be better."""
 
 
 class Vault:
@@ -53,12 +51,8 @@ class Vault:
         self._auth = settings.auth
         self._kv = settings.kv
         self._budget = budget
-        self._session = vault_connection.Session(settings.ca_file, settings.timeout, budget)
-        # token="": hvac would take one from VAULT_TOKEN or ~/.vault-token.
-        self._client = hvac.Client(
-            settings.url, token="", namespace=settings.namespace or None, session=self._session
-        )
-        self._hidden: list[SecretStr] = []
+        self._calls = Calls(settings, budget)
+        self._client = self._calls.client
 
     def read(self) -> Reading:
         """Return the secret.
@@ -70,12 +64,12 @@ class Vault:
         """
         token_type = self._login()
         # A token from the settings is not ours to end, and a batch token cannot be ended.
-        ours = self._auth.method != "token" and token_type != "batch"  # noqa: S105 (no password)
+        is_revocable = self._auth.method != "token" and token_type != "batch"  # noqa: S105
         try:
             return self._read()
         finally:
-            if ours:
-                self._revoke()
+            if is_revocable:
+                self._calls.revoke_token()
 
     def _login(self) -> str:
         """Get a token and return its type."""
@@ -86,7 +80,7 @@ class Vault:
         auth = answer.get("auth") or {}
         if not auth.get("client_token"):
             raise vault_errors.no_token(self._auth)
-        self._hidden.append(SecretStr(auth["client_token"]))
+        self._calls.hide(SecretStr(auth["client_token"]))
         self._client.token = auth["client_token"]
         return str(auth.get("token_type", ""))
 
@@ -97,7 +91,7 @@ class Vault:
             # Read again after a refusal, since kubelet renews the pod's token.
             credential = self._credential()
             try:
-                return self._call(lambda: self._send_login(credential))  # noqa: B023 (called at once)
+                return self._calls.answer(lambda: self._send_login(credential))  # noqa: B023 (called at once)
             except Refused as refused:
                 refusals += 1
                 may_be_fresh = refused.gives_no_reason and refusals < FRESH_ACCOUNT_TRIES
@@ -113,10 +107,10 @@ class Vault:
         except OSError as error:
             raise ConfigurationError(f"vault.auth.file: {file}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ConfigurationError(f"vault.auth.file: {file}: is not text") from None
+            raise ConfigurationError(f"vault.auth.file: {file} is not text") from None
         if not credential:
             raise ConfigurationError(f"vault.auth.file: {file} is empty")
-        self._hidden.append(credential)
+        self._calls.hide(credential)
         return credential
 
     def _send_login(self, credential: SecretStr) -> Any:
@@ -148,7 +142,9 @@ class Vault:
 
     def _read_version_1(self) -> Reading:
         kv = self._client.secrets.kv.v1
-        answer = self._call(lambda: kv.read_secret(self._kv.path, mount_point=self._kv.mount))
+        answer = self._calls.answer(
+            lambda: kv.read_secret(self._kv.path, mount_point=self._kv.mount)
+        )
         data = answer["data"]
         if data.keys() == {"data", "metadata"}:
             # `data/` in the path made version 1's address one of version 2's.
@@ -157,7 +153,7 @@ class Vault:
 
     def _read_version_2(self) -> Reading:
         kv = self._client.secrets.kv.v2
-        answer = self._call(
+        answer = self._calls.answer(
             lambda: kv.read_secret_version(
                 self._kv.path, mount_point=self._kv.mount, raise_on_deleted_version=True
             )
@@ -174,7 +170,7 @@ class Vault:
         """
         address = f"/v1/sys/internal/ui/mounts/{self._kv.mount}"
         try:
-            answer = self._call(lambda: self._client.adapter.get(address))
+            answer = self._calls.answer(lambda: self._client.adapter.get(address))
         except Refused as refused:
             raise vault_errors.mount_refused(refused, self._settings) from None
         engine = answer["data"]
@@ -198,79 +194,15 @@ class Vault:
             found = self._kv_version()
         except ConfigurationError as better:
             return better
-        except Failure:
+        except (PermissionDenied, Unavailable):
             return why
         if found != version:
             return vault_errors.wrong_version(self._kv, configured=version, found=found)
         return why
 
-    def _revoke(self) -> None:
-        try:
-            self._client.auth.token.revoke_self()
-        except (hvac.exceptions.VaultError, requests.RequestException) as error:
-            log.warning(
-                "the Vault token could not be revoked and stays valid until it expires: %s",
-                self._safe(self._why_not_ready(error)),
-            )
-
-    def _call(self, call: Callable[[], Any]) -> dict[str, Any]:
-        """Return the answer of a call, tried again within the budget where that may help.
-
-        Raises:
-            Refused: the answer is no.
-            Unavailable: there was no answer within the budget.
-            ConfigurationError: there never will be one, as for a wrong certificate.
-        """
-        while True:
-            try:
-                return self._attempt(call)
-            except _NotReady as error:
-                reason = str(error)
-            if not self._budget.wait(reason):
-                raise Unavailable(f"{reason} (tried for {self._budget.seconds:.0f} s)")
-
-    def _attempt(self, call: Callable[[], Any]) -> dict[str, Any]:
-        url = self._settings.url
-        try:
-            answer = call()
-        except hvac.exceptions.VaultError as error:
-            status = self._session.status
-            text = _text(error)
-            if vault_errors.may_pass(status, text):
-                raise _NotReady(self._why_not_ready(error)) from None
-            raise Refused(status, text, self._safe(text), error.json) from None
-        except requests.RequestException as error:
-            if change := vault_connection.what_to_change(error):
-                raise ConfigurationError(f"{change} ({url})") from None
-            raise _NotReady(self._why_not_ready(error)) from None
-        if not isinstance(answer, dict):
-            # Some other server's page, with 200.
-            raise ConfigurationError(f"vault.url: the server at {url} is not Vault")
-        return answer
-
-    def _why_not_ready(self, error: Exception) -> str:
-        vault = f"Vault at {self._settings.url}"
-        if isinstance(error, requests.RequestException):
-            reason = vault_connection.why_no_answer(error)
-            return f"{vault} does not answer: {reason}; check vault.url, DNS and NetworkPolicies"
-        shown = self._safe(_text(error))
-        return f"{vault} {vault_errors.not_ready(self._session.status, shown)}"
-
-    def _safe(self, text: str) -> str:
-        """Return ``text`` without our credentials; approle repeats a secret ID in an answer."""
-        for secret in self._hidden:
-            text = text.replace(secret.get_secret_value(), "...")
-        return text
-
 
 def _wrapped(data: Mapping[str, Any]) -> dict[str, Secret[Any]]:
     return {name: Secret[Any](value) for name, value in data.items()}
-
-
-def _text(error: Exception) -> str:
-    """Return on one line what an error of hvac's has from Vault."""
-    errors = getattr(error, "errors", None) or []
-    return one_line(", ".join(errors) or str(error.args[0] or ""))
 
 
 def unwell(url: str, ca_file: str, timeout: float) -> str:

@@ -375,7 +375,7 @@ class Settings(Model):
         return cls.parse(launcher_part(values), source, by_name=False)
 
 
-# The keys of a values file. `values_schema` describes what is below those that only the chart reads.
+# The keys of a values file. `values_schema` describes those that only the chart reads.
 SECTIONS = (
     "image",
     "imagePullSecrets",
@@ -399,8 +399,8 @@ SECTIONS = (
     "namespaced",
     "global",
 )
-# The sections that launcher and chart read alike.
-_SHARED = ("run", "workflow", "parsl", "logging", "laptop")
+# The sections that the launcher reads, apart from `executors` and `storage`.
+_SECTIONS_READ = ("run", "workflow", "parsl", "logging", "laptop")
 # Keys inside the launcher's own sections that only the chart reads; the template
 # `k8s-parsl.settings` leaves out the same ones, and a test for each values file ties the two.
 _CHARTS_OF_WORKFLOW = ("files",)
@@ -412,7 +412,7 @@ def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
 
     In a pod there is no `laptop`: the chart leaves it out.
     """
-    part = _only(values, _SHARED)
+    part = _only(values, _SECTIONS_READ)
     if isinstance(part.get("workflow"), Mapping):
         part["workflow"] = _without(part["workflow"], _CHARTS_OF_WORKFLOW)
     part["executors"] = _each(
@@ -424,7 +424,7 @@ def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _each(entries: Any, part: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
-    """Return ``part`` of each entry; what is not a map stays, for the model to refuse by name."""
+    """Return ``part`` of each entry; one that is not a map stays, so that the model names it."""
     if not isinstance(entries, Mapping):
         return entries
     parts = dict(entries)
