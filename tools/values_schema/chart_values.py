@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from k8s_parsl.config.model import Model
-from k8s_parsl.config.names import Label
+from k8s_parsl.config.names import DEVICE_IS, Label
 from k8s_parsl.config.settings import (
     ACCELERATOR,
     COMMIT,
@@ -88,13 +88,7 @@ ACCELERATORS: JSON = {
     "minimum": 0,
     "items": {
         "type": "string",
-        **rules_schema(
-            Rule(
-                ACCELERATOR,
-                "a device name of letters, digits and - _ . , : / that begins with a letter or "
-                "a digit",
-            )
-        ),
+        **rules_schema(Rule(ACCELERATOR, DEVICE_IS)),
     },
 }
 

@@ -13,9 +13,10 @@ from pydantic.json_schema import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from k8s_parsl.config.names import MUST_BE
 from values_schema import kubernetes_types
 from values_schema.chart_values import ANY_VALUE, Values
-from values_schema.texts import JSON, KEYS, LAUNCHERS, NO_KEYS, Rule, rules_schema
+from values_schema.texts import JSON, KEYS, NO_KEYS, Rule, rules_schema
 
 
 def values_schema() -> JSON:
@@ -69,9 +70,9 @@ class HelmSchema(GenerateJsonSchema):
         pattern = of_text.pop("pattern", None)
         if pattern is None:
             return of_text
-        if pattern not in LAUNCHERS:
-            raise LookupError(f"values_schema/texts.py has no words for the pattern {pattern}")
-        return of_text | rules_schema(Rule(pattern, LAUNCHERS[pattern]))
+        if pattern not in MUST_BE:
+            raise LookupError(f"config/names.py has no words for the pattern {pattern}")
+        return of_text | rules_schema(Rule(pattern, MUST_BE[pattern]))
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         """Put words to a bound that is excluded: Helm says `got 0, want 0`."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import StringConstraints, WithJsonSchema
 
 from k8s_parsl.config.helm_yaml import BARE
-from k8s_parsl.config.names import LABEL, LABEL_IS
+from k8s_parsl.config.names import LABEL, LABEL_IS, NAME_IS, RELATIVE_PATH_IS
 
 JSON = dict[str, Any]
 
@@ -79,7 +79,6 @@ QUANTITY: JSON = {
 Quantity = Annotated[str | float, WithJsonSchema(QUANTITY)]
 
 # RFC 1123 subdomain.
-NAME_IS = "a name of a-z, 0-9, hyphens and dots that begins and ends with a letter or a digit"
 Name = Annotated[str, text(Rule(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", NAME_IS), longest=253)]
 OptionalName = Annotated[
     str, text(Rule(r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$", f"{NAME_IS}, or empty"), longest=253)
@@ -132,7 +131,6 @@ RootPath = Annotated[
         )
     ),
 ]
-RELATIVE_PATH_IS = "a path such as flows/daily, without a slash at either end and without . or .."
 RelativePath = Annotated[
     str, text(Rule(r"^\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*$", RELATIVE_PATH_IS))
 ]
@@ -198,17 +196,6 @@ Certificates = Annotated[
         Rule(r"PRIVATE KEY-----", "certificates alone, without a private key", forbidden=True),
     ),
 ]
-
-ABSOLUTE_PATH_IS = "an absolute path such as /data, without a colon and without a slash at its end"
-LAUNCHERS = {
-    r"^/[^:]*[^/:]$": ABSOLUTE_PATH_IS,
-    r"^(/[^:]*[^/:])?$": f"{ABSOLUTE_PATH_IS}, or empty",
-    r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?$": "module:function",
-    r"^(\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*)?$": f"{RELATIVE_PATH_IS}, or empty",
-    r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$": f"{NAME_IS}, or empty",
-    r"^[^/\s](.*[^/\s])?$": "a path in Vault, without a slash or a space at either end",
-}
-"""The words for each pattern of the launcher's own models."""
 
 
 @dataclass(frozen=True)
