@@ -217,12 +217,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 TAKEN: dict[str, dict[str, Any]] = {
-    "global values of a chart that holds this one": {"global": {"anything": [1]}},
-    "a volume taken away by a later file": volume(existingClaim="a") | {"storage": {"data": None}},
-    "a source swapped by a later file": volume(
+    "global values of a parent chart": {"global": {"anything": [1]}},
+    "a volume removed by a later file": volume(existingClaim="a") | {"storage": {"data": None}},
+    "a source replaced by a later file": volume(
         cephfs=None, persistentVolumeSource={"hostPath": {"path": "/x"}}
     ),
-    "null for a default of a pod's": {"worker": {"pod": {"resources": {"limits": {"cpu": None}}}}},
+    "null for a default of a pod": {"worker": {"pod": {"resources": {"limits": {"cpu": None}}}}},
     "quantities as numbers": executor(
         pod={"resources": {"limits": {"cpu": 1.5, "memory": 1000000000}}}
     ),
@@ -282,9 +282,9 @@ def test_lint_finds_nothing(each_helm, values_file):
 
 
 def test_the_generated_files_are_up_to_date():
-    """`python -m values_schema --write` makes both from the models."""
+    """`python -m values_schema --write` makes them from the models."""
     stale = [file.name for file in stale_files()]
-    assert stale == [], "run: .venv/bin/python -m values_schema --write"
+    assert stale == [], "run: make generate"
 
 
 def test_the_schema_is_one():
@@ -337,7 +337,7 @@ def test_no_refusal_shows_a_pattern_or_a_branch():
 
 
 def test_every_key_says_what_it_is_for():
-    """In schema and reference, so for editors and readers alike."""
+    """In schema and reference, so for editors and for readers."""
     rows = [line for line in values_reference().splitlines() if line.startswith("| `")]
     assert len(rows) > 80
     assert [row for row in rows if row.endswith("|  |")] == []
