@@ -184,7 +184,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "chart/test_ceph_key.py", "test_the_schema_takes_an_address_that_the_command_takes", "/"
     ),
     "data/ in the KV path": Shown(*VAULT, "data/ in the path"),
-    "the wrong KV version": Shown(*VAULT, "version 2 told 1"),
+    "the wrong KV version": Shown(*VAULT, "version 2 set to 1"),
     "no userID or userKey in Vault": Shown(*VAULT, "missing keys"),
     "a key that is no string": Shown(*VAULT, "key is a number"),
     "an empty role": Shown(*CEPH_KEY, "an empty role"),
