@@ -1,22 +1,22 @@
-"""From `helm install` to the first task: two versions of this project in turn, and the floor that
-no version can beat.
+"""Seconds from `helm install` to the first task: two versions of this project, and a floor.
 
     PYTHONPATH=tests python benchmarks/first_task.py --runs 5 [--old FOLDER --old-image IMAGE]
 
 On the testbed (`make cluster`), with images that are on the nodes. The workflow is that of
-examples/product: 25 tasks of some seconds on 2 worker pods of 2 workers. The floor: two bare pods
-one after the other, each of which imports Parsl, made as soon as the watch shows the end of the one
-before.
+examples/product: 25 tasks of some seconds on 2 worker pods of 2 workers. The floor, which no
+version can beat: two bare pods one after the other, each of which imports Parsl; the second is
+created when the watch shows the end of the first.
 
-FOLDER is a checkout of another version, and IMAGE its image in the testbed's registry; its run and
-ours alternate, so that the machine's mood is the same for both. A pod's times are those of a watch,
-a task's begin is its own clock's.
+FOLDER is a checkout of another version, and IMAGE its image in the testbed's registry; its runs and
+ours alternate, so that the machine is as busy for both. A pod's times are those of a watch; a
+task's start is the time on its own clock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import statistics
 import tempfile
@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from cluster import restricted
@@ -46,9 +47,11 @@ def product(x, y, seconds):
     return x * y, began
 
 def main(seconds):
-    rows = [future.result() for future in [product(x, y, seconds) for x in range(5) for y in range(5)]]
-    print("BEGAN", json.dumps({"first": min(began for _, began in rows), "end": time.time()}), flush=True)
+    futures = [product(x, y, seconds) for x in range(5) for y in range(5)]
+    first = min(began for _, began in [future.result() for future in futures])
+    print("BEGAN", json.dumps({"first": first, "end": time.time()}), flush=True)
 """
+SCALE = {"initBlocks": 2, "maxBlocks": 2, "maxWorkersPerNode": 2, "coresPerWorker": 0.5}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Version:
 
 @dataclass
 class Cluster:
-    """What Release wants of pytest-helm-charts."""
+    """The part of pytest-helm-charts' cluster that a Release uses."""
 
     kube_client: HTTPClient
 
@@ -77,35 +80,26 @@ def namespace(release: Release) -> Iterator[None]:
 
 
 def one_run(cluster: Cluster, version: Version, seconds: float) -> dict[str, float]:
-    """Seconds from `helm install` to each step."""
+    """Return the seconds from `helm install` to each step."""
     release = Release(cluster, f"first-{uuid.uuid4().hex[:6]}", name="first")
     with namespace(release), tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "flow.py")
         file.write_text(WORKFLOW)
-        executor = "executors.workers.maxBlocks=2,executors.workers.initBlocks=2,executors.workers.maxWorkersPerNode=2"
-        arguments = [
-            *(
-                *version.images,
-                *SMALL,
-                "--set",
-                executor,
-                "--set-json",
-                "executors.workers.coresPerWorker=0.5",
-            ),
-            *(
-                "--set",
-                "workflow.call=flow:main",
-                "--set-json",
-                f"workflow.kwargs.seconds={seconds}",
-            ),
-            *("--set-file", f"workflow.files.flow\\.py={file}"),
-        ]
+        arguments = [*version.images, *SMALL]
+        for key, value in SCALE.items():
+            arguments += ["--set-json", f"executors.workers.{key}={value}"]
+        arguments += ["--set", "workflow.call=flow:main"]
+        arguments += ["--set-json", f"workflow.kwargs.seconds={seconds}"]
+        arguments += ["--set-file", f"workflow.files.flow\\.py={file}"]
         began = time.time()
         release.helm("install", release.name, str(version.folder / "chart"), *arguments)
         steps = watched(release, began)
         if release.wait_for_end() != "Complete":
             raise SystemExit(release.describe())
-        said = json.loads(re.search(r"BEGAN (.*)", release.log())[1])
+        found = re.search(r"BEGAN (.*)", release.log())
+        if found is None:
+            raise SystemExit("the workflow printed no times")
+        said = json.loads(found[1])
         release.uninstall()
     return steps | {
         "first task begins": said["first"] - began,
@@ -114,12 +108,11 @@ def one_run(cluster: Cluster, version: Version, seconds: float) -> dict[str, flo
 
 
 def watched(release: Release, began: float) -> dict[str, float]:
-    """When the watch showed that the launcher runs, the first worker pod was made, and its
-    container runs.
-    """
+    """Return the seconds until the watch showed each pod created, and each container running."""
     steps: dict[str, float] = {}
     selector = {"app.kubernetes.io/instance": release.name}
-    query = Pod.objects(release.cluster.kube_client, release.namespace).filter(selector=selector)
+    cluster: Any = release.cluster
+    query = Pod.objects(cluster.kube_client, release.namespace).filter(selector=selector)
     for event in query.watch(params={"timeoutSeconds": 120}):
         pod = event.object.obj
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
@@ -133,37 +126,40 @@ def watched(release: Release, began: float) -> dict[str, float]:
 
 
 def floor(cluster: Cluster) -> float:
-    """Seconds from the first pod's creation to the end of the second, as the watch shows it."""
+    """Return the seconds from the first pod's creation to the end of the second."""
     release = Release(cluster, f"floor-{uuid.uuid4().hex[:6]}")
     with namespace(release):
         began = time.time()
         for number in (1, 2):
-            container = {
-                "name": "floor",
-                "image": images.known()["k8s-parsl"],
-                "command": ["python3", "-c", "import parsl"],
-                "securityContext": restricted.CONTAINER,
-            }
-            spec = {
-                "restartPolicy": "Never",
-                "securityContext": restricted.POD,
-                "containers": [container],
-            }
-            manifest = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": f"floor-{number}"},
-                "spec": spec,
-            }
-            release.kubectl("create", "-f", "-", input=json.dumps(manifest))
-            query = Pod.objects(cluster.kube_client, release.namespace).filter(
-                field_selector={"metadata.name": f"floor-{number}"}
-            )
-            for event in query.watch(params={"timeoutSeconds": 60}):
-                statuses = event.object.obj["status"].get("containerStatuses", [])
-                if statuses and "terminated" in statuses[0]["state"]:
-                    break
+            name = f"floor-{number}"
+            release.kubectl("create", "-f", "-", input=json.dumps(bare_pod(name)))
+            pods = Pod.objects(cluster.kube_client, release.namespace)
+            until_terminated(pods.filter(field_selector={"metadata.name": name}))
         return time.time() - began
+
+
+def bare_pod(name: str) -> dict[str, Any]:
+    """Return the manifest of a pod that imports Parsl, and nothing else."""
+    container = {
+        "name": "floor",
+        "image": images.known()["k8s-parsl"],
+        "command": ["python3", "-c", "import parsl"],
+        "securityContext": restricted.CONTAINER,
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "securityContext": restricted.POD,
+        "containers": [container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def until_terminated(pod: Any) -> None:
+    """Wait until the watch of one pod shows the end of its container."""
+    for event in pod.watch(params={"timeoutSeconds": 60}):
+        statuses = event.object.obj["status"].get("containerStatuses", [])
+        if statuses and "terminated" in statuses[0]["state"]:
+            return
 
 
 @click.command(help=__doc__)
@@ -179,8 +175,6 @@ def floor(cluster: Cluster) -> float:
 def main(runs: int, seconds: float, old: Path | None, old_image: str, inject: bool) -> None:  # noqa: FBT001
     if not Testbed().running():
         raise SystemExit("needs the testbed: make cluster")
-    import os
-
     os.environ["PATH"] = f"{tools.ensure()}:{os.environ['PATH']}"
     os.environ["KUBECONFIG"] = str(layout.kubeconfig())
     cluster = Cluster(HTTPClient(KubeConfig.from_file(str(layout.kubeconfig()))))
@@ -207,17 +201,18 @@ def main(runs: int, seconds: float, old: Path | None, old_image: str, inject: bo
         for version in versions:
             found[version.name].append(one_run(cluster, version, seconds))
     least = statistics.median(floors)
-    print(
-        f"floor: two bare pods that import Parsl: {' '.join(f'{one:.1f}' for one in floors)}; median {least:.2f} s"
-    )
+    print(f"floor: two bare pods that import Parsl: {listed(floors)}; median {least:.2f} s")
     for name, rows in found.items():
         print(f"{name}, medians of {runs} (x the floor):")
         for step in rows[0]:
             values = [row[step] for row in rows]
             middle = statistics.median(values)
-            print(
-                f"  {step:<20} {middle:6.2f} s  {middle / least:5.2f}   {' '.join(f'{one:.1f}' for one in values)}"
-            )
+            print(f"  {step:<20} {middle:6.2f} s  {middle / least:5.2f}   {listed(values)}")
+
+
+def listed(seconds: list[float]) -> str:
+    """Return all measured times in one line."""
+    return " ".join(f"{one:.1f}" for one in seconds)
 
 
 if __name__ == "__main__":

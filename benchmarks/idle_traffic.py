@@ -1,18 +1,18 @@
-"""What a run with many worker pods and nothing to do asks of the API server, counted by a proxy
-before the launcher.
+"""Requests a minute to the API server of a run with many worker pods and nothing to do.
 
     TEST_IMAGE=... PYTHONPATH=tests python benchmarks/idle_traffic.py [--pods 100] [--minutes 2]
 
-On the testbed (`make cluster`). All pods are real, made and watched by the launcher. Some run real
-workers; the rest only wait, since a hundred of Parsl's pools would not start on a small machine
-within minutes: to the API server they are worker pods like any other, and what a worker says goes
-to the workflow's container by ZMQ and not there.
+On the testbed (`make cluster`), counted by a proxy in front of the API server. All pods are real,
+created and watched by the launcher. Some run real workers; the rest only wait, because a hundred of
+Parsl's pools would not start on a small machine within minutes. To the API server they are worker
+pods like any other: a worker talks to the workflow's container, over ZMQ.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import click
@@ -34,21 +34,18 @@ def main(seconds):
 """
 
 
-def values(pods: int, workers: int) -> dict:
-    """The run: ``workers`` pods with a worker each, the rest tiny, and a workflow that hands out no
-    task.
-    """
+def values(pods: int, workers: int) -> dict[str, Any]:
+    """Return the values of a run: some pods with a worker each, the rest tiny, and no task."""
     numbers = {"maxWorkersPerNode": 1, "coresPerWorker": 0.5}
     small = {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "64Mi"}}
     # A worker's program begins with these lines: it comes no further, and Parsl is not imported.
     tiny = {"workerInit": WAITS, "pod": {"resources": small, "terminationGracePeriodSeconds": 1}}
-    executors = {
-        "workers": blocks(workers) | numbers,
-        "tiny": blocks(pods - workers) | numbers | tiny,
-    }
+    executors: dict[str, Any] = {"workers": blocks(workers) | numbers}
+    if pods > workers:
+        executors["tiny"] = blocks(pods - workers) | numbers | tiny
     return {
         "workflow": {"call": "idle:main", "files": {"idle.py": IDLE, "counted.py": ""}},
-        "executors": executors if pods > workers else {"workers": executors["workers"]},
+        "executors": executors,
     }
 
 
@@ -57,7 +54,7 @@ def blocks(number: int) -> dict[str, int]:
 
 
 def kind(request: str) -> str:
-    """`GET pods, watch` of a request's method and path."""
+    """Return the kind of a request by its method and path, such as `GET pods, watch`."""
     method, _, target = request.partition(" ")
     url = urlsplit(target)
     folders = url.path.split("/")

@@ -1,17 +1,18 @@
-"""What memory the launcher and the workflow take, by the number of worker pods.
+"""Memory of the launcher and of the workflow, by the number of worker pods.
 
     TEST_IMAGE=... PYTHONPATH=tests python benchmarks/memory.py [--pods 1 --pods 1000]
 
 On the testbed (`make cluster`). One run for each number. All pods but the first ask for more memory
-than a node has: they stay Pending, and the launcher makes, watches and counts them like any other.
-Of each process, its resident memory and the part of it that it shares with no other, both as the
-kernel counts them once all pods are there.
+than a node has: they stay Pending, and the launcher creates, watches and counts them like any
+other. Shown are the resident memory of each process, and the part that it shares with no other, as
+the kernel counts them when all pods exist.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 from cluster.faults.host import Process, main_process, processes_of, workflow_process
@@ -30,9 +31,9 @@ def main(seconds):
 """
 
 
-def values(pods: int) -> dict:
-    """One worker pod that runs, the rest Pending, and a workflow that hands out no task."""
-    executors = {"workers": blocks(1)}
+def values(pods: int) -> dict[str, Any]:
+    """Return the values of a run with one worker pod that runs, the rest Pending, and no task."""
+    executors: dict[str, Any] = {"workers": blocks(1)}
     if pods > 1:
         executors["pending"] = blocks(pods - 1) | {"pod": {"resources": TOO_MUCH}}
     return {
@@ -46,7 +47,7 @@ def blocks(number: int) -> dict[str, int]:
 
 
 def memory(process: Process) -> dict[str, float]:
-    """Of one process, in MiB."""
+    """Return the memory of one process, in MiB."""
     lines = Path(f"/proc/{process.identity.pid}/smaps_rollup").read_text().splitlines()[1:]
     kib = {name.rstrip(":"): int(size) for name, size, *_ in map(str.split, lines)}
     own = kib["Private_Clean"] + kib["Private_Dirty"]
@@ -54,9 +55,7 @@ def memory(process: Process) -> dict[str, float]:
 
 
 def measure(pods: int) -> dict[str, dict[str, float]]:
-    """By the part of the run: the launcher's process, the workflow's, and all others of the
-    workflow's container.
-    """
+    """Return the memory of the launcher, the workflow, and the rest of the workflow's container."""
     run = OurRun(Cluster(), f"memory-{pods}")
     try:
         run.kwargs = {"seconds": 3600}

@@ -1,12 +1,11 @@
-"""How long Parsl's one scaling thread waits for `status()` of many blocks: here, and in Parsl's own
-KubernetesProvider.
+"""How long `status()` of many blocks takes: here, and in Parsl's own KubernetesProvider.
 
     PYTHONPATH=tests python benchmarks/status.py [--blocks 1000]
 
-Here it asks what the launcher has told it; the launcher watches the pods, and what one of them
-costs it in memory is measured, too. Both ask one and the same small API server
-(tests/launcher/api_server.py), in a process of its own on this machine: the best case for a caller
-that asks it often, since a real one is a network away and limits its clients.
+Parsl's one scaling thread waits for it. Here `status()` reads what the launcher reported; the
+launcher watches the pods, and its memory for each of them is measured, too. Both providers ask the
+same small API server (tests/launcher/api_server.py), in a separate process on this machine: the
+best case for a caller that asks often, as a real server is a network away and limits its clients.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ CONFIG = Path(FOLDER.name) / "kubeconfig"
 os.environ["KUBECONFIG"] = str(CONFIG)
 
 from launcher.api_server import ApiServer  # noqa: E402
-from parsl.jobs.states import JobState  # noqa: E402
+from parsl.jobs.states import JobState, JobStatus  # noqa: E402
 from parsl.providers import KubernetesProvider  # noqa: E402
 
 from k8s_parsl.config.settings import Executor  # noqa: E402
@@ -56,7 +55,7 @@ TEMPLATE = {
     "metadata": {"labels": LABELS},
     "spec": {"containers": [WORKER]},
 }
-# Of `worker_arguments` for a usual run.
+# What `worker_arguments` gives for a usual run.
 ARGUMENTS = [
     "--expect",
     "py3.11/parsl2026.10.26",
@@ -68,8 +67,10 @@ ARGUMENTS = [
 
 
 def serve(pipe: Connection) -> None:
-    """The API server; for each message all its pods run, and it answers with its calls since the
-    last.
+    """Run the API server.
+
+    At each message it sets all its pods to Running, and answers with the number of calls since the
+    last message.
     """
     server = ApiServer()
     pipe.send(server.url)
@@ -85,7 +86,7 @@ def serve(pipe: Connection) -> None:
 
 
 def running(name: str) -> dict[str, Any]:
-    """The status of a pod that runs, as kubelet writes it."""
+    """Return the status of a pod that runs, as kubelet writes it."""
     now = "2026-01-01T00:00:00Z"
     kinds = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
     container = {
@@ -143,7 +144,10 @@ class Launcher:
 
 
 def ours(url: str, blocks: int) -> tuple[LauncherProvider, list[str]]:
-    """Parsl's side and the launcher's in one process; on a cluster there is a socket between them."""
+    """Return our provider with its blocks.
+
+    Parsl's side and the launcher's are in one process here; on a cluster a socket is between them.
+    """
     executor = Executor(max_blocks=blocks).model_dump()
     provider = LauncherProvider(
         "cpu", executor, lambda message: launcher.pods.submit(message["block"])
@@ -157,15 +161,13 @@ def ours(url: str, blocks: int) -> tuple[LauncherProvider, list[str]]:
 
 
 def theirs(_: str, blocks: int) -> tuple[KubernetesProvider, list[str]]:
-    """Parsl's own."""
+    """Return Parsl's own provider with its blocks."""
     provider = KubernetesProvider(image=WORKER["image"], namespace="science")
     return provider, [provider.submit("true", 1, f"block-{number}") for number in range(blocks)]
 
 
 def memory(url: str, blocks: int, pipe: Connection) -> None:
-    """The launcher's side alone; tells what Python has allocated for each of its pods, when all of
-    them run.
-    """
+    """Run the launcher's side alone, and send the bytes that Python has allocated for each pod."""
     logging.disable(logging.CRITICAL)
     running = set()
 
@@ -193,22 +195,27 @@ def memory(url: str, blocks: int, pipe: Connection) -> None:
 
 
 def until_running(provider: LauncherProvider | KubernetesProvider, names: list[str]) -> None:
-    """All blocks have to run, or it would measure something else."""
+    """Wait until all blocks run, as it would measure something else before."""
     end = time.monotonic() + 60
-    while blocks := [
-        status for status in provider.status(names) if status.state is not JobState.RUNNING
-    ]:
+    while blocks := not_running(provider, names):
         if time.monotonic() > end:
-            raise SystemExit(
-                f"{type(provider).__name__}: {len(blocks)} of {len(names)} blocks do not run: {blocks[0]}"
-            )
+            missing = f"{len(blocks)} of {len(names)} blocks do not run: {blocks[0]}"
+            raise SystemExit(f"{type(provider).__name__}: {missing}")
         time.sleep(0.1)
+
+
+def not_running(
+    provider: LauncherProvider | KubernetesProvider, names: list[str]
+) -> list[JobStatus]:
+    """Return the status of each block that does not run."""
+    statuses = provider.status(names)
+    return [status for status in statuses if status.state is not JobState.RUNNING]
 
 
 def measure(
     provider: LauncherProvider | KubernetesProvider, names: list[str], calls: int
 ) -> list[float]:
-    """Seconds of each call."""
+    """Return the seconds of each call, the shortest first."""
     taken = []
     for _ in range(calls):
         began = time.perf_counter()
@@ -245,14 +252,9 @@ def main(blocks: int) -> None:
         taken = measure(provider, names, CALLS[name])
         here.send("count")
         requests = here.recv() / len(taken)
-        middle, last = (
-            statistics.median(taken),
-            taken[min(len(taken) - 1, round(len(taken) * 0.99))],
-        )
-        print(
-            f"{name:<28} {middle * 1000:8.2f} ms {last * 1000:8.2f} ms {len(taken):8}  {requests:8.0f}",
-            flush=True,
-        )
+        middle = f"{statistics.median(taken) * 1000:8.2f} ms"
+        last = f"{taken[min(len(taken) - 1, round(len(taken) * 0.99))] * 1000:8.2f} ms"
+        print(f"{name:<28} {middle} {last} {len(taken):8}  {requests:8.0f}", flush=True)
     ends = SPAWN.Pipe()
     SPAWN.Process(target=memory, args=(url, blocks, ends[1]), daemon=True).start()
     here.send(ends[0].recv())

@@ -1,17 +1,16 @@
-"""Builds the project's image, and a workflow's own image on top of it, with whatever builder this
-machine has.
+"""Builds the project's image, and a workflow's image on top of it, with any builder there is.
 
-`docker build .` is all it takes where Docker and its registry are at hand. This program is for
-everywhere else: it finds a builder that works (docker, podman, buildah), makes a base from Debian's
-packages where the usual one cannot be pulled, lends the build this machine's pip settings and
-certificates, and does nothing when nothing has changed.
+Where Docker and its registry can be used, `docker build .` is enough. This program is for all other
+machines: it finds a builder that works (docker, podman, buildah), makes a base from Debian's
+packages where the usual one cannot be pulled, gives this machine's pip settings and certificates to
+the build, and does nothing when nothing has changed.
 
     python tools/image.py build [--tag TAG] [--file Dockerfile] [--build-arg KEY=VALUE]
     python tools/image.py push --to REGISTRY/NAME:TAG [--platform linux/amd64,linux/arm64]
     python tools/image.py base
 
-The last line printed is the image's name; of `base`, that of what ours is built on. This program
-needs nothing but Python's standard library.
+The last line printed is the name of the image; with `base`, of the image that ours is built on.
+Needs only Python's standard library.
 """
 
 import argparse
@@ -34,16 +33,17 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PLATFORMS = "linux/amd64,linux/arm64"
-LOOK_SECONDS = 10
-"""How long the public base may take to answer before one is made locally."""
+PULL_CHECK_SECONDS = 10
+"""How long the registry of the public base may take to answer before a base is made here."""
 
 BOOTSTRAP = "bootstrap"
-"""As `--base`: make the base from Debian's packages without looking for the public one."""
+"""As `--base`: make the base from Debian's packages, without asking for the public one."""
 
 BASE_PACKAGES = "python3,python3-venv,ca-certificates,usr-is-merged"
 MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
-"""Makes /bin and its like links before the first package: the package that would do it later needs
-48 MB of Perl.
+"""Makes /bin and similar folders links before the first package is there.
+
+The package that would do it later needs 48 MB of Perl.
 """
 BASE_EXCLUDED = (
     "/usr/share/doc/*",
@@ -52,72 +52,78 @@ BASE_EXCLUDED = (
     "/usr/share/locale/*",
     "/usr/share/lintian/*",
 )
-BASE_FORGOTTEN = (
-    *(
-        "etc/apt/sources.list",
-        "etc/apt/sources.list.d/*",
-        "etc/hosts",
-        "etc/hostname",
-        "etc/resolv.conf",
-    ),
-    *("var/lib/apt/lists/*", "var/cache/apt/*", "var/log/*"),
+BASE_SOURCES = '"$1"/etc/apt/sources.list.d/debian.sources'
+BASE_REMOVED = (
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d/*",
+    "etc/hosts",
+    "etc/hostname",
+    "etc/resolv.conf",
+    "var/lib/apt/lists/*",
+    "var/cache/apt/*",
+    "var/log/*",
 )
-"""What a build leaves behind; the image must not remember this site's mirror and names."""
+"""What a build leaves behind: the image must not have this site's mirror and names."""
 
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
-"""What of this machine's pip settings a build needs; paths on this machine mean nothing there."""
+"""The pip settings of this machine that a build needs; paths of this machine do not exist there."""
 
-TOLD = re.compile(
-    r"""(?:\#\d+\ [\d.]+\ )?==\ (?P<command>.+)     # what a Dockerfile's command says; docker numbers it
+PROGRESS = re.compile(
+    r"""(?:\#\d+\ [\d.]+\ )?==\ (?P<command>.+)     # a Dockerfile's command; docker numbers it
       | (?:\[\d+/\d+\]\ )?(?P<step>STEP\ \d+.*)  # buildah and podman
       | \#\d+\ (?P<part>\[.+?\]\ .+)               # docker
       | I:\ (?P<debian>.+)                         # mmdebstrap
     """,
     re.VERBOSE,
 )
-"""Lines of a builder's output that say what it is at."""
+"""Lines of a builder's output that name the current step."""
 
-TOLD_CHARACTERS = 90
+PROGRESS_CHARACTERS = 90
 SILENCE_SECONDS = 30
-"""After this time without such a line one says that the last thing is still being done."""
+"""After this time without such a line, one says that the last step is still running."""
 
 DEBIAN = "http://deb.debian.org/debian"
 
 
 class ImageError(Exception):
-    """Something that stops the build, told in one line that says what to do."""
+    """Something that stops the build, in one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class Builder:
-    """A program that builds images; podman and buildah share their command line, docker's differs a
-    little.
+    """A program that builds images.
+
+    podman and buildah have the same command line; docker's differs a little.
     """
 
     name: str
 
     def works(self) -> bool:
+        """Return whether this machine can build with it."""
         if shutil.which(self.name) is None:
             return False
         # The docker client may be there without its engine.
         return _quiet([self.name, "info"], timeout=10)
 
     def has(self, image: str) -> bool:
-        return _quiet(
-            [self.name, "inspect", *(["--type", "image"] if self.name != "podman" else []), image]
-        )
+        """Return whether the image is on this machine."""
+        command = [self.name, "inspect"]
+        if self.name != "podman":
+            command += ["--type", "image"]
+        return _quiet([*command, image])
 
     def can_pull(self, image: str) -> bool:
-        """Whether the image is here or its registry answers soon."""
-        return self.has(image) or _quiet(
-            [self.name, "manifest", "inspect", image], timeout=LOOK_SECONDS
-        )
+        """Return whether the image is on this machine, or its registry answers soon."""
+        if self.has(image):
+            return True
+        return _quiet([self.name, "manifest", "inspect", image], timeout=PULL_CHECK_SECONDS)
 
     def build(self, arguments: list[str]) -> None:
+        """Build an image."""
         flags = {
             "docker": [],
             "podman": ["--network", "host", "--layers"],
-            # chroot needs no more rights than a container has that this may run in.
+            # chroot needs no more permissions than the container has in which this may run.
             "buildah": ["--network", "host", "--layers", "--isolation", "chroot"],
         }[self.name]
         environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
@@ -129,10 +135,11 @@ class Builder:
         )
 
     def tag(self, image: str, name: str) -> None:
+        """Give an image another name."""
         _run([self.name, "tag", image, name], f"cannot tag {image} as {name}")
 
     def push(self, image: str, target: str) -> None:
-        """Push; a registry on loopback is spoken to in plain HTTP, as docker does by itself."""
+        """Push an image; to a registry on loopback over plain HTTP, as docker does by itself."""
         _say(f"pushing {target}")
         if self.name == "docker":
             self.tag(image, target)
@@ -144,9 +151,7 @@ class Builder:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is to be built: a Dockerfile, its build arguments, and the folder that its COPY lines
-    refer to.
-    """
+    """A Dockerfile, its build arguments, and the folder that its COPY lines refer to."""
 
     file: Path
     context: Path
@@ -154,20 +159,33 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """`localhost/k8s-parsl` for the project's own, `localhost/k8s-parsl-tiles` for
-        examples/tiles.
+        """The image's name without a tag.
+
+        `localhost/k8s-parsl` for the project's own, `localhost/k8s-parsl-tiles` for examples/tiles.
         """
-        suffix = "" if self.context == REPOSITORY else f"-{self.file.parent.name}"
-        return f"localhost/k8s-parsl{suffix}"
+        if self.context == REPOSITORY:
+            return "localhost/k8s-parsl"
+        return f"localhost/k8s-parsl-{self.file.parent.name}"
+
+    @property
+    def build_arguments(self) -> list[str]:
+        """The build arguments, as options of a builder."""
+        options: list[str] = []
+        for key, value in self.arguments.items():
+            options += ["--build-arg", f"{key}={value}"]
+        return options
+
+    def on(self, base: str) -> "Recipe":
+        """Return the same recipe on another base."""
+        return Recipe(self.file, self.context, {**self.arguments, "BASE": base})
 
     def default_base(self) -> str | None:
+        """Return the base that the Dockerfile names, if it names one."""
         found = re.search(r"^ARG BASE=(\S+)", self.file.read_text(), re.MULTILINE)
         return found[1] if found else None
 
     def key(self) -> str:
-        """The image's content, as 12 hex digits: Dockerfile, arguments and every file that it
-        copies.
-        """
+        """Return 12 hex digits for the content: Dockerfile, arguments and every copied file."""
         digest = hashlib.sha256(f"{sorted(self.arguments.items())}\n".encode())
         digest.update(self.file.read_bytes())
         for path in sorted(set(self._copied())):
@@ -179,14 +197,7 @@ class Recipe:
 
     def _copied(self) -> Iterator[Path]:
         for line in self.file.read_text().replace("\\\n", " ").splitlines():
-            words = line.split()
-            if (
-                not words
-                or words[0] not in {"COPY", "ADD"}
-                or any(word.startswith("--from=") for word in words)
-            ):
-                continue
-            for source in [word for word in words[1:] if not word.startswith("--")][:-1]:
+            for source in _copy_sources(line):
                 found = list(self.context.glob(source.strip("/") or "."))
                 if not found:
                     raise ImageError(f"{self.file} copies {source}, which is not in {self.context}")
@@ -194,8 +205,23 @@ class Recipe:
                     yield from _files(path)
 
 
+def _copy_sources(line: str) -> list[str]:
+    """Return what a line of a Dockerfile copies from the context."""
+    words = line.split()
+    if not words or words[0] not in {"COPY", "ADD"}:
+        return []
+    if any(word.startswith("--from=") for word in words):
+        return []
+    *sources, _target = [word for word in words[1:] if not word.startswith("--")]
+    return sources
+
+
 def find_builder(wanted: str | None = None) -> Builder:
-    """The first builder that works; `wanted` names the only one to try."""
+    """Return the first builder that works.
+
+    Args:
+        wanted: The only one to try.
+    """
     names = [wanted] if wanted else ["docker", "podman", "buildah"]
     for name in names:
         builder = Builder(name)
@@ -207,44 +233,31 @@ def find_builder(wanted: str | None = None) -> Builder:
 
 
 def build(builder: Builder, recipe: Recipe, *, base: str, tag: str | None) -> str:
-    """Build unless an image of this very content is there; the image's name, whose tag is its
-    content.
+    """Build the image unless there is one of the same content.
+
+    Returns:
+        The name of the image, whose tag is its content.
     """
     if "BASE" not in recipe.arguments:
-        recipe = Recipe(
-            recipe.file, recipe.context, {**recipe.arguments, "BASE": _base(builder, recipe, base)}
-        )
+        recipe = recipe.on(_base(builder, recipe, base))
     image = f"{recipe.name}:{recipe.key()}"
     if not builder.has(image):
         _say(f"building {image} with {builder.name}, on {recipe.arguments['BASE']}")
-        arguments = [
-            word
-            for key, value in recipe.arguments.items()
-            for word in ("--build-arg", f"{key}={value}")
-        ]
+        named = ["--file", str(recipe.file), "--tag", image]
         with _site_settings() as secrets:
-            builder.build(
-                [
-                    *secrets,
-                    *arguments,
-                    "--file",
-                    str(recipe.file),
-                    "--tag",
-                    image,
-                    str(recipe.context),
-                ]
-            )
+            builder.build([*secrets, *recipe.build_arguments, *named, str(recipe.context)])
     builder.tag(image, tag or f"{recipe.name}:dev")
     return image
 
 
 def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms: list[str]) -> None:
-    """Build for each platform that this machine can build for, and push them under one name."""
+    """Build for each platform that this machine can build for, and push all under one name."""
     possible = [name for name in platforms if _can_run(name)]
     left_out = [name for name in platforms if name not in possible]
     if not possible:
         raise ImageError(
-            f"this machine runs none of {', '.join(platforms)}; install qemu-user-static for other platforms"
+            f"this machine runs none of {', '.join(platforms)}; "
+            "install qemu-user-static for other platforms"
         )
     if left_out:
         _say(
@@ -253,41 +266,35 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
     if possible == [_host_platform()]:
         builder.push(build(builder, recipe, base=base, tag=None), target)
         return
-    if recipe.arguments.get("BASE", base) == BOOTSTRAP or not builder.can_pull(
-        recipe.default_base() or ""
-    ):
+    is_made_here = recipe.arguments.get("BASE", base) == BOOTSTRAP
+    if is_made_here or not builder.can_pull(recipe.default_base() or ""):
         raise ImageError(
             "a base made on this machine is of its own platform only: name it with --platform"
         )
-    arguments = [
-        word
-        for key, value in recipe.arguments.items()
-        for word in ("--build-arg", f"{key}={value}")
-    ]
-    common = ["--platform", ",".join(possible), *arguments, "--file", str(recipe.file)]
     _say(f"building and pushing {target} for {', '.join(possible)} with {builder.name}")
+    _push_for_all(builder, recipe, target, possible)
+
+
+def _push_for_all(builder: Builder, recipe: Recipe, target: str, platforms: list[str]) -> None:
+    """Build for several platforms, and push them as one image."""
+    common = ["--platform", ",".join(platforms), *recipe.build_arguments]
+    common += ["--file", str(recipe.file)]
     with _site_settings() as secrets:
         if builder.name == "docker":
             command = ["docker", "buildx", "build", *secrets, *common, "--tag", target, "--push"]
             _run([*command, str(recipe.context)], f"docker buildx could not build {target}")
-        else:
-            manifest = f"{recipe.name}:{recipe.key()}-all"
-            _quiet([builder.name, "manifest", "rm", manifest])
-            builder.build([*secrets, *common, "--manifest", manifest, str(recipe.context)])
-            plain = ["--tls-verify=false"] if _is_loopback(target) else []
-            command = [
-                builder.name,
-                "manifest",
-                "push",
-                "--all",
-                *plain,
-                manifest,
-                f"docker://{target}",
-            ]
-            _run(command, f"cannot push {target}")
+            return
+        manifest = f"{recipe.name}:{recipe.key()}-all"
+        _quiet([builder.name, "manifest", "rm", manifest])
+        builder.build([*secrets, *common, "--manifest", manifest, str(recipe.context)])
+        command = [builder.name, "manifest", "push", "--all"]
+        if _is_loopback(target):
+            command.append("--tls-verify=false")
+        _run([*command, manifest, f"docker://{target}"], f"cannot push {target}")
 
 
 def _base(builder: Builder, recipe: Recipe, wanted: str) -> str:
+    """Return the image to build on, and make it where that is needed."""
     public = recipe.default_base()
     if wanted not in {"auto", BOOTSTRAP}:
         return wanted
@@ -299,13 +306,18 @@ def _base(builder: Builder, recipe: Recipe, wanted: str) -> str:
         return public
     if recipe.context != REPOSITORY:  # a workflow's: Debian alone is no base for it
         raise ImageError(
-            f"no image {public} to pull: name the launcher's, --build-arg BASE=REGISTRY/k8s-parsl:TAG"
+            f"no image {public} to pull: "
+            "name the launcher's, --build-arg BASE=REGISTRY/k8s-parsl:TAG"
         )
     return bootstrap(builder)
 
 
 def bootstrap(builder: Builder) -> str:
-    """A small Debian with Python, made from packages, named by what is in it; kept by the builder."""
+    """Make a small Debian with Python from packages, once.
+
+    Returns:
+        The name of the image, whose tag is its content.
+    """
     suite = _debian_suite()
     options = [
         "--variant=minbase",
@@ -313,8 +325,8 @@ def bootstrap(builder: Builder) -> str:
         f"--hook-dir={MERGED_USR}",
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in BASE_EXCLUDED),
-        f'--customize-hook=cd "$1" && rm -rf {" ".join(BASE_FORGOTTEN)}',
-        f"--customize-hook=echo '{_public_sources(suite)}' > \"$1\"/etc/apt/sources.list.d/debian.sources",
+        f'--customize-hook=cd "$1" && rm -rf {" ".join(BASE_REMOVED)}',
+        f"--customize-hook=echo '{_public_sources(suite)}' > {BASE_SOURCES}",
     ]
     key = hashlib.sha256("\n".join([suite, *options]).encode()).hexdigest()[:12]
     image = f"localhost/k8s-parsl-base:{key}"
@@ -322,7 +334,8 @@ def bootstrap(builder: Builder) -> str:
         return image
     if shutil.which("mmdebstrap") is None:
         raise ImageError(
-            "the public base cannot be pulled, and making one needs mmdebstrap: install it, or name a --base"
+            "the public base cannot be pulled, and making one needs mmdebstrap: "
+            "install it, or name a --base"
         )
     _say(f"making a base of Debian {suite} from its packages, once and for some minutes")
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-base-") as scratch:
@@ -337,7 +350,7 @@ def bootstrap(builder: Builder) -> str:
 
 
 def _debian_suite() -> str:
-    """This machine's release if it is Debian, otherwise the one whose Python is the public base's."""
+    """Return this machine's Debian release, or the one whose Python is the public base's."""
     with contextlib.suppress(OSError):
         release = platform.freedesktop_os_release()
         if release.get("ID") == "debian" and "VERSION_CODENAME" in release:
@@ -346,7 +359,7 @@ def _debian_suite() -> str:
 
 
 def _public_sources(suite: str) -> str:
-    """Debian's own servers, for `apt-get install` in an image that is built on this one."""
+    """Return Debian's own servers, for `apt-get install` in an image on top of this one."""
     keys = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
     main = f"Types: deb\nURIs: {DEBIAN}\nSuites: {suite} {suite}-updates\nComponents: main\n{keys}"
     security = (
@@ -356,58 +369,41 @@ def _public_sources(suite: str) -> str:
 
 
 def _debian_mirrors() -> list[str]:
-    """Where this machine gets Debian from; nothing (mmdebstrap's own default) on another
-    distribution.
+    """Return the mirrors from which this machine gets Debian.
+
+    None, for mmdebstrap's own default, on another distribution.
     """
-    wanted = [
-        "apt-get",
-        "indextargets",
-        "--format",
-        "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)",
-        "Created-By: Packages",
-    ]
     if shutil.which("apt-get") is None:
         return []
-    done = subprocess.run(wanted, capture_output=True, text=True, check=False)
+    fields = "$(REPO_URI) $(CODENAME) $(COMPONENT) $(ORIGIN)"
+    command = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     suite = _debian_suite()
-    rows = [line.split() for line in done.stdout.splitlines()]
-    return sorted(
-        {
-            f"deb {row[0]} {row[1]} {row[2]}"
-            for row in rows
-            if len(row) == 4
-            and row[3] == "Debian"
-            and row[2] == "main"
-            and row[1].startswith(suite)
-        }
-    )
+    mirrors = set()
+    for line in done.stdout.splitlines():
+        match line.split():
+            case [uri, codename, "main", "Debian"] if codename.startswith(suite):
+                mirrors.add(f"deb {uri} {codename} main")
+    return sorted(mirrors)
 
 
 @contextlib.contextmanager
 def _site_settings() -> Iterator[list[str]]:
-    """This machine's pip settings and certificates as build secrets: mounted while a RUN works, in
-    no layer.
+    """Give this machine's pip settings and certificates as options of a builder.
+
+    They are build secrets: mounted while a RUN works, and in no layer.
     """
     with tempfile.TemporaryDirectory(prefix="k8s-parsl-build-") as scratch:
         folder = Path(scratch)
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "list"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        settings = {}
-        certificate = None
-        # The environment's last: it outranks pip's files.
-        for line in sorted(done.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
-            name, _, value = line.partition("=")
-            option, value = name.rpartition(".")[2], value.strip("'\"")
-            if option == "cert":
-                certificate = Path(value)
-            elif option in PIP_OPTIONS:
-                settings[option] = value.replace("\\n", "\n ")
+        given = _pip_settings()
+        settings = {
+            option: value.replace("\\n", "\n ")
+            for option, value in given.items()
+            if option in PIP_OPTIONS
+        }
         secrets = []
-        if certificate is not None and certificate.exists():
+        certificate = given.get("cert")
+        if certificate is not None and Path(certificate).exists():
             settings["cert"] = "/run/ca.crt"
             secrets += ["--secret", f"id=ca.crt,src={certificate}"]
         if settings:
@@ -419,7 +415,20 @@ def _site_settings() -> Iterator[list[str]]:
         yield secrets
 
 
+def _pip_settings() -> dict[str, str]:
+    """Return this machine's pip settings by option."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    settings = {}
+    # The environment last: it wins over pip's files.
+    for line in sorted(done.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
+        name, _, value = line.partition("=")
+        settings[name.rpartition(".")[2]] = value.strip("'\"")
+    return settings
+
+
 def _files(path: Path) -> Iterator[Path]:
+    """Yield a file, or all files below a folder, except what Python makes by itself."""
     ignored = ("__pycache__", "*.pyc", "*.egg-info")
     if path.is_dir():
         for child in sorted(path.iterdir()):
@@ -459,12 +468,14 @@ def _quiet(command: list[str], timeout: float | None = None) -> bool:
 
 
 def _run(command: list[str], failure: str, environment: dict[str, str] | None = None) -> None:
-    """Run it. Print its progress lines as they come, and the last lines of all its output when it
-    fails.
+    """Run a command, and print its progress; when it fails, also the end of its output.
+
+    Raises:
+        ImageError: It failed.
     """
     lines = []
     with (
-        _progress() as told,
+        _progress() as report,
         subprocess.Popen(
             command,
             env=environment,
@@ -478,28 +489,35 @@ def _run(command: list[str], failure: str, environment: dict[str, str] | None = 
         for line in process.stdout or ():
             if line.strip():
                 lines.append(line.rstrip())
-            if found := TOLD.match(line):
-                told(found["command"] or _cut(found["step"] or found["part"] or found["debian"]))
+            if found := PROGRESS.match(line):
+                step = found["step"] or found["part"] or found["debian"]
+                report(found["command"] or _cut(step))
     if process.returncode != 0:
         _say("\n".join(lines[-30:]))
-        reason = next(
-            (line for line in reversed(lines) if "rror" in line), (lines or ["it said nothing"])[-1]
-        )
-        raise ImageError(f"{failure}: {reason}")
+        raise ImageError(f"{failure}: {_reason(lines)}")
+
+
+def _reason(lines: list[str]) -> str:
+    """Return the last line of an output that names an error, or its last line."""
+    for line in reversed(lines):
+        if "rror" in line:
+            return line
+    return lines[-1] if lines else "no output"
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Give a function that says what is being done and since when; a long silence is broken."""
+    """Give a function that prints the current step and the time; it is repeated in a silence."""
     began = time.monotonic()
     doing = ""
-    ended, news = threading.Event(), threading.Event()
+    ended = threading.Event()
+    news = threading.Event()
 
     def say(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         _say(f"  {minutes}:{seconds:02} {text}")
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         nonlocal doing
         doing = text
         say(doing)
@@ -508,14 +526,14 @@ def _progress() -> Iterator[Callable[[str], None]]:
     def break_silence() -> None:
         while not ended.is_set():
             if not news.wait(SILENCE_SECONDS):
-                say(f"still at it: {doing}" if doing else "still at it")
+                say(f"still running: {doing}" if doing else "still running")
             elif not ended.is_set():
                 news.clear()
 
     thread = threading.Thread(target=break_silence, daemon=True)
     thread.start()
     try:
-        yield told
+        yield report
     finally:
         ended.set()
         news.set()
@@ -523,7 +541,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= TOLD_CHARACTERS else f"{text[:TOLD_CHARACTERS]} ..."
+    return text if len(text) <= PROGRESS_CHARACTERS else f"{text[:PROGRESS_CHARACTERS]} ..."
 
 
 def _say(line: str) -> None:
@@ -548,7 +566,8 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--base",
         default=os.environ.get("K8S_PARSL_BASE", "auto"),
-        help="an image, 'bootstrap' to make one from Debian's packages, or 'auto' (default; or $K8S_PARSL_BASE)",
+        help="an image, 'bootstrap' to make one from Debian's packages, or 'auto' (default; or "
+        "$K8S_PARSL_BASE)",
     )
     shared.add_argument(
         "--builder",
@@ -558,7 +577,7 @@ def _parser() -> argparse.ArgumentParser:
     building = commands.add_parser("build", parents=[shared], help="build for this machine")
     building.add_argument(
         "--tag",
-        help="a name for the image besides that of its content; localhost/k8s-parsl:dev if not given",
+        help="a second name for the image; localhost/k8s-parsl:dev if not given",
     )
     pushing = commands.add_parser("push", parents=[shared], help="build and push")
     pushing.add_argument("--to", required=True, metavar="REGISTRY/NAME:TAG")
@@ -572,6 +591,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 1 after an error.
+    """
     options = _parser().parse_args()
     try:
         file = options.file.resolve()

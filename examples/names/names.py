@@ -1,5 +1,6 @@
-"""Which names does Python's standard library use most? Many small tasks, and one that holds all
-they found.
+"""Counts the names that Python's standard library uses most.
+
+Many small tasks, and one that holds all that they found.
 
 They run on two kinds of worker pods: `count` names executor cpu, `merge` names executor highmem.
 """
@@ -9,13 +10,13 @@ from parsl import python_app
 
 @python_app(executors=["cpu"], cache=True)
 def count(files):
-    """How often each name is read in these files, and on which pod that was found out."""
+    """Return how often these files use each name, and the pod that counted them."""
     import ast
     import collections
     import socket
     from pathlib import Path
 
-    found = collections.Counter()
+    found: collections.Counter[str] = collections.Counter()
     for file in files:
         tree = ast.parse(Path(file).read_bytes())
         found.update(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
@@ -24,18 +25,18 @@ def count(files):
 
 @python_app(executors=["highmem"])
 def merge(parts):
-    """All counts in one, and the pod that held them."""
+    """Return all counts in one, and the pod that held them."""
     import collections
     import socket
 
-    total = collections.Counter()
+    total: collections.Counter[str] = collections.Counter()
     for found in parts:
         total.update(found)
     return total, socket.gethostname()
 
 
 def main(batch=20):
-    """The names used most; ``batch``: files that one task reads."""
+    """Return the names used most; ``batch`` is the number of files that one task reads."""
     import sysconfig
     from pathlib import Path
 
@@ -44,9 +45,9 @@ def main(batch=20):
     counted = [future.result() for future in futures]
     # Only now is there a task for highmem, and so a pod.
     total, merged_on = merge([found for found, _ in counted]).result()
-    print(
-        f"{len(files)} files use {len(total)} names {total.total()} times; most of all {total.most_common(1)[0][0]}"
-    )
+    most, _ = total.most_common(1)[0]
+    used = f"{len(total)} names {total.total()} times"
+    print(f"{len(files)} files use {used}; most of all {most}")
     print(f"counted on {', '.join(sorted({host for _, host in counted}))}; merged on {merged_on}")
     return {
         "files": len(files),

@@ -1,5 +1,6 @@
-"""Country polygons in, a pyramid of map tiles out: a small workflow of the Permafrost Discovery
-Gateway's shape.
+"""Country polygons in, a pyramid of map tiles out.
+
+A small workflow of the same shape as the Permafrost Discovery Gateway's:
 
     stage -> rasterise the highest zoom -> parents, one zoom at a time -> web tiles -> one picture
 
@@ -52,8 +53,9 @@ T = TypeVar("T")
 Pixels = npt.NDArray[np.float32]
 
 COUNTRIES = str(files("pyogrio") / "tests/fixtures/naturalearth_lowres/naturalearth_lowres.shp")
-"""Natural Earth's 177 countries for 1:110 million, public domain, longitude and latitude; in
-pyogrio's wheel.
+"""Natural Earth's 177 countries for 1:110 million, in longitude and latitude, public domain.
+
+pyogrio's wheel has the file.
 """
 
 GRID = morecantile.tms.get("WorldCRS84Quad")
@@ -73,18 +75,18 @@ LIMITS = {
 """The least and the most of each number that a run is asked for."""
 
 
-# Settings and results -----------------------------------------------------------------------------------------------
+# Settings and results -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run is asked for.
 
-    Raises ValueError, naming the key, for a number that is none or out of range.
+    Raises ValueError, naming the key, for a value that is not a number or out of range.
     """
 
     output: str
-    """Folder on the volume that every worker mounts; made if it is not there."""
+    """Folder on the volume that every worker mounts; created if it does not exist."""
     max_zoom: int = 4
     """The zoom that polygons are rasterised at, 0 to 8."""
     feature_batch: int = 16
@@ -95,7 +97,7 @@ class Settings:
     """Samples along each side of a pixel at `max_zoom`; 4 gives land shares in steps of 1/16."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run, before any task is."""
+        """Refuse what cannot be run, before any task runs."""
         for key, (low, high) in LIMITS.items():
             value = getattr(self, key)
             if type(value) is not int or not low <= value <= high:  # a bool is an int to isinstance
@@ -104,7 +106,7 @@ class Settings:
 
 
 class Part(NamedTuple):
-    """The pieces of one stage task's countries that lie in one tile, in a file of their own."""
+    """A file with the pieces of one stage task's countries that lie in one tile."""
 
     tile: Tile
     path: str
@@ -119,11 +121,11 @@ class Raster(NamedTuple):
     people: float
 
 
-# Tiles and areas ----------------------------------------------------------------------------------------------------
+# Tiles and areas ----------------------------------------------------------------------------------
 
 
 def pixel_areas(tile: Tile) -> npt.NDArray[np.float64]:
-    """The area in km2 of one pixel in each row of the tile, north first, shape (256, 1).
+    """Return the area in km2 of one pixel in each row of the tile, north first, shape (256, 1).
 
     Exact on the WGS 84 ellipsoid: Snyder, Map Projections: A Working Manual (USGS Prof. Paper 1395,
     1987), eq. 3-12.
@@ -138,7 +140,10 @@ def pixel_areas(tile: Tile) -> npt.NDArray[np.float64]:
 
 
 def polygon_area(polygon: shapely.Geometry) -> float:
-    """The geodesic area in km2 of a polygon in longitude and latitude (Karney 2013, as in PROJ)."""
+    """Return the geodesic area in km2 of a polygon in longitude and latitude.
+
+    Karney 2013, as in PROJ.
+    """
     # The sign of a geodesic area tells the ring's direction, and Natural Earth's shells are
     # clockwise.
     square_metres, _ = WGS84.geometry_area_perimeter(shapely.orient_polygons(polygon))
@@ -146,7 +151,7 @@ def polygon_area(polygon: shapely.Geometry) -> float:
 
 
 def land_area() -> float:
-    """The land in km2 of the polygons themselves: the figure that every zoom is to agree with.
+    """Return the land in km2 of the polygons themselves, with which every zoom has to agree.
 
     147.36 million for this data: 1.1 % below the 148.94 million of the CIA World Factbook, as the
     smallest islands are left out at this scale and coasts are cut short.
@@ -186,28 +191,29 @@ def quarters(tile: Tile) -> list[Tile]:
 
 
 def parent(tile: Tile) -> Tile:
-    """The tile one zoom up that holds this one."""
+    """Return the tile one zoom up that contains this one."""
     return Tile(tile.x // 2, tile.y // 2, tile.z - 1)
 
 
-# Files --------------------------------------------------------------------------------------------------------------
+# Files --------------------------------------------------------------------------------------------
 
 
 def part_path(output: str, tile: Tile, first: int, count: int) -> Path:
-    """Where the pieces of `count` countries from number `first` on are that lie in the tile: a
-    FlatGeobuf.
+    """Return the path of a FlatGeobuf: the pieces of some countries that lie in the tile.
+
+    The countries are `count` ones from number `first` on.
     """
     name = f"countries-{first:05d}-{first + count - 1:05d}.fgb"
     return Path(output, "staged", str(tile.z), str(tile.x), str(tile.y), name)
 
 
 def raster_path(output: str, tile: Tile) -> Path:
-    """Where a tile's numbers are: a GeoTIFF of two bands, see `rasterise`."""
+    """Return the path of a tile's numbers: a GeoTIFF of two bands, see `rasterise`."""
     return Path(output, "geotiff", str(tile.z), str(tile.x), f"{tile.y}.tif")
 
 
 def web_path(output: str, tile: Tile) -> Path:
-    """Where a tile's picture is, as map viewers ask for it."""
+    """Return the path of a tile's picture, as map viewers ask for it."""
     return Path(output, "web", str(tile.z), str(tile.x), f"{tile.y}.png")
 
 
@@ -233,8 +239,9 @@ def write_raster(output: str, tile: Tile, pixels: Pixels) -> Raster:
     with (
         replacing(raster_path(output, tile)) as path,
         rasterio.open(
-            path, "w", driver="GTiff", width=SIDE, height=SIDE, count=2, dtype="float32", crs="EPSG:4326",
-            transform=from_bounds(*GRID.bounds(tile), SIDE, SIDE), compress="deflate", predictor=3,
+            path, "w", driver="GTiff", width=SIDE, height=SIDE, count=2, dtype="float32",
+            crs="EPSG:4326", transform=from_bounds(*GRID.bounds(tile), SIDE, SIDE),
+            compress="deflate", predictor=3,
         ) as raster,
     ):  # fmt: skip
         raster.write(pixels)
@@ -243,7 +250,7 @@ def write_raster(output: str, tile: Tile, pixels: Pixels) -> Raster:
 
 
 def read_raster(output: str, tile: Tile) -> Pixels:
-    """A tile's pixels, shape (2, 256, 256)."""
+    """Return a tile's pixels, shape (2, 256, 256)."""
     with rasterio.open(raster_path(output, tile)) as raster:
         pixels: Pixels = raster.read()
     return pixels
@@ -263,12 +270,13 @@ def make_writable(output: str) -> None:
         raise OSError(error.errno, message) from error
 
 
-# The work: each of these is a task ----------------------------------------------------------------------------------
+# The work: each of these is a task ----------------------------------------------------------------
 
 
 def stage(output: str, zoom: int, first: int, count: int) -> list[Part]:
-    """Split `count` countries from number `first` on into the tiles of `zoom`, each tile's pieces
-    in a file.
+    """Split some countries into the tiles of `zoom`, with each tile's pieces in a file.
+
+    The countries are `count` ones from number `first` on.
 
     A file per task and tile, rather than one per tile that all tasks append to, is what makes a
     retry harmless.
@@ -312,7 +320,8 @@ def rasterise(
         # 0 is sea, 1 the first country in the tile: one burn gives both bands.
         country = rasterize(
             zip(pieces_here.geometry, range(1, len(pieces_here) + 1), strict=True),
-            out_shape=(fine, fine), transform=from_bounds(*GRID.bounds(tile), fine, fine), dtype="int32",
+            out_shape=(fine, fine), transform=from_bounds(*GRID.bounds(tile), fine, fine),
+            dtype="int32",
         )  # fmt: skip
         density = np.concatenate([[0.0], pieces_here.density]).astype(np.float32)
         bands = np.stack([(country > 0).astype(np.float32), density[country]])
@@ -321,8 +330,9 @@ def rasterise(
 
 
 def coarser(bands: Pixels, factor: int) -> Pixels:
-    """The mean of every `factor` by `factor` pixels: shape (n, h, w) to (n, h / factor, w /
-    factor).
+    """Return the mean of every `factor` by `factor` pixels.
+
+    Shape (n, h, w) to (n, h / factor, w / factor).
     """
     n, height, width = bands.shape
     rows = bands.reshape(n, height // factor, factor, width).sum(axis=2)
@@ -344,7 +354,10 @@ def merge(output: str, batch: Sequence[tuple[Tile, Sequence[Tile]]]) -> list[Ras
 
 
 def colour(output: str, tiles: Sequence[Tile]) -> list[str]:
-    """Paint each tile for a map viewer: people per km2 of land as colour, share of land as opacity."""
+    """Paint each tile for a map viewer.
+
+    The colour is people per km2 of land, the opacity the share of land.
+    """
     painted = []
     for tile in tiles:
         path = web_path(output, tile)
@@ -398,7 +411,10 @@ def add_legend(world: Image.Image) -> None:
 
 
 def paint(bands: Pixels) -> npt.NDArray[np.uint8]:
-    """The colours of a tile, (2, height, width) to red, green, blue, opacity as (height, width, 4)."""
+    """Return the colours of a tile: red, green, blue and opacity.
+
+    Shape (2, height, width) to (height, width, 4).
+    """
     land, people = bands
     density = np.divide(people, land, out=np.zeros_like(land), where=land > 0)
     at = np.log10(np.maximum(density, min(COLOURS)))
@@ -410,13 +426,11 @@ def paint(bands: Pixels) -> npt.NDArray[np.uint8]:
     return painted
 
 
-# The flow -----------------------------------------------------------------------------------------------------------
+# The flow -----------------------------------------------------------------------------------------
 
 
 class Each(Protocol):
-    """Calls a task once for each tuple of arguments, and returns the results in that order when all
-    are there.
-    """
+    """Calls a task once for each tuple of arguments, and returns all results in that order."""
 
     def __call__(self, task: Callable[..., T], calls: Iterable[tuple[object, ...]], /) -> list[T]:
         """See the class."""
@@ -464,12 +478,12 @@ def flow(each: Each, settings: Settings) -> dict[str, Any]:
 
 
 def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """The items in order, `size` at a time."""
+    """Return the items in order, `size` at a time."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def grouped(pairs: Iterable[tuple[Tile, T]]) -> list[tuple[Tile, list[T]]]:
-    """The second of each pair under its tile, in the order of tiles."""
+    """Return the second of each pair under its tile, in the order of tiles."""
     groups: dict[Tile, list[T]] = defaultdict(list)
     for tile, item in pairs:
         groups[tile].append(item)
@@ -477,11 +491,11 @@ def grouped(pairs: Iterable[tuple[Tile, T]]) -> list[tuple[Tile, list[T]]]:
 
 
 def joined(lists: Iterable[list[T]]) -> list[T]:
-    """One list of all."""
+    """Return one list of all."""
     return [item for part in lists for item in part]
 
 
-# Two ways to run it -------------------------------------------------------------------------------------------------
+# Two ways to run it -------------------------------------------------------------------------------
 
 # Made from the functions rather than written over them: workers then import each function by its
 # name, and do not get a copy of this module with every task. With cache, a checkpoint of the run
@@ -491,15 +505,17 @@ APPS = {task: python_app(task, cache=True) for task in TASKS}
 
 
 @id_for_memo.register(Tile)  # type: ignore[untyped-decorator]
-def id_for_memo_tile(tile: Tile, output_ref: bool = False) -> bytes:  # noqa: FBT001, FBT002 (Parsl's signature)
-    """Tell Parsl what two equal tiles have in common: it does so for plain tuples alone."""
+# Parsl's signature.
+def id_for_memo_tile(tile: Tile, output_ref: bool = False) -> bytes:  # noqa: FBT001, FBT002
+    """Give two equal tiles one id, as Parsl does for plain tuples only."""
     memo_id: bytes = id_for_memo(tuple(tile), output_ref=output_ref)
     return memo_id
 
 
 def in_parsl(task: Callable[..., T], calls: Iterable[tuple[object, ...]], /) -> list[T]:
-    """Run the calls as Parsl tasks, on whichever executor is loaded. Raises what the first task to
-    fail raised.
+    """Run the calls as Parsl tasks, on whichever executor is loaded.
+
+    Raises what the first failed task raised.
     """
     futures = [APPS[task](*call) for call in calls]
     return [future.result() for future in futures]
@@ -511,8 +527,9 @@ def in_turn(task: Callable[..., T], calls: Iterable[tuple[object, ...]], /) -> l
 
 
 def main(output: str, **options: int) -> dict[str, Any]:
-    """Make the pyramid with the Parsl that the launcher has loaded; `options` are the other fields
-    of `Settings`.
+    """Make the pyramid with the Parsl that the launcher has loaded.
+
+    `options` are the other fields of `Settings`.
 
     Raises ValueError for an option out of range, TypeError for one there is not, OSError if
     `output` cannot be written.
@@ -521,8 +538,9 @@ def main(output: str, **options: int) -> dict[str, Any]:
 
 
 def run_serial(output: str, **options: int) -> dict[str, Any]:
-    """Make the same pyramid, pixel for pixel, in this process and without Parsl. Raises the same as
-    `main`.
+    """Make the same pyramid, pixel for pixel, in this process and without Parsl.
+
+    Raises the same as `main`.
     """
     return flow(in_turn, Settings(output, **options))
 

@@ -1,20 +1,28 @@
-"""What a value may just be, and what it may no longer be: on both sides of each bound."""
+"""The last value that a bound takes, and the first that it refuses.
+
+Python's validator, Helm's and the launcher's models have to agree.
+"""
 
 from __future__ import annotations
 
 import copy
 import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from chart.helm import VALUES
+from chart.helm import VALUES, Helm
 from k8s_parsl.ceph_key.settings import CephKeySettings
 from k8s_parsl.config.helm_yaml import read_yaml
+from k8s_parsl.config.nearest import keys_at
 from k8s_parsl.config.settings import Settings, launcher_part
 from k8s_parsl_runtime.shared.errors import UsageError
-from values_schema import schema
+from values_schema.helm_schema import values_schema
 
 CLAIM = {"mountPath": "/a", "existingClaim": "a"}
 DIGEST = "sha256:" + "0" * 64
@@ -33,11 +41,13 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("launcher.image.tag", ["", "x" * 128, "1.2_3-x"], ["x" * 129, "a b", "a:b"]),
     ("launcher.image.digest", ["", DIGEST], [DIGEST[:-1], DIGEST + "0", "md5:" + "0" * 64]),
     ("launcher.image.pullPolicy", ["Always", "IfNotPresent", "Never"], ["", "always"]),
+    ("launcher.resources.requests.cpu", ["100m", 0.5, None], ["half", "", "-1"]),
     ("launcher.resources.limits.memory", ["1Gi", "1e9", 1, None], ["1GB", "", "x"]),
     ("launcher.runtimeVolume", ["copy", "image"], ["", "emptyDir"]),
     ("laptop.python", ["", "python3", "/a b/python3"], [None, 3]),
     ("imagePullSecrets", [[], [{"name": "a.b-c"}]], [[{}], [{"name": ""}], [{"name": "A"}], [{"name": "a" * 254}]]),
     ("workflow.call", ["m:f", "a.b.c:f"], ["m", ":f", "m:", "m:f.g", "1m:f", "a..b:f"]),
+    ("workflow.failedTasks", ["fail", "warn"], ["", "ignore", True]),
     ("workflow.path", ["/a", "/a/b"], ["/", "a", "/a/", "/a:b"]),
     ("workflow.workDir", ["", "/a", "/a/b"], ["/", "a", "/a/", "/a:b"]),
     ("workflow.files", [{"a" * 253: ""}, {"A-b_c.d": ""}], [{"a" * 254: ""}, {"": ""}, {"a/b": ""}]),
@@ -98,6 +108,7 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     (f"{VAULT}.adopt", [True, False], ["yes"]),
     (f"{VAULT}.schedule", ["", "@daily", "@every 5m", "0 3 * * 1-5"], ["daily", "0 3 * *", "0 3 * * * *"]),
     (f"{VAULT}.caBundle", ["", "-----BEGIN CERTIFICATE-----"], ["pem", "-----BEGIN PRIVATE KEY-----"]),
+    ("storage.inputs-0.cephfs.secret.vault.caFile", ["", "/a/b.pem"], ["a", "/", "/a/", "/a:b"]),
     (f"{VAULT}.auth.method", ["kubernetes", "jwt"], ["", "ldap", "approle"]),
     (f"{VAULT}.auth.role", ["r"], [""]),
     (f"{VAULT}.auth.mount", ["", "a", "a/b"], ["/a", "a/", " a"]),
@@ -108,11 +119,17 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     (f"{VAULT}.kv.userKeyKey", ["a"], [""]),
     ("storage.inputs-0.cephfs.secret.vault.auth.roleID", ["a"], [""]),
     ("storage.inputs-0.cephfs.secret.vault.auth.secretRef.key", ["a" * 253, "A_b"], ["", "a" * 254, "a/b"]),
+    ("storage.inputs-0.cephfs.secret.vault.auth.secretRef.name", ["a", "a" * 253], ["", "A", "a" * 254]),
     (f"{EXTERNAL}.path", ["a"], [""]),
+    (f"{EXTERNAL}.userIDKey", ["a"], [""]),
+    (f"{EXTERNAL}.userKeyKey", ["a"], [""]),
+    (f"{EXTERNAL}.storeRef.name", ["a", "a" * 253], ["", "A", "a" * 254]),
     (f"{EXTERNAL}.refreshInterval", ["0", "30m", "1h30m", "1.5h"], ["", "30", "1d"]),
     (f"{EXTERNAL}.storeRef.kind", ["SecretStore", "ClusterSecretStore"], ["", "Vault"]),
     ("pod.image", ["a:1", f"a@{DIGEST}", f"h:1/a:latest@{DIGEST}", "h:1/latest:1.latest", None], ["", "a b:1"]),
     ("pod.image", [], ["a", "h:1/a", "a:latest", "h:1/a:latest"]),
+    ("pod.sharedMemory", ["64Mi", 1, None], ["", "1 Gi", "a lot"]),
+    ("executors.small.pod.resources.requests.memory", ["1Gi", "1e9", 1, None], ["1GB", "", "x"]),
     ("executors.small.pod.resources.limits.memory", ["1Gi", "1e9", 1, None], ["1GB", "", "x"]),
     ("job.backoffLimit", [0, 9], [-1]),
     ("job.activeDeadlineSeconds", [1, None], [0]),
@@ -120,6 +137,9 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("job.suspend", [True], ["true"]),
     ("serviceAccount.name", ["", "a.b"], ["A", "-a", "a" * 254]),
     ("workerServiceAccount.name", ["", "a"], ["A"]),
+    ("networkPolicy.apiServer.ports", [[1], [443, 65535]], [[], [0], [65536], ["443"]]),
+    ("networkPolicy.apiServer.cidrs", [[], ["192.0.2.0/24"], ["2001:db8::/32"]], [["192.0.2.1"], ["x/24"], [""]]),
+    ("admissionPolicy.images", [[], ["registry.example.org/pdg/"]], [[""], ["a b"]]),
 ]  # fmt: skip
 EVERY_KEY = read_yaml(VALUES / "every-key.yaml")
 
@@ -127,13 +147,13 @@ EVERY_KEY = read_yaml(VALUES / "every-key.yaml")
 @functools.cache
 def validator() -> Draft202012Validator:
     """Of the models as they are, not of the file that is made of them."""
-    return Draft202012Validator(schema.values_schema())
+    return Draft202012Validator(values_schema())
 
 
 def with_value(key: str, value: Any) -> dict[str, Any]:
     """every-key.yaml with that one value, without what would not fit beside it."""
     values = copy.deepcopy(EVERY_KEY)
-    if key == "storage":
+    if key in ("storage", "storage.dev-0.readOnly"):
         values["run"]["volume"] = ""
     if key == "workflow.files":
         values["workflow"]["git"] = {}
@@ -157,19 +177,35 @@ def test_both_sides_of_a_bound(key, taken, refused):
         assert not validator().is_valid(with_value(key, value)), value
 
 
-OF_THE_LAUNCHER = (
-    "run.",
-    "executors",
-    "parsl.",
-    "logging.",
-    "workflow.call",
-    "workflow.path",
-    "workflow.workDir",
-    "laptop.",
-    "workflow.git.",
-    "storage.dev-0.mountPath",
-)
-LAUNCHERS = [row for row in BOUNDS if row[0].startswith(OF_THE_LAUNCHER) and ".pod." not in row[0]]
+@pytest.fixture(scope="session")
+def chart_of_cases(tmp_path_factory) -> Path:
+    """A chart without templates, whose schema checks a list of values files."""
+    one = values_schema()
+    whole = {"$defs": one.pop("$defs"), "properties": {"cases": {"type": "array", "items": one}}}
+    folder = tmp_path_factory.mktemp("cases")
+    (folder / "Chart.yaml").write_text("{apiVersion: v2, name: cases, version: 0.0.0}")
+    (folder / "values.schema.json").write_text(json.dumps(whole))
+    return folder
+
+
+@pytest.mark.parametrize(("key", "taken", "refused"), BOUNDS, ids=[key for key, _, _ in BOUNDS])
+def test_helm_draws_the_same_line(
+    helm: Helm, chart_of_cases: Path, key: str, taken: list[Any], refused: list[Any]
+) -> None:
+    """Its validator, and its regular expressions, are Go's."""
+    cases = [with_value(key, value) for value in taken + refused]
+    command = ["template", "cases", str(chart_of_cases), "-f", "-"]
+    said = helm(*command, stdin=json.dumps({"cases": cases}), check=False)
+    found = {int(number) for number in re.findall(r"at '/cases/(\d+)", said)}
+    assert found == set(range(len(taken), len(cases))), said
+
+
+def is_the_launchers(key: str) -> bool:
+    *place, name = key.split(".")
+    return name in keys_at(Settings.model_json_schema(), place)
+
+
+LAUNCHERS = [row for row in BOUNDS if is_the_launchers(row[0])]
 
 
 @pytest.mark.parametrize(
@@ -186,32 +222,104 @@ def test_the_launcher_draws_the_same_line(key, taken, refused):
             Settings.parse(values, "x")
 
 
+KEYWORDS = {
+    "enum",
+    "exclusiveMinimum",
+    "if",
+    "maxLength",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minimum",
+    "pattern",
+    "patternProperties",
+}
+
+
+def bounded(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterator[str]:
+    """Yield the keys of a values file that the schema bounds; `*` stands for any key of a map.
+
+    What is Kubernetes' own has no bounds, and the pods of all kinds have the same ones.
+    """
+    name = node.get("$ref", "").removeprefix("#/$defs/")
+    if name.startswith("io.k8s.") or (name == "OwnPod" and key != "executors.*.pod"):
+        return
+    if name:
+        node = schema["$defs"][name]
+    properties = {
+        name: below for name, below in node.get("properties", {}).items() if is_key(below)
+    }
+    if not properties and node.keys() & KEYWORDS:
+        yield key
+    for name, below in properties.items():
+        yield from bounded(schema, below, f"{key}.{name}".lstrip("."))
+    for below in node.get("patternProperties", {}).values():
+        if is_key(below):
+            yield from bounded(schema, below, f"{key}.*")
+    for keyword, step in (("items", ""), ("additionalProperties", ".*")):
+        if isinstance(node.get(keyword), dict) and name != "AnyValue":
+            yield from bounded(schema, node[keyword], f"{key}{step}")
+
+
+def is_key(node: Any) -> bool:
+    """Whether the schema of a key takes more than the words with which it refuses it."""
+    return isinstance(node, dict) and node.keys() != {"const"}
+
+
+def as_pattern(key: str) -> str:
+    """A row's key, with `*` for the label of an executor, the key of a volume, a resource."""
+    key = re.sub(r"^(storage|executors)\.[^.]+", r"\1.*", key)
+    return re.sub(r"\.(limits|requests)\.[^.]+$", r".\1.*", key)
+
+
+# Tried in the list, or in the other place that has the same type.
+ELSEWHERE = {
+    "executors.*.pod.image": "pod.image",
+    "executors.*.pod.sharedMemory": "pod.sharedMemory",
+    "imagePullSecrets.name": "imagePullSecrets",
+    "launcher.resources.requests.*": "launcher.resources.limits.*",
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "rows"),
+    [(values_schema(), BOUNDS), (Settings.model_json_schema(), LAUNCHERS)],
+    ids=["chart", "launcher"],
+)
+def test_every_bound_has_a_row(schema, rows):
+    tried = {as_pattern(key) for key, _, _ in rows}
+    keys = set(bounded(schema, schema, ""))
+    assert len(keys) > 20
+    assert {ELSEWHERE.get(key, key) for key in keys} - tried == set()
+
+
 KEY_JOB: dict[str, Any] = {
     "vault": {"url": "https://v", "auth": {"role": "r"}, "kv": {"mount": "m", "path": "p"}},
     "secret": {"name": "n", "namespace": "s", "owner": "o"},
 }
-# (section, key, values that are refused)
+# (path of the section, key, values that are refused)
 OF_THE_KEY_JOB = [
-    ("secret", "name", [""]),
-    ("secret", "namespace", [""]),
-    ("kv", "userIDKey", [""]),
-    ("kv", "userKeyKey", [""]),
-    ("kv", "mount", ["", "a/"]),
-    ("auth", "role", [""]),
-    ("vault", "timeout", [0]),
-    ("vault", "url", ["v", "http://v", "https://a@v", "https://v#a"]),
-    ("", "timeBudget", [0]),
+    (["secret"], "name", [""]),
+    (["secret"], "namespace", [""]),
+    (["vault", "kv"], "userIDKey", [""]),
+    (["vault", "kv"], "userKeyKey", [""]),
+    (["vault", "kv"], "mount", ["", "a/"]),
+    (["vault", "auth"], "role", [""]),
+    (["vault"], "timeout", [0]),
+    (["vault"], "url", ["v", "http://v", "https://a@v", "https://v#a"]),
+    ([], "timeBudget", [0]),
 ]
 
 
 @pytest.mark.parametrize(("section", "key", "refused"), OF_THE_KEY_JOB)
 def test_the_key_job_draws_the_same_line(section, key, refused):
-    """It reads a ConfigMap that somebody may have changed."""
+    """It reads a ConfigMap, which a user may have changed."""
     CephKeySettings.parse(KEY_JOB, "x")
     for value in refused:
         values = copy.deepcopy(KEY_JOB)
-        {"": values, "kv": values["vault"]["kv"], "auth": values["vault"]["auth"]}.get(
-            section, values.get(section, values)
-        )[key] = value
+        node = values
+        for name in section:
+            node = node[name]
+        node[key] = value
         with pytest.raises(UsageError):
             CephKeySettings.parse(values, "x")

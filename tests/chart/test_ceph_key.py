@@ -19,7 +19,7 @@ from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object, container
 from k8s_parsl.ceph_key.key import CephKey, check_key
 from k8s_parsl.ceph_key.settings import Auth, CephKeySettings, KeyKv
 from k8s_parsl_runtime.shared.errors import ExitCode
-from values_schema import schema
+from values_schema.storage_values import KeyPlace, VaultSource
 
 EVERY_KEY = VALUES / "every-key.yaml"
 KEY = base64.b64encode(struct.pack("<HIIH", 1, 1700000000, 5, 16) + bytes(range(16))).decode()
@@ -424,8 +424,8 @@ def test_every_key_of_vaults_arrives(helm):
 def test_defaults_are_the_commands_own():
     """The schema says again what the command's models say; here they are tied."""
     for ours, theirs in (
-        (schema.KeyPlace, KeyKv),
-        (schema.VaultSource, CephKeySettings),
+        (KeyPlace, KeyKv),
+        (VaultSource, CephKeySettings),
     ):
         shared = ours.model_fields.keys() & theirs.model_fields.keys()
         for name in shared - {"vault"}:
@@ -434,7 +434,7 @@ def test_defaults_are_the_commands_own():
             assert ours.model_fields[name].description == theirs.model_fields[name].description, (
                 name
             )
-    assert schema.KeyPlace.model_fields.keys() == KeyKv.model_fields.keys()
+    assert KeyPlace.model_fields.keys() == KeyKv.model_fields.keys()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Also where the other key is left at its default.
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -104,6 +105,27 @@ def test_both_refuse_in_the_same_words(helm, values, key):
     with pytest.raises(UsageError, match=key) as caught:
         Settings.parse(launcher_part(given(values)), "x")
     assert str(caught.value).removeprefix("x: ") in helm.refusal(given(values))
+
+
+GIT = {"url": "https://a/b", "commit": COMMIT}
+TEXTS: dict[str, dict[str, Any]] = {
+    "workflow.path": {"workflow": {"path": "relative"}},
+    "workflow.workDir": {"workflow": {"workDir": "/a:b"}},
+    "workflow.git.path": {"workflow": {"git": GIT | {"path": "../up"}}},
+    "workflow.git.secret": {"workflow": {"git": GIT | {"secret": "My_Secret"}}},
+    "storage.v0.mountPath": volumes("relative"),
+    "executors.workers.availableAccelerators.0": workers(availableAccelerators=["a b"]),
+}
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_both_say_in_words_what_a_text_must_be(helm, key):
+    with pytest.raises(UsageError) as caught:
+        Settings.parse(launcher_part(given(TEXTS[key])), "x")
+    words = re.fullmatch(rf"x: {re.escape(key)}: should be (.+), not '[^']+'", str(caught.value))
+    assert words, caught.value
+    place = key.replace(".", "/")
+    assert f"at '/{place}': value must be '{words[1]}'" in helm.refusal(given(TEXTS[key]))
 
 
 @pytest.mark.parametrize("values", TAKEN.values(), ids=TAKEN)

@@ -28,7 +28,7 @@ from chart.helm import REPOSITORY, VALUES_FILES
 from k8s_parsl.__main__ import commands
 from k8s_parsl.config.helm_merge import merge
 from k8s_parsl_runtime.shared.errors import ExitCode
-from values_schema import schema
+from values_schema.helm_schema import values_schema
 
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "chart/README.md")),
@@ -289,7 +289,7 @@ def test_values_of_a_page_are_taken(block):
     assert errors == []
 
 
-SCHEMA = schema.values_schema()
+SCHEMA = values_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 KEY = re.compile(rf"`((?:{'|'.join(SCHEMA['properties'])})(?:\.[\w<>-]+)+)(?::[^`]*)?`")
 

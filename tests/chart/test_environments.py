@@ -1,4 +1,4 @@
-"""The values files of values/, and that each key that there is does something."""
+"""The values files of values/, and that each key of a values file does something."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from k8s_parsl.config import settings
 from k8s_parsl.config.helm_merge import merge
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.model import Model
-from values_schema import schema
-from values_schema.schema import Values
+from values_schema.chart_values import Values
+from values_schema.helm_schema import values_schema
+from values_schema.reference import values_reference
+from values_schema.storage_values import ChartVolume
 
 ENVIRONMENTS = [VALUES / f"{name}.yaml" for name in ("local", "dev", "staging", "prod")]
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -31,7 +33,7 @@ KeyPath = tuple[str, ...]
 
 
 def leaves(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Each key that holds no map, with what it holds; an empty map is held."""
+    """Yield each key whose value is not a map, and its value; an empty map counts as a value."""
     if isinstance(node, Mapping) and node:
         for key, below in node.items():
             yield from leaves(below, (*path, str(key)))
@@ -43,29 +45,28 @@ def dotted(path: KeyPath) -> str:
     return ".".join(path)
 
 
-# Environments --------------------------------------------------------------------------------------------------------
+# Environments -------------------------------------------------------------------------------------
 
 
-def said_in_vain(model: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Keys that were given the default of their own model."""
+def set_to_the_default(model: BaseModel, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yield the keys that are set to the default of their model."""
     for name, field in type(model).model_fields.items():
         if name not in model.model_fields_set:
             continue
-        value, here = getattr(model, name), (*path, str(field.alias))
+        value = getattr(model, name)
+        here = (*path, str(field.alias))
         if not field.is_required() and value == field.get_default(call_default_factory=True):
             yield here
         elif isinstance(value, BaseModel):
-            yield from said_in_vain(value, here)
+            yield from set_to_the_default(value, here)
         elif isinstance(value, dict):
             for key, below in value.items():
                 if isinstance(below, BaseModel):
-                    yield from said_in_vain(below, (*here, key))
+                    yield from set_to_the_default(below, (*here, key))
 
 
 def without_pods(node: Any) -> Any:
-    """The values without what PodSpecs hold, of which the models know no field, and without what
-    held nothing else.
-    """
+    """Return the values without PodSpecs, whose fields the models do not know."""
     if not isinstance(node, Mapping):
         return node
     rest = {key: without_pods(below) for key, below in node.items() if key != "pod"}
@@ -73,7 +74,7 @@ def without_pods(node: Any) -> Any:
 
 
 def pods(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """Each map of pod fields of a values file, and what lies below it without that file."""
+    """Yield the name of each map of pod fields, its fields, and those that it is merged over."""
     below = merge(DEFAULTS["pod"], values.get("pod", {}))
     yield "pod", values.get("pod", {}), DEFAULTS["pod"]
     for kind in ("launcher", "worker"):
@@ -93,28 +94,24 @@ def pods(values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Ma
 def test_an_environment_says_nothing_that_is_the_default(file):
     values = read_yaml(file)
     model = Values.model_validate_json(json.dumps(without_pods(values)))
-    assert [dotted(path) for path in said_in_vain(model)] == []
+    assert [dotted(path) for path in set_to_the_default(model)] == []
     for where, given, below in pods(values):
         again = set(map(str, leaves(given))) & set(map(str, leaves(below)))
         assert again == set(), where
 
 
 # Which workflow it is, in every environment; who installs, in some.
-ALIKE = {"image.repository", "image.runtime", "workflow.call", "admin.create"}
+IN_SEVERAL = {"image.repository", "image.runtime", "workflow.call", "admin.create"}
 
 
 def test_no_environment_repeats_another():
-    """Each is laid over the chart's defaults alone, and is what is particular to that place."""
+    """Each is merged over the chart's defaults only, and has what is particular to its place."""
     for one, other in itertools.combinations(ENVIRONMENTS, 2):
-        alike = {
-            path
-            for path, value in leaves(read_yaml(one))
-            if (path, value) in list(leaves(read_yaml(other)))
-        }
-        # Sizes may come out alike.
-        assert {dotted(path) for path in alike if path[0] != "executors"} <= ALIKE, (
-            f"{one.stem} and {other.stem}"
-        )
+        theirs = list(leaves(read_yaml(other)))
+        both = [path for path, value in leaves(read_yaml(one)) if (path, value) in theirs]
+        # Sizes may be the same.
+        repeated = {dotted(path) for path in both if path[0] != "executors"}
+        assert repeated <= IN_SEVERAL, f"{one.stem} and {other.stem}"
 
 
 @pytest.mark.parametrize("file", ENVIRONMENTS, ids=lambda file: file.stem)
@@ -128,7 +125,7 @@ def test_an_environment_is_small(file):
     assert len(lines) < 70
 
 
-# Keys ----------------------------------------------------------------------------------------------------------------
+# Keys ---------------------------------------------------------------------------------------------
 
 
 def resolved(whole: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -140,9 +137,7 @@ def resolved(whole: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, 
 
 
 def described(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """As `leaves`, but for the free maps of the launcher's resources, whose default the reference
-    shows as a whole.
-    """
+    """Yield the same as `leaves`, but the launcher's resources as a whole, as the reference does."""
     if isinstance(node, Mapping) and node and path[:-1] != ("launcher", "resources"):
         for key, below in node.items():
             yield from described(below, (*path, str(key)))
@@ -151,10 +146,9 @@ def described(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
-    """By its own name, and with the default that it has; a key of a PodSpec is described by
-    Kubernetes.
-    """
-    whole, reference = schema.values_schema(), schema.values_reference()
+    """By its own name, and with its default. Kubernetes describes the keys of a PodSpec."""
+    whole = values_schema()
+    reference = values_reference()
     for path, value in described(DEFAULTS):
         node: Mapping[str, Any] = whole
         for key in path:
@@ -164,20 +158,24 @@ def test_every_key_of_values_yaml_is_in_the_schema_and_in_the_reference():
         if path in (("executors",), ("storage",)):
             assert f"| `{path[0]}.<" in reference
             continue
-        row = f"| `{dotted(path[: path.index('pod') + 1] if in_pod and path[0] != 'pod' else path)}` |"
-        if path[0] == "pod" and len(path) > 1:
-            row = (
-                "| `pod.<field>` |"
-                if f"| `pod.{path[1]}` |" not in reference
-                else f"| `pod.{path[1]}` |"
-            )
+        row = row_of(path, reference)
         assert row in reference, dotted(path)
         if not in_pod and path[0] != "pod" and value not in (None, [], {}):
             line = next(line for line in reference.splitlines() if line.startswith(row))
             assert f"| `{json.dumps(value)}` |" in line, line
 
 
-# Values that mean something else than the default, where turning it round is no value at all.
+def row_of(path: KeyPath, reference: str) -> str:
+    """Return how the row of a key begins."""
+    if "pod" not in path[:-1]:
+        return f"| `{dotted(path)}` |"
+    if path[0] != "pod":
+        return f"| `{dotted(path[: path.index('pod') + 1])}` |"
+    row = f"| `pod.{path[1]}` |"
+    return row if row in reference else "| `pod.<field>` |"
+
+
+# Values that mean something else than the default, where the opposite is not a value.
 OTHER: dict[str, Any] = {
     "image.pullPolicy": "Never",
     "image.digest": "sha256:" + "0" * 64,
@@ -204,7 +202,7 @@ OTHER: dict[str, Any] = {
     "job.annotations": {"a": "b"},
     "serviceAccount.annotations": {"a": "b"},
 }
-# `call` and `script` go together: one of them each time; and the keys of `git` do.
+# Keys that go together: one of `call` and `script`, and those of `git`.
 GIT = {"url": "https://example.org/a/b", "commit": "1" * 40}
 INSTEAD: dict[str, dict[str, Any]] = {
     "workflow.git.url": {"workflow": {"git": GIT | {"url": "https://example.org/c/d"}}},
@@ -224,7 +222,7 @@ OF_AN_IMAGE = (
     "launcher.runtimeVolume",
 )
 BESIDE |= {key: {"image": {"repository": "any"}} for key in OF_AN_IMAGE}
-# Of the laptop, of which the chart knows nothing: test_settings.py.
+# Read only on a laptop: test_settings.py.
 NOT_THE_CHARTS = {"laptop.python"}
 BESIDE |= {
     f"workflow.git.{key}": {"workflow": {"git": GIT}} for key in ("url", "commit", "path", "secret")
@@ -238,28 +236,31 @@ LEAST: dict[str, Any] = {
 
 
 def other(path: KeyPath, value: Any) -> dict[str, Any]:
-    """Values with something else at ``path``."""
-    if (name := dotted(path)) in INSTEAD:
+    """Return values with another value at ``path``."""
+    name = dotted(path)
+    if name in INSTEAD:
         return INSTEAD[name]
     changed = OTHER.get(name)
     if changed is None:
-        changed = (
-            not value
-            if isinstance(value, bool)
-            else (value or 0) + 1
-            if not isinstance(value, str | list)
-            else "7"
-        )
+        changed = another(value)
     for key in reversed(path):
         changed = {key: changed}
     return dict(changed)
+
+
+def another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str | list):
+        return "7"
+    return (value or 0) + 1
 
 
 @pytest.mark.parametrize(
     ("path", "value"), list(leaves(DEFAULTS)), ids=[dotted(path) for path, _ in leaves(DEFAULTS)]
 )
 def test_every_key_of_values_yaml_does_something(helm, path, value):
-    """Another value makes other objects: no key is read by nobody."""
+    """Another value makes other objects."""
     # What a run's volume is for shows with one, but for the volume itself.
     least = LEAST if path == ("run", "volume") else merge(LEAST, {"run": {"volume": "data"}})
     least = merge(least, BESIDE.get(dotted(path), {}))
@@ -268,15 +269,16 @@ def test_every_key_of_values_yaml_does_something(helm, path, value):
 
 
 def without_hashes(helm, values: dict[str, Any]) -> str:
-    """What is rendered, or Helm's refusal; another hash alone makes no difference."""
+    """Return what is rendered, or Helm's refusal, without hashes."""
     text = helm("template", "pdgrun", str(CHART), "-f", "-", stdin=json.dumps(values), check=False)
     return re.sub(r"\b[0-9a-f]{8}\b", "", text)
 
 
 def model_keys(node: Any, model: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The keys of a values file that our own models describe, without what a PodSpec holds."""
+    """Yield the keys of a values file that our own models describe, without a PodSpec's."""
     for field in model.model_fields.values():
-        here, value = (*path, str(field.alias)), node.get(field.alias)
+        here = (*path, str(field.alias))
+        value = node.get(field.alias)
         inner = next((m for m in models_of(field.annotation)), None)
         if field.alias not in node or field.alias == "global":
             continue
@@ -298,37 +300,34 @@ def models_of(annotation: Any) -> list[Any]:
 
 
 EVERY = read_yaml(EVERY_KEY)
-# What every-key.yaml sets to the default, as there is no other value or another would leave the
-# rest out.
+# Keys that every-key.yaml sets to the default: there is no other value, or with another one the
+# rest would be left out.
 AS_DEFAULT = {
-    *(
-        "workflow.script",
-        "workflow.args",
-        "workflow.files",
-        "storage.dev-0.accessModes",
-        "image.runtime",
-    ),
-    *(
-        "rbac.create",
-        "networkPolicy.create",
-        "admin.create",
-        "namespaced.create",
-        "serviceAccount.create",
-        "workerServiceAccount.create",
-    ),
-    *("storage.tiles-0.cephfs.secret.namespace", "storage.inputs-0.cephfs.secret.namespace"),
+    "workflow.script",
+    "workflow.args",
+    "workflow.files",
+    "storage.dev-0.accessModes",
+    "image.runtime",
+    "rbac.create",
     "networkPolicy.create",
+    "admin.create",
+    "namespaced.create",
+    "serviceAccount.create",
+    "workerServiceAccount.create",
+    "storage.tiles-0.cephfs.secret.namespace",
+    "storage.inputs-0.cephfs.secret.namespace",
     # The digest wins.
-    *("image.tag", "launcher.image.tag"),
+    "image.tag",
+    "launcher.image.tag",
     # Not the chart's.
     "laptop.python",
 }
 
 
 def test_every_key_of_every_key_yaml_does_something(helm):
-    """Without it other objects are made, or none at all since it is needed."""
+    """Without it other objects are made, or Helm refuses the values."""
     whole = without_hashes(helm, EVERY)
-    in_vain = []
+    without_effect = []
     for path in model_keys(EVERY, Values):
         values = copy.deepcopy(EVERY)
         node = values
@@ -336,8 +335,8 @@ def test_every_key_of_every_key_yaml_does_something(helm):
             node = node[key]
         del node[path[-1]]
         if without_hashes(helm, values) == whole:
-            in_vain.append(dotted(path))
-    assert set(in_vain) == AS_DEFAULT
+            without_effect.append(dotted(path))
+    assert set(without_effect) == AS_DEFAULT
 
 
 STATIC = {"clusterID": "c", "rootPath": "/r"}
@@ -351,15 +350,13 @@ SOURCES = {
     },
 }
 VOLUMES = {"storage": {key: {"mountPath": f"/{key}"} | source for key, source in SOURCES.items()}}
-# Handed on as they were given to the Job that asks Vault, whose own models have the same default
+# The Job that asks Vault gets these as they are given, and its own models have the same defaults
 # (test_ceph_key.py).
 HANDED_ON = re.compile(r"storage\.vault\.cephfs\.secret\.vault\.(?!caBundle|schedule)")
 
 
 def unsaid(node: Mapping[str, Any], model: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Each key that a values file does not give, with the default that the schema and the reference
-    show for it.
-    """
+    """Yield each key that a values file does not set, with the default that the schema shows."""
     for field in model.model_fields.values():
         here = (*path, str(field.alias))
         if isinstance(inner := node.get(field.alias), dict):
@@ -373,7 +370,7 @@ def unsaid(node: Mapping[str, Any], model: Any, path: KeyPath) -> Iterator[tuple
 UNSAID = [
     (path, default)
     for key, volume in VOLUMES["storage"].items()
-    for path, default in unsaid(volume, schema.ChartVolume, ("storage", key))
+    for path, default in unsaid(volume, ChartVolume, ("storage", key))
     # `readOnly` is the launcher's, `file` no key.
     if not HANDED_ON.match(dotted(path)) and path[-1] not in ("readOnly", "file")
 ]
@@ -381,7 +378,7 @@ UNSAID = [
 
 @pytest.mark.parametrize(("path", "default"), UNSAID, ids=[dotted(path) for path, _ in UNSAID])
 def test_a_default_of_a_volume_that_is_said_aloud_changes_nothing(helm, path, default):
-    """What the reference shows is what the templates do; they have these defaults once more."""
+    """The templates repeat these defaults; they are those that the reference shows."""
     least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}} | VOLUMES
     for key in reversed(path):
         default = {key: default}
@@ -389,9 +386,7 @@ def test_a_default_of_a_volume_that_is_said_aloud_changes_nothing(helm, path, de
 
 
 def asks_for(node: ast.AST) -> str:
-    """The name of an attribute, or of a key of the maps that the runtime has for models; empty: no
-    such node.
-    """
+    """Return the name of an attribute, or of a key of the runtime's maps; empty for other nodes."""
     match node:
         case ast.Attribute(attr=str(name)):
             return name
@@ -403,7 +398,7 @@ def asks_for(node: ast.AST) -> str:
 
 
 def test_every_setting_is_read_by_launcher_or_runtime():
-    """A field that nobody asks for would be a promise that is not kept."""
+    """No setting is without effect."""
     folders = [Path(package.__file__).parent for package in (k8s_parsl, k8s_parsl_runtime)]
     whole = [file for folder in folders for file in folder.rglob("*.py")]
     others = [file for file in whole if file.name != "settings.py"]
@@ -430,7 +425,7 @@ def test_every_setting_is_read_by_launcher_or_runtime():
 
 
 def test_global_values_are_taken_and_change_nothing(each_helm):
-    """Of a chart that holds this one."""
+    """Of a parent chart."""
     least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}}
     over = least | {
         "global": {

@@ -1,6 +1,4 @@
-"""Keys of a values file that are not what they should be: what each Helm, `check` and a laptop say
-of them.
-"""
+"""Wrong keys of a values file: what each Helm, `k8s-parsl check` and a laptop say."""
 
 from __future__ import annotations
 
@@ -17,7 +15,8 @@ from k8s_parsl.config.names import LABEL_IS
 from k8s_parsl.config.nearest import did_you_mean
 from k8s_parsl.config.settings import SECTIONS, Settings
 from k8s_parsl_runtime.shared.errors import DataError, Failure, UsageError
-from values_schema.schema import NO_KEYS, values_schema
+from values_schema.helm_schema import values_schema
+from values_schema.texts import NO_KEYS
 
 LEAST = 'workflow: {call: "a:b"}\nexecutors: {w: {}}\n'
 WORDS = {
@@ -30,6 +29,7 @@ WORDS = {
     "no": "false",
     "OFF": "false",
 }
+EGRESS = 'networkPolicy: {egress: [{to: [{podSelector: {matchLabels: {KEY: "1"}}}]}]}'
 # Maps whose keys are free, with KEY for one of them; and where that stands.
 FREE = {
     "kwargs": ('workflow: {call: "a:b", kwargs: {KEY: 1}}\nexecutors: {w: {}}', "/workflow/kwargs"),
@@ -52,14 +52,14 @@ FREE = {
         "/launcher/resources/limits",
     ),
     "selectors": (
-        f'{LEAST}networkPolicy: {{egress: [{{to: [{{podSelector: {{matchLabels: {{KEY: "1"}}}}}}]}}]}}',
+        f"{LEAST}{EGRESS}",
         "/networkPolicy/egress/0/to/0/podSelector/matchLabels",
     ),
 }
 
 
 def template(helm: Helm, text: str) -> str:
-    """What Helm says to values that it does not take."""
+    """Return how Helm refuses the values."""
     said = helm("template", "x", str(CHART), "-f", "-", stdin=text, check=False)
     assert said.startswith("Error: "), said
     return said
@@ -75,9 +75,7 @@ def on_a_laptop(folder: Path, text: str) -> Settings:
 def test_a_key_that_yaml_reads_as_true_or_false_is_refused_in_words(
     each_helm: Helm, tmp_path: Path, name: str
 ) -> None:
-    """Else a function gets an argument of another name, and a pod waits for a node with the label
-    `true`.
-    """
+    """Otherwise a function gets an argument of another name, and a pod a label `true`."""
     text, place = FREE[name]
     for word, truth in list(WORDS.items())[:: 1 if name == "kwargs" else 4]:
         values = text.replace("KEY", word)
@@ -138,7 +136,7 @@ TYPOS = {
     "executors: {w: {}}\nlaptop: {pyhton: x}": ("laptop.pyhton", "python"),
     "executors: {w: {}}\nzebra: {}": ("zebra", ""),
 }
-# Of these a laptop reads nothing.
+# Not read on a laptop.
 OF_THE_CHART = {
     "executors: {w: {pod: {resource: {}}}}": ("resource", "resources"),
     "executors: {w: {}}\npod: {tolerations: [{efect: a}]}": ("efect", "effect"),

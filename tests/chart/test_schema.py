@@ -8,7 +8,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from chart.helm import MINIMAL, VALUES_FILES
-from values_schema import schema
+from values_schema import texts
+from values_schema.generate import stale_files
+from values_schema.helm_schema import values_schema
+from values_schema.reference import values_reference
 
 CEPHFS = {"clusterID": "c", "rootPath": "/volumes/a", "secret": {"name": "s"}}
 
@@ -174,8 +177,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "executors.workers: availableAccelerators (3) is",
     ),
     # Volumes: exactly one of four.
-    (volume(), "existingClaim"),
-    (volume(existingClaim="a", cephfs=CEPHFS), "/storage/data/existingClaim"),
+    (volume(), "missing property 'existingClaim, cephfs, storageClassName or"),
+    (
+        volume(existingClaim="a", cephfs=CEPHFS),
+        "/storage/data/cephfs': value must be 'left out: existingClaim is given",
+    ),
     (volume(existingClaim="a", storageClassName="b"), "/storage/data/storageClassName"),
     (volume(persistentVolumeSource={}), "/storage/data/persistentVolumeSource"),
     (volume(persistentVolumeSource={"nsf": {}}), "'nsf'"),
@@ -196,10 +202,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (volume(cephfs=CEPHFS | {"rootPath": "/a/../b"}), "/storage/data/cephfs/rootPath"),
     (volume(cephfs=CEPHFS | {"secret": {}}), "/storage/data/cephfs/secret"),
     (volume(cephfs=CEPHFS | {"mounter": "nfs"}), "/storage/data/cephfs/mounter"),
-    (volume(existingClaim="a", accessModes=["ReadOnlyMany"]), "'readOnly'"),
+    (
+        volume(existingClaim="a", accessModes=["ReadOnlyMany"]),
+        "/storage/data': missing property 'readOnly: true, which accessModes: [ReadOnlyMany]",
+    ),
     (
         volume(existingClaim="a", accessModes=["ReadOnlyMany"], readOnly=False),
-        "/storage/data/readOnly",
+        "/storage/data': missing property 'readOnly: true, which accessModes: [ReadOnlyMany]",
     ),
     (
         {"run": {"volume": "elsewhere"}},
@@ -208,12 +217,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 TAKEN: dict[str, dict[str, Any]] = {
-    "global values of a chart that holds this one": {"global": {"anything": [1]}},
-    "a volume taken away by a later file": volume(existingClaim="a") | {"storage": {"data": None}},
-    "a source swapped by a later file": volume(
+    "global values of a parent chart": {"global": {"anything": [1]}},
+    "a volume removed by a later file": volume(existingClaim="a") | {"storage": {"data": None}},
+    "a source replaced by a later file": volume(
         cephfs=None, persistentVolumeSource={"hostPath": {"path": "/x"}}
     ),
-    "null for a default of a pod's": {"worker": {"pod": {"resources": {"limits": {"cpu": None}}}}},
+    "null for a default of a pod": {"worker": {"pod": {"resources": {"limits": {"cpu": None}}}}},
     "quantities as numbers": executor(
         pod={"resources": {"limits": {"cpu": 1.5, "memory": 1000000000}}}
     ),
@@ -273,17 +282,13 @@ def test_lint_finds_nothing(each_helm, values_file):
 
 
 def test_the_generated_files_are_up_to_date():
-    """`python -m values_schema --write` makes both from the models."""
-    stale = [
-        file.name
-        for file, text in schema.generated_files().items()
-        if file.read_text("utf-8") != text
-    ]
-    assert stale == [], "run: .venv/bin/python -m values_schema --write"
+    """`python -m values_schema --write` makes them from the models."""
+    stale = [file.name for file in stale_files()]
+    assert stale == [], "run: make generate"
 
 
 def test_the_schema_is_one():
-    Draft202012Validator.check_schema(schema.values_schema())
+    Draft202012Validator.check_schema(values_schema())
 
 
 def test_nothing_is_open_but_free_maps():
@@ -292,7 +297,7 @@ def test_nothing_is_open_but_free_maps():
     def check(node: Any, path: str) -> None:
         if isinstance(node, dict):
             properties = node.get("properties")
-            if isinstance(properties, dict) and node.get("type") and properties != schema.NO_KEYS:
+            if isinstance(properties, dict) and node.get("type") and properties != texts.NO_KEYS:
                 assert node["additionalProperties"] is False, path
             node = {
                 key: below
@@ -305,19 +310,42 @@ def test_nothing_is_open_but_free_maps():
             for below in node:
                 check(below, path)
 
-    check(schema.values_schema(), "")
+    check(values_schema(), "")
+
+
+# Of these Helm prints what few readers understand: a pattern, or every branch of a union.
+WITHOUT_WORDS = {"pattern", "anyOf", "oneOf", "allOf", "not", "exclusiveMinimum"}
+
+
+def test_no_refusal_shows_a_pattern_or_a_branch():
+    """What a value has to be is a constant in words, where its condition is not met."""
+
+    def check(node: Any, path: str) -> None:
+        if isinstance(node, list):
+            for below in node:
+                check(below, path)
+        if not isinstance(node, dict):
+            return
+        # A condition is not printed, and a key may have any name.
+        keywords = set() if path.endswith("/properties") else node.keys()
+        assert keywords & WITHOUT_WORDS == set(), path
+        for key, below in node.items():
+            if key != "if":
+                check(below, f"{path}/{key}")
+
+    check(values_schema(), "")
 
 
 def test_every_key_says_what_it_is_for():
-    """In schema and reference, so for editors and readers alike."""
-    rows = [line for line in schema.values_reference().splitlines() if line.startswith("| `")]
+    """In schema and reference, so for editors and for readers."""
+    rows = [line for line in values_reference().splitlines() if line.startswith("| `")]
     assert len(rows) > 80
     assert [row for row in rows if row.endswith("|  |")] == []
 
 
 def test_a_table_says_what_it_is_about():
     """Each section of the reference begins with a sentence, unless its only row says it all."""
-    for section in schema.values_reference().split("\n## ")[1:]:
+    for section in values_reference().split("\n## ")[1:]:
         title, _, rest = section.partition("\n\n")
         assert not rest.startswith("|") or rest.count("\n| `") == 1, title
 

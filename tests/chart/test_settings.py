@@ -12,7 +12,7 @@ from chart.helm import CHART, MINIMAL, VALUES
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.model import Model
 from k8s_parsl.config.settings import Executor, Laptop, Settings, Volume, launcher_part
-from values_schema.schema import Values
+from values_schema.chart_values import Values
 
 
 def in_a_pod(rendered, folder: Path) -> Settings:
@@ -22,7 +22,7 @@ def in_a_pod(rendered, folder: Path) -> Settings:
 
 
 def on_a_laptop(files: list[Path]) -> Settings:
-    """But for `laptop`, which no pod has."""
+    """Return the settings without `laptop`, which no pod has."""
     return Settings.from_values(files).model_copy(update={"laptop": Laptop()})
 
 
@@ -40,9 +40,7 @@ def test_what_is_for_a_laptop_is_read_there_alone(helm, tmp_path):
 
 
 def test_later_files_win_in_the_same_way(each_helm, tmp_path):
-    """Maps merge, lists are replaced, null takes an executor or a volume away, but stays where it
-    is a kwarg.
-    """
+    """Maps merge, lists are replaced, null removes an executor or a volume but not a kwarg."""
     later = tmp_path / "later.yaml"
     later.write_text(
         """
@@ -126,7 +124,7 @@ def test_a_kwarg_is_the_same_value_in_a_pod_and_on_a_laptop(each_helm, tmp_path)
 
 
 def keys(model: type[Model], below: str = "") -> set[str]:
-    """Dotted names of all keys of a model, as a values file spells them."""
+    """Return the dotted names of all keys of a model, as a values file spells them."""
     found = set()
     for field in model.model_fields.values():
         if any(isinstance(mark, SkipJsonSchema) for mark in field.metadata):
@@ -145,7 +143,7 @@ def _models(annotation: Any) -> list[type[Model]]:
 
 
 def given(node: Any, below: str = "") -> set[str]:
-    """Dotted names of all keys of a values file; entries of executors and storage count as one."""
+    """Return the dotted names of all keys; the entries of executors and storage count as one."""
     if isinstance(node, list):
         return {key for item in node for key in given(item, below)}
     if not isinstance(node, dict):
@@ -167,15 +165,16 @@ def test_every_key_is_set_in_every_key_yaml():
 
 
 def test_values_yaml_shows_the_launchers_own_defaults(helm, tmp_path):
-    """Settings is the only home of these defaults (docs/dev/architecture.md, "Values and
-    defaults"): a render of the least equals the least.
+    """A render of the least equals the least, as only Settings has these defaults.
+
+    (docs/dev/architecture.md, "Values and defaults")
     """
     pod = in_a_pod(helm.template(over=MINIMAL), tmp_path)
     assert pod == Settings.model_validate(MINIMAL)
 
 
 def test_values_yaml_shows_the_charts_defaults():
-    """Also of what only the chart reads; a PodSpec's fields have theirs in values.yaml alone."""
+    """Also for what only the chart reads; a PodSpec's fields have theirs only in values.yaml."""
     shown = yaml.safe_load((CHART / "values.yaml").read_text())
     models = Values.model_validate(MINIMAL).model_dump(
         mode="json", by_alias=True, exclude={"global_"}

@@ -195,7 +195,7 @@ def test_the_least_that_has_to_be_said():
             {"vault.auth": {"method": "ldap"}},
             "vault.auth.method: input should be 'kubernetes', 'jwt'",
         ),
-        ({"vault.kv.path": "/pdg"}, "vault.kv.path: string should match pattern"),
+        ({"vault.kv.path": "/pdg"}, "vault.kv.path: should be a path in Vault, without a slash"),
         ({"vault.kv.version": "2"}, "vault.kv.version: input should be 'auto', 1 or 2"),
         ({"vault.kv.userIdKey": "user"}, "vault.kv.userIdKey: there is no such key"),
         ({"vault.skipVerify": True}, "vault.skipVerify: there is no such key"),

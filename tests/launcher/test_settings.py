@@ -121,15 +121,15 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
         ),
         (
             {"workflow": {"call": "a:b", "git": {"path": "../up"}}},
-            "workflow.git.path: string should match pattern",
+            "workflow.git.path: should be a path such as flows/daily",
         ),
         (
             {"workflow": {"call": "a:b", "workDir": "work"}},
-            "workflow.workDir: string should match pattern",
+            "workflow.workDir: should be an absolute path such as /data",
         ),
         (
             {"workflow": {"call": "a:b", "workDir": "/work/"}},
-            "workflow.workDir: string should match pattern",
+            "workflow.workDir: should be an absolute path such as /data",
         ),
         ({"laptop": {"pyhton": "x"}}, "x.yaml: laptop.pyhton: there is no such key"),
         (
@@ -146,7 +146,7 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
         ),
         (
             {"storage": {"d": {"mountPath": "data"}}},
-            "x.yaml: storage.d.mountPath: string should match pattern",
+            "x.yaml: storage.d.mountPath: should be an absolute path such as /data",
         ),
         ({"storage": {"d": {}}}, "x.yaml: storage.d.mountPath: is needed"),
         (
@@ -198,7 +198,7 @@ WHOLE = f"executors.cpu.availableAccelerators: input should be a valid integer, 
         ),
         (
             {"executors": {"cpu": {"availableAccelerators": ["a b"]}}},
-            "executors.cpu.availableAccelerators.0: string ",
+            "executors.cpu.availableAccelerators.0: should be a device name",
         ),
     ],
 )

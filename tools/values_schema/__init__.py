@@ -1,1 +1,1 @@
-"""Writes what is generated from the models of the values: schema, reference, the table of bounds."""
+"""The models of a values file, and what is generated from them: JSON Schema and reference page."""

@@ -20,14 +20,14 @@ class Auth(Model):
     method: Literal["kubernetes", "jwt", "approle", "token"] = Field(
         "kubernetes",
         description="kubernetes: Vault asks this cluster who the pod is. jwt: Vault checks the "
-        "pod's token by itself. approle: role ID and secret ID. token: a Vault token from a file.",
+        "pod's token itself. approle: role ID and secret ID. token: a Vault token from a file.",
     )
     mount: VaultPath | Literal[""] = Field(
         "", description="Where the method is enabled, below `auth/`. Empty: under its own name."
     )
-    role: str = Field("", description="Role of the method; for kubernetes and jwt.")
+    role: str = Field("", description="Role of the method, for kubernetes and jwt.")
     audience: str = Field(
-        "vault", description="Audience of the pod's token; the role's must be the same."
+        "vault", description="Audience of the pod's token; Vault's role must have the same."
     )
     role_id: str = Field("", alias="roleID", description="For approle.")
     file: AbsolutePath = Field(
@@ -56,21 +56,21 @@ class Kv(Model):
     mount: VaultPath = Field(description="Where the KV engine is, as in `vault secrets list`.")
     path: VaultPath = Field(description="The secret, without the mount and without `data/`.")
     version: Literal["auto", 1, 2] = Field(
-        "auto", description="Version of the KV engine. auto: Vault is asked."
+        "auto", description="Version of the KV engine. auto: ask Vault."
     )
 
 
 class VaultSettings(Model):
     """Where Vault is, and what to read there."""
 
-    url: str = Field(description="Address, as https://vault.example.org:8200.")
+    url: str = Field(description="Address, such as `https://vault.example.org:8200`.")
     namespace: str = Field(
         "", description="Vault namespace (Vault Enterprise, HCP Vault, OpenBao)."
     )
     ca_file: AbsolutePath | Literal[""] = Field(
         "",
-        description="PEM file of the authority of Vault's certificate. "
-        "Empty: those the image knows.",
+        description="PEM file of the authority that signed Vault's certificate. Empty: the "
+        "authorities that the image knows.",
     )
     timeout: float = Field(10.0, gt=0, description="Seconds that one request may take.")
     auth: Auth

@@ -14,3 +14,21 @@ LABEL_IS = (
 )
 Label = Annotated[str, StringConstraints(pattern=LABEL, max_length=LABEL_LENGTH)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
+
+NAME_IS = "a name of a-z, 0-9, hyphens and dots that begins and ends with a letter or a digit"
+RELATIVE_PATH_IS = "a path such as flows/daily, without a slash at either end and without . or .."
+ABSOLUTE_PATH_IS = "an absolute path such as /data, without a colon and without a slash at its end"
+DEVICE_IS = "a device name of letters, digits and - _ . , : / that begins with a letter or a digit"
+MUST_BE = {
+    r"^/[^:]*[^/:]$": ABSOLUTE_PATH_IS,
+    r"^(/[^:]*[^/:])?$": f"{ABSOLUTE_PATH_IS}, or empty",
+    r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?$": "module:function",
+    r"^(\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*)?$": f"{RELATIVE_PATH_IS}, or empty",
+    r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$": f"{NAME_IS}, or empty",
+    r"^[^/\s](.*[^/\s])?$": "a path in Vault, without a slash or a space at either end",
+    r"^[A-Za-z0-9][-A-Za-z0-9_.,:/]*$": DEVICE_IS,
+}
+"""What a text must be, by the pattern of the models: few readers know what a pattern means.
+
+Both the launcher and Helm (by the schema that is made of the models) refuse with these words.
+"""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic_core import ErrorDetails
 
 from k8s_parsl.config.helm_yaml import BARE
-from k8s_parsl.config.names import LABEL_IS
+from k8s_parsl.config.names import LABEL_IS, MUST_BE
 
 # Keys, and numbers of a list, from the top.
 Location = tuple[int | str, ...]
@@ -163,6 +163,8 @@ def _wanted(errors: list[ErrorDetails]) -> str:
 
 
 def _wanted_by(error: ErrorDetails) -> str:
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] in MUST_BE:
+        return f"should be {MUST_BE[error['ctx']['pattern']]}"
     message = error["msg"]
     return _SHAPES.get(error["type"], f"{message[0].lower()}{message[1:]}")
 

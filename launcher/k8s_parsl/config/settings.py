@@ -44,12 +44,13 @@ class Run(Model):
     """One run of the workflow and where its record is kept."""
 
     id: str = Field(
-        "", description="Change it to run the same workflow with the same values once more."
+        "", description="Change it to run the same workflow with the same values again."
     )
     volume: str = Field(
         "",
-        description="Key of `storage` that keeps the runs (`<mountPath>/runs/<run>-<installation>/`: record, report, "
-        "checkpoints, logs). Empty: they are in the pod and end with it.",
+        description="Key of the `storage` volume that keeps the runs "
+        "(`<mountPath>/runs/<run>-<installation>/`: record, report, checkpoints, logs). Empty: "
+        "they are in the pod and are lost with it.",
     )
 
 
@@ -63,23 +64,25 @@ class Git(Model):
     """Where in a git repository the workflow's code is."""
 
     url: str = Field(
-        "", description="The repository, `https://…` (or `http://…`), with no user name in it."
+        "", description="The repository, `https://…` (or `http://…`), without a user name."
     )
     commit: str = Field(
         "",
-        description="Full id of the commit, 40 hex digits; no branch or tag, which may move from one pod to the next.",
+        description="Full ID of the commit, 40 hex digits. No branch or tag: it could move "
+        "from one pod to the next.",
     )
     path: str = Field(
         "",
         pattern=r"^(\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*)?$",
-        description="Folder of the repository that is put into `workflow.path`. Empty: all of it.",
+        description="Folder of the repository that is copied to `workflow.path`. Empty: all of it.",
     )
     secret: str = Field(
         "",
         pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
         max_length=253,
-        description="For a private repository: a Secret in the release's namespace with `username` and `password` "
-        "(which may be a token), as type `kubernetes.io/basic-auth` has them.",
+        description="For a private repository: a Secret in the release's namespace with "
+        "`username` and `password` (which may be a token), as in type "
+        "`kubernetes.io/basic-auth`.",
     )
 
     @model_validator(mode="after")
@@ -110,12 +113,12 @@ class Workflow(Model):
     call: str = Field(
         "",
         pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?$",
-        description="`module:function`; called with `kwargs`. Parsl is already loaded when it is called.",
+        description="`module:function`; called with `kwargs`. Parsl is loaded before the call.",
     )
     script: str = Field(
         "",
-        description="A plain script instead of `call`: a path, taken from `path` if relative. It may call "
-        "`parsl.load` with a Config of its own: the chart's takes its place.",
+        description="A plain script instead of `call`: a path, relative to `path` or absolute. "
+        "It may call `parsl.load` with its own Config; the chart's Config replaces it.",
     )
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the function, any YAML values."
@@ -123,20 +126,21 @@ class Workflow(Model):
     args: tuple[str, ...] = Field((), description="Command line arguments of the script.")
     path: AbsolutePath = Field(
         "/opt/workflow",
-        description="Folder that is on PYTHONPATH of the workflow and its workers: baked into the image, filled from "
-        "`files` or `git`, or on a volume.",
+        description="Folder on PYTHONPATH of the workflow and its workers: in the image, "
+        "filled from `files` or `git`, or on a volume.",
     )
     work_dir: str = Field(
         "",
         pattern=r"^(/[^:]*[^/:])?$",
-        description="Working directory of the workflow and of its tasks; the same path in every pod. Empty: "
-        "`<mountPath of run.volume>/runs/<run>-<installation>/work`, or `/tmp/k8s-parsl/work` of each pod where "
-        "there is no `run.volume`.",
+        description="Working directory of the workflow and its tasks, the same path in every "
+        "pod. Empty: `<mountPath of run.volume>/runs/<run>-<installation>/work`, or "
+        "`/tmp/k8s-parsl/work` of each pod without `run.volume`.",
     )
     failed_tasks: Literal["fail", "warn"] = Field(
         "fail",
-        description="What a run comes to whose tasks failed without the workflow asking for their results: `fail` "
-        "(exit code 1) or `warn` (exit code 0). Its status is `done with failures` in either case.",
+        description="How a run ends with failed tasks whose results the workflow never asked "
+        "for: `fail` (exit code 1) or `warn` (exit code 0). Its status is `done with failures` "
+        "in both cases.",
     )
     git: Git = Field(default_factory=Git)
 
@@ -155,60 +159,66 @@ class Executor(Model):
     """One HighThroughputExecutor of Parsl's: how many worker pods, and what runs in each."""
 
     init_blocks: int = Field(1, ge=0, description="Worker pods at the start.")
-    min_blocks: int = Field(0, ge=0, description="Worker pods kept when there is nothing to do.")
+    min_blocks: int = Field(0, ge=0, description="Worker pods kept when there are no tasks.")
     max_blocks: int = Field(1, ge=1, description="Worker pods at most.")
     parallelism: float = Field(
-        1.0, ge=0, le=1, description="Worker pods wanted for each waiting task: 0 to 1."
+        1.0, ge=0, le=1, description="Worker pods wanted for each waiting task, from 0 to 1."
     )
     max_workers_per_node: int = Field(
         1,
         ge=1,
-        description="Worker processes in each pod (tasks at once), as far as its CPU limit (`coresPerWorker`), its "
-        "memory limit (`memPerWorker`) and its GPUs (`availableAccelerators`) let there be so many.",
+        description="Worker processes (tasks at once) in each pod at most. The pod's CPU limit "
+        "(`coresPerWorker`), memory limit (`memPerWorker`) and GPUs (`availableAccelerators`) "
+        "may allow fewer.",
     )
     cores_per_worker: float = Field(
         1.0,
         gt=0,
-        description="CPUs for each worker; with the pod's CPU limit it also bounds the workers in a pod.",
+        description="CPUs for each worker; with the pod's CPU limit it bounds the workers in a "
+        "pod.",
     )
     mem_per_worker: float | None = Field(
         None,
         gt=0,
-        description="GiB for each worker; with the pod's memory limit it bounds the workers likewise.",
+        description="GiB of memory for each worker; with the pod's memory limit it bounds the "
+        "workers in a pod.",
     )
     available_accelerators: Accelerators = Field(
         (),
-        description="GPUs of each pod, one for each worker (`CUDA_VISIBLE_DEVICES` and its like): how many, or their "
-        "names. Not more than `maxWorkersPerNode`; with fewer there are only as many workers.",
+        description="GPUs of each pod, one for each worker (`CUDA_VISIBLE_DEVICES` and similar "
+        "variables): their number or their names. Not more than `maxWorkersPerNode`; with "
+        "fewer GPUs there are only as many workers.",
     )
     prefetch_capacity: int = Field(
-        0, ge=0, description="Tasks queued in a pod ahead of need; only for short tasks."
+        0, ge=0, description="Tasks queued in a pod in advance; only for short tasks."
     )
     heartbeat_period: int = Field(
         5, ge=1, description="Seconds between heartbeats of workflow and worker pods."
     )
     heartbeat_threshold: int = Field(
-        30, ge=2, description="Seconds without a heartbeat after which a pod is lost."
+        30, ge=2, description="Seconds without a heartbeat after which a pod counts as lost."
     )
     worker_init: str = Field(
-        "", description="Shell lines run in each worker pod before its workers start."
+        "", description="Shell lines that each worker pod runs before its workers start."
     )
     worker_debug: bool = Field(False, description="Debug logs from the workers.")
     limit_threads: bool = Field(
         True,
-        description="Set `OMP_NUM_THREADS` and its like (`OPENBLAS_`, `MKL_`, `NUMEXPR_` …) to the CPUs of one worker "
-        "in its processes, where nothing has set them.",
+        description="Set `OMP_NUM_THREADS` and similar variables (`OPENBLAS_`, `MKL_`, "
+        "`NUMEXPR_` …) to the CPUs of one worker in its processes, where they are not set.",
     )
     pending_timeout: float = Field(
         14400.0,
         gt=0,
-        description="Seconds that a worker pod may wait for room, quota, a Secret or a volume.",
+        description="Seconds that a worker pod may be Pending: no node with room, quota, a "
+        "missing Secret or volume.",
     )
     configuration_timeout: float = Field(
         120.0,
         gt=0,
-        description="Seconds that a configuration fault (image that cannot be pulled, missing claim) may last before "
-        "the run ends with 78, as long as no worker has ever started.",
+        description="Seconds that a configuration error (an image that cannot be pulled, a "
+        "missing PVC) may last before the run ends with 78, as long as no worker has ever "
+        "started.",
     )
 
     @model_validator(mode="after")
@@ -247,7 +257,7 @@ class Parsl(Model):
     strategy: Literal["none", "simple", "htex_auto_scale"] = Field(
         "htex_auto_scale", description="How Parsl scales worker pods."
     )
-    strategy_period: float = Field(1.0, gt=0, description="Seconds between two looks at the load.")
+    strategy_period: float = Field(1.0, gt=0, description="Seconds between two checks of the load.")
     max_idletime: float = Field(
         120.0, ge=0, description="Seconds after which an idle worker pod is ended."
     )
@@ -255,13 +265,15 @@ class Parsl(Model):
     loss_retries: int = Field(
         10,
         ge=0,
-        description="Times that a task whose worker pod was lost is run again; these use up no `retries`.",
+        description="Times that a task is run again after the loss of its worker pod; these do "
+        "not count as `retries`.",
     )
     retry_lost_tasks: Literal["cached", "all", "none"] | tuple[str, ...] = Field(
         "cached",
-        description="Apps whose tasks may run twice, so run again after the loss of their worker pod or the launcher, "
-        "perhaps in mid-task: `cached` (those with `cache=True`), `all`, `none`, or a list of apps. Leave out those "
-        "that must not run twice, such as those that append to a file.",
+        description="Apps whose tasks may run twice: again after the loss of their worker pod "
+        "or the launcher, perhaps in the middle of the task. `cached` (those with "
+        "`cache=True`), `all`, `none`, or a list of apps. Leave out apps that must not run "
+        "twice, such as those that append to a file.",
     )
     encrypted: bool = Field(True, description="CurveZMQ between the workflow and its workers.")
     worker_port: int = Field(
@@ -270,8 +282,8 @@ class Parsl(Model):
         24000,
         ge=1024,
         le=65000,
-        description="Port of the launcher's pod for the first executor; the next ones follow on from it. From 32768 to "
-        "60999 an outgoing connection of that pod may hold it.",
+        description="Port of the launcher's pod for the first executor; the next executors use "
+        "the next ports. From 32768 to 60999 an outgoing connection of that pod may use it.",
     )
 
 
@@ -288,7 +300,7 @@ class Logging(Model):
     """What the launcher says and how often."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level that is shown."
+        "INFO", description="Lowest level that is shown."
     )
     progress_period: float = Field(
         10.0, gt=0, description="Seconds between progress lines where there is no terminal."
@@ -300,8 +312,8 @@ class Laptop(Model):
 
     python: str = Field(
         "",
-        description="Python interpreter of the environment in which the workflow runs. Empty: the interpreter of "
-        "k8s-parsl itself.",
+        description="Python interpreter of the environment in which the workflow runs. Empty: "
+        "the one of k8s-parsl itself.",
     )
 
 
