@@ -42,8 +42,17 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
                 )
         others = previous(identity, pods)
         for pod in others:
-            if pod.name not in named and _end(api, pod):
+            if pod.name in named:
+                continue
+            if pod.component == "launcher":
                 named.add(pod.name)
+                log.info(
+                    "launcher pod %s of this release still runs: waiting for its end", pod.name
+                )
+            elif not pod.deleting:
+                named.add(pod.name)
+                log.info("worker pod %s is of an earlier launcher: deleted", pod.name)
+                threading.Thread(target=_delete, args=(api, pod), daemon=True).start()
         return not others
 
     if not watch.wait_for(alone, ALONE_S):
@@ -51,18 +60,6 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
         raise Temporary(
             f"pods of an earlier launcher are still there after {ALONE_S:.0f} s: {names}"
         )
-
-
-def _end(api: Api, pod: PodState) -> bool:
-    """Delete a worker pod, or wait for a launcher; return whether the log named the pod."""
-    if pod.component == "launcher":
-        log.info("launcher pod %s of this release still runs: waiting for its end", pod.name)
-        return True
-    if pod.deleting:
-        return False
-    log.info("worker pod %s is of an earlier launcher: deleted", pod.name)
-    threading.Thread(target=_delete, args=(api, pod), daemon=True).start()
-    return True
 
 
 def previous(identity: Identity, pods: list[PodState]) -> list[PodState]:

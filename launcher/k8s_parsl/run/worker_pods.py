@@ -317,8 +317,9 @@ class WorkerPods:
             self._fault(after)
 
     def _count_end(self, block: Block) -> None:
-        """Count an unwanted end: later pods hold off, and many before any pod was of use are a
-        fault.
+        """Count an unwanted end.
+
+        Later pods hold off, and too many before any pod was of use end the run.
         """
         if block.finding is None or block.finding.reason.name == "Completed":
             return
