@@ -1,4 +1,4 @@
-"""The command line: `k8s-parsl run`, `checkout`, `ceph-key`, `check`.
+"""The command line: `run` and `check` for people, `checkout` and `ceph-key` for the chart's pods.
 
 Whatever happens, the last line says what it was, and so does the pod's termination message.
 """
@@ -19,19 +19,19 @@ from k8s_parsl.stopping import STOPPING, Interrupted, heed, interrupt
 from k8s_parsl_runtime.shared import errors
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="k8s-parsl", prog_name="k8s-parsl")
 def commands() -> None:
-    """Run a Parsl workflow in Kubernetes, or on this machine, from one values file."""
+    """Run a Parsl workflow from a values file, on this machine or in Kubernetes."""
 
 
-@commands.command()
+@commands.command(short_help="Run a workflow on this machine, from a values file.")
 @click.option(
     "-f",
     "--values",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Values file; a later one wins. On a laptop.",
+    help="Values file, as for helm install. May be repeated; a later file wins.",
 )
 @click.option(
     "--path",
@@ -43,16 +43,18 @@ def commands() -> None:
     type=click.Path(path_type=Path),
     default=Path("local"),
     show_default=True,
-    help="Folder that holds a folder for each volume.",
+    help="Folder in which each volume of the values gets a folder.",
 )
 @click.option(
     "--python",
     default="",
-    help="Python of the workflow's own environment, instead of laptop.python.",
+    help="Python interpreter that has Parsl and your packages, instead of laptop.python.",
 )
 def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str) -> None:
-    """Run the workflow: of the mounted settings in the chart's pod, of values files (-f) on a
-    laptop.
+    """Run the workflow of the values files (-f) on this machine.
+
+    In the pod of a release, which the chart makes, it takes no options: the settings are mounted
+    there.
     """
     if values:
         from k8s_parsl.run import laptop
@@ -64,13 +66,13 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str)
         pod.in_pod(dict(os.environ))
 
 
-@commands.command()
+@commands.command(short_help="Say what a release needs or waits for. Changes nothing.")
 @click.argument("release", default="")
 @click.option(
     "-f",
     "--values",
     multiple=True,
-    help="Values file, as for helm install: what would be missing for it?",
+    help="Values file, as for helm install: say what is missing for it.",
 )
 @click.option("--set", "sets", multiple=True, help="One value, as for helm install.")
 @click.option("--chart", default="chart", show_default=True, help="The chart, as for helm install.")
@@ -78,19 +80,20 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str)
     "-n",
     "--namespace",
     default="",
-    help="The release's namespace; else that of the kubeconfig's context.",
+    help="Namespace of the release. Default: that of the kubeconfig's context.",
 )
 def check(
     release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: str, namespace: str
 ) -> None:
-    """Say what RELEASE would need (with -f) or waits for, and what to change or to ask for. Changes
-    nothing.
+    """Say what RELEASE waits for, or with -f what it would need, and what to change or ask for.
 
-    With the kubeconfig of whoever asks, or in a launcher's pod; -f needs helm on PATH.
+    Changes nothing. It uses your kubeconfig, or in a launcher's pod the ServiceAccount of that pod.
+    With -f it needs helm on PATH.
     """
     from k8s_parsl.check import command as checks
 
-    bad = total = 0
+    bad = 0
+    total = 0
     try:
         for result in checks.results(dict(os.environ), release, namespace, values, sets, chart):
             click.echo(result)
@@ -100,20 +103,19 @@ def check(
         if bad:
             raise errors.ConfigurationError(f"{bad} of {total} lines above need something")
     except errors.Failure as failure:
-        # By `kubectl exec` it runs beside a launcher, whose termination message is not ours to
-        # write.
+        # With `kubectl exec` it runs beside a launcher, whose termination message this is not.
         click.echo(f"k8s-parsl: {failure}", err=True)
         raise click.exceptions.Exit(int(failure.exit_code)) from None
 
 
-@commands.command()
+@commands.command(hidden=True)
 @click.option("--url", required=True, help="The repository, https:// or http://.")
 @click.option("--commit", required=True, help="Full id of the commit.")
 @click.option("--path", default="", help="Folder of the repository, instead of all of it.")
 @click.option("--secret", default="", help="Where the credentials in the environment come from.")
 @click.argument("folder", type=click.Path(path_type=Path))
 def checkout(folder: Path, **git: str) -> None:
-    """Put a commit's files into FOLDER; the first thing that is done in pods with `workflow.git`."""
+    """Put a commit's files into FOLDER: the init container of pods with workflow.git."""
     from k8s_parsl.config.settings import Git
     from k8s_parsl.run import checkout as checkouts
 
@@ -121,16 +123,19 @@ def checkout(folder: Path, **git: str) -> None:
     checkouts.in_pod(Git.parse(git, "workflow.git"), folder, os.environ)
 
 
-@commands.command()
+@commands.command(hidden=True)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     default=Path("/etc/k8s-parsl/ceph-key.yaml"),
     show_default=True,
-    help="Where the key is and which Secret it goes to.",
+    help="File that says where the key is and which Secret it goes to.",
 )
 def ceph_key(config: Path) -> None:
-    """Write a Ceph user's key from Vault into the Secret that kubelet mounts CephFS with."""
+    """Write a Ceph user's key from Vault into the Secret that kubelet mounts CephFS with.
+
+    The work of the chart's ceph-key Job.
+    """
     from k8s_parsl.ceph_key import job as keys
 
     keys.in_pod(config)
@@ -138,8 +143,8 @@ def ceph_key(config: Path) -> None:
 
 def main() -> NoReturn:
     """Run a command, and end with an exit code of `errors.ExitCode`."""
-    # PID 1 of a container gets no signal that it has no handler for. A run takes its place with its
-    # own. Python itself has one for SIGINT.
+    # PID 1 of a container gets no signal that it has no handler for. A run sets its own handlers
+    # later. Python itself has one for SIGINT.
     heed((number for number in STOPPING if number != signal.SIGINT), interrupt)
     to_stderr()
     code = _guarded()
@@ -151,7 +156,7 @@ def main() -> NoReturn:
 
 def _guarded() -> int:
     try:
-        # What --help and `check` exit with comes back as a value.
+        # The exit code of --help and `check` comes back as a value.
         return commands(standalone_mode=False) or errors.ExitCode.DONE
     except errors.Failure as failure:
         return errors.last_word(str(failure), failure.exit_code)

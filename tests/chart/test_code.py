@@ -13,7 +13,7 @@ from runtime.expansion import HOSTILE, expanded
 from chart.helm import MINIMAL, VALUES, Object, Rendered, container
 from k8s_parsl.__main__ import commands
 from k8s_parsl.kube import pod_state
-from k8s_parsl.run import checkout
+from k8s_parsl.run import git_client
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 EVERY_KEY = VALUES / "every-key.yaml"
@@ -220,10 +220,12 @@ def test_only_the_init_container_has_the_credentials(helm):
     for spec in pods(helm.template(over=values(git=PRIVATE))):
         given = {item["name"]: item.get("valueFrom") for item in spec["initContainers"][0]["env"]}
         username = {"name": "pdg-git", "key": "username", "optional": True}
-        assert given[checkout.USERNAME] == {"secretKeyRef": username}
-        assert given[checkout.PASSWORD] == {"secretKeyRef": {"name": "pdg-git", "key": "password"}}
+        assert given[git_client.USERNAME] == {"secretKeyRef": username}
+        assert given[git_client.PASSWORD] == {
+            "secretKeyRef": {"name": "pdg-git", "key": "password"}
+        }
         assert "pdg-git" not in str(spec | {"initContainers": []})
-    assert checkout.PASSWORD not in helm.template(over=values(git=GIT)).text
+    assert git_client.PASSWORD not in helm.template(over=values(git=GIT)).text
 
 
 def test_the_ceph_keys_job_fetches_no_code(helm):

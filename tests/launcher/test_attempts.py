@@ -13,7 +13,7 @@ import pytest
 
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import attempts
-from k8s_parsl.run.attempts import NO_WORD, Attempt, say_dead
+from k8s_parsl.run.attempts import NO_REASON, Attempt, say_dead
 from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import attempts as lists
 from k8s_parsl_runtime.shared.errors import PermissionDenied
@@ -143,7 +143,7 @@ def test_a_list_that_is_no_file_is_said_in_the_first_line(runs, caplog, make):
     folder.parsl.mkdir()
     make(lists.path(folder.parsl, 1))
     Attempt().of(folder, new())
-    assert "what it had begun cannot be read (" in caplog.text
+    assert "the list of begun tasks cannot be read (" in caplog.text
     assert "so no app begins that may not run twice" in caplog.text
 
 
@@ -239,7 +239,7 @@ def test_the_record_says_that_its_launcher_died_and_what_it_had_begun(runs):
     lists.path(folder.parsl, 1).write_bytes(LIST)
     say_dead(runs)
     record = Record.read(folder.record)
-    assert (record.status, record.message) == ("died", NO_WORD)
+    assert (record.status, record.message) == ("died", NO_REASON)
     assert [(row["app"], row["submitted"], row["done"]) for row in record.tasks] == [
         ("append", 1, 1)
     ]

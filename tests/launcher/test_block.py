@@ -94,7 +94,7 @@ def test_an_end_is_final(end, later):
     ],
 )
 def test_a_mere_signal_is_explained_when_kubelet_has_said_why(later, reason, explained):
-    """It tells of the container's end first."""
+    """It reports the container's end first."""
     killed = RUNNING.observe(KILLED, 20.0)
     assert (killed.vague, killed.explained) == (True, False)
     after = killed.observe(later, 21.0)
@@ -157,7 +157,7 @@ def test_an_event_says_more_than_that_the_container_is_being_made():
     ],
 )
 def test_a_deadline_runs_from_the_first_look_that_showed_the_fault(looks, since):
-    """Kubelet tells of a failed pull in turn with its waits: one fault in two words."""
+    """Kubelet reports a failed pull in turn with its waits: one fault in two words."""
     found = ASKED_FOR
     for seen, now in looks:
         found = found.observe(seen, now)

@@ -1,5 +1,5 @@
 """`k8s-parsl checkout` and the git servers it meets: real git, behind an HTTP server that can be
-told to be unwell.
+made to be unwell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 import urllib3
 
 from k8s_parsl.config.settings import Git, Settings
-from k8s_parsl.run import checkout
+from k8s_parsl.run import checkout, git_client, git_tree
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
     Failure,
@@ -53,7 +53,7 @@ def repository(tmp_path):
 @pytest.fixture
 def server(tmp_path, repository, monkeypatch):
     monkeypatch.setattr(
-        checkout, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None)
+        git_client, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None)
     )
     # Whatever proxy this machine has, it is not for the server here.
     monkeypatch.setenv("no_proxy", "127.0.0.1,127.0.0.2")
@@ -107,7 +107,7 @@ def test_a_folder_of_the_repository_takes_the_place_of_all_of_it(fetch):
 
 
 def test_once_more_does_no_harm(fetch):
-    """A pod whose sandbox is made anew runs its init containers again, on the same emptyDir."""
+    """A pod whose sandbox is created again runs its init containers again, on the same emptyDir."""
     code = fetch()
     (code / "flows/flow.py").write_text("half of i")
     assert (fetch() / "flows/flow.py").read_text() == "VERSION = 1\n"
@@ -164,9 +164,9 @@ def test_a_server_that_gives_only_what_has_a_name_is_asked_for_all_branches_and_
             {},
             200,
             ConfigurationError,
-            "workflow.git.url: {url}/flows.git is no git repository, but a page",
+            "workflow.git.url: {url}/flows.git is a web page, not a git repository",
         ),
-        ({}, 400, ConfigurationError, "workflow.git.url: {url}/flows.git answers 400"),
+        ({}, 400, ConfigurationError, "workflow.git.url: {url}/flows.git answered 400"),
         ({}, 401, PermissionDenied, "workflow.git.url: {url}/flows.git wants credentials (401)"),
         ({}, 403, PermissionDenied, "workflow.git.url: {url}/flows.git wants credentials (403)"),
         ({}, 429, Unavailable, "workflow.git.url: {url}/flows.git answered 429"),
@@ -196,7 +196,7 @@ def test_a_dead_server_is_asked_again_then_unavailable(fetch, server):
 
 
 def test_a_server_that_comes_back_in_time_is_no_failure(fetch, server, monkeypatch):
-    monkeypatch.setattr(checkout, "PATIENCE", checkout.PATIENCE.new(status_forcelist=[503]))
+    monkeypatch.setattr(git_client, "PATIENCE", git_client.PATIENCE.new(status_forcelist=[503]))
     server.answers = iter([503, 503])
     assert files(fetch())
 
@@ -264,18 +264,21 @@ def forge(server, tmp_path):
 @pytest.mark.parametrize(
     ("entries", "line"),
     [
-        (lambda of: [(FOLDER, b"..", of.inner)], ".. is no name that git allows"),
-        (lambda of: [(FILE, b".", of.file)], ". is no name that git allows"),
-        (lambda of: [(FOLDER, b".git", of.inner)], ".git is no name that git allows"),
-        (lambda of: [(FILE, b".GIT", of.file)], ".GIT is no name that git allows"),
-        (lambda of: [(FILE, b"a/b", of.file)], "a/b is no name that git allows"),
-        (lambda of: [(FILE, b"/tmp/evil", of.file)], "/tmp/evil is no name that git allows"),
+        (lambda of: [(FOLDER, b"..", of.inner)], ".. is not a name that git allows"),
+        (lambda of: [(FILE, b".", of.file)], ". is not a name that git allows"),
+        (lambda of: [(FOLDER, b".git", of.inner)], ".git is not a name that git allows"),
+        (lambda of: [(FILE, b".GIT", of.file)], ".GIT is not a name that git allows"),
+        (lambda of: [(FILE, b"a/b", of.file)], "a/b is not a name that git allows"),
+        (lambda of: [(FILE, b"/tmp/evil", of.file)], "/tmp/evil is not a name that git allows"),
         (
             lambda of: [(FOLDER, b"a", of.tree((FOLDER, b"..", of.inner)))],
-            "a/.. is no name that git allows",
+            "a/.. is not a name that git allows",
         ),
-        (lambda of: [(FILE, b"a", of.file), (FILE, b"a", of.link(b"x"))], "a is there twice"),
-        (lambda of: [(LINK, b"a", of.link(b"/tmp")), (FOLDER, b"a", of.inner)], "a is there twice"),
+        (lambda of: [(FILE, b"a", of.file), (FILE, b"a", of.link(b"x"))], "a is listed twice"),
+        (
+            lambda of: [(LINK, b"a", of.link(b"/tmp")), (FOLDER, b"a", of.inner)],
+            "a is listed twice",
+        ),
         (
             lambda of: [(LINK, b".gitmodules", of.link(b"/etc/passwd"))],
             ".gitmodules is a link, which git does not",
@@ -284,7 +287,7 @@ def forge(server, tmp_path):
             lambda of: [(b"10644", b"pipe", of.file)],
             "pipe is neither file, folder nor link (mode 10644)",
         ),
-        (lambda of: [(FILE, b"a", of.inner)], "a is no file that the repository holds"),
+        (lambda of: [(FILE, b"a", of.inner)], "a is a file that the repository does not hold"),
         (lambda of: [of.deep()], "is too deep"),
         (lambda of: [(FILE, b"n" * 300, of.file)], "a name of its files is too long"),
     ],
@@ -392,7 +395,7 @@ def test_what_git_cannot_read_ends_the_run(fetch, monkeypatch):
     def unreadable(*_):
         raise zlib.error("Error -3 while decompressing data")
 
-    monkeypatch.setattr(checkout, "_tree", unreadable)
+    monkeypatch.setattr(git_tree, "tree_of", unreadable)
     with pytest.raises(
         ConfigurationError, match="cannot be checked out: error: Error -3 while decompressing"
     ):
@@ -436,7 +439,7 @@ def test_a_server_that_needs_no_proxy(fetch, server, monkeypatch):
 
 # Private repositories ------------------------------------------------------------------------------------------------
 
-SECRET = {checkout.USERNAME: "ada", checkout.PASSWORD: "t0ken"}
+SECRET = {git_client.USERNAME: "ada", git_client.PASSWORD: "t0ken"}
 
 
 def test_a_private_repository(fetch, server):
@@ -447,11 +450,11 @@ def test_a_private_repository(fetch, server):
 def test_a_token_needs_no_name(fetch, server):
     """Servers that know a user by the token take any."""
     server.credentials = "git:t0ken"
-    assert files(fetch({checkout.PASSWORD: "t0ken"}, secret="pdg-git"))
+    assert files(fetch({git_client.PASSWORD: "t0ken"}, secret="pdg-git"))
 
 
 def test_credentials_that_are_refused(fetch, server):
-    """The line names the Secret, and tells nothing of what is in it."""
+    """The line names the Secret, and shows nothing of what is in it."""
     server.credentials = "ada:another"
     with pytest.raises(
         PermissionDenied,
@@ -530,7 +533,7 @@ def test_a_token_in_a_redirection_is_not_shown(fetch, server, caplog, capfd, pla
     ],
 )
 def test_what_may_be_a_token_is_cut_out_of_others_words(text, safe):
-    assert checkout._safe(text, {checkout.PASSWORD: "p@ss"}) == safe
+    assert checkout._safe(text, {git_client.PASSWORD: "p@ss"}) == safe
 
 
 # Sizes ---------------------------------------------------------------------------------------------------------------
@@ -596,7 +599,7 @@ def test_a_file_that_memory_is_there_for_arrives(server, repository, tmp_path, l
 
 def test_code_that_its_volume_has_no_room_for_is_refused(fetch, monkeypatch):
     """Before any of it is written: kubelet would evict the pod."""
-    monkeypatch.setattr(checkout, "MOST", 20)
+    monkeypatch.setattr(git_tree, "MOST", 20)
     with pytest.raises(
         ConfigurationError,
         match="its root has more than 0 MiB of files, which is too much: use a vol",

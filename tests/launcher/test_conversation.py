@@ -564,7 +564,7 @@ def test_what_is_no_message_ends_its_connection(
     assert why in gone.why
     assert "\n" not in gone.why
     assert len(gone.why) < 300
-    assert f"the workflow's {role} sent what is no message: " in caplog.text
+    assert f"the workflow's {role} sent an invalid message: " in caplog.text
     assert is_closed(connection)
     assert not conversation.has(role)
     taken.nothing()

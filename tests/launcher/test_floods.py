@@ -24,8 +24,8 @@ from k8s_parsl.record import tasks as recorded
 from k8s_parsl.record.report import Record
 from k8s_parsl.record.tasks import SAMPLE, TaskLog, Times
 from k8s_parsl.run import conversation as conversations
-from k8s_parsl.run import messages
-from k8s_parsl.run import workflow as workflows
+from k8s_parsl.run import events as run_events
+from k8s_parsl.run import kernel, messages
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
@@ -146,8 +146,8 @@ def flooded(identity, monkeypatch):
     """With one executor, of whose pods one is asked for; nothing reads the run's queue."""
     monkeypatch.setattr(conversations, "RATE", 10**9)
     monkeypatch.setattr(conversations, "WAITING", 50)
-    monkeypatch.setattr(workflows, "EVENTS", 50)
-    monkeypatch.setattr(workflows, "PICTURE_BYTES", 100_000)
+    monkeypatch.setattr(run_events, "EVENTS", 50)
+    monkeypatch.setattr(kernel, "PICTURE_BYTES", 100_000)
     server = Server()
     watch = SimpleNamespace(listen=lambda listener: None, get=lambda name: None, pods=list)
     template = {
@@ -250,7 +250,7 @@ def test_a_flood_of_messages_takes_no_memory(flooded, role, make):
         connection.shutdown(socket.SHUT_RDWR)
         reader.join()
     assert grown < sent / 20 + SLACK
-    assert flooded.workflow._events.qsize() <= workflows.EVENTS + len(flooded.workflow._met)
+    assert len(flooded.workflow._events) <= run_events.EVENTS + len(flooded.workflow._events._met)
 
 
 def _read(connection):
@@ -282,7 +282,7 @@ def test_a_flood_of_connections_takes_no_memory(flooded, role, more, then):
         connection.close()
 
     assert _grows(flooded, send, [range(100), range(200)]) < SLACK
-    assert flooded.workflow._events.qsize() <= workflows.EVENTS + len(flooded.workflow._met)
+    assert len(flooded.workflow._events) <= run_events.EVENTS + len(flooded.workflow._events._met)
 
 
 @pytest.mark.parametrize("protocol", [PROTOCOL + 1, 10**300])
@@ -291,20 +291,20 @@ def test_a_flood_of_another_version_is_one_failure(flooded, protocol):
     for _ in range(20):
         with flooded.hello("kernel", protocol=protocol) as connection:
             assert connection.recv(1) == b""
-    assert flooded.workflow._events.qsize() == 1
+    assert len(flooded.workflow._events) == 1
 
 
 def test_of_what_waits_each_kind_has_a_place(flooded):
     """However full it is of another kind; and of what counts once, the first."""
     workflow = flooded.workflow
-    for _ in range(3 * workflows.EVENTS):
+    for _ in range(3 * run_events.EVENTS):
         workflow.take(messages.Notice(type="stopped"))
         workflow.take(Gone("kernel"))
     ended = [messages.Ended(**SUPERVISORS["ended"](0) | {"status": status}) for status in (1, 2, 3)]
     others = [messages.Notice(type="terminating"), messages.Ready(type="ready"), Gone("supervisor")]
     for event in (*ended, *others, *others):
         workflow.take(event)
-    waiting = [workflow._events.get_nowait() for _ in range(workflow._events.qsize())]
+    waiting = list(workflow._events.within(0))
     assert [event for event in waiting if event in ended] == ended[:1]
     for one in others:
         assert len([event for event in waiting if event is one]) == 1

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from k8s_parsl.run import attempts, messages, supervision
-from k8s_parsl.run import pod as own_pod
+from k8s_parsl.run import pod as launcher_pod
 from k8s_parsl.run import workflow as workflows
 from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import files
@@ -132,7 +132,7 @@ class Launcher:
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             try:
-                own_pod.in_pod(facts, self.mounted, Path(short, "socket"))
+                launcher_pod.in_pod(facts, self.mounted, Path(short, "socket"))
             finally:
                 self.status = process.wait(60)
 
@@ -144,7 +144,7 @@ class Launcher:
 
 @pytest.fixture
 def launcher(tmp_path, identity, api, server, monkeypatch):
-    monkeypatch.setattr(own_pod, "Api", lambda namespace: api)
+    monkeypatch.setattr(launcher_pod, "Api", lambda namespace: api)
     return Launcher(tmp_path, dataclasses.replace(identity, pod_ip="127.0.0.1"))
 
 
@@ -407,7 +407,15 @@ class Phase:
         self.monkeypatch.setattr(workflows.Workflow, "_send", send)
 
     def no_greeting(self):
-        self.monkeypatch.setitem(workflows._ACTS, messages.Hello, lambda *_: self.reached.set())
+        plain = workflows.Workflow.take
+
+        def take(workflow, message):
+            if isinstance(message, messages.Hello):
+                self.reached.set()
+            else:
+                plain(workflow, message)
+
+        self.monkeypatch.setattr(workflows.Workflow, "take", take)
 
     def refused(self, method):
         """The API server is busy, for as long as anybody asks."""
@@ -424,13 +432,13 @@ class Phase:
             "status": {"phase": "Running"},
         }
         self.server.put("ADDED", other)
-        plain = own_pod.wait_until_alone
+        plain = launcher_pod.wait_until_alone
 
         def wait(*arguments):
             self.reached.set()
             plain(*arguments)
 
-        self.monkeypatch.setattr(own_pod, "wait_until_alone", wait)
+        self.monkeypatch.setattr(launcher_pod, "wait_until_alone", wait)
 
     def volume(self, name, call=1):
         """A call on the volume does not return, as where its server is gone."""
@@ -469,11 +477,11 @@ def test_sigterm_ends_a_launcher_in_each_phase(launcher, server, monkeypatch, ph
     """At once, whatever it waits for there: the limit of the test is below that of any of these
     waits.
     """
-    for limit in ("START_S", "IMAGE_S"):
-        monkeypatch.setattr(own_pod, limit, 600.0)
+    monkeypatch.setattr(launcher_pod, "START_S", 600.0)
+    monkeypatch.setattr("k8s_parsl.run.own_pod.IMAGE_S", 600.0)
     for limit in ("GREETING_S", "PREPARE_S"):
         monkeypatch.setattr(workflows, limit, 600.0)
-    monkeypatch.setattr(own_pod, "CLOSE_S", 0.5)
+    monkeypatch.setattr(launcher_pod, "CLOSE_S", 0.5)
     monkeypatch.setattr(supervision, "HURRIED_S", 0.2)
     prepare, more = PHASES[phase]
     it = Phase(launcher, server, monkeypatch)
@@ -606,7 +614,7 @@ def test_an_image_that_does_not_fit_leaves_a_record(launcher, monkeypatch):
     def refuse(*_):
         raise ConfigurationError("this image has no Parsl")
 
-    monkeypatch.setattr(own_pod.Workflow, "greeting", refuse)
+    monkeypatch.setattr(launcher_pod.Workflow, "greeting", refuse)
     with pytest.raises(ConfigurationError):
         launcher.run("well")
     assert (launcher.record["exit_code"], launcher.record["message"]) == (
@@ -616,7 +624,7 @@ def test_an_image_that_does_not_fit_leaves_a_record(launcher, monkeypatch):
 
 
 def test_an_error_of_our_own_at_the_start_leaves_a_record(launcher, monkeypatch):
-    monkeypatch.setattr(own_pod.plan, "check_ports", lambda *_: {}["no such key"])
+    monkeypatch.setattr(launcher_pod.plan, "check_ports", lambda *_: {}["no such key"])
     with pytest.raises(KeyError):
         launcher.run("well")
     assert (launcher.record["exit_code"], launcher.record["message"]) == (
@@ -627,7 +635,7 @@ def test_an_error_of_our_own_at_the_start_leaves_a_record(launcher, monkeypatch)
 
 def test_sigterm_before_the_workflow_begins_is_in_the_record(launcher, monkeypatch):
     monkeypatch.setattr(
-        own_pod, "wait_until_alone", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+        launcher_pod, "wait_until_alone", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
     with pytest.raises(Stopped):
         launcher.run("well")
@@ -642,7 +650,7 @@ def test_a_failed_start_leaves_the_record_of_another_launcher_alone(launcher, se
     def refuse(*_):
         raise ConfigurationError("this image has no Parsl")
 
-    monkeypatch.setattr(own_pod.Workflow, "greeting", refuse)
+    monkeypatch.setattr(launcher_pod.Workflow, "greeting", refuse)
     with pytest.raises(ConfigurationError):
         launcher.run("well")
     assert launcher.record == before
@@ -662,7 +670,7 @@ def test_a_run_that_another_launcher_does_while_this_one_waits_is_not_run_again(
     done = file.read_text()
     file.write_text(json.dumps(json.loads(done) | {"status": "running", "ended": ""}))
     server.calls.clear()
-    monkeypatch.setattr(own_pod, "wait_until_alone", lambda *_: file.write_text(done))
+    monkeypatch.setattr(launcher_pod, "wait_until_alone", lambda *_: file.write_text(done))
     launcher.run("well")
     assert made(server) == []
     assert launcher.record == json.loads(done)

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from k8s_parsl.kube.pod_state import read
-from k8s_parsl.run import pod as own_pod
-from k8s_parsl.run.pod import OwnPod
+from k8s_parsl.run import own_pod
+from k8s_parsl.run.own_pod import OwnPod
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 RUNS = {"running": {}}

@@ -398,7 +398,7 @@ def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, r
         "m" * 50_000,
     )
     full()
-    with pytest.raises(OSError, match="the end of the run is in it, and no more"):
+    with pytest.raises(OSError, match="the record has the end of the run, and no more"):
         record.write(path)
     kept = Record.read(path)
     assert (kept.status, kept.exit_code, kept.result, kept.message) == (
@@ -413,7 +413,7 @@ def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, r
 
 def test_a_record_that_never_could_be_written_is_none(tmp_path, record, full):
     full()
-    with pytest.raises(OSError, match="No space left on device; there is none"):
+    with pytest.raises(OSError, match="No space left on device; there is no record"):
         record.write(tmp_path / "record.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -587,7 +587,7 @@ def test_the_end_fits_into_the_record_of_the_begin_however_many_attempts_there_w
     size = path.stat().st_size
     full()
     record.status, record.message = "failed", "y" * 5000
-    with pytest.raises(OSError, match="the end of the run is in it"):
+    with pytest.raises(OSError, match="the record has the end of the run"):
         record.write(path)
     assert path.stat().st_size == size
     assert Record.read(path).status == "failed"

@@ -207,7 +207,7 @@ def test_a_pod_that_only_looks_like_a_worker_of_ours_is_named(identity, api, wat
     assert watch.wait_for(bool, 10)
     wait_until_alone(identity, api, watch)
     assert (
-        "pod celery has our workers' labels, but no launcher of this release made it: let be"
+        "pod celery has our workers' labels, but no launcher of this release made it: it is left alone"
         in caplog.text
     )
 

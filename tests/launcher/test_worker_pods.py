@@ -13,7 +13,7 @@ from runtime.expansion import HOSTILE, expanded
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.kube.pod_state import read
-from k8s_parsl.run import worker_pods
+from k8s_parsl.run import blocks, worker_pods
 from k8s_parsl.run.block import State
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl_runtime.shared.errors import ExitCode
@@ -562,7 +562,7 @@ def test_what_is_asked_again_and_again_is_done_once(pods, server, so_far, asked,
     for _ in range(1000):
         getattr(pods, asked)("0")
     once = asked == "cancel" and so_far in (runs, is_scaled_in)
-    assert later == [(pods._delete, name)] * once
+    assert later == [(pods._owned.delete, name)] * once
     assert len(pods.tell.blocks) == told
 
 
@@ -581,7 +581,7 @@ def test_a_pod_is_deleted_by_one_thread_at_a_time(pods, server, api, monkeypatch
     pods.cancel("0")
     assert begun.wait(10)
     for _ in range(100):
-        pods._delete(name)
+        pods._owned.delete(name)
     assert calls == [name]
     go_on.set()
     pods.close()
@@ -602,12 +602,12 @@ def test_blocks_that_are_asked_for_and_cancelled_in_a_loop_are_no_queue_without_
     waiting = pods._creators._work_queue.qsize()
     go_on.set()
     assert waiting <= 2 * 20
-    assert len(pods._blocks) <= 2 * 20
+    assert len(pods._blocks.by_name) <= 2 * 20
 
 
 def test_of_blocks_that_have_ended_only_so_many_are_remembered(make, server, monkeypatch):
     """Not those whose pod is still there, as one that failed by itself."""
-    monkeypatch.setattr(worker_pods, "ENDED", 3)
+    monkeypatch.setattr(blocks, "ENDED", 3)
     pods = make()
     failed = submitted(pods, "0")
     pod_of(server, failed)
@@ -619,9 +619,9 @@ def test_of_blocks_that_have_ended_only_so_many_are_remembered(make, server, mon
         ended(server, name, 0, "Completed", phase="Succeeded")
         until(pods, name, State.COMPLETED)
         server.wait_for(lambda s, name=name: name not in s.pods)
-    assert failed in pods._blocks
-    assert len(pods._blocks) <= 3 + 2
-    assert pods._uids.keys() == pods._blocks.keys()
+    assert failed in pods._blocks.by_name
+    assert len(pods._blocks.by_name) <= 3 + 2
+    assert pods._owned.uids.keys() == pods._blocks.by_name.keys()
     pods.close()
     assert set(server.pods) == {failed}
 
@@ -643,8 +643,11 @@ def test_a_launcher_whose_account_is_gone_says_so_once(five, server, caplog):
     server.refuse("DELETE", 401, "Unauthorized", times=5)
     pods.close()
     assert len(names) == len(server.pods)
-    assert [r.getMessage() for r in caplog.records if "account is gone" in r.getMessage()] == [
-        "the launcher's account is gone (uninstalled?): the worker pods end by themselves"
+    assert [r.getMessage() for r in caplog.records if "ServiceAccount" in r.getMessage()] == [
+        (
+            "the API server no longer knows the launcher's ServiceAccount (uninstalled?):"
+            " the worker pods end by themselves"
+        )
     ]
 
 
@@ -714,7 +717,7 @@ def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
 def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(
     running_block, server
 ):
-    """The block's tasks start again at once; nobody calls `status` here."""
+    """The block's tasks start again at once; no one calls `status` here."""
     _, name, told = running_block
     ended(server, name, 137, phase="Running")
     server.wait_for(lambda _: ("lost", "7") in told.words)
@@ -791,7 +794,7 @@ def test_a_taint_of_an_administrators_is_no_lost_node(running_block, server):
 
 
 def test_the_last_lines_of_a_worker_that_failed_are_in_its_message(running_block, server):
-    """The pod stays for whoever wants to see more; a loss is removed."""
+    """The pod stays, so that a user can look at it; a loss is removed."""
     pods, name, _ = running_block
     server.logs[name] = "loading\nno such library\n"
     ended(server, name, 1)
@@ -881,7 +884,7 @@ def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(
 
 
 def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, faults):
-    """Only an event tells; the finding goes when a later event says that it works now."""
+    """Only an event says it; the finding goes when a later event says that it works now."""
     monkeypatch.setattr("k8s_parsl.run.block.CREATING_S", 0.0)
     monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
     name = submitted(pods)
@@ -1112,9 +1115,9 @@ def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(
     watch._listeners.clear()
     name = submitted(pods)
     end = time.monotonic() + 10
-    while name not in pods._uids:
+    while name not in pods._owned.uids:
         assert time.monotonic() < end
-    assert pods._uids[name] == tries[0]
+    assert pods._owned.uids[name] == tries[0]
 
 
 def test_a_pod_whose_creation_was_not_confirmed_is_deleted_at_the_end(

@@ -16,7 +16,8 @@ import pytest
 
 from k8s_parsl.record.report import Picture
 from k8s_parsl.record.tasks import KEPT_APPS, TaskLog
-from k8s_parsl.run import messages, throttle
+from k8s_parsl.run import events as run_events
+from k8s_parsl.run import kernel, messages, throttle
 from k8s_parsl.run import workflow as workflows
 from k8s_parsl.run.conversation import Gone
 from k8s_parsl.run.supervision import best_effort, stoppable
@@ -182,7 +183,7 @@ BEFORE = {
     "nonsense": (
         lambda w, s: leaves(w, s, "supervisor", "ready.linked: too many"),
         ExitCode.WORKFLOW,
-        "the workflow container sent what is no message: ready.linked: too many",
+        "the workflow container sent an invalid message: ready.linked: too many",
     ),
     "gone": (
         lambda w, s: (leaves(w, s, "supervisor"), w.container(OOM_KILLED)),
@@ -405,7 +406,9 @@ def test_a_container_that_nobody_explains_is_not_waited_for(watched, sockets, mo
     monkeypatch.setattr(workflows, "WHY_S", 0.1)
     outcome = outcome_of(watched, lambda: leaves(watched, sockets, "supervisor"))
     assert outcome.failure.exit_code is ExitCode.WORKFLOW
-    assert str(outcome.failure) == "the workflow container ended, and nothing says why"
+    assert str(outcome.failure) == (
+        "the workflow container ended, and Kubernetes does not say why; see kubectl describe pod"
+    )
 
 
 def test_kubelet_may_be_faster_than_the_supervisors_last_word(watched, sockets):
@@ -423,8 +426,8 @@ def test_kubelet_may_be_faster_than_the_supervisors_last_word(watched, sockets):
 @pytest.mark.parametrize(
     ("role", "message"),
     [
-        ("supervisor", "the workflow container sent what is no message: ended.status: no"),
-        ("kernel", "the workflow's process sent what is no message: ended.status: no"),
+        ("supervisor", "the workflow container sent an invalid message: ended.status: no"),
+        ("kernel", "the workflow's process sent an invalid message: ended.status: no"),
     ],
 )
 def test_nonsense_ends_the_run(watched, sockets, role, message):
@@ -445,7 +448,7 @@ def test_nonsense_ends_the_run(watched, sockets, role, message):
 def test_a_process_that_is_stopped_and_not_continued_ends_the_run(
     watched, sockets, monkeypatch, caplog
 ):
-    """SIGSTOP: nothing else tells of it, and the Job would wait for ever."""
+    """SIGSTOP: nothing else shows it, and the Job would wait for ever."""
     monkeypatch.setattr(workflows, "STOPPED_S", 0.2)
     watched.take(notice("stopped"))
     outcome = outcome_of(
@@ -513,7 +516,7 @@ def test_a_picture_comes_in_parts(workflow):
 
 def test_of_a_picture_that_is_too_large_only_the_name_is_kept(workflow, monkeypatch):
     """However many parts it has; the next one is not harmed."""
-    monkeypatch.setattr(workflows, "PICTURE_BYTES", 100)
+    monkeypatch.setattr(kernel, "PICTURE_BYTES", 100)
     for _ in range(50):
         send_picture(workflow, "/data/a.png", b"x" * 90, parts=3)
         workflow.pictures.clear()
@@ -524,7 +527,7 @@ def test_of_a_picture_that_is_too_large_only_the_name_is_kept(workflow, monkeypa
                 type="picture", name="/a.png", media="image/png", data=data, last=False
             )
         )
-    assert len(workflow._part) < 200
+    assert len(workflow._kernel.pictures._part) < 200
     send_picture(workflow, "/data/a.png", b"x" * 30)
     send_picture(workflow, "/data/b.png", b"x" * 100)
     assert [(picture.name, len(picture.content)) for picture in workflow.pictures] == [
@@ -534,9 +537,9 @@ def test_of_a_picture_that_is_too_large_only_the_name_is_kept(workflow, monkeypa
 
 
 def test_there_are_only_so_many_pictures(workflow):
-    for number in range(workflows.PICTURES + 5):
+    for number in range(kernel.PICTURES + 5):
         send_picture(workflow, f"/data/{number}.png", b"x")
-    assert len(workflow.pictures) == workflows.PICTURES
+    assert len(workflow.pictures) == kernel.PICTURES
 
 
 def test_data_that_is_no_base64_makes_no_picture(workflow):
@@ -590,9 +593,9 @@ def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
     for _ in range(5000):
         workflow.take(FAULT)
         workflow.take(notice("stopped"))
-    assert workflow._events.qsize() <= workflows.EVENTS
+    assert len(workflow._events) <= run_events.EVENTS
     workflow.take(ended(1))
-    assert workflow._events.qsize() == workflows.EVENTS + 1, "an end is not lost"
+    assert len(workflow._events) == run_events.EVENTS + 1, "an end is not lost"
     with pytest.raises(ConfigurationError, match="another version"):
         workflow.greeting(sockets)
 

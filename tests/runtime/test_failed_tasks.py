@@ -280,7 +280,7 @@ def last_line(done):
 
 
 SILENT = (
-    "3 tasks failed, and the workflow did not ask why (see workflow.failedTasks); the first: app work(0): "
+    "3 tasks failed, and the workflow did not ask for their results (see workflow.failedTasks); the first: app work(0): "
     "ValueError: tile 0 is empty (flow.py:7)"
 )
 
@@ -318,7 +318,9 @@ def test_the_values_may_take_it_for_a_warning(tmp_path):
 def test_sys_exit_is_no_way_out(tmp_path):
     done, record = run(tmp_path, "left")
     assert done.returncode == 1
-    assert last_line(done).startswith("k8s-parsl: 1 task failed, and the workflow did not ask why")
+    assert last_line(done).startswith(
+        "k8s-parsl: 1 task failed, and the workflow did not ask for its result"
+    )
     assert record["status"] == "done with failures"
 
 

@@ -537,7 +537,7 @@ def test_the_next_run_completes_the_record_of_one_whose_launcher_died(folder):
     done = run(folder)
     assert done.returncode == 0, done.stderr
     kept = json.loads(path.read_text())
-    assert (kept["status"], kept["message"]) == ("died", "its launcher ended without a word")
+    assert (kept["status"], kept["message"]) == ("died", "its launcher ended without saying why")
     assert kept["started"] <= kept["ended"]
     others = [
         json.loads(file.read_text())
@@ -547,7 +547,7 @@ def test_the_next_run_completes_the_record_of_one_whose_launcher_died(folder):
     assert sorted(other["status"] for other in others) == ["done", "running"]
     working.terminate()
     _, said = working.communicate(timeout=60)
-    assert f"{path}: its launcher ended without a word" in said
+    assert f"{path}: its launcher ended without saying why" in said
 
 
 def gone(folder, seconds=20):

@@ -1,6 +1,4 @@
-"""How far the run is: a bar on a terminal; otherwise a log line where something has changed, and
-after a silence.
-"""
+"""How far the run is: a bar on a terminal; otherwise log lines, after a change or a silence."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from k8s_parsl import log as console
+from k8s_parsl.config.workers import counted
 from k8s_parsl.record.tasks import TaskLog
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 
     columns = (
         TextColumn("tasks"),
-        # Its own colour of a bar that is not full is a red one.
+        # rich's own colour for a bar that is not full is red.
         BarColumn(bar_width=None, complete_style="cyan", pulse_style="cyan"),
         MofNCompleteColumn(),
         TextColumn("{task.fields[failed]}"),
@@ -55,14 +54,10 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 
         def update() -> None:
             submitted, done, failed = tasks.counts()
+            text = f"{failed} failed" if failed else ""
             # The total is what was handed to Parsl so far: a workflow with stages adds to it as it
             # goes.
-            progress.update(
-                bar,
-                completed=done + failed,
-                total=submitted or None,
-                failed=f"{failed} failed" if failed else "",
-            )
+            progress.update(bar, completed=done + failed, total=submitted or None, failed=text)
 
         with _every(BAR_PERIOD_S, update):
             yield
@@ -71,15 +66,19 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 @contextmanager
 def _lines(tasks: TaskLog, period: float, pods: Callable[[], str]) -> Iterator[None]:
     said = (0, 0, 0)
-    changed_at = said_at = time.monotonic()
+    changed_at = time.monotonic()
+    said_at = changed_at
 
     def update() -> None:
         nonlocal said, changed_at, said_at
         counts = tasks.counts()
         now = time.monotonic()
         if counts != said:
-            log.info("tasks: %d of %d done, %d failed", counts[1], counts[0], counts[2])
-            said, changed_at, said_at = counts, now, now
+            submitted, done, failed = counts
+            log.info("tasks: %d of %d done, %d failed", done, submitted, failed)
+            said = counts
+            changed_at = now
+            said_at = now
         elif now - said_at >= SILENCE_S:
             log.info("nothing new for %.0f s: %s", now - changed_at, waiting(counts, pods()))
             said_at = now
@@ -94,7 +93,7 @@ def waiting(counts: tuple[int, int, int], pods: str) -> str:
     left = submitted - done - failed
     if not left:
         return "no task is open; the workflow's own code runs"
-    tasks = f"{left} task{'s' * (left != 1)} of {submitted} open"
+    tasks = f"{counted(left, 'task')} of {submitted} open"
     return f"{tasks}; {pods}" if pods else tasks
 
 

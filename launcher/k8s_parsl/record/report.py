@@ -1,6 +1,6 @@
-"""What is left of a run: its record, for programs, and one page, for people.
+"""What a run leaves: its record, for programs, and one page, for people.
 
-The page needs nothing beside itself: the workflow's picture is inside it.
+The page is one file: the workflow's pictures are inside it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from k8s_parsl_runtime.shared.attempts import Begun
 
 log = logging.getLogger(__name__)
 
-# The space that the record of a run takes from its begin on, so that there is some for its end.
+# The space that the record of a run takes from its start on, so that there is some for its end.
 SMALL_BYTES = 4096
-# A larger record is none of ours: to read one takes many times its size in memory.
+# A larger record is not ours: to read one takes many times its size in memory.
 RECORD_BYTES = 8 << 20
 LEFT_OUT = f"left out here: the record would be larger than {RECORD_BYTES >> 20} MiB"
-# What a record says of its end until there is one: who reads it may come long after the launcher
-# has died.
-NO_END = "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died; the next attempt says so"
+# What a record says of its end until there is one; its reader may come long after the launcher has
+# died.
+NO_END = (
+    "no end is known: if its launcher (pod, or k8s-parsl's process) is gone, it died;"
+    " the next attempt says so"
+)
 # Integers beyond this are written as texts.
 LARGEST_INT = 10**300
 # The page is written in pieces of about this size; three bytes are four characters of base64.
@@ -39,9 +42,7 @@ PART = 3 << 16
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that the workflow's result names; without content where it is too large to be
-    shown.
-    """
+    """A picture that the workflow's result names; without content where it is too large."""
 
     name: str
     media: str
@@ -91,24 +92,29 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """The record at ``path``; None where there is none that can be read (a launcher died while
-        it wrote).
+        """Return the record at ``path``; None where there is none that can be read.
+
+        A launcher may have died while it wrote.
 
         Raises:
             PermissionDenied: it, or a folder of the run's, is a link.
         """
+        why: object
         try:
             return cls(**stored.read(files.read(path, _volume(path), RECORD_BYTES)))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            log.warning("%s: %s; taken as a run that did not end", path, why)
-            return None
+        except OSError as error:
+            why = error.strerror
+        except ValueError as error:
+            why = error
+        log.warning("%s: %s; taken as a run that did not end", path, why)
+        return None
 
     def write(self, path: Path) -> None:
-        """Write it whole; where that fails, at least how the run ended, into the space that the
-        file has already.
+        """Write it whole.
+
+        Where that fails, at least write how the run ended into the space that the file has already.
 
         Raises:
             OSError: it was not written whole.
@@ -116,14 +122,14 @@ class Record:
         try:
             _write(path, _json(self).ljust(SMALL_BYTES))
         except OSError as error:
-            kept = path.exists()
-            if kept:
+            what = "there is no record"
+            if path.exists():
                 self._write_end(path)
-            what = "the end of the run is in it, and no more" if kept else "there is none"
+                what = "the record has the end of the run, and no more"
             raise OSError(error.errno, f"{error.strerror}; {what}") from None
 
     def _write_end(self, path: Path) -> None:
-        """Write over the record of the run's begin, which takes no space of a volume that is full."""
+        """Write over the record of the run's start, which needs no space on a full volume."""
         with os.fdopen(files.opened(path, _volume(path), os.O_RDWR), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
@@ -137,16 +143,15 @@ class Record:
 
 
 def rows_of(begun: Begun) -> list[dict[str, Any]]:
-    """Return what a list of begun tasks says, as the rows of a record: of an attempt that has left
-    none itself.
-    """
-    return [
-        _row(app, AppTasks(submitted=tally.begun, done=tally.done, failed=tally.failed))
-        for app, tally in sorted(begun.apps.items())
-    ]
+    """Return a list of begun tasks as the rows of a record, for an attempt that has left none."""
+    rows = []
+    for app, tally in sorted(begun.apps.items()):
+        tasks = AppTasks(submitted=tally.begun, done=tally.done, failed=tally.failed)
+        rows.append(_row(app, tasks))
+    return rows
 
 
-def _row(name: str, app: Any) -> dict[str, Any]:
+def _row(name: str, app: AppTasks) -> dict[str, Any]:
     seconds = app.seconds
     return {
         "app": name,
@@ -164,11 +169,11 @@ def _row(name: str, app: Any) -> dict[str, Any]:
 
 
 def _end(record: Record) -> Record:
-    """Return how a run ended, and no more of it."""
-    attempts = [
-        attempt | {"tasks": [], "message": attempt["message"][:100]}
-        for attempt in record.attempts[-1:]
-    ]
+    """Return the record with how the run ended, and no more."""
+    attempts = []
+    if record.attempts:
+        last = record.attempts[-1]
+        attempts = [last | {"tasks": [], "message": last["message"][:100]}]
     return replace(
         record,
         tasks=[],
@@ -183,14 +188,18 @@ def _end(record: Record) -> Record:
 
 
 def _json(record: Record) -> str:
-    """Return the record as JSON that can be read again: what would make it too large is left out."""
-    for indent, one in ((1, record), (None, record), (1, replace(_end(record), result=LEFT_OUT))):
-        # Not by `asdict`, which copies what there is in the result.
-        values = {field.name: getattr(one, field.name) for field in fields(one)}
-        text = _dumps(values, indent=indent) + "\n"
+    """Return the record as JSON that can be read again, without what would make it too large."""
+    for indent in (1, None):
+        text = _text_of(record, indent)
         if len(text) <= RECORD_BYTES:
-            break
-    return text
+            return text
+    return _text_of(replace(_end(record), result=LEFT_OUT), 1)
+
+
+def _text_of(record: Record, indent: int | None) -> str:
+    # Not by `asdict`, which copies the whole result.
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return _dumps(values, indent=indent) + "\n"
 
 
 def _dumps(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> str:
@@ -199,9 +208,7 @@ def _dumps(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> 
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: what JSON has no word for, as `NaN` and half a surrogate pair,
-    as a text.
-    """
+    """Return a value as JSON has it; what JSON cannot hold, such as `NaN`, becomes a text."""
     match value:
         case dict():
             return {_text(key): _plain(item) for key, item in value.items()}
@@ -209,7 +216,7 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value]
         case None | bool():
             return value
-        # A longer one is no number to most readers, and Python refuses to write it.
+        # Most readers do not take a longer number, and Python refuses to write it.
         case int() if abs(value) < LARGEST_INT:
             return value
         case float() if math.isfinite(value):
@@ -230,8 +237,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _volume(path: Path) -> Path:
-    """Return the folder below which nothing may be a link: of
-    `<run.volume>/runs/<run>/record.json`, the volume's.
+    """Return the folder below which nothing may be a link: that of the volume.
+
+    ``path`` is `<run.volume>/runs/<run>/record.json`, or another file beside it.
     """
     return path.parents[2]
 
@@ -242,23 +250,23 @@ def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> 
     Raises:
         OSError: it was not written.
     """
-    import jinja2  # at the end alone: the first worker pods do not wait for its import
+    import jinja2  # only at the end: the first worker pods do not wait for its import
 
-    shown = [
-        {"name": picture.name, "media": picture.media, "parts": _base64(picture.content)}
-        for picture in pictures
-        if picture.content
-    ]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    template = environment.from_string(
-        package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8")
+    source = package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8")
+    page = environment.from_string(source).generate(
+        record=record,
+        pictures=[_shown(picture) for picture in pictures if picture.content],
+        result=_dumps(record.result, ensure_ascii=False),
+        cancelled=any(row["cancelled"] for row in record.tasks),
     )
-    cancelled = any(row["cancelled"] for row in record.tasks)
-    rest = _dumps(record.result, ensure_ascii=False)
-    page = template.generate(record=record, pictures=shown, result=rest, cancelled=cancelled)
     files.write(path, _volume(path), _pieces(page))
+
+
+def _shown(picture: Picture) -> dict[str, Any]:
+    return {"name": picture.name, "media": picture.media, "parts": _base64(picture.content)}
 
 
 def _base64(content: bytes) -> Iterator[str]:
@@ -268,14 +276,17 @@ def _base64(content: bytes) -> Iterator[str]:
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield texts as what is written at once: not each word of the page by itself, nor a picture as
-    a whole.
+    """Yield texts in pieces that are written at once.
+
+    The template gives single words, and a picture as a whole would take much memory.
     """
-    waiting, size = [], 0
+    waiting: list[bytes] = []
+    size = 0
     for text in texts:
         waiting.append(text.encode(errors="replace"))
         size += len(waiting[-1])
         if size >= PART:
             yield b"".join(waiting)
-            waiting, size = [], 0
+            waiting = []
+            size = 0
     yield b"".join(waiting)

@@ -1,5 +1,4 @@
-"""What a record on a volume may hold, as a model: any pod that mounts the volume may have written
-it.
+"""What a record on a volume may hold, as a model: any pod with the volume may have written it.
 
 Strict in kinds, with bounds on numbers; the bound of its texts and lists is that of the file
 (`report.RECORD_BYTES`).
@@ -56,9 +55,7 @@ class _Attempt(_Model):
 
 
 class _Stored(_Model):
-    """The fields of `report.Record`, each with what it may be; those that are not there have its
-    defaults.
-    """
+    """The fields of `report.Record`, each with what it may be; a missing one has its default."""
 
     run: str
     installation: str
@@ -89,7 +86,7 @@ def read(content: bytes) -> dict[str, Any]:
     """Return the fields of a record that are in ``content``.
 
     Raises:
-        ValueError: it is none; says why in a few words.
+        ValueError: it is not a record; says why in a few words.
     """
     try:
         record = _Stored.model_validate_json(content)

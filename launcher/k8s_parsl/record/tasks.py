@@ -1,4 +1,4 @@
-"""What the tasks of a run did, by app; told by the workflow's side, shown by progress and report."""
+"""What the tasks of a run did, by app: the workflow's side says it, progress and report show it."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 
 # Apps kept apart; beyond that they are only counted.
 KEPT_APPS = 1000
-# Times of an app that its median is taken of; beyond that each one has the same chance to be among
-# them.
+# Times of an app that its median is taken of; beyond that each time has the same chance to be one
+# of them.
 SAMPLE = 4000
 OTHERS = "(other apps)"
 
 
 class Times:
-    """The times of an app's tasks: their number, sum and maximum, and a sample, which takes the
-    same memory for all.
+    """The times of an app's tasks: their number, sum and maximum, and a sample of bounded size.
 
-    The sample by https://en.wikipedia.org/wiki/Reservoir_sampling#Simple:_Algorithm_R: exact up to
-    its size, and beyond that the median's place in the order is off by less than two percent.
+    The sample follows https://en.wikipedia.org/wiki/Reservoir_sampling#Simple:_Algorithm_R. It is
+    exact up to its size; beyond that the median's place in the order is off by less than two
+    percent.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self.total = self.longest = 0.0
+        self.total = 0.0
+        self.longest = 0.0
         self._sample = array("f")
         # The same times give the same record.
         self._random = random.Random(0)  # noqa: S311
 
     def add(self, seconds: float) -> None:
-        """Take note of one."""
+        """Add the time of a task, in seconds."""
         self.number += 1
         self.total += seconds
         self.longest = max(self.longest, seconds)
         if self.number <= SAMPLE:
             self._sample.append(seconds)
-        elif (place := self._random.randrange(self.number)) < SAMPLE:
+            return
+        place = self._random.randrange(self.number)
+        if place < SAMPLE:
             self._sample[place] = seconds
 
     @property
     def median(self) -> float:
-        """Return their median; there has to be one."""
+        """Their median in seconds; there has to be a time."""
         return statistics.median(self._sample)
 
 
@@ -61,8 +64,8 @@ class AppTasks:
     retried: int = 0
     # Seconds that the app ran, of those that were done.
     seconds: Times = field(default_factory=Times)
-    # Seconds that they waited since their launch, all in all: for a free worker, or for the tasks
-    # of a join_app.
+    # Seconds that they waited since their launch, in total: for a free worker, or for the tasks of
+    # a join_app.
     waited: float = 0.0
 
     @property
@@ -77,7 +80,7 @@ class TaskLog:
 
     apps: dict[str, AppTasks] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
-    # Those that were named while they ran, as they took many times as long as others of their app.
+    # Tasks that were named while they ran, as they took many times as long as others of their app.
     long: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -85,20 +88,18 @@ class TaskLog:
         """Return how many tasks were submitted, done and failed so far."""
         with self.lock:
             apps = list(self.apps.values())
-        return (
-            sum(a.submitted for a in apps),
-            sum(a.done for a in apps),
-            sum(a.failed for a in apps),
-        )
+        submitted = sum(app.submitted for app in apps)
+        done = sum(app.done for app in apps)
+        failed = sum(app.failed for app in apps)
+        return submitted, done, failed
 
     def take(self, events: Iterable[Sequence[Any]]) -> None:
         """Take the workflow's events.
 
         Args:
-            events: `["submitted", app, number]`, `["retried", app, number]`, `["done", app,
-            [seconds, waited]]`
-                (null where a checkpoint had the result) and `["failed", app, text]`; checked
-                already.
+            events: `["submitted", app, number]`, `["retried", app, number]`,
+                `["done", app, [seconds, waited]]` (null where a checkpoint had the result),
+                `["failed", app, text]` and `["long", app, text]`; checked already.
         """
         with self.lock:
             for kind, app, more in events:

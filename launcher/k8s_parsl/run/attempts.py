@@ -1,7 +1,7 @@
-"""An attempt: what one launcher makes of a run. What those before it did is kept, and said in the
-first line.
+"""An attempt: the part of a run that one launcher does.
 
-Its record begins before anything can fail, so that a refused or failed start leaves one, too.
+Its record keeps what earlier attempts did, and its first line says so. The record begins before
+anything can fail, so that a refused or failed start leaves one, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from k8s_parsl.config.workers import counted
 from k8s_parsl.record.report import Record, rows_of, write_page
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import best_effort, now
@@ -31,12 +32,12 @@ from k8s_parsl_runtime.shared.errors import ExitCode, Failure, Stopped, describe
 log = logging.getLogger(__name__)
 
 DIED = "died"
-NO_WORD = "its launcher ended without a word"
+NO_REASON = "its launcher ended without saying why"
 # Earlier attempts that a record keeps: the first, and the last ones.
 KEPT_ATTEMPTS = 50
 # Of an attempt, what the next one's record keeps.
 KEPT_FIELDS = ("attempt", "launcher", "started", "ended", "status", "exit_code", "message", "tasks")
-# Apps that the first line names.
+# Apps that an attempt's first line names.
 NAMED = 10
 # A laptop's earlier runs that are looked at for a launcher that died.
 LOOKED_AT = 100
@@ -45,10 +46,11 @@ LOOK_S = 10.0
 
 
 class Attempt:
-    """One launcher's attempt at a run: its record, from the moment that the run's folder is known."""
+    """One launcher's attempt at a run, from the moment that the run's folder is known."""
 
     def __init__(self) -> None:
-        self._at: tuple[Folder, Record] | None = None
+        self._folder: Folder | None = None
+        self._record: Record | None = None
         # Whether this attempt has had the folder for itself.
         self._begun = False
 
@@ -59,8 +61,9 @@ class Attempt:
         try:
             yield
         except Exception as error:
-            if self._at and not self._at[1].ended:
-                keep = partial(self._keep, *self._at, error, time.monotonic() - clock)
+            if self._folder and self._record and not self._record.ended:
+                seconds = time.monotonic() - clock
+                keep = partial(self._keep, self._folder, self._record, error, seconds)
                 stopped = isinstance(error, Stopped)
                 best_effort("keep a record of this start", keep, hurry=lambda: stopped)
             raise
@@ -71,7 +74,8 @@ class Attempt:
         Returns:
             The record of the run where an earlier attempt has done it.
         """
-        self._at = folder, record
+        self._folder = folder
+        self._record = record
         done = apart(lambda: _take_over(folder, record))
         if not done and record.attempt > 1:
             begun = apart(lambda: lists.read_all(folder.parsl, with_calls=False))
@@ -98,43 +102,61 @@ class Attempt:
             if not self._begun and _take_over(folder, record):
                 return
             record.status = "stopped" if isinstance(error, Stopped) else "failed"
-            record.exit_code = int(
-                error.exit_code if isinstance(error, Failure) else ExitCode.INTERNAL
-            )
-            record.message = (
-                str(error) if isinstance(error, Failure) else f"internal error: {describe(error)}"
-            )
-            record.ended, record.seconds = now(), round(seconds, 3)
+            record.exit_code = int(ExitCode.INTERNAL)
+            record.message = f"internal error: {describe(error)}"
+            if isinstance(error, Failure):
+                record.exit_code = int(error.exit_code)
+                record.message = str(error)
+            record.ended = now()
+            record.seconds = round(seconds, 3)
             record.write(folder.record)
             write_page(record, folder.page)
 
 
 def _take_over(folder: Folder, record: Record) -> Record | None:
-    """Take over what earlier attempts left into the record of this one; return that of one which
-    has done the run.
+    """Put what earlier attempts left into the record of this one.
+
+    Returns:
+        The record of an earlier attempt that has done the run.
     """
     former = Record.read(folder.record)
     if former and former.is_done:
-        said = "nothing runs: this run was %s on %s (%s); set run.id to run again"
-        log.info(said, former.status, former.ended, folder.page)
+        log.info(
+            "nothing runs: this run was %s on %s (%s); set run.id to run again",
+            former.status,
+            former.ended,
+            folder.page,
+        )
         return former
     found = _lists(folder)
-    last = max([former.attempt if former else 0, *found])
-    earlier = [] if former is None else [*former.attempts, _summary(former, folder, found)]
-    if former is None and last:
-        unknown: dict[str, Any] = dict.fromkeys(KEPT_FIELDS, "") | {"exit_code": None}
-        earlier = [
-            unknown
-            | {"attempt": last, "status": DIED, "message": "its record cannot be read", "tasks": []}
-        ]
+    last = max(found, default=0)
+    earlier: list[dict[str, Any]] = []
+    if former:
+        last = max(last, former.attempt)
+        earlier = [*former.attempts, _summary(former, folder, found)]
+    elif last:
+        earlier = [_unknown(last)]
     record.attempt = min(last + 1, lists.ATTEMPTS)
     record.attempts = [*earlier[:1], *earlier[1:][1 - KEPT_ATTEMPTS :]]
     return None
 
 
+def _unknown(attempt: int) -> dict[str, Any]:
+    """Return what is kept of an attempt whose record cannot be read."""
+    known: dict[str, Any] = {
+        "attempt": attempt,
+        "exit_code": None,
+        "status": DIED,
+        "message": "its record cannot be read",
+        "tasks": [],
+    }
+    return dict.fromkeys(KEPT_FIELDS, "") | known
+
+
 def _lists(folder: Folder) -> dict[int, Path]:
-    """Return the lists of begun tasks, by attempt; the line of an attempt says why they cannot be
-    read (`read_all`).
+    """Return the lists of begun tasks, by attempt; none where they cannot be read.
+
+    The attempt's first line says then why (`read_all`).
     """
     try:
         return lists.lists(folder.parsl)
@@ -143,24 +165,33 @@ def _lists(folder: Folder) -> dict[int, Path]:
 
 
 def _summary(former: Record, folder: Folder, found: dict[int, Path]) -> dict[str, Any]:
-    """Return what is kept of an attempt; one that has written no end died, and its list says what
-    it had begun.
+    """Return what is kept of an attempt.
+
+    One that has written no end died; its list says what it had begun.
     """
     if former.status == "running":
-        file = found.get(former.attempt)
-        begun = lists.read(file, with_calls=False) if file else Begun()
-        seen = _last_seen([folder.record, *([file] if file else [])])
-        former = replace(former, status=DIED, message=NO_WORD, ended=seen, tasks=rows_of(begun))
+        written = [folder.record]
+        begun = Begun()
+        if file := found.get(former.attempt):
+            written.append(file)
+            begun = lists.read(file, with_calls=False)
+        former = replace(
+            former,
+            status=DIED,
+            message=NO_REASON,
+            ended=_last_seen(written),
+            tasks=rows_of(begun),
+        )
     return {name: getattr(former, name) for name in KEPT_FIELDS}
 
 
 def _last_seen(those: Collection[Path]) -> str:
-    """Return when one of these files was written for the last time."""
+    """Return when one of these files was written for the last time, as ISO 8601 in UTC."""
     times = [0.0]
     for file in those:
         with contextlib.suppress(OSError):
             times.append(file.lstat().st_mtime)
-    # A file may have been given any time, one that no calendar has, too.
+    # Anyone may set a file's time, also to one that no calendar has.
     latest = min(max(times), time.time())
     return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
 
@@ -168,37 +199,45 @@ def _last_seen(those: Collection[Path]) -> str:
 def _first_line(record: Record, begun: Begun) -> str:
     """Return that this is not the run's first attempt, what it takes over and what runs again."""
     before = record.attempts[-1]
-    launcher = f" by {before['launcher']}" if before["launcher"] else ""
-    when = f"of {before['started']}{launcher}" if before["started"] else "the one before"
-    end = f"{before['status']}: {before['message']}"
-    last = f", last seen {before['ended']}" if before["status"] == DIED and before["ended"] else ""
+    when = "the one before"
+    if before["started"]:
+        when = f"of {before['started']}"
+        if before["launcher"]:
+            when += f" by {before['launcher']}"
+    if before["status"] == DIED and before["ended"]:
+        when += f", last seen {before['ended']}"
     parts = [
         f"attempt {record.attempt} of run {record.run}",
-        f"attempt {before['attempt']} ({when}{last}) {end}",
+        f"attempt {before['attempt']} ({when}) {before['status']}: {before['message']}",
     ]
     return "; ".join([*parts, *_taken_over(record, begun)])
 
 
 def _taken_over(record: Record, begun: Begun) -> list[str]:
+    """Return which results this attempt keeps, and whose tasks run again or may not."""
     if begun.damage:
-        return [
-            f"what it had begun cannot be read ({begun.damage}), so no app begins that may not run twice"
-        ]
+        unread = f"the list of begun tasks cannot be read ({begun.damage})"
+        return [f"{unread}, so no app begins that may not run twice (parsl.retryLostTasks)"]
     if not begun.apps:
         return ["no task had begun"]
-    kept = sum(tally.kept for tally in begun.apps.values())
+    kept = 0
     again: list[str] = []
     never: list[str] = []
     for app, tally in sorted(begun.apps.items()):
-        if tally.open:
-            may = may_run_twice(record.retry_lost_tasks, app, cached=not tally.uncached)
-            (again if may else never).append(f"{app} ({tally.open})")
-    parts = [f"taken over: {kept} kept result{'s' * (kept != 1)}"]
+        kept += tally.kept
+        if not tally.open:
+            continue
+        if may_run_twice(record.retry_lost_tasks, app, cached=not tally.uncached):
+            again.append(f"{app} ({tally.open})")
+        else:
+            never.append(f"{app} ({tally.open})")
+    parts = [f"taken over: {counted(kept, 'kept result')}"]
     if again:
         parts.append(f"run again: {_named(again)}")
     if never:
         parts.append(
-            f"never run again, so the run ends where it comes to them: {_named(never)}; parsl.retryLostTasks"
+            "never run again, so the run ends where it comes to them:"
+            f" {_named(never)}; parsl.retryLostTasks"
         )
     return parts
 
@@ -209,11 +248,10 @@ def _named(apps: list[str]) -> str:
 
 
 def say_dead(runs: Path) -> None:
-    """Complete the records of a laptop's runs whose launcher has died: it has let go of their
-    folders.
+    """Complete the records of a laptop's runs whose launcher has died: it holds no folder any more.
 
-    Whatever is in one of them, or in its place, costs a line at most, and never the run that
-    begins.
+    Anything may be in such a folder, or in its place: that costs a line at most, and never the run
+    that begins.
     """
     best_effort("look at earlier runs", lambda: _say_dead_of(runs), seconds=LOOK_S)
 
@@ -227,7 +265,7 @@ def _say_dead_of(runs: Path) -> None:
                 pass  # another launcher works on it, or it is another user's, or no run's folder
             except Exception as error:  # noqa: BLE001 (of a folder in which anyone may have written)
                 log.warning(
-                    "%s: an earlier run, which is left as it is: %s", runs / name, describe(error)
+                    "%s: this earlier run is left as it is: %s", runs / name, describe(error)
                 )
 
 
@@ -239,4 +277,4 @@ def _say_dead(folder: Folder) -> None:
             return
         end = _summary(record, folder, _lists(folder))
         replace(record, **end).write(folder.record)
-        log.info("%s: %s", folder.record, NO_WORD)
+        log.info("%s: %s", folder.record, NO_REASON)

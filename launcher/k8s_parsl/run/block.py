@@ -1,7 +1,7 @@
-"""A block: one worker pod, from the wish for it to its end, as a value.
+"""A block: one worker pod, from the request for it to its end, as a value.
 
-Nothing here acts, waits or asks. A look at the pod gives a new block; what has changed says what
-there is to do, and `WorkerPods` does it.
+Nothing here acts, waits or calls the API. A look at the pod gives a new block; the difference says
+what there is to do, and `WorkerPods` does it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from k8s_parsl.kube.reasons import Finding, Kind, find
 
 # A pod that ran this long ends a row of failures.
 SETTLED_S = 30.0
-# A block that Parsl scales in has no task, but may get one in the last moment: it has this long to
-# finish it.
+# A block that Parsl scales in has no task, but may get one in the last moment: it has so long to
+# finish that.
 RETIRE_S = 600.0
-# A container in the making for longer than this is asked why.
+# The events of a container that has been in the making for longer than this are read.
 CREATING_S = 5.0
 # Reasons that say no more than a signal's number.
 VAGUE = ("Killed", "Terminated")
-# What an event may say more of than the pod does.
+# Reasons of which an event may say more than the pod does.
 IN_THE_MAKING = ("ContainerCreating", "FailedMount")
 
 
@@ -76,13 +76,18 @@ class Block:
         """What Parsl should see."""
         if self.final is not None:
             return self.final
-        return State.RUNNING if self.running_since < math.inf else State.PENDING
+        if self.running_since < math.inf:
+            return State.RUNNING
+        return State.PENDING
 
     @property
     def message(self) -> str:
-        """The reason, and what the worker said last."""
-        lines = f"\nits last lines:\n{self.last_lines}" if self.last_lines else ""
-        return f"{self.finding}{lines}" if self.finding else ""
+        """The reason, and the worker's last lines."""
+        if self.finding is None:
+            return ""
+        if not self.last_lines:
+            return str(self.finding)
+        return f"{self.finding}\nits last lines:\n{self.last_lines}"
 
     @property
     def ending(self) -> bool:
@@ -91,8 +96,9 @@ class Block:
 
     @property
     def blame(self) -> Blame:
-        """Whether one of its tasks may have ended it; unclear while kubelet has not said why it
-        ended the container.
+        """Whether one of its tasks may have ended it.
+
+        Unclear while kubelet has not said why it ended the container.
         """
         if self.final is None or self.finding is None or not self.finding.reason.by_tasks:
             return Blame.NONE
@@ -101,7 +107,7 @@ class Block:
     # What happens to it
 
     def observe(self, pod: PodState | None, now: float) -> Block:
-        """Return the block as a look at its pod shows it; None is a pod that is gone."""
+        """Return the block as its pod shows it; None is a pod that is gone."""
         return replace(self._observed(pod, now), seen=True)
 
     def _observed(self, pod: PodState | None, now: float) -> Block:
@@ -116,7 +122,7 @@ class Block:
         return self._there(pod, now)
 
     def refused(self, finding: Finding, now: float) -> Block:
-        """Return the block whose pod the API server did not make."""
+        """Return the block whose pod the API server did not create."""
         final = State.FAILED if finding.reason.at_once else None
         return replace(self.found(finding, now), final=final)
 
@@ -125,11 +131,11 @@ class Block:
         return replace(self, final=State.CANCELLED)
 
     def found(self, finding: Finding | None, now: float) -> Block:
-        """Return the block with this finding; its time runs on where it is the same fault in other
-        words.
-        """
-        same = _same_fault(self.finding, finding)
-        return replace(self, finding=finding, finding_since=self.finding_since if same else now)
+        """Return the block with this finding, whose time runs on where it is the same fault."""
+        since = now
+        if _same_fault(self.finding, finding):
+            since = self.finding_since
+        return replace(self, finding=finding, finding_since=since)
 
     def _gone(self, now: float) -> Block:
         if self.cancelled:
@@ -137,9 +143,11 @@ class Block:
         return self._final(State.TIMEOUT, find("Deleted"), now)
 
     def _leaving(self, pod: PodState, now: float) -> Block:
-        """It may finish what it runs, but Parsl can ask for its replacement now."""
-        is_loss = pod.finding is not None and pod.finding.reason.kind is Kind.LOSS
-        return self._final(State.TIMEOUT, pod.finding if is_loss else find("Deleted"), now)
+        """Return the end of a block that may finish its tasks, but that Parsl can replace now."""
+        finding = find("Deleted")
+        if pod.finding and pod.finding.reason.kind is Kind.LOSS:
+            finding = pod.finding
+        return self._final(State.TIMEOUT, finding, now)
 
     def _ended(self, pod: PodState, now: float) -> Block:
         finding = pod.finding or find("Error", pod.phase)
@@ -148,48 +156,51 @@ class Block:
         return replace(ended, vague=vague, explained=not vague)
 
     def _there(self, pod: PodState, now: float) -> Block:
-        since = min(self.running_since, now) if pod.running else self.running_since
-        creating = pod.finding is not None and pod.finding.reason.name == "ContainerCreating"
-        finding = (self.event or pod.finding) if creating else pod.finding
+        since = self.running_since
+        if pod.running:
+            since = min(since, now)
+        finding = pod.finding
+        if self.event and finding and finding.reason.name == "ContainerCreating":
+            finding = self.event
         return replace(self, running_since=since).found(finding, now)
 
     def _final(self, state: State, finding: Finding | None, now: float) -> Block:
-        """An end that was wanted has no reason to tell, but for a fault in the values."""
-        wanted = (
-            self.ending and finding is not None and finding.reason.kind is not Kind.CONFIGURATION
-        )
-        return replace(self.found(None if wanted else finding, now), final=state)
+        """Return the block with its end; a wanted end shows no reason but a fault in the values."""
+        if self.ending and finding and finding.reason.kind is not Kind.CONFIGURATION:
+            finding = None
+        return replace(self.found(finding, now), final=state)
 
     def _explained_late(self, pod: PodState | None) -> Block:
-        """Kubelet told of the container's end first, and now of why it ended it."""
+        """Return the block once kubelet, which reported the end first, also says why."""
         if not self.vague or pod is None or pod.phase != "Failed":
             return self
-        better = self.finding and pod.finding and pod.finding.reason.name not in VAGUE
-        return replace(
-            self, finding=pod.finding if better else self.finding, vague=False, explained=True
-        )
+        finding = self.finding
+        if finding and pod.finding and pod.finding.reason.name not in VAGUE:
+            finding = pod.finding
+        return replace(self, finding=finding, vague=False, explained=True)
 
-    # What no change of its pod tells, but the time
+    # What no change of its pod shows, only the time
 
     def is_forgotten(self) -> bool:
-        """Whether it was cancelled before there was a pod."""
+        """Return whether it was cancelled before there was a pod."""
         return self.cancelled and not self.seen and self.final is None
 
     def overstays(self, now: float) -> bool:
-        """Whether it still works long after it was scaled in."""
+        """Return whether it still works long after it was scaled in."""
         return now - self.retired_at > RETIRE_S and not self.cancelled
 
     def settled(self, now: float) -> bool:
-        """Whether its pod has run for so long that those before it count no more."""
+        """Return whether its pod has run for so long that earlier failures no longer count."""
         return now - self.running_since > SETTLED_S
 
     def wants_events(self, now: float) -> bool:
-        """Whether its container has been in the making for so long that its events should be read."""
-        making = self.finding is not None and self.finding.reason.name in IN_THE_MAKING
-        return making and now > max(self.asked_at, self.finding_since) + CREATING_S
+        """Return whether its container is in the making for so long that its events are read."""
+        if self.finding is None or self.finding.reason.name not in IN_THE_MAKING:
+            return False
+        return now > max(self.asked_at, self.finding_since) + CREATING_S
 
     def overdue(self, limits: dict[Kind, float], now: float) -> bool:
-        """Whether what it waits for has taken longer than the class of its reason may take."""
+        """Return whether it has waited for longer than the class of its reason allows."""
         if self.finding is None or self.cancelled:
             return False
         return now - self.finding_since > limits.get(self.finding.reason.kind, math.inf)
@@ -198,12 +209,15 @@ class Block:
 def _state_at_end(finding: Finding) -> State:
     if finding.reason.kind is Kind.LOSS:
         return State.TIMEOUT
-    return State.COMPLETED if finding.reason.name == "Completed" else State.FAILED
+    if finding.reason.name == "Completed":
+        return State.COMPLETED
+    return State.FAILED
 
 
 def _same_fault(one: Finding | None, other: Finding | None) -> bool:
-    """Kubelet says in turn that it cannot pull an image and that it waits before it tries again:
-    one fault.
+    """Return whether two findings are one fault.
+
+    Kubelet says in turn that it cannot pull an image and that it waits before it tries again.
     """
     if one is None or other is None:
         return False

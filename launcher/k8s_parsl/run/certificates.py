@@ -1,4 +1,4 @@
-"""The CurveZMQ keys of a run: made by the launcher, carried to the workers in one Secret.
+"""The CurveZMQ keys of a run: created by the launcher, given to the workers in one Secret.
 
 The files are those of zmq.auth, which Parsl reads (parsl/curvezmq.py). A worker never gets the
 server's secret key.
@@ -14,8 +14,8 @@ from typing import Any
 
 from k8s_parsl_runtime.shared.keys import CLIENT, SERVER
 
-# A Z85 key has 40 characters; Parsl's loader insists on one in the server's file, a client never
-# uses it (tried).
+# A Z85 key has 40 characters. Parsl's loader insists on a secret key in the server's file, but a
+# client never uses it (tried).
 _NO_KEY = "0" * 40
 
 

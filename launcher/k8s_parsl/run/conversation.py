@@ -1,7 +1,7 @@
 """The launcher's end of the socket that it shares with the workflow container.
 
-One connection of a supervisor and one of a kernel, both of the uid that is expected; whatever else
-connects is refused. What comes in is put on the run's queue, or goes to who asked for it.
+One connection of a supervisor and one of a kernel, both of the uid that is expected; any other is
+refused. Each message that comes in is checked, then handed to the run.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, Protoc
 
 log = logging.getLogger(__name__)
 
-# A connection has said who it is within this time, however it sends it.
+# A connection says who it is within this time, however it sends it.
 HELLO_S = 10.0
 # Connections at once, with those that have not said who they are.
 CONNECTIONS = 8
 # Messages that one connection may send in a second; the rest waits its turn at the sender's end.
 RATE = 2000
-# Messages that wait for the other end to read, at most; and at the end, for so long.
-WAITING, FINISH_S = 20_000, 2.0
-_PEER = struct.Struct(
-    "3i"
-)  # pid, uid, gid: https://man7.org/linux/man-pages/man7/unix.7.html (SO_PEERCRED)
+# Messages that wait for the other end to read them, at most.
+WAITING = 20_000
+# At the end of the conversation they wait for so long.
+FINISH_S = 2.0
+# pid, uid, gid: https://man7.org/linux/man-pages/man7/unix.7.html (SO_PEERCRED)
+_PEER = struct.Struct("3i")
 
 
 class Outbox:
-    """What is to be sent on one connection, by a thread of its own: a process that does not read
-    blocks no caller.
+    """What is to be sent on one connection.
+
+    A thread sends it, so that a process that does not read blocks no caller.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -50,7 +52,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, message: Message) -> bool:
-        """Have a message sent; False where the other end is gone or has not read for long."""
+        """Have a message sent; return False where the other end is gone or has long not read."""
         if not self._thread.is_alive():
             return False
         try:
@@ -75,7 +77,12 @@ class Outbox:
 
 
 class Gone:
-    """A connection has ended: `role` says whose."""
+    """The end of a connection.
+
+    Args:
+        role: whose connection it was.
+        why: what was wrong with its last message; empty for a connection that was closed.
+    """
 
     def __init__(self, role: str, why: str = "") -> None:
         self.role = role
@@ -83,13 +90,13 @@ class Gone:
 
 
 class Conversation:
-    """The socket at ``path``, from `with` to its end.
+    """The socket at ``path``, for the time of a `with` block.
 
     Args:
-        path: where it is made; a Unix socket's path has at most 107 characters. uid: the only user
-        whose connections are taken. take: gets each message of either connection, `messages.Hello`
-        and `Gone` among them; on the connection's own
-            thread, one at a time for each connection.
+        path: where it is made; a Unix socket's path has at most 107 characters.
+        uid: the only user whose connections are taken.
+        take: gets each message of either connection, `messages.Hello` and `Gone` among them. It is
+            called on the connection's thread, one message at a time for each connection.
     """
 
     def __init__(self, path: Path, uid: int, take: Callable[[Any], None]) -> None:
@@ -135,13 +142,13 @@ class Conversation:
         # has ended.
 
     def send(self, role: str, message: Message) -> bool:
-        """Send a message to the connection of this role; whether there was one that took it."""
+        """Send a message to the connection of this role; return whether one took it."""
         with self._lock:
             outbox = self._outboxes.get(role)
         return outbox is not None and outbox.put(message)
 
     def has(self, role: str) -> bool:
-        """Whether there is a connection of this role."""
+        """Return whether there is a connection of this role."""
         with self._lock:
             return role in self._outboxes
 
@@ -174,26 +181,8 @@ class Conversation:
             self._free.release()
 
     def _converse(self, connection: socket.socket, channel: Channel) -> None:
-        uid = _uid(connection)
-        if uid != self._uid:
-            self._warn(
-                "a connection of uid %d to the launcher's socket was refused (expected: %d)",
-                uid,
-                self._uid,
-            )
-            return
-        try:
-            line = channel.receive_line(HELLO_S)
-            if line is None:
-                return
-            hello = messages.hello(line)
-            if hello.protocol != PROTOCOL:
-                self._take(_other_version(hello.protocol))
-                raise ProtocolError(
-                    f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl"
-                )
-        except ProtocolError as error:
-            self._warn("a connection to the launcher's socket was refused: %s", error)
+        hello = self._greeted(connection, channel)
+        if hello is None:
             return
         with self._lock:
             if hello.role in self._outboxes:
@@ -206,24 +195,51 @@ class Conversation:
             self._listen(hello.role, channel)
         except ProtocolError as error:
             why = str(error)
-            self._warn("the workflow's %s sent what is no message: %s", hello.role, why)
+            self._warn("the workflow's %s sent an invalid message: %s", hello.role, why)
         finally:
             with self._lock:
                 outbox = self._outboxes.pop(hello.role)
             outbox.finish(0)
             self._take(Gone(hello.role, why))
 
+    def _greeted(self, connection: socket.socket, channel: Channel) -> messages.Hello | None:
+        """Return the first message of a connection; None where the connection is refused."""
+        uid = _uid(connection)
+        if uid != self._uid:
+            self._warn(
+                "a connection of uid %d to the launcher's socket was refused (expected: %d)",
+                uid,
+                self._uid,
+            )
+            return None
+        try:
+            line = channel.receive_line(HELLO_S)
+            if line is None:
+                return None
+            hello = messages.hello(line)
+            if hello.protocol != PROTOCOL:
+                self._take(_other_version(hello.protocol))
+                raise ProtocolError(
+                    f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl"
+                )
+        except ProtocolError as error:
+            self._warn("a connection to the launcher's socket was refused: %s", error)
+            return None
+        return hello
+
     def _warn(self, message: str, *arguments: object) -> None:
-        """Log what a connection did: a loop of connections must not hide what else is there."""
+        """Log what a connection did, within bounds: a loop of them must not hide other lines."""
         if self._throttle.lets_pass():
             log.warning(message, *arguments)
 
     def _listen(self, role: str, channel: Channel) -> None:
-        second, number = 0, 0
+        second = 0
+        number = 0
         while (line := channel.receive_line()) is not None:
             now = time.monotonic()
             if int(now) != second:
-                second, number = int(now), 0
+                second = int(now)
+                number = 0
             number += 1
             if number > RATE:
                 time.sleep(second + 1 - now)
@@ -232,13 +248,14 @@ class Conversation:
 
 def _other_version(protocol: int) -> ConfigurationError:
     return ConfigurationError(
-        f"the workflow's image holds another version of k8s-parsl's runtime (protocol {protocol}, not {PROTOCOL}): set "
-        "image.runtime to inject, or build the image FROM launcher.image"
+        "the workflow's image has another version of the k8s-parsl runtime"
+        f" (protocol {protocol}, not {PROTOCOL}): set image.runtime to inject, or build the image"
+        " FROM launcher.image"
     )
 
 
 def _uid(connection: socket.socket) -> int:
-    _, uid, _ = _PEER.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    )
+    """Return the uid of the process at the other end."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, _ = _PEER.unpack(peer)
     return int(uid)

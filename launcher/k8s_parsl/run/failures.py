@@ -12,7 +12,7 @@ MAX_HOLD_OFF_S = 60.0
 
 
 class Failures:
-    """Counts of one executor. Moments are those of `time.monotonic`."""
+    """The failures of one executor's pods. Moments are those of `time.monotonic`."""
 
     def __init__(self) -> None:
         # Of workers that ended by themselves.
@@ -21,8 +21,9 @@ class Failures:
         self._last_at = -math.inf
 
     def add(self, now: float, *, own: bool) -> None:
-        """Count a pod that ended: by itself (`own`), or taken by the cluster. All of one moment are
-        one.
+        """Count a pod that ended, by itself (`own`) or by the cluster.
+
+        For the hold-off, pods that end in the same moment count once.
         """
         self.own += own
         if now - self._last_at > BURST_S:
@@ -30,11 +31,12 @@ class Failures:
             self._last_at = now
 
     def settled(self) -> None:
-        """A pod has run for long: those before it count no more."""
+        """End the row of failures, as a pod has run for long."""
         self._in_a_row = 0
 
     def hold_off(self) -> float:
-        """Return the seconds to wait before the next pod: none after one failure, then 1, 3, 7 ...
-        60.
+        """Return the seconds to wait before the next pod.
+
+        None after one failure, then 1, 3, 7, ... 60.
         """
         return min(2.0 ** max(self._in_a_row - 1, 0) - 1, MAX_HOLD_OFF_S)

@@ -18,7 +18,7 @@ from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 class Folder:
     """`<run.volume>/runs/<run>-<installation>/`.
 
-    docs/dev/decisions/0003-runs-are-kept-by-installation.md tells why. Below the volume nothing of
+    docs/dev/decisions/0003-runs-are-kept-by-installation.md says why. Below the volume nothing of
     it may be a link: every pod that mounts the volume could put one there (`shared.files`).
     """
 
@@ -68,7 +68,7 @@ class Folder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, and keep every other launcher out of it.
+        """Make the folder, and keep every other launcher out of it while the block runs.
 
         Raises:
             PermissionDenied: the volume cannot be written, or something in it is a link.
@@ -83,7 +83,7 @@ class Folder:
             yield
 
     def _lock(self) -> int:
-        with self._told():
+        with self._explained():
             self.make(self.path)
             for own in (self.record, self.page, self.parsl, self.work, self.code):
                 files.refuse_link(own, self.volume)
@@ -95,15 +95,16 @@ class Folder:
         Raises:
             PermissionDenied: the volume cannot be written, or there is a link.
         """
-        with self._told():
+        with self._explained():
             files.make_folder(folder, self.volume, mode)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
+        """Raise what keeps the block from writing as an error that names key, file and user."""
         try:
             yield
         except OSError as error:
             raise PermissionDenied(
-                f"run.volume: {error.filename or self.path} cannot be written as uid {os.getuid()} gid {os.getgid()}: "
-                f"{error.strerror}"
+                f"run.volume: {error.filename or self.path} cannot be written"
+                f" as uid {os.getuid()} gid {os.getgid()}: {error.strerror}"
             ) from None

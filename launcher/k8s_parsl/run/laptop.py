@@ -1,9 +1,8 @@
-"""The run of values files on this machine: the same two programs, as two processes."""
+"""A run of values files on this machine: the same two programs, as two processes."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
 import os
@@ -45,6 +44,8 @@ END_S = 15.0
 SOCKET = "socket"
 # The path of a socket has at most 107 bytes: https://man7.org/linux/man-pages/man7/unix.7.html
 LONGEST_TEMPDIR = 50
+# Environment variables that another interpreter must not get.
+OF_THIS_PYTHON = ("__PYVENV_LAUNCHER__", "PYTHONHOME")
 
 
 def on_laptop(
@@ -63,18 +64,10 @@ def on_laptop(
     """
     settings = Settings.from_values(paths)
     set_level(settings.logging.level)
-    _make_volume(parent)
-    folders = {
-        volume.mount_path: (parent / key).absolute() for key, volume in settings.storage.items()
-    }
-    for mount_path, path in folders.items():
-        _make_volume(path)
-        log.info("volume %s is %s here", mount_path, path)
-    base = (
-        folders[settings.storage[settings.run.volume].mount_path]
-        if settings.run.volume
-        else parent.absolute()
-    )
+    folders = _volumes(settings, parent)
+    base = parent.absolute()
+    if settings.run.volume:
+        base = folders[settings.storage[settings.run.volume].mount_path]
     say_dead(base / "runs")
     run = _new_run(base / "runs")
     folder = Folder(base / "runs" / run)
@@ -84,6 +77,18 @@ def on_laptop(
         record = new_record(run, "laptop", settings, "", code)
         attempt.of(folder, record)
         _run(settings, workflow_path, python, folders, attempt, record, folder)
+
+
+def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
+    """Make the folders that stand for the volumes; return them by mount path."""
+    _make_volume(parent)
+    folders = {}
+    for key, volume in settings.storage.items():
+        path = (parent / key).absolute()
+        folders[volume.mount_path] = path
+        _make_volume(path)
+        log.info("volume %s is %s here", volume.mount_path, path)
+    return folders
 
 
 def _run(
@@ -107,20 +112,16 @@ def _run(
         folder.held(),
         kept(folder.kept_logs),
         stoppable(workflow),
-        tempfile.TemporaryDirectory(
-            prefix="k8s-parsl-", dir=_short(), ignore_cleanup_errors=True
-        ) as scratch,
-        # It waits for the socket; and it ends when the conversation does, whatever ended that.
-        _process(interpreter, Path(scratch), workflow),
-        Conversation(Path(scratch, SOCKET), os.getuid(), workflow.take) as conversation,
+        _scratch() as scratch,
+        # It waits for the socket, and ends when the conversation does, whatever ended that.
+        _process(interpreter, scratch, workflow),
+        Conversation(scratch / SOCKET, os.getuid(), workflow.take) as conversation,
     ):
         attempt.begin(folder, record)
         record.versions = _greeted(workflow, conversation, interpreter)
         say_workers(pools.values())
-        say_linked(
-            work,
-            workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)),
-        )
+        order = plan.preparation(settings, path, work, folders, folder.kept_logs)
+        say_linked(work, workflow.prepare(order))
         order = plan.start(
             settings,
             path=path,
@@ -136,47 +137,61 @@ def _run(
 
 
 def _room(executor: Executor) -> Room:
-    """Return what this machine has for an executor; for one worker in any case, as cluster values
-    are tried here.
+    """Return what this machine has for an executor.
+
+    That is enough for one worker in any case, as values for a cluster are tried here.
     """
     cpus = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed_cpus = math.ceil(executor.cores_per_worker)
     needed_memory = math.ceil((executor.mem_per_worker or 0) * GIB)
+    cpus_text = f"this machine has {counted(cpus, 'CPU')}"
+    memory_text = f"this machine has {memory / GIB:.1f} GiB"
     return Room(
-        cpus=Amount(Decimal(max(cpus, needed_cpus)), f"this machine has {counted(cpus, 'CPU')}"),
-        memory=Amount(
-            Decimal(max(memory, needed_memory)), f"this machine has {memory / GIB:.1f} GiB"
-        ),
+        cpus=Amount(Decimal(max(cpus, needed_cpus)), cpus_text),
+        memory=Amount(Decimal(max(memory, needed_memory)), memory_text),
         of="pool",
         pools=executor.max_blocks,
     )
 
 
-def _short() -> str | None:
-    """Return another folder for temporary files where the usual one's path is too long for a socket
-    below it.
-    """
-    return "/tmp" if len(tempfile.gettempdir()) > LONGEST_TEMPDIR else None  # noqa: S108
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Make a temporary folder whose path is short enough for a socket in it."""
+    is_long = len(tempfile.gettempdir()) > LONGEST_TEMPDIR
+    with tempfile.TemporaryDirectory(
+        prefix="k8s-parsl-",
+        dir="/tmp" if is_long else None,  # noqa: S108
+        ignore_cleanup_errors=True,
+    ) as scratch:
+        yield Path(scratch)
 
 
 def _new_run(runs: Path) -> str:
-    """Return the name of a new run, which no other one has; its folder is made, where that is
-    possible.
+    """Return the name of a new run, which no other run has; make its folder where possible.
+
+    What makes the run's folder later says why it could not be made.
     """
     files.refuse_link(runs, runs.parent)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    for name in itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2))):
-        try:
-            runs.mkdir(parents=True, exist_ok=True)
-            (runs / name).mkdir()
-        except FileExistsError:
-            if (runs / name).is_dir():
-                continue
-        except OSError:
-            pass  # what makes the run's folder says so, and why
-        break
+    name = stamp
+    number = 1
+    while _is_taken(runs, name):
+        number += 1
+        name = f"{stamp}-{number}"
     return name
+
+
+def _is_taken(runs: Path, name: str) -> bool:
+    """Make a run's folder; return whether another run has it already."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        (runs / name).mkdir()
+    except FileExistsError:
+        return (runs / name).is_dir()
+    except OSError:
+        return False
+    return False
 
 
 def _make_volume(path: Path) -> None:
@@ -187,44 +202,57 @@ def _make_volume(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise _no_volume(path, "there is a file of this name") from None
     except OSError as error:
-        why = (
-            "there is a file of this name" if isinstance(error, FileExistsError) else error.strerror
-        )
-        raise PermissionDenied(f"--volumes: the folder {path} cannot be made: {why}") from None
+        raise _no_volume(path, error.strerror) from None
+
+
+def _no_volume(path: Path, why: str | None) -> PermissionDenied:
+    return PermissionDenied(f"--volumes: the folder {path} cannot be made: {why}")
 
 
 def _interpreter(python: str) -> str:
-    """Return the interpreter that the user means: `~` stands for the home folder, a virtual
-    environment for its own.
+    """Return the path of the interpreter that the user means.
+
+    `~` stands for the home folder, and the folder of a virtual environment for its Python.
     """
     path = Path(python).expanduser()
-    return str(path / "bin" / "python" if path.is_dir() else path)
+    if path.is_dir():
+        path = path / "bin" / "python"
+    return str(path)
 
 
 def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
-    """Where the workflow's code is; that of a git repository is put into the run's folder."""
+    """Return the folder of the workflow's code; that of a git repository is put into the run's.
+
+    Raises:
+        UsageError: this machine has no such folder.
+    """
     if given and not given.is_dir():
         raise UsageError(f"--path: there is no folder {given}")
-    if settings.workflow.script and not (
-        given or settings.workflow.git.url or Path(settings.workflow.path).is_dir()
-    ):
-        raise UsageError(
-            f"workflow.path: this machine has no folder {settings.workflow.path}: name one with --path"
-        )
     git = settings.workflow.git
-    if git.url and given:
-        log.info("workflow code: %s, and not %s", given, git.described)
-    elif git.url:
+    if given:
+        if git.url:
+            log.info("workflow code: %s, and not %s", given, git.described)
+        return given.absolute()
+    if git.url:
         from k8s_parsl.run.checkout import checkout  # a launcher's pod does without dulwich
 
         checkout(git, folder.code, os.environ)
-    return (given or (folder.code if git.url else Path(settings.workflow.path))).absolute()
+        return folder.code.absolute()
+    path = Path(settings.workflow.path)
+    if settings.workflow.script and not path.is_dir():
+        raise UsageError(
+            f"workflow.path: this machine has no folder {settings.workflow.path}:"
+            " name one with --path"
+        )
+    return path.absolute()
 
 
 @contextlib.contextmanager
 def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
-    """The workflow's supervisor, in the user's environment, from its start to its end."""
+    """Run the workflow's supervisor, in the user's environment, until the block ends."""
     command = [_interpreter(python), "-I", START, "workflow", "--socket", str(scratch / SOCKET)]
     environment = _environment(os.environ) | {RUNS_SCRATCH: str(scratch)}
     try:
@@ -249,7 +277,7 @@ def _greeted(workflow: Workflow, conversation: Conversation, python: str) -> str
     """Return the versions that the workflow's first process has.
 
     Raises:
-        UsageError: it ended before it said any, so it is no Python that runs.
+        UsageError: it ended before it said any, so it is not a Python that runs.
     """
     try:
         return workflow.greeting(conversation).versions
@@ -260,8 +288,10 @@ def _greeted(workflow: Workflow, conversation: Conversation, python: str) -> str
 
 def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
     code = process.wait()
-    name = signals.name(-code)
-    end = f"was ended by {name}{signals.hint(name)}" if code < 0 else f"ended with {code}"
+    end = f"ended with {code}"
+    if code < 0:
+        name = signals.name(-code)
+        end = f"was ended by {name}{signals.hint(name)}"
     failure = WorkflowFailed(f"the workflow's first process {end}")
     workflow.container(Container(failure))
 
@@ -269,11 +299,11 @@ def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what the workflow's side gets of this process's environment.
 
-    Not what belongs to this interpreter; and nothing of k8s-parsl's own: credentials for git are
+    Not what belongs to this interpreter, and nothing of k8s-parsl's own: credentials for git are
     the launcher's alone, and the rest is of another run, in a task of which this one was started.
     """
     return {
         key: value
         for key, value in environment.items()
-        if key not in ("__PYVENV_LAUNCHER__", "PYTHONHOME") and not key.startswith(PREFIX)
+        if key not in OF_THIS_PYTHON and not key.startswith(PREFIX)
     }

@@ -1,8 +1,7 @@
-"""The messages that the workflow container sends, as models: bounded and checked before anything is
-done with one.
+"""The messages that the workflow container sends, as models: each is bounded and checked.
 
-k8s_parsl_runtime.shared.protocol says what each is for. What comes in is data from outside: nothing
-in it is unpickled, run, or used as a path.
+k8s_parsl_runtime.shared.protocol says what each is for. A message is data from outside: nothing in
+it is unpickled, run, or used as a path.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Times = tuple[Seconds, Seconds]
 
 
 class Model(BaseModel):
-    """Strict, and without keys that it does not know."""
+    """A message or a part of one: strict, and without unknown keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -62,7 +61,7 @@ class Ready(Model):
 
 
 class Notice(Model):
-    """Something that has no more to say."""
+    """A message that only has a type."""
 
     type: Literal["stopped", "continued", "terminating"]
 
@@ -177,7 +176,7 @@ def hello(line: bytes) -> Hello:
     """Return the first message of a connection.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: it is no such message.
     """
     greeting: Hello = _checked(_HELLO, line)
     return greeting

@@ -18,7 +18,7 @@ SHOWN_CHARACTERS = 300
 
 @dataclass
 class Told:
-    """What the workflow's process itself has told of its end, before it came."""
+    """What the workflow's process has said of its end, before it came."""
 
     raised: str = ""
     returned: bool = False
@@ -28,9 +28,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: well, with the workflow's result, or with a failure; or well, but for tasks
-    that failed.
-    """
+    """How a run ended: with a result, with a failure, or with a result and failed tasks."""
 
     failure: Failure | None = None
     result: Any = None
@@ -54,9 +52,8 @@ def of_process(ended: Ended, told: Told, memory_limit: str) -> Outcome:
     failure = _failure(ended, told, memory_limit)
     if failure:
         return Outcome(failure, None, ended.status, ended.lines, raised=bool(told.raised))
-    return Outcome(
-        None, told.result, ended.status, ended.lines, failed_tasks=_of_failed_tasks(told.unreceived)
-    )
+    failed_tasks = _of_failed_tasks(told.unreceived)
+    return Outcome(None, told.result, ended.status, ended.lines, failed_tasks=failed_tasks)
 
 
 def judged(outcome: Outcome, failed_tasks: Literal["fail", "warn"]) -> Outcome:
@@ -69,9 +66,12 @@ def judged(outcome: Outcome, failed_tasks: Literal["fail", "warn"]) -> Outcome:
 def _of_failed_tasks(unreceived: Unreceived | None) -> str:
     if unreceived is None:
         return ""
-    tasks = "1 task" if unreceived.count == 1 else f"{unreceived.count} tasks"
-    first = "" if unreceived.count == 1 else "the first: "
-    return f"{tasks} failed, and the workflow did not ask why (see workflow.failedTasks); {first}app {unreceived.first}"
+    see = "(see workflow.failedTasks)"
+    if unreceived.count == 1:
+        said = f"1 task failed, and the workflow did not ask for its result {see}"
+        return f"{said}; app {unreceived.first}"
+    said = f"{unreceived.count} tasks failed, and the workflow did not ask for their results {see}"
+    return f"{said}; the first: app {unreceived.first}"
 
 
 def _failure(ended: Ended, told: Told, memory_limit: str) -> Failure | None:
@@ -91,7 +91,9 @@ def _failure(ended: Ended, told: Told, memory_limit: str) -> Failure | None:
 
 def last(lines: list[str]) -> str:
     """Return the last of the workflow's lines, for the end of a message."""
-    return f"; its last line: {lines[-1][:SHOWN_CHARACTERS]}" if lines else ""
+    if not lines:
+        return ""
+    return f"; its last line: {lines[-1][:SHOWN_CHARACTERS]}"
 
 
 def out_of_memory(memory_limit: str) -> Failure:

@@ -1,4 +1,4 @@
-"""What the workflow's side needs to know: settings in, messages and worker arguments out."""
+"""The plan of a run: from its settings, the messages and arguments for the workflow's side."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from k8s_parsl_runtime.shared.protocol import Message
 
 # Where a run without a volume has its working directory: in each pod's own emptyDir.
 SCRATCH = Path(programs.SCRATCH)
-# A worker may be there before the interchange is: it tries for so long to reach it.
+# A worker may start before the interchange does: it tries for so long to reach it.
 PROBE_S = 300
+# In a worker's arguments, what stands for the number of its block.
+NUMBER = "{block}"
 
 
 def code(settings: Settings, path: Path) -> dict[str, str]:
-    """Return where the user's code is, as `prepare` and `start` have it."""
+    """Return where the user's code is, as the messages `prepare` and `start` have it."""
     return {"call": settings.workflow.call, "script": settings.workflow.script, "path": str(path)}
 
 
@@ -60,23 +62,25 @@ def start(
     """Return the message `start`.
 
     Args:
-        settings: the run's. path: folder of the code. work: working directory. run_dir: Parsl's.
-        folders: the folder that stands for each mount path; string arguments below one are moved
-        likewise. logs: where the output of a laptop's workers is kept; empty: nowhere. address:
-        where workers reach this pod; empty: they are processes of this machine. keys: the key files
-        of an encrypted run. pools: the workers of each executor's pods; without, as the values say
-        them. attempt: the number of this launcher's attempt at the run.
+        settings: the run's.
+        path: folder of the code.
+        work: working directory.
+        run_dir: Parsl's.
+        folders: the folder that stands for each mount path; string arguments that are paths below
+            a mount path are moved with it.
+        logs: where the output of a laptop's workers is kept; empty: nowhere.
+        address: where workers reach this pod; empty: they are processes of this machine.
+        keys: the key files of an encrypted run.
+        pools: the workers of each executor's pods; without, as the executor's own numbers say.
+        attempt: the number of this launcher's attempt at the run.
     """
     pools = pools or unbounded(settings)
     # The processes of a laptop have one working directory.
-    shared = {"shared_work": not address or is_shared(settings, work)}
-    executors = {
-        label: executor.model_dump()
-        | _pool_message(pools[label])
-        | {"port": port(settings, label)}
-        | shared
-        for label, executor in settings.executors.items()
-    }
+    shared_work = not address or is_shared(settings, work)
+    executors = {}
+    for label, executor in settings.executors.items():
+        own = {"port": port(settings, label), "shared_work": shared_work}
+        executors[label] = executor.model_dump() | _pool_message(pools[label]) | own
     return {
         "code": code(settings, path),
         "kwargs": relocate(settings.workflow.kwargs, folders),
@@ -96,9 +100,7 @@ def start(
 
 
 def unbounded(settings: Settings) -> dict[str, Workers]:
-    """Return the workers of each executor's pods where nothing but the executor's own numbers
-    bounds them.
-    """
+    """Return the workers of each executor's pods where only its own numbers bound them."""
     return {
         label: workers(label, executor, Room()) for label, executor in settings.executors.items()
     }
@@ -113,35 +115,37 @@ def _pool_message(pool: Workers) -> Message:
 
 
 def port(settings: Settings, label: str) -> int:
-    """Return an executor's port: in the order of their names, as Helm renders maps."""
+    """Return an executor's port; ports follow the order of the names, as Helm renders maps."""
     return settings.parsl.worker_port + sorted(settings.executors).index(label)
 
 
 def check_ports(settings: Settings, address: str) -> None:
-    """See that the workflow container's interchanges can have their ports: the containers of a pod
-    share them.
+    """Check that the interchanges can have their ports, which the containers of a pod share.
 
-    An interchange would die of it, and Parsl wait two minutes for it.
+    An interchange without its port would die, and Parsl wait two minutes for it.
 
     Raises:
         ConfigurationError: a port is taken; names the executor.
     """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for label in settings.executors:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        number = port(settings, label)
+        with socket.socket(family) as trial:
             # As ZMQ does: connections that are about to end do not block the port.
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                trial.bind((address, port(settings, label)))
+                trial.bind((address, number))
             except OSError as error:
                 raise ConfigurationError(
-                    f"parsl.workerPort: executors.{label} wants port {port(settings, label)} of {address}: "
-                    f"{error.strerror}; what else runs in the launcher's pod (launcher.pod.containers)?"
+                    f"parsl.workerPort: executors.{label} wants port {number} of {address}:"
+                    f" {error.strerror}; what else runs in the launcher's pod"
+                    " (launcher.pod.containers)?"
                 ) from None
 
 
 def work_folder(settings: Settings, run: Path) -> Path:
-    """Return the working directory; ``run`` is the one that goes with the run."""
-    return Path(settings.workflow.work_dir) if settings.workflow.work_dir else run
+    """Return the working directory: `workflow.workDir`, or else ``run``, the run's own."""
+    return Path(settings.workflow.work_dir or run)
 
 
 def is_shared(settings: Settings, folder: Path) -> bool:
@@ -164,21 +168,17 @@ def worker_arguments(
 ) -> Callable[[str], list[str]]:
     """Return a function from a block's number to its worker's arguments.
 
-    Behind the dashes they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of
+    Behind `--` they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of
     the worker's pod.
     """
     executor = settings.executors[label]
     path = userpath.of_code(**code(settings, Path(settings.workflow.path)))
     pool = pool or unbounded(settings)[label]
     ours = [
-        "--expect",
-        versions,
-        "--path",
-        ":".join(path),
-        "--work",
-        str(work),
-        "--cores",
-        str(pool.cores),
+        *("--expect", versions),
+        *("--path", ":".join(path)),
+        *("--work", str(work)),
+        *("--cores", str(pool.cores)),
     ]
     if executor.limit_threads:
         ours.append("--limit-threads")
@@ -188,20 +188,22 @@ def worker_arguments(
         ours += ["--logs", logs]
     if not is_shared(settings, work):
         ours += ["--data", path[0]]
-    theirs = _theirs(
-        executor, pool, address, port(settings, label), encrypted=settings.parsl.encrypted
-    )
-    return lambda number: [*ours, "--", *(word.replace(NUMBER, number) for word in theirs)]
+    encrypted = settings.parsl.encrypted
+    theirs = _theirs(executor, pool, address, port(settings, label), encrypted=encrypted)
 
+    def arguments(number: str) -> list[str]:
+        return [*ours, "--", *(word.replace(NUMBER, number) for word in theirs)]
 
-NUMBER = "{block}"
+    return arguments
 
 
 def _theirs(
     executor: Executor, pool: Workers, address: str, worker_port: int, *, encrypted: bool
 ) -> list[str]:
+    debug = ["--debug"] if executor.worker_debug else []
+    certificates = str(PRIVATE / "certificates") if encrypted else "None"
     return [
-        *(["--debug"] if executor.worker_debug else []),
+        *debug,
         # The one number: neither CPUs nor memory are counted once more (`worker.threads`).
         f"--max_workers_per_node={pool.number}",
         *("-a", address),
@@ -210,7 +212,7 @@ def _theirs(
         *("-m", "None"),
         *("--poll", "10"),
         f"--port={worker_port}",
-        *("--cert_dir", str(PRIVATE / "certificates") if encrypted else "None"),
+        *("--cert_dir", certificates),
         f"--logdir={programs.SCRATCH}",
         "--logconf=None",
         f"--block_id={NUMBER}",
@@ -225,9 +227,7 @@ def _theirs(
 
 
 def relocate(value: Any, folders: Mapping[str, Path]) -> Any:
-    """Return ``value`` with every string that is a path at or below a mount path moved to that
-    volume's folder.
-    """
+    """Return ``value`` with every path at or below a mount path moved to that volume's folder."""
     if isinstance(value, Mapping):
         return {key: relocate(item, folders) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.settings import Settings
-from k8s_parsl.config.workers import workers
+from k8s_parsl.config.workers import Workers, workers
 from k8s_parsl.identity import MOUNTED, Identity
 from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.pod_resources import room_of
-from k8s_parsl.kube.pod_state import Beside, PodState
-from k8s_parsl.kube.reasons import Finding, Kind
 from k8s_parsl.kube.retry import patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.log import kept
@@ -31,6 +31,7 @@ from k8s_parsl.run import certificates, changes, plan
 from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
+from k8s_parsl.run.own_pod import OwnPod
 from k8s_parsl.run.pod_manifest import owner_reference
 from k8s_parsl.run.supervision import (
     new_record,
@@ -42,10 +43,9 @@ from k8s_parsl.run.supervision import (
 )
 from k8s_parsl.run.takeover import wait_until_alone
 from k8s_parsl.run.worker_pods import WorkerPods
-from k8s_parsl.run.workflow import Container, Workflow
+from k8s_parsl.run.workflow import Workflow
 from k8s_parsl_runtime.shared import volumes
 from k8s_parsl_runtime.shared.deadlines import apart, within
-from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, WorkflowFailed
 from k8s_parsl_runtime.shared.volumes import Mount
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,6 @@ LOOK_S = 10.0
 # Of the pod's grace period, for what comes after the workflow's end and is not the deletion of
 # pods.
 LEAVE_S = 10.0
-# The workflow's image may be refused for a moment; a registry that is away for longer ends the run.
-IMAGE_S = 120.0
 # What limits the workflow container's memory.
 MEMORY_LIMIT = "launcher.pod.resources.limits.memory"
 
@@ -72,12 +70,10 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
     Raises:
         Failure: how the run ended, other than well.
     """
-    identity = Identity.from_environment(
-        environment
-    )  # first: outside a pod it says what to type instead
-    workflow = Workflow(
-        TaskLog(), MEMORY_LIMIT, max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S)
-    )
+    # First: outside a pod it says what to type instead.
+    identity = Identity.from_environment(environment)
+    stop_s = max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S)
+    workflow = Workflow(TaskLog(), MEMORY_LIMIT, stop_s)
     uid = int(identity.workflow_uid or os.getuid())
     attempt = Attempt()
     with (
@@ -101,13 +97,14 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
                 _say_changes(settings, done)
                 workflow.nothing()
                 return
-            _run(identity, settings, api, watch, folder, workflow, attempt, record, mounted)
+            run = _Run(identity, settings, mounted, api, watch, workflow, attempt, folder, record)
+            run.go()
         finally:
             watch.stop()
 
 
 def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
-    """Where this run is kept; its volume can be written."""
+    """Return where this run is kept; its volume can be written."""
     doing = f"read ConfigMap {identity.installation}"
     installation = patiently(doing, lambda: api.config_map_uid(identity.installation), START_S)
     base = plan.SCRATCH
@@ -115,8 +112,8 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
     if lasts:
         base = Path(settings.storage[settings.run.volume].mount_path)
         volumes.check([Mount(str(base), False, f"storage.{settings.run.volume}")], str(base))
-    # With the installation in its name: uninstall and install again, and the same values run
-    # afresh.
+    # Its name has the installation in it: after an uninstall and an install the same values make
+    # another run.
     return Folder(base / "runs" / f"{identity.run}-{installation[:8]}", lasts)
 
 
@@ -128,104 +125,149 @@ def _record(identity: Identity, settings: Settings, folder: Folder) -> Record:
 
 
 def _say_changes(settings: Settings, done: Record) -> None:
-    """Say so where the code on the volume is newer than the run that was done, so that nothing runs
-    it.
-    """
+    """Warn where the code on the volume is newer than the run that is done: nothing runs it."""
+    code = Path(settings.workflow.path)
+    script = settings.workflow.script
     with suppress(OSError, ValueError):
-        code = Path(settings.workflow.path)
-        if file := apart(
-            lambda: changes.newer(code, settings.workflow.script, done.started), LOOK_S
-        ):
+        file = apart(lambda: changes.newer(code, script, done.started), LOOK_S)
+        if file:
             log.warning(
                 "%s has changed since that run began: set run.id to run what is there now", file
             )
 
 
-def _run(
-    identity: Identity,
-    settings: Settings,
-    api: Api,
-    watch: PodWatch,
-    folder: Folder,
-    workflow: Workflow,
-    attempt: Attempt,
-    record: Record,
-    mounted: Path,
-) -> None:
-    path = Path(settings.workflow.path)
-    folders = {volume.mount_path: Path(volume.mount_path) for volume in settings.storage.values()}
-    work = plan.work_folder(settings, folder.work if settings.run.volume else plan.SCRATCH / "work")
-    plan.check_ports(settings, identity.pod_ip)
-    templates = {label: read_yaml(mounted / f"worker-{label}.yaml") for label in settings.executors}
-    pools = {
-        label: workers(label, executor, room_of(label, templates[label]))
-        for label, executor in settings.executors.items()
-    }
-    say_workers(pools.values())
-    wait_until_alone(identity, api, watch)
-    with folder.held(), kept(folder.kept_logs):
-        if attempt.begin(folder, record):
-            workflow.nothing()
-            return
-        apart(lambda: _let_in(identity, folder, work))
-        say_linked(
-            work,
-            workflow.prepare(plan.preparation(settings, path, work, folders, folder.kept_logs)),
-        )
-        keys = share_certificates(identity, api) if settings.parsl.encrypted else None
-        pods = {
-            label: WorkerPods(
-                label,
-                executor,
-                templates[label],
-                identity,
-                api,
-                watch,
-                arguments=plan.worker_arguments(
-                    settings,
-                    label,
-                    versions=record.versions,
-                    address=identity.pod_ip,
-                    work=work,
-                    logs=folder.kept_logs,
-                    pool=pools[label],
-                ),
-                on_fault=workflow.fault,
-                tell=workflow.to_kernel,
-            )
-            for label, executor in sorted(settings.executors.items())
+@dataclass(frozen=True)
+class _Run:
+    """A run that is not done yet, from the greeting on; what its stages share."""
+
+    identity: Identity
+    settings: Settings
+    mounted: Path
+    api: Api
+    watch: PodWatch
+    workflow: Workflow
+    attempt: Attempt
+    folder: Folder
+    record: Record
+
+    def go(self) -> None:
+        """Run it to its end.
+
+        Raises:
+            Failure: how the run ended, other than well.
+        """
+        plan.check_ports(self.settings, self.identity.pod_ip)
+        templates = {
+            label: read_yaml(self.mounted / f"worker-{label}.yaml")
+            for label in self.settings.executors
         }
-        try:
-            for label, executor in settings.executors.items():
-                for number in range(executor.init_blocks):
-                    pods[label].submit(str(number))
-            order = plan.start(
-                settings,
-                path=path,
-                work=work,
-                run_dir=folder.parsl,
-                folders=folders,
-                address=identity.pod_ip,
-                keys=keys,
-                pools=pools,
-                attempt=record.attempt,
-            )
-            workflow.start(order, pods)
-            record.workers = [str(pool) for pool in pools.values()]
-            supervise(
-                settings,
-                workflow,
-                record,
-                folder,
-                lambda: [one.reasons for one in pods.values()],
-                lambda: "; ".join(one.summary() for one in pods.values()),
-            )
-        finally:
-            within(CLOSE_S, "delete the worker pods", lambda: _close(pods.values()))
+        pools = {
+            label: workers(label, executor, room_of(label, templates[label]))
+            for label, executor in self.settings.executors.items()
+        }
+        say_workers(pools.values())
+        wait_until_alone(self.identity, self.api, self.watch)
+        with self.folder.held(), kept(self.folder.kept_logs):
+            if self.attempt.begin(self.folder, self.record):
+                self.workflow.nothing()
+                return
+            self._prepare()
+            keys = None
+            if self.settings.parsl.encrypted:
+                keys = share_certificates(self.identity, self.api)
+            pods = {
+                label: self._worker_pods(label, templates[label], pools[label])
+                for label in sorted(self.settings.executors)
+            }
+            try:
+                self._start(pods, pools, keys)
+                self._supervise(pods)
+            finally:
+                within(CLOSE_S, "delete the worker pods", lambda: _close(pods.values()))
+
+    @property
+    def _code(self) -> Path:
+        return Path(self.settings.workflow.path)
+
+    @property
+    def _work(self) -> Path:
+        own = plan.SCRATCH / "work"
+        if self.settings.run.volume:
+            own = self.folder.work
+        return plan.work_folder(self.settings, own)
+
+    @property
+    def _folders(self) -> dict[str, Path]:
+        """The folder of each mount path: in a pod itself."""
+        storage = self.settings.storage.values()
+        return {volume.mount_path: Path(volume.mount_path) for volume in storage}
+
+    def _prepare(self) -> None:
+        """Make the folders, and have the workflow container look at code and volumes."""
+        apart(lambda: _let_in(self.identity, self.folder, self._work))
+        order = plan.preparation(
+            self.settings, self._code, self._work, self._folders, self.folder.kept_logs
+        )
+        say_linked(self._work, self.workflow.prepare(order))
+
+    def _worker_pods(self, label: str, template: Mapping[str, Any], pool: Workers) -> WorkerPods:
+        arguments = plan.worker_arguments(
+            self.settings,
+            label,
+            versions=self.record.versions,
+            address=self.identity.pod_ip,
+            work=self._work,
+            logs=self.folder.kept_logs,
+            pool=pool,
+        )
+        return WorkerPods(
+            label,
+            self.settings.executors[label],
+            template,
+            self.identity,
+            self.api,
+            self.watch,
+            arguments=arguments,
+            on_fault=self.workflow.fault,
+            tell=self.workflow.to_kernel,
+        )
+
+    def _start(
+        self,
+        pods: Mapping[str, WorkerPods],
+        pools: Mapping[str, Workers],
+        keys: Mapping[str, str] | None,
+    ) -> None:
+        """Ask for the first worker pods, and let the workflow begin."""
+        for label, executor in self.settings.executors.items():
+            for number in range(executor.init_blocks):
+                pods[label].submit(str(number))
+        order = plan.start(
+            self.settings,
+            path=self._code,
+            work=self._work,
+            run_dir=self.folder.parsl,
+            folders=self._folders,
+            address=self.identity.pod_ip,
+            keys=keys,
+            pools=pools,
+            attempt=self.record.attempt,
+        )
+        self.workflow.start(order, pods)
+        self.record.workers = [str(pool) for pool in pools.values()]
+
+    def _supervise(self, pods: Mapping[str, WorkerPods]) -> None:
+        def reasons() -> list[Counter[str]]:
+            return [one.reasons for one in pods.values()]
+
+        def summary() -> str:
+            return "; ".join(one.summary() for one in pods.values())
+
+        supervise(self.settings, self.workflow, self.record, self.folder, reasons, summary)
 
 
 def _let_in(identity: Identity, folder: Folder, work: Path) -> None:
-    """Make the workflow's folders for it, where it is another user than the launcher."""
+    """Make the workflow's folders where it runs as another user than the launcher."""
     if identity.workflow_uid in ("", str(os.getuid())):
         return
     for own in (folder.parsl, folder.logs, work):
@@ -239,8 +281,10 @@ def _close(pods: Iterable[WorkerPods]) -> None:
 
 
 def share_certificates(identity: Identity, api: Api) -> dict[str, str]:
-    """Make the run's keys, and a Secret of what the workers need of them; return all of them, by
-    file name.
+    """Create the run's keys, and a Secret of those that the workers need.
+
+    Returns:
+        All key files, by name.
 
     Raises:
         Failure: the Secret could not be written.
@@ -255,68 +299,3 @@ def share_certificates(identity: Identity, api: Api) -> dict[str, str]:
     )
     patiently(f"write Secret {identity.certificates}", lambda: api.apply_secret(manifest), START_S)
     return files
-
-
-class OwnPod:
-    """What the watch says of this pod's other container: it cannot start, or it has ended."""
-
-    def __init__(self, identity: Identity, workflow: Workflow) -> None:
-        self._name = identity.pod_name
-        self._workflow = workflow
-        self._seen: Beside | None = None
-        self._timer: threading.Timer | None = None
-
-    def changed(self, name: str, pod: PodState | None) -> None:
-        """Take a change of a pod; on the watch's thread."""
-        if name != self._name or pod is None or pod.workflow == self._seen:
-            return
-        self._seen = pod.workflow
-        if pod.workflow is None:
-            self._starts()
-        elif pod.workflow.ended:
-            self._workflow.container(_ended(pod.workflow.finding))
-        else:
-            self._cannot_start(pod.workflow.finding)
-
-    def waits(self) -> bool:
-        """Whether the workflow container is not started yet."""
-        return self._seen is not None
-
-    def _starts(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-
-    def _cannot_start(self, finding: Finding) -> None:
-        log.warning("the workflow container is not started: %s", finding)
-        if finding.reason.kind is Kind.WAIT:
-            return
-        failure = ConfigurationError(
-            f"the workflow container cannot start: {finding}; see image.repository, image.tag"
-        )
-        container = Container(failure)
-        if finding.reason.at_once:
-            self._workflow.container(container)
-        elif self._timer is None:
-            self._timer = threading.Timer(IMAGE_S, self._workflow.container, (container,))
-            self._timer.daemon = True
-            self._timer.start()
-
-
-def _ended(finding: Finding) -> Container:
-    if finding.reason.name == "StartError":
-        failure = ConfigurationError(
-            f"the workflow container cannot start: {finding.detail}; see image.python"
-        )
-        return Container(failure)
-    detail = finding.detail or finding.reason.say
-    if "can't open file" in detail and "start.py" in detail:
-        failure = ConfigurationError(
-            "the workflow's image holds no runtime of k8s-parsl: image.runtime is included only for an image that was "
-            "built FROM launcher.image; set it to inject"
-        )
-        return Container(failure)
-    ended: Failure = WorkflowFailed(
-        f"the workflow container ended: {finding.reason.name}: {detail}"
-    )
-    return Container(ended, out_of_memory=finding.reason.name == "OOMKilled")

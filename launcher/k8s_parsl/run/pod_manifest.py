@@ -1,6 +1,4 @@
-"""The manifest of a worker pod: what Helm rendered, with a name, a label, the owner and the
-worker's arguments.
-"""
+"""The manifest of a worker pod: what Helm rendered, with name, label, owner and arguments."""
 
 from __future__ import annotations
 
@@ -20,17 +18,16 @@ GRACE_S = 30
 # apart is at the end.
 # https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-hostname-and-subdomain-fields
 HOSTNAME = 63
-# Of the launcher pod's uid, and those that are kept for a block's number, so that all names begin
-# alike.
-UID, DIGITS = 5, 6
-# Of the hash that keeps two long releases apart.
+# Characters of the launcher pod's uid in the name.
+UID = 5
+# Characters that are kept for a block's number, so that all names of a run begin the same.
+DIGITS = 6
+# Characters of the hash that keeps two long releases apart.
 HASH = 6
 
 
 def pod_name(release: str, label: str, launcher_uid: str, number: str) -> str:
-    """Return the name of a block's pod; a release's name that is too long gives way, as in the
-    chart's own names.
-    """
+    """Return the name of a block's pod; a long release's name is cut, as in the chart's names."""
     beginning = f"-{label}-{launcher_uid[:UID]}-"
     room = HOSTNAME - len(beginning) - max(DIGITS, len(number))
     if len(release) > room:
@@ -42,8 +39,9 @@ def pod_name(release: str, label: str, launcher_uid: str, number: str) -> str:
 def pod_manifest(
     template: Mapping[str, Any], name: str, identity: Identity, arguments: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the manifest of the pod `name`; the worker is given its volumes, its grace period and
-    `arguments`.
+    """Return the manifest of the pod ``name``.
+
+    The worker also gets its volumes and its grace period, as arguments before ``arguments``.
     """
     manifest = copy.deepcopy(dict(template))
     manifest["metadata"] |= {
@@ -54,14 +52,14 @@ def pod_manifest(
     worker = next(c for c in manifest["spec"]["containers"] if c["name"] == "worker")
     grace = str(manifest["spec"].get("terminationGracePeriodSeconds", GRACE_S))
     mounts = ["--mounts", write_mounts(_claims(manifest["spec"], worker)), "--grace", grace]
-    worker["args"] = [*worker["args"], *(literal(word) for word in (*mounts, *arguments))]
+    worker["args"] = [*worker["args"], *map(literal, mounts), *map(literal, arguments)]
     return manifest
 
 
 def literal(word: str) -> str:
-    """Return `word` as it has to be written, as kubelet reads `$$` in it as `$`, and `$(X)` as the
-    value of X.
+    """Return ``word`` as a manifest has to have it.
 
+    Kubelet reads `$$` in it as `$`, and `$(X)` as the value of X.
     https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
     """
     return word.replace("$", "$$")
@@ -72,7 +70,7 @@ def owner_reference(identity: Identity) -> dict[str, Any]:
 
     The pod and not the Job: the Job's controller would claim or release pods that name it.
     `controller`, so that `kubectl drain` takes them; `blockOwnerDeletion` false, or some clusters
-    ask for a right on finalizers (docs/dev/decisions/0002-worker-ownership.md).
+    ask for a permission on finalizers (docs/dev/decisions/0002-worker-ownership.md).
     """
     return {
         "apiVersion": "v1",
@@ -85,19 +83,16 @@ def owner_reference(identity: Identity) -> dict[str, Any]:
 
 
 def _claims(spec: Mapping[str, Any], worker: Mapping[str, Any]) -> list[Mount]:
-    """Return where the container mounts the pod's claims: the volumes with a server that may not
-    answer.
-    """
+    """Return where the container mounts PVCs: volumes with a server that may not answer."""
     claims = {
-        v["name"]: v["persistentVolumeClaim"]
-        for v in spec.get("volumes", [])
-        if "persistentVolumeClaim" in v
+        volume["name"]: volume["persistentVolumeClaim"]
+        for volume in spec.get("volumes", [])
+        if "persistentVolumeClaim" in volume
     }
-    return [
-        Mount(
-            mount["mountPath"],
-            mount.get("readOnly", False) or claims[mount["name"]].get("readOnly", False),
-        )
-        for mount in worker.get("volumeMounts", [])
-        if mount["name"] in claims
-    ]
+    mounts = []
+    for mount in worker.get("volumeMounts", []):
+        claim = claims.get(mount["name"])
+        if claim is not None:
+            read_only = mount.get("readOnly", False) or claim.get("readOnly", False)
+            mounts.append(Mount(mount["mountPath"], read_only))
+    return mounts

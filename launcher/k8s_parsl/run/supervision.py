@@ -1,4 +1,4 @@
-"""From the workflow's start to the run's record: alike in a pod and on a laptop."""
+"""From the workflow's start to the run's record: the same in a pod and on a laptop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from k8s_parsl.config.settings import Settings
-from k8s_parsl.config.workers import Workers
+from k8s_parsl.config.workers import Workers, counted
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record, write_page
+from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
@@ -32,8 +33,8 @@ ANSWER_S = 60.0
 # The same once a signal has come: kubelet does not wait for long.
 HURRIED_S = 5.0
 NOTHING = (
-    "the run did nothing: no task was handed to Parsl, and nothing was returned; the usual cause is a pattern or a "
-    "folder of inputs that finds no files"
+    "the run did nothing: no task was handed to Parsl, and nothing was returned; the usual cause is"
+    " a pattern or a folder of inputs that finds no files"
 )
 
 
@@ -46,10 +47,10 @@ def set_level(level: str) -> None:
 
 @contextmanager
 def stoppable(workflow: Workflow) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP end the run, in whatever phase it is.
+    """Let SIGTERM, SIGINT and SIGHUP end the run, in whatever phase it is.
 
-    Before the workflow is watched the main thread may wait for anything: there the signal breaks
-    off the wait. From then on it is one of the ends that `Workflow.result` waits for.
+    Before the workflow is watched the main thread may wait for anything: there the signal
+    interrupts the wait. From then on it is one of the ends that `Workflow.result` waits for.
 
     Raises:
         Stopped: one of them came.
@@ -57,7 +58,7 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         stopped = Stopped(f"{signal.Signals(number).name}: the run was stopped from outside")
-        # Also where it breaks off a wait: Python drops what is raised in a callback, and the end
+        # Also where it interrupts a wait: Python drops what is raised in a callback, and the end
         # must not be lost.
         workflow.fault(stopped)
         workflow.stopped = True
@@ -75,11 +76,10 @@ def say_linked(work: Path, linked: list[str]) -> None:
 
 
 def say_workers(pools: Iterable[Workers]) -> None:
-    """Say how many workers each executor's pods have, and what makes them fewer than the values ask
-    for.
-    """
+    """Say how many workers each executor's pods have, and why they are fewer than asked for."""
     for pool in pools:
-        log.log(logging.WARNING if pool.why else logging.INFO, "%s", pool)
+        level = logging.WARNING if pool.why else logging.INFO
+        log.log(level, "%s", pool)
 
 
 def supervise(
@@ -95,10 +95,10 @@ def supervise(
     Args:
         settings: the run's.
         workflow: its other side.
-        record: of its begin.
+        record: its record, as it began.
         folder: where it is kept.
-        reasons: why worker pods waited or ended, and how often, of each executor.
-        pods: says how many worker pods run and wait.
+        reasons: returns, for each executor, why worker pods waited or ended, and how often.
+        pods: returns how many worker pods run and wait, in one line.
 
     Raises:
         Failure: how the run ended, other than well.
@@ -116,12 +116,14 @@ def supervise(
     keep("write the record", lambda: record.write(folder.record))
     reported = keep("write the report", lambda: write_page(record, folder.page, workflow.pictures))
     page = str(folder.page) if reported else "none"
+    # What the workflow raised it has printed itself.
     lines = [] if outcome.raised else record.last_lines
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
     log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
     if record.status == "stopped" and record.launcher and folder.lasts:
         log.info(
-            "tasks that had not ended are lost; results of apps with cache=True stay for this run's next launcher"
+            "tasks that had not ended are lost; the next launcher of this run keeps the results of"
+            " apps with cache=True"
         )
     if outcome.failure:
         raise outcome.failure
@@ -133,11 +135,21 @@ def best_effort(
     hurry: Callable[[], bool] = lambda: False,
     seconds: float | None = None,
 ) -> bool:
-    """Do it; a failure is one line in the log, and so is a volume that does not answer. Return
-    whether it was done.
+    """Try to do something whose failure changes nothing; that is one line in the log.
+
+    Args:
+        doing: what is done, for that line: "could not write the record: ...".
+        act: does it.
+        hurry: returns whether there is no time left to wait for a volume that does not answer.
+        seconds: how long to wait for it otherwise.
+
+    Returns:
+        Whether it was done.
     """
+    if seconds is None:
+        seconds = ANSWER_S
     try:
-        apart(act, ANSWER_S if seconds is None else seconds, hurry, HURRIED_S)
+        apart(act, seconds, hurry, HURRIED_S)
     except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
         log.warning("could not %s: %s: %s", doing, type(error).__name__, error)
         return False
@@ -167,40 +179,45 @@ def _status(outcome: Outcome) -> str:
         return DONE_WITH_FAILURES
     if outcome.failure is None:
         return "done"
-    return "stopped" if isinstance(outcome.failure, Stopped) else "failed"
+    if isinstance(outcome.failure, Stopped):
+        return "stopped"
+    return "failed"
 
 
 def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) -> None:
     for line in lines:
         log.info("the workflow's last lines: %s", line)
-    submitted, done, failed = workflow.tasks.counts()
     if record.exit_code == 0 and record.message:
         log.warning(record.message)
-    cancelled = max(submitted - done - failed, 0)
-    counts = f"{submitted} tasks, {done} done, {failed} failed{f', {cancelled} cancelled' if cancelled else ''}"
-    log.info("%s after %.1f s: %s", record.status, record.seconds, counts)
+    log.info("%s after %.1f s: %s", record.status, record.seconds, _counts(workflow.tasks))
     for picture in workflow.pictures:
-        log.info(
-            "picture: %s%s", picture.name, "" if picture.content else " (too large for the report)"
-        )
+        left_out = "" if picture.content else " (too large for the report)"
+        log.info("picture: %s%s", picture.name, left_out)
     log.info("report: %s", report)
 
 
+def _counts(tasks: TaskLog) -> str:
+    submitted, done, failed = tasks.counts()
+    cancelled = submitted - done - failed
+    text = f"{counted(submitted, 'task')}, {done} done, {failed} failed"
+    if cancelled > 0:
+        text += f", {cancelled} cancelled"
+    return text
+
+
 def new_record(run: str, installation: str, settings: Settings, versions: str, code: str) -> Record:
-    """Return the record of a run that begins."""
-    name = settings.workflow.call or settings.workflow.script
-    lost_tasks = settings.parsl.retry_lost_tasks
+    """Return the record of a run that begins now."""
     return Record(
         run,
         installation,
-        workflow=name,
+        workflow=settings.workflow.call or settings.workflow.script,
         versions=versions,
         started=now(),
         code=code,
-        retry_lost_tasks=lost_tasks,
+        retry_lost_tasks=settings.parsl.retry_lost_tasks,
     )
 
 
 def now() -> str:
-    """Return the time as records have it: ISO 8601 in UTC."""
+    """Return the time of now as records have it: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

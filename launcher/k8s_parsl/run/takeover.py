@@ -1,4 +1,4 @@
-"""Alone in the release: two launchers must never work on one volume.
+"""The wait until a launcher is alone in its release: two must never work on one volume.
 
 Helm makes the new Job before it deletes the old one, and a launcher that was killed leaves its
 workers (both measured).
@@ -24,32 +24,36 @@ ALONE_S = 600.0
 
 
 def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
-    """Wait for an older launcher of this release to end, and remove the workers that it left.
+    """Wait for an older launcher of this release to end, and delete the workers that it left.
 
     Raises:
         Temporary: they were still there after ten minutes; names them.
     """
-    asked: set[str] = set()
+    # The pods that the log has named already.
+    named: set[str] = set()
 
     def alone(pods: list[PodState]) -> bool:
-        others = previous(identity, pods)
         for pod in strangers(identity, pods):
-            if pod.name not in asked:
-                asked.add(pod.name)
+            if pod.name not in named:
+                named.add(pod.name)
                 log.warning(
-                    "pod %s has our workers' labels, but no launcher of this release made it: let be",
+                    "pod %s has our workers' labels, but no launcher of this release made it: it is"
+                    " left alone",
                     pod.name,
                 )
+        others = previous(identity, pods)
         for pod in others:
-            if pod.component == "worker" and not pod.deleting and pod.name not in asked:
-                asked.add(pod.name)
-                log.info("worker pod %s is of an earlier launcher: deleted", pod.name)
-                threading.Thread(target=_delete, args=(api, pod), daemon=True).start()
-            elif pod.component == "launcher" and pod.name not in asked:
-                asked.add(pod.name)
+            if pod.name in named:
+                continue
+            if pod.component == "launcher":
+                named.add(pod.name)
                 log.info(
                     "launcher pod %s of this release still runs: waiting for its end", pod.name
                 )
+            elif not pod.deleting:
+                named.add(pod.name)
+                log.info("worker pod %s is of an earlier launcher: deleted", pod.name)
+                threading.Thread(target=_delete, args=(api, pod), daemon=True).start()
         return not others
 
     if not watch.wait_for(alone, ALONE_S):
@@ -60,35 +64,39 @@ def wait_until_alone(identity: Identity, api: Api, watch: PodWatch) -> None:
 
 
 def previous(identity: Identity, pods: list[PodState]) -> list[PodState]:
-    """Return the pods that have to be gone: other launchers that have not ended, workers that are
-    not ours.
+    """Return the pods that have to go: other launchers that have not ended, and their workers.
 
-    Runs and `helm test` leave each other alone: they share neither keys nor folder.
+    Runs and `helm test` ignore each other: they share neither keys nor folder.
     """
     return [
         pod
-        for pod in pods
-        if (pod.run == TEST) is (identity.run == TEST)
-        and (
-            (pod.component == "launcher" and pod.uid != identity.pod_uid and not pod.ended)
-            or (
-                pod.component == "worker"
-                and pod.owner != identity.pod_uid
-                and identity.is_launcher(pod.owner_name)
-            )
-        )
+        for pod in _of_same_kind(identity, pods)
+        if _is_other_launcher(identity, pod) or _is_others_worker(identity, pod)
     ]
 
 
 def strangers(identity: Identity, pods: list[PodState]) -> list[PodState]:
-    """Return the pods that look like workers of this release, and that no launcher of it has made."""
+    """Return the pods that look like our workers, but that no launcher of this release made."""
     return [
         pod
-        for pod in pods
-        if pod.component == "worker"
-        and (pod.run == TEST) is (identity.run == TEST)
-        and not _is_made(identity, pod)
+        for pod in _of_same_kind(identity, pods)
+        if pod.component == "worker" and not _is_made(identity, pod)
     ]
+
+
+def _of_same_kind(identity: Identity, pods: list[PodState]) -> list[PodState]:
+    """Return the pods of `helm test` for a test, and those of runs for a run."""
+    is_test = identity.run == TEST
+    return [pod for pod in pods if (pod.run == TEST) is is_test]
+
+
+def _is_other_launcher(identity: Identity, pod: PodState) -> bool:
+    return pod.component == "launcher" and pod.uid != identity.pod_uid and not pod.ended
+
+
+def _is_others_worker(identity: Identity, pod: PodState) -> bool:
+    is_ours = pod.owner == identity.pod_uid
+    return pod.component == "worker" and not is_ours and identity.is_launcher(pod.owner_name)
 
 
 def _is_made(identity: Identity, pod: PodState) -> bool:
