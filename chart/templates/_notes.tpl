@@ -14,9 +14,9 @@ kubectl --namespace {{ .namespace }} get pods --selector batch.kubernetes.io/job
 {{- /* What NOTES say of each Ceph key that this release sees to. */ -}}
 {{- define "k8s-parsl.cephKeyNotes" -}}
 {{- if .Values.admin.create }}
-{{- range $key, $volume := include "k8s-parsl.storage" . | fromJson }}
+{{- range $key, $volume := .Values.storage }}
 {{- $context := dict "root" $ "key" $key "volume" $volume }}
-{{- with $volume.cephfs }}
+{{- with ($volume).cephfs }}
 {{- $namespace := include "k8s-parsl.cephSecretNamespace" $context }}
 {{- if .secret.values }}
 
@@ -73,9 +73,9 @@ The image's pull secrets are needed in namespace {{ $.namespace }}, too.
 {{- define "k8s-parsl.codeOnVolume" -}}
 {{- $given := or .Values.workflow.files (.Values.workflow.git).url -}}
 {{- $places := list .Values.workflow.path .Values.workflow.script -}}
-{{- range $key, $volume := ternary dict (include "k8s-parsl.storage" . | fromJson) (not (empty $given)) -}}
+{{- range $key, $volume := ternary dict .Values.storage (not (empty $given)) -}}
 {{- range $place := $places -}}
-{{- if hasPrefix (printf "%s/" $volume.mountPath) (printf "%s/" $place) -}}
+{{- if and $volume (hasPrefix (printf "%s/" ($volume).mountPath) (printf "%s/" $place)) -}}
 {{- printf "%s (%s)" $key $place -}}
 {{- break -}}
 {{- end -}}
@@ -85,9 +85,9 @@ The image's pull secrets are needed in namespace {{ $.namespace }}, too.
 
 {{- /* Of the other half: static volumes, which stay Released when their claims go. One command each. */ -}}
 {{- define "k8s-parsl.volumesToFree" -}}
-{{- range $key, $volume := ternary dict (include "k8s-parsl.storage" . | fromJson) .Values.admin.create -}}
+{{- range $key, $volume := ternary dict .Values.storage .Values.admin.create -}}
 {{- $context := dict "root" $ "key" $key "volume" $volume -}}
-{{- if include "k8s-parsl.volumeSource" $context }}
+{{- if and $volume (include "k8s-parsl.volumeSource" $context) }}
   kubectl patch persistentvolume {{ include "k8s-parsl.volumeName" $context }} --type json -p '[{"op": "remove", "path": "/spec/claimRef/uid"}]'
 {{- end }}
 {{- end -}}

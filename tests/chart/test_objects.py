@@ -288,9 +288,10 @@ def test_there_is_a_port_for_each_executor(helm):
     assert "ports" not in container(launcher, "launcher")
 
 
-def test_knobs_are_laid_over_each_other(helm):
-    """pod, then launcher.pod or worker.pod, then the executor's: maps merge, lists are replaced,
-    null takes away.
+def test_pod_is_overridden_by_kind_and_by_executor(helm):
+    """launcher.pod and worker.pod override pod, and an executor's pod overrides both.
+
+    Maps merge, lists are replaced, null removes a key.
     """
     over = {
         "pod": {
