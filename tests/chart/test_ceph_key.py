@@ -443,10 +443,10 @@ def test_defaults_are_the_commands_own():
     [
         (
             {"role": "r"},
-            "Vault's role r is to be bound to namespace ceph-csi-cephfs and service account",
+            "In Vault, role r must be bound to namespace ceph-csi-cephfs and ServiceAccount",
         ),
-        ({"method": "jwt", "role": "r"}, "(audience vault); docs/admin/vault.md has the commands."),
-        ({"role": "r", "audience": "mine"}, "(audience mine);"),
+        ({"method": "jwt", "role": "r"}, "(audience vault).\ndocs/admin/vault.md has the commands."),
+        ({"role": "r", "audience": "mine"}, "(audience mine)."),
         (APPROLE, ""),
     ],
 )
@@ -455,7 +455,7 @@ def test_notes_say_what_vaults_role_is_to_be_bound_to(helm, auth, told):
     command = ["install", "pdgrun", "chart", "-n", "science", "--dry-run=client", "-f", "-"]
     notes = helm(*command, stdin=json.dumps(vault(auth=auth))).partition("NOTES:\n")[2]
     assert told in notes
-    assert ("is to be bound" in notes) == bool(told)
+    assert ("must be bound" in notes) == bool(told)
 
 
 @pytest.mark.parametrize(
@@ -717,7 +717,7 @@ def test_both_helms_name_the_same_job(each_helm, helm):
 
 
 def test_a_key_is_in_one_secret_alone(helm):
-    """And in no other object, setting or note; Helm's own record of the values, NOTES own up to."""
+    """And in no other object, setting or note; NOTES warn that Helm's own Secret has the values."""
     over = values(**USER)
     for item in rendered(helm, over).objects:
         assert (KEY in str(item)) == (item["kind"] == "Secret")
@@ -726,7 +726,7 @@ def test_a_key_is_in_one_secret_alone(helm):
     )
     notes = text.partition("NOTES:\n")[2]
     assert KEY not in notes
-    assert "THE CEPH KEY OF VOLUME data IS IN THE VALUES" in notes
+    assert "WARNING: the Ceph key of volume data is in the values" in notes
     assert "`helm get values pdgrun`" in notes
 
 

@@ -92,7 +92,7 @@ EXECUTORS = {
     "too little memory for one": ({"memPerWorker": 1.1}, {}),
     "no GPU": ({"availableAccelerators": 1}, {"nvidia.com/gpu": 0}),
 }
-MARK = "FEWER WORKERS: "
+MARK = "WARNING: "
 
 
 @pytest.mark.parametrize("case", EXECUTORS)
@@ -114,7 +114,7 @@ def test_helm_and_the_launcher_reckon_alike(helm: Helm, chart_of_notes, case: st
     said = [
         line.removeprefix(MARK)
         for line in rendered.one("Notes")["text"].splitlines()
-        if line.startswith(MARK)
+        if line.startswith(f"{MARK}executors.")
     ]
     assert said == ([str(pool)] if pool.why else [])
 
