@@ -64,21 +64,38 @@ csi:
     {{- end }}
 {{- end -}}
 
-{{- /*
-Name of a static volume's PersistentVolume. It is cluster-scoped, so its default name has the namespace; a source is
-immutable, so another source gets another name; the hash comes last and is never cut off.
-*/ -}}
 {{- define "k8s-parsl.volumeName" -}}
-{{- $place := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
-{{- $source := include "k8s-parsl.volumeSource" . | fromYaml -}}
-{{- $handle := dig "volumeHandle" "" (.volume.cephfs | default dict) -}}
-{{- $base := join "-" $place -}}
-{{- if .volume.cephfs -}}
-{{- $base = printf "cephfs-%s" $base -}}
+{{- .volume.volumeName | default (include "k8s-parsl.defaultVolumeName" .) -}}
 {{- end -}}
-{{- $of := list $place $source $handle -}}
+
+{{- /*
+Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's,
+`cephfs-<namespace>-<PVC>` otherwise, as a PersistentVolume is cluster-scoped. Other sources are without `cephfs-`.
+*/ -}}
+{{- define "k8s-parsl.defaultVolumeName" -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $claim := include "k8s-parsl.claimName" . -}}
+{{- $name := printf "%s-%s" $namespace (trimPrefix (printf "%s-" $namespace) $claim) -}}
+{{- if .volume.cephfs -}}
+{{- $name = printf "cephfs-%s" $name -}}
+{{- end -}}
+{{- if gt (len $name) 63 -}}
+{{- $of := list $namespace $claim -}}
+{{- $name = include "k8s-parsl.outsideName" (dict "base" $name "suffix" "" "of" $of "most" 63) -}}
+{{- end -}}
+{{- $name -}}
+{{- end -}}
+
+{{- /*
+Nodes tell mounted volumes apart by it, so no two PersistentVolumes of a cluster may have the same one, and another
+source gets another one: the default ends in a hash of namespace, PVC and source.
+*/ -}}
+{{- define "k8s-parsl.volumeHandle" -}}
+{{- $place := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
+{{- $base := printf "cephfs-%s" (join "-" $place) -}}
+{{- $of := list $place (include "k8s-parsl.volumeSource" . | fromYaml) "" -}}
 {{- $default := include "k8s-parsl.outsideName" (dict "base" $base "suffix" "" "of" $of "most" 63) -}}
-{{- .volume.volumeName | default $default -}}
+{{- coalesce .volume.cephfs.volumeHandle .volume.volumeName $default -}}
 {{- end -}}
 
 {{- /* Labels and annotations of a volume's PersistentVolume or PVC: the user's, overridden by the chart's. */ -}}

@@ -445,7 +445,10 @@ def test_defaults_are_the_commands_own():
             {"role": "r"},
             "In Vault, role r must be bound to namespace ceph-csi-cephfs and ServiceAccount",
         ),
-        ({"method": "jwt", "role": "r"}, "(audience vault).\ndocs/admin/vault.md has the commands."),
+        (
+            {"method": "jwt", "role": "r"},
+            "(audience vault).\ndocs/admin/vault.md has the commands.",
+        ),
         ({"role": "r", "audience": "mine"}, "(audience mine)."),
         (APPROLE, ""),
     ],

@@ -463,7 +463,51 @@ def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     assert (volume["spec"]["storageClassName"], claim["spec"]["storageClassName"]) == ("", "")
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     prefix = "cephfs-" if "cephfs" in source else ""
-    assert re.fullmatch(prefix + "science-pdgrun-data-[0-9a-f]{8}", volume["metadata"]["name"])
+    assert volume["metadata"]["name"] == f"{prefix}science-pdgrun-data"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "volume", "name"),
+    [
+        ("pdgrun", {}, "cephfs-pdgrun-data"),
+        ("pdg", {}, "cephfs-pdg-pdgrun-data"),
+        ("pdgrun", {"claimName": "other"}, "cephfs-pdgrun-other"),
+        ("pdgrun", {"claimName": "pdgrun"}, "cephfs-pdgrun-pdgrun"),
+        ("pdgrun", {"volumeName": "mine"}, "mine"),
+        ("pdg", {"claimName": "c" * 52}, f"cephfs-pdg-{'c' * 52}"),
+    ],
+)
+def test_a_persistent_volume_has_dataones_name(helm, namespace, volume, name):
+    """`cephfs-<PVC>` where the PVC's name has the namespace, which is added otherwise."""
+    data = {"mountPath": "/data", "cephfs": CEPHFS} | volume
+    rendered = helm.template(over=MINIMAL | {"storage": {"data": data}}, namespace=namespace)
+    assert rendered.one("PersistentVolume")["metadata"]["name"] == name
+    assert rendered.one("PersistentVolumeClaim")["spec"]["volumeName"] == name
+
+
+def test_a_persistent_volumes_name_has_at_most_63_characters(helm):
+    """A longer one is cut, and gets a hash of namespace and PVC."""
+    volumes = [
+        storage(helm, cephfs=CEPHFS, claimName="c" * 60 + end).one("PersistentVolume")
+        for end in "ab"
+    ]
+    first, second = (volume["metadata"]["name"] for volume in volumes)
+    assert first != second
+    assert re.fullmatch("cephfs-science-c{39}-[0-9a-f]{8}", first)
+
+
+def test_two_volumes_with_one_default_name_are_refused(helm):
+    def refusal(**second):
+        volumes = {
+            "one": {"mountPath": "/one", "cephfs": CEPHFS, "claimName": "pdgrun-a"},
+            "two": {"mountPath": "/two", "cephfs": CEPHFS} | second,
+        }
+        return helm.refusal(MINIMAL | {"storage": volumes})
+
+    said = "storage.two.volumeName: the default, cephfs-pdgrun-a, is also that of storage.one"
+    assert said in refusal(claimName="a")
+    assert refusal(claimName="a", volumeName="mine") == ""
+    assert refusal(claimName="b") == ""
 
 
 def test_the_seeds_volume(helm):
@@ -478,15 +522,16 @@ def test_the_seeds_volume(helm):
             "staticVolume": "true",
             "rootPath": "/volumes/k8s-dev-pdg-subvol-group/k8s-dev-pdg-subvol/674cdd70-2571-1fff-8a4e-e6cf1d945d7a",
         },
-        "volumeHandle": volume["metadata"]["name"],
+        "volumeHandle": "cephfs-pdgrun-pdgrun-dev-0-cdb85007",
     }
+    assert volume["metadata"]["name"] == "cephfs-pdgrun-dev-0"
     assert volume["spec"]["capacity"] == {"storage": "10Gi"}
     assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
     assert helm.template(DEV).one("PersistentVolumeClaim")["metadata"]["name"] == "pdgrun-dev-0"
 
 
-def test_another_source_is_another_volume(helm):
-    """A source is immutable, and a handle must be unique on the whole cluster."""
+def test_another_source_has_another_handle(helm):
+    """A node that still has the old source mounted must not take it for the new one."""
     sources = [
         {"cephfs": CEPHFS},
         {"cephfs": CEPHFS | {"rootPath": "/volumes/b"}},
@@ -495,8 +540,9 @@ def test_another_source_is_another_volume(helm):
         {"cephfs": CEPHFS, "claimName": "other"},
     ]
     volumes = [storage(helm, **source).one("PersistentVolume") for source in sources]
-    assert len({volume["metadata"]["name"] for volume in volumes}) == len(sources)
     assert len({volume["spec"]["csi"]["volumeHandle"] for volume in volumes}) == len(sources)
+    names = [volume["metadata"]["name"] for volume in volumes]
+    assert names == ["cephfs-science-pdgrun-data"] * 4 + ["cephfs-science-other"]
     # Neither size nor mount options are part of the source: both can be changed in place.
     changed = storage(helm, size="1Ti", cephfs=CEPHFS | {"mountOptions": ["noatime"]}).one(
         "PersistentVolume"

@@ -558,7 +558,8 @@ class CephFS(Model):
     volume_handle: str = Field(
         "",
         max_length=128,
-        description="Unique on the whole cluster. Empty: the PersistentVolume's name.",
+        description="Unique on the whole cluster. Empty: `volumeName`, or else "
+        "`cephfs-<namespace>-<claim>-<hash of claim and source>`.",
     )
 
 
@@ -621,8 +622,8 @@ class ChartVolume(Volume):
     )
     volume_name: Name | None = Field(
         None,
-        description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of claim and source>` "
-        "(`<namespace>-<claim>-<hash>` for other sources).",
+        description="Name of the PersistentVolume. Empty: `cephfs-<claim>` where the claim's name begins "
+        "with `<namespace>-`, and else `cephfs-<namespace>-<claim>` (without `cephfs-` for other sources).",
     )
     labels: dict[str, str | None] = Field(
         default_factory=dict,
