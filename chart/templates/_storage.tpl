@@ -69,13 +69,17 @@ csi:
 {{- end -}}
 
 {{- /*
-Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's,
-`cephfs-<namespace>-<PVC>` otherwise, as a PersistentVolume is cluster-scoped. Other sources are without `cephfs-`.
+Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's, and
+`cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot tells
+PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are without `cephfs-`.
 */ -}}
 {{- define "k8s-parsl.defaultVolumeName" -}}
 {{- $namespace := .root.Release.Namespace -}}
 {{- $claim := include "k8s-parsl.claimName" . -}}
-{{- $name := printf "%s-%s" $namespace (trimPrefix (printf "%s-" $namespace) $claim) -}}
+{{- $name := $claim -}}
+{{- if not (hasPrefix (printf "%s-" $namespace) $claim) -}}
+{{- $name = printf "%s.%s" $namespace $claim -}}
+{{- end -}}
 {{- if .volume.cephfs -}}
 {{- $name = printf "cephfs-%s" $name -}}
 {{- end -}}

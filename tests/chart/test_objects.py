@@ -57,9 +57,7 @@ def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
 
 
 def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):
-    """One list is the Role's, the other that of `k8s-parsl check`, for somebody else's Role; no run
-    has a test's Secret.
-    """
+    """The Role and `k8s-parsl check` list the same, but for the Secret of `helm test`."""
     rendered = helm.template(values_file)
     (role,) = rendered.of("launcher", "Role")
     granted = {
@@ -99,7 +97,7 @@ def test_no_pod_has_a_token_but_the_one_the_launcher_asks_for(helm, values_file)
     assert "serviceAccountToken" not in str(rendered.workers)
 
 
-def test_accounts_and_role_may_be_somebody_elses(helm):
+def test_accounts_and_role_may_exist_already(helm):
     over = {
         "serviceAccount": {"create": False, "name": "pdgrun"},
         "workerServiceAccount": {"create": False},
@@ -245,13 +243,13 @@ def test_workflow_and_workers_agree(helm, values_file):
     assert volumes["run"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
 
 
-def test_the_launcher_is_told_who_it_is(helm):
-    """All that identity.py asks for."""
-    told = environment(helm.template(DEV).launcher, "launcher")
+def test_the_launcher_has_its_identity_in_the_environment(helm):
+    """Everything that identity.py reads."""
+    env = environment(helm.template(DEV).launcher, "launcher")
     facts = {f"K8S_PARSL_{field.upper()}" for field in Identity.__dataclass_fields__}
-    assert facts == {name for name in told if name.startswith("K8S_PARSL_")}
-    assert told["K8S_PARSL_CERTIFICATES"] == "pdgrun-certificates"
-    assert told["K8S_PARSL_RUN"] == {"fieldRef": {"fieldPath": "metadata.labels['k8s-parsl/run']"}}
+    assert facts == {name for name in env if name.startswith("K8S_PARSL_")}
+    assert env["K8S_PARSL_CERTIFICATES"] == "pdgrun-certificates"
+    assert env["K8S_PARSL_RUN"] == {"fieldRef": {"fieldPath": "metadata.labels['k8s-parsl/run']"}}
 
 
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
@@ -358,8 +356,9 @@ def test_workers_leave_a_lost_node_soon(helm):
 
 
 def test_the_job_ends_at_once_where_a_new_launcher_cannot_help(helm):
-    """docs/dev/architecture.md, "Exit codes". The container's name is part of the rule: a sidecar's
-    exit code is none of the run's.
+    """The rule names the container, as a sidecar's exit code says nothing about the run.
+
+    docs/dev/architecture.md, "Exit codes".
     """
     final = [
         ExitCode.WORKFLOW,
@@ -463,18 +462,18 @@ def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     assert (volume["spec"]["storageClassName"], claim["spec"]["storageClassName"]) == ("", "")
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     prefix = "cephfs-" if "cephfs" in source else ""
-    assert volume["metadata"]["name"] == f"{prefix}science-pdgrun-data"
+    assert volume["metadata"]["name"] == f"{prefix}science.pdgrun-data"
 
 
 @pytest.mark.parametrize(
     ("namespace", "volume", "name"),
     [
         ("pdgrun", {}, "cephfs-pdgrun-data"),
-        ("pdg", {}, "cephfs-pdg-pdgrun-data"),
-        ("pdgrun", {"claimName": "other"}, "cephfs-pdgrun-other"),
-        ("pdgrun", {"claimName": "pdgrun"}, "cephfs-pdgrun-pdgrun"),
+        ("pdg", {}, "cephfs-pdg.pdgrun-data"),
+        ("pdgrun", {"claimName": "other"}, "cephfs-pdgrun.other"),
+        ("pdgrun", {"claimName": "pdgrun"}, "cephfs-pdgrun.pdgrun"),
         ("pdgrun", {"volumeName": "mine"}, "mine"),
-        ("pdg", {"claimName": "c" * 52}, f"cephfs-pdg-{'c' * 52}"),
+        ("pdg", {"claimName": "c" * 52}, f"cephfs-pdg.{'c' * 52}"),
     ],
 )
 def test_a_persistent_volume_has_dataones_name(helm, namespace, volume, name):
@@ -493,21 +492,7 @@ def test_a_persistent_volumes_name_has_at_most_63_characters(helm):
     ]
     first, second = (volume["metadata"]["name"] for volume in volumes)
     assert first != second
-    assert re.fullmatch("cephfs-science-c{39}-[0-9a-f]{8}", first)
-
-
-def test_two_volumes_with_one_default_name_are_refused(helm):
-    def refusal(**second):
-        volumes = {
-            "one": {"mountPath": "/one", "cephfs": CEPHFS, "claimName": "pdgrun-a"},
-            "two": {"mountPath": "/two", "cephfs": CEPHFS} | second,
-        }
-        return helm.refusal(MINIMAL | {"storage": volumes})
-
-    said = "storage.two.volumeName: the default, cephfs-pdgrun-a, is also that of storage.one"
-    assert said in refusal(claimName="a")
-    assert refusal(claimName="a", volumeName="mine") == ""
-    assert refusal(claimName="b") == ""
+    assert re.fullmatch("cephfs-science\\.c{39}-[0-9a-f]{8}", first)
 
 
 def test_the_seeds_volume(helm):
@@ -542,7 +527,7 @@ def test_another_source_has_another_handle(helm):
     volumes = [storage(helm, **source).one("PersistentVolume") for source in sources]
     assert len({volume["spec"]["csi"]["volumeHandle"] for volume in volumes}) == len(sources)
     names = [volume["metadata"]["name"] for volume in volumes]
-    assert names == ["cephfs-science-pdgrun-data"] * 4 + ["cephfs-science-other"]
+    assert names == ["cephfs-science.pdgrun-data"] * 4 + ["cephfs-science.other"]
     # Neither size nor mount options are part of the source: both can be changed in place.
     changed = storage(helm, size="1Ti", cephfs=CEPHFS | {"mountOptions": ["noatime"]}).one(
         "PersistentVolume"
@@ -617,7 +602,7 @@ def test_the_floor_of_kubernetes_is_said(helm):
 
 
 def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
-    """Else kubelet looks at the root alone; without an fsGroup nothing is said."""
+    """The default is OnRootMismatch. Without an fsGroup the field is not there."""
     context = {"fsGroup": 100, "fsGroupChangePolicy": "Always"}
     given = helm.template(over=MINIMAL | {"pod": {"securityContext": context}})
     assert given.launcher["spec"]["securityContext"].items() >= context.items()

@@ -623,7 +623,7 @@ class ChartVolume(Volume):
     volume_name: Name | None = Field(
         None,
         description="Name of the PersistentVolume. Empty: `cephfs-<claim>` where the claim's name begins "
-        "with `<namespace>-`, and else `cephfs-<namespace>-<claim>` (without `cephfs-` for other sources).",
+        "with `<namespace>-`, and else `cephfs-<namespace>.<claim>` (without `cephfs-` for other sources).",
     )
     labels: dict[str, str | None] = Field(
         default_factory=dict,
