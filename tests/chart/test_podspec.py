@@ -139,7 +139,7 @@ def table() -> dict[str, Field]:
 
 FIELDS = table()
 
-# Also of one kind of pod alone; a size for all kinds would fit none.
+# For one kind of pod only: a size for all kinds would fit none.
 SIZES: dict[str, JSON] = {
     "CPU and memory": {
         "requests": {"cpu": "2", "memory": "4Gi"},
@@ -231,7 +231,7 @@ def test_what_one_kind_of_pod_says_is_so_for_that_kind_alone(helm, field):
     assert who(helm.template(over=values(executors=executors)), field) == {"gpu"}
 
 
-# Kubernetes refuses these together, or knows them since 1.37 alone.
+# Kubernetes refuses these together, or has them only since 1.37.
 NOT_TOGETHER = {
     "hostNetwork",
     "hostPID",
@@ -416,8 +416,8 @@ LAYERS: dict[str, tuple[JSON, JSON, JSON, str, tuple[Any, Any, Any]]] = {
 @pytest.mark.parametrize(
     ("pod", "worker", "gpu", "field", "expected"), LAYERS.values(), ids=LAYERS.keys()
 )
-def test_one_is_laid_over_the_other(helm, pod, worker, gpu, field, expected):
-    """`pod`, `worker.pod`, `executors.<label>.pod`; the launcher has the first alone."""
+def test_one_overrides_the_other(helm, pod, worker, gpu, field, expected):
+    """`pod`, then `worker.pod`, then `executors.<label>.pod`; the launcher has only the first."""
     over = values(pod=pod, worker={"pod": worker}, executors={"cpu": {}, "gpu": {"pod": gpu}})
     rendered = helm.template(over=copy.deepcopy(over))
     pods = rendered.launcher, rendered.workers["cpu"], rendered.workers["gpu"]
@@ -511,8 +511,8 @@ def test_the_job_is_as_asked(helm, asked, expected):
     assert {key: spec.get(key) for key in expected} == expected
 
 
-def test_the_job_bears_its_annotations(helm):
-    """Beside the chart's own, and none where all are taken away."""
+def test_the_job_has_its_annotations(helm):
+    """They are added to the chart's; null removes one."""
 
     def annotations(given):
         return helm.template(over=values(job={"annotations": given})).job["metadata"]["annotations"]

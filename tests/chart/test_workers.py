@@ -1,6 +1,4 @@
-"""How many workers a pod has: what Helm says of it is what the launcher makes of the pod that Helm
-renders.
-"""
+"""How many workers a pod has: NOTES have the number that the launcher computes from the pod."""
 
 from __future__ import annotations
 
@@ -96,7 +94,7 @@ MARK = "WARNING: "
 
 
 @pytest.mark.parametrize("case", EXECUTORS)
-def test_helm_and_the_launcher_reckon_alike(helm: Helm, chart_of_notes, case: str) -> None:
+def test_helm_and_the_launcher_compute_the_same(helm: Helm, chart_of_notes, case: str) -> None:
     executor, limits = EXECUTORS[case]
     resources = {"limits": limits, "requests": {"cpu": None, "memory": None}}
     over = MINIMAL | {"executors": {"a": executor | {"pod": {"resources": resources}}}}
