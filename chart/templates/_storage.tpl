@@ -69,9 +69,9 @@ csi:
 {{- end -}}
 
 {{- /*
-Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's, and
-`cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot tells
-PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are without `cephfs-`.
+Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's,
+and `cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot
+tells PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are without `cephfs-`.
 */ -}}
 {{- define "k8s-parsl.defaultVolumeName" -}}
 {{- $namespace := .root.Release.Namespace -}}
