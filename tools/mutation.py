@@ -69,7 +69,7 @@ ABOUT = {
     "network": ["hardening"],
     "ceph": ["ceph_key"],
     "checks": ["bad_values", "ceph_key"],
-    "knobs": ["podspec"],
+    "overrides": ["podspec"],
     "names": ["run_name"],
     "identity": ["run_name", "argocd"],
     "mounts": ["code"],

@@ -1,121 +1,141 @@
 {{- /*
-What the pods of this release's workers are made of, as JSON lists: images, users and groups, the names of what they use,
-and how they mount it. Gathered from the very manifests that the launcher reads. -1: the manifest leaves it open.
+The variables of the policy for the launcher's pods, as JSON lists: what the pods of this release's workers are made of.
+They come from the manifests that the launcher reads. -1: the manifest leaves a user or a group to the image.
 */ -}}
 {{- define "k8s-parsl.workerParts" -}}
 {{- $parts := dict "secrets" (list (include "k8s-parsl.testCertificatesName" .)) -}}
-{{- range $key := list "claims" "configMaps" "deviceClaims" "devices" "drivers" "fsGroups" "groups" "imageVolumes" "images" "kinds" "mounts" "priorityClasses" "runtimeClasses" "storageClasses" "supplementalGroups" "users" -}}
-{{- $_ := set $parts $key list -}}
+{{- $certificates := include "k8s-parsl.certificatesName" . -}}
+{{- range $label := include "k8s-parsl.executorLabels" . | fromJsonArray -}}
+{{- $context := dict "root" $ "label" $label "certificates" $certificates -}}
+{{- $spec := (include "k8s-parsl.workerManifest" $context | fromYaml).spec -}}
+{{- $_ := set $spec "containers" (concat $spec.containers ($spec.initContainers | default list)) -}}
+{{- $found := include "k8s-parsl.partsByPath" $spec | fromJson -}}
+{{- range $more := list "idParts" "mountParts" "volumeParts" -}}
+{{- $found = merge $found (include (printf "k8s-parsl.%s" $more) $spec | fromJson) -}}
 {{- end -}}
-{{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromJson -}}
-{{- $spec := (include "k8s-parsl.workerManifest" (dict "root" $ "label" $label "certificates" (include "k8s-parsl.certificatesName" $)) | fromYaml).spec -}}
-{{- $spec = (include "k8s-parsl.withoutNulls" $spec | fromJson).value -}}
-{{- include "k8s-parsl.podParts" (list $parts $spec) -}}
-{{- range concat $spec.containers ($spec.initContainers | default list) -}}
-{{- include "k8s-parsl.containerParts" (list $parts $spec .) -}}
-{{- end -}}
-{{- range $spec.volumes -}}
-{{- include "k8s-parsl.volumeParts" (list $parts .) -}}
+{{- range $variable, $values := $found -}}
+{{- $known := get $parts $variable | default list -}}
+{{- $_ := set $parts $variable (concat $known ($values | default list) | uniq) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $parts -}}
 {{- end -}}
 
-{{- define "k8s-parsl.podParts" -}}
-{{- $parts := index . 0 -}}{{- $spec := index . 1 -}}
-{{- include "k8s-parsl.add" (list $parts "fsGroups" (dig "securityContext" "fsGroup" -1 $spec)) -}}
-{{- range dig "securityContext" "supplementalGroups" list $spec -}}
-{{- include "k8s-parsl.add" (list $parts "supplementalGroups" .) -}}
-{{- end -}}
-{{- include "k8s-parsl.add" (list $parts "priorityClasses" $spec.priorityClassName) -}}
-{{- include "k8s-parsl.add" (list $parts "runtimeClasses" $spec.runtimeClassName) -}}
-{{- range $spec.resourceClaims -}}
-{{- include "k8s-parsl.add" (list $parts "deviceClaims" .resourceClaimName) -}}
-{{- include "k8s-parsl.add" (list $parts "deviceClaims" .resourceClaimTemplateName) -}}
-{{- end -}}
+{{- /*
+Where a variable's values are in a PodSpec whose `containers` have the init containers, too. Nothing of a kind of volume
+that "restricted" forbids, such as hostPath: the policy refuses it in the release's own workers as well.
+*/ -}}
+{{- define "k8s-parsl.partPaths" -}}
+claims: [volumes.persistentVolumeClaim.claimName]
+configMaps:
+  - containers.envFrom.configMapRef.name
+  - containers.env.valueFrom.configMapKeyRef.name
+  - volumes.configMap.name
+  - volumes.projected.sources.configMap.name
+deviceClaims: [resourceClaims.resourceClaimName, resourceClaims.resourceClaimTemplateName]
+images: [containers.image]
+imageVolumes: [volumes.image.reference]
+priorityClasses: [priorityClassName]
+runtimeClasses: [runtimeClassName]
+secrets:
+  - containers.envFrom.secretRef.name
+  - containers.env.valueFrom.secretKeyRef.name
+  - volumes.secret.secretName
+  - volumes.projected.sources.secret.name
+storageClasses: [volumes.ephemeral.volumeClaimTemplate.spec.storageClassName]
+supplementalGroups: [securityContext.supplementalGroups]
 {{- end -}}
 
-{{- define "k8s-parsl.containerParts" -}}
-{{- $parts := index . 0 -}}{{- $spec := index . 1 -}}{{- $container := index . 2 -}}
-{{- include "k8s-parsl.add" (list $parts "images" $container.image) -}}
-{{- range $key, $field := dict "users" "runAsUser" "groups" "runAsGroup" -}}
-{{- $of := dig "securityContext" $field -1 $spec -}}
-{{- include "k8s-parsl.add" (list $parts $key (dig "securityContext" $field $of $container)) -}}
+{{- define "k8s-parsl.partsByPath" -}}
+{{- $spec := . -}}
+{{- $found := dict -}}
+{{- range $variable, $paths := include "k8s-parsl.partPaths" . | fromYaml -}}
+{{- $values := list -}}
+{{- range $paths -}}
+{{- $values = concat $values (include "k8s-parsl.valuesAt" (dict "in" $spec "path" .) | fromJsonArray) -}}
 {{- end -}}
-{{- range $container.envFrom -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secretRef" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMapRef" "name" nil .)) -}}
+{{- $_ := set $found $variable $values -}}
 {{- end -}}
-{{- range $container.env -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "valueFrom" "secretKeyRef" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "valueFrom" "configMapKeyRef" "name" nil .)) -}}
+{{- toJson $found -}}
 {{- end -}}
+
+{{- /*
+The values at a path such as a.b.c, as a JSON list. A list on the way counts with each of its items; null does not.
+*/ -}}
+{{- define "k8s-parsl.valuesAt" -}}
+{{- $values := list .in -}}
+{{- range $key := splitList "." .path -}}
+{{- $below := list -}}
+{{- range $values -}}
+{{- $value := index . $key -}}
+{{- if kindIs "slice" $value -}}
+{{- $below = concat $below $value -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $below = append $below $value -}}
+{{- end -}}
+{{- end -}}
+{{- $values = $below -}}
+{{- end -}}
+{{- toJson $values -}}
+{{- end -}}
+
+{{- /* The users and groups of a PodSpec: a container's own, or else the pod's. */ -}}
+{{- define "k8s-parsl.idParts" -}}
+{{- $pod := .securityContext | default dict -}}
+{{- $users := list -}}
+{{- $groups := list -}}
+{{- range .containers -}}
+{{- $own := include "k8s-parsl.withoutNulls" .securityContext | fromJson -}}
+{{- $users = append $users (dig "runAsUser" (dig "runAsUser" -1 $pod) $own) -}}
+{{- $groups = append $groups (dig "runAsGroup" (dig "runAsGroup" -1 $pod) $own) -}}
+{{- end -}}
+{{- dict "users" $users "groups" $groups "fsGroups" (list (dig "fsGroup" -1 $pod)) | toJson -}}
+{{- end -}}
+
+{{- /* How the containers of a PodSpec mount its PVCs, and which they use as block devices. */ -}}
+{{- define "k8s-parsl.mountParts" -}}
 {{- $claims := dict -}}
-{{- range $spec.volumes -}}
+{{- range .volumes -}}
 {{- $_ := set $claims .name (.persistentVolumeClaim | default dict) -}}
 {{- end -}}
-{{- range $container.volumeMounts -}}
+{{- $mounts := list -}}
+{{- $devices := list -}}
+{{- range .containers -}}
+{{- range $mount := .volumeMounts -}}
+{{- with get $claims .name -}}
+{{- $readOnly := ternary "yes" "" (or $mount.readOnly .readOnly | default false) -}}
+{{- $how := pick (include "k8s-parsl.withoutNulls" $mount | fromJson) "subPath" "subPathExpr" -}}
+{{- $how = merge $how (dict "claim" .claimName "subPath" "" "subPathExpr" "" "readOnly" $readOnly) -}}
+{{- $mounts = append $mounts $how -}}
+{{- end -}}
+{{- end -}}
+{{- range .volumeDevices -}}
 {{- $claim := get $claims .name | default dict -}}
-{{- if $claim -}}
-{{- $readOnly := ternary "yes" "" (or .readOnly $claim.readOnly | default false) -}}
-{{- $mount := dict "claim" $claim.claimName "subPath" (.subPath | default "") "subPathExpr" (.subPathExpr | default "") "readOnly" $readOnly -}}
-{{- include "k8s-parsl.add" (list $parts "mounts" $mount) -}}
+{{- with $claim.claimName -}}
+{{- $devices = append $devices . -}}
 {{- end -}}
 {{- end -}}
-{{- range $container.volumeDevices -}}
-{{- include "k8s-parsl.add" (list $parts "devices" (dig .name "claimName" nil $claims)) -}}
 {{- end -}}
+{{- dict "mounts" $mounts "devices" $devices | toJson -}}
 {{- end -}}
 
-{{- /* Of kinds that "restricted" forbids (a hostPath), nothing: the policy refuses them in the release's own workers, too. */ -}}
+{{- /*
+Of the volumes of a PodSpec: whether one is projected, and the settings of each CSI volume, as a list of texts.
+*/ -}}
 {{- define "k8s-parsl.volumeParts" -}}
-{{- $parts := index . 0 -}}{{- $volume := index . 1 -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secret" "secretName" nil $volume)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMap" "name" nil $volume)) -}}
-{{- include "k8s-parsl.add" (list $parts "claims" (dig "persistentVolumeClaim" "claimName" nil $volume)) -}}
-{{- include "k8s-parsl.add" (list $parts "imageVolumes" (dig "image" "reference" nil $volume)) -}}
-{{- with $volume.projected -}}
-{{- include "k8s-parsl.add" (list $parts "kinds" "projected") -}}
-{{- range .sources -}}
-{{- include "k8s-parsl.add" (list $parts "secrets" (dig "secret" "name" nil .)) -}}
-{{- include "k8s-parsl.add" (list $parts "configMaps" (dig "configMap" "name" nil .)) -}}
+{{- $kinds := list -}}
+{{- $drivers := list -}}
+{{- range .volumes -}}
+{{- if .projected -}}
+{{- $kinds = list "projected" -}}
 {{- end -}}
-{{- end -}}
-{{- with $volume.csi -}}
-{{- $driver := list (printf "driver=%s" .driver) (printf "secret=%s" (dig "nodePublishSecretRef" "name" "" .)) -}}
-{{- range $name, $value := .volumeAttributes -}}
+{{- with .csi -}}
+{{- $driver := list (printf "driver=%s" .driver) (printf "secret=%s" ((.nodePublishSecretRef).name | default "")) -}}
+{{- range $name, $value := include "k8s-parsl.withoutNulls" .volumeAttributes | fromJson -}}
 {{- $driver = append $driver (printf "%s: %s" $name $value) -}}
 {{- end -}}
-{{- include "k8s-parsl.add" (list $parts "drivers" $driver) -}}
-{{- end -}}
-{{- with $volume.ephemeral -}}
-{{- include "k8s-parsl.add" (list $parts "storageClasses" (dig "volumeClaimTemplate" "spec" "storageClassName" "" .)) -}}
+{{- $drivers = append $drivers $driver -}}
 {{- end -}}
 {{- end -}}
-
-{{- /* What the API server makes of a manifest: a null is as good as no key. As JSON, below `value`. */ -}}
-{{- define "k8s-parsl.withoutNulls" -}}
-{{- $value := . -}}
-{{- if kindIs "map" . -}}
-{{- $value = dict -}}
-{{- range $key, $below := . -}}
-{{- if not (kindIs "invalid" $below) -}}
-{{- $_ := set $value $key (include "k8s-parsl.withoutNulls" $below | fromJson).value -}}
-{{- end -}}
-{{- end -}}
-{{- else if kindIs "slice" . -}}
-{{- $value = list -}}
-{{- range . -}}
-{{- $value = append $value (include "k8s-parsl.withoutNulls" . | fromJson).value -}}
-{{- end -}}
-{{- end -}}
-{{- dict "value" $value | toJson -}}
-{{- end -}}
-
-{{- /* (parts, key, value): the value, if there is one, among those of the key. */ -}}
-{{- define "k8s-parsl.add" -}}
-{{- $parts := index . 0 -}}{{- $key := index . 1 -}}{{- $value := index . 2 -}}
-{{- if not (kindIs "invalid" $value) -}}
-{{- $_ := set $parts $key (append (get $parts $key) $value | uniq) -}}
-{{- end -}}
+{{- dict "kinds" $kinds "drivers" $drivers | toJson -}}
 {{- end -}}

@@ -1,9 +1,12 @@
 {{- /*
-The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the node-stage Secret of one volume. All of
-it is in that Secret's namespace: whoever may make pods in the release's could use its account (docs/dev/architecture.md, "The Ceph key").
+The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the node-stage Secret of one volume. All
+its objects are in that Secret's namespace: in the release's own, every user who may create pods could use its
+ServiceAccount (docs/dev/architecture.md, "The Ceph key").
 */ -}}
 
-{{- /* The files of its ConfigMap. What is not given has its default in launcher/k8s_parsl/ceph_key/settings.py. */ -}}
+{{- /*
+The files of its ConfigMap. Keys that the values leave out have defaults in launcher/k8s_parsl/ceph_key/settings.py.
+*/ -}}
 {{- define "k8s-parsl.cephKeyData" -}}
 {{- $given := .volume.cephfs.secret.vault -}}
 {{- $vault := omit $given "caBundle" "schedule" "adopt" "timeBudget" -}}
@@ -31,29 +34,37 @@ ca.crt: {{ toJson . }}
 {{- end -}}
 
 {{- /*
-Of `pod`, what means the same in another namespace: where a pod may run and as whom, and a proxy's plain variables.
-Its claims, Secrets and ConfigMaps are the release's.
+The part of `pod` that holds in another namespace: where a pod may run and as which user, and proxies with a plain
+value. PVCs, Secrets and ConfigMaps are the release's, so nothing that names one.
 */ -}}
 {{- define "k8s-parsl.cephKeyPod" -}}
-{{- $own := dict "terminationGracePeriodSeconds" 15 "resources" (dict "requests" (dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" "16Mi") "limits" (dict "cpu" "1" "memory" "256Mi" "ephemeral-storage" "64Mi")) -}}
-{{- $shared := pick .Values.pod "affinity" "annotations" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "labels" "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations" -}}
-{{- $variables := list -}}
-{{- range include "k8s-parsl.variables" (dict "env" .Values.pod.env "names" (include "k8s-parsl.proxyVariables" . | fromJsonArray)) | fromJsonArray -}}
+{{- $requests := dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" "16Mi" -}}
+{{- $limits := dict "cpu" "1" "memory" "256Mi" "ephemeral-storage" "64Mi" -}}
+{{- $resources := dict "requests" $requests "limits" $limits -}}
+{{- $defaults := dict "terminationGracePeriodSeconds" 15 "resources" $resources -}}
+{{- $shared := pick .Values.pod
+      "affinity" "annotations" "dnsConfig" "dnsPolicy" "enableServiceLinks" "hostAliases" "hostUsers" "labels"
+      "nodeSelector" "preemptionPolicy" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext"
+      "tolerations" -}}
+{{- $names := include "k8s-parsl.proxyVariables" . | splitList " " -}}
+{{- $proxies := list -}}
+{{- range include "k8s-parsl.variables" (dict "env" .Values.pod.env "names" $names) | fromJsonArray -}}
 {{- if .value -}}
-{{- $variables = append $variables . -}}
+{{- $proxies = append $proxies . -}}
 {{- end -}}
 {{- end -}}
-{{- include "k8s-parsl.knobs" (list $own $shared (dict "env" $variables)) -}}
+{{- include "k8s-parsl.merged" (list $defaults $shared (dict "env" $proxies)) -}}
 {{- end -}}
 
 {{- /* The immutable part of the Job's spec; a CronJob's Jobs have the same. */ -}}
 {{- define "k8s-parsl.cephKeySpec" -}}
 {{- $auth := .volume.cephfs.secret.vault.auth -}}
 {{- $pod := include "k8s-parsl.cephKeyPod" .root | fromJson -}}
-{{- $context := dict "root" .root "pod" $pod "component" "ceph-key" "more" (dict "k8s-parsl/ceph-key" (include "k8s-parsl.cephKeyName" .)) -}}
+{{- $labels := dict "k8s-parsl/ceph-key" (include "k8s-parsl.cephKeyName" .) -}}
+{{- $context := dict "root" .root "pod" $pod "component" "ceph-key" "more" $labels -}}
 podFailurePolicy:
   rules:
-    # Ends that another try cannot mend: usage, bad data, permission, configuration. Vault sealed or down (69) is none.
+    # Errors that another try would repeat: usage, bad data, permission, configuration; not Vault sealed or down (69).
     - action: FailJob
       onExitCodes:
         containerName: ceph-key
@@ -108,7 +119,9 @@ template:
         emptyDir: {}
 {{- end -}}
 
-{{- /* With what it logs in to Vault: a token that is good for nothing else, or somebody's Secret (for a plain user to read). */ -}}
+{{- /*
+Its credential for Vault: a token for that audience only, or a key of an existing Secret. 0444, as it is not root.
+*/ -}}
 {{- define "k8s-parsl.vaultCredential" -}}
 - name: vault
   {{- with .secretRef }}

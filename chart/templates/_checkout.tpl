@@ -1,4 +1,6 @@
-{{- /* Of launcher and workers: our runtime and the code first, then what the knobs hold. */ -}}
+{{- /*
+The init containers of launcher and workers: ours bring the runtime and the code, then come those of `pod`.
+*/ -}}
 {{- define "k8s-parsl.initContainers" -}}
 {{- $copied := eq (include "k8s-parsl.runtimeBy" .) "copy" -}}
 {{- if or $copied (.root.Values.workflow.git).url .pod.initContainers }}
@@ -16,9 +18,9 @@ initContainers:
 {{- end -}}
 
 {{- /*
-Of the variables of a user's container, as JSON, those that a container of ours gets: the ones named, and what their values
-take from others (`$(X)`). No other: LD_PRELOAD or PYTHONPATH may name a volume on which workers write, and with it a worker
-would run its own code beside a secret.
+Of the environment variables `env` of a user's container, as JSON, those that a container of ours gets: the `names`,
+and those whose values they use (`$(X)`). No others: LD_PRELOAD or PYTHONPATH may point to a volume on which workers
+write, and then a worker's code would run where a Secret is.
 */ -}}
 {{- define "k8s-parsl.variables" -}}
 {{- $names := .names -}}
@@ -39,48 +41,37 @@ would run its own code beside a secret.
 {{- end -}}
 
 {{- define "k8s-parsl.proxyVariables" -}}
-{{- $names := list "all_proxy" "http_proxy" "https_proxy" "no_proxy" -}}
-{{- range $names -}}
-{{- $names = append $names (upper .) -}}
-{{- end -}}
-{{- toJson $names -}}
+all_proxy http_proxy https_proxy no_proxy ALL_PROXY HTTP_PROXY HTTPS_PROXY NO_PROXY
 {{- end -}}
 
-{{- /* Of OpenSSL, and so of our Python: where the authorities' certificates are. */ -}}
+{{- /* OpenSSL, and so our Python, looks there for the CA certificates. */ -}}
 {{- define "k8s-parsl.authorityVariables" -}}
-{{- list "SSL_CERT_DIR" "SSL_CERT_FILE" | toJson -}}
+SSL_CERT_DIR SSL_CERT_FILE
 {{- end -}}
 
 {{- /*
-Mounts of the user's container that hold the authorities' certificates, as JSON, read-only. What workers could write there
-would make another server the git server, so they come from a ConfigMap, a Secret or an image.
+The mounts of the user's container that hold the CA certificates, read-only, as JSON. Who can write there can pose as
+the git server, so only volumes of a ConfigMap, a Secret or an image are accepted: no pod can write on these.
 */ -}}
 {{- define "k8s-parsl.authorityMounts" -}}
-{{- $mounts := .pod.volumeMounts | default list -}}
-{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson -}}
-{{- $mounts = append $mounts (dict "name" (printf "storage-%s" $key) "mountPath" $volume.mountPath) -}}
-{{- end -}}
-{{- $fixed := list -}}
+{{- $names := include "k8s-parsl.authorityVariables" . | splitList " " -}}
+{{- $readOnlyVolumes := list -}}
 {{- range .pod.volumes -}}
 {{- if or .configMap .secret .projected .image -}}
-{{- $fixed = append $fixed .name -}}
+{{- $readOnlyVolumes = append $readOnlyVolumes .name -}}
 {{- end -}}
 {{- end -}}
 {{- $found := list -}}
-{{- range $variable := .pod.env -}}
-{{- if has .name (include "k8s-parsl.authorityVariables" $ | fromJsonArray) -}}
-{{- $nearest := dict "mountPath" "" -}}
-{{- range $mounts -}}
-{{- $above := hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) (printf "%s/" $variable.value) -}}
-{{- if and $above (gt (len .mountPath) (len $nearest.mountPath)) -}}
-{{- $nearest = . -}}
+{{- range .pod.env -}}
+{{- if has .name $names -}}
+{{- $mount := include "k8s-parsl.mountOf" (dict "root" $.root "pod" $.pod "path" .value) | fromJson -}}
+{{- if $mount -}}
+{{- if not (has $mount.name $readOnlyVolumes) -}}
+{{- $where := printf "pod.env: %s (%s) is on volume %s" .name .value $mount.name -}}
+{{- $why := "on which a pod may write; workflow.git takes it from a volume of a ConfigMap or a Secret (pod.volumes)" -}}
+{{- fail (printf "%s, %s" $where $why) -}}
 {{- end -}}
-{{- end -}}
-{{- if $nearest.mountPath -}}
-{{- if not (has $nearest.name $fixed) -}}
-{{- fail (printf "pod.env: %s (%s) is on volume %s, on which a pod may write; workflow.git takes it from a volume of a ConfigMap or a Secret (pod.volumes)" .name .value $nearest.name) -}}
-{{- end -}}
-{{- $found = append $found (set (omit $nearest "readOnly") "readOnly" true) -}}
+{{- $found = append $found (set $mount "readOnly" true) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -88,13 +79,37 @@ would make another server the git server, so they come from a ConfigMap, a Secre
 {{- end -}}
 
 {{- /*
-Fetches the workflow's code from git, in launcher and workers alike, by our image; the credentials are only here. Of the
-user's container it gets what the way to the server may need, and nothing else: proxies, and the authorities' certificates.
+The mount of the user's container that has `path`, as JSON: the one with the longest mountPath; {} for none.
+*/ -}}
+{{- define "k8s-parsl.mountOf" -}}
+{{- $path := printf "%s/" .path -}}
+{{- $mounts := .pod.volumeMounts | default list -}}
+{{- range $key, $volume := .root.Values.storage -}}
+{{- with $volume -}}
+{{- $mounts = append $mounts (dict "name" (printf "storage-%s" $key) "mountPath" .mountPath) -}}
+{{- end -}}
+{{- end -}}
+{{- $longest := dict -}}
+{{- range $mounts -}}
+{{- $holds := hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $path -}}
+{{- if and $holds (gt (len .mountPath) (len ($longest.mountPath | default ""))) -}}
+{{- $longest = . -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $longest -}}
+{{- end -}}
+
+{{- /*
+The init container that fetches the workflow's code from git, with our image, in launcher and workers. Only this
+container has the credentials. Of the user's container it gets the proxies and the CA certificates, which the
+connection may need.
 */ -}}
 {{- define "k8s-parsl.checkout" -}}
 {{- $git := .root.Values.workflow.git -}}
-{{- $names := concat (include "k8s-parsl.proxyVariables" . | fromJsonArray) (include "k8s-parsl.authorityVariables" . | fromJsonArray) -}}
-{{- $given := include "k8s-parsl.variables" (dict "env" .pod.env "names" $names) | fromJsonArray -}}
+{{- $proxies := include "k8s-parsl.proxyVariables" . | splitList " " -}}
+{{- $authorities := include "k8s-parsl.authorityVariables" . | splitList " " -}}
+{{- $variables := dict "env" .pod.env "names" (concat $proxies $authorities) -}}
+{{- $given := include "k8s-parsl.variables" $variables | fromJsonArray -}}
 - name: checkout
   args:
     - checkout

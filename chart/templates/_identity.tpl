@@ -1,4 +1,4 @@
-{{- /* Who this launcher is: launcher/k8s_parsl/identity.py. */ -}}
+{{- /* The facts about its release, run and pod that the launcher reads in launcher/k8s_parsl/identity.py. */ -}}
 {{- define "k8s-parsl.identityEnv" -}}
 - name: K8S_PARSL_RELEASE
   value: {{ .root.Release.Name | quote }}
@@ -22,7 +22,7 @@
   value: {{ dig "terminationGracePeriodSeconds" 30 .pod | int64 | quote }}
 {{- end -}}
 
-{{- /* As whom the workflow runs, so who may use the socket; empty where the values leave it to the image. */ -}}
+{{- /* The user of the workflow container, who may use the socket. Empty where the values leave it to the image. */ -}}
 {{- define "k8s-parsl.workflowUid" -}}
 {{- $uid := dig "securityContext" "runAsUser" nil .pod -}}
 {{- $uid = dig "containerSecurityContext" "runAsUser" $uid .pod -}}
@@ -31,7 +31,10 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* What kubelet mounts by itself where automountServiceAccountToken is true; asked for by name, in one container. */ -}}
+{{- /*
+The volume that kubelet mounts into every container of a pod where automountServiceAccountToken is true. Here it is
+mounted into one container.
+*/ -}}
 {{- define "k8s-parsl.apiTokenVolume" -}}
 - name: kubernetes-api
   projected:

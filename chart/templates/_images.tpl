@@ -1,35 +1,42 @@
 {{- /*
-Two images: the user's, in which workflow and tasks run, and ours, `launcher.image`, in which all runs that has rights. What
-our side needs in the user's image is the runtime: a volume brings it, but where that image was built FROM ours.
+Two images: `image` runs the workflow and its tasks; `launcher.image`, k8s-parsl's own, runs everything that has
+permissions. The first one needs the runtime, k8s-parsl's part in it: a volume brings it, or `image` was built FROM
+ours.
 */ -}}
 
-{{- /* The reference of `image` (the values' `image` or `launcher.image`). */ -}}
+{{- /* The reference of `image`, which is the values' `image` or `launcher.image`. */ -}}
 {{- define "k8s-parsl.reference" -}}
-{{- .image.repository -}}
-{{- if .image.digest -}}@{{ .image.digest }}{{- else -}}:{{ .image.tag | default .root.Chart.AppVersion }}{{- end -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "k8s-parsl.launcherImage" -}}
 {{- include "k8s-parsl.reference" (dict "root" . "image" .Values.launcher.image) -}}
 {{- end -}}
 
-{{- /* Values of the user's image, as JSON: `image`, or `launcher.image` where that names none. */ -}}
-{{- define "k8s-parsl.imageValues" -}}
-{{- ternary .Values.image .Values.launcher.image (not (empty .Values.image.repository)) | toJson -}}
-{{- end -}}
-
-{{- /* The reference of a user's container: the pod's own `image`, or the values'. */ -}}
+{{- /* The image of the user's container: the pod's own, `image`, or `launcher.image` where `image` names none. */ -}}
 {{- define "k8s-parsl.userImage" -}}
-{{- $image := include "k8s-parsl.imageValues" .root | fromJson -}}
-{{- .pod.image | default (include "k8s-parsl.reference" (dict "root" .root "image" $image)) -}}
+{{- if .pod.image -}}
+{{- .pod.image -}}
+{{- else if .root.Values.image.repository -}}
+{{- include "k8s-parsl.reference" (dict "root" .root "image" .root.Values.image) -}}
+{{- else -}}
+{{- include "k8s-parsl.launcherImage" .root -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "k8s-parsl.userPullPolicy" -}}
-{{- $image := include "k8s-parsl.imageValues" .root | fromJson -}}
-{{- ternary .root.Values.image.pullPolicy $image.pullPolicy (not (empty .pod.image)) -}}
+{{- if or .pod.image .root.Values.image.repository -}}
+{{- .root.Values.image.pullPolicy -}}
+{{- else -}}
+{{- .root.Values.launcher.image.pullPolicy -}}
+{{- end -}}
 {{- end -}}
 
-{{- /* How the runtime comes into a pod: as launcher.runtimeVolume says; empty: the user's image holds it. */ -}}
+{{- /* How the runtime comes into a pod: as launcher.runtimeVolume says. Empty where the user's image has it. */ -}}
 {{- define "k8s-parsl.runtimeBy" -}}
 {{- $other := ne (include "k8s-parsl.userImage" .) (include "k8s-parsl.launcherImage" .root) -}}
 {{- if and $other (eq .root.Values.image.runtime "inject") -}}
@@ -47,7 +54,7 @@ our side needs in the user's image is the runtime: a volume brings it, but where
       mountPath: /runtime
 {{- end -}}
 
-{{- /* For the container in which the user's code runs: at the path at which our own image has the runtime. */ -}}
+{{- /* The runtime in the user's container, at the path that it has in our own image. */ -}}
 {{- define "k8s-parsl.runtimeMount" -}}
 {{- with include "k8s-parsl.runtimeBy" . -}}
 - name: runtime

@@ -1,6 +1,7 @@
 {{- /*
-What tells the pods of this release: the only labels in a pod template, so that no chart version changes it. The name as
-the launcher looks for it (launcher/k8s_parsl/identity.py), also where this chart is a part of another, by another name.
+Labels that select the pods of this release. A pod template has no other labels of the chart, so no chart version
+changes it. The launcher looks for this name (launcher/k8s_parsl/identity.py), also where the chart is a subchart with
+an alias.
 */ -}}
 {{- define "k8s-parsl.selectorLabels" -}}
 app.kubernetes.io/name: k8s-parsl
@@ -16,14 +17,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
-{{- /* Those of them that are the same in a newer chart. */ -}}
+{{- /* The labels that a newer chart does not change. */ -}}
 {{- define "k8s-parsl.fixedLabels" -}}
 {{- omit (include "k8s-parsl.labels" . | fromYaml) "app.kubernetes.io/version" "helm.sh/chart" | toYaml -}}
 {{- end -}}
 
-{{- /* Labels of a pod: the user's own, and over them those that launcher, NetworkPolicy and `kubectl -l` rely on. */ -}}
+{{- /* Labels of a pod: the user's, overridden by those that launcher, NetworkPolicy and `kubectl -l` rely on. */ -}}
 {{- define "k8s-parsl.podLabels" -}}
 {{- $ours := include "k8s-parsl.selectorLabels" .root | fromYaml -}}
-{{- $ours = set $ours "app.kubernetes.io/component" .component -}}
+{{- $_ := set $ours "app.kubernetes.io/component" .component -}}
 {{- mergeOverwrite (dict) (.pod.labels | default dict) $ours (.more | default dict) | include "k8s-parsl.yaml" -}}
 {{- end -}}

@@ -1,23 +1,33 @@
-{{- /* 8 hex digits that say what runs: a hash of all of the Job that no `helm upgrade` could change (docs/dev/architecture.md, "Installation and run"). */ -}}
+{{- /*
+The run's 8 hex digits: a hash of everything in the Job that no `helm upgrade` can change (docs/dev/architecture.md,
+"Installation and run").
+*/ -}}
 {{- define "k8s-parsl.run" -}}
 {{- include "k8s-parsl.launcherSpec" (dict "root" . "run" "") | fromYaml | toJson | sha256sum | trunc 8 -}}
 {{- end -}}
 
 {{- /*
-The immutable part of the launcher Job's spec. `run` is its own hash, which only a label carries; hashed without it.
+The immutable part of the launcher Job's spec. `run` is the hash of this text, computed with an empty `run`.
 https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
 */ -}}
 {{- define "k8s-parsl.launcherSpec" -}}
 {{- $values := .root.Values -}}
 {{- $pod := include "k8s-parsl.launcherPod" .root | fromJson -}}
-{{- $context := dict "root" .root "pod" $pod "component" "launcher" "more" (ternary dict (dict "k8s-parsl/run" .run) (empty .run)) -}}
+{{- $labels := dict -}}
+{{- with .run -}}
+{{- $labels = dict "k8s-parsl/run" . -}}
+{{- end -}}
+{{- $context := dict "root" .root "pod" $pod "component" "launcher" "more" $labels -}}
+{{- $_ := set $context "settings" (include "k8s-parsl.settingsName" .root) -}}
+{{- $_ := set $context "certificates" (include "k8s-parsl.certificatesName" .root) -}}
 completions: 1
 parallelism: 1
-# No second launcher while the first still ends.
+# No second launcher while the first one is still terminating.
 podReplacementPolicy: Failed
 podFailurePolicy:
   rules:
-    # Ends that a new launcher cannot mend: usage, bad data, permission, configuration{{ if not $values.job.retryOnFailure }}, the workflow's own error{{ end }}.
+    # Errors that a new launcher would repeat: usage, bad data, permission, configuration
+    {{- if not $values.job.retryOnFailure }}, the workflow's own{{ end }}.
     - action: FailJob
       onExitCodes:
         containerName: launcher
@@ -31,8 +41,8 @@ podFailurePolicy:
         values: [64, 77, 78]
     {{- end }}
     {{- if or $values.run.volume (eq (toString $values.parsl.retryLostTasks) "all") }}
-    # Drained, preempted, evicted: not the run's fault, so not counted. Without a volume the next launcher would not know
-    # what has begun (docs/dev/decisions/0011-what-may-run-twice.md).
+    # Drained, preempted, evicted: not the run's fault, so not counted. Without a volume the next launcher would not
+    # know which tasks have begun (docs/dev/decisions/0011-what-may-run-twice.md).
     - action: Ignore
       onPodConditions:
         - type: DisruptionTarget
@@ -47,21 +57,23 @@ template:
       {{- include "k8s-parsl.yaml" . | nindent 6 }}
     {{- end }}
   spec:
-    {{- $names := dict "settings" (include "k8s-parsl.settingsName" .root) "certificates" (include "k8s-parsl.certificatesName" .root) -}}
-    {{- include "k8s-parsl.launcherPodSpec" (merge $names $context) | nindent 4 }}
-{{- end -}}
-
-{{- /* The knobs of the launcher's pod. kubectl shows the container `launcher`, unless a command names another. */ -}}
-{{- define "k8s-parsl.launcherPod" -}}
-{{- $annotations := dict "kubectl.kubernetes.io/default-container" "launcher" -}}
-{{- $own := dict "terminationGracePeriodSeconds" 60 "annotations" $annotations -}}
-{{- include "k8s-parsl.knobs" (list $own .Values.pod .Values.launcher.pod) -}}
+    {{- include "k8s-parsl.launcherPodSpec" $context | nindent 4 }}
 {{- end -}}
 
 {{- /*
-The PodSpec of the launcher, and of `helm test`, whose settings and keys are its own. Container `workflow` runs the user's
-code and has no rights; container `launcher` has the rights and runs none of that code; they talk over a socket. kubelet
-starts containers in the order of the list: `workflow` is the first, as it takes longer to be ready.
+The merged `pod` values of the launcher's pod. kubectl shows the log of `launcher` where no container is named.
+*/ -}}
+{{- define "k8s-parsl.launcherPod" -}}
+{{- $annotations := dict "kubectl.kubernetes.io/default-container" "launcher" -}}
+{{- $defaults := dict "terminationGracePeriodSeconds" 60 "annotations" $annotations -}}
+{{- include "k8s-parsl.merged" (list $defaults .Values.pod .Values.launcher.pod) -}}
+{{- end -}}
+
+{{- /*
+The PodSpec of the launcher, and of `helm test`, which has other `settings` and `certificates`. Container `workflow`
+runs the user's code and has no permissions; container `launcher` has the permissions and runs none of that code. They
+talk over a socket. kubelet starts containers in the order of the list: `workflow` is the first, as it takes longer to
+be ready.
 */ -}}
 {{- define "k8s-parsl.launcherPodSpec" -}}
 serviceAccountName: {{ include "k8s-parsl.serviceAccountName" .root | quote }}
@@ -82,7 +94,7 @@ containers:
       - /run/k8s-parsl-launcher/socket
     {{- include "k8s-parsl.userContainerFields" . | nindent 4 }}
     ports:
-      {{- range $index, $_ := include "k8s-parsl.entries" .root.Values.executors | fromJson | keys | sortAlpha }}
+      {{- range $index, $_ := include "k8s-parsl.executorLabels" .root | fromJsonArray }}
       - name: executor-{{ $index }}
         containerPort: {{ add $.root.Values.parsl.workerPort $index }}
       {{- end }}
@@ -101,7 +113,8 @@ containers:
     {{- include "k8s-parsl.ourContainerFields" . | nindent 4 }}
     env:
       {{- include "k8s-parsl.identityEnv" . | nindent 6 }}
-      {{- include "k8s-parsl.env" (dict "ours" (dict "HOME" "/tmp") "given" .root.Values.launcher.env) | trim | nindent 6 }}
+      {{- $env := dict "ours" (dict "HOME" "/tmp") "given" .root.Values.launcher.env }}
+      {{- include "k8s-parsl.env" $env | trim | nindent 6 }}
     volumeMounts:
       - name: settings
         mountPath: /etc/k8s-parsl
@@ -113,7 +126,7 @@ containers:
         mountPath: /run/k8s-parsl-launcher
       - name: launcher-tmp
         mountPath: /tmp
-      {{- with get (include "k8s-parsl.storage" .root | fromJson) .root.Values.run.volume }}
+      {{- with get .root.Values.storage .root.Values.run.volume }}
       {{- include "k8s-parsl.storageMount" (dict "key" $.root.Values.run.volume "volume" .) | nindent 6 }}
       {{- end }}
   {{- with .pod.containers }}

@@ -1,4 +1,4 @@
-{{- /* Where workflow and workers may write and what they share: the same in both pods. */ -}}
+{{- /* The volumes of workflow and workers, and where they are mounted: the same in both pods. */ -}}
 
 {{- define "k8s-parsl.volumeMounts" -}}
 - name: tmp
@@ -9,13 +9,15 @@
 - name: workflow
   mountPath: {{ .root.Values.workflow.path | quote }}
   {{- if .root.Values.workflow.files }}
-  {{- /* The files themselves: what lies above are links into a folder that has another name in each pod. */}}
+  {{- /* The files themselves. Without the subPath they are links into a folder with another name in each pod. */}}
   subPath: ..data
   {{- end }}
   readOnly: true
 {{- end }}
-{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
+{{- range $key, $volume := .root.Values.storage }}
+{{- if $volume }}
 {{ include "k8s-parsl.storageMount" (dict "key" $key "volume" $volume) }}
+{{- end }}
 {{- end }}
 {{- if .pod.sharedMemory }}
 - name: shared-memory
@@ -41,7 +43,9 @@
 {{- with include "k8s-parsl.runtimeVolume" . }}
 {{- . }}
 {{ end -}}
-{{- /* The root file system is read-only: to write there are /tmp, the folder of the keys (in memory) and the volumes. */ -}}
+{{- /*
+The root file system is read-only. These can be written: /tmp, the folder of the certificates and the volumes.
+*/ -}}
 - name: tmp
   emptyDir: {}
 - name: run
@@ -57,13 +61,16 @@
   emptyDir:
     sizeLimit: 1Gi
 {{- end }}
-{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson }}
+{{- range $key, $volume := .root.Values.storage }}
+{{- if $volume }}
+{{- $context := dict "root" $.root "key" $key "volume" $volume }}
 - name: storage-{{ $key }}
   persistentVolumeClaim:
-    claimName: {{ include "k8s-parsl.claimName" (dict "root" $.root "key" $key "volume" $volume) | quote }}
+    claimName: {{ include "k8s-parsl.claimName" $context | quote }}
     {{- if $volume.readOnly }}
     readOnly: true
     {{- end }}
+{{- end }}
 {{- end }}
 {{- with .pod.sharedMemory }}
 - name: shared-memory

@@ -1,8 +1,8 @@
-{{- /* One template for each object's name; the objects and those who refer to them both call it. */ -}}
+{{- /* One template for the name of each object. The object calls it, and so does everything that refers to it. */ -}}
 
 {{- /*
-`<release>-<suffix>` in at most 63 characters (a label, a Job's name). Where that is too long, the release
-name gives way and a hash of it keeps two long names apart: the suffix is what tells objects, and one run from the next.
+`<release>-<suffix>` in at most 63 characters, as for a label or a Job's name. Too long a release name is cut and gets a
+hash of itself. The suffix is never cut: it tells the objects, and one run from the next.
 */ -}}
 {{- define "k8s-parsl.name" -}}
 {{- $release := .root.Release.Name -}}
@@ -15,9 +15,9 @@ name gives way and a hash of it keeps two long names apart: the suffix is what t
 {{- end -}}
 
 {{- /*
-`<base>-<suffix>-<hash>` in at most `most` characters, for what is outside of the release's namespace: there, other
-namespaces' releases have theirs. Hyphens alone would not tell release `c` of namespace `a-b` from `b-c` of `a`; the hash of
-the list `of` does, which says apart what `base` joins. Where there is no room, `base` gives way.
+`<base>-<suffix>-<hash>` in at most `most` characters, for an object outside the release's namespace, where releases of
+other namespaces have theirs. Hyphens alone would not tell release `c` in namespace `a-b` from release `b-c` in `a`; the
+hash of the list `of` does. Too long a `base` is cut.
 */ -}}
 {{- define "k8s-parsl.outsideName" -}}
 {{- $end := list .suffix (.of | toJson | sha256sum | trunc 8) | compact | join "-" -}}
@@ -25,17 +25,22 @@ the list `of` does, which says apart what `base` joins. Where there is no room, 
 {{- printf "%s-%s" (trunc $room .base | regexFind "^.*[a-z0-9]") $end -}}
 {{- end -}}
 
-{{- /* The installation: never changes, so its uid tells this install from the one before (docs/dev/architecture.md, "Installation and run"). */ -}}
+{{- /*
+The ConfigMap of the installation. It never changes, so its uid tells this installation from the one before
+(docs/dev/architecture.md, "Installation and run").
+*/ -}}
 {{- define "k8s-parsl.installationName" -}}
 {{- .Release.Name -}}
 {{- end -}}
 
 {{- define "k8s-parsl.settingsName" -}}
-{{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "settings-%s" (include "k8s-parsl.settingsData" . | sha256sum | trunc 8))) -}}
+{{- $hash := include "k8s-parsl.settingsData" . | sha256sum | trunc 8 -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "settings-%s" $hash)) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.workflowName" -}}
-{{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "workflow-%s" (toJson .Values.workflow.files | sha256sum | trunc 8))) -}}
+{{- $hash := toJson .Values.workflow.files | sha256sum | trunc 8 -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "workflow-%s" $hash)) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.launcherName" -}}
@@ -46,7 +51,9 @@ the list `of` does, which says apart what `base` joins. Where there is no room, 
 {{- include "k8s-parsl.name" (dict "root" . "suffix" "certificates") -}}
 {{- end -}}
 
-{{- /* Of `helm test`, which may run beside the launcher: what it has of its own ends in this. */ -}}
+{{- /*
+`helm test` may run beside the launcher, so it has a pod, settings and certificates with names of their own.
+*/ -}}
 {{- define "k8s-parsl.testName" -}}
 {{- include "k8s-parsl.name" (dict "root" . "suffix" "test") -}}
 {{- end -}}
@@ -56,39 +63,54 @@ the list `of` does, which says apart what `base` joins. Where there is no room, 
 {{- end -}}
 
 {{- /*
-What makes the node-stage Secret of a volume, in that Secret's namespace. 52 characters, so that a CronJob has room for the
-11 of its Jobs.
+The objects that create the node-stage Secret of a volume, in the Secret's namespace. At most 52 characters: a CronJob's
+Jobs have 11 more.
 */ -}}
 {{- define "k8s-parsl.cephKeyName" -}}
 {{- $release := .root.Release -}}
 {{- $base := printf "%s-%s" $release.Namespace $release.Name -}}
+{{- $suffix := printf "ceph-key-%s" .key -}}
 {{- $of := list $release.Namespace $release.Name .key -}}
-{{- include "k8s-parsl.outsideName" (dict "base" $base "suffix" (printf "ceph-key-%s" .key) "of" $of "most" 52) -}}
+{{- include "k8s-parsl.outsideName" (dict "base" $base "suffix" $suffix "of" $of "most" 52) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.cephKeyConfigName" -}}
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) (include "k8s-parsl.cephKeyData" . | sha256sum | trunc 8) -}}
 {{- end -}}
 
-{{- /* As the launcher's, with a hash of all of the Job that no `helm upgrade` could change (docs/dev/architecture.md, "Installation and run"). */ -}}
+{{- /* It ends in a hash of everything in the Job that no `helm upgrade` can change, as the launcher's does. */ -}}
 {{- define "k8s-parsl.cephKeyJobName" -}}
 {{- $hash := include "k8s-parsl.cephKeySpec" . | fromYaml | toJson | sha256sum | trunc 8 -}}
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) $hash -}}
 {{- end -}}
 
-{{- /* With a hash of what it grants, and to whom: other rules are another Role, as users may not change one everywhere. */ -}}
+{{- /*
+It ends in a hash of what the Role grants, and to whom: other rules are another Role, as on some clusters users may
+create a Role but not change it.
+*/ -}}
 {{- define "k8s-parsl.roleName" -}}
 {{- $rules := include "k8s-parsl.launcherRules" . | fromYamlArray | toJson -}}
-{{- $hash := printf "%s %s" $rules (include "k8s-parsl.serviceAccountName" .) | sha256sum | trunc 8 -}}
+{{- $account := include "k8s-parsl.serviceAccountName" . -}}
+{{- $hash := printf "%s %s" $rules $account | sha256sum | trunc 8 -}}
 {{- include "k8s-parsl.name" (dict "root" . "suffix" (printf "launcher-%s" $hash)) -}}
 {{- end -}}
 
 {{- define "k8s-parsl.serviceAccountName" -}}
-{{- $made := ternary (include "k8s-parsl.name" (dict "root" . "suffix" "launcher")) "default" .Values.serviceAccount.create -}}
-{{- .Values.serviceAccount.name | default $made -}}
+{{- if .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
+{{- else if .Values.serviceAccount.create -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" "launcher") -}}
+{{- else -}}
+default
+{{- end -}}
 {{- end -}}
 
 {{- define "k8s-parsl.workerServiceAccountName" -}}
-{{- $made := ternary (include "k8s-parsl.name" (dict "root" . "suffix" "worker")) "default" .Values.workerServiceAccount.create -}}
-{{- .Values.workerServiceAccount.name | default $made -}}
+{{- if .Values.workerServiceAccount.name -}}
+{{- .Values.workerServiceAccount.name -}}
+{{- else if .Values.workerServiceAccount.create -}}
+{{- include "k8s-parsl.name" (dict "root" . "suffix" "worker") -}}
+{{- else -}}
+default
+{{- end -}}
 {{- end -}}

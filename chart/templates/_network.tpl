@@ -1,6 +1,6 @@
-{{- /* What NetworkPolicies say more than once. */ -}}
+{{- /* The parts that several NetworkPolicies have. */ -}}
 
-{{- /* A label selector: the launcher, or the workers, of this `run` (or of `helm test`), and not of the one before. */ -}}
+{{- /* A label selector for the pods of one `component`, in this `run` or in `helm test`, and in no run before. */ -}}
 {{- define "k8s-parsl.podsOfRun" -}}
 matchLabels:
   {{- include "k8s-parsl.selectorLabels" .root | nindent 2 }}
@@ -10,12 +10,14 @@ matchExpressions:
 {{- end -}}
 
 {{- define "k8s-parsl.workerPorts" -}}
-{{- range $index, $_ := include "k8s-parsl.entries" .Values.executors | fromJson | keys | sortAlpha }}
+{{- range $index, $_ := include "k8s-parsl.executorLabels" . | fromJsonArray }}
 - port: {{ add $.Values.parsl.workerPort $index }}
 {{- end }}
 {{- end -}}
 
-{{- /* Not to the cluster's DNS pods alone: many nodes answer from a cache of their own. OpenShift's listen on 5353. */ -}}
+{{- /*
+To any address: on many clusters a cache on the node answers, and not the DNS pods. OpenShift's use port 5353.
+*/ -}}
 {{- define "k8s-parsl.egressToDns" -}}
 - ports:
     {{- range $port := list 53 5353 }}
@@ -24,7 +26,9 @@ matchExpressions:
     {{- end }}
 {{- end -}}
 
-{{- /* Policies look at the address behind a Service, which is a node's or a cloud's: no selector can name it. */ -}}
+{{- /*
+A policy sees the address behind the Service, which is a node's or a cloud provider's: no selector matches it.
+*/ -}}
 {{- define "k8s-parsl.egressToApiServer" -}}
 {{- with .Values.networkPolicy.apiServer -}}
 - ports:
@@ -40,7 +44,7 @@ matchExpressions:
 {{- end -}}
 {{- end -}}
 
-{{- /* Of Vault or a git server: a policy knows no names, so it is let through by the port alone. */ -}}
+{{- /* The port of Vault or of a git server. A policy cannot name a host, so it allows the port to any address. */ -}}
 {{- define "k8s-parsl.portOfUrl" -}}
 {{- $host := regexFind "^https?://[^/]*" . -}}
 {{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default (ternary "443" "80" (hasPrefix "https:" .)) -}}

@@ -1,34 +1,21 @@
-{{- /*
-What a pod waits for, where none of our code runs yet: kubelet's reason (image), the scheduler's (no room, missing
-claim), and at the end the launcher's last line. One line for each pod.
-*/ -}}
-{{- define "k8s-parsl.whyWaiting" -}}
-kubectl --namespace {{ .namespace }} get pods --selector batch.kubernetes.io/job-name={{ .job }} --output jsonpath='
-{{- "{range .items[*]}{.metadata.name}{\": \"}{.status.phase}{\" \"}" -}}
-{{- "{.status.initContainerStatuses[*].state.waiting.reason}{\" \"}{.status.initContainerStatuses[*].state.*.message}{\" \"}" -}}
-{{- "{.status.containerStatuses[*].state.*.reason}{\" \"}{.status.containerStatuses[*].state.*.message}{\" \"}" -}}
-{{- "{.status.conditions[?(@.status==\"False\")].message}{\"\\n\"}{end}" -}}
-'
-{{- end -}}
-
-{{- /* What NOTES say of each Ceph key that this release sees to. */ -}}
+{{- /* The Ceph keys that this release provides, in NOTES. */ -}}
 {{- define "k8s-parsl.cephKeyNotes" -}}
 {{- if .Values.admin.create }}
-{{- range $key, $volume := include "k8s-parsl.storage" . | fromJson }}
+{{- range $key, $volume := .Values.storage }}
+{{- with ($volume).cephfs }}
 {{- $context := dict "root" $ "key" $key "volume" $volume }}
-{{- with $volume.cephfs }}
 {{- $namespace := include "k8s-parsl.cephSecretNamespace" $context }}
 {{- if .secret.values }}
 
-THE CEPH KEY OF VOLUME {{ $key }} IS IN THE VALUES, for development: `helm get values {{ $.Release.Name }}` shows it to whoever
-may read Secrets in namespace {{ $.Release.Namespace }}.
+WARNING: the Ceph key of volume {{ $key }} is in the values, which is for development only.
+`helm get values {{ $.Release.Name }}` shows it to all who may read Secrets in namespace {{ $.Release.Namespace }}.
 {{- else if .secret.externalSecret }}
 
-The Ceph key of volume {{ $key }} is the External Secrets Operator's to bring:
-  kubectl --namespace {{ $namespace }} get externalsecret {{ include "k8s-parsl.cephKeyName" $context }}
+External Secrets Operator provides the Ceph key of volume {{ $key }}:
+  kubectl -n {{ $namespace }} get externalsecret {{ include "k8s-parsl.cephKeyName" $context }}
 {{- else if .secret.vault }}
 
-{{ include "k8s-parsl.vaultNotes" (dict "root" $ "context" $context "namespace" $namespace "vault" .secret.vault) }}
+{{ include "k8s-parsl.vaultNotes" $context }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -36,59 +23,77 @@ The Ceph key of volume {{ $key }} is the External Secrets Operator's to bring:
 {{- end -}}
 
 {{- define "k8s-parsl.vaultNotes" -}}
-{{- $account := include "k8s-parsl.cephKeyName" .context -}}
-{{- $job := include "k8s-parsl.cephKeyJobName" .context -}}
-{{- $auth := .vault.auth -}}
-{{- $method := $auth.method | default "kubernetes" -}}
-The Ceph key of volume {{ .context.key }} comes from Vault. How that went, in one line:
-  kubectl --namespace {{ .namespace }} logs --tail=1 job/{{ $job }}
-{{- if has $method (list "kubernetes" "jwt") }}
-Vault's role {{ $auth.role }} is to be bound to namespace {{ .namespace }} and service account {{ $account }}
-(audience {{ $auth.audience | default "vault" }}); docs/admin/vault.md has the commands.
+{{- $auth := .volume.cephfs.secret.vault.auth -}}
+{{- $namespace := include "k8s-parsl.cephSecretNamespace" . -}}
+{{- $job := include "k8s-parsl.cephKeyJobName" . -}}
+A Job copies the Ceph key of volume {{ .key }} from Vault. Its result is one line:
+  kubectl -n {{ $namespace }} logs --tail=1 job/{{ $job }}
+{{- if has ($auth.method | default "kubernetes") (list "kubernetes" "jwt") }}
+In Vault, role {{ $auth.role }} must be bound to namespace {{ $namespace }} and ServiceAccount
+{{ include "k8s-parsl.cephKeyName" . }} (audience {{ $auth.audience | default "vault" }}).
+docs/admin/vault.md has the commands.
 {{- end }}
-After a refusal that was mended in Vault, this and a `helm upgrade` make it try again:
-  kubectl --namespace {{ .namespace }} delete job {{ $job }}
+After you have fixed an error in Vault, delete the Job; the next `helm upgrade` creates it again:
+  kubectl -n {{ $namespace }} delete job {{ $job }}
 {{- with .root.Values.imagePullSecrets }}
-The image's pull secrets are needed in namespace {{ $.namespace }}, too.
+WARNING: the image's pull secrets must exist in namespace {{ $namespace }}, too.
 {{- end }}
 {{- end -}}
 
-{{- /* Not empty with a Helm that applies on the server's side by default, so wants to patch what it makes. */ -}}
+{{- /* "yes" where Helm uses server-side apply by default, and so patches what it creates; or else empty. */ -}}
 {{- define "k8s-parsl.serverSide" -}}
 {{- if not (hasPrefix "v3." .Capabilities.HelmVersion.Version) -}}yes{{- end -}}
 {{- end -}}
 
-{{- /* Helm 4's own way to wait wants to list Roles, which not everybody may who may delete them; the old way only gets. */ -}}
+{{- /*
+Helm 4's --wait lists Roles, for which some users have no permission; --wait=legacy only gets them by name.
+*/ -}}
 {{- define "k8s-parsl.uninstallWait" -}}
-{{- ternary "--wait=legacy" "--wait" (not (empty (include "k8s-parsl.serverSide" .))) -}}
+{{- if include "k8s-parsl.serverSide" . -}}
+--wait=legacy
+{{- else -}}
+--wait
+{{- end -}}
 {{- end -}}
 
-{{- /* An id that this release has not had: the number of its next revision, but where that is the present one. */ -}}
+{{- /*
+A run.id that this release has not had: the number of its next revision, or another text where that is the id now.
+*/ -}}
 {{- define "k8s-parsl.nextId" -}}
 {{- $next := add1 .Release.Revision | toString -}}
-{{- ternary (printf "%s-again" $next) $next (eq .Values.run.id $next) -}}
+{{- if eq .Values.run.id $next -}}
+{{- $next }}-again
+{{- else -}}
+{{- $next -}}
+{{- end -}}
 {{- end -}}
 
-{{- /* The volume that holds the workflow's code, where one does: neither in an image nor from files or git. */ -}}
+{{- /*
+The volume with the workflow's code, as `<key> (<path>)`; empty where an image, files or git bring the code.
+*/ -}}
 {{- define "k8s-parsl.codeOnVolume" -}}
-{{- $given := or .Values.workflow.files (.Values.workflow.git).url -}}
-{{- $places := list .Values.workflow.path .Values.workflow.script -}}
-{{- range $key, $volume := ternary dict (include "k8s-parsl.storage" . | fromJson) (not (empty $given)) -}}
-{{- range $place := $places -}}
-{{- if hasPrefix (printf "%s/" $volume.mountPath) (printf "%s/" $place) -}}
-{{- printf "%s (%s)" $key $place -}}
+{{- $workflow := .Values.workflow -}}
+{{- if not (or $workflow.files ($workflow.git).url) -}}
+{{- range $key, $volume := .Values.storage -}}
+{{- range $path := list $workflow.path $workflow.script -}}
+{{- if and $volume (hasPrefix (printf "%s/" ($volume).mountPath) (printf "%s/" $path)) -}}
+{{- printf "%s (%s)" $key $path -}}
 {{- break -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
 
-{{- /* Of the other half: static volumes, which stay Released when their claims go. One command each. */ -}}
+{{- /* One command for each static volume of a two-part install: it becomes Released when its PVC is deleted. */ -}}
 {{- define "k8s-parsl.volumesToFree" -}}
-{{- range $key, $volume := ternary dict (include "k8s-parsl.storage" . | fromJson) .Values.admin.create -}}
+{{- if not .Values.admin.create -}}
+{{- $patch := `'[{"op": "remove", "path": "/spec/claimRef/uid"}]'` -}}
+{{- range $key, $volume := .Values.storage -}}
 {{- $context := dict "root" $ "key" $key "volume" $volume -}}
-{{- if include "k8s-parsl.volumeSource" $context }}
-  kubectl patch persistentvolume {{ include "k8s-parsl.volumeName" $context }} --type json -p '[{"op": "remove", "path": "/spec/claimRef/uid"}]'
+{{- if and $volume (include "k8s-parsl.volumeSource" $context) }}
+  kubectl patch persistentvolume {{ include "k8s-parsl.volumeName" $context }} --type json -p {{ $patch }}
 {{- end }}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,6 +1,9 @@
-{{- /* What the launcher's pod and the workers' pods have in common, so that they cannot disagree. */ -}}
+{{- /*
+What the pods of launcher, workers and ceph-key have in common. The context of these templates: `root`, and `pod`, the
+merged values of this kind of pod.
+*/ -}}
 
-{{- /* PodSpec fields: what every pod has, then all that the knobs hold under a PodSpec's own names. */ -}}
+{{- /* The fields of a PodSpec: those that every pod has, then those of `pod` that other templates do not write. */ -}}
 {{- define "k8s-parsl.podFields" -}}
 restartPolicy: Never
 automountServiceAccountToken: false
@@ -8,12 +11,19 @@ automountServiceAccountToken: false
 imagePullSecrets:
   {{- include "k8s-parsl.yaml" . | nindent 2 }}
 {{- end }}
-{{- with omit .pod "labels" "annotations" "image" "resources" "env" "envFrom" "volumeMounts" "sharedMemory" "containerSecurityContext" "initContainers" "containers" "volumes" "tolerations" }}
+{{- $ofMetadata := list "labels" "annotations" }}
+{{- $ofContainer := list "image" "resources" "env" "envFrom" "volumeMounts" "sharedMemory" "containerSecurityContext" }}
+{{- $lists := list "initContainers" "containers" "volumes" "tolerations" }}
+{{- $fields := .pod }}
+{{- range concat $ofMetadata $ofContainer $lists }}
+{{- $fields = omit $fields . }}
+{{- end }}
+{{- with $fields }}
 {{ include "k8s-parsl.yaml" . }}
 {{- end }}
 {{- end -}}
 
-{{- /* Fields of a container in which the user's code runs, but for what tells the workflow's from a worker's. */ -}}
+{{- /* The fields that the containers with the user's code, `workflow` and `worker`, have in common. */ -}}
 {{- define "k8s-parsl.userContainerFields" -}}
 image: {{ include "k8s-parsl.userImage" . | quote }}
 imagePullPolicy: {{ include "k8s-parsl.userPullPolicy" . }}
@@ -33,12 +43,13 @@ envFrom:
 {{- end -}}
 
 {{- /*
-Fields of a container of our image; its resources are `launcher.resources`, or those given. Nothing that the values say of
-the user's container reaches it but the securityContext that `pod` has for all.
+The fields of a container of our image. Its resources are `resources`, or else launcher.resources. Of the values for the
+user's containers it gets only pod.containerSecurityContext.
 */ -}}
 {{- define "k8s-parsl.ourContainerFields" -}}
-{{- $own := dict "resources" (.resources | default .root.Values.launcher.resources) -}}
-{{- $fields := include "k8s-parsl.knobs" (list (pick .root.Values.pod "containerSecurityContext") $own) | fromJson -}}
+{{- $security := pick .root.Values.pod "containerSecurityContext" -}}
+{{- $resources := dict "resources" (.resources | default .root.Values.launcher.resources) -}}
+{{- $fields := include "k8s-parsl.merged" (list $security $resources) | fromJson -}}
 image: {{ include "k8s-parsl.launcherImage" .root | quote }}
 imagePullPolicy: {{ .root.Values.launcher.image.pullPolicy }}
 terminationMessagePolicy: FallbackToLogsOnError
@@ -52,28 +63,29 @@ resources:
 {{- end }}
 {{- end -}}
 
-{{- /* Text of the values in a command, an argument or a variable: kubelet reads `$$` as `$`, and `$(X)` as X's value. */ -}}
+{{- /*
+A text of the values in a command, argument or environment variable: kubelet expands `$(X)`, and reads `$$` as `$`.
+*/ -}}
 {{- define "k8s-parsl.literal" -}}
 {{- replace "$" "$$" . -}}
 {{- end -}}
 
-{{- /* Variables of a container in which the user's code runs. */ -}}
+{{- /* The environment variables of a container with the user's code. */ -}}
 {{- define "k8s-parsl.userEnv" -}}
-{{- $ours := dict "HOME" "/tmp" "PYTHONPATH" (include "k8s-parsl.literal" .root.Values.workflow.path) "PYTHONUNBUFFERED" "1" -}}
+{{- $path := include "k8s-parsl.literal" .root.Values.workflow.path -}}
+{{- $ours := dict "HOME" "/tmp" "PYTHONPATH" $path "PYTHONUNBUFFERED" "1" -}}
 {{- include "k8s-parsl.env" (dict "ours" $ours "given" .pod.env) -}}
 {{- end -}}
 
-{{- /* Variables: `ours` by name, but for those that are in the list `given`, too; then `given`. */ -}}
+{{- /* Environment variables: the map `ours`, without the names that the list `given` has, then `given`. */ -}}
 {{- define "k8s-parsl.env" -}}
-{{- $names := list -}}
+{{- $ours := .ours -}}
 {{- range .given -}}
-{{- $names = append $names .name -}}
+{{- $ours = omit $ours .name -}}
 {{- end -}}
-{{- range $name, $value := .ours -}}
-{{- if not (has $name $names) }}
+{{- range $name, $value := $ours }}
 - name: {{ $name }}
   value: {{ $value | quote }}
-{{- end }}
 {{- end }}
 {{- with .given }}
 {{ include "k8s-parsl.yaml" . }}

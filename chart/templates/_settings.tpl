@@ -1,39 +1,38 @@
-{{- /* A map without its null entries, as JSON: `-f` files take an executor or a volume away by setting it to null. */ -}}
-{{- define "k8s-parsl.entries" -}}
-{{- $entries := dict -}}
-{{- range $key, $value := . -}}
-{{- if not (kindIs "invalid" $value) -}}
-{{- $_ := set $entries $key $value -}}
-{{- end -}}
-{{- end -}}
-{{- toJson $entries -}}
-{{- end -}}
-
 {{- /*
-What the launcher reads: its part of the values, without the keys that are the chart's alone. The same as
-launcher_part() in launcher/k8s_parsl/config/, but for `laptop`; a test for each values file ties the two.
+The values that the launcher reads: its part, without the keys that only the chart uses. launcher_part() in
+launcher/k8s_parsl/config/ returns the same, with `laptop`; a test compares the two for each values file.
 */ -}}
 {{- define "k8s-parsl.settings" -}}
 {{- $executors := dict -}}
-{{- range $label, $executor := include "k8s-parsl.entries" .Values.executors | fromJson -}}
-{{- $_ := set $executors $label (omit $executor "pod") -}}
+{{- range $label := include "k8s-parsl.executorLabels" . | fromJsonArray -}}
+{{- $_ := set $executors $label (omit (index $.Values.executors $label) "pod") -}}
 {{- end -}}
-{{- $storage := dict -}}
-{{- range $key, $volume := include "k8s-parsl.entries" .Values.storage | fromJson -}}
-{{- $_ := set $storage $key (pick $volume "mountPath" "readOnly") -}}
-{{- end -}}
-{{- $workflow := omit .Values.workflow "files" -}}
-{{- with .Values -}}
-{{- toYaml (dict "run" .run "workflow" $workflow "executors" $executors "parsl" .parsl "storage" $storage "logging" .logging) -}}
-{{- end -}}
+{{- $values := pick .Values "run" "parsl" "logging" -}}
+{{- $_ := set $values "workflow" (omit .Values.workflow "files") -}}
+{{- $_ := set $values "executors" $executors -}}
+{{- $_ := set $values "storage" (include "k8s-parsl.mountedStorage" . | fromJson) -}}
+{{- toYaml $values -}}
 {{- end -}}
 
-{{- /* The files of the settings ConfigMap: its name carries their hash, so another setting is another run. */ -}}
+{{- /* By key of `storage`, what the launcher needs to know of a volume, as JSON. */ -}}
+{{- define "k8s-parsl.mountedStorage" -}}
+{{- $mounted := dict -}}
+{{- range $key, $volume := .Values.storage -}}
+{{- with $volume -}}
+{{- $_ := set $mounted $key (pick . "mountPath" "readOnly") -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $mounted -}}
+{{- end -}}
+
+{{- /* The files of the settings ConfigMap. Its name ends in their hash, so a changed setting starts a new run. */ -}}
 {{- define "k8s-parsl.settingsData" -}}
+{{- $certificates := include "k8s-parsl.certificatesName" . -}}
 settings.yaml: |
   {{- include "k8s-parsl.settings" . | nindent 2 }}
-{{- range $label, $_ := include "k8s-parsl.entries" .Values.executors | fromJson }}
+{{- range $label := include "k8s-parsl.executorLabels" . | fromJsonArray }}
+{{- $context := dict "root" $ "label" $label "certificates" $certificates }}
 worker-{{ $label }}.yaml: |
-  {{- include "k8s-parsl.workerManifest" (dict "root" $ "label" $label "certificates" (include "k8s-parsl.certificatesName" $)) | nindent 2 }}
+  {{- include "k8s-parsl.workerManifest" $context | nindent 2 }}
 {{- end }}
 {{- end -}}

@@ -1,54 +1,45 @@
-{{- /* The volumes, without those set to null, as JSON. */ -}}
-{{- define "k8s-parsl.storage" -}}
-{{- include "k8s-parsl.entries" .Values.storage -}}
-{{- end -}}
+{{- /*
+The PVC and the PersistentVolume of each volume of `storage`. A volume may be null: a later `-f` file removes it so.
+The context of these templates: `root`, and one volume's `key` and values (`volume`).
+*/ -}}
 
-{{- /* Name of a volume's claim: somebody else's, or `<release>-<key>` (DataONE: {release}-{function}-{instance}). */ -}}
+{{- /* Name of a volume's PVC: one that exists, or `<release>-<key>` (DataONE: {release}-{function}-{instance}). */ -}}
 {{- define "k8s-parsl.claimName" -}}
-{{- $ours := include "k8s-parsl.name" (dict "root" .root "suffix" .key) -}}
-{{- coalesce .volume.existingClaim .volume.claimName $ours -}}
+{{- $default := include "k8s-parsl.name" (dict "root" .root "suffix" .key) -}}
+{{- coalesce .volume.existingClaim .volume.claimName $default -}}
 {{- end -}}
 
-{{- /* The node-stage Secret: given, or named after the claim where this chart sees to it; both halves call it the same. */ -}}
+{{- /*
+The node-stage Secret: as given, or a name of namespace and PVC, the same in both parts of a two-part install.
+*/ -}}
 {{- define "k8s-parsl.cephSecretName" -}}
 {{- $of := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
-{{- $ours := include "k8s-parsl.outsideName" (dict "base" (join "-" $of) "suffix" "ceph" "of" $of "most" 253) -}}
-{{- .volume.cephfs.secret.name | default $ours -}}
+{{- $default := include "k8s-parsl.outsideName" (dict "base" (join "-" $of) "suffix" "ceph" "of" $of "most" 253) -}}
+{{- .volume.cephfs.secret.name | default $default -}}
 {{- end -}}
 
 {{- define "k8s-parsl.cephSecretNamespace" -}}
 {{- .volume.cephfs.secret.namespace | default "ceph-csi-cephfs" -}}
 {{- end -}}
 
-{{- /* Volumes whose node-stage Secret has a source of this kind (values, vault, externalSecret), as JSON. */ -}}
+{{- /* The volumes whose Ceph key has this source (values, vault or externalSecret), as JSON. */ -}}
 {{- define "k8s-parsl.storageWithKeyFrom" -}}
 {{- $found := dict -}}
-{{- range $key, $volume := include "k8s-parsl.storage" .root | fromJson -}}
-{{- with $volume.cephfs -}}
-{{- if get .secret $.source -}}
+{{- range $key, $volume := .root.Values.storage -}}
+{{- $secret := (($volume).cephfs).secret | default dict -}}
+{{- if get $secret $.source -}}
 {{- $_ := set $found $key $volume -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $found -}}
 {{- end -}}
 
-{{- /* Source of a static volume, as in a PersistentVolume's spec but for the volumeHandle; empty for the other kinds. */ -}}
+{{- /*
+The source in a static volume's PersistentVolume, without the volumeHandle. Empty for the other kinds of volume.
+*/ -}}
 {{- define "k8s-parsl.volumeSource" -}}
-{{- with .volume.cephfs -}}
-csi:
-  driver: {{ .driver | default "cephfs.csi.ceph.com" | quote }}
-  nodeStageSecretRef:
-    name: {{ include "k8s-parsl.cephSecretName" $ | quote }}
-    namespace: {{ include "k8s-parsl.cephSecretNamespace" $ | quote }}
-  # https://github.com/ceph/ceph-csi/blob/devel/docs/static-pvc.md
-  volumeAttributes:
-    staticVolume: "true"
-    {{- range $name := list "clusterID" "fsName" "rootPath" "mounter" "kernelMountOptions" "fuseMountOptions" }}
-    {{- with get $.volume.cephfs $name }}
-    {{ $name }}: {{ . | quote }}
-    {{- end }}
-    {{- end }}
+{{- if .volume.cephfs -}}
+{{- include "k8s-parsl.cephfsSource" . -}}
 {{- else -}}
 {{- with .volume.persistentVolumeSource -}}
 {{- include "k8s-parsl.yaml" . -}}
@@ -56,23 +47,67 @@ csi:
 {{- end -}}
 {{- end -}}
 
-{{- /*
-Name of a static volume's PersistentVolume. It is cluster-wide, so it has the namespace; a source is immutable, so
-another source is another name; the hash comes last and is never cut off.
-*/ -}}
-{{- define "k8s-parsl.volumeName" -}}
-{{- $place := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
-{{- $source := include "k8s-parsl.volumeSource" . | fromYaml -}}
-{{- $handle := dig "volumeHandle" "" (.volume.cephfs | default dict) -}}
-{{- $base := printf "%s%s" (ternary "cephfs-" "" (not (empty .volume.cephfs))) (join "-" $place) -}}
-{{- $ours := include "k8s-parsl.outsideName" (dict "base" $base "suffix" "" "of" (list $place $source $handle) "most" 63) -}}
-{{- .volume.volumeName | default $ours -}}
+{{- define "k8s-parsl.cephfsSource" -}}
+{{- $cephfs := .volume.cephfs -}}
+csi:
+  driver: {{ $cephfs.driver | default "cephfs.csi.ceph.com" | quote }}
+  nodeStageSecretRef:
+    name: {{ include "k8s-parsl.cephSecretName" . | quote }}
+    namespace: {{ include "k8s-parsl.cephSecretNamespace" . | quote }}
+  # https://github.com/ceph/ceph-csi/blob/devel/docs/static-pvc.md
+  volumeAttributes:
+    staticVolume: "true"
+    {{- range $name := list "clusterID" "fsName" "rootPath" "mounter" "kernelMountOptions" "fuseMountOptions" }}
+    {{- with get $cephfs $name }}
+    {{ $name }}: {{ . | quote }}
+    {{- end }}
+    {{- end }}
 {{- end -}}
 
-{{- /* Labels and annotations of a volume's PersistentVolume or claim: the user's, and over them our own. */ -}}
+{{- define "k8s-parsl.volumeName" -}}
+{{- .volume.volumeName | default (include "k8s-parsl.defaultVolumeName" .) -}}
+{{- end -}}
+
+{{- /*
+Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's,
+and `cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot
+tells PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are without `cephfs-`.
+*/ -}}
+{{- define "k8s-parsl.defaultVolumeName" -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $claim := include "k8s-parsl.claimName" . -}}
+{{- $name := $claim -}}
+{{- if not (hasPrefix (printf "%s-" $namespace) $claim) -}}
+{{- $name = printf "%s.%s" $namespace $claim -}}
+{{- end -}}
+{{- if .volume.cephfs -}}
+{{- $name = printf "cephfs-%s" $name -}}
+{{- end -}}
+{{- if gt (len $name) 63 -}}
+{{- $of := list $namespace $claim -}}
+{{- $name = include "k8s-parsl.outsideName" (dict "base" $name "suffix" "" "of" $of "most" 63) -}}
+{{- end -}}
+{{- $name -}}
+{{- end -}}
+
+{{- /*
+Nodes tell mounted volumes apart by it, so no two PersistentVolumes of a cluster may have the same one, and another
+source gets another one: the default ends in a hash of namespace, PVC and source.
+*/ -}}
+{{- define "k8s-parsl.volumeHandle" -}}
+{{- $place := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
+{{- $base := printf "cephfs-%s" (join "-" $place) -}}
+{{- $of := list $place (include "k8s-parsl.volumeSource" . | fromYaml) "" -}}
+{{- $default := include "k8s-parsl.outsideName" (dict "base" $base "suffix" "" "of" $of "most" 63) -}}
+{{- coalesce .volume.cephfs.volumeHandle .volume.volumeName $default -}}
+{{- end -}}
+
+{{- /* Labels and annotations of a volume's PersistentVolume or PVC: the user's, overridden by the chart's. */ -}}
 {{- define "k8s-parsl.volumeMetadata" -}}
-{{- $labels := mergeOverwrite (include "k8s-parsl.entries" .volume.labels | fromJson) (include "k8s-parsl.labels" .root | fromYaml) -}}
-{{- $annotations := mergeOverwrite (include "k8s-parsl.entries" .volume.annotations | fromJson) (.annotations | default dict) -}}
+{{- $labels := include "k8s-parsl.withoutNulls" .volume.labels | fromJson -}}
+{{- $labels = mergeOverwrite $labels (include "k8s-parsl.labels" .root | fromYaml) -}}
+{{- $annotations := include "k8s-parsl.withoutNulls" .volume.annotations | fromJson -}}
+{{- $annotations = mergeOverwrite $annotations (.annotations | default dict) -}}
 labels:
   {{- include "k8s-parsl.yaml" $labels | nindent 2 }}
 {{- with $annotations }}
@@ -81,13 +116,13 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* A claim that a storage class makes a volume for is the data: no uninstall, upgrade or sync may delete it. */ -}}
+{{- /* The PVC of a storage class is the data: no uninstall, upgrade or sync may delete it. */ -}}
 {{- define "k8s-parsl.claimAnnotations" -}}
 {{- if .storageClassName -}}
 helm.sh/resource-policy: keep
 argocd.argoproj.io/sync-options: Prune=false,Delete=false
 argocd.argoproj.io/compare-options: IgnoreExtraneous
-# With the Job: a class may make a volume only for a pod that asks for it, and Argo CD waits for each wave.
+# With the Job: a class may create a volume only when a pod asks for it, and Argo CD waits for each wave.
 argocd.argoproj.io/sync-wave: "1"
 {{- end -}}
 {{- end -}}

@@ -1,11 +1,13 @@
 {{- /*
 The pod of one executor's workers, as the launcher reads it from worker-<label>.yaml. The launcher adds the name, the
-labels of run and block, the owner reference and the arguments; all else is decided here (docs/dev/architecture.md, "Worker pods").
+labels of run and block, the owner reference and the arguments; the chart decides everything else
+(docs/dev/architecture.md, "Worker pods"). The context: `root`, the executor's `label` and the Secret `certificates`.
 */ -}}
 {{- define "k8s-parsl.workerManifest" -}}
 {{- $values := .root.Values -}}
 {{- $pod := include "k8s-parsl.workerPod" . | fromJson -}}
-{{- $context := dict "root" .root "pod" $pod "component" "worker" "more" (dict "k8s-parsl/executor" .label) -}}
+{{- $labels := dict "k8s-parsl/executor" .label -}}
+{{- $context := dict "root" .root "pod" $pod "component" "worker" "more" $labels -}}
 apiVersion: v1
 kind: Pod
 metadata:
@@ -47,7 +49,8 @@ spec:
     {{- end }}
   volumes:
     {{- if $values.parsl.encrypted }}
-    {{- /* 0444, as a user that is not root and has no fsGroup could not read it otherwise (docs/dev/architecture.md, "Certificates and lifeline"). */}}
+    {{- /* 0444: without an fsGroup, a user other than root could not read it otherwise
+           (docs/dev/architecture.md, "Certificates and lifeline"). */}}
     - name: certificates
       secret:
         secretName: {{ .certificates }}
@@ -56,14 +59,14 @@ spec:
     {{- include "k8s-parsl.volumes" $context | nindent 4 }}
 {{- end -}}
 
-{{- /* The knobs of one executor's worker pods. */ -}}
+{{- /* The merged `pod` values of one executor's worker pods. */ -}}
 {{- define "k8s-parsl.workerPod" -}}
 {{- $executor := index .root.Values.executors .label -}}
-{{- $own := dict "terminationGracePeriodSeconds" 30 -}}
-{{- include "k8s-parsl.knobs" (list $own .root.Values.pod .root.Values.worker.pod ($executor.pod | default dict)) -}}
+{{- $defaults := dict "terminationGracePeriodSeconds" 30 -}}
+{{- include "k8s-parsl.merged" (list $defaults .root.Values.pod .root.Values.worker.pod $executor.pod) -}}
 {{- end -}}
 
-{{- /* Off a lost node after a minute, not after Kubernetes' own five, but for keys that the knobs tolerate themselves. */ -}}
+{{- /* Worker pods leave a lost node after a minute, not after Kubernetes' five; a toleration of the values wins. */ -}}
 {{- define "k8s-parsl.workerTolerations" -}}
 {{- $given := list -}}
 {{- range .pod.tolerations -}}

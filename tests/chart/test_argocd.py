@@ -1,5 +1,4 @@
-"""What Argo CD relies on: renders that never change by themselves, waves, no hooks, and manifests
-that fit the chart.
+"""What Argo CD relies on: stable renders, waves, no hooks, and manifests that fit the chart.
 
 tests/cluster/test_argocd.py gives the same manifests to a real Argo CD.
 """
@@ -21,15 +20,18 @@ ADMIN = {"admin": {"create": True}, "namespaced": {"create": False}}
 WAVE = "argocd.argoproj.io/sync-wave"
 
 
+def all_shipped() -> list[Object]:
+    """Return every object of deploy/argocd."""
+    objects: list[Object] = []
+    for file in sorted(DEPLOY.glob("*.yaml")):
+        objects += yaml.safe_load_all(file.read_text("utf-8"))
+    return objects
+
+
 def shipped(kind: str, name: str) -> Object:
-    files = [yaml.safe_load_all(file.read_text("utf-8")) for file in DEPLOY.glob("*.yaml")]
-    (found,) = [
-        item
-        for items in files
-        for item in items
-        if (item["kind"], item["metadata"]["name"]) == (kind, name)
-    ]
-    return dict(found)
+    of_kind = [item for item in all_shipped() if item["kind"] == kind]
+    (found,) = [item for item in of_kind if item["metadata"]["name"] == name]
+    return found
 
 
 def annotations(item: Object) -> dict[str, str]:
@@ -42,13 +44,12 @@ def wave(item: Object) -> int:
 
 @pytest.fixture(scope="module")
 def environments(helm) -> dict[str, Rendered]:
-    """What each environment's Application makes, in its own namespace."""
-    return {
-        item["environment"]: helm.template(
-            VALUES / f"{item['environment']}.yaml", namespace=item["namespace"]
-        )
-        for item in elements()
-    }
+    """Return what the Application of each environment creates, in its namespace."""
+    rendered = {}
+    for item in elements():
+        name = item["environment"]
+        rendered[name] = helm.template(VALUES / f"{name}.yaml", namespace=item["namespace"])
+    return rendered
 
 
 def elements() -> list[dict[str, Any]]:
@@ -56,19 +57,25 @@ def elements() -> list[dict[str, Any]]:
     return list(generator["list"]["elements"])
 
 
+def element(environment: str) -> dict[str, Any]:
+    (found,) = [item for item in elements() if item["environment"] == environment]
+    return found
+
+
 # Renders -------------------------------------------------------------------------------------------------------------
 
 
 def test_unchanged_values_render_byte_for_byte_the_same(each_helm, values_file, tmp_path):
-    """Whenever, and wherever the chart lies: else Argo CD would see a difference where there is
-    none.
-    """
+    """At any time and from any folder, or else Argo CD would see a difference."""
     elsewhere = shutil.copytree(CHART, tmp_path / "elsewhere" / "k8s-parsl")
-    texts = {
-        each_helm("template", "pdgrun", str(chart), "--namespace", "pdgrun", "-f", str(values_file))
-        for chart in (CHART, CHART, elsewhere)
-    }
-    assert len(texts) == 1
+
+    def render(chart):
+        options = ["--namespace", "pdgrun", "-f", str(values_file)]
+        return each_helm("template", "pdgrun", str(chart), *options)
+
+    first = render(CHART)
+    assert render(CHART) == first
+    assert render(elsewhere) == first
 
 
 @pytest.mark.parametrize(
@@ -77,61 +84,56 @@ def test_unchanged_values_render_byte_for_byte_the_same(each_helm, values_file, 
     ids=["version", "appVersion"],
 )
 def test_a_newer_chart_changes_labels_and_nothing_else(helm, values_file, tmp_path, about):
-    """No name, no spec, no data: so no pod template, and no new run. (An image without a tag is the
-    appVersion's.)
+    """No name, no spec, no data: so no pod template, and no new run.
+
+    The images have a tag here, as an image without one has the appVersion's.
     """
     chart = shutil.copytree(CHART, tmp_path / "chart")
     file = chart / "Chart.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | about))
     pinned = {"image": {"tag": "1"}, "launcher": {"image": {"tag": "1"}}}
-    now, newer = (helm.template(values_file, over=pinned, chart=where) for where in (CHART, chart))
-    assert [_without_version(item) for item in newer.objects] == [
-        _without_version(item) for item in now.objects
-    ]
-    # A Role bears none: where users may not change one, it must stay as it is.
-    bears = [item for item in newer.objects if item["kind"] not in ("Role", "RoleBinding")]
-    assert {item["metadata"]["labels"]["helm.sh/chart"] for item in bears} == {"k8s-parsl-9.9.9"}
-    changed = [yaml.safe_dump(item["spec"]["template"]) for item in newer.all("Job")]
-    assert not [text for text in changed if "9.9.9" in text]
+    now = helm.template(values_file, over=pinned, chart=CHART)
+    newer = helm.template(values_file, over=pinned, chart=chart)
+    assert list(map(_without_version, newer.objects)) == list(map(_without_version, now.objects))
+    # Users may not change a Role everywhere, so it has no label of a version.
+    labelled = [item for item in newer.objects if item["kind"] not in ("Role", "RoleBinding")]
+    assert {item["metadata"]["labels"]["helm.sh/chart"] for item in labelled} == {"k8s-parsl-9.9.9"}
+    for job in newer.all("Job"):
+        assert "9.9.9" not in yaml.safe_dump(job["spec"]["template"])
 
 
 def _without_version(item: Object) -> Object:
-    labels = {
-        key: value for key, value in item["metadata"]["labels"].items() if key not in VERSIONS
-    }
+    labels = dict(item["metadata"]["labels"])
+    labels.pop("helm.sh/chart", None)
+    labels.pop("app.kubernetes.io/version", None)
     return item | {"metadata": item["metadata"] | {"labels": labels}}
-
-
-VERSIONS = ("helm.sh/chart", "app.kubernetes.io/version")
 
 
 # Order ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_launcher_is_made_last_and_removed_first(helm, values_file):
-    """Alone but for dynamic claims: their class may wait for its pod, and Argo CD waits for each
-    wave to be healthy.
+def test_the_launcher_is_created_last_and_deleted_first(helm, values_file):
+    """Only dynamic PVCs are in its wave: their class may wait for its pod.
+
+    Argo CD waits for each wave to be healthy.
     """
     rendered = helm.template(values_file, over={"admin": {"create": True}})
+    claims = rendered.all("PersistentVolumeClaim")
+    dynamic = [item for item in claims if item["spec"]["storageClassName"]]
     last = wave(rendered.job)
-    with_it = [item for item in rendered.objects if wave(item) >= last and item != rendered.job]
-    assert {(item["kind"], item["spec"]["storageClassName"] != "") for item in with_it} <= {
-        ("PersistentVolumeClaim", True)
-    }
-    claims = [
-        item for item in rendered.all("PersistentVolumeClaim") if item["spec"]["storageClassName"]
-    ]
-    assert {wave(item) for item in claims} <= {last}
+    for item in rendered.objects:
+        if item == rendered.job or item in dynamic:
+            assert wave(item) == last
+        else:
+            assert wave(item) < last
 
 
-def test_the_ceph_key_is_written_before_the_launcher_and_its_account_made_before_that(helm):
+def test_the_ceph_key_is_written_before_the_launcher_and_its_account_created_before(helm):
     rendered = helm.template(VALUES / "every-key.yaml")
     (job, *_) = rendered.of("ceph-key", "Job")
-    needed = [
-        rendered.of("ceph-key", kind)
-        for kind in ("ServiceAccount", "Role", "RoleBinding", "ConfigMap")
-    ]
-    assert {wave(item) for items in needed for item in items} == {-1}
+    for kind in ("ServiceAccount", "Role", "RoleBinding", "ConfigMap"):
+        needed = rendered.of("ceph-key", kind)
+        assert {wave(item) for item in needed} == {-1}
     assert -1 < wave(job) < wave(rendered.job)
     assert wave(rendered.one("ExternalSecret")) < wave(rendered.job)
 
@@ -142,7 +144,7 @@ def test_an_annotation_of_the_users_wins_over_the_wave(helm):
 
 
 def test_nothing_is_a_hook(helm, values_file):
-    """Argo CD would run one at each sync. (It leaves out those of `helm test`.)"""
+    """Argo CD would run a hook at each sync. It leaves out those of `helm test`."""
     for item in helm.template(values_file, over={"admin": {"create": True}}).objects:
         marks = annotations(item)
         assert "argocd.argoproj.io/hook" not in marks
@@ -160,77 +162,66 @@ def test_every_environment_has_an_application():
 
 def test_the_one_application_is_what_the_set_makes_of_it():
     """But for what the set fills in."""
-    one, all_of_them = (
-        shipped("Application", "pdgrun-dev")["spec"],
-        shipped("ApplicationSet", "pdgrun")["spec"],
-    )
+    one = shipped("Application", "pdgrun-dev")["spec"]
+    all_of_them = shipped("ApplicationSet", "pdgrun")["spec"]
     made = all_of_them["template"]["spec"]
-    (dev,) = [item for item in elements() if item["environment"] == "dev"]
-    assert (
-        made["source"] | {"targetRevision": dev["revision"], "helm": one["source"]["helm"]}
-        == one["source"]
-    )
+    dev = element("dev")
+    filled_in = {"targetRevision": dev["revision"], "helm": one["source"]["helm"]}
+    assert made["source"] | filled_in == one["source"]
     assert made["destination"] | {"namespace": dev["namespace"]} == one["destination"]
-    patch = yaml.safe_load(
-        "".join(line for line in all_of_them["templatePatch"].splitlines(True) if "{{" not in line)
-    )
+    lines = all_of_them["templatePatch"].splitlines()
+    patch = yaml.safe_load("\n".join(line for line in lines if "{{" not in line))
     assert made["syncPolicy"] | patch["spec"]["syncPolicy"] == one["syncPolicy"]
     assert dev["automated"] is True
 
 
-def test_production_is_synced_by_somebody():
+def test_production_is_synced_by_hand():
     """A merge must not end a run of days."""
     assert {item["environment"] for item in elements() if not item["automated"]} == {"prod"}
 
 
 def test_a_project_may_do_what_its_applications_need_and_no_more(helm, environments):
     """Kinds and namespaces, in both directions."""
-    (prod,) = [item for item in elements() if item["environment"] == "prod"]
+    prod = element("prod")
     admin = shipped("Application", "pdgrun-prod-admin")["spec"]
     assert admin["source"]["helm"]["valuesObject"] == ADMIN
     assert admin["destination"]["namespace"] == prod["namespace"]
     assert admin["source"]["targetRevision"] == prod["revision"]
-    half = helm.template(VALUES / "prod.yaml", over=ADMIN, namespace=prod["namespace"])
-    users = [item for rendered in environments.values() for item in rendered.objects]
-    places = {
-        "pdgrun": {item["namespace"] for item in elements()},
-        "pdgrun-admin": {
-            prod["namespace"],
-            *(item["metadata"].get("namespace", prod["namespace"]) for item in half.objects),
-        },
-    }
-    for name, objects in (("pdgrun", users), ("pdgrun-admin", half.objects)):
-        project = shipped("AppProject", name)["spec"]
-        assert {item["namespace"] for item in project["destinations"]} == places[name]
-        assert permitted(project["clusterResourceWhitelist"]) == {
-            item for item in kinds(objects) if item[1] == PV
-        }
-        assert permitted(project["namespaceResourceWhitelist"]) == {
-            item for item in kinds(objects) if item[1] != PV
-        }
+    of_users: list[Object] = []
+    for rendered in environments.values():
+        of_users += rendered.objects
+    assert_permits("pdgrun", of_users, {item["namespace"] for item in elements()})
+
+    part = helm.template(VALUES / "prod.yaml", over=ADMIN, namespace=prod["namespace"])
+    places = {item["metadata"].get("namespace", prod["namespace"]) for item in part.objects}
+    assert_permits("pdgrun-admin", list(part.objects), places | {prod["namespace"]})
 
 
-PV = "PersistentVolume"
+def assert_permits(name: str, objects: list[Object], namespaces: set[str]) -> None:
+    """Assert that the project permits the kinds of these objects and these namespaces only."""
+    project = shipped("AppProject", name)["spec"]
+    assert {item["namespace"] for item in project["destinations"]} == namespaces
+    cluster_scoped = {("", "PersistentVolume")}
+    assert permitted(project["clusterResourceWhitelist"]) == kinds(objects) & cluster_scoped
+    assert permitted(project["namespaceResourceWhitelist"]) == kinds(objects) - cluster_scoped
 
 
 def permitted(listed: list[dict[str, str]]) -> set[tuple[str, str]]:
     return {(item["group"], item["kind"]) for item in listed}
 
 
-def kinds(objects: Any) -> set[tuple[str, str]]:
-    """Without those of `helm test`, which Argo CD does not make."""
-    return {
-        (item["apiVersion"].rpartition("/")[0], item["kind"]) for item in objects if not hook(item)
-    }
+def kinds(objects: list[Object]) -> set[tuple[str, str]]:
+    """Return group and kind of each object, without `helm test`'s: Argo CD does not create them."""
+    made = [item for item in objects if not hook(item)]
+    return {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in made}
 
 
 def test_all_are_of_one_repository_and_name_a_project_that_is_there():
-    for file in sorted(DEPLOY.glob("*.yaml")):
-        for item in yaml.safe_load_all(file.read_text("utf-8")):
+    repository = "https://github.com/PermafrostDiscoveryGateway/k8s-parsl"
+    for item in all_shipped():
+        if item["kind"] == "AppProject":
+            assert item["spec"]["sourceRepos"] == [repository]
+        else:
             spec = item["spec"].get("template", item)["spec"]
-            urls = (
-                spec["sourceRepos"] if item["kind"] == "AppProject" else [spec["source"]["repoURL"]]
-            )
-            assert urls == ["https://github.com/PermafrostDiscoveryGateway/k8s-parsl"], file.name
-            if item["kind"] != "AppProject":
-                assert shipped("AppProject", spec["project"])
+            assert spec["source"]["repoURL"] == repository
+            assert shipped("AppProject", spec["project"])

@@ -81,7 +81,7 @@ SOURCES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
 @pytest.mark.parametrize(("secret", "name", "kinds"), SOURCES.values(), ids=SOURCES.keys())
 @pytest.mark.parametrize("namespace", ["ceph-csi-cephfs", "rook-ceph"])
 def test_a_source_makes_what_it_needs_beside_the_secret(helm, secret, name, kinds, namespace):
-    """Nothing of it is in the release's namespace: whoever may make pods there could use it."""
+    """Nothing is in the release's namespace, where every user who may create pods could use it."""
     release = rendered(helm, values(**secret, namespace=namespace))
     made = release.of("ceph-key")
     assert sorted(item["kind"] for item in made) == kinds
@@ -341,7 +341,7 @@ def test_what_is_right_is_taken(helm, over):
     ids=lambda file: file.name,
 )
 def test_the_command_would_take_a_sample_as_it_is(file):
-    """So whoever fills in a key of their own by its form is not misled; and it is nobody's."""
+    """A user who copies the form of the sample gets a valid key; the sample is no real one."""
     ((user_id, user_key),) = re.findall(
         r"values: \{userID: (.+), userKey: (.+)\}", file.read_text("utf-8")
     )
@@ -438,23 +438,26 @@ def test_defaults_are_the_commands_own():
 
 
 @pytest.mark.parametrize(
-    ("auth", "told"),
+    ("auth", "said"),
     [
         (
             {"role": "r"},
-            "Vault's role r is to be bound to namespace ceph-csi-cephfs and service account",
+            "In Vault, role r must be bound to namespace ceph-csi-cephfs and ServiceAccount",
         ),
-        ({"method": "jwt", "role": "r"}, "(audience vault); docs/admin/vault.md has the commands."),
-        ({"role": "r", "audience": "mine"}, "(audience mine);"),
+        (
+            {"method": "jwt", "role": "r"},
+            "(audience vault).\ndocs/admin/vault.md has the commands.",
+        ),
+        ({"role": "r", "audience": "mine"}, "(audience mine)."),
         (APPROLE, ""),
     ],
 )
-def test_notes_say_what_vaults_role_is_to_be_bound_to(helm, auth, told):
-    """Where there is a role: the name of the account is made up by the chart."""
+def test_notes_say_what_vaults_role_must_be_bound_to(helm, auth, said):
+    """Where there is a role: the chart makes up the name of the ServiceAccount."""
     command = ["install", "pdgrun", "chart", "-n", "science", "--dry-run=client", "-f", "-"]
     notes = helm(*command, stdin=json.dumps(vault(auth=auth))).partition("NOTES:\n")[2]
-    assert told in notes
-    assert ("is to be bound" in notes) == bool(told)
+    assert said in notes
+    assert ("must be bound" in notes) == bool(said)
 
 
 @pytest.mark.parametrize(
@@ -716,7 +719,7 @@ def test_both_helms_name_the_same_job(each_helm, helm):
 
 
 def test_a_key_is_in_one_secret_alone(helm):
-    """And in no other object, setting or note; Helm's own record of the values, NOTES own up to."""
+    """And in no other object, setting or note; NOTES warn that Helm's own Secret has the values."""
     over = values(**USER)
     for item in rendered(helm, over).objects:
         assert (KEY in str(item)) == (item["kind"] == "Secret")
@@ -725,7 +728,7 @@ def test_a_key_is_in_one_secret_alone(helm):
     )
     notes = text.partition("NOTES:\n")[2]
     assert KEY not in notes
-    assert "THE CEPH KEY OF VOLUME data IS IN THE VALUES" in notes
+    assert "WARNING: the Ceph key of volume data is in the values" in notes
     assert "`helm get values pdgrun`" in notes
 
 

@@ -1,6 +1,4 @@
-"""How the workflow's code comes into launcher and workers: files of a ConfigMap, or a commit of a
-git repository.
-"""
+"""The workflow's code in launcher and workers: files of a ConfigMap, or a commit from git."""
 
 from __future__ import annotations
 
@@ -57,8 +55,9 @@ def test_files_are_where_launcher_and_workers_look_for_code(helm):
 
 
 def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
-    """In a folder that only the init container may write; by a command that k8s-parsl takes; made
-    as the launcher's container is, in every pod.
+    """Only the init container may write the folder; its arguments are those of `checkout`.
+
+    It is like the launcher's container, in every pod.
     """
     theirs = {"name": "fetch", "image": "fetch:1"}
     rendered = helm.template(over=values(git=PRIVATE) | {"pod": {"initContainers": [theirs]}})
@@ -72,7 +71,7 @@ def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
         command = commands.commands[name]
         folder = named("workflow", first["volumeMounts"])["mountPath"]
         assert command.make_context(name, words).params == PRIVATE | {"folder": Path(folder)}
-        alike = (
+        same = (
             "image",
             "imagePullPolicy",
             "securityContext",
@@ -80,7 +79,7 @@ def test_code_from_git_is_there_before_launcher_and_workers_start(helm):
             "terminationMessagePolicy",
         )
         launcher = container(rendered.launcher, "launcher")
-        assert {key: first[key] for key in alike} == {key: launcher[key] for key in alike}
+        assert {key: first[key] for key in same} == {key: launcher[key] for key in same}
 
 
 def test_a_later_file_takes_git_away(each_helm):
@@ -203,8 +202,8 @@ def test_certificates_from_where_a_pod_may_write_are_refused(helm, kind):
             {"name": "ca", "mountPath": "/mnt/x"},
         ],
     }
-    told = "pod.env: SSL_CERT_FILE (/mnt/x/ca.crt) is on volume ca, on which a pod may write"
-    assert told in helm.refusal(values(git=GIT) | {"pod": pod})
+    said = "pod.env: SSL_CERT_FILE (/mnt/x/ca.crt) is on volume ca, on which a pod may write"
+    assert said in helm.refusal(values(git=GIT) | {"pod": pod})
     assert helm.refusal(values() | {"pod": pod}) == ""
 
 
@@ -276,7 +275,7 @@ def test_with_egress_restricted_the_git_server_is_reached(helm, url, port):
 
 
 def test_the_admission_policy_takes_workers_with_code_from_git(helm):
-    """The Secret is one of those that the launcher may name in a pod; an emptyDir is everybody's."""
+    """The Secret is one of those that the launcher may name in a pod; every pod may have an emptyDir."""
     on = {"admissionPolicy": {"create": True}}
     policy = helm.template(over=values(git=PRIVATE) | on).one(
         "ValidatingAdmissionPolicy", "pdgrun-pdgrun-launcher-pods-"
@@ -288,9 +287,7 @@ def test_the_admission_policy_takes_workers_with_code_from_git(helm):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_kubelet_hands_on_what_the_values_say_as_it_was(helm, text):
-    """Into a command, an argument or a variable of ours; what is a PodSpec's keeps Kubernetes' own
-    meaning.
-    """
+    """In our commands, arguments and variables; a PodSpec field keeps Kubernetes' own meaning."""
     text = text.replace(" ", "_")
     given = GIT | {"path": f"a{text}", "url": f"https://h/{text}.git"}
     path = f"/opt/{text}"

@@ -40,7 +40,7 @@ def test_helm_3_renders_the_same(each_helm, helm, values_file):
     assert without_blank_lines(each_helm.template(values_file).text) == text
 
 
-# What no file of values/ shows, as (values file, what is laid over it).
+# What no file of values/ shows, as (values file, what overrides it).
 ADMIN = {"admin": {"create": True}, "namespaced": {"create": False}}
 OFF = {"create": False}
 PARTS = ("rbac", "serviceAccount", "workerServiceAccount", "networkPolicy")

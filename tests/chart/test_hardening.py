@@ -1,6 +1,4 @@
-"""What an administrator asks of a chart: linted pods, closed networks, an account that can do
-little.
-"""
+"""What an administrator asks of a chart: linted pods, closed networks, an account with few rights."""
 
 from __future__ import annotations
 
@@ -26,14 +24,12 @@ ADMIN = {"admin": {"create": True}}
 
 
 def settings_of(text: str) -> Settings:
-    """As the launcher reads it."""
+    """Return the settings as the launcher reads them."""
     return Settings.parse(yaml.load(text, Loader=HelmLoader), "settings.yaml")
 
 
 def provided(rendered: Rendered) -> list[Object]:
-    """The pods that the launcher's own code makes of what Helm rendered, as it would send them to
-    the API server.
-    """
+    """Return the worker pods that the launcher's own code creates from what Helm rendered."""
     settings = settings_of(rendered.settings_text)
     kubelets = {
         "K8S_PARSL_NAMESPACE": "pdgrun",
@@ -42,18 +38,16 @@ def provided(rendered: Rendered) -> list[Object]:
         "K8S_PARSL_POD_IP": "10.0.0.1",
         "K8S_PARSL_RUN": rendered.job["metadata"]["labels"]["k8s-parsl/run"],
     }
-    told = {
-        item["name"]: item.get("value") for item in container(rendered.launcher, "launcher")["env"]
-    }
-    identity = Identity.from_environment(told | kubelets)
+    env = container(rendered.launcher, "launcher")["env"]
+    charts = {item["name"]: item.get("value") for item in env}
+    identity = Identity.from_environment(charts | kubelets)
     assert settings.executors.keys() == rendered.workers.keys()
     arguments = ["--expect", "py3.11/parsl1", "--", "-a", "10.0.0.1"]
-    return [
-        pod_manifest(
-            template, f"{identity.release}-{label}-{identity.pod_uid[:5]}-0", identity, arguments
-        )
-        for label, template in rendered.workers.items()
-    ]
+    pods = []
+    for label, template in rendered.workers.items():
+        name = f"{identity.release}-{label}-{identity.pod_uid[:5]}-0"
+        pods.append(pod_manifest(template, name, identity, arguments))
+    return pods
 
 
 def everything(rendered: Rendered) -> list[Object]:
@@ -79,7 +73,7 @@ EXCEPTIONS = {
 }
 
 
-# By one process alone: the first may have to compile it.
+# In one process of pytest-xdist: the first one may have to compile it.
 linted = pytest.mark.xdist_group("kube-score")
 
 
@@ -95,7 +89,7 @@ def kube_score():
 
 
 def complaints(kube_score, objects: list[Object]) -> list[tuple[str, str, str]]:
-    """(object, check, what is wrong) of all that kube-score finds less than perfect."""
+    """Return (object, check, what is wrong) for everything that kube-score complains about."""
     wanted = [
         "--enable-optional-test",
         "container-seccomp-profile",
@@ -116,30 +110,30 @@ def complaints(kube_score, objects: list[Object]) -> list[tuple[str, str, str]]:
         command, input=yaml.safe_dump_all(objects), capture_output=True, text=True, timeout=60
     )
     assert done.stdout, done.stderr
-    return [
-        (
-            item["object_meta"]["name"],
-            check["check"]["id"],
-            "; ".join(c["summary"] for c in check["comments"] or []),
-        )
-        for item in json.loads(done.stdout)
-        for check in item["checks"]
-        if not check["skipped"] and check["grade"] < 10
-    ]
+    found = []
+    for item in json.loads(done.stdout):
+        name = item["object_meta"]["name"]
+        for check in item["checks"]:
+            if check["skipped"] or check["grade"] == PERFECT:
+                continue
+            wrong = "; ".join(comment["summary"] for comment in check["comments"] or [])
+            found.append((name, check["check"]["id"], wrong))
+    return found
+
+
+PERFECT = 10
+
+
+def is_exception(name: str, check: str) -> bool:
+    return any(name.startswith(start) and check == listed for start, listed in EXCEPTIONS)
 
 
 @linted
 @pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
 def test_kube_score_finds_nothing_but_what_is_listed(helm, kube_score, file):
-    """In what Helm renders, and in the pods that the launcher makes, which no linter of charts ever
-    sees.
-    """
-    objects = everything(helm.template(file, over=ADMIN))
-    found = complaints(kube_score, objects)
-    unknown = [
-        one for one in found if not any(one[0].startswith(n) and one[1] == c for n, c in EXCEPTIONS)
-    ]
-    assert unknown == []
+    """In what Helm renders, and in the launcher's worker pods, which no linter of charts sees."""
+    found = complaints(kube_score, everything(helm.template(file, over=ADMIN)))
+    assert [one for one in found if not is_exception(one[0], one[1])] == []
 
 
 @linted
@@ -150,54 +144,42 @@ def test_every_exception_is_still_needed(helm, kube_score):
 
 
 @linted
-def test_kube_score_sees_the_pods_that_the_launcher_makes(helm, kube_score):
-    """A privileged one would be found; so the test above means something."""
-    pods = everything(
-        helm.template(
-            DEV, over={"worker": {"pod": {"containerSecurityContext": {"privileged": True}}}}
-        )
-    )
+def test_kube_score_sees_the_pods_that_the_launcher_creates(helm, kube_score):
+    """It finds a privileged one; so the test above means something."""
+    privileged = {"worker": {"pod": {"containerSecurityContext": {"privileged": True}}}}
+    pods = everything(helm.template(DEV, over=privileged))
     found = {(name, check) for name, check, _ in complaints(kube_score, pods)}
     assert ("pdgrun-workers-5b3c9-0", "container-security-context-privileged") in found
 
 
 @linted
 def test_with_egress_restricted_every_pod_has_policies_in_both_directions(helm, kube_score):
-    objects = everything(
-        helm.template(PROD, over=ADMIN | {"networkPolicy": {"restrictEgress": True}})
-    )
-    assert [one for one in complaints(kube_score, objects) if "networkpolicy" in one[1]] == []
+    restricted = ADMIN | {"networkPolicy": {"restrictEgress": True}}
+    found = complaints(kube_score, everything(helm.template(PROD, over=restricted)))
+    assert [one for one in found if "networkpolicy" in one[1]] == []
 
 
 def test_every_container_of_ours_has_requests_and_limits_and_a_read_only_root(helm, values_file):
-    pods = [
-        item
-        for item in everything(helm.template(values_file, over=ADMIN))
-        if item["kind"] in ("Pod", "Job")
-    ]
-    assert {item["kind"] for item in pods} == {"Pod", "Job"}
-    for item in pods:
-        spec = item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
-        ours = [
-            one for one in spec.get("initContainers", []) if one["name"] in ("runtime", "checkout")
-        ]
-        for one in spec["containers"] + ours:
+    objects = everything(helm.template(values_file, over=ADMIN))
+    pods = [item for item in objects if item["kind"] == "Pod"]
+    jobs = [item for item in objects if item["kind"] == "Job"]
+    assert pods
+    assert jobs
+    for item in pods + [job["spec"]["template"] for job in jobs]:
+        init = item["spec"].get("initContainers", [])
+        ours = [one for one in init if one["name"] in ("runtime", "checkout")]
+        for one in item["spec"]["containers"] + ours:
             for kind in ("requests", "limits"):
-                assert {"cpu", "memory"} <= one["resources"][kind].keys(), (
-                    item["metadata"]["name"],
-                    kind,
-                )
+                assert {"cpu", "memory"} <= one["resources"][kind].keys(), (one["name"], kind)
             assert one["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_an_image_by_digest_is_the_same_everywhere(helm):
-    """The workflow's in workflow and workers; k8s-parsl's own wherever there are rights, and pinned
-    apart from it.
-    """
-    theirs, own = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
-    rendered = helm.template(
-        PROD, over=ADMIN | {"image": {"digest": theirs}, "launcher": {"image": {"digest": own}}}
-    )
+    """The workflow's image in workflow and workers, k8s-parsl's own where there are permissions."""
+    theirs = f"sha256:{'a' * 64}"
+    own = f"sha256:{'b' * 64}"
+    pinned = {"image": {"digest": theirs}, "launcher": {"image": {"digest": own}}}
+    rendered = helm.template(PROD, over=ADMIN | pinned)
     (job, *_) = rendered.of("ceph-key", "Job")
     users = [
         container(rendered.launcher, "workflow"),
@@ -220,34 +202,33 @@ def test_an_image_by_digest_is_the_same_everywhere(helm):
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
     """https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"""
-    by_list = all(
-        labels.get(rule["key"]) in rule["values"]
-        for rule in selector.get("matchExpressions", [])
-        if rule["operator"] == "In"
-    )
-    assert all(rule["operator"] == "In" for rule in selector.get("matchExpressions", []))
-    return by_list and all(
-        labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()
-    )
+    for rule in selector.get("matchExpressions", []):
+        assert rule["operator"] == "In"
+        if labels.get(rule["key"]) not in rule["values"]:
+            return False
+    return selector.get("matchLabels", {}).items() <= labels.items()
 
 
 def lets_in(policies: list[Object], to: dict[str, str], port: int, source: dict[str, str]) -> bool:
-    """Whether a pod with these labels is reached on this port by another, both in the policies'
-    namespace.
+    """Return whether a pod labelled ``source`` reaches the port of one labelled ``to``.
+
+    Both are in the namespace of the policies.
     """
-    mine = [
-        p["spec"]
-        for p in policies
-        if selects(p["spec"]["podSelector"], to) and "Ingress" in p["spec"]["policyTypes"]
-    ]
-    return not mine or any(
-        port in [entry["port"] for entry in rule.get("ports", [{"port": port}])]
-        and any(
-            selects(peer["podSelector"], source) for peer in rule["from"] if "podSelector" in peer
-        )
-        for spec in mine
-        for rule in spec.get("ingress", [])
-    )
+    specs = [policy["spec"] for policy in policies]
+    ingress = [spec for spec in specs if "Ingress" in spec["policyTypes"]]
+    of_pod = [spec for spec in ingress if selects(spec["podSelector"], to)]
+    for spec in of_pod:
+        if any(allows(rule, port, source) for rule in spec.get("ingress", [])):
+            return True
+    return not of_pod
+
+
+def allows(rule: Object, port: int, source: dict[str, str]) -> bool:
+    """Return whether a rule for incoming traffic allows this port to a pod with these labels."""
+    if "ports" in rule and port not in [entry["port"] for entry in rule["ports"]]:
+        return False
+    selectors = [peer["podSelector"] for peer in rule["from"] if "podSelector" in peer]
+    return any(selects(selector, source) for selector in selectors)
 
 
 def test_only_the_runs_workers_reach_the_launcher_and_only_their_ports(helm):
@@ -337,23 +318,24 @@ def test_there_are_no_policies_where_they_are_not_wanted(helm):
 
 
 def test_the_admission_policy_is_the_administrators_to_ask_for(helm, values_file):
-    """Off by default; then in his half alone. What it takes and refuses:
-    tests/cluster/test_hardening.py.
+    """Off by default, and then in the cluster-scoped part only.
+
+    tests/cluster/test_hardening.py has what it accepts and refuses.
     """
-    kind = "ValidatingAdmissionPolicy"
-    on = {"admissionPolicy": {"create": True}}
-    assert (
-        helm.template(values_file, over=ADMIN | {"admissionPolicy": {"create": False}}).all(kind)
-        == []
-    )
-    assert helm.template(values_file, over=on | {"admin": {"create": False}}).all(kind) == []
-    policies = helm.template(
-        values_file, over=on | ADMIN, release="r" * 50, namespace="n" * 60
-    ).all(kind)
-    assert len({item["metadata"]["name"] for item in policies}) == 2
-    assert all(
-        item["metadata"]["name"].startswith(f"{'n' * 60}-{'r' * 50}-launcher-") for item in policies
-    )
+    release = "r" * 50
+    namespace = "n" * 60
+
+    def names(**over):
+        rendered = helm.template(values_file, over=over, release=release, namespace=namespace)
+        return {item["metadata"]["name"] for item in rendered.all("ValidatingAdmissionPolicy")}
+
+    on = {"create": True}
+    off = {"create": False}
+    assert names(admin=on, admissionPolicy=off) == set()
+    assert names(admin=off, admissionPolicy=on) == set()
+    found = names(admin=on, admissionPolicy=on)
+    assert len(found) == 2
+    assert all(name.startswith(f"{namespace}-{release}-launcher-") for name in found)
 
 
 # Everything that names something, in a worker pod: (what the policy lists it under, its name, the
@@ -395,23 +377,17 @@ SOURCES = [
 
 
 def rules(rendered: Rendered) -> tuple[dict[str, Any], dict[str, str]]:
-    """Of the policy about pods: what it knows of the release's workers, and its expressions by
-    their fields.
-    """
-    (spec,) = [
-        item["spec"]
-        for item in rendered.all("ValidatingAdmissionPolicy")
-        if "variables" in item["spec"]
-    ]
-    variables = {one["name"]: one["expression"] for one in spec["variables"]}
-    expressions = {
-        one["message"].partition(": ")[0]: one["expression"] for one in spec["validations"]
-    }
-    lists = {
-        name: json.loads(text)
-        for name, text in variables.items()
-        if not text.startswith(("object.", "variables."))
-    }
+    """Return the lists of the policy for pods by name, and its expressions by their fields."""
+    specs = [item["spec"] for item in rendered.all("ValidatingAdmissionPolicy")]
+    (spec,) = [spec for spec in specs if "variables" in spec]
+    lists = {}
+    for variable in spec["variables"]:
+        if not variable["expression"].startswith(("object.", "variables.")):
+            lists[variable["name"]] = json.loads(variable["expression"])
+    expressions = {}
+    for rule in spec["validations"]:
+        fields = rule["message"].partition(": ")[0]
+        expressions[fields] = rule["expression"]
     return lists, expressions
 
 
@@ -419,12 +395,16 @@ POLICY = ADMIN | {"admissionPolicy": {"create": True}}
 
 
 def added(helm: Any, field: Object) -> dict[str, list[Any]]:
-    """What the policy's lists gain by a field of the workers' pods; its rules stay the same."""
+    """Return what a field of the workers' pods adds to the policy's lists; its rules stay the same."""
     plain, before = rules(helm.template(DEV, over=POLICY))
     given, after = rules(helm.template(DEV, over=POLICY | {"worker": {"pod": field}}))
     assert before == after
-    more = {key: [item for item in found if item not in plain[key]] for key, found in given.items()}
-    return {key: items for key, items in more.items() if items}
+    more = {}
+    for key, found in given.items():
+        new = [item for item in found if item not in plain[key]]
+        if new:
+            more[key] = new
+    return more
 
 
 @pytest.mark.parametrize(("kind", "name", "field"), SOURCES)
@@ -436,9 +416,7 @@ def test_the_policy_takes_what_the_releases_own_workers_use(helm, kind, name, fi
 
 
 def test_the_policy_takes_the_launchers_image_where_the_runtime_comes_from_it(helm):
-    """By the init container's name of it, or by the volume's; no image and no kind of volume where
-    neither is.
-    """
+    """An init container or a volume names it. Otherwise the policy takes neither."""
     own = "mirror/k8s-parsl:1"
 
     def takes(**over: Any) -> tuple[bool, bool]:
@@ -497,14 +475,11 @@ def test_the_policy_takes_a_claim_as_the_releases_own_workers_mount_it(
     helm, claim, mount, expected
 ):
     volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c", **claim}}]
-    found = added(
-        helm, {"volumes": volumes, "volumeMounts": [{"name": "v", "mountPath": "/v", **mount}]}
-    )
-    names = ("subPath", "subPathExpr", "readOnly")
-    assert found == {
-        "claims": ["c"],
-        "mounts": [{"claim": "c", **dict(zip(names, expected, strict=True))}],
-    }
+    mounts = [{"name": "v", "mountPath": "/v", **mount}]
+    found = added(helm, {"volumes": volumes, "volumeMounts": mounts})
+    names = ("claim", "subPath", "subPathExpr", "readOnly")
+    how = dict(zip(names, ("c", *expected), strict=True))
+    assert found == {"claims": ["c"], "mounts": [how]}
 
 
 def test_the_policy_takes_a_device_of_the_releases_own_workers(helm):
@@ -542,21 +517,15 @@ def test_the_policy_takes_the_rest_of_the_releases_own_workers(helm, field, expe
 
 
 def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
-    """Same images, account, volumes and rights; settings that the launcher takes, one worker pod,
-    keys of its own.
-    """
+    """Same images, account, volumes and permissions; its own settings and certificates, one worker."""
     rendered = helm.template(values_file)
     (pod,) = rendered.all("Pod")
     config = rendered.one("ConfigMap", "pdgrun-settings-test")
     launcher = rendered.launcher["spec"]
-    assert (
-        pod["spec"].items()
-        >= {
-            key: launcher[key]
-            for key in launcher.keys() - {"containers", "volumes", "activeDeadlineSeconds"}
-        }.items()
-    )
-    ours, theirs = container(pod, "launcher"), container(rendered.launcher, "launcher")
+    for key in launcher.keys() - {"containers", "volumes", "activeDeadlineSeconds"}:
+        assert pod["spec"][key] == launcher[key]
+    ours = container(pod, "launcher")
+    theirs = container(rendered.launcher, "launcher")
     assert {**ours, "env": None} == {**theirs, "env": None}
     others = [one for one in launcher["containers"] if one != theirs]
     assert [one for one in pod["spec"]["containers"] if one != ours] == others
@@ -578,14 +547,11 @@ def test_helm_test_is_the_launcher_with_other_settings(helm, values_file):
     folder = real.storage[real.run.volume].mount_path if real.run.volume else ""
     assert settings.workflow.call == "k8s_parsl_runtime.workflow.selftest:main"
     assert settings.workflow.kwargs == {"folder": folder}
-    assert (settings.parsl, settings.storage, settings.logging) == (
-        real.parsl,
-        real.storage,
-        real.logging,
-    )
-    text = config["data"][f"worker-{label}.yaml"].replace(
-        "pdgrun-certificates-test", "pdgrun-certificates"
-    )
+    assert settings.parsl == real.parsl
+    assert settings.storage == real.storage
+    assert settings.logging == real.logging
+    text = config["data"][f"worker-{label}.yaml"]
+    text = text.replace("pdgrun-certificates-test", "pdgrun-certificates")
     assert yaml.safe_load(text) == rendered.workers[label]
 
 

@@ -1,6 +1,4 @@
-"""What NOTES say beside what is kept in golden/notes: each sentence where it is true, and only
-there.
-"""
+"""NOTES, beside what is kept in golden/notes: each sentence where it is true, and only there."""
 
 from __future__ import annotations
 
@@ -15,13 +13,11 @@ HALF = {"admin": {"create": False}}
 
 @pytest.fixture
 def notes(each_helm, chart_of_notes):
-    """NOTES of the least values and more; words one space apart."""
+    """Return a function that renders NOTES for the least values and more, in one line."""
 
     def say(*args, **over):
-        text = each_helm.template(over=MINIMAL | over, chart=chart_of_notes, args=args).one(
-            "Notes"
-        )["text"]
-        return " ".join(text.split())
+        rendered = each_helm.template(over=MINIMAL | over, chart=chart_of_notes, args=args)
+        return " ".join(rendered.one("Notes")["text"].split())
 
     return say
 
@@ -41,7 +37,7 @@ def workflow(**more):
         (workflow(path="/data/code", files={"a.py": ""}), ""),
     ],
 )
-def test_code_on_a_volume_is_said_to_be_out_of_sight(notes, more, named):
+def test_code_on_a_volume_is_warned_about(notes, more, named):
     said = notes(**more, storage={"data": EXISTING})
     assert ("where Helm does not see a change" in said) == bool(named)
     assert named in said
@@ -61,7 +57,7 @@ def test_a_paused_release_is_said_to_be_paused(notes):
 
 
 def test_an_upgrade_says_that_it_may_have_started_nothing(notes):
-    said = "If that Job has ended already, nothing runs"
+    said = "If this Job has ended before, nothing runs now"
     assert said in notes("--is-upgrade")
     assert said not in notes()
 
@@ -78,28 +74,24 @@ def test_an_upgrade_says_that_it_may_have_started_nothing(notes):
 def test_an_administrators_volumes_are_to_be_freed_before_the_next_install(
     notes, helm, volume, half, freed
 ):
-    """Where they outlive the release, by the name that the other half gave them."""
+    """Where they outlive the release, by the name that the administrator's part gave them."""
     storage = {"storage": {"data": volume}}
     said = notes(**storage, **half)
-    assert ("BEFORE THE NEXT INSTALL" in said) == freed
+    assert ("WARNING: before the next install" in said) == freed
     if freed:
-        (name,) = [
-            item["metadata"]["name"]
-            for item in helm.template(over=MINIMAL | storage).all("PersistentVolume")
-        ]
+        made = helm.template(over=MINIMAL | storage).one("PersistentVolume")
+        name = made["metadata"]["name"]
         assert f"kubectl patch persistentvolume {name} --type json" in said
 
 
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ({"volume": "data"}, "lost. Results of apps with cache=True stay"),
-        ({}, "lost, and all results with them."),
+        ({"volume": "data"}, "lost; results of apps with cache=True are kept"),
+        ({}, "lost, and all results."),
     ],
 )
 def test_an_upgrade_that_ends_a_run_is_said_to_end_it(notes, run, said):
     text = notes(storage={"data": EXISTING}, run=run)
-    assert (
-        "AN UPGRADE THAT CHANGES THE RUN ENDS IT, if it still runs: tasks in work are " + said
-        in text
-    )
+    warning = "WARNING: an upgrade that changes the run stops the run in progress."
+    assert f"{warning} Its running tasks are {said}" in text

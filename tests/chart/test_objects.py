@@ -57,9 +57,7 @@ def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
 
 
 def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):
-    """One list is the Role's, the other that of `k8s-parsl check`, for somebody else's Role; no run
-    has a test's Secret.
-    """
+    """The Role and `k8s-parsl check` list the same, but for the Secret of `helm test`."""
     rendered = helm.template(values_file)
     (role,) = rendered.of("launcher", "Role")
     granted = {
@@ -99,7 +97,7 @@ def test_no_pod_has_a_token_but_the_one_the_launcher_asks_for(helm, values_file)
     assert "serviceAccountToken" not in str(rendered.workers)
 
 
-def test_accounts_and_role_may_be_somebody_elses(helm):
+def test_accounts_and_role_may_exist_already(helm):
     over = {
         "serviceAccount": {"create": False, "name": "pdgrun"},
         "workerServiceAccount": {"create": False},
@@ -245,13 +243,13 @@ def test_workflow_and_workers_agree(helm, values_file):
     assert volumes["run"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
 
 
-def test_the_launcher_is_told_who_it_is(helm):
-    """All that identity.py asks for."""
-    told = environment(helm.template(DEV).launcher, "launcher")
+def test_the_launcher_has_its_identity_in_the_environment(helm):
+    """Everything that identity.py reads."""
+    env = environment(helm.template(DEV).launcher, "launcher")
     facts = {f"K8S_PARSL_{field.upper()}" for field in Identity.__dataclass_fields__}
-    assert facts == {name for name in told if name.startswith("K8S_PARSL_")}
-    assert told["K8S_PARSL_CERTIFICATES"] == "pdgrun-certificates"
-    assert told["K8S_PARSL_RUN"] == {"fieldRef": {"fieldPath": "metadata.labels['k8s-parsl/run']"}}
+    assert facts == {name for name in env if name.startswith("K8S_PARSL_")}
+    assert env["K8S_PARSL_CERTIFICATES"] == "pdgrun-certificates"
+    assert env["K8S_PARSL_RUN"] == {"fieldRef": {"fieldPath": "metadata.labels['k8s-parsl/run']"}}
 
 
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
@@ -288,9 +286,10 @@ def test_there_is_a_port_for_each_executor(helm):
     assert "ports" not in container(launcher, "launcher")
 
 
-def test_knobs_are_laid_over_each_other(helm):
-    """pod, then launcher.pod or worker.pod, then the executor's: maps merge, lists are replaced,
-    null takes away.
+def test_pod_is_overridden_by_kind_and_by_executor(helm):
+    """launcher.pod and worker.pod override pod, and an executor's pod overrides both.
+
+    Maps merge, lists are replaced, null removes a key.
     """
     over = {
         "pod": {
@@ -357,8 +356,9 @@ def test_workers_leave_a_lost_node_soon(helm):
 
 
 def test_the_job_ends_at_once_where_a_new_launcher_cannot_help(helm):
-    """docs/dev/architecture.md, "Exit codes". The container's name is part of the rule: a sidecar's
-    exit code is none of the run's.
+    """The rule names the container, as a sidecar's exit code says nothing about the run.
+
+    docs/dev/architecture.md, "Exit codes".
     """
     final = [
         ExitCode.WORKFLOW,
@@ -462,7 +462,37 @@ def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     assert (volume["spec"]["storageClassName"], claim["spec"]["storageClassName"]) == ("", "")
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     prefix = "cephfs-" if "cephfs" in source else ""
-    assert re.fullmatch(prefix + "science-pdgrun-data-[0-9a-f]{8}", volume["metadata"]["name"])
+    assert volume["metadata"]["name"] == f"{prefix}science.pdgrun-data"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "volume", "name"),
+    [
+        ("pdgrun", {}, "cephfs-pdgrun-data"),
+        ("pdg", {}, "cephfs-pdg.pdgrun-data"),
+        ("pdgrun", {"claimName": "other"}, "cephfs-pdgrun.other"),
+        ("pdgrun", {"claimName": "pdgrun"}, "cephfs-pdgrun.pdgrun"),
+        ("pdgrun", {"volumeName": "mine"}, "mine"),
+        ("pdg", {"claimName": "c" * 52}, f"cephfs-pdg.{'c' * 52}"),
+    ],
+)
+def test_a_persistent_volume_has_dataones_name(helm, namespace, volume, name):
+    """`cephfs-<PVC>` where the PVC's name has the namespace, which is added otherwise."""
+    data = {"mountPath": "/data", "cephfs": CEPHFS} | volume
+    rendered = helm.template(over=MINIMAL | {"storage": {"data": data}}, namespace=namespace)
+    assert rendered.one("PersistentVolume")["metadata"]["name"] == name
+    assert rendered.one("PersistentVolumeClaim")["spec"]["volumeName"] == name
+
+
+def test_a_persistent_volumes_name_has_at_most_63_characters(helm):
+    """A longer one is cut, and gets a hash of namespace and PVC."""
+    volumes = [
+        storage(helm, cephfs=CEPHFS, claimName="c" * 60 + end).one("PersistentVolume")
+        for end in "ab"
+    ]
+    first, second = (volume["metadata"]["name"] for volume in volumes)
+    assert first != second
+    assert re.fullmatch("cephfs-science\\.c{39}-[0-9a-f]{8}", first)
 
 
 def test_the_seeds_volume(helm):
@@ -477,15 +507,16 @@ def test_the_seeds_volume(helm):
             "staticVolume": "true",
             "rootPath": "/volumes/k8s-dev-pdg-subvol-group/k8s-dev-pdg-subvol/674cdd70-2571-1fff-8a4e-e6cf1d945d7a",
         },
-        "volumeHandle": volume["metadata"]["name"],
+        "volumeHandle": "cephfs-pdgrun-pdgrun-dev-0-cdb85007",
     }
+    assert volume["metadata"]["name"] == "cephfs-pdgrun-dev-0"
     assert volume["spec"]["capacity"] == {"storage": "10Gi"}
     assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
     assert helm.template(DEV).one("PersistentVolumeClaim")["metadata"]["name"] == "pdgrun-dev-0"
 
 
-def test_another_source_is_another_volume(helm):
-    """A source is immutable, and a handle must be unique on the whole cluster."""
+def test_another_source_has_another_handle(helm):
+    """A node that still has the old source mounted must not take it for the new one."""
     sources = [
         {"cephfs": CEPHFS},
         {"cephfs": CEPHFS | {"rootPath": "/volumes/b"}},
@@ -494,8 +525,9 @@ def test_another_source_is_another_volume(helm):
         {"cephfs": CEPHFS, "claimName": "other"},
     ]
     volumes = [storage(helm, **source).one("PersistentVolume") for source in sources]
-    assert len({volume["metadata"]["name"] for volume in volumes}) == len(sources)
     assert len({volume["spec"]["csi"]["volumeHandle"] for volume in volumes}) == len(sources)
+    names = [volume["metadata"]["name"] for volume in volumes]
+    assert names == ["cephfs-science.pdgrun-data"] * 4 + ["cephfs-science.other"]
     # Neither size nor mount options are part of the source: both can be changed in place.
     changed = storage(helm, size="1Ti", cephfs=CEPHFS | {"mountOptions": ["noatime"]}).one(
         "PersistentVolume"
@@ -570,7 +602,7 @@ def test_the_floor_of_kubernetes_is_said(helm):
 
 
 def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
-    """Else kubelet looks at the root alone; without an fsGroup nothing is said."""
+    """The default is OnRootMismatch. Without an fsGroup the field is not there."""
     context = {"fsGroup": 100, "fsGroupChangePolicy": "Always"}
     given = helm.template(over=MINIMAL | {"pod": {"securityContext": context}})
     assert given.launcher["spec"]["securityContext"].items() >= context.items()

@@ -1,10 +1,9 @@
-"""All that a pod can be asked to be, for the launcher, for all workers, and for the workers of one
-executor.
-"""
+"""Every PodSpec field of the values: for the launcher, all workers, the workers of one executor."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import warnings
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from launcher.api_server import matches
 
-from chart.helm import CHART, Object
+from chart.helm import CHART, Object, Rendered, container
 from k8s_parsl.identity import Identity
 from k8s_parsl.run.pod_manifest import pod_manifest
 
@@ -111,26 +110,36 @@ METADATA: JSON = {
     "annotations": {"example.org/a": "b"},
 }
 
-KNOBS: dict[str, tuple[JSON, JSON, JSON, JSON]] = {
-    **{name: ({name: value}, {name: value}, {}, {}) for name, value in SPEC.items()},
-    **{name: ({name: value}, {}, {field: value}, {}) for name, (field, value) in CONTAINER.items()},
-    **{name: ({name: value}, {}, {}, {name: value}) for name, value in METADATA.items()},
-    "sharedMemory": (
-        {"sharedMemory": "512Mi"},
-        {
-            "volumes": [
-                {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}
-            ]
-        },
-        {"volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},
-        {},
-    ),
-}
-"""What is given under `pod`; what stands then in the pod's spec, in the user's container and in its
-metadata.
-"""
 
-# Also of one kind of pod alone; a size for all kinds would fit none.
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """What is given under `pod`, and where the pod then has it."""
+
+    given: JSON
+    spec: JSON = dataclasses.field(default_factory=dict)
+    container: JSON = dataclasses.field(default_factory=dict)
+    metadata: JSON = dataclasses.field(default_factory=dict)
+
+
+def table() -> dict[str, Field]:
+    """Each field of `pod`, by its name."""
+    fields = {name: Field({name: value}, spec={name: value}) for name, value in SPEC.items()}
+    for name, (field, value) in CONTAINER.items():
+        fields[name] = Field({name: value}, container={field: value})
+    for name, value in METADATA.items():
+        fields[name] = Field({name: value}, metadata={name: value})
+    volume = {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}
+    fields["sharedMemory"] = Field(
+        {"sharedMemory": "512Mi"},
+        spec={"volumes": [volume]},
+        container={"volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},
+    )
+    return fields
+
+
+FIELDS = table()
+
+# For one kind of pod only: a size for all kinds would fit none.
 SIZES: dict[str, JSON] = {
     "CPU and memory": {
         "requests": {"cpu": "2", "memory": "4Gi"},
@@ -147,9 +156,9 @@ SIZES: dict[str, JSON] = {
 # With these the workflow could read the launcher's token in /proc: refused for the launcher's pod
 # (test_schema.py).
 OF_WORKERS_ALONE = {"hostPID", "shareProcessNamespace"}
-KNOBS_OF_ALL = {name: knob for name, knob in KNOBS.items() if name not in OF_WORKERS_ALONE}
-KNOBS_OF_ONE_KIND = KNOBS | {
-    name: ({"resources": size}, {}, {"resources": size}, {}) for name, size in SIZES.items()
+FIELDS_OF_ALL = {name: field for name, field in FIELDS.items() if name not in OF_WORKERS_ALONE}
+FIELDS_OF_ONE_KIND = FIELDS | {
+    name: Field({"resources": size}, container={"resources": size}) for name, size in SIZES.items()
 }
 
 
@@ -175,52 +184,54 @@ def holds(actual: Any, expected: Any) -> bool:
     return bool(actual == expected)
 
 
-def asked_for(pod: Object, main: str, knob: tuple[JSON, JSON, JSON, JSON]) -> bool:
-    """Whether the pod is as the knob says."""
-    _, spec, container, metadata = knob
-    (ours,) = [item for item in pod["spec"]["containers"] if item["name"] == main]
-    return holds(pod["spec"], spec) and holds(ours, container) and holds(pod["metadata"], metadata)
+def has_field(pod: Object, main: str, field: Field) -> bool:
+    """Return whether the pod has the field; ``main`` is its container with the user's code."""
+    return (
+        holds(pod["spec"], field.spec)
+        and holds(container(pod, main), field.container)
+        and holds(pod["metadata"], field.metadata)
+    )
 
 
-def who(rendered, knob: tuple[JSON, JSON, JSON, JSON]) -> set[str]:
-    """Which pods of the release are as the knob says."""
-    pods = {"launcher": (rendered.launcher, "workflow")}
-    pods |= {label: (pod, "worker") for label, pod in rendered.workers.items()}
-    return {name for name, (pod, main) in pods.items() if asked_for(pod, main, knob)}
+def who(rendered: Rendered, field: Field) -> set[str]:
+    """Return which pods of the release have the field: `launcher`, and executors by label."""
+    found = {label for label, pod in rendered.workers.items() if has_field(pod, "worker", field)}
+    if has_field(rendered.launcher, "workflow", field):
+        found.add("launcher")
+    return found
 
 
 def test_every_field_that_the_values_take_is_in_the_table():
     """Whatever a PodSpec has, but for what the chart decides elsewhere."""
     definitions = json.loads((CHART / "values.schema.json").read_text("utf-8"))["$defs"]
-    assert set(KNOBS) == definitions["Pod"]["properties"].keys()
+    assert set(FIELDS) == definitions["Pod"]["properties"].keys()
     assert definitions["OwnPod"]["properties"].keys() - definitions["Pod"]["properties"].keys() == {
         "resources"
     }
 
 
-@pytest.mark.parametrize("knob", KNOBS_OF_ALL.values(), ids=KNOBS_OF_ALL.keys())
-def test_what_pod_says_is_so_for_launcher_and_workers(helm, knob):
-    assert who(helm.template(over=values()), knob) == set()
-    assert who(helm.template(over=values(pod=knob[0])), knob) == {
-        "launcher",
-        "cpu",
-        "gpu",
-        "highmem",
-    }
+EVERY_POD = {"launcher", "cpu", "gpu", "highmem"}
 
 
-@pytest.mark.parametrize("knob", KNOBS_OF_ONE_KIND.values(), ids=KNOBS_OF_ONE_KIND.keys())
-def test_what_one_kind_of_pod_is_told_is_so_for_that_kind_alone(helm, knob):
+@pytest.mark.parametrize("field", FIELDS_OF_ALL.values(), ids=FIELDS_OF_ALL.keys())
+def test_what_pod_says_is_so_for_launcher_and_workers(helm, field):
+    assert who(helm.template(over=values()), field) == set()
+    assert who(helm.template(over=values(pod=field.given)), field) == EVERY_POD
+
+
+@pytest.mark.parametrize("field", FIELDS_OF_ONE_KIND.values(), ids=FIELDS_OF_ONE_KIND.keys())
+def test_what_one_kind_of_pod_says_is_so_for_that_kind_alone(helm, field):
     """The launcher, all workers, the workers of one executor."""
-    asked = knob[0]
-    if not asked.keys() & OF_WORKERS_ALONE:
-        assert who(helm.template(over=values(launcher={"pod": asked})), knob) == {"launcher"}
-    assert who(helm.template(over=values(worker={"pod": asked})), knob) == {"cpu", "gpu", "highmem"}
-    executors = {"cpu": {}, "gpu": {"pod": asked}, "highmem": {}}
-    assert who(helm.template(over=values(executors=executors)), knob) == {"gpu"}
+    given = field.given
+    if not given.keys() & OF_WORKERS_ALONE:
+        assert who(helm.template(over=values(launcher={"pod": given})), field) == {"launcher"}
+    workers = helm.template(over=values(worker={"pod": given}))
+    assert who(workers, field) == {"cpu", "gpu", "highmem"}
+    executors = {"cpu": {}, "gpu": {"pod": given}, "highmem": {}}
+    assert who(helm.template(over=values(executors=executors)), field) == {"gpu"}
 
 
-# Kubernetes refuses these together, or knows them since 1.37 alone.
+# Kubernetes refuses these together, or has them only since 1.37.
 NOT_TOGETHER = {
     "hostNetwork",
     "hostPID",
@@ -234,22 +245,18 @@ NOT_TOGETHER |= {"evictionResponders"} | OF_WORKERS_ALONE
 
 
 def test_all_of_it_at_once_is_what_kubernetes_takes(helm):
-    asked = {
-        key: value
-        for name, knob in KNOBS.items()
-        if name not in NOT_TOGETHER
-        for key, value in knob[0].items()
-    }
-    rendered = helm.template(over=values(pod=asked, worker={"pod": {"resources": SIZES["GPUs"]}}))
+    fields = [field for name, field in FIELDS.items() if name not in NOT_TOGETHER]
+    given: JSON = {}
+    for field in fields:
+        given |= field.given
+    rendered = helm.template(over=values(pod=given, worker={"pod": {"resources": SIZES["GPUs"]}}))
     for version in ("1.31", "1.37"):
         kubernetes_validate.validate(rendered.job, version, strict=True)
         for label, pod in rendered.workers.items():
             named = pod | {"metadata": pod["metadata"] | {"name": f"worker-{label}"}}
             kubernetes_validate.validate(named, version, strict=True)
-    knobs = [knob for name, knob in KNOBS.items() if name not in NOT_TOGETHER]
-    assert [who(rendered, knob) for knob in knobs] == [{"launcher", "cpu", "gpu", "highmem"}] * len(
-        knobs
-    )
+    for field in fields:
+        assert who(rendered, field) == EVERY_POD, field
 
 
 def test_the_users_container_stays_the_first(helm):
@@ -276,7 +283,7 @@ def test_pull_secrets_are_for_every_pod(helm):
 
 
 def test_the_chart_keeps_what_it_decides_itself(helm):
-    """A label of the launcher's own is no knob: it is what finds the pods."""
+    """The launcher finds the pods by its own labels: `pod.labels` does not override them."""
     ours = {
         "app.kubernetes.io/component": "mine",
         "app.kubernetes.io/instance": "mine",
@@ -409,8 +416,8 @@ LAYERS: dict[str, tuple[JSON, JSON, JSON, str, tuple[Any, Any, Any]]] = {
 @pytest.mark.parametrize(
     ("pod", "worker", "gpu", "field", "expected"), LAYERS.values(), ids=LAYERS.keys()
 )
-def test_one_is_laid_over_the_other(helm, pod, worker, gpu, field, expected):
-    """`pod`, `worker.pod`, `executors.<label>.pod`; the launcher has the first alone."""
+def test_one_overrides_the_other(helm, pod, worker, gpu, field, expected):
+    """`pod`, then `worker.pod`, then `executors.<label>.pod`; the launcher has only the first."""
     over = values(pod=pod, worker={"pod": worker}, executors={"cpu": {}, "gpu": {"pod": gpu}})
     rendered = helm.template(over=copy.deepcopy(over))
     pods = rendered.launcher, rendered.workers["cpu"], rendered.workers["gpu"]
@@ -504,8 +511,8 @@ def test_the_job_is_as_asked(helm, asked, expected):
     assert {key: spec.get(key) for key in expected} == expected
 
 
-def test_the_job_bears_its_annotations(helm):
-    """Beside the chart's own, and none where all are taken away."""
+def test_the_job_has_its_annotations(helm):
+    """They are added to the chart's; null removes one."""
 
     def annotations(given):
         return helm.template(over=values(job={"annotations": given})).job["metadata"]["annotations"]

@@ -1,5 +1,6 @@
-"""A text of the values arrives as it was written, whatever it means to YAML, to templates, to
-shells or to kubelet.
+"""A text of the values arrives as it was written.
+
+Whatever it means to YAML, to templates, to shells or to kubelet.
 
 Each text is put into every key whose schema takes it (hostile.py). What is rendered is then what
 was rendered for harmless texts, with this one in their place: the same objects, the same fields,
@@ -20,13 +21,14 @@ from chart.helm import CHART, FAST
 from k8s_parsl.config.helm_yaml import HelmLoader
 
 TEXTS = list(hostile.TEXTS.values())
-# The names of what holds the settings have their hash.
 DOLLARS = re.compile(r"\$+")
+# The names of ConfigMaps and Jobs end in a hash of what they hold.
 HASH = re.compile(r"\b[0-9a-f]{6,64}\b")
+MARKER = re.compile(r"m\d{4}x")
 
 
 def rendered(helm, values: hostile.JSON) -> list[Any]:
-    """The objects; files that are YAML, and lists of CEL's that are JSON, are read as well."""
+    """Return the objects, with the YAML files and the JSON lists of CEL in them parsed, too."""
     command = ("template", "pdgrun", str(CHART), "--namespace", "pdgrun", "-f", "-")
     text = helm(*command, stdin=hostile.written(values))
     return [read(item) for item in yaml.load_all(text, FAST) if item]
@@ -45,54 +47,51 @@ def read(value: Any, key: str = "") -> Any:
 
 
 def expected(value: Any, given: dict[str, str], key: str = "") -> Any:
-    """What was rendered of the markers, with their texts; what CEL compares with is there once."""
+    """Return what was rendered for the markers, with their texts; a list of CEL's has each once."""
     if isinstance(value, dict):
         return {
             expected(name, given): expected(below, given, name) for name, below in value.items()
         }
     if isinstance(value, list):
         items = [expected(item, given) for item in value]
-        return (
-            [item for index, item in enumerate(items) if item not in items[:index]]
-            if key == "expression"
-            else items
-        )
-    if not isinstance(value, str):
-        return value
-    return re.sub(r"m\d{4}x", lambda found: given.get(found[0], found[0]), value)
+        return unique(items) if key == "expression" else items
+    if isinstance(value, str):
+        return MARKER.sub(lambda found: given.get(found[0], found[0]), value)
+    return value
+
+
+def unique(items: list[Any]) -> list[Any]:
+    found: list[Any] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """By path, so that a difference is short; hashes are all the same. Of dollars, see kubelet's
-    test below.
+    """Return the leaves by path, so that a difference is short.
+
+    Every hash is the same here, and so is every number of dollars: kubelet's test below has those.
     """
-    if isinstance(value, dict) and value:
-        return {
-            name: leaf
-            for key, below in value.items()
-            for name, leaf in leaves(below, f"{path}/{key}").items()
-        }
-    if isinstance(value, list) and value:
-        return {
-            name: leaf
-            for key, below in enumerate(value)
-            for name, leaf in leaves(below, f"{path}/{key}").items()
-        }
-    return {
-        HASH.sub("#", path): DOLLARS.sub("$", HASH.sub("#", value))
-        if isinstance(value, str)
-        else value
-    }
+    if value and isinstance(value, dict | list):
+        below = value.items() if isinstance(value, dict) else enumerate(value)
+        found: dict[str, Any] = {}
+        for key, item in below:
+            found |= leaves(item, f"{path}/{key}")
+        return found
+    if isinstance(value, str):
+        value = DOLLARS.sub("$", HASH.sub("#", value))
+    return {HASH.sub("#", path): value}
 
 
 def check(helm, values: hostile.Values, plain: list[Any], texts: list[str]) -> None:
     over, given = values.hostile(texts)
     assert len(given) > len(values.keys) / 3
-    found, wanted = leaves(rendered(helm, over)), leaves([expected(item, given) for item in plain])
-    different = {
-        path for path in found.keys() | wanted.keys() if found.get(path, "") != wanted.get(path, "")
-    }
-    assert {path: (found.get(path), wanted.get(path)) for path in sorted(different)[:5]} == {}
+    found = leaves(rendered(helm, over))
+    wanted = leaves([expected(item, given) for item in plain])
+    paths = sorted(found.keys() | wanted.keys())
+    different = [path for path in paths if found.get(path, "") != wanted.get(path, "")]
+    assert {path: (found.get(path), wanted.get(path)) for path in different[:5]} == {}
 
 
 @pytest.fixture(scope="module", params=[hostile.OWN, hostile.GIT], ids=["own", "git"])
@@ -129,17 +128,17 @@ def test_helm_3_writes_the_same(each_helm, own):
     "place", ["workflow.kwargs.a[0].b", "pod.annotations.c", "executors.w.workerInit"]
 )
 def test_what_would_not_arrive_is_refused_by_name(helm, place, text):
-    """Helm would change it, or leave out all that stands beside it, and say nothing."""
-    over = {
-        "workflow.kwargs.a[0].b": {"workflow": {"kwargs": {"a": [{"b": hostile.OF_FILES[text]}]}}},
-        "pod.annotations.c": {"pod": {"annotations": {"c": hostile.OF_FILES[text]}}},
-        "executors.w.workerInit": {"executors": {"w": {"workerInit": hostile.OF_FILES[text]}}},
-    }[place]
-    base = {"workflow": {"call": "a:b"}, "executors": {"w": {}}}
-    said = refusal(
-        helm, {**base, **over, "workflow": {**base["workflow"], **over.get("workflow", {})}}
-    )
-    assert f"{place}: has the character " in said
+    """Helm would change it, or drop everything beside it, without a message."""
+    value = hostile.OF_FILES[text]
+    values: hostile.JSON = {"workflow": {"call": "a:b"}, "executors": {"w": {}}}
+    match place:
+        case "workflow.kwargs.a[0].b":
+            values["workflow"]["kwargs"] = {"a": [{"b": value}]}
+        case "pod.annotations.c":
+            values["pod"] = {"annotations": {"c": value}}
+        case "executors.w.workerInit":
+            values["executors"]["w"] = {"workerInit": value}
+    assert f"{place}: has the character " in refusal(helm, values)
 
 
 @pytest.mark.parametrize(
@@ -154,19 +153,13 @@ def test_the_schema_refuses_the_rest_by_name(each_helm):
     """All at once: what a key with a pattern does not take."""
     values = hostile.Values(**hostile.OWN)
     text = hostile.TEXTS["a line of YAML"]
-    refused = [
-        key
-        for key in values.keys
-        if not hostile.takes(key.node, key.value(text)) and key.path[-1] != "KEY"
-    ]
-    over = hostile.with_texts(
-        values.marked, {key.value(key.marker): key.value(text) for key in refused}
-    )
-    said = refusal(each_helm, over)
+    named = [key for key in values.keys if key.path[-1] != "KEY"]
+    refused = [key for key in named if not hostile.takes(key.node, key.value(text))]
     assert len(refused) > 20
-    assert [
-        key.name for key in refused if key.path[-1] not in said and key.path[-2] not in said
-    ] == []
+    texts = {key.value(key.marker): key.value(text) for key in refused}
+    said = refusal(each_helm, hostile.with_texts(values.marked, texts))
+    for key in refused:
+        assert key.path[-1] in said or key.path[-2] in said, key.name
 
 
 def refusal(helm, values: hostile.JSON) -> str:
@@ -182,35 +175,34 @@ def refusal(helm, values: hostile.JSON) -> str:
 
 def test_a_file_has_every_character(each_helm):
     """As --set-file hands them over, and in a values file."""
-    files = {
-        f"f{index}": text
-        for index, text in enumerate([*hostile.TEXTS.values(), *hostile.OF_FILES.values()])
-    }
+    texts = [*hostile.TEXTS.values(), *hostile.OF_FILES.values()]
+    files = {f"f{index}": text for index, text in enumerate(texts)}
     values = {"workflow": {"call": "a:b", "files": files}, "executors": {"w": {}}}
-    objects = rendered(each_helm, values)
-    (found,) = [
-        item["data"] for item in objects if item["kind"] == "ConfigMap" and "f0" in item["data"]
-    ]
-    assert found == files
+    (found,) = [item for item in rendered(each_helm, values) if "f0" in item.get("data", {})]
+    assert found["data"] == files
 
 
 def as_kubelet_expands(text: str, variables: dict[str, str]) -> str:
-    """https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/: $(NAME), and
-    $$ for one $.
+    """Return the text with $(NAME) replaced, and $$ by one $.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
     """
-    return re.sub(
-        r"\$(\$|\((\w+)\))?",
-        lambda found: "$" if found[1] in (None, "$") else variables.get(found[2], found[0]),
-        text,
-    )
+
+    def expand(found: re.Match[str]) -> str:
+        if found[2]:
+            return variables.get(found[2], found[0])
+        return "$"
+
+    return re.sub(r"\$(\$|\((\w+)\))?", expand, text)
 
 
 @pytest.mark.parametrize(
     "text", ["$(HOME)", "$$(HOME)", "$$", "a$", "$HOME", "$$$(HOME)", "$(", "$(PYTHONPATH)"]
 )
 def test_kubelet_expands_nothing_that_the_chart_hands_on(helm, text):
-    """In commands, arguments and variables of its own making: workflow.path, image.python,
-    workflow.git.
+    """In the chart's own commands, arguments and environment variables.
+
+    workflow.path, image.python and workflow.git go there.
     """
     git = {"url": f"https://example.org/{text}", "commit": "c" * 40, "path": text}
     values = {
@@ -220,21 +212,16 @@ def test_kubelet_expands_nothing_that_the_chart_hands_on(helm, text):
     }
     objects = rendered(helm, values)
     (job,) = [item for item in objects if item["kind"] == "Job"]
-    (manifest,) = [
-        item["data"]["worker-w.yaml"] for item in objects if "settings.yaml" in item.get("data", {})
-    ][:1]
-    for spec in (job["spec"]["template"]["spec"], manifest["spec"]):
+    settings = [item["data"] for item in objects if "settings.yaml" in item.get("data", {})]
+    for spec in (job["spec"]["template"]["spec"], settings[0]["worker-w.yaml"]["spec"]):
         containers = {one["name"]: one for one in spec["containers"] + spec["initContainers"]}
-        users = containers.get("workflow") or containers["worker"]
-        found = [
-            users["command"][0],
-            *(one["value"] for one in users["env"] if one["name"] == "PYTHONPATH"),
-        ]
-        found += [
-            word for word in containers["checkout"]["args"] if word.startswith(("--url", "--path"))
-        ]
+        user = containers.get("workflow") or containers["worker"]
+        environment = {one["name"]: one.get("value") for one in user["env"]}
+        git_options = ("--url", "--path")
+        words = [user["command"][0], environment["PYTHONPATH"]]
+        words += [one for one in containers["checkout"]["args"] if one.startswith(git_options)]
         known = {"HOME": "/tmp", "PYTHONPATH": "/other"}
-        assert [as_kubelet_expands(word, known) for word in found] == [
+        assert [as_kubelet_expands(word, known) for word in words] == [
             f"/{text}",
             f"/{text}",
             f"--url={git['url']}",
@@ -244,14 +231,14 @@ def test_kubelet_expands_nothing_that_the_chart_hands_on(helm, text):
 
 # So the tests above mean something ------------------------------------------------------------------------------------
 
-# Another key takes the place of it, or only a laptop reads it.
+# Another key replaces it, or only `k8s-parsl run` on a laptop reads it.
 NOWHERE = {
     "global.*",
     "global.KEY",
     "image.tag",
     "laptop.python",
     "launcher.image.tag",
-    # The PVC is another's.
+    # Of an existing PVC, which the chart does not create.
     *(f"storage.claim.{part}.{key}" for part in ("labels", "annotations") for key in ("*", "KEY")),
     "storage.claim.claimName",
     "storage.claim.volumeName",

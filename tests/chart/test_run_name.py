@@ -1,5 +1,6 @@
-"""The Job's name says what runs (docs/dev/architecture.md, "Installation and run"): the same
-values, the same run; anything else, a new one.
+"""The Job's name says what runs: the same values, the same run; anything else, a new one.
+
+docs/dev/architecture.md, "Installation and run".
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def test_both_helms_name_the_same_run(each_helm, helm, values_file):
 
 
 def test_another_chart_version_is_the_same_run(helm, tmp_path):
-    """Its labels say so everywhere but in what runs, so upgrading the chart alone restarts nothing."""
+    """Only labels have the version, and not those of the pods: a newer chart restarts nothing."""
     chart = tmp_path / "chart"
     shutil.copytree(CHART, chart)
     about = yaml.safe_load((chart / "Chart.yaml").read_text())
@@ -119,9 +120,7 @@ def test_another_chart_version_is_the_same_run(helm, tmp_path):
 
 
 def test_other_rights_are_another_role(helm):
-    """No Role and no RoleBinding of one name ever differ: their names are a hash of all that they
-    say.
-    """
+    """Their names end in a hash of their content, so two of one name never differ."""
     overs = [{}, {"serviceAccount": {"name": "other"}}, {"parsl": {"retries": 3}}]
     plain, other_account, same = [helm.template(DEV, over=over) for over in overs]
     for kind in ("Role", "RoleBinding"):

@@ -96,7 +96,7 @@ def test_what_runs_in_each(helm):
     assert container(helm.template(over=MINIMAL).launcher, "workflow")["command"][0] == "python3"
 
 
-def test_kubectl_shows_the_launcher_unless_it_is_told_another(helm):
+def test_kubectl_shows_the_launcher_unless_another_is_named(helm):
     """Whose container is not the pod's first; what the user says of it wins, null included."""
     key = "kubectl.kubernetes.io/default-container"
 
@@ -164,7 +164,7 @@ def test_nothing_of_the_users_containers_reaches_the_launchers(helm):
 
 
 def test_the_launcher_is_as_hardened_as_pod_says(helm):
-    """What loosens the user's container alone does not loosen it."""
+    """Values for the user's container do not loosen it."""
     default = container(helm.template(over=MINIMAL).launcher, "launcher")["securityContext"]
     assert default == {
         "allowPrivilegeEscalation": False,
@@ -188,11 +188,11 @@ def test_the_launcher_is_as_hardened_as_pod_says(helm):
     ] == []
 
 
-def test_the_workflow_is_told_nothing_of_the_run(helm):
+def test_the_workflow_has_no_variables_of_the_run(helm):
     """No name of a pod, Secret or release: what it may know comes over the socket."""
     for pod in of_the_launcher(helm.template(over=MINIMAL)):
-        told = environment(pod, "workflow")
-        assert told == {"HOME": "/tmp", "PYTHONPATH": "/opt/workflow", "PYTHONUNBUFFERED": "1"}
+        env = environment(pod, "workflow")
+        assert env == {"HOME": "/tmp", "PYTHONPATH": "/opt/workflow", "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.mark.parametrize("name", ["HOME", "PYTHONPATH", "PYTHONUNBUFFERED"])
@@ -274,9 +274,9 @@ def test_no_other_container_mounts_what_is_the_launchers_own(helm):
             ("containers", beside),
             ("initContainers", beside),
         ):
-            told = f"launcher.pod.{key}: {name} is the launcher's own volume"
-            assert told in helm.refusal(values(launcher={"pod": {key: field}}))
-            assert told in helm.refusal(values(pod={key: field}))
+            said = f"launcher.pod.{key}: {name} is the launcher's own volume"
+            assert said in helm.refusal(values(launcher={"pod": {key: field}}))
+            assert said in helm.refusal(values(pod={key: field}))
     for name in ("tmp", "storage-data"):
         pod = {"volumeMounts": [{"name": name, "mountPath": "/var/tmp"}]}
         assert helm.refusal(values(pod=pod, storage=STORAGE)) == ""
@@ -359,7 +359,7 @@ NO_USER = {"securityContext": {"runAsUser": None}}
         ({"pod": {"securityContext": None, "containerSecurityContext": None}}, ""),
     ],
 )
-def test_the_launcher_is_told_as_whom_the_workflow_runs(each_helm, over, uid):
+def test_the_launcher_has_the_workflows_uid(each_helm, over, uid):
     """Its container's user, or else the pod's; empty where the image says it."""
     for pod in of_the_launcher(each_helm.template(over=values(**over))):
         assert environment(pod, "launcher")[UID] == uid
@@ -377,7 +377,7 @@ def test_the_launcher_is_told_as_whom_the_workflow_runs(each_helm, over, uid):
         ({"launcher": {"pod": {"terminationGracePeriodSeconds": None}}}, "30"),
     ],
 )
-def test_the_launcher_is_told_how_long_an_end_may_take(each_helm, over, grace):
+def test_the_launcher_has_its_grace_period(each_helm, over, grace):
     for pod in of_the_launcher(each_helm.template(over=values(**over))):
         assert environment(pod, "launcher")[GRACE] == grace
         assert str(pod["spec"].get("terminationGracePeriodSeconds", 30)) == grace

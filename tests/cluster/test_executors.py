@@ -156,8 +156,8 @@ def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, names
         "beside", "import signal; signal.sigwait({signal.SIGTERM})", restartPolicy="Always"
     )
     release.workflow(
-        "tests/cluster/knobs.py",
-        workflow={"call": "knobs:main"},
+        "tests/cluster/pod_fields.py",
+        workflow={"call": "pod_fields:main"},
         pod=POD | {"initContainers": [init, sidecar], "priorityClassName": namespace},
         executors={
             "cpu": {"pod": {"env": [{"name": "PLAIN", "value": "from the executor"}]}},

@@ -130,7 +130,7 @@ def test_credentials_that_are_refused_end_the_job_and_are_told(release):
     assert release.wait_for_end(job) == "Failed", release.describe()
     assert len(release.pods("launcher")) == 1
     notes = release.helm("get", "notes", release.name).out
-    command = notes.split("what the launcher waits for:")[1].strip().split("\nand, ")[0]
+    command = next(line for line in notes.splitlines() if "describe pods" in line)
     assert "refuses the credentials of pdg-git (401)" in release.kubectl(*arguments(command))
 
 

@@ -91,7 +91,7 @@ def test_every_command_works_as_printed(kind, administrator, user, release, vers
     said = someone.run(install)
     values = json.loads(someone.run("helm get values pdgrun -n pdgrun -o json"))
 
-    someone.shell(one(said, "get pods"))
+    someone.shell(one(said, "describe pods"))
     someone.shell(one(said, "events"))
     if runs:
         assert release.wait_for_end() == "Complete", release.describe()

@@ -120,7 +120,7 @@ def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(
     """
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out
-    command = notes.split("what the launcher waits for:")[1].strip().split("\nand, ")[0]
+    command = next(line for line in notes.splitlines() if "describe pods" in line)
     product.wait_for_pods(
         lambda pods: any(named in _messages(pod) for pod in pods.values()), component="launcher"
     )

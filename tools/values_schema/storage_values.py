@@ -240,7 +240,8 @@ class CephFS(Model):
     volume_handle: str = Field(
         "",
         max_length=128,
-        description="Unique in the whole cluster. Empty: the name of the PersistentVolume.",
+        description="Unique in the whole cluster. Empty: `volumeName`, or a name "
+        "with a hash of claim and source.",
     )
 
 
@@ -306,8 +307,9 @@ class ChartVolume(Volume):
     claim_name: Name | None = Field(None, description="Name of the PVC. Empty: `<release>-<key>`.")
     volume_name: Name | None = Field(
         None,
-        description="Name of the PersistentVolume. Empty: `cephfs-<namespace>-<claim>-<hash of "
-        "claim and source>` (`<namespace>-<claim>-<hash>` for other sources).",
+        description="Name of the PersistentVolume. Empty: `cephfs-<claim>` if the claim's name "
+        "begins with `<namespace>-`, otherwise `cephfs-<namespace>.<claim>` (without `cephfs-` "
+        "for other sources).",
     )
     labels: dict[str, str | None] = Field(
         default_factory=dict,
