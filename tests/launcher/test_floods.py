@@ -34,8 +34,9 @@ from k8s_parsl_runtime.shared.protocol import BLOCKS, LINE_BYTES, LINKED, PROTOC
 TEXT = "x" * 2 * TEXT_CHARACTERS
 # No batch is longer, in bytes and in messages.
 BATCH_BYTES, BATCH = 2 << 20, 2000
-# What a socket's ends and the interpreter have in use just then.
-SLACK = 200_000
+# What a socket's ends and the interpreter have in use just then, and pydantic's cache of 16,384 short
+# strings (ConfigDict.cache_strings) for the 4,000 of a batch.
+SLACK = 300_000
 
 # By what is sent, how the message with a number looks.
 SUPERVISORS = {
