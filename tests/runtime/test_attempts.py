@@ -18,9 +18,10 @@ def append(folder, i):
     import os
     with open(f"{folder}/{i}.txt", "a") as file:
         file.write("begun\\n")
+    waits = i >= 3 and not os.path.exists(f"{folder}/again")
     with open(f"{folder}/begun", "w") as pipe:
         pipe.write(f"{i}\\n")
-    if i >= 3 and not os.path.exists(f"{folder}/again"):
+    if waits:
         with open(f"{folder}/go") as pipe:
             pipe.read(1)
     return i
