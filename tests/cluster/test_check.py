@@ -97,7 +97,8 @@ def test_make_check_cluster(product):
     words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.checks"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert (
-        "ok  you may install, upgrade and remove every kind of object of this release" in done.stdout
+        "ok  you may install, upgrade and remove every kind of object of this release"
+        in done.stdout
     ), done.stderr
     # An administrator has yet to make the Secret of values/dev.yaml.
     assert "!!  there is no Secret ceph-csi-cephfs/csi-cephfs-pdgrun-secret" in done.stdout
