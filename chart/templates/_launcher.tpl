@@ -86,7 +86,7 @@ tolerations:
 containers:
   - name: workflow
     command:
-      - {{ include "k8s-parsl.literal" .root.Values.image.python | quote }}
+      - {{ include "k8s-parsl.literal" (.root.Values.image.python | default "python3") | quote }}
       - -I
       - /opt/k8s-parsl-runtime/start.py
       - workflow
@@ -126,7 +126,7 @@ containers:
         mountPath: /run/k8s-parsl-launcher
       - name: launcher-tmp
         mountPath: /tmp
-      {{- with get .root.Values.storage .root.Values.run.volume }}
+      {{- with get .root.Values.storage (.root.Values.run.volume | default "") }}
       {{- include "k8s-parsl.storageMount" (dict "key" $.root.Values.run.volume "volume" .) | nindent 6 }}
       {{- end }}
   {{- with .pod.containers }}

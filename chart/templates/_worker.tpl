@@ -27,7 +27,7 @@ spec:
     {{- include "k8s-parsl.workerTolerations" $context | trim | nindent 4 }}
   containers:
     - name: worker
-      command: [{{ include "k8s-parsl.literal" $values.image.python | quote }}, -I, /opt/k8s-parsl-runtime/start.py]
+      command: [{{ include "k8s-parsl.literal" ($values.image.python | default "python3") | quote }}, -I, /opt/k8s-parsl-runtime/start.py]
       args: [worker]
       {{- include "k8s-parsl.userContainerFields" $context | nindent 6 }}
       env:

@@ -11,11 +11,15 @@ import argparse
 import json
 from pathlib import Path
 
+import yaml
+
 from k8s_parsl.kube import reasons
+from values_schema.defaults import demand
 from values_schema.helm_schema import values_schema
 from values_schema.reference import values_reference
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULTS_FILE = REPOSITORY / "chart" / "values.yaml"
 SCHEMA_FILE = REPOSITORY / "chart" / "values.schema.json"
 REFERENCE_FILE = REPOSITORY / "docs" / "user" / "values.md"
 TROUBLESHOOTING_FILE = REPOSITORY / "docs" / "user" / "troubleshooting.md"
@@ -47,7 +51,8 @@ def main() -> int:
 
 def stale_files() -> dict[Path, str]:
     """Return the generated files that differ from the models, with what they should hold."""
-    schema = json.dumps(values_schema(), indent=1, ensure_ascii=False) + "\n"
+    defaults = yaml.safe_load(DEFAULTS_FILE.read_text("utf-8"))
+    schema = json.dumps(demand(values_schema(), defaults), indent=1, ensure_ascii=False) + "\n"
     generated = {
         SCHEMA_FILE: schema,
         REFERENCE_FILE: values_reference(),

@@ -364,13 +364,23 @@ class Settings(Model):
         """
         files = list(paths)
         values: dict[str, Any] = {}
+        empty: dict[str, None] = {}
         for path in files:
-            values = merge(values, read_yaml(path))
+            given = read_yaml(path)
+            values = merge(values, given)
+            empty |= {key: None for key, value in given.items() if value is None}
+            empty = {key: None for key in empty if key not in values}
         source = " + ".join(str(path) for path in files)
         for key in values:
             if key not in SECTIONS:
                 raise UsageError(
                     f"{source}: {key}: there is no such key{did_you_mean(str(key), SECTIONS)}"
+                )
+        for key in empty:
+            if key in _SECTIONS_WITH_DEFAULTS:
+                raise UsageError(
+                    f"{source}: {key}: without the line `{key}:`, or with values: "
+                    "null takes the defaults away"
                 )
         return cls.parse(launcher_part(values), source, by_name=False)
 
@@ -399,6 +409,13 @@ SECTIONS = (
     "namespaced",
     "global",
 )
+# Helm removes the defaults of a section with nothing below it, which is null.
+_SECTIONS_WITH_DEFAULTS = frozenset(SECTIONS) - {
+    "workflow",
+    "executors",
+    "imagePullSecrets",
+    "global",
+}
 # The sections that the launcher reads, apart from `executors` and `storage`.
 _SECTIONS_READ = ("run", "workflow", "parsl", "logging", "laptop")
 # Keys inside the launcher's own sections that only the chart reads; the template

@@ -1,0 +1,81 @@
+"""A key with nothing behind it is null, and Helm removes the default of such a key."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from chart.helm import CHART, MINIMAL
+from k8s_parsl.config.settings import Settings
+from k8s_parsl_runtime.shared.errors import UsageError
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+# Without these there is no run.
+NEEDED = {("workflow",), ("workflow", "call"), ("executors",)}
+# Each field below them may be removed: Kubernetes has a default for it, or needs none.
+FREE = {"pod", "worker", "containerSecurityContext", "resources"}
+
+
+def below(values, path=()):
+    """Yield the path and the default of each key, down to the fields of pods."""
+    for key, default in values.items():
+        yield (*path, key), default
+        if isinstance(default, dict) and key not in FREE:
+            yield from below(default, (*path, key))
+
+
+def without(path):
+    """Return the least values with null at ``path``."""
+    values = null = {}
+    for key in path[:-1]:
+        null[key] = {}
+        null = null[key]
+    null[path[-1]] = None
+    return merged(MINIMAL, values)
+
+
+def merged(base, over):
+    both = {
+        key: merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(base.get(key), dict) and isinstance(value, dict)
+    }
+    return base | over | both
+
+
+TAKEN_AWAY = {
+    ".".join(path): path
+    for path, default in below(DEFAULTS)
+    if (isinstance(default, dict) or default is True) and path not in NEEDED
+}
+LEFT_OUT = {
+    ".".join(path): path
+    for path, default in below(DEFAULTS)
+    if not isinstance(default, dict) and default is not True and path not in NEEDED
+}
+
+
+@pytest.mark.parametrize("path", TAKEN_AWAY.values(), ids=TAKEN_AWAY)
+def test_a_section_and_a_flag_keep_their_defaults(helm, path):
+    """A section without its defaults has no meaning, and a flag would mean false."""
+    assert f"without the line `{path[-1]}:`, or with values" in helm.refusal(without(path))
+
+
+@pytest.mark.parametrize("path", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_any_other_key_may_be_left_empty(helm, path):
+    assert helm.refusal(without(path)) == ""
+
+
+@pytest.mark.parametrize("section", ["run", "parsl", "storage", "logging", "rbac"])
+def test_a_laptop_refuses_an_empty_section_as_helm_does(tmp_path, section):
+    file = tmp_path / "values.yaml"
+    file.write_text(f"workflow: {{call: 'a:b'}}\nexecutors: {{w: {{}}}}\n{section}:\n")
+    with pytest.raises(UsageError, match=f"{section}: without the line `{section}:`"):
+        Settings.from_values([file])
+
+
+def test_a_later_file_may_fill_the_section(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("workflow: {call: 'a:b'}\nexecutors: {w: {}}\nparsl:\n")
+    second.write_text("parsl: {retries: 2}\n")
+    assert Settings.from_values([first, second]).parsl.retries == 2

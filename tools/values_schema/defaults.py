@@ -1,0 +1,58 @@
+"""What a values file must not take away from chart/values.yaml.
+
+A section with nothing below its name is null, and with a null Helm removes the default. Templates
+read defaults of sections, and a flag such as `rbac.create` without its default would mean false.
+
+https://helm.sh/docs/chart_template_guide/values_files/#deleting-a-default-key
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from values_schema.texts import JSON
+
+CONDITION = ("if", "then", "else")
+
+
+def demand(schema: JSON, defaults: JSON) -> JSON:
+    """Return ``schema`` with the words for each section and flag whose default was removed.
+
+    Args:
+        schema: The JSON Schema of a values file, with its definitions under `$defs`.
+        defaults: chart/values.yaml.
+    """
+    definitions = cast("dict[str, JSON]", schema["$defs"])
+    for name, default in defaults.items():
+        section = definitions.get(_definition(schema["properties"][name]))
+        if section is not None and isinstance(default, dict):
+            _demand_all(section, _needed(section, default))
+    _demand_all(schema, _needed(schema, defaults))
+    return schema
+
+
+def _definition(field: JSON) -> str:
+    return str(field.get("$ref", "")).removeprefix("#/$defs/")
+
+
+def _needed(schema: JSON, defaults: dict[str, Any]) -> list[str]:
+    """Return the keys whose default is a section or a flag; a pod's fields may each be removed."""
+    if "volumes" in schema["properties"]:
+        return []
+    already = schema.get("required", [])
+    return [
+        key
+        for key, default in defaults.items()
+        if key not in already and (isinstance(default, dict) or default is True)
+    ]
+
+
+def _demand_all(schema: JSON, keys: list[str]) -> None:
+    for key in reversed(keys):
+        before = {word: schema.pop(word) for word in CONDITION if word in schema}
+        schema["if"] = {"required": [key]}
+        if before:
+            schema["then"] = before
+        schema["else"] = {
+            "const": f"without the line `{key}:`, or with values: null takes the defaults away"
+        }
