@@ -254,6 +254,7 @@ def everything(release, kube_cluster):
     return "\n".join(str(text) for text in said)
 
 
+@pytest.mark.slow
 def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_cluster):
     """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
     release = pdgrun(secret_of(namespace))

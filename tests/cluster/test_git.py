@@ -143,6 +143,7 @@ def revoking(tmp_path):
     server.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_have_the_code_ends_the_run_with_its_words(release, revoking):
     """The launcher had it; the workers' proxy stands for a token that was taken back meanwhile."""
     secret(release, "t0ken")

@@ -15,7 +15,6 @@ import yaml
 from chart.helm import VALUES_FILES
 from cluster import pod_security, restricted
 from cluster.conftest import ROOT, image, images_of
-from quick import quick
 
 from k8s_parsl.identity import Identity
 from k8s_parsl.run.pod_manifest import pod_manifest
@@ -106,8 +105,9 @@ def test_a_run_and_helm_test_work_under_the_policy(product, policy):
     product.helm("test", product.name, "--timeout", "170s")
 
 
+@pytest.mark.slow
 @pytest.mark.testbed
-@pytest.mark.parametrize("by", quick(["copy", "image"], first=1))
+@pytest.mark.parametrize("by", ["copy", "image"])
 def test_so_does_a_run_whose_image_is_given_the_runtime(product, by):
     """Its worker pods have our image, too, to begin with or as a volume."""
     product.values += [*images_of("k8s-parsl-plain"), "--set", f"launcher.runtimeVolume={by}"]

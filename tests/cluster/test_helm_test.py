@@ -53,6 +53,7 @@ def test_it_runs_two_tasks_by_way_of_the_volume_and_leaves_nothing(dev, program)
     dev.helm("test", dev.name, "--timeout", "170s")
 
 
+@pytest.mark.slow
 def test_it_does_not_disturb_a_run(product):
     """Nor the run it; each has keys and workers of its own."""
     job = product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from cluster.conftest import ROOT, image
 from cluster.test_rights import administrator, helm, place, release, version  # noqa: F401
 
@@ -12,6 +13,7 @@ BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```\n(.*?)```", PAGE, re.DOTALL)
 OURS = "docker.io/library/debian:13-slim"
 
 
+@pytest.mark.slow
 def test_inputs_are_on_the_volume_before_the_first_run(administrator, release, tmp_path):  # noqa: F811
     administrator.run("kubectl create namespace pdgrun")
     administrator.run(

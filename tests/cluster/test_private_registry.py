@@ -72,6 +72,7 @@ def release(kube_cluster, namespace, registry, tmp_path):
         release.helm("uninstall", release.name, check=False)
 
 
+@pytest.mark.slow
 def test_pods_wait_until_the_secret_is_named(release, registry):
     """Without it `check` says what kubelet was told; with it pods of both kinds have their image."""
     release.workflow = "--set-file", "workflow.files.names\\.py=examples/names/names.py"

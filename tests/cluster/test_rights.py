@@ -293,6 +293,7 @@ def test_helm_4_needs_its_flag(administrator, user):
     assert 'cannot patch resource "roles"' in said
 
 
+@pytest.mark.slow
 def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, version):
     """rbac.create=false, plainly installed; the administrator's Role is of the same name and says
     the same.

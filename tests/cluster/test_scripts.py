@@ -67,6 +67,7 @@ def run(kube_cluster, namespace, tmp_path):
         yield several
 
 
+@pytest.mark.slow
 def test_a_few_are_as_with_plain_python(run):
     different = run(QUICK)
     assert not different, pprint.pformat(different)
