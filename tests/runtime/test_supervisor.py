@@ -333,5 +333,5 @@ def test_data_too_large_to_copy_is_named(container, monkeypatch):
 def test_a_line_that_comes_in_parts_is_one_line():
     output = Output(Kept("workflow", print))
     for part in (b"one\ntw", b"o", b"\n\n", b"three"):
-        output._keep(1, part)
+        output._keep_lines(1, part)
     assert output.last_lines() == ["one", "two", "three"]
