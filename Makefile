@@ -42,7 +42,7 @@ check: $(VENV)/.tests ## Check style, types and the order of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-cluster: $(VENV)/.checks ## List what an install of VALUES=file would be missing in your cluster (RELEASE=name NAMESPACE=name)
+check-cluster: $(VENV)/.checks ## List what is missing in your cluster for an install of VALUES=file (RELEASE=name NAMESPACE=name)
 	@$(BIN)/k8s-parsl check $(RELEASE) $(foreach file,$(VALUES),-f $(file)) $(if $(NAMESPACE),--namespace $(NAMESPACE)) || $(SAY_CODE)
 
 faults: $(VENV)/.tests ## Test every fault on the test cluster, also with Parsl's own provider; write reports/faults.md (hours)

@@ -1,7 +1,7 @@
 {{- /*
-Rules for the launcher's pods. Each message begins with the fields that it is about. The variables hold what the
-release's own workers have. The other rules are Pod Security's "restricted" of Kubernetes 1.37, for containers of
-every kind, and apply whatever the namespace enforces:
+Rules for the launcher's pods. Each message begins with the fields that it is about. The variables contain what the
+release's own workers use. The other rules are Pod Security's "restricted" of Kubernetes 1.37, for containers of
+every kind, and apply even if the namespace does not enforce that profile:
 https://kubernetes.io/docs/concepts/security/pod-security-standards/
 */ -}}
 {{- define "k8s-parsl.admissionOfPods" -}}
@@ -145,7 +145,7 @@ validations:
       && r.?resourceClaimTemplateName.orValue("") in variables.deviceClaims + [""])
 {{- end -}}
 
-{{- /* CEL on a volume `v`: of the projected kind, from what the release's workers may use. */ -}}
+{{- /* CEL on a volume `v`: it is projected, and from objects that the release's workers may use. */ -}}
 {{- define "k8s-parsl.celProjectedVolume" -}}
 (has(v.projected) && "projected" in variables.kinds && v.projected.?sources.orValue([]).all(s,
 has(s.downwardAPI) || has(s.clusterTrustBundle)
@@ -153,21 +153,21 @@ has(s.downwardAPI) || has(s.clusterTrustBundle)
 || (has(s.configMap) && s.configMap.name in variables.configMaps)))
 {{- end -}}
 
-{{- /* CEL on a volume `v`: of a CSI driver, with the very settings of one of the release's workers. */ -}}
+{{- /* CEL on a volume `v`: it is a CSI volume, with exactly the settings of one of the release's workers. */ -}}
 {{- define "k8s-parsl.celCsiVolume" -}}
 (has(v.csi) && variables.drivers.exists(d, sets.equivalent(d,
 ["driver=" + v.csi.driver, "secret=" + v.csi.?nodePublishSecretRef.?name.orValue("")]
 + v.csi.?volumeAttributes.orValue({}).map(k, k + ": " + v.csi.volumeAttributes[k]))))
 {{- end -}}
 
-{{- /* CEL on a volume `v`: ephemeral, empty at first, and of a storage class that the release's workers use. */ -}}
+{{- /* CEL on a volume `v`: it is ephemeral, empty at first, and of a StorageClass of the release's workers. */ -}}
 {{- define "k8s-parsl.celEphemeralVolume" -}}
 (has(v.ephemeral)
 && v.ephemeral.volumeClaimTemplate.spec.?storageClassName.orValue("") in variables.storageClasses
 && ["volumeName", "dataSource", "dataSourceRef"].all(f, !(f in v.ephemeral.volumeClaimTemplate.spec)))
 {{- end -}}
 
-{{- /* CEL on a mount `m` of a volume `v` of a PVC: the release's workers mount it so. */ -}}
+{{- /* CEL on a mount `m` of a volume `v` of a PVC: one of the release's workers mounts it in the same way. */ -}}
 {{- define "k8s-parsl.celMountOfWorkers" -}}
 variables.mounts.exists(w, w.claim == v.persistentVolumeClaim.claimName
 && w.subPath == m.?subPath.orValue("") && w.subPathExpr == m.?subPathExpr.orValue("") && (w.readOnly == ""

@@ -1,6 +1,6 @@
 {{- /*
-The variables of the policy for the launcher's pods, as JSON lists: what the pods of this release's workers are made of.
-They come from the manifests that the launcher reads. -1: the manifest leaves a user or a group to the image.
+The variables of the policy for the launcher's pods, as JSON lists: what this release's worker pods use. They come from
+the manifests that the launcher reads. -1 means that the image decides on the user or group.
 */ -}}
 {{- define "k8s-parsl.workerParts" -}}
 {{- $parts := dict "secrets" (list (include "k8s-parsl.testCertificatesName" .)) -}}
@@ -22,8 +22,8 @@ They come from the manifests that the launcher reads. -1: the manifest leaves a 
 {{- end -}}
 
 {{- /*
-Where a variable's values are in a PodSpec whose `containers` have the init containers, too. Nothing of a kind of volume
-that "restricted" forbids, such as hostPath: the policy refuses it in the release's own workers as well.
+The paths of a variable's values in a PodSpec whose `containers` include the init containers. There is no path for a
+kind of volume that "restricted" forbids, such as hostPath: the policy refuses it in the release's own workers as well.
 */ -}}
 {{- define "k8s-parsl.partPaths" -}}
 claims: [volumes.persistentVolumeClaim.claimName]
@@ -60,7 +60,7 @@ supplementalGroups: [securityContext.supplementalGroups]
 {{- end -}}
 
 {{- /*
-The values at a path such as a.b.c, as a JSON list. A list on the way counts with each of its items; null does not.
+The values at a path such as a.b.c, as a JSON list. It follows every item of a list on the path, and skips null.
 */ -}}
 {{- define "k8s-parsl.valuesAt" -}}
 {{- $values := list .in -}}
@@ -120,7 +120,7 @@ The values at a path such as a.b.c, as a JSON list. A list on the way counts wit
 {{- end -}}
 
 {{- /*
-Of the volumes of a PodSpec: whether one is projected, and the settings of each CSI volume, as a list of texts.
+Whether a volume of a PodSpec is projected, and the settings of each of its CSI volumes, as a list of texts.
 */ -}}
 {{- define "k8s-parsl.volumeParts" -}}
 {{- $kinds := list -}}

@@ -1,7 +1,7 @@
 {{- /*
 The Job `k8s-parsl ceph-key`, which copies a Ceph user's key from Vault into the node-stage Secret of one volume. All
-its objects are in that Secret's namespace: in the release's own, every user who may create pods could use its
-ServiceAccount (docs/dev/architecture.md, "The Ceph key").
+its objects are in that Secret's namespace. In the release's namespace, every user who may create pods could use the
+Job's ServiceAccount (docs/dev/architecture.md, "The Ceph key").
 */ -}}
 
 {{- /*
@@ -34,8 +34,8 @@ ca.crt: {{ toJson . }}
 {{- end -}}
 
 {{- /*
-The part of `pod` that holds in another namespace: where a pod may run and as which user, and proxies with a plain
-value. PVCs, Secrets and ConfigMaps are the release's, so nothing that names one.
+The part of `pod` that makes sense in another namespace: nodes, network, user, and proxy variables with a plain value.
+No field that names a PVC, Secret or ConfigMap, because those are in the release's namespace.
 */ -}}
 {{- define "k8s-parsl.cephKeyPod" -}}
 {{- $requests := dict "cpu" "50m" "memory" "96Mi" "ephemeral-storage" "16Mi" -}}
@@ -120,7 +120,8 @@ template:
 {{- end -}}
 
 {{- /*
-Its credential for Vault: a token for that audience only, or a key of an existing Secret. 0444, as it is not root.
+The Job's credential for Vault: a token for that audience only, or a key of an existing Secret. The mode is 0444,
+because the Job does not run as root.
 */ -}}
 {{- define "k8s-parsl.vaultCredential" -}}
 - name: vault

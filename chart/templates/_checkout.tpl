@@ -1,5 +1,5 @@
 {{- /*
-The init containers of launcher and workers: ours bring the runtime and the code, then come those of `pod`.
+The init containers of launcher and workers: ours, which provide the runtime and the code, then those of `pod`.
 */ -}}
 {{- define "k8s-parsl.initContainers" -}}
 {{- $copied := eq (include "k8s-parsl.runtimeBy" .) "copy" -}}
@@ -18,9 +18,9 @@ initContainers:
 {{- end -}}
 
 {{- /*
-Of the environment variables `env` of a user's container, as JSON, those that a container of ours gets: the `names`,
-and those whose values they use (`$(X)`). No others: LD_PRELOAD or PYTHONPATH may point to a volume on which workers
-write, and then a worker's code would run where a Secret is.
+The environment variables in `env`, those of a user's container, that a container of ours gets too, as JSON: the
+`names`, and the variables that their values use (`$(X)`). No others: LD_PRELOAD or PYTHONPATH may point to a volume on
+which workers can write, and then a worker's code would run in a container with a Secret.
 */ -}}
 {{- define "k8s-parsl.variables" -}}
 {{- $names := .names -}}
@@ -50,8 +50,8 @@ SSL_CERT_DIR SSL_CERT_FILE
 {{- end -}}
 
 {{- /*
-The mounts of the user's container that hold the CA certificates, read-only, as JSON. Who can write there can pose as
-the git server, so only volumes of a ConfigMap, a Secret or an image are accepted: no pod can write on these.
+The mounts of the user's container with the CA certificates, read-only, as JSON. A pod that can write there can
+impersonate the git server, so only volumes of a ConfigMap, a Secret or an image are allowed: no pod can write to these.
 */ -}}
 {{- define "k8s-parsl.authorityMounts" -}}
 {{- $names := include "k8s-parsl.authorityVariables" . | splitList " " -}}
@@ -101,8 +101,8 @@ The mount of the user's container that has `path`, as JSON: the one with the lon
 
 {{- /*
 The init container that fetches the workflow's code from git, with our image, in launcher and workers. Only this
-container has the credentials. Of the user's container it gets the proxies and the CA certificates, which the
-connection may need.
+container has the credentials. It gets the proxy variables and CA certificates of the user's container, because the
+connection may need them.
 */ -}}
 {{- define "k8s-parsl.checkout" -}}
 {{- $git := .root.Values.workflow.git -}}

@@ -22,7 +22,7 @@
   value: {{ dig "terminationGracePeriodSeconds" 30 .pod | int64 | quote }}
 {{- end -}}
 
-{{- /* The user of the workflow container, who may use the socket. Empty where the values leave it to the image. */ -}}
+{{- /* The uid of the workflow container, which may use the socket. Empty if the image decides on the user. */ -}}
 {{- define "k8s-parsl.workflowUid" -}}
 {{- $uid := dig "securityContext" "runAsUser" nil .pod -}}
 {{- $uid = dig "containerSecurityContext" "runAsUser" $uid .pod -}}

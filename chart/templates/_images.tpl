@@ -1,7 +1,7 @@
 {{- /*
 Two images: `image` runs the workflow and its tasks; `launcher.image`, k8s-parsl's own, runs everything that has
-permissions. The first one needs the runtime, k8s-parsl's part in it: a volume brings it, or `image` was built FROM
-ours.
+permissions. The first one needs the runtime, k8s-parsl's part in the user's container. A volume contains it, or the
+user built `image` FROM ours.
 */ -}}
 
 {{- /* The reference of `image`, which is the values' `image` or `launcher.image`. */ -}}
@@ -36,7 +36,7 @@ ours.
 {{- end -}}
 {{- end -}}
 
-{{- /* How the runtime comes into a pod: as launcher.runtimeVolume says. Empty where the user's image has it. */ -}}
+{{- /* How the runtime gets into a pod: launcher.runtimeVolume, or empty if the user's image has the runtime. */ -}}
 {{- define "k8s-parsl.runtimeBy" -}}
 {{- $other := ne (include "k8s-parsl.userImage" .) (include "k8s-parsl.launcherImage" .root) -}}
 {{- if and $other (eq .root.Values.image.runtime "inject") -}}

@@ -1,6 +1,6 @@
 {{- /*
-The run's 8 hex digits: a hash of everything in the Job that no `helm upgrade` can change (docs/dev/architecture.md,
-"Installation and run").
+The run's 8 hex digits: a hash of the immutable part of the Job's spec (docs/dev/architecture.md, "Installation and
+run").
 */ -}}
 {{- define "k8s-parsl.run" -}}
 {{- include "k8s-parsl.launcherSpec" (dict "root" . "run" "") | fromYaml | toJson | sha256sum | trunc 8 -}}
@@ -61,7 +61,7 @@ template:
 {{- end -}}
 
 {{- /*
-The merged `pod` values of the launcher's pod. kubectl shows the log of `launcher` where no container is named.
+The merged `pod` values of the launcher's pod. By the annotation, `kubectl logs` shows `launcher` by default.
 */ -}}
 {{- define "k8s-parsl.launcherPod" -}}
 {{- $annotations := dict "kubectl.kubernetes.io/default-container" "launcher" -}}

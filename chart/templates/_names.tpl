@@ -1,8 +1,8 @@
-{{- /* One template for the name of each object. The object calls it, and so does everything that refers to it. */ -}}
+{{- /* The name of each object has one template, which the object and everything that refers to it include. */ -}}
 
 {{- /*
-`<release>-<suffix>` in at most 63 characters, as for a label or a Job's name. Too long a release name is cut and gets a
-hash of itself. The suffix is never cut: it tells the objects, and one run from the next.
+`<release>-<suffix>` in at most 63 characters, as for a label or a Job's name. It cuts a release name that is too long
+and adds a hash of it. It never cuts the suffix, which distinguishes objects and runs.
 */ -}}
 {{- define "k8s-parsl.name" -}}
 {{- $release := .root.Release.Name -}}
@@ -16,8 +16,8 @@ hash of itself. The suffix is never cut: it tells the objects, and one run from 
 
 {{- /*
 `<base>-<suffix>-<hash>` in at most `most` characters, for an object outside the release's namespace, where releases of
-other namespaces have theirs. Hyphens alone would not tell release `c` in namespace `a-b` from release `b-c` in `a`; the
-hash of the list `of` does. Too long a `base` is cut.
+other namespaces have objects too. Hyphens alone do not distinguish release `c` in namespace `a-b` from release `b-c` in
+`a`; the hash of the list `of` does. It cuts a `base` that is too long.
 */ -}}
 {{- define "k8s-parsl.outsideName" -}}
 {{- $end := list .suffix (.of | toJson | sha256sum | trunc 8) | compact | join "-" -}}
@@ -26,7 +26,7 @@ hash of the list `of` does. Too long a `base` is cut.
 {{- end -}}
 
 {{- /*
-The ConfigMap of the installation. It never changes, so its uid tells this installation from the one before
+The ConfigMap of the installation. Its name never changes, so its uid identifies this installation
 (docs/dev/architecture.md, "Installation and run").
 */ -}}
 {{- define "k8s-parsl.installationName" -}}
@@ -52,7 +52,7 @@ The ConfigMap of the installation. It never changes, so its uid tells this insta
 {{- end -}}
 
 {{- /*
-`helm test` may run beside the launcher, so it has a pod, settings and certificates with names of their own.
+`helm test` may run beside the launcher, so its pod, settings and certificates have other names.
 */ -}}
 {{- define "k8s-parsl.testName" -}}
 {{- include "k8s-parsl.name" (dict "root" . "suffix" "test") -}}
@@ -63,8 +63,8 @@ The ConfigMap of the installation. It never changes, so its uid tells this insta
 {{- end -}}
 
 {{- /*
-The objects that create the node-stage Secret of a volume, in the Secret's namespace. At most 52 characters: a CronJob's
-Jobs have 11 more.
+The name of the objects that create the node-stage Secret of a volume, in the Secret's namespace. At most 52 characters,
+because the names of a CronJob's Jobs have 11 more.
 */ -}}
 {{- define "k8s-parsl.cephKeyName" -}}
 {{- $release := .root.Release -}}
@@ -78,15 +78,15 @@ Jobs have 11 more.
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) (include "k8s-parsl.cephKeyData" . | sha256sum | trunc 8) -}}
 {{- end -}}
 
-{{- /* It ends in a hash of everything in the Job that no `helm upgrade` can change, as the launcher's does. */ -}}
+{{- /* It ends in a hash of the immutable part of the Job's spec, like the name of the launcher's Job. */ -}}
 {{- define "k8s-parsl.cephKeyJobName" -}}
 {{- $hash := include "k8s-parsl.cephKeySpec" . | fromYaml | toJson | sha256sum | trunc 8 -}}
 {{- printf "%s-%s" (include "k8s-parsl.cephKeyName" .) $hash -}}
 {{- end -}}
 
 {{- /*
-It ends in a hash of what the Role grants, and to whom: other rules are another Role, as on some clusters users may
-create a Role but not change it.
+It ends in a hash of the Role's rules and its ServiceAccount. Other rules give another Role, because on some clusters
+users may create a Role but not change it.
 */ -}}
 {{- define "k8s-parsl.roleName" -}}
 {{- $rules := include "k8s-parsl.launcherRules" . | fromYamlArray | toJson -}}

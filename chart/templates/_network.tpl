@@ -1,6 +1,6 @@
-{{- /* The parts that several NetworkPolicies have. */ -}}
+{{- /* The parts that several NetworkPolicies share. */ -}}
 
-{{- /* A label selector for the pods of one `component`, in this `run` or in `helm test`, and in no run before. */ -}}
+{{- /* A label selector for the pods of one `component` of this `run` or of `helm test`, and of no other run. */ -}}
 {{- define "k8s-parsl.podsOfRun" -}}
 matchLabels:
   {{- include "k8s-parsl.selectorLabels" .root | nindent 2 }}

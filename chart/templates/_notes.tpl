@@ -57,7 +57,7 @@ Helm 4's --wait lists Roles, for which some users have no permission; --wait=leg
 {{- end -}}
 
 {{- /*
-A run.id that this release has not had: the number of its next revision, or another text where that is the id now.
+A new run.id for this release: the number of its next revision, or another text if that number is the present run.id.
 */ -}}
 {{- define "k8s-parsl.nextId" -}}
 {{- $next := add1 .Release.Revision | toString -}}
@@ -69,7 +69,7 @@ A run.id that this release has not had: the number of its next revision, or anot
 {{- end -}}
 
 {{- /*
-The volume with the workflow's code, as `<key> (<path>)`; empty where an image, files or git bring the code.
+The volume with the workflow's code, as `<key> (<path>)`. Empty if the code comes from an image, files or git.
 */ -}}
 {{- define "k8s-parsl.codeOnVolume" -}}
 {{- $workflow := .Values.workflow -}}
@@ -85,7 +85,7 @@ The volume with the workflow's code, as `<key> (<path>)`; empty where an image, 
 {{- end -}}
 {{- end -}}
 
-{{- /* One command for each static volume of a two-part install: it becomes Released when its PVC is deleted. */ -}}
+{{- /* One command for each static volume of a two-part install, which is Released after its PVC was deleted. */ -}}
 {{- define "k8s-parsl.volumesToFree" -}}
 {{- if not .Values.admin.create -}}
 {{- $patch := `'[{"op": "remove", "path": "/spec/claimRef/uid"}]'` -}}

@@ -43,8 +43,8 @@ envFrom:
 {{- end -}}
 
 {{- /*
-The fields of a container of our image. Its resources are `resources`, or else launcher.resources. Of the values for the
-user's containers it gets only pod.containerSecurityContext.
+The fields of a container of our image. Its resources are `resources`, or else launcher.resources. It uses only one of
+the values for the user's containers, pod.containerSecurityContext.
 */ -}}
 {{- define "k8s-parsl.ourContainerFields" -}}
 {{- $security := pick .root.Values.pod "containerSecurityContext" -}}

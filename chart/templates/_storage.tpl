@@ -1,16 +1,17 @@
 {{- /*
-The PVC and the PersistentVolume of each volume of `storage`. A volume may be null: a later `-f` file removes it so.
+The PVC and the PersistentVolume of each volume of `storage`. A volume may be null, because a later `-f` file can remove
+it with null.
 The context of these templates: `root`, and one volume's `key` and values (`volume`).
 */ -}}
 
-{{- /* Name of a volume's PVC: one that exists, or `<release>-<key>` (DataONE: {release}-{function}-{instance}). */ -}}
+{{- /* Name of a volume's PVC: an existing one, or `<release>-<key>` (DataONE: {release}-{function}-{instance}). */ -}}
 {{- define "k8s-parsl.claimName" -}}
 {{- $default := include "k8s-parsl.name" (dict "root" .root "suffix" .key) -}}
 {{- coalesce .volume.existingClaim .volume.claimName $default -}}
 {{- end -}}
 
 {{- /*
-The node-stage Secret: as given, or a name of namespace and PVC, the same in both parts of a two-part install.
+Name of the node-stage Secret: from the values, or of namespace and PVC. Both parts of a two-part install get the same.
 */ -}}
 {{- define "k8s-parsl.cephSecretName" -}}
 {{- $of := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
@@ -71,7 +72,8 @@ csi:
 {{- /*
 Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's,
 and `cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot
-tells PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are without `cephfs-`.
+distinguishes PVC `c` in namespace `a-b` from PVC `b-c` in `a`. (PVC `a-b-c` has one name in `a` and `a-b`: the second
+install fails, see docs/admin/ceph-volume.md.) Other sources are without `cephfs-`.
 */ -}}
 {{- define "k8s-parsl.defaultVolumeName" -}}
 {{- $namespace := .root.Release.Namespace -}}
@@ -91,8 +93,8 @@ tells PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are withou
 {{- end -}}
 
 {{- /*
-Nodes tell mounted volumes apart by it, so no two PersistentVolumes of a cluster may have the same one, and another
-source gets another one: the default ends in a hash of namespace, PVC and source.
+A node identifies a mounted volume by it, so each PersistentVolume of a cluster needs another one, and so does each
+source: the default ends in a hash of namespace, PVC and source.
 */ -}}
 {{- define "k8s-parsl.volumeHandle" -}}
 {{- $place := list .root.Release.Namespace (include "k8s-parsl.claimName" .) -}}
@@ -116,7 +118,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* The PVC of a storage class is the data: no uninstall, upgrade or sync may delete it. */ -}}
+{{- /* Deleting the PVC of a StorageClass deletes the data: no uninstall, upgrade or sync may do that. */ -}}
 {{- define "k8s-parsl.claimAnnotations" -}}
 {{- if .storageClassName -}}
 helm.sh/resource-policy: keep

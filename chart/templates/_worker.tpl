@@ -66,7 +66,7 @@ spec:
 {{- include "k8s-parsl.merged" (list $defaults .root.Values.pod .root.Values.worker.pod $executor.pod) -}}
 {{- end -}}
 
-{{- /* Worker pods leave a lost node after a minute, not after Kubernetes' five; a toleration of the values wins. */ -}}
+{{- /* Worker pods leave a lost node after a minute, not Kubernetes' five. The values' tolerations override this. */ -}}
 {{- define "k8s-parsl.workerTolerations" -}}
 {{- $given := list -}}
 {{- range .pod.tolerations -}}

@@ -1,5 +1,5 @@
 {{- /*
-How many workers each pod of an executor has, as JSON: `number`, and `why` where it is less than maxWorkersPerNode.
+How many workers each pod of an executor has, as JSON: `number`, and `why` if it is less than maxWorkersPerNode.
 NOTES and checks.yaml use it. The launcher computes the same (launcher/k8s_parsl/config/workers.py), and a test
 compares the two.
 */ -}}
