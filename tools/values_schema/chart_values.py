@@ -102,7 +102,8 @@ class ChartExecutor(Executor):
     )
     pod: OwnPod = Field(
         default_factory=OwnPod,
-        description="As `pod`, for the worker pods of this executor; merged over `worker.pod`.",
+        description="The same keys as `pod`, for the worker pods of this executor. They override "
+        "`worker.pod`.",
     )
 
 
@@ -131,7 +132,8 @@ class LauncherResources(Model):
 
     requests: dict[str, Quantity | None] = Field(
         {"cpu": "100m", "memory": "128Mi"},
-        description="What the scheduler reserves for each of these containers.",
+        description="What the scheduler reserves for each of k8s-parsl's own containers: "
+        "`launcher`, `runtime` and `checkout`.",
     )
     limits: dict[str, Quantity | None] = Field(
         {"cpu": "1", "memory": "512Mi"},
@@ -160,8 +162,8 @@ class Launcher(Model):
     )
     pod: OwnPod = Field(
         default_factory=OwnPod,
-        description="As `pod`, for the launcher's pod; merged over `pod`. `resources` apply to the "
-        "container `workflow`.",
+        description="The same keys as `pod`, for the launcher's pod. They override `pod`. "
+        "`resources` apply to the container `workflow`.",
     )
 
 
@@ -172,7 +174,8 @@ class Worker(Model):
         60, ge=0, description="Seconds that worker pods stay on a node that does not respond."
     )
     pod: OwnPod = Field(
-        default_factory=OwnPod, description="As `pod`, for all worker pods; merged over `pod`."
+        default_factory=OwnPod,
+        description="The same keys as `pod`, for all worker pods. They override `pod`.",
     )
 
 
@@ -296,14 +299,18 @@ class Admin(Model):
     create: bool = Field(
         True,
         description="Create the PersistentVolumes, and the objects that write their node-stage "
-        "Secrets.",
+        "Secrets. Set it to false if an administrator creates them.",
     )
 
 
 class Namespaced(Model):
     """The resources that a user with permissions in one namespace creates."""
 
-    create: bool = Field(True, description="Create all other resources.")
+    create: bool = Field(
+        True,
+        description="Create all other resources. An administrator sets it to false if a user "
+        "creates them.",
+    )
 
 
 class Values(Model):
@@ -311,7 +318,8 @@ class Values(Model):
 
     image: Image = Field(default_factory=Image)
     image_pull_secrets: tuple[PullSecret, ...] = Field(
-        (), description="Secrets to pull the images with."
+        (),
+        description="Secrets with the credentials of private registries, as `[{name: my-secret}]`.",
     )
     workflow: ChartWorkflow
     run: Run = Field(default_factory=Run)
@@ -344,5 +352,5 @@ class Values(Model):
     global_: dict[str, Any] = Field(
         default_factory=dict,
         alias="global",
-        description="Helm's own, for a parent chart. Not read.",
+        description="Helm passes it from a parent chart. k8s-parsl does not read it.",
     )

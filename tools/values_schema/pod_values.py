@@ -28,7 +28,7 @@ class LauncherImage(Model):
         "k8s-parsl", description="Registry and name of k8s-parsl's own image."
     )
     tag: Tag = Field("", description="Empty: the chart's own version (appVersion). Not `latest`.")
-    digest: Digest = Field("", description="`sha256:…`; wins over `tag`.")
+    digest: Digest = Field("", description="`sha256:…`; overrides `tag`.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="When kubelet pulls the image."
     )

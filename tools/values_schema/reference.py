@@ -37,9 +37,8 @@ because a bound PVC keeps its volume. Give the new source another key, or `helm 
 release with another name the PVC (`namespaced.create`), set `claimName` in the file that both use.
 
 `cephfs.secret` is the *node-stage Secret*: nodes mount the volume with the Ceph user and key in it.
-Either it exists already, or one of `values`, `vault` and `externalSecret` says where user and key
-come from:
-[ceph-volume.md](../admin/ceph-volume.md), [vault.md](../admin/vault.md).
+Either it exists already ([how](../admin/ceph-volume.md#2-the-secret)), or one of `values`,
+[`vault`](../admin/vault.md) and `externalSecret` says where user and key come from.
 """,
     "pod": """\
 `pod` applies to the launcher's pod and the worker pods. In each of them, one container runs the

@@ -139,7 +139,9 @@ class VaultSource(VaultSettings):
 
     url: VaultUrl = Field(description=VaultSettings.model_fields["url"].description)
     ca_bundle: Certificates = Field(
-        "", description="PEM text of that authority's certificate, instead of `caFile`."
+        "",
+        description="Certificate of the authority that signed Vault's certificate, as PEM text; "
+        "instead of `caFile`.",
     )
     auth: KeyAuth
     kv: KeyPlace
@@ -147,7 +149,8 @@ class VaultSource(VaultSettings):
         120.0, gt=0, description="Seconds that Vault and the API server may take to answer."
     )
     adopt: bool = Field(
-        False, description="Take over a Secret of this name that was made in another way."
+        False,
+        description="Take over an existing Secret of this name that k8s-parsl did not create.",
     )
     schedule: Schedule = Field(
         "",

@@ -205,7 +205,9 @@ class Executor(Model):
         "for short tasks.",
     )
     heartbeat_period: int = Field(
-        5, ge=1, description="Seconds between heartbeats between the workflow and its worker pods."
+        5,
+        ge=1,
+        description="Seconds between two heartbeats of the workflow, and of each worker pod.",
     )
     heartbeat_threshold: int = Field(
         30, ge=2, description="Seconds without a heartbeat after which a pod counts as lost."
