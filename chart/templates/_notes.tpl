@@ -26,7 +26,7 @@ External Secrets Operator provides the Ceph key of volume {{ $key }}:
 {{- $auth := .volume.cephfs.secret.vault.auth -}}
 {{- $namespace := include "k8s-parsl.cephSecretNamespace" . -}}
 {{- $job := include "k8s-parsl.cephKeyJobName" . -}}
-A Job copies the Ceph key of volume {{ .key }} from Vault. Its result is one line:
+A Job copies the Ceph key of volume {{ .key }} from Vault. The last line of its log says whether it worked:
   kubectl -n {{ $namespace }} logs --tail=1 job/{{ $job }}
 {{- if has ($auth.method | default "kubernetes") (list "kubernetes" "jwt") }}
 In Vault, role {{ $auth.role }} must be bound to namespace {{ $namespace }} and ServiceAccount
@@ -36,7 +36,7 @@ docs/admin/vault.md has the commands.
 After you have fixed an error in Vault, delete the Job; the next `helm upgrade` creates it again:
   kubectl -n {{ $namespace }} delete job {{ $job }}
 {{- with .root.Values.imagePullSecrets }}
-WARNING: the image's pull secrets must exist in namespace {{ $namespace }}, too.
+WARNING: the Secrets of imagePullSecrets must also exist in namespace {{ $namespace }}.
 {{- end }}
 {{- end -}}
 

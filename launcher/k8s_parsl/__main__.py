@@ -43,7 +43,7 @@ def commands() -> None:
     type=click.Path(path_type=Path),
     default=Path("local"),
     show_default=True,
-    help="Folder in which each volume of the values gets a folder.",
+    help="Folder with one folder for each volume of the values.",
 )
 @click.option(
     "--python",
@@ -53,8 +53,7 @@ def commands() -> None:
 def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str) -> None:
     """Run the workflow of the values files (-f) on this machine.
 
-    In the pod of a release, which the chart makes, it takes no options: the settings are mounted
-    there.
+    In a launcher's pod it takes no options: the chart mounts the settings there.
     """
     if values:
         from k8s_parsl.run import laptop
@@ -66,16 +65,18 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str)
         pod.in_pod(dict(os.environ))
 
 
-@commands.command(short_help="Say what a release needs or waits for. Changes nothing.")
+@commands.command(short_help="List what a release needs or waits for. Changes nothing.")
 @click.argument("release", default="")
 @click.option(
     "-f",
     "--values",
     multiple=True,
-    help="Values file, as for helm install: say what is missing for it.",
+    help="Values file, as for helm install: check whether the install would work.",
 )
-@click.option("--set", "sets", multiple=True, help="One value, as for helm install.")
-@click.option("--chart", default="chart", show_default=True, help="The chart, as for helm install.")
+@click.option("--set", "sets", multiple=True, help="KEY=VALUE, as for helm install.")
+@click.option(
+    "--chart", default="chart", show_default=True, help="Folder of the chart, as for helm install."
+)
 @click.option(
     "-n",
     "--namespace",
@@ -85,10 +86,11 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str)
 def check(
     release: str, values: tuple[str, ...], sets: tuple[str, ...], chart: str, namespace: str
 ) -> None:
-    """Say what RELEASE waits for, or with -f what it would need, and what to change or ask for.
+    """List what the release named RELEASE waits for, or with -f what is missing for its install.
 
-    Changes nothing. It uses your kubeconfig, or in a launcher's pod the ServiceAccount of that pod.
-    With -f it needs helm on PATH.
+    Lines with !! name what to change, or what to ask an administrator for; the exit code is then
+    78. The command changes nothing. It uses your kubeconfig, or in a launcher's pod the
+    ServiceAccount of that pod. With -f it needs helm on PATH.
     """
     from k8s_parsl.check import command as checks
 

@@ -75,8 +75,9 @@ class ChartWorkflow(Workflow):
     )
     files: dict[FileName, str] = Field(
         default_factory=dict,
-        description="Files by name, put into `path` (a ConfigMap; some 500 KB in all). On the "
-        r"command line: `--set-file 'workflow.files.product\.py=examples/product/product.py'`. "
+        description="Contents of files by file name, which a ConfigMap puts into `path` (at most "
+        "about 500 KB in all). On the command line: "
+        r"`--set-file 'workflow.files.product\.py=examples/product/product.py'`. "
         "Not together with `git`.",
     )
     git: ChartGit = Field(default_factory=ChartGit)
@@ -101,7 +102,8 @@ class ChartExecutor(Executor):
     )
     pod: OwnPod = Field(
         default_factory=OwnPod,
-        description="As `pod`, for the worker pods of this executor; merged over `worker.pod`.",
+        description="The same keys as `pod`, for the worker pods of this executor. They override "
+        "`worker.pod`.",
     )
 
 
@@ -130,17 +132,19 @@ class LauncherResources(Model):
 
     requests: dict[str, Quantity | None] = Field(
         {"cpu": "100m", "memory": "128Mi"},
-        description="What the scheduler reserves for each of these containers.",
+        description="What the scheduler reserves for each of k8s-parsl's own containers: "
+        "`launcher`, `runtime` and `checkout`.",
     )
     limits: dict[str, Quantity | None] = Field(
-        {"cpu": "1", "memory": "512Mi"}, description="What each of these containers may use."
+        {"cpu": "1", "memory": "512Mi"},
+        description="The most that each of these containers may use.",
     )
 
 
 class Launcher(Model):
     """The container `launcher`, which has the permissions, and its pod.
 
-    The workflow has a container in that pod, too.
+    The container `workflow` is in the same pod.
     """
 
     image: LauncherImage = Field(default_factory=LauncherImage)
@@ -152,14 +156,14 @@ class Launcher(Model):
     )
     runtime_volume: Literal["copy", "image"] = Field(
         "copy",
-        description="How `image.runtime: inject` adds k8s-parsl's part to a pod. `copy`: an init "
-        "container copies it. `image`: kubelet mounts it from `launcher.image` (needs image "
+        description="How `image.runtime: inject` adds k8s-parsl's runtime to a pod. `copy`: an "
+        "init container copies it. `image`: kubelet mounts it from `launcher.image` (needs image "
         "volumes, so Kubernetes 1.33 or later).",
     )
     pod: OwnPod = Field(
         default_factory=OwnPod,
-        description="As `pod`, for the launcher's pod; merged over `pod`. `resources` are those "
-        "of container `workflow`.",
+        description="The same keys as `pod`, for the launcher's pod. They override `pod`. "
+        "`resources` apply to the container `workflow`.",
     )
 
 
@@ -170,7 +174,8 @@ class Worker(Model):
         60, ge=0, description="Seconds that worker pods stay on a node that does not respond."
     )
     pod: OwnPod = Field(
-        default_factory=OwnPod, description="As `pod`, for all worker pods; merged over `pod`."
+        default_factory=OwnPod,
+        description="The same keys as `pod`, for all worker pods. They override `pod`.",
     )
 
 
@@ -180,21 +185,23 @@ class Job(Model):
     backoff_limit: int = Field(
         3,
         ge=0,
-        description="Launcher pods after one that failed; a drained or evicted one does not "
-        "count. 0 without `run.volume`.",
+        description="How often the Job starts another launcher after one failed. A drained or "
+        "evicted launcher does not count. 0 without `run.volume`.",
     )
     active_deadline_seconds: int | None = Field(
-        None, ge=1, description="Seconds after which the run is ended."
+        None, ge=1, description="Seconds after which Kubernetes ends the run."
     )
     ttl_seconds_after_finished: int | None = Field(
         None,
         ge=0,
-        description="Seconds after which the finished Job is deleted, with its logs. Leave it "
-        "unset under Argo CD (see that page).",
+        description="Seconds after which Kubernetes deletes the finished Job, with its logs. Do "
+        "not set it with Argo CD (docs/admin/argo-cd.md).",
     )
-    suspend: bool = Field(False, description="Ends the pods; false again resumes the run.")
+    suspend: bool = Field(
+        False, description="true pauses the run and deletes its pods; false resumes it."
+    )
     retry_on_failure: bool = Field(
-        False, description="Start a new launcher also after the workflow raised (exit code 1)."
+        False, description="Start a new launcher also after the workflow failed (exit code 1)."
     )
     annotations: dict[str, str | None] = Field(
         default_factory=dict, description="Annotations of the Job."
@@ -206,7 +213,7 @@ class WorkerServiceAccount(Model):
 
     create: bool = Field(True, description="Create it.")
     name: OptionalName = Field(
-        "", description="Empty: `<release>-worker`, or `default` where it is not created."
+        "", description="Empty: `<release>-worker`, or `default` with `create: false`."
     )
 
 
@@ -215,7 +222,7 @@ class ServiceAccount(Model):
 
     create: bool = Field(True, description="Create it.")
     name: OptionalName = Field(
-        "", description="Empty: `<release>-launcher`, or `default` where it is not created."
+        "", description="Empty: `<release>-launcher`, or `default` with `create: false`."
     )
     annotations: dict[str, str | None] = Field(
         default_factory=dict, description="Annotations of the ServiceAccount."
@@ -237,10 +244,11 @@ class ApiServer(Model):
     """Where the Kubernetes API server listens, as a NetworkPolicy sees it."""
 
     ports: tuple[Port, ...] = Field(
-        (443, 6443), min_length=1, description="The ports behind its Service."
+        (443, 6443), min_length=1, description="The ports on which the API server listens."
     )
     cidrs: tuple[Cidr, ...] = Field(
-        (), description="Its addresses, such as `192.0.2.10/32`. Empty: any address."
+        (),
+        description="The API server's addresses, such as `192.0.2.10/32`. Empty: any address.",
     )
 
 
@@ -271,7 +279,7 @@ class NetworkPolicy(Model):
 
 
 class AdmissionPolicy(Model):
-    """What the launcher's ServiceAccount may create, in addition to its Role. Cluster-scoped."""
+    """A further limit on what the launcher's ServiceAccount may create. Cluster-scoped."""
 
     create: bool = Field(
         False,
@@ -290,14 +298,19 @@ class Admin(Model):
 
     create: bool = Field(
         True,
-        description="Create the PersistentVolumes, and what writes their node-stage Secrets.",
+        description="Create the PersistentVolumes, and the objects that write their node-stage "
+        "Secrets. Set it to false if an administrator creates them.",
     )
 
 
 class Namespaced(Model):
     """The resources that a user with permissions in one namespace creates."""
 
-    create: bool = Field(True, description="Create all other resources.")
+    create: bool = Field(
+        True,
+        description="Create all other resources. An administrator sets it to false if a user "
+        "creates them.",
+    )
 
 
 class Values(Model):
@@ -305,20 +318,22 @@ class Values(Model):
 
     image: Image = Field(default_factory=Image)
     image_pull_secrets: tuple[PullSecret, ...] = Field(
-        (), description="Secrets to pull the images with."
+        (),
+        description="Secrets with the credentials of private registries, as `[{name: my-secret}]`.",
     )
     workflow: ChartWorkflow
     run: Run = Field(default_factory=Run)
     executors: dict[Label, ChartExecutor | None] = Field(
         min_length=1,
-        description="One HighThroughputExecutor of Parsl for each label, which apps name. Numbers "
-        "have Parsl's own names; `pod` is for the pods in which the workers run.",
+        description="One HighThroughputExecutor of Parsl for each label. Apps name the label. The "
+        "keys have the names of Parsl's arguments; a block is a worker pod. `pod` describes the "
+        "worker pods.",
     )
     parsl: ChartParsl = Field(default_factory=ChartParsl)
     storage: dict[Label, ChartVolume | None] = Field(
         default_factory=dict,
-        description="Volumes by key, each mounted at the same path in workflow and workers; the "
-        "launcher mounts only `run.volume`. The PVC is `<release>-<key>`; name a key "
+        description="Volumes by key. Workflow and workers mount each at the same path; the "
+        "launcher mounts only `run.volume`. The PVC has the name `<release>-<key>`. A good key is "
         "`<function>-<instance>`, for example `dev-0`.",
     )
     logging: Logging = Field(default_factory=Logging)
@@ -337,5 +352,5 @@ class Values(Model):
     global_: dict[str, Any] = Field(
         default_factory=dict,
         alias="global",
-        description="Helm's own, for a parent chart. Not read.",
+        description="Helm passes it from a parent chart. k8s-parsl does not read it.",
     )

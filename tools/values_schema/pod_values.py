@@ -27,8 +27,8 @@ class LauncherImage(Model):
     repository: ImageName = Field(
         "k8s-parsl", description="Registry and name of k8s-parsl's own image."
     )
-    tag: Tag = Field("", description="Empty: the chart's appVersion. Not `latest`.")
-    digest: Digest = Field("", description="`sha256:…`; wins over `tag`.")
+    tag: Tag = Field("", description="Empty: the chart's own version (appVersion). Not `latest`.")
+    digest: Digest = Field("", description="`sha256:…`; overrides `tag`.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="When kubelet pulls the image."
     )
@@ -44,9 +44,9 @@ class Image(LauncherImage):
     )
     runtime: Literal["inject", "included"] = Field(
         "inject",
-        description="`inject`: k8s-parsl adds its part to every pod (`launcher.runtimeVolume`), "
-        "for this image and each `pod.image`. `included`: these images were built FROM "
-        "k8s-parsl's own image of this chart's version.",
+        description="For this image and each `pod.image`. `inject`: k8s-parsl adds its runtime to "
+        "every pod (`launcher.runtimeVolume`). `included`: you built these images FROM k8s-parsl's "
+        "own image of this chart's version.",
     )
     python: Command = Field(
         "python3",
@@ -69,8 +69,8 @@ class Resources(Model):
     )
     limits: dict[str, Quantity | None] = Field(
         default_factory=dict,
-        description="What the container may use. The workers' CPU and memory limits also tell "
-        "Parsl how many workers fit.",
+        description="The most that the container may use. CPU and memory limits of worker pods "
+        "also limit the number of workers in a pod.",
     )
     claims: Annotated[Any, list_of("ResourceClaim")] = Field(
         default_factory=list, description="Device claims (dynamic resource allocation)."
@@ -90,8 +90,8 @@ class Pod(Model):
 
     image: PodImage | None = Field(
         None,
-        description="Image of the user's container, instead of `image` above: a full reference "
-        "with a tag or a digest. Not `latest`.",
+        description="Image of the user's container, instead of the top-level `image`: a full "
+        "reference with a tag or a digest. Not `latest`.",
     )
     env: Annotated[Any, list_of("EnvVar")] = Field(
         default_factory=list, description="Environment variables of the user's container."
@@ -125,7 +125,8 @@ class Pod(Model):
     )
     init_containers: Annotated[Any, list_of("Container")] = Field(
         default_factory=list,
-        description="Containers that run first; with `restartPolicy: Always`, sidecars.",
+        description="Containers that run before the user's container. With "
+        "`restartPolicy: Always` they are sidecars, which run beside it.",
     )
     containers: Annotated[Any, list_of("Container")] = Field(
         default_factory=list,

@@ -16,41 +16,41 @@ HEAD = """\
 <!-- Made by `python -m values_schema --write`; do not edit. -->
 # Values
 
-Every key of a values file. `chart/values.yaml` shows them with their defaults, `values/` has files
-for real places, and `values/every-key.yaml` sets each key once. Helm refuses a key that is not
-here, by its name.
+Every key of a values file. `a.b` means key `b` below key `a`; replace `<label>` and `<key>` with
+names that you choose. `chart/values.yaml` shows all keys with their defaults, `values/` has the
+files of real clusters, and `values/every-key.yaml` sets each key once.
 
-With several files (`-f one.yaml -f two.yaml`) the later one wins: maps are merged, lists are
-replaced, and null removes an executor, a volume or a volume's source. YAML reads `y`, `n`, `yes`,
-`no`, `on` and `off` without quotes as true or false; as a key (`kwargs: {y: 1}`) they are refused:
-quote them. The namespace is Helm's own `--namespace`.
-
-For an unknown key, Helm says `additional properties '…' not allowed`. `k8s-parsl check -f` and
-`k8s-parsl run -f` name the nearest key that exists.
+- With several files (`-f one.yaml -f two.yaml`) the later one overrides the earlier one: maps are
+  merged, lists are replaced, and null removes an executor, a volume or a volume's source.
+- YAML reads `y`, `n`, `yes`, `no`, `on` and `off` without quotes as true or false. Quote them:
+  as a key (`kwargs: {y: 1}`) Helm refuses them.
+- The namespace is not a key: use Helm's option `--namespace`.
+- For an unknown key, Helm says `additional properties '…' not allowed`. `k8s-parsl check -f` and
+  `k8s-parsl run -f` name the nearest key that exists.
 """
 
 NOTES = {
     "storage": """\
-The source of a static volume (`cephfs`, `persistentVolumeSource`) cannot be changed in place,
-because a bound PVC keeps its volume: give the new source another key, or `helm uninstall` first
-(the data stays where it is). Where two releases share the work (`admin.create`,
-`namespaced.create`), set `claimName` in the file that both read.
+You cannot change the source of a static volume (`cephfs`, `persistentVolumeSource`) in place,
+because a bound PVC keeps its volume. Give the new source another key, or `helm uninstall` first
+(the data stays where it is). If one release creates the PersistentVolume (`admin.create`) and a
+release with another name the PVC (`namespaced.create`), set `claimName` in the file that both use.
 
-`cephfs.secret` is the node-stage Secret, with which nodes mount the volume. It exists already, or
-one of `values`, `vault` and `externalSecret` says where user and key come from:
-[ceph-volume.md](../admin/ceph-volume.md), [vault.md](../admin/vault.md).
+`cephfs.secret` is the *node-stage Secret*: nodes mount the volume with the Ceph user and key in it.
+Either it exists already ([how](../admin/ceph-volume.md#2-the-secret)), or one of `values`,
+[`vault`](../admin/vault.md) and `externalSecret` says where user and key come from.
 """,
     "pod": """\
-For the launcher's pod and the worker pods. In each of them one container runs the user's code,
-`workflow` or `worker`: the fields of a container here (image, environment variables, mounts,
-securityContext) apply to that one. `launcher.pod`, `worker.pod` and `executors.<label>.pod` are
-merged over `pod` in this order: maps are merged, lists are replaced, null removes a key. The
-resources of that container (`resources`) are set only there.
+`pod` applies to the launcher's pod and the worker pods. In each of them, one container runs the
+user's code: `workflow` or `worker`. Fields of a container (image, environment variables, mounts,
+securityContext) apply to that container. `launcher.pod`, `worker.pod` and `executors.<label>.pod`
+override `pod`, in this order: maps are merged, lists are replaced, null removes a key. Only these
+three have the key `resources`.
 """,
     "job": """\
-Of these, `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and
-`annotations` can be changed while the Job runs. Any other change of what runs (image, workflow,
-settings, pods) makes a new Job, so a new run.
+You can change `backoffLimit`, `activeDeadlineSeconds`, `ttlSecondsAfterFinished`, `suspend` and
+`annotations` while the Job runs. Any other change of what runs (image, workflow, settings, pods)
+creates a new Job, and so a new run.
 """,
 }
 

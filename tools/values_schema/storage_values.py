@@ -139,7 +139,9 @@ class VaultSource(VaultSettings):
 
     url: VaultUrl = Field(description=VaultSettings.model_fields["url"].description)
     ca_bundle: Certificates = Field(
-        "", description="PEM text of that authority's certificate, instead of `caFile`."
+        "",
+        description="Certificate of the authority that signed Vault's certificate, as PEM text; "
+        "instead of `caFile`.",
     )
     auth: KeyAuth
     kv: KeyPlace
@@ -147,7 +149,8 @@ class VaultSource(VaultSettings):
         120.0, gt=0, description="Seconds that Vault and the API server may take to answer."
     )
     adopt: bool = Field(
-        False, description="Take over a Secret of this name that was made in another way."
+        False,
+        description="Take over an existing Secret of this name that k8s-parsl did not create.",
     )
     schedule: Schedule = Field(
         "",
@@ -192,13 +195,13 @@ class CephSecret(Model):
     name: OptionalName = Field(
         "",
         description="Name of the Secret. Without `values`, `vault` and `externalSecret`: an "
-        "existing Secret with `userID` (without `client.`) and `userKey`. With one of them it may "
-        "be empty: `<namespace>-<claim>-ceph-<hash>`.",
+        "existing Secret with `userID` (without `client.`) and `userKey`. With one of them, empty "
+        "means `<namespace>-<PVC>-ceph-<hash>`.",
     )
     namespace: Name = Field(
         "ceph-csi-cephfs",
-        description="Namespace of the Secret. Not the release's, where everyone who may create "
-        "pods could read the Secret.",
+        description="Namespace of the Secret. Do not use the release's namespace: every user who "
+        "may create pods there could read the Secret.",
     )
     values: CephUser | None = Field(
         None, description="**At most one of three.** User and key in this file."
@@ -219,15 +222,15 @@ class CephFS(Model):
         alias="clusterID",
         min_length=1,
         max_length=36,
-        description="ID of the Ceph cluster, as in the config of ceph-csi.",
+        description="ID of the Ceph cluster, as in the configuration of its CSI driver, ceph-csi.",
     )
     fs_name: str = Field(
-        "", description="Name of the file system; needed where the cluster has several."
+        "", description="Name of the file system, if the Ceph cluster has several."
     )
     root_path: RootPath = Field(description="Path of the subvolume (`ceph fs subvolume getpath`).")
     secret: CephSecret = Field(description="The Ceph user.")
     mounter: Literal["", "kernel", "fuse"] = Field(
-        "", description="Empty: the default of ceph-csi, the kernel's."
+        "", description="What mounts the volume. Empty: the default of ceph-csi, the kernel."
     )
     kernel_mount_options: str = Field(
         "", description="Options of the kernel mounter, separated by commas."
@@ -240,8 +243,8 @@ class CephFS(Model):
     volume_handle: str = Field(
         "",
         max_length=128,
-        description="Unique in the whole cluster. Empty: `volumeName`, or a name "
-        "with a hash of claim and source.",
+        description="A name that is unique in the whole cluster. Empty: `volumeName`, or a name "
+        "with a hash of PVC and source.",
     )
 
 
@@ -293,7 +296,10 @@ class ChartVolume(Volume):
         description="**One of four.** Any other source, as in a PersistentVolume's spec: `nfs`, "
         "`hostPath`, …",
     )
-    size: Quantity = Field("10Gi", description="Size in the PVC; nominal for a static volume.")
+    size: Quantity = Field(
+        "10Gi",
+        description="Size in the PVC. For a static volume it limits nothing: Ceph's quota does.",
+    )
     access_modes: tuple[
         Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"], ...
     ] = Field(
@@ -301,22 +307,21 @@ class ChartVolume(Volume):
         min_length=1,
         description="Access modes of the PVC and its volume. `[ReadOnlyMany]` needs `readOnly`.",
     )
-    sub_path: RelativePath | None = Field(
-        None, description="Folder of the volume that is mounted, instead of its root."
-    )
+    sub_path: RelativePath | None = Field(None, description="Mount only this folder of the volume.")
     claim_name: Name | None = Field(None, description="Name of the PVC. Empty: `<release>-<key>`.")
     volume_name: Name | None = Field(
         None,
-        description="Name of the PersistentVolume. Empty: `cephfs-<claim>` if the claim's name "
-        "begins with `<namespace>-`, otherwise `cephfs-<namespace>.<claim>` (without `cephfs-` "
+        description="Name of the PersistentVolume. Empty: `cephfs-<PVC>` if the PVC's name "
+        "begins with `<namespace>-`, otherwise `cephfs-<namespace>.<PVC>` (without `cephfs-` "
         "for other sources).",
     )
     labels: dict[str, str | None] = Field(
         default_factory=dict,
-        description="Labels of the PersistentVolume and the PVC, such as those that a backup "
-        "selects by. The chart's own labels win.",
+        description="Labels of the PersistentVolume and the PVC, for example for a backup program "
+        "that selects volumes by label. The chart's own labels override them.",
     )
     annotations: dict[str, str | None] = Field(
         default_factory=dict,
-        description="Annotations of the PersistentVolume and the PVC. The chart's own win.",
+        description="Annotations of the PersistentVolume and the PVC. The chart's own override "
+        "them.",
     )

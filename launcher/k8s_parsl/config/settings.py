@@ -44,13 +44,14 @@ class Run(Model):
     """One run of the workflow and where its record is kept."""
 
     id: str = Field(
-        "", description="Change it to run the same workflow with the same values again."
+        "",
+        description="Any text. Change it to run the same workflow with the same values again.",
     )
     volume: str = Field(
         "",
         description="Key of the `storage` volume that keeps the runs "
         "(`<mountPath>/runs/<run>-<installation>/`: record, report, checkpoints, logs). Empty: "
-        "they are in the pod and are lost with it.",
+        "the pod has them, and they are lost when the pod is deleted.",
     )
 
 
@@ -69,19 +70,20 @@ class Git(Model):
     commit: str = Field(
         "",
         description="Full ID of the commit, 40 hex digits. No branch or tag: it could move "
-        "from one pod to the next.",
+        "between the start of two pods.",
     )
     path: str = Field(
         "",
         pattern=r"^(\.{0,2}[^./][^/]*(/\.{0,2}[^./][^/]*)*)?$",
-        description="Folder of the repository that is copied to `workflow.path`. Empty: all of it.",
+        description="Only this folder of the repository is copied to `workflow.path`. Empty: the "
+        "whole repository.",
     )
     secret: str = Field(
         "",
         pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
         max_length=253,
         description="For a private repository: a Secret in the release's namespace with "
-        "`username` and `password` (which may be a token), as in type "
+        "the keys `username` and `password` (which may be a token), for example of type "
         "`kubernetes.io/basic-auth`.",
     )
 
@@ -113,34 +115,37 @@ class Workflow(Model):
     call: str = Field(
         "",
         pattern=r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?$",
-        description="`module:function`; called with `kwargs`. Parsl is loaded before the call.",
+        description="The function that k8s-parsl calls with `kwargs`, as `module:function`. Parsl "
+        "is loaded before the module is imported.",
     )
     script: str = Field(
         "",
-        description="A plain script instead of `call`: a path, relative to `path` or absolute. "
-        "It may call `parsl.load` with its own Config; the chart's Config replaces it.",
+        description="A Python script instead of `call`: a path, relative to `path` or absolute. "
+        "It may call `parsl.load` with a Config; k8s-parsl's Config replaces it.",
     )
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the function, any YAML values."
     )
-    args: tuple[str, ...] = Field((), description="Command line arguments of the script.")
+    args: tuple[str, ...] = Field(
+        (), description="Command line arguments of the script, as strings: quote numbers."
+    )
     path: AbsolutePath = Field(
         "/opt/workflow",
-        description="Folder on PYTHONPATH of the workflow and its workers: in the image, "
-        "filled from `files` or `git`, or on a volume.",
+        description="Folder with the code, which is on PYTHONPATH of the workflow and its workers: "
+        "in the image, filled from `files` or `git`, or on a volume.",
     )
     work_dir: str = Field(
         "",
         pattern=r"^(/[^:]*[^/:])?$",
         description="Working directory of the workflow and its tasks, the same path in every "
-        "pod. Empty: `<mountPath of run.volume>/runs/<run>-<installation>/work`, or "
-        "`/tmp/k8s-parsl/work` of each pod without `run.volume`.",
+        "pod. Empty: `<mountPath of run.volume>/runs/<run>-<installation>/work`, or without "
+        "`run.volume` a folder `/tmp/k8s-parsl/work` in each pod.",
     )
     failed_tasks: Literal["fail", "warn"] = Field(
         "fail",
-        description="How a run ends with failed tasks whose results the workflow never asked "
-        "for: `fail` (exit code 1) or `warn` (exit code 0). Its status is `done with failures` "
-        "in both cases.",
+        description="How a run ends if tasks fail and the workflow never asks for their results: "
+        "`fail` (exit code 1) or `warn` (exit code 0). Its status is `done with failures` in both "
+        "cases.",
     )
     git: Git = Field(default_factory=Git)
 
@@ -159,41 +164,50 @@ class Executor(Model):
     """One HighThroughputExecutor of Parsl's: how many worker pods, and what runs in each."""
 
     init_blocks: int = Field(1, ge=0, description="Worker pods at the start.")
-    min_blocks: int = Field(0, ge=0, description="Worker pods kept when there are no tasks.")
-    max_blocks: int = Field(1, ge=1, description="Worker pods at most.")
+    min_blocks: int = Field(0, ge=0, description="Worker pods that stay when there are no tasks.")
+    max_blocks: int = Field(1, ge=1, description="The largest number of worker pods.")
     parallelism: float = Field(
-        1.0, ge=0, le=1, description="Worker pods wanted for each waiting task, from 0 to 1."
+        1.0,
+        ge=0,
+        le=1,
+        description="Ratio of workers to waiting tasks, from 0 to 1. With 1, Parsl starts pods "
+        "until each task has a worker (up to `maxBlocks`); with 0.5, a worker for two tasks.",
     )
     max_workers_per_node: int = Field(
         1,
         ge=1,
-        description="Worker processes (tasks at once) in each pod at most. The pod's CPU limit "
-        "(`coresPerWorker`), memory limit (`memPerWorker`) and GPUs (`availableAccelerators`) "
-        "may allow fewer.",
+        description="The largest number of workers in each pod; each worker runs one task at a "
+        "time. The pod's CPU limit (`coresPerWorker`), memory limit (`memPerWorker`) and GPUs "
+        "(`availableAccelerators`) may allow fewer.",
     )
     cores_per_worker: float = Field(
         1.0,
         gt=0,
-        description="CPUs for each worker; with the pod's CPU limit it bounds the workers in a "
-        "pod.",
+        description="CPUs for each worker. A pod has at most as many workers as its CPU limit "
+        "allows.",
     )
     mem_per_worker: float | None = Field(
         None,
         gt=0,
-        description="GiB of memory for each worker; with the pod's memory limit it bounds the "
-        "workers in a pod.",
+        description="GiB of memory for each worker. A pod has at most as many workers as its "
+        "memory limit allows.",
     )
     available_accelerators: Accelerators = Field(
         (),
-        description="GPUs of each pod, one for each worker (`CUDA_VISIBLE_DEVICES` and similar "
-        "variables): their number or their names. Not more than `maxWorkersPerNode`; with "
-        "fewer GPUs there are only as many workers.",
+        description="GPUs of each pod: their number or their names. Each worker gets one "
+        "(`CUDA_VISIBLE_DEVICES` and similar variables). No more than `maxWorkersPerNode`; with "
+        "fewer GPUs, there are only as many workers as GPUs.",
     )
     prefetch_capacity: int = Field(
-        0, ge=0, description="Tasks queued in a pod in advance; only for short tasks."
+        0,
+        ge=0,
+        description="Tasks that wait in a pod in addition to those that run there; useful only "
+        "for short tasks.",
     )
     heartbeat_period: int = Field(
-        5, ge=1, description="Seconds between heartbeats of workflow and worker pods."
+        5,
+        ge=1,
+        description="Seconds between two heartbeats of the workflow, and of each worker pod.",
     )
     heartbeat_threshold: int = Field(
         30, ge=2, description="Seconds without a heartbeat after which a pod counts as lost."
@@ -205,20 +219,21 @@ class Executor(Model):
     limit_threads: bool = Field(
         True,
         description="Set `OMP_NUM_THREADS` and similar variables (`OPENBLAS_`, `MKL_`, "
-        "`NUMEXPR_` …) to the CPUs of one worker in its processes, where they are not set.",
+        "`NUMEXPR_` …) in each worker to its number of CPUs, unless the image or you set them.",
     )
     pending_timeout: float = Field(
         14400.0,
         gt=0,
-        description="Seconds that a worker pod may be Pending: no node with room, quota, a "
-        "missing Secret or volume.",
+        description="Seconds that a worker pod may be Pending, for example because no node has "
+        "room, a quota is used up, or a Secret or volume is missing. Then the run ends with exit "
+        "code 78.",
     )
     configuration_timeout: float = Field(
         120.0,
         gt=0,
         description="Seconds that a configuration error (an image that cannot be pulled, a "
-        "missing PVC) may last before the run ends with 78, as long as no worker has ever "
-        "started.",
+        "missing PVC) may last, if no worker of the executor has ever started. Then the run ends "
+        "with exit code 78.",
     )
 
     @model_validator(mode="after")
@@ -255,27 +270,33 @@ class Parsl(Model):
     """Arguments of Parsl's Config, and what all its executors share."""
 
     strategy: Literal["none", "simple", "htex_auto_scale"] = Field(
-        "htex_auto_scale", description="How Parsl scales worker pods."
+        "htex_auto_scale",
+        description="How Parsl scales worker pods. `htex_auto_scale` ends each idle pod, `simple` "
+        "ends pods only when no task runs, `none` neither adds nor ends pods.",
     )
-    strategy_period: float = Field(1.0, gt=0, description="Seconds between two checks of the load.")
+    strategy_period: float = Field(
+        1.0, gt=0, description="Seconds between two checks of how many worker pods the tasks need."
+    )
     max_idletime: float = Field(
-        120.0, ge=0, description="Seconds after which an idle worker pod is ended."
+        120.0, ge=0, description="Seconds after which Parsl ends an idle worker pod."
     )
-    retries: int = Field(0, ge=0, description="Times that a failed task is tried again.")
+    retries: int = Field(0, ge=0, description="How often Parsl tries a failed task again.")
     loss_retries: int = Field(
         10,
         ge=0,
-        description="Times that a task is run again after the loss of its worker pod; these do "
-        "not count as `retries`.",
+        description="How often a task runs again after the loss of its worker pod. This does not "
+        "use up `retries`.",
     )
     retry_lost_tasks: Literal["cached", "all", "none"] | tuple[str, ...] = Field(
         "cached",
-        description="Apps whose tasks may run twice: again after the loss of their worker pod "
-        "or the launcher, perhaps in the middle of the task. `cached` (those with "
-        "`cache=True`), `all`, `none`, or a list of apps. Leave out apps that must not run "
-        "twice, such as those that append to a file.",
+        description="Apps whose tasks may run again after the loss of their worker pod or the "
+        "launcher, even if the task had begun: `cached` (apps with `cache=True`), `all`, `none`, "
+        "or a list of the apps' names. Leave out apps that must not run twice, such as those that "
+        "append to a file.",
     )
-    encrypted: bool = Field(True, description="CurveZMQ between the workflow and its workers.")
+    encrypted: bool = Field(
+        True, description="Encrypt the traffic between the workflow and its workers (CurveZMQ)."
+    )
     worker_port: int = Field(
         # Linux gives 32768 to 60999 to outgoing connections, such as those to the API server:
         # https://docs.kernel.org/networking/ip-sysctl.html (ip_local_port_range)
@@ -283,7 +304,8 @@ class Parsl(Model):
         ge=1024,
         le=65000,
         description="Port of the launcher's pod for the first executor; the next executors use "
-        "the next ports. From 32768 to 60999 an outgoing connection of that pod may use it.",
+        "the next ports. Avoid 32768 to 60999: an outgoing connection of that pod may use such a "
+        "port.",
     )
 
 
@@ -291,19 +313,19 @@ class Volume(Model):
     """What launcher and workflow know of a volume; the rest of `storage.<key>` is the chart's."""
 
     mount_path: AbsolutePath = Field(
-        description="Where it is mounted, in the workflow and its workers."
+        description="Absolute path of the volume in the workflow and its workers."
     )
-    read_only: bool = Field(False, description="Mounted read-only.")
+    read_only: bool = Field(False, description="Mount the volume read-only.")
 
 
 class Logging(Model):
-    """What the launcher says and how often."""
+    """What the launcher logs, and how often."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Lowest level that is shown."
+        "INFO", description="Lowest level that the launcher logs."
     )
     progress_period: float = Field(
-        10.0, gt=0, description="Seconds between progress lines where there is no terminal."
+        10.0, gt=0, description="Seconds between two progress lines if there is no terminal."
     )
 
 
@@ -312,8 +334,8 @@ class Laptop(Model):
 
     python: str = Field(
         "",
-        description="Python interpreter of the environment in which the workflow runs. Empty: "
-        "the one of k8s-parsl itself.",
+        description="Virtual environment, or its Python interpreter, in which the workflow runs. "
+        "Empty: the environment of k8s-parsl itself.",
     )
 
 
