@@ -75,7 +75,7 @@ def on_laptop(
     with attempt.recorded():
         code = "" if workflow_path else settings.workflow.git.described
         record = new_record(run, "laptop", settings, "", code)
-        attempt.of(folder, record)
+        attempt.take_over(folder, record)
         _run(settings, workflow_path, python, folders, attempt, record, folder)
 
 
