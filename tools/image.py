@@ -84,6 +84,9 @@ SILENCE_SECONDS = 30
 
 DEBIAN = "http://deb.debian.org/debian"
 
+EMULATORS = {"linux/arm64": "qemu-aarch64", "linux/amd64": "qemu-x86_64"}
+"""The name under which the kernel knows the emulator of each platform."""
+
 
 class ImageError(Exception):
     """Something that stops the build, in one line that says what to do."""
@@ -189,10 +192,9 @@ class Recipe:
         digest = hashlib.sha256(f"{sorted(self.arguments.items())}\n".encode())
         digest.update(self.file.read_bytes())
         for path in sorted(set(self._copied())):
-            mode = path.stat().st_mode & 0o111
-            digest.update(
-                f"{path.relative_to(self.context)} {bool(mode)}\n".encode() + path.read_bytes()
-            )
+            can_be_run = path.stat().st_mode & 0o111 != 0
+            head = f"{path.relative_to(self.context)} {can_be_run}\n"
+            digest.update(head.encode() + path.read_bytes())
         return digest.hexdigest()[:12]
 
     def _copied(self) -> Iterator[Path]:
@@ -444,12 +446,18 @@ def _host_platform() -> str:
 
 
 def _can_run(name: str) -> bool:
-    emulator = {"linux/arm64": "qemu-aarch64", "linux/amd64": "qemu-x86_64"}.get(name, "?")
-    return name == _host_platform() or Path("/proc/sys/fs/binfmt_misc", emulator).exists()
+    """Return whether this machine runs programs of a platform, itself or by emulation."""
+    if name == _host_platform():
+        return True
+    emulator = EMULATORS.get(name)
+    return emulator is not None and Path("/proc/sys/fs/binfmt_misc", emulator).exists()
 
 
 def _is_loopback(target: str) -> bool:
-    return target.split("/", maxsplit=1)[0].partition(":")[0] in {"127.0.0.1", "localhost"}
+    """Return whether an image's registry, HOST:PORT before the first slash, is on this machine."""
+    registry = target.partition("/")[0]
+    host = registry.partition(":")[0]
+    return host in {"127.0.0.1", "localhost"}
 
 
 def _quiet(command: list[str], timeout: float | None = None) -> bool:
@@ -507,7 +515,7 @@ def _reason(lines: list[str]) -> str:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Give a function that prints the current step and the time; it is repeated in a silence."""
+    """Yield a function that prints a step with the time; a long step is printed again and again."""
     began = time.monotonic()
     doing = ""
     ended = threading.Event()

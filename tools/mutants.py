@@ -84,6 +84,10 @@ _ACTION = re.compile(r"\{\{-?\s*(?P<code>(?!/\*).*?)\s*-?\}\}")
 _COMMENT = re.compile(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", re.DOTALL)
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.$"])\d+(?![\w.])')
 _FIELD = re.compile(r"^\s*(?:- )?[\w./-]+:\s+(?P<value>[^\s{|#][^#{]*?)\s*$", re.MULTILINE)
+_IF = re.compile(r"(?:else )?if ")
+_WITH = re.compile(r"(?:else )?with ")
+_RANGE = re.compile(r"range (?:.*:= )?")
+_ASSIGNMENT = re.compile(r"\$\w+ :?= ")
 _BLOCK = re.compile(r"\|\s*n?indent \d+$")
 _TERNARY = re.compile(r"\bternary (\([^()]*\)|\S+) (\([^()]*\)|\S+) ")
 
@@ -116,15 +120,19 @@ def template_mutants(file: str) -> Iterator[Mutant]:
 def _changes_of_action(code: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, new text) within an action."""
     word, _, rest = code.partition(" ")
-    if word in ("end", "define", "else") and not rest.startswith(("if ", "with ")):
+    is_else_with_condition = rest.startswith(("if ", "with "))
+    if word in ("end", "define", "else") and not is_else_with_condition:
         return
-    if found := re.match(r"(?:else )?(if|with) ", code):
-        negated = f"not ({code[found.end() :]})"
-        yield found.end(), len(code), negated if found[1] == "if" else '""'
-    elif found := re.match(r"range (?:.*:= )?", code):
+    if found := _IF.match(code):
+        yield found.end(), len(code), f"not ({code[found.end() :]})"
+    elif found := _WITH.match(code):
+        yield found.end(), len(code), '""'
+    elif found := _RANGE.match(code):
         yield found.end(), len(code), "list"
-    elif not re.match(r"\$\w+ :?= ", code):
-        yield 0, len(code), '""' if _BLOCK.search(code) else '"mutant"'
+    elif _BLOCK.search(code) and not _ASSIGNMENT.match(code):
+        yield 0, len(code), '""'
+    elif not _ASSIGNMENT.match(code):
+        yield 0, len(code), '"mutant"'
     for choice in _TERNARY.finditer(code):
         yield choice.start(1), choice.end(2), f"{choice[2]} {choice[1]}"
 
@@ -153,10 +161,14 @@ def _other_literal(text: str) -> str:
 
 def other_scalar(text: str) -> str:
     """Return another value of the same kind, as YAML."""
-    if text in ("true", "false"):
-        return "false" if text == "true" else "true"
+    if text == "true":
+        return "false"
+    if text == "false":
+        return "true"
     if re.fullmatch(r"0?\d+", text):
-        return text[:-1] + str((int(text[-1]) + 1) % 8)
+        # It may be a file's mode, whose digits are octal.
+        next_digit = (int(text[-1]) + 1) % 8
+        return f"{text[:-1]}{next_digit}"
     if text.startswith(("[", "{")):
         return text[0] + text[-1]
     if text.endswith('"'):

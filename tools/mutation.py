@@ -144,10 +144,12 @@ class Copy:
 
     def _first_failure_of_all(self, suites: Suites, *, as_reviewed: bool) -> str:
         for suite in suites:
-            if suite != [GENERATED]:
-                failed = self._first_failure(suite)
-            else:
-                failed = "" if as_reviewed else GENERATED
+            if suite == [GENERATED]:
+                # Without a run of pytest: the files have been generated already.
+                if not as_reviewed:
+                    return GENERATED
+                continue
+            failed = self._first_failure(suite)
             if failed:
                 return failed
         return ""
@@ -384,14 +386,21 @@ def main() -> int:
 def _left_by(
     last: dict[Mutant, str], chosen: Iterable[Mutant], *, unknown_too: bool
 ) -> list[Mutant]:
-    """Return the mutants that lived in the last written run, and those it did not have."""
-    # In the same place, whatever they become now.
-    lived = {(mutant.file, mutant.line, mutant.was) for mutant, by in last.items() if not by}
-    return [
-        mutant
-        for mutant in chosen
-        if (mutant.file, mutant.line, mutant.was) in lived or (unknown_too and mutant not in last)
-    ]
+    """Return the mutants that lived in the last written run, and those it did not have.
+
+    A mutant is one that lived if it is in the same place, whatever its new text is.
+    """
+    lived = {_place(mutant) for mutant, by in last.items() if not by}
+    left: list[Mutant] = []
+    for mutant in chosen:
+        is_unknown = mutant not in last
+        if _place(mutant) in lived or (unknown_too and is_unknown):
+            left.append(mutant)
+    return left
+
+
+def _place(mutant: Mutant) -> tuple[str, int, str]:
+    return mutant.file, mutant.line, mutant.was
 
 
 def _asked(chosen: list[Mutant], given: argparse.Namespace) -> Iterator[tuple[Mutant, str]]:

@@ -90,7 +90,7 @@ def test_a_record_that_is_none_is_that_of_a_run_that_did_not_end(runs, make, lis
         lists.path(folder.parsl, listed).write_bytes(LIST)
     attempt, record = Attempt(), new()
     with attempt.recorded():
-        assert attempt.of(folder, record) is None
+        assert attempt.take_over(folder, record) is None
         with folder.held():
             assert not attempt.begin(folder, record)
     assert record.attempt == listed + 1
@@ -103,7 +103,7 @@ def test_a_record_that_is_none_is_that_of_a_run_that_did_not_end(runs, make, lis
 def test_the_number_of_an_attempt_stays_one_that_can_be_read(runs, number):
     folder = died(runs, attempt=number)
     record = new()
-    Attempt().of(folder, record)
+    Attempt().take_over(folder, record)
     assert record.attempt == lists.ATTEMPTS
     record.write(folder.record)
     assert Record.read(folder.record) == record
@@ -115,7 +115,7 @@ def test_a_file_may_have_any_time(runs, moment):
     folder = died(runs)
     os.utime(folder.record, (moment, moment))
     record = new()
-    Attempt().of(folder, record)
+    Attempt().take_over(folder, record)
     assert record.attempts[0]["status"] == "died"
     assert "1970-01-01" <= record.attempts[0]["ended"] <= "9999"
 
@@ -130,7 +130,7 @@ def test_lists_that_a_link_leads_to_are_not_read(tmp_path, runs, part, caplog):
     (tmp_path / part).symlink_to(tmp_path / "elsewhere")
     attempt, record = Attempt(), new()
     with pytest.raises(PermissionDenied, match=f"^{tmp_path / part} is a link"), attempt.recorded():
-        attempt.of(folder, record)
+        attempt.take_over(folder, record)
     assert record.attempt == 1
     assert "OUTSIDE" not in caplog.text
 
@@ -142,7 +142,7 @@ def test_a_list_that_is_no_file_is_said_in_the_first_line(runs, caplog, make):
     folder = died(runs)
     folder.parsl.mkdir()
     make(lists.path(folder.parsl, 1))
-    Attempt().of(folder, new())
+    Attempt().take_over(folder, new())
     assert "the list of begun tasks cannot be read (" in caplog.text
     assert "so no app begins that may not run twice" in caplog.text
 

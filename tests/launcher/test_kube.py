@@ -13,8 +13,8 @@ from kubernetes.config import kube_config
 
 from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.connection import InPod
-from k8s_parsl.kube.errors import ApiError, ApiUnreachable
-from k8s_parsl.kube.retry import failure, patiently
+from k8s_parsl.kube.errors import ApiError, ApiUnreachable, failure
+from k8s_parsl.kube.retry import patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Failure
 from launcher.api_server import matches

@@ -31,17 +31,17 @@ class Rule:
 
     def followed_by(self, next_rule: JSON) -> JSON:
         """Return the JSON Schema of this rule and, where the text keeps it, of the next one."""
-        refusal = {"const": self.must_be}
+        refusal: JSON = {"const": self.must_be}
         if self.forbidden:
             # Any pattern matches null, which is not a text.
-            condition = {"type": "string", "pattern": self.pattern}
-            broken, kept = "then", "else"
-        else:
-            condition = {"pattern": self.pattern}
-            broken, kept = "else", "then"
-        schema: JSON = {"if": condition, broken: refusal}
+            matches: JSON = {"type": "string", "pattern": self.pattern}
+            schema: JSON = {"if": matches, "then": refusal}
+            if next_rule:
+                schema["else"] = next_rule
+            return schema
+        schema = {"if": {"pattern": self.pattern}, "else": refusal}
         if next_rule:
-            schema[kept] = next_rule
+            schema["then"] = next_rule
         return schema
 
 

@@ -58,7 +58,7 @@ def _encoded(value: str) -> str:
 
 
 class Writer:
-    """Makes one Secret be as it should, with as few writes as that takes."""
+    """Writes one Secret, if it is not yet as it should be."""
 
     def __init__(self, settings: CephKeySettings, api: Api, budget: Budget) -> None:
         self._secret = settings.secret
@@ -89,14 +89,19 @@ class Writer:
                     ) from None
 
     def _write_once(self, wanted: dict[str, Any]) -> str:
-        """Read, compare, write; `ApiError` where another client wrote in between."""
+        """Read the Secret, compare it with what is wanted, and write it if they differ.
+
+        Raises:
+            ApiError: another client wrote in between.
+        """
         there = self._attempt(lambda: self._api.read_secret(self._secret.name))
-        done = "created"
-        if there is not None:
-            if _holds(there, wanted):
-                return "unchanged"
-            done = "updated" if self._is_ours(there) else self._adopted(there)
-            # The API server refuses the write if there has been another one since.
+        if there is None:
+            done = "created"
+        elif _holds(there, wanted):
+            return "unchanged"
+        else:
+            done = self._kind_of_change(there)
+            # The API server refuses the write if another client has written since.
             wanted["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
         self._attempt(lambda: self._api.apply_secret(wanted))
         return done
@@ -118,9 +123,8 @@ class Writer:
                     raise self._denied(text) from None
                 if error.is_final:
                     raise ConfigurationError(f"{self._place}: {error.code} {text}") from None
-                answer = f"{error.code} {text}" if error.code else text
+                reason = f"{self._place}: the API server does not answer: {_answer(error, text)}"
                 at_least = error.retry_after or 0.0
-            reason = f"{self._place}: the API server does not answer: {answer}"
             if not self._budget.wait(reason, at_least):
                 raise Unavailable(reason)
 
@@ -136,7 +140,14 @@ class Writer:
             return False
         return _annotation(there, OWNER) in (self._secret.owner, "")
 
-    def _adopted(self, there: Mapping[str, Any]) -> str:
+    def _kind_of_change(self, there: Mapping[str, Any]) -> str:
+        """Return `updated` for our own Secret, `adopted` for one of another client.
+
+        Raises:
+            ConfigurationError: it is of another client, and `adopt` is false.
+        """
+        if self._is_ours(there):
+            return "updated"
         if self._adopt:
             return "adopted"
         raise ConfigurationError(
@@ -149,6 +160,13 @@ class Writer:
         for value in self._hidden:
             text = text.replace(value, "...")
         return text
+
+
+def _answer(error: ApiError, text: str) -> str:
+    """Return the status and the text of an error; without a status where no answer came."""
+    if not error.code:
+        return text
+    return f"{error.code} {text}"
 
 
 def _whose(there: Mapping[str, Any]) -> str:

@@ -15,11 +15,10 @@ from k8s_parsl.check.references import pvc_state
 from k8s_parsl.check.result import Result, ok, problem
 from k8s_parsl.identity import MOUNTED, Identity, of_release
 from k8s_parsl.kube.api import Api
-from k8s_parsl.kube.errors import ApiError
+from k8s_parsl.kube.errors import ApiError, failure
 from k8s_parsl.kube.mount_errors import explain
 from k8s_parsl.kube.pod_state import PodState, event_time, read
 from k8s_parsl.kube.resource import of_kind
-from k8s_parsl.kube.retry import failure
 from k8s_parsl_runtime.shared.errors import ConfigurationError, UsageError
 
 # The name of a release if only its values are given, as in the documentation.

@@ -18,6 +18,7 @@ from typing import Any
 from k8s_parsl.ceph_key import vault
 from k8s_parsl.check import capacity
 from k8s_parsl.check.permissions import permissions
+from k8s_parsl.check.quotas import quotas
 from k8s_parsl.check.references import references
 from k8s_parsl.check.release import CEPH_KEY, Pod, Rendered, containers
 from k8s_parsl.check.result import Result, not_checked, note, ok, problem
@@ -98,7 +99,7 @@ def _pods(api: Api, rendered: Rendered) -> Iterator[Result]:
         admitted.append(replace(pod, manifest=manifest))
     for label, manifest in rendered.workers.items():
         yield _workers(label, rendered.settings.executors[label], manifest)
-    yield from _quotas(api, rendered, admitted)
+    yield from quotas(api, rendered, admitted)
     try:
         nodes = api.list_objects(of_kind("Node"))
     except ApiError as error:
@@ -160,52 +161,6 @@ def _fit(pod: Pod, nodes: Sequence[Manifest]) -> Result:
     if reasons:
         return problem(f"{pod.what}: no node can take it: {reasons}")
     return ok(f"{pod.what}: fits on a node")
-
-
-# Quotas
-
-
-def _quotas(api: Api, rendered: Rendered, pods: Sequence[Pod]) -> Iterator[Result]:
-    """Compare what all pods and PVCs need at once with what each quota has left."""
-    try:
-        quotas = api.list_objects(of_kind("ResourceQuota", api.namespace))
-    except ApiError as error:
-        yield not_checked("quotas", error)
-        return
-    pvcs = [item for item in rendered.installs if item["kind"] == "PersistentVolumeClaim"]
-    needed = capacity.demand((pod.manifest, pod.most) for pod in pods)
-    needed |= capacity.pvc_demand(pvcs)
-    for quota in quotas:
-        yield from _quota(quota, needed)
-
-
-def _quota(quota: Manifest, needed: capacity.Amounts) -> Iterator[Result]:
-    name = quota["metadata"]["name"]
-    if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
-        yield note(f"quota {name} has scopes and was not checked")
-        return
-    shortages = list(capacity.shortages(quota, needed))
-    for shortage in shortages:
-        yield _shortage(name, shortage)
-    if not shortages:
-        yield ok(f"quota {name} has room for the launcher and maxBlocks of all executors")
-
-
-def _shortage(quota: str, shortage: capacity.Shortage) -> Result:
-    """Return a problem if the quota is too small; a remark if only other pods use it up."""
-    name = shortage.name
-    allowed = capacity.written(name, shortage.allowed)
-    used = capacity.written(name, shortage.used)
-    needed = capacity.written(name, shortage.needed)
-    enough = capacity.written(name, shortage.needed + shortage.used)
-    text = (
-        f"quota {quota} allows {name} {allowed}, of which {used} is in use; launcher and maxBlocks "
-        f"of all executors need {needed}: lower maxBlocks or their resources, or ask for "
-        f"{name}: {enough}"
-    )
-    if shortage.needed > shortage.allowed:
-        return problem(text)
-    return note(text)
 
 
 # Images

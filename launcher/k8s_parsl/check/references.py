@@ -120,22 +120,24 @@ def _volume_of(api: Api, rendered: Rendered, pvc: Manifest) -> Iterator[Result]:
     name = pvc["spec"].get("volumeName")
     if not name:
         return
+    found = None
     try:
         found = api.find(of_kind("PersistentVolume"), name)
-    except ApiError as error:
-        found = None
-        result = _volume_not_checked(rendered, pvc, error)
-    else:
         result = _volume(api, rendered, pvc, found)
+    except ApiError as error:
+        result = _volume_not_checked(rendered, pvc, error)
     if result:
         yield result
-    rendered_volume = rendered.made("PersistentVolume", name) or rendered.known(
-        "PersistentVolume", name
-    )
-    volume = found or rendered_volume or {}
+    volume = found or _rendered_volume(rendered, name)
     csi = volume.get("spec", {}).get("csi") or {}
     if secret := csi.get("nodeStageSecretRef"):
         yield _node_secret(api, rendered, secret["namespace"], secret["name"])
+
+
+def _rendered_volume(rendered: Rendered, name: str) -> Manifest:
+    """Return a PersistentVolume of this install or of the other half; empty if neither has it."""
+    made = rendered.made("PersistentVolume", name)
+    return made or rendered.known("PersistentVolume", name) or {}
 
 
 def _volume(api: Api, rendered: Rendered, pvc: Manifest, found: Manifest | None) -> Result | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -58,18 +57,21 @@ class Fault:
 
 
 def faults(errors: Iterable[ErrorDetails], data: Any) -> list[Fault]:
-    """Return pydantic's errors by the place in the data that they are of.
+    """Return one fault for each wrong place in the data, with pydantic's errors of it.
 
-    Where a value may be of several kinds, pydantic has an error for each of them, and the kind's
-    name in its location. A kind that has got further than the others is the one that was meant;
-    where none has, all are.
+    Where a value may be of several kinds (a map or a text, say), pydantic has an error for each
+    kind, and the kind's name in its location. If an error is about a place inside the value, its
+    kind is the one that was meant: the errors of the whole value are left out.
     """
     found: list[Fault] = []
-    for value, of_value in _grouped(errors, lambda error: _up_to_a_kind(error, data)).items():
-        places = _grouped(of_value, lambda error: _location(error, data))
-        if len(places) > 1:
-            places.pop(value, None)
-        found += itertools.starmap(Fault, places.items())
+    by_value = _grouped(errors, lambda error: _up_to_a_kind(error, data))
+    for value, of_value in by_value.items():
+        by_place = _grouped(of_value, lambda error: _location(error, data))
+        has_inner_place = len(by_place) > 1
+        if has_inner_place:
+            by_place.pop(value, None)
+        for place, of_place in by_place.items():
+            found.append(Fault(place, of_place))
     return found
 
 

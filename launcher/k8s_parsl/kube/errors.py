@@ -1,8 +1,14 @@
-"""What a request to the API server may raise."""
+"""The errors of a request to the API server, and the exit code of a run that they end."""
 
 from __future__ import annotations
 
-from k8s_parsl_runtime.shared.errors import one_line
+from k8s_parsl_runtime.shared.errors import (
+    ConfigurationError,
+    Failure,
+    PermissionDenied,
+    Unavailable,
+    one_line,
+)
 
 # Who lacks the permission: in a pod its ServiceAccount, with a kubeconfig the person who calls.
 ACCOUNT_LACKS_PERMISSION = "the launcher's ServiceAccount has no permission"
@@ -60,3 +66,17 @@ class ApiUnreachable(ApiError):
     def is_final(self) -> bool:
         """Return False: the server may answer the next request."""
         return False
+
+
+def failure(doing: str, error: ApiError) -> Failure:
+    """Return the Failure that ends the run because of an error of the API server.
+
+    Args:
+        doing: What did not work, such as `list the release's pods`.
+        error: The last one, after all retries.
+    """
+    if error.code in (401, 403):
+        return PermissionDenied(f"{doing}: {error.lacks_permission}: {error.text}")
+    if error.is_final:
+        return ConfigurationError(f"{doing}: {error}")
+    return Unavailable(f"{doing}: the API server does not answer: {error}")

@@ -104,7 +104,7 @@ class PodState:
 
     @property
     def ended(self) -> bool:
-        """No container of ours runs or will run again (restartPolicy is Never)."""
+        """Whether its containers have ended for good (restartPolicy is Never)."""
         if self.phase in ("Succeeded", "Failed"):
             return True
         if self.exit_code is None:
@@ -116,7 +116,7 @@ class PodState:
 
     @property
     def leaving(self) -> bool:
-        """It still runs, but is being deleted, or the cluster is about to end it."""
+        """Whether it still runs, but is being deleted, or the cluster is about to end it."""
         if self.ended:
             return False
         lost = self.finding is not None and self.finding.reason.kind is Kind.LOSS
@@ -187,14 +187,16 @@ def event_time(event: Json) -> str:
 
 
 def _container_state(status: Json, name: str) -> Json:
-    """Return `state` of a container (`running`, `waiting` or `terminated`), empty before it has
-    one.
-    """
+    """Return the `state` of a container: `running`, `waiting` or `terminated`; empty before it."""
     for container in status.get("containerStatuses", []):
         if container["name"] == name:
             state: Json = container.get("state", {})
             return state
     return {}
+
+
+def _states(status: Json, field: str) -> list[Json]:
+    return [container.get("state", {}) for container in status.get(field, [])]
 
 
 def _owner_pod(metadata: Json) -> Json:
@@ -240,11 +242,11 @@ def _finding(
         deleting: It has a deletionTimestamp.
     """
     disruption = conditions.get("DisruptionTarget", {})
-    terminated = state.get("terminated")
-    out_of_memory = terminated and terminated.get("reason") == "OOMKilled"
     if deleting and _node_is_silent(conditions):
         return find("NodeLost", disruption.get("message", ""))
-    if disruption and not out_of_memory:
+    terminated = state.get("terminated") or {}
+    ran_out_of_memory = terminated.get("reason") == "OOMKilled"
+    if disruption and not ran_out_of_memory:
         name = _DISRUPTIONS.get(disruption.get("reason", ""), "Evicted")
         return _evicted(name, disruption.get("message", ""))
     if terminated:
@@ -282,11 +284,13 @@ def _init_container_failed(status: Json) -> Finding | None:
 
 
 def _pending(status: Json, conditions: Mapping[str, Json], state: Json) -> Finding | None:
-    """Return why a pod has no running container; None if its main one runs."""
-    states = [container.get("state", {}) for container in status.get("initContainerStatuses", [])]
-    states.append(state)
-    states += [container.get("state", {}) for container in status.get("containerStatuses", [])]
-    for one in states:
+    """Return why a pod has no running container; None if its main one runs.
+
+    Init containers come first, then the main container, then those beside it.
+    """
+    of_init_containers = _states(status, "initContainerStatuses")
+    of_containers = _states(status, "containerStatuses")
+    for one in (*of_init_containers, state, *of_containers):
         if found := _not_started(one):
             return found
     scheduled = conditions.get("PodScheduled", {})

@@ -1,4 +1,4 @@
-"""Retries of requests to the API server: which errors are worth one, and how long to wait."""
+"""Retries of requests to the API server: how often, and how long to wait in between."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from k8s_parsl.kube.errors import ApiError
-from k8s_parsl_runtime.shared.errors import (
-    ConfigurationError,
-    Failure,
-    PermissionDenied,
-    Unavailable,
-    one_line,
-)
+from k8s_parsl.kube.errors import ApiError, failure
+from k8s_parsl_runtime.shared.errors import one_line
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -24,20 +18,6 @@ FIRST_PAUSE_S = 0.5
 # The longest pause between two tries: the tasks of a lost pod may wait for it once the API server
 # is back.
 MAX_PAUSE_S = 10.0
-
-
-def failure(doing: str, error: ApiError) -> Failure:
-    """Return the Failure that ends the run because of an error of the API server.
-
-    Args:
-        doing: What did not work, such as `list the release's pods`.
-        error: The last one, after all retries.
-    """
-    if error.code in (401, 403):
-        return PermissionDenied(f"{doing}: {error.lacks_permission}: {error.text}")
-    if error.is_final:
-        return ConfigurationError(f"{doing}: {error}")
-    return Unavailable(f"{doing}: the API server does not answer: {error}")
 
 
 def pauses(most: float = MAX_PAUSE_S) -> Iterator[float]:

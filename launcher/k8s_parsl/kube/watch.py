@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from k8s_parsl.kube.api import Api
-from k8s_parsl.kube.errors import ApiError, ApiUnreachable
+from k8s_parsl.kube.errors import ApiError, ApiUnreachable, failure
 from k8s_parsl.kube.pod_state import PodState, read
-from k8s_parsl.kube.retry import failure, pauses
+from k8s_parsl.kube.retry import pauses
 from k8s_parsl_runtime.shared.errors import one_line
 
 log = logging.getLogger(__name__)

@@ -68,11 +68,15 @@ class Attempt:
                 best_effort("keep a record of this start", keep, hurry=lambda: stopped)
             raise
 
-    def of(self, folder: Folder, record: Record) -> Record | None:
-        """Take the folder and the record of this attempt; say so where it is not the first.
+    def take_over(self, folder: Folder, record: Record) -> Record | None:
+        """Take over what earlier attempts left in the run's folder; log what runs again.
+
+        Args:
+            folder: the run's.
+            record: this attempt's; gets what is kept of earlier attempts.
 
         Returns:
-            The record of the run where an earlier attempt has done it.
+            The record of the run if an earlier attempt has done it, else None.
         """
         self._folder = folder
         self._record = record
@@ -83,10 +87,12 @@ class Attempt:
         return done
 
     def begin(self, folder: Folder, record: Record) -> bool:
-        """Begin the record, with the folder held: an earlier launcher may have ended only now.
+        """Write the beginning of the record; the caller holds the folder's lock.
+
+        Between `take_over` and the lock, an earlier launcher may have done the run.
 
         Returns:
-            Whether an earlier attempt has done the run.
+            Whether an earlier attempt has done the run; then nothing was written.
         """
         if _take_over(folder, record):
             return True
@@ -137,8 +143,16 @@ def _take_over(folder: Folder, record: Record) -> Record | None:
     elif last:
         earlier = [_unknown(last)]
     record.attempt = min(last + 1, lists.ATTEMPTS)
-    record.attempts = [*earlier[:1], *earlier[1:][1 - KEPT_ATTEMPTS :]]
+    record.attempts = _first_and_last(earlier)
     return None
+
+
+def _first_and_last(earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most `KEPT_ATTEMPTS` attempts: the first, and the last ones."""
+    if len(earlier) <= KEPT_ATTEMPTS:
+        return earlier
+    number_of_last = KEPT_ATTEMPTS - 1
+    return [earlier[0], *earlier[-number_of_last:]]
 
 
 def _unknown(attempt: int) -> dict[str, Any]:
@@ -197,7 +211,7 @@ def _last_seen(those: Collection[Path]) -> str:
 
 
 def _first_line(record: Record, begun: Begun) -> str:
-    """Return that this is not the run's first attempt, what it takes over and what runs again."""
+    """Return the first line of a later attempt: how the last one ended, and what runs again."""
     before = record.attempts[-1]
     when = "the one before"
     if before["started"]:
@@ -248,22 +262,22 @@ def _named(apps: list[str]) -> str:
 
 
 def say_dead(runs: Path) -> None:
-    """Complete the records of a laptop's runs whose launcher has died: it holds no folder any more.
+    """Complete the records of a laptop's runs whose launcher has died.
 
-    Anything may be in such a folder, or in its place: that costs a line at most, and never the run
-    that begins.
+    A launcher that lives holds the lock of its run's folder. What is wrong with an earlier run's
+    folder costs a line in the log, and never the run that begins.
     """
-    best_effort("look at earlier runs", lambda: _say_dead_of(runs), seconds=LOOK_S)
+    best_effort("look at earlier runs", lambda: _say_all_dead(runs), seconds=LOOK_S)
 
 
-def _say_dead_of(runs: Path) -> None:
+def _say_all_dead(runs: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         for name in files.names(runs, runs.parent)[-LOOKED_AT:]:
             try:
                 _say_dead(Folder(runs / name))
             except OSError:
                 pass  # another launcher works on it, or it is another user's, or no run's folder
-            except Exception as error:  # noqa: BLE001 (of a folder in which anyone may have written)
+            except Exception as error:  # noqa: BLE001 (any user may have written in the folder)
                 log.warning(
                     "%s: this earlier run is left as it is: %s", runs / name, describe(error)
                 )

@@ -65,9 +65,9 @@ class Block:
     event: Finding | None = None
     asked_at: float = 0.0
     final: State | None = None
-    # Its container was ended by a signal, and kubelet has not said yet why.
+    # A signal ended its container, and kubelet has not reported the reason yet.
     vague: bool = False
-    # Its container has ended, and all that will be said of why is known.
+    # Its container has ended, and kubelet has reported the reason.
     explained: bool = False
     last_lines: str = ""
 
@@ -131,7 +131,7 @@ class Block:
         return replace(self, final=State.CANCELLED)
 
     def found(self, finding: Finding | None, now: float) -> Block:
-        """Return the block with this finding, whose time runs on where it is the same fault."""
+        """Return the block with this finding; its time runs on if the fault is still the same."""
         since = now
         if _same_fault(self.finding, finding):
             since = self.finding_since
@@ -165,7 +165,10 @@ class Block:
         return replace(self, running_since=since).found(finding, now)
 
     def _final(self, state: State, finding: Finding | None, now: float) -> Block:
-        """Return the block with its end; a wanted end shows no reason but a fault in the values."""
+        """Return the block with its end.
+
+        The reason of an end that was wanted is left out, unless it is an error in the values.
+        """
         if self.ending and finding and finding.reason.kind is not Kind.CONFIGURATION:
             finding = None
         return replace(self.found(finding, now), final=state)
@@ -221,4 +224,7 @@ def _same_fault(one: Finding | None, other: Finding | None) -> bool:
     """
     if one is None or other is None:
         return False
-    return one.reason is other.reason or one.reason.kind is other.reason.kind is Kind.CONFIGURATION
+    if one.reason is other.reason:
+        return True
+    kinds = {one.reason.kind, other.reason.kind}
+    return kinds == {Kind.CONFIGURATION}

@@ -25,11 +25,11 @@ from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, Protoc
 
 log = logging.getLogger(__name__)
 
-# A connection says who it is within this time, however it sends it.
+# A new connection has to send its whole greeting within this time.
 HELLO_S = 10.0
 # Connections at once, with those that have not said who they are.
 CONNECTIONS = 8
-# Messages that one connection may send in a second; the rest waits its turn at the sender's end.
+# Messages that are read from one connection in a second; the sender waits with the rest.
 RATE = 2000
 # Messages that wait for the other end to read them, at most.
 WAITING = 20_000
@@ -170,7 +170,7 @@ class Conversation:
             is_late = self._closed
             self._channels.add(channel)
         try:
-            # An error is that of a socket which `__exit__` closes meanwhile.
+            # `__exit__` may close the socket meanwhile.
             with contextlib.suppress(OSError):
                 if not is_late:
                     self._converse(connection, channel)
@@ -217,15 +217,19 @@ class Conversation:
             if line is None:
                 return None
             hello = messages.hello(line)
-            if hello.protocol != PROTOCOL:
-                self._take(_other_version(hello.protocol))
-                raise ProtocolError(
-                    f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl"
-                )
         except ProtocolError as error:
-            self._warn("a connection to the launcher's socket was refused: %s", error)
+            self._warn_of_refusal(error)
+            return None
+        if hello.protocol != PROTOCOL:
+            self._take(_other_version(hello.protocol))
+            self._warn_of_refusal(
+                f"protocol {hello.protocol}, not {PROTOCOL}: another version of k8s-parsl"
+            )
             return None
         return hello
+
+    def _warn_of_refusal(self, why: object) -> None:
+        self._warn("a connection to the launcher's socket was refused: %s", why)
 
     def _warn(self, message: str, *arguments: object) -> None:
         """Log what a connection did, within bounds: a loop of them must not hide other lines."""

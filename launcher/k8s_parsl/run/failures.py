@@ -25,7 +25,8 @@ class Failures:
 
         For the hold-off, pods that end in the same moment count once.
         """
-        self.own += own
+        if own:
+            self.own += 1
         if now - self._last_at > BURST_S:
             self._in_a_row += 1
             self._last_at = now

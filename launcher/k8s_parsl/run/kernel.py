@@ -44,19 +44,24 @@ class Pictures:
 
     def __init__(self) -> None:
         self.complete: list[Picture] = []
+        # The parts so far of the picture that is not complete yet.
         self._part = b""
 
     def add(self, message: messages.Picture) -> None:
         """Add a part; of a picture that is too large only the name is kept."""
         if len(self.complete) >= PICTURES:
             return
-        with contextlib.suppress(binascii.Error):
-            if len(self._part) <= PICTURE_BYTES:
+        if not self._is_too_large():
+            with contextlib.suppress(binascii.Error):
                 self._part += base64.b64decode(message.data)
-        if message.last:
-            content = self._part if len(self._part) <= PICTURE_BYTES else b""
-            self.complete.append(Picture(message.name, message.media, content))
-            self._part = b""
+        if not message.last:
+            return
+        content = b"" if self._is_too_large() else self._part
+        self.complete.append(Picture(message.name, message.media, content))
+        self._part = b""
+
+    def _is_too_large(self) -> bool:
+        return len(self._part) > PICTURE_BYTES
 
 
 class Kernel:
@@ -85,7 +90,7 @@ class Kernel:
         self._throttle = throttle
         self._pods: Mapping[str, Pods] = {}
         self._plan: Message | None = None
-        # It has its plan, which is the first message that it takes.
+        # Whether it has its plan, which has to be the first message that it gets.
         self._has_plan = False
         self._starting = threading.Lock()
         self._acts: dict[type, Callable[[Any], None]] = {
@@ -118,7 +123,7 @@ class Kernel:
                 pods.tell_all()
 
     def send(self, message: Message) -> None:
-        """Send it a message; one that has no plan yet gets the state of every pod with it."""
+        """Send it a message, but only after the plan: `begin` sends the state of every pod."""
         if self._has_plan:
             self._send(message)
 

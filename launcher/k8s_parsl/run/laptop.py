@@ -75,7 +75,7 @@ def on_laptop(
     with attempt.recorded():
         code = "" if workflow_path else settings.workflow.git.described
         record = new_record(run, "laptop", settings, "", code)
-        attempt.of(folder, record)
+        attempt.take_over(folder, record)
         _run(settings, workflow_path, python, folders, attempt, record, folder)
 
 
@@ -113,7 +113,7 @@ def _run(
         kept(folder.kept_logs),
         stoppable(workflow),
         _scratch() as scratch,
-        # It waits for the socket, and ends when the conversation does, whatever ended that.
+        # The process waits for the socket, and ends with the conversation.
         _process(interpreter, scratch, workflow),
         Conversation(scratch / SOCKET, os.getuid(), workflow.take) as conversation,
     ):
@@ -168,30 +168,32 @@ def _scratch() -> Iterator[Path]:
 
 
 def _new_run(runs: Path) -> str:
-    """Return the name of a new run, which no other run has; make its folder where possible.
+    """Return a name that no other run has, and make the run's folder.
 
-    What makes the run's folder later says why it could not be made.
+    A folder that cannot be made is an error later, when `Folder.held` makes it.
     """
     files.refuse_link(runs, runs.parent)
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     name = stamp
     number = 1
-    while _is_taken(runs, name):
+    while not _claimed(runs, name):
         number += 1
         name = f"{stamp}-{number}"
     return name
 
 
-def _is_taken(runs: Path, name: str) -> bool:
-    """Make a run's folder; return whether another run has it already."""
+def _claimed(runs: Path, name: str) -> bool:
+    """Make the folder of a new run; return False if another run has a folder of this name."""
+    folder = runs / name
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        (runs / name).mkdir()
+        folder.mkdir()
     except FileExistsError:
-        return (runs / name).is_dir()
+        # What exists may also be a file, in place of either folder.
+        return not folder.is_dir()
     except OSError:
-        return False
-    return False
+        return True
+    return True
 
 
 def _make_volume(path: Path) -> None:
@@ -263,7 +265,7 @@ def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # It may not have come so far that it sees the conversation's end.
+        # A process that has not connected yet does not see the conversation's end.
         process.terminate()
         raise
     finally:
@@ -297,10 +299,11 @@ def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what the workflow's side gets of this process's environment.
+    """Return the environment variables of this process that the workflow's process gets.
 
-    Not what belongs to this interpreter, and nothing of k8s-parsl's own: credentials for git are
-    the launcher's alone, and the rest is of another run, in a task of which this one was started.
+    Left out are those of this Python interpreter, and those of k8s-parsl. The latter are either
+    git credentials, which only the launcher needs, or come from another run: a task of a run may
+    start `k8s-parsl run`.
     """
     return {
         key: value

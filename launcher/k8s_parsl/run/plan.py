@@ -16,7 +16,7 @@ from k8s_parsl_runtime.shared.protocol import Message
 
 # Where a run without a volume has its working directory: in each pod's own emptyDir.
 SCRATCH = Path(programs.SCRATCH)
-# A worker may start before the interchange does: it tries for so long to reach it.
+# How long a worker that starts before the interchange tries to reach it.
 PROBE_S = 300
 # In a worker's arguments, what stands for the number of its block.
 NUMBER = "{block}"
@@ -166,45 +166,47 @@ def worker_arguments(
     logs: str = "",
     pool: Workers | None = None,
 ) -> Callable[[str], list[str]]:
-    """Return a function from a block's number to its worker's arguments.
+    """Return a function that takes a block's number and returns its worker's arguments.
 
-    Behind `--` they are Parsl's own (DEFAULT_LAUNCH_CMD of its executor) with the paths of
-    the worker's pod.
+    Before `--` they are those of `k8s_parsl_runtime.worker.entry`, after it those of Parsl's
+    process_worker_pool (DEFAULT_LAUNCH_CMD of its executor), with the paths of the worker's pod.
     """
     executor = settings.executors[label]
     path = userpath.of_code(**code(settings, Path(settings.workflow.path)))
     pool = pool or unbounded(settings)[label]
-    ours = [
+    entry_arguments = [
         *("--expect", versions),
         *("--path", ":".join(path)),
         *("--work", str(work)),
         *("--cores", str(pool.cores)),
     ]
     if executor.limit_threads:
-        ours.append("--limit-threads")
+        entry_arguments.append("--limit-threads")
     if executor.worker_init:
-        ours.append(f"--init={executor.worker_init}")
+        entry_arguments.append(f"--init={executor.worker_init}")
     if logs:
-        ours += ["--logs", logs]
+        entry_arguments += ["--logs", logs]
     if not is_shared(settings, work):
-        ours += ["--data", path[0]]
-    encrypted = settings.parsl.encrypted
-    theirs = _theirs(executor, pool, address, port(settings, label), encrypted=encrypted)
+        entry_arguments += ["--data", path[0]]
+    pool_arguments = _pool_arguments(
+        executor, pool, address, port(settings, label), encrypted=settings.parsl.encrypted
+    )
 
     def arguments(number: str) -> list[str]:
-        return [*ours, "--", *(word.replace(NUMBER, number) for word in theirs)]
+        of_this_block = [word.replace(NUMBER, number) for word in pool_arguments]
+        return [*entry_arguments, "--", *of_this_block]
 
     return arguments
 
 
-def _theirs(
+def _pool_arguments(
     executor: Executor, pool: Workers, address: str, worker_port: int, *, encrypted: bool
 ) -> list[str]:
     debug = ["--debug"] if executor.worker_debug else []
     certificates = str(PRIVATE / "certificates") if encrypted else "None"
     return [
         *debug,
-        # The one number: neither CPUs nor memory are counted once more (`worker.threads`).
+        # `workers` has computed the number: `-c` and `-m` below keep Parsl from computing another.
         f"--max_workers_per_node={pool.number}",
         *("-a", address),
         *("-p", str(executor.prefetch_capacity)),

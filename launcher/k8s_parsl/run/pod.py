@@ -52,13 +52,13 @@ log = logging.getLogger(__name__)
 
 # In memory, shared with the workflow container.
 SOCKET = Path("/run/k8s-parsl-launcher/socket")
-# At the start the API server may be away for so long; then another launcher may try.
+# How long the first calls wait for an API server that does not answer.
 START_S = 60.0
+# How long the end of the run waits for the deletion of the worker pods.
 CLOSE_S = 20.0
-# How long the code of a run that is done is looked at.
+# How long to look for newer code of a run that is done.
 LOOK_S = 10.0
-# Of the pod's grace period, for what comes after the workflow's end and is not the deletion of
-# pods.
+# The part of the pod's grace period for the record and the report, after the workflow's end.
 LEAVE_S = 10.0
 # What limits the workflow container's memory.
 MEMORY_LIMIT = "launcher.pod.resources.limits.memory"
@@ -70,7 +70,7 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
     Raises:
         Failure: how the run ended, other than well.
     """
-    # First: outside a pod it says what to type instead.
+    # This comes first, as its error names the command to type outside a pod.
     identity = Identity.from_environment(environment)
     stop_s = max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S)
     workflow = Workflow(TaskLog(), MEMORY_LIMIT, stop_s)
@@ -91,7 +91,7 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
             watch.start(START_S)
             folder = _folder(identity, settings, api)
             record = _record(identity, settings, folder)
-            done = attempt.of(folder, record)
+            done = attempt.take_over(folder, record)
             record.versions = workflow.greeting(conversation, own_pod.waits).versions
             if done:
                 _say_changes(settings, done)
@@ -168,7 +168,8 @@ class _Run:
         say_workers(pools.values())
         wait_until_alone(self.identity, self.api, self.watch)
         with self.folder.held(), kept(self.folder.kept_logs):
-            if self.attempt.begin(self.folder, self.record):
+            already_done = self.attempt.begin(self.folder, self.record)
+            if already_done:
                 self.workflow.nothing()
                 return
             self._prepare()

@@ -46,9 +46,9 @@ log = logging.getLogger(__name__)
 
 # Pods created at the same time; the API server's own limits are far above this.
 CREATORS = 8
-# Calls at the same time that delete pods or ask why they failed. They have threads of their own, so
-# that they never wait behind creators that hold off.
-CLERKS = 4
+# Calls at the same time that delete pods or ask why they failed. Their threads are not the
+# creators', which may hold off for a minute.
+OTHER_CALLS = 4
 # Between two tries to create one pod.
 CREATE_PAUSE_S = 30.0
 # Seconds between two reads of a pod's events, for one executor.
@@ -115,7 +115,7 @@ class WorkerPods:
         self._failures = Failures()
         self._lock = threading.RLock()
         self._creators = ThreadPoolExecutor(CREATORS, thread_name_prefix=f"{label}-pods")
-        self._clerks = ThreadPoolExecutor(CLERKS, thread_name_prefix=f"{label}-clerks")
+        self._background = ThreadPoolExecutor(OTHER_CALLS, thread_name_prefix=f"{label}-calls")
         self._closed = threading.Event()
         self._events_at = -math.inf
         self._events_allowed = True
@@ -196,7 +196,7 @@ class WorkerPods:
         with self._lock:
             self._closed.set()
         self._creators.shutdown(wait=True, cancel_futures=True)
-        self._clerks.shutdown(wait=True, cancel_futures=True)
+        self._background.shutdown(wait=True, cancel_futures=True)
         names = [block.name for block in self._blocks.by_name.values() if self._has_to_go(block)]
         self._owned.look_for(names)
         with ThreadPoolExecutor(CREATORS) as deleters:
@@ -212,8 +212,8 @@ class WorkerPods:
     def _changed(self, name: str, pod: PodState | None) -> None:
         """Take a change that the watch saw, then say what it means for the block's tasks.
 
-        In this order: the workflow's side knows why tasks are lost when it decides on them. Neither
-        waits.
+        The reason is sent before `lost`: with it the workflow's side decides on the lost tasks.
+        This runs on the watch's thread, so it must not wait.
         """
         if name not in self._blocks.by_name:
             return
@@ -286,7 +286,7 @@ class WorkerPods:
         if pod is None:
             return
         if after.explained and not before.explained:
-            self._later(self._bury, after.name, pod)
+            self._later(self._clean_up, after.name, pod)
         elif after.cancelled and not before.seen:
             # When it was cancelled there was nothing to delete yet.
             self._later(self._owned.delete, after.name)
@@ -307,9 +307,9 @@ class WorkerPods:
                 self._owned.forget(name)
 
     def _show(self, before: Block, after: Block) -> None:
-        """Count a new reason, show it, and end the run on one that waiting does not cure."""
+        """Count a new reason, log it, and end the run at once if waiting cannot help."""
         if before.finding and before.final:
-            # Kubelet first reported a mere signal, and has said more since.
+            # Kubelet first reported only the signal, and now the reason.
             self._reasons.correct(before.finding)
         self._reasons.replace(after.name, before.finding, after.finding)
         if after.finding is None:
@@ -328,17 +328,17 @@ class WorkerPods:
         now = time.monotonic()
         if block.settled(now):
             self._failures.settled()
-        own = block.finding.reason.kind is Kind.END
-        self._failures.add(now, own=own)
-        if own and self._failures.own >= failures.EARLY:
+        ended_by_itself = block.finding.reason.kind is Kind.END
+        self._failures.add(now, own=ended_by_itself)
+        if ended_by_itself and self._failures.own >= failures.EARLY:
             count = self._failures.own
             self._fault(block, f"; {count} pods failed before any reached the launcher")
 
-    def _fault(self, block: Block, after: str = "") -> None:
-        """End the run for what is wrong with this block's pod, as long as none was of use."""
+    def _fault(self, block: Block, detail: str = "") -> None:
+        """End the run for what is wrong with this block's pod, unless a worker has registered."""
         if self.registered or block.finding is None:
             return
-        text = f"executors.{self._label}: worker pod {block.name}: {block.finding}{after}"
+        text = f"executors.{self._label}: worker pod {block.name}: {block.finding}{detail}"
         if block.finding.reason.exit_code is ExitCode.PERMISSION:
             self._on_fault(PermissionDenied(text))
         else:
@@ -362,7 +362,7 @@ class WorkerPods:
     def _later(self, act: Callable[..., None], *arguments: Any) -> None:
         """Call the API in the background; after `close` there is no thread to do it."""
         if not self._closed.is_set():
-            self._clerks.submit(act, *arguments)
+            self._background.submit(act, *arguments)
 
     def _make(self, block: Block, hold_off: float) -> None:
         try:
@@ -372,7 +372,7 @@ class WorkerPods:
                 self._blocks.making.discard(block.name)
 
     def _create(self, block: Block, hold_off: float) -> None:
-        """Create a block's pod, with pauses between tries, until that is done or of no use."""
+        """Try to create a block's pod, with pauses, until it exists or cannot be created."""
         self._closed.wait(hold_off)
         arguments = self._arguments(block.number)
         manifest = pod_manifest(self._template, block.name, self._identity, arguments)
@@ -411,8 +411,8 @@ class WorkerPods:
         with self._lock:
             self._become(self._blocks.by_name[name].refused(finding, time.monotonic()))
 
-    def _bury(self, name: str, pod: PodState) -> None:
-        """Keep a failed pod's last lines; delete a pod that did not fail, or that was a loss."""
+    def _clean_up(self, name: str, pod: PodState) -> None:
+        """Keep the last lines of a pod that ended; delete it, unless it failed by itself."""
         block = self._blocks.by_name[name]
         if block.finding and block.finding.reason.name != "Completed":
             self._keep_last_lines(name)

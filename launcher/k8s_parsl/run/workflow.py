@@ -94,7 +94,7 @@ class Workflow:
     # What happens, from any thread
 
     def take(self, message: Any) -> None:
-        """Take a message of the socket; on the thread of its connection."""
+        """Take a message from the socket; called on the thread of its connection."""
         if isinstance(message, messages.Hello) and message.role == "kernel":
             self._kernel.begin()
         elif not self._kernel.take(message):
@@ -177,11 +177,12 @@ class Workflow:
         self._kernel.plan(plan, pods)
 
     def result(self) -> Outcome:
-        """Wait for the end of the run, by whatever cause; nothing of the workflow runs after it."""
+        """Wait for the end of the run, whatever its cause; the workflow's process ends with it."""
         self.watched = True
         while True:
-            if outcome := self._outcome(self._next()):
-                return outcome
+            end = self._outcome(self._next())
+            if end:
+                return end
 
     def stop(self, why: Failure) -> Outcome:
         """End the workflow's process and wait until it has ended.
@@ -245,7 +246,7 @@ class Workflow:
                 return self._gone(event)
             case Container():
                 self._container = event
-        # As long as the container's first process is connected, it says itself what happened.
+        # As long as the supervisor is connected, it reports the end of the process itself.
         if self._container and not self._has("supervisor"):
             return self._gone(Gone("supervisor"))
         return None
@@ -264,20 +265,29 @@ class Workflow:
         return None
 
     def _ended(self, ended: messages.Ended) -> Outcome:
-        """Return the outcome of a process that has ended; what it sent before comes first."""
+        """Return the outcome of a process that has ended; a fault that it sent before counts."""
+        fault = self._first_fault_left()
+        if fault:
+            return Outcome(fault, status=ended.status, lines=ended.lines)
+        return outcome.of_process(ended, self._kernel.told, self._memory_limit)
+
+    def _first_fault_left(self) -> Failure | None:
+        """Take the events that are left, and return the first fault among them.
+
+        While the kernel's connection is open, more may come, for `LAST_WORDS_S` at most.
+        """
         fault: Failure | None = None
         seconds = LAST_WORDS_S if self._has("kernel") else 0
         for event in self._events.within(seconds):
             if isinstance(event, Failure) and fault is None:
                 fault = event
+            # In this order: once the kernel is gone, it adds no fault to the queue.
             if not self._has("kernel") and len(self._events) == 0:
                 break
-        if fault:
-            return Outcome(fault, status=ended.status, lines=ended.lines)
-        return outcome.of_process(ended, self._kernel.told, self._memory_limit)
+        return fault
 
     def _gone(self, gone: Gone) -> Outcome:
-        """Return the outcome where the first process is gone; earlier events may still wait."""
+        """Return the outcome once the supervisor is gone; earlier events may explain it."""
         for event in self._events.within(0):
             if isinstance(event, messages.Ended):
                 return self._ended(event)
@@ -288,16 +298,13 @@ class Workflow:
         return Outcome(self._why_gone(gone))
 
     def _why_gone(self, gone: Gone) -> Failure:
-        """Return why the first process is gone; kubelet reports it a moment later."""
+        """Return why the supervisor is gone; wait for kubelet's report if there is none yet."""
         if gone.why:
             return _invalid("the workflow container", gone.why)
         if self._container is None:
-            for event in self._events.within(WHY_S):
-                if isinstance(event, Stopped):
-                    return event
-                if isinstance(event, Container):
-                    self._container = event
-                    break
+            stopped = self._wait_for_report()
+            if stopped:
+                return stopped
         if self._container is None:
             return WorkflowFailed(
                 "the workflow container ended, and Kubernetes does not say why;"
@@ -306,6 +313,16 @@ class Workflow:
         if self._container.out_of_memory:
             return outcome.out_of_memory(self._memory_limit)
         return self._container.failure
+
+    def _wait_for_report(self) -> Stopped | None:
+        """Wait for kubelet's report of the container; return a signal that ends the run first."""
+        for event in self._events.within(WHY_S):
+            if isinstance(event, Stopped):
+                return event
+            if isinstance(event, Container):
+                self._container = event
+                return None
+        return None
 
     # The conversation
 

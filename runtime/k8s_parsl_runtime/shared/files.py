@@ -226,9 +226,9 @@ def refuse_link(path: Path, root: Path) -> None:
 
 
 def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
-    """Return a regular file's content where no link led to it, or where it is in one of ``places``.
+    """Return the content of a regular file; a link on the way must lead into one of ``places``.
 
-    Unlike the other functions here it follows links, as long as they lead into one of the folders.
+    The other functions here follow no link.
 
     Args:
         path: of the file.
@@ -251,13 +251,18 @@ def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
         same = Path(f"/proc/self/fd/{descriptor}")
         real = same.readlink()
         named = Path(os.path.abspath(path))  # noqa: PTH100 (`resolve` would follow the links)
-        if real != named and not any(real.is_relative_to(place.resolve()) for place in places):
+        by_link = real != named
+        if by_link and not _is_inside(real, places):
             raise LedOutside(path)
         if found.st_size > most:
             return None
         return same.read_bytes()
     finally:
         os.close(descriptor)
+
+
+def _is_inside(path: Path, places: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(place.resolve()) for place in places)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Output that a thread keeps in a file on a volume: one that stalls or is full delays nothing.
+"""The kept logs: output that a thread writes to files on a volume, so that no volume delays it.
 
-A file keeps the beginning of the output, a second one its end. Output waits for the volume in a
+One file has the beginning of the output, a second one its end. Output waits for the volume in a
 queue with a bound; what does not fit there is dropped, and the file says how much.
 """
 
@@ -148,7 +148,7 @@ class Kept:
                         return
 
     def _wait(self) -> bool:
-        """Wait for output; return False once there is no more, and none was dropped."""
+        """Wait for output or a gap to write; return False at the end, once there is neither."""
         with self._changed:
             while not (self._waiting or self._ended):
                 self._changed.wait()
@@ -232,7 +232,7 @@ class _File:
         keep = max(half - len(lines), 0)
         before = os.pread(self._end, keep, max(self._end_bytes - keep, 0))
         latest = (before + lines)[-half:]
-        # The first line of it may be a part of one.
+        # It may begin in the middle of a line.
         kept = latest.partition(b"\n")[2]
         new = f".{self._name}.new"
         with contextlib.suppress(FileNotFoundError):
@@ -249,7 +249,11 @@ class _File:
         return files.opened_in(self._folder, self._path / name, flags)
 
     def _check_folder(self, more: int) -> None:
-        """Refuse to write ``more`` bytes where the folder is full, as far as was looked lately."""
+        """Refuse to write ``more`` bytes into a full folder; its size is read now and then only.
+
+        Raises:
+            OSError: the folder is full.
+        """
         self._until_look -= more
         if self._until_look > 0:
             return
@@ -265,7 +269,10 @@ def _why(error: OSError | files.Refused, folder: str = "") -> str:
     if isinstance(error, files.Refused):
         return str(error)
     why = error.strerror or str(error)
-    return f"{error.filename or folder}: {why}" if folder else why
+    if not folder:
+        return why
+    place = error.filename or folder
+    return f"{place}: {why}"
 
 
 def _gap(dropped: int) -> bytes:

@@ -56,17 +56,17 @@ def bring(code: Path, folder: Path) -> list[str]:
     """
     if not code.is_dir() or folder.resolve() == code.resolve():
         return []
-    left = _Budget()
+    budget = _Budget()
     linked = []
     for entry in sorted(code.iterdir()):
         target = folder / entry.name
         if _is_left_out(entry.name) or os.path.lexists(target) or not _is_data(entry):
             continue
-        # Not `entry.resolve()`, which raises where links lead round in a circle.
+        # Not `entry.resolve()`, which raises if links lead to each other.
         holds_the_folder = folder.resolve().is_relative_to(os.path.realpath(entry))
         if holds_the_folder:
             continue
-        if left.takes(entry):
+        if budget.takes(entry):
             _copy(entry, target)
         else:
             with contextlib.suppress(FileExistsError):
@@ -76,14 +76,14 @@ def bring(code: Path, folder: Path) -> list[str]:
 
 
 class _Budget:
-    """How much more is copied."""
+    """How many more bytes and files may be copied."""
 
     def __init__(self) -> None:
         self._bytes = COPIED_BYTES
         self._files = COPIED_FILES
 
     def takes(self, entry: Path) -> bool:
-        """Return whether the entry fits into what is left, which then is less by that."""
+        """Subtract an entry, with all that is in it; return False if it does not fit."""
         size = 0
         files = 0
         try:
@@ -100,7 +100,7 @@ class _Budget:
 
 
 def _walk(entry: Path) -> Iterator[Path]:
-    """Yield an entry and all that is in it; also what is no data, as it takes time to look at."""
+    """Yield an entry and all that is in it; also pipes and the like, as each counts as a file."""
     yield entry
     for folder, folders, files in os.walk(entry):
         folders[:] = [name for name in folders if not _is_left_out(name)]
@@ -177,7 +177,8 @@ def _copy_file(source: Path, target: Path) -> None:
     Raises:
         OSError: it is no regular file, or cannot be read or written.
     """
-    # To open anything else may do something. A pipe that takes its place now is not waited for.
+    # Opening a device may have an effect. With O_NONBLOCK, a pipe that takes the file's place in
+    # this moment is not waited for.
     if not stat.S_ISREG(_mode(source)):
         raise OSError(f"{source} is no regular file")
     descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

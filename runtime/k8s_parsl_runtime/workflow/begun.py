@@ -124,27 +124,33 @@ class WriteAhead:
                 f"app {app} {why}, and what an earlier launcher of this run had begun cannot be"
                 f" read: {self._before.damage}; {what_to_do}"
             )
-        tally = self._before.apps.get(app, Tally())
-        began_before = tally.uncached > 0 if call is None else call in self._before.calls
-        if not began_before:
+        if not self._began_before(app, call):
             return None
+        tally = self._before.apps.get(app, Tally())
         tasks = "1 task" if tally.begun == 1 else f"{tally.begun} tasks"
         return ConfigurationError(
             f"an earlier launcher of this run began {tasks} of app {app}, {tally.done} of them to"
             f" the end, and it {why}: {what_to_do}"
         )
 
+    def _began_before(self, app: str, call: str | None) -> bool:
+        """Return whether an earlier attempt began this call; without a hash, any of the app."""
+        if call is not None:
+            return call in self._before.calls
+        tally = self._before.apps.get(app, Tally())
+        return tally.uncached > 0
+
     def _write_begin(self, app: str, call: str | None) -> Failure | None:
-        """Write the line, onto the disk where a next launcher depends on it.
+        """Write the line; wait for the disk if the next launcher depends on it.
 
         Returns:
-            Why the task must not begin, where that failed; else None.
+            None, or if the line cannot be written why the task must not begin.
         """
         if self._list is None:
             return None
         words = [app] if call is None else [app, call]
-        # Where calls of an app cannot be distinguished, its first line says all that a next
-        # launcher has to know.
+        # Without a hash, one call of an app is like another: the app's first line is enough for
+        # the next launcher.
         is_known = call is None and app in self._list.sure
         if is_known or self._may_run_twice(app, call):
             self._list.note("begun", *words)

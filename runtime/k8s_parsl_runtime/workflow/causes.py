@@ -20,8 +20,8 @@ from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import describe as named
 from k8s_parsl_runtime.shared.errors import one_line, text_of
 
-# In an exception's own dictionary, which tasks it ended: every exception has one, whatever its
-# class defines.
+# The attribute of an exception that has the tasks which it ended. It is set in `vars`, which every
+# exception has, whatever its class defines.
 TASKS = "_k8s_parsl_tasks"
 # What is shown of a task's arguments, beside the cause.
 ARGUMENTS_CHARACTERS = 100
@@ -101,25 +101,30 @@ def _more(chain: list[BaseException]) -> str:
     """Return how many exceptions a group has besides the one that is shown."""
     for one in chain:
         if isinstance(one, BaseExceptionGroup):
-            others = sum(not isinstance(member, BaseExceptionGroup) for member in _members(one)) - 1
+            others = _size(one) - 1
             return f", and {others} more" if others else ""
     return ""
 
 
-def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+def _size(group: BaseExceptionGroup[Any]) -> int:
+    """Return how many exceptions are in a group and the groups in it, without the groups."""
+    size = 0
     left: list[BaseException] = [group]
     while left:
         one = left.pop()
-        yield one
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
+        else:
+            size += 1
+    return size
 
 
 def _chain(error: BaseException) -> list[BaseException]:
     """Return an exception, what it comes from, and so on to its root cause; each of them once.
 
-    An exception comes from what `raise ... from` names (Parsl's DependencyError and JoinError do),
-    a group from its first one, and any other from what was being handled if that ended a task.
+    The cause of an exception is what `raise ... from` names (Parsl's DependencyError and JoinError
+    have one). Without it, the cause is what was being handled, if that ended a task. The cause of
+    a group is its first member that ended a task, or else its first.
     """
     chain = [error]
     seen = {id(error)}
@@ -134,7 +139,10 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _cause(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
-        return next(filter(_ended_a_task, error.exceptions), error.exceptions[0])
+        for member in error.exceptions:
+            if _ended_a_task(member):
+                return member
+        return error.exceptions[0]
     below = _below(error)
     if below is None or below is error.__cause__:
         return below
@@ -180,13 +188,14 @@ def cut(error: BaseException) -> None:
 
 
 def _cut(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Return a traceback without the frames that only pass the exception on."""
     shown = []
-    travels = True
+    passes_on = True
     while trace:
         file = trace.tb_frame.f_code.co_filename
-        # The standard library passes an exception on where such a frame called it.
-        travels = _passes_on(file) or (travels and userpath.is_pythons(file))
-        if not travels:
+        # A frame of the standard library passes it on, too, if one of Parsl's has called it.
+        passes_on = _passes_on(file) or (passes_on and userpath.is_pythons(file))
+        if not passes_on:
             shown.append(trace)
         trace = trace.tb_next
     cut: types.TracebackType | None = None
@@ -238,5 +247,9 @@ def _argument(value: Any) -> str:
 
 
 _short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
-_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 3
+_short.maxstring = 60
+_short.maxother = 60
+_short.maxlist = 3
+_short.maxtuple = 3
+_short.maxdict = 3
+_short.maxset = 3

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # How long to wait for the reason of an interchange that gave up and ended.
 LAST_WORD_S = 5.0
+# In place of a task's number, where the exception is that of the interchange itself.
+OF_THE_INTERCHANGE = -1
 # Settings that HighThroughputExecutor takes under their own names.
 SAME_NAMES = ("prefetch_capacity", "heartbeat_period", "heartbeat_threshold", "worker_debug")
 
@@ -161,11 +163,12 @@ class WatchedExecutor(HighThroughputExecutor):
 
     def _take_result(self, message: dict[str, Any]) -> None:
         number = message["task_id"]
-        if number == -1:
+        if number == OF_THE_INTERCHANGE:
             self.set_bad_state_and_fail_all(deserialize(message["exception"]))
             return
         future = self.tasks.pop(number, None)
-        # A process that ended between a result and its next task was reported as lost, too.
+        # A second message of one task is ignored: its process ended after it had sent the result,
+        # so that the pool reported the task as lost, too.
         if future is not None:
             _set(future, message)
 

@@ -118,13 +118,20 @@ class ControlledInterchange(Interchange):
     def _longer_than(self, seconds: float) -> list[tuple[int, float]]:
         """Return the tasks that have run for so many seconds, each with how long."""
         now = time.monotonic()
+        self._running = {task: self._running.get(task, now) for task in self._running_now()}
+        long: list[tuple[int, float]] = []
+        for task, since in self._running.items():
+            age = now - since
+            if age >= seconds:
+                long.append((task, age))
+        return long
+
+    def _running_now(self) -> list[int]:
         running: list[int] = []
         for manager in self._ready_managers.values():
             # A manager runs its tasks in their order, one per worker.
             running += manager["tasks"][: manager["worker_count"]]
-        self._running = {task: self._running.get(task, now) for task in running}
-        ages = {task: now - since for task, since in self._running.items()}
-        return [(task, age) for task, age in ages.items() if age >= seconds]
+        return running
 
     def _apply(self, interesting_managers: set[bytes]) -> None:
         """Fail the tasks of lost blocks, and drain those that are to be drained."""
@@ -132,17 +139,24 @@ class ControlledInterchange(Interchange):
         for name, manager in list(self._ready_managers.items()):
             block = manager["block_id"]
             if block in self._lost:
+                # It gets no more tasks while its last results are read.
                 manager["active"] = False
                 waited = time.monotonic() - self._lost[block]
                 if not more_to_read or waited > LAST_RESULTS_S:
-                    # A lost node's worker may be alive and cut off from Kubernetes only: end it, as
-                    # nothing may run twice.
-                    self._shut_down(name)
-                    self._fail_tasks(name, manager)
-                    self._forget(name, interesting_managers)
+                    self._end_lost(name, manager, interesting_managers)
             elif block in self._draining:
                 # Parsl then shuts it down as soon as it has no task (`expire_drained_managers`).
                 manager["draining"] = True
+
+    def _end_lost(self, name: bytes, manager: Any, interesting_managers: set[bytes]) -> None:
+        """End the manager of a lost pod, and fail its tasks.
+
+        The manager may still run, on a node that is cut off from Kubernetes only: it gets the order
+        to end, so that no task runs twice.
+        """
+        self._shut_down(name)
+        self._fail_tasks(name, manager)
+        self._forget(name, interesting_managers)
 
     def _stop(self, interesting_managers: set[bytes]) -> None:
         for name in list(self._ready_managers):
@@ -191,10 +205,10 @@ class ControlledInterchange(Interchange):
         interesting_managers |= aside
 
     def _give_suspects(self) -> set[bytes]:
-        """Give tasks that run alone to managers without a task.
+        """Give each task that has to run alone to a manager without a task.
 
-        Where too few are empty, those with the fewest tasks get no more, so that they become empty.
-        One manager is left to the other tasks, if there are two.
+        If too few managers are empty, those with the fewest tasks get no more, so that they become
+        empty. While other tasks wait, one of two or more managers is left to them.
 
         Returns:
             The managers that get no other task.
@@ -202,18 +216,27 @@ class ControlledInterchange(Interchange):
         self._forget_ended_suspects()
         managers = self._ready_managers
         usable = [name for name in managers if _is_usable(managers[name])]
-        taken = self._alone.keys() & set(usable)
-        spared = 1 if self.pending_task_queue else 0
-        places = max(len(usable) - spared, 1) - len(taken)
-        wanted = max(min(places, len(self._suspects)), 0)
-        free = [name for name in usable if name not in taken]
+        free = [name for name in usable if name not in self._alone]
         # The sort is stable: among equals, the manager that came first.
         free.sort(key=lambda name: len(managers[name]["tasks"]))
-        chosen = free[:wanted]
+        number = min(self._places_alone(len(usable), len(free)), len(self._suspects))
+        chosen = free[:number]
         for name in chosen:
             if not managers[name]["tasks"]:
                 self._send_alone(name, managers[name], self._suspects.pop(0))
         return {*chosen, *self._alone}
+
+    def _places_alone(self, usable: int, free: int) -> int:
+        """Return how many more managers a task may have to itself.
+
+        Args:
+            usable: the number of managers that get tasks.
+            free: the number of those that no task has to itself yet.
+        """
+        left_to_others = 1 if self.pending_task_queue else 0
+        most = max(usable - left_to_others, 1)
+        taken = usable - free
+        return max(most - taken, 0)
 
     def _forget_ended_suspects(self) -> None:
         for name, task in list(self._alone.items()):

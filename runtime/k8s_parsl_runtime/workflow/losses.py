@@ -19,10 +19,9 @@ from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 
 log = logging.getLogger(__name__)
 
-# How often a task whose process SIGKILL ended is run again: the second time it was no chance.
+# How often a task is run again after SIGKILL has ended its process: a second time is no chance.
 KILLS = 1
-# So many pods may end with a task in them; where it was the only task in the last one, it is
-# found guilty.
+# A task is the cause when so many pods ended with it, and it was the only task in the last one.
 DEATHS = 2
 # In a task's record: what the executor has to know about it.
 NEEDS = "resource_specification"
@@ -103,10 +102,10 @@ class RetryCost:
         return 1
 
     def _is_loss(self, task_record: Any) -> bool:
-        """Return whether a killed process, whose pod lives on, counts as a loss.
+        """Return whether a killed process, whose pod still runs, counts as a loss.
 
-        Of an app without `cache=True`, the default of `parsl.retryLostTasks` says no more than
-        `retries` does.
+        With the default of `parsl.retryLostTasks`, it is none for an app without `cache=True`: it
+        costs one of the `retries`.
         """
         return self._lost_tasks != CACHED or self._may_run_twice(task_record)
 
@@ -129,19 +128,21 @@ class RetryCost:
         losses = self._losses[task_record["id"]]
         losses.append(error)
         needs = task_record.get(NEEDS) or {}
-        alone = ALONE in needs
-        blamed = sum(self._is_blamed(one, sure=alone) for one in losses)
-        if alone and blamed >= DEATHS:
+        ran_alone = ALONE in needs
+        blamed = [one for one in losses if self._is_blamed(one, sure=ran_alone)]
+        if ran_alone and len(blamed) >= DEATHS:
             error.add_note(_verdict(task_record, self._reason(error)))
             return self._given_up
         if not self._may_run_twice(task_record):
             return self._give_up(error, len(losses), why_not(self._lost_tasks))
-        if len(losses) - blamed > self._loss_retries:
+        not_blamed = len(losses) - len(blamed)
+        if not_blamed > self._loss_retries:
             limit = f"parsl.lossRetries is {self._loss_retries}"
             return self._give_up(error, len(losses), limit)
-        if blamed:
+        is_suspect = len(blamed) > 0
+        if is_suspect:
             task_record[NEEDS] = {**needs, ALONE: True}
-        self._log_loss(error, suspects=blamed > 0 and not alone)
+        self._log_loss(error, suspects=is_suspect and not ran_alone)
         return 0
 
     def _is_blamed(self, error: Exception, *, sure: bool) -> bool:
@@ -167,13 +168,13 @@ class RetryCost:
     def _log_loss(self, error: Exception, *, suspects: bool) -> None:
         """Log the loss of a pod, once."""
         pod = _pod(error)
-        reason = _in_brackets(self._reason(error))
         if pod in self._logged:
             return
         self._logged.add(pod)
         if not suspects:
             log.info("what worker pod %s had not done is run again", pod)
             return
+        reason = _in_brackets(self._reason(error))
         log.warning(
             "worker pod %s ended%s, perhaps by one of its own tasks: what it had not done is run"
             " again, each task alone in a pod",

@@ -43,8 +43,10 @@ def install() -> None:
     A module that says `from parsl import load` at its top keeps what it finds then.
     """
     loader: Any = DataFlowKernelLoader
-    parsl.load = loader.load = functools.partial(_load, loader.load)
-    parsl.clear = loader.clear = functools.partial(_clear, loader.clear)
+    loader.load = functools.partial(_load, loader.load)
+    loader.clear = functools.partial(_clear, loader.clear)
+    parsl.load = loader.load
+    parsl.clear = loader.clear
     walltime.take_the_place_of_parsls()
     plain: Any = DataFlowKernel
     plain.__init__ = _with_warning(plain.__init__)
@@ -56,7 +58,7 @@ def install() -> None:
 
 
 def load(kernel: Kernel) -> None:
-    """Make ``kernel`` the one that apps use, and that `parsl.load` returns to the workflow."""
+    """Have apps use ``kernel``, and `parsl.load` return it to the workflow."""
     DataFlowKernelLoader._dfk = kernel  # noqa: SLF001 (Parsl's own `load` would make a plain kernel)
 
 
@@ -178,8 +180,8 @@ def _set_attributes(part: Any, init: Any, args: Any, kwargs: Any) -> None:
     """Set what `__init__` was called with as attributes, as another part may read them."""
     bound = inspect.signature(init).bind(part, *args, **kwargs)
     bound.apply_defaults()
-    _, *given = bound.arguments.items()
-    for name, value in given:
+    without_self = list(bound.arguments.items())[1:]
+    for name, value in without_self:
         with suppress(AttributeError):
             setattr(part, name, value)
     for name in READ_OF_PROVIDERS:

@@ -116,7 +116,7 @@ class Supervisor:
             # One that is ignored stays so: `nohup` means it.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._put_signal)
-        # A terminal sends it to the workflow's process too, which decides what to do with it.
+        # A terminal sends SIGINT to the workflow's process, too, which decides what to do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _put_signal(self, number: int, _: FrameType | None) -> None:
@@ -199,12 +199,23 @@ class Supervisor:
         return code
 
     def _end(self, code: int, oom_before: int) -> Ended:
-        """End the orphans and wait for the output; return how the process ended."""
+        """End the orphans and wait for the output; return how the process ended.
+
+        Args:
+            code: its exit code; negative for a signal.
+            oom_before: the kernel's count of OOM kills before its start.
+        """
         orphans.end()
         self._output.finish()
+        status = code
+        signal_name = ""
+        if code < 0:
+            number = -code
+            status = 128 + number
+            signal_name = _name(number)
         return Ended(
-            status=code if code >= 0 else 128 - code,
-            signal="" if code >= 0 else _name(-code),
+            status=status,
+            signal=signal_name,
             asked=self._asked,
             out_of_memory=oom_kills() > oom_before,
             lines=self._output.last_lines(),
