@@ -253,7 +253,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a folder for the runs that cannot be written": Shown(
         "runtime/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
     ),
-    "a timezone that is none, which harms nothing": Shown(HERE, "test_a_timezone_that_is_none"),
+    "an unknown timezone, which harms nothing": Shown(HERE, "test_an_unknown_timezone"),
     # `workers:` with nothing below it is null.
     "no executor but null": Refused(
         {"executors": {"workers": None}}, "executors: at least one is needed"
@@ -359,7 +359,7 @@ def test_the_launcher_ends_before_it_makes_a_pod(launch, row):
     assert [call for call in server.calls if call[0] == "POST"] == []
 
 
-def test_a_timezone_that_is_none(launch, monkeypatch, tmp_path):
+def test_an_unknown_timezone(launch, monkeypatch, tmp_path):
     """Times are UTC's, whatever TZ says."""
     start, _ = launch
     monkeypatch.setenv("TZ", "Nowhere/At:All")

@@ -143,7 +143,7 @@ def test_every_command_is_run_here_or_marked(block):
 # Commands ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_page_names_no_program_that_nobody_knows():
+def test_a_page_names_no_unknown_program():
     """A new one wants a check below."""
     programs = {words[0] for _, words in COMMANDS}
     assert programs <= {

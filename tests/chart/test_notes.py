@@ -37,7 +37,7 @@ def workflow(**more):
         (workflow(path="/data/code", files={"a.py": ""}), ""),
     ],
 )
-def test_code_on_a_volume_is_warned_about(notes, more, named):
+def test_notes_warn_about_code_on_a_volume(notes, more, named):
     said = notes(**more, storage={"data": EXISTING})
     assert ("where Helm does not see a change" in said) == bool(named)
     assert named in said

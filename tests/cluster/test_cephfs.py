@@ -255,7 +255,7 @@ def everything(release, kube_cluster):
 
 
 @pytest.mark.slow
-def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_cluster):
+def test_a_run_recovers_when_its_key_comes_late(pdgrun, site, namespace, kube_cluster):
     """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
     release = pdgrun(secret_of(namespace))
     job = release.install()

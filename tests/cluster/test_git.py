@@ -123,7 +123,7 @@ def test_launcher_and_workers_run_the_commit(release, policy):
     release.helm("test", release.name, "--timeout", "170s")
 
 
-def test_credentials_that_are_refused_end_the_job_and_are_told(release):
+def test_credentials_that_are_refused_end_the_job_and_are_reported(release):
     """At once, and by the command that NOTES print: there is no launcher to ask."""
     secret(release, "an0ther")
     job = release.install("--set", "job.backoffLimit=3")

@@ -640,7 +640,7 @@ def test_the_cases_are_of_the_clusters_kubernetes():
     assert f"k8s.io/{name} {version}\n" in source
 
 
-def test_rights_that_somebody_adds_are_of_no_use_under_the_policy(account, product):
+def test_added_rights_are_of_no_use_under_the_policy(account, product):
     """A Role that a policy's maker cannot see; and a token of no pod."""
     roles = ("create", "rolebinding", "more", "--clusterrole=admin")
     product.kubectl(*roles, f"--serviceaccount={product.namespace}:product-launcher")
@@ -727,7 +727,7 @@ except OSError as error:
 
 
 @pytest.mark.testbed
-def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
+def test_only_workers_reach_the_launcher_and_they_reach_nothing_else(product):
     """The testbed's network enforces no policies, so the tests' own translation into iptables does."""
     from testbed.policies import Enforcement
 

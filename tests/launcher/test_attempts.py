@@ -81,7 +81,7 @@ BAD_RECORDS = {
 
 @pytest.mark.parametrize("make", BAD_RECORDS.values(), ids=BAD_RECORDS)
 @pytest.mark.parametrize("listed", [0, 3])
-def test_a_record_that_is_none_is_that_of_a_run_that_did_not_end(runs, make, listed):
+def test_a_run_without_a_valid_record_did_not_end(runs, make, listed):
     """The lists of begun tasks say which attempt this is, and the record of this one replaces it."""
     folder = Folder(runs / "r1")
     folder.parsl.mkdir(parents=True)

@@ -175,7 +175,7 @@ def test_it_is_overdue_after_the_time_of_its_reasons_class(seen, after, overdue)
     assert not RUNNING.overdue(LIMITS, 1e9)
 
 
-def test_what_only_the_time_tells():
+def test_what_becomes_of_a_block_by_time_alone():
     forgotten = replace(ASKED_FOR, cancelled=True)
     assert forgotten.is_forgotten()
     assert forgotten.forgotten().state is State.CANCELLED

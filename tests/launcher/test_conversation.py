@@ -259,7 +259,7 @@ def test_a_runtime_of_another_version_ends_the_run_by_name(
     taken.nothing()
 
 
-def test_half_a_message_at_the_end_is_none(greeted, taken):
+def test_half_a_message_at_the_end_is_ignored(greeted, taken):
     """Its sender was killed in the middle of it."""
     connection = greeted()
     connection.sendall(line(**ENDED)[:-2])
@@ -605,7 +605,7 @@ def test_a_text_that_is_no_utf8_does_not_end_the_conversation(greeted, folder, t
 # What no peer can do to the launcher ---------------------------------------------------------------------------------
 
 
-def test_a_flood_is_slowed_down_and_holds_up_nobody_else(open_socket, client, taken, monkeypatch):
+def test_a_flood_is_slowed_down_and_delays_no_other_peer(open_socket, client, taken, monkeypatch):
     """What is too much waits at the sender's end, and not in the launcher's memory."""
     monkeypatch.setattr(conversations, "RATE", 100)
     conversation = open_socket()
@@ -643,7 +643,7 @@ def test_a_flood_is_slowed_down_and_holds_up_nobody_else(open_socket, client, ta
     assert supervisor.recv(100) == b'{"type":"nothing"}\n'
 
 
-def test_a_peer_that_does_not_read_holds_up_nobody(open_socket, client, taken, monkeypatch):
+def test_a_peer_that_does_not_read_delays_no_other_peer(open_socket, client, taken, monkeypatch):
     """A process that was stopped, say: `send` returns at once, and keeps only so much for it."""
     monkeypatch.setattr(conversations, "WAITING", 200)
     monkeypatch.setattr(conversations, "FINISH_S", 0.2)

@@ -186,7 +186,7 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert launcher.status == 0
 
 
-def test_a_bound_that_lowers_the_number_of_workers_is_told(launcher, server, caplog):
+def test_a_bound_that_lowers_the_number_of_workers_is_reported(launcher, server, caplog):
     """At the start, and in the record; the pods and the workflow's side have the lower number."""
     spec = {
         "containers": [
@@ -289,7 +289,7 @@ def test_of_a_run_that_is_done_its_log_says_whether_the_code_has_changed(
         ("well", UsageError, r"^workflow\.kwargs"),
     ],
 )
-def test_a_mistake_in_the_values_is_told(launcher, server, call, failure, line):
+def test_a_mistake_in_the_values_is_reported(launcher, server, call, failure, line):
     """The first without any pod; the second is known once the module is imported."""
     kwargs = {"n": 1} if call == "wel" else {"m": 1}
     with pytest.raises(failure, match=line):

@@ -143,7 +143,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("end", "told", "code", "message"), ENDS.values(), ids=ENDS)
-def test_an_end_that_is_none_of_a_good_run(end, told, code, message):
+def test_an_end_that_no_good_run_has(end, told, code, message):
     """One line says why; the process's own status is kept, and so are its last lines. No result
     goes with it.
     """

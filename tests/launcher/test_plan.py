@@ -141,7 +141,7 @@ def test_ports_are_in_the_order_of_the_executors_names():
     assert "--port=20002" in arguments(given, "gpu")[1]
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_started():
+def test_a_port_that_is_taken_is_reported_before_anything_is_started():
     """Parsl would wait two minutes for an interchange that died of it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]

@@ -41,7 +41,7 @@ def test_a_name_is_a_hostname_that_kubelet_does_not_cut(release, label, number):
     assert name.startswith(release[:11])
 
 
-def test_names_are_different_though_releases_begin_alike():
+def test_names_differ_though_releases_share_a_prefix():
     names = {
         pod_name(release, label, uid, number)
         for release in ("x" * RELEASE, "x" * (RELEASE - 1), f"{'x' * (RELEASE - 1)}y")
@@ -52,7 +52,7 @@ def test_names_are_different_though_releases_begin_alike():
     assert len(names) == 3 * 2 * 2 * len(NUMBERS)
 
 
-def test_all_pods_of_an_executor_begin_alike():
+def test_all_pods_of_an_executor_share_a_prefix():
     """Whatever their numbers; a name that fits stays as it is."""
     assert pod_name("pdgrun", "workers", UID, "3") == "pdgrun-workers-0f1e2-3"
     (beginning,) = {

@@ -127,7 +127,7 @@ def test_what_is_no_record_is_a_run_that_did_not_end(tmp_path, caplog, content):
 
 
 @pytest.mark.parametrize("size", [report.RECORD_BYTES + 1, 2 << 30, 1 << 40])
-def test_a_record_that_is_too_large_is_none(tmp_path, caplog, size):
+def test_a_record_that_is_too_large_is_not_read(tmp_path, caplog, size):
     """Also one with holes, which takes no space; no byte of it is read."""
     path = tmp_path / "record.json"
     path.write_bytes(but())
@@ -411,7 +411,7 @@ def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, r
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_a_record_that_never_could_be_written_is_none(tmp_path, record, full):
+def test_a_record_that_could_not_be_written_leaves_no_file(tmp_path, record, full):
     full()
     with pytest.raises(OSError, match="No space left on device; there is no record"):
         record.write(tmp_path / "record.json")
@@ -484,7 +484,7 @@ def test_a_record_that_is_a_link_is_not_read(tmp_path, run):
         Record.read(run / "record.json")
 
 
-def test_a_volume_that_is_reached_by_a_link_is_none_of_anothers(tmp_path, run, record):
+def test_a_volume_may_be_reached_by_a_link(tmp_path, run, record):
     """Its mount path is the administrator's."""
     (tmp_path / "mounted").symlink_to(tmp_path / "volume")
     path = tmp_path / "mounted" / "runs" / run.name / "record.json"

@@ -167,7 +167,7 @@ def test_a_pod_is_the_template_with_name_labels_owner_and_arguments(pods, server
     assert sidecar == {"name": "sidecar", "args": ["x"]}
 
 
-def test_the_worker_is_told_what_it_has_to_know_of_its_pod(make, server):
+def test_the_worker_gets_what_it_needs_to_know_about_its_pod(make, server):
     """Which volumes have to answer first, and how long its tasks may take after SIGTERM."""
     spec = {
         "terminationGracePeriodSeconds": 90,
@@ -315,7 +315,7 @@ def test_a_pod_that_the_cluster_took_is_a_loss(pods, server, faults, status, rea
     assert not faults
 
 
-def test_a_pod_that_somebody_deleted_is_a_loss(pods, server, faults, watch):
+def test_a_deleted_pod_is_a_loss(pods, server, faults, watch):
     """Upstream's provider says RUNNING for ever."""
     name = submitted(pods)
     pod_of(server, name)
@@ -373,7 +373,7 @@ def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, 
     assert 'pull "nope:1"' in str(faults[0])
 
 
-def test_a_missing_claim_is_told_apart_from_a_lack_of_room(make, server, faults):
+def test_a_missing_claim_is_distinguished_from_a_lack_of_room(make, server, faults):
     """Both are Unschedulable; only one of them ends the run."""
     pods = make(configuration_timeout=0.3)
     name = submitted(pods)
@@ -679,7 +679,7 @@ def test_states_are_parsls():
     assert {state.value for state in State} <= set(JobState.__members__)
 
 
-def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
+def test_the_workflows_side_gets_each_change_once(running_block, server):
     """By the watch, and with all that Parsl will show of it; no state is asked for here."""
     pods, name, told = running_block
     server.logs[name] = "no such library"
@@ -701,7 +701,7 @@ def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
     )
 
 
-def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
+def test_a_kernel_that_comes_late_gets_every_block(five, server, told):
     """The first pods are asked for before the workflow's process has connected."""
     pods, names = five
     server.wait_for(lambda s: len(s.pods) == 5)
@@ -714,7 +714,7 @@ def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
     assert states == dict.fromkeys("0124", "PENDING") | {"3": "RUNNING"}
 
 
-def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(
+def test_the_end_of_a_container_is_reported_by_the_watch_and_not_by_the_next_poll(
     running_block, server
 ):
     """The block's tasks start again at once; no one calls `status` here."""
@@ -723,7 +723,7 @@ def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(
     server.wait_for(lambda _: ("lost", "7") in told.words)
 
 
-def test_why_a_pod_ended_is_told_before_that_its_tasks_are_lost(running_block, server):
+def test_why_a_pod_ended_is_sent_before_the_loss_of_its_tasks(running_block, server):
     """Whether a task of its own ended it decides how they are run again."""
     _, name, told = running_block
     state = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
@@ -734,9 +734,7 @@ def test_why_a_pod_ended_is_told_before_that_its_tasks_are_lost(running_block, s
     assert told.all[lost - 1]["blame"] == "tasks"
 
 
-def test_that_a_pod_was_killed_is_told_once_more_when_kubelet_says_no_other_cause(
-    running_block, server
-):
+def test_a_kill_is_sent_again_when_kubelet_names_no_other_cause(running_block, server):
     """Until then it may still be the cluster's doing."""
     _, name, told = running_block
     ended(server, name, 137, phase="Running")
@@ -883,7 +881,7 @@ def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(
     assert pods.summary().startswith(text)
 
 
-def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, faults):
+def test_a_mount_that_fails_is_explained_and_recovers(pods, server, monkeypatch, faults):
     """Only an event says it; the finding goes when a later event says that it works now."""
     monkeypatch.setattr("k8s_parsl.run.block.CREATING_S", 0.0)
     monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
@@ -1004,7 +1002,7 @@ def until_message(pods, name, text, seconds=10):
 # Pods of other software ----------------------------------------------------------------------------------------------
 
 
-def test_a_pod_of_another_owner_under_the_name_of_a_block_is_let_be(server, make, told):
+def test_a_pod_of_another_owner_under_the_name_of_a_block_is_left_alone(server, make, told):
     """Its labels may be ours: what becomes of it is no news of the block, and it is not deleted."""
     pods = make()
     name = pods.name("0")

@@ -402,7 +402,7 @@ def test_a_container_that_is_gone_without_a_word_is_explained_by_kubelet(
     assert str(outcome_of(watched, *steps).failure) == message
 
 
-def test_a_container_that_nobody_explains_is_not_waited_for(watched, sockets, monkeypatch):
+def test_an_end_without_an_explanation_is_not_waited_for(watched, sockets, monkeypatch):
     monkeypatch.setattr(workflows, "WHY_S", 0.1)
     outcome = outcome_of(watched, lambda: leaves(watched, sockets, "supervisor"))
     assert outcome.failure.exit_code is ExitCode.WORKFLOW
@@ -484,7 +484,7 @@ def test_a_stop_that_is_not_answered_is_not_waited_for(watched, monkeypatch, cap
     assert "the workflow container did not end within 0 s; going on without" in caplog.text
 
 
-def test_a_stop_where_nobody_is_left_needs_no_wait(watched, sockets, monkeypatch):
+def test_a_stop_where_no_process_is_left_needs_no_wait(watched, sockets, monkeypatch):
     monkeypatch.setattr(workflows, "LAST_WORDS_S", 600.0)
     steps = [lambda: leaves(watched, sockets, "supervisor")]
     watched.fault(Temporary("executors.cpu: its interchange process ended with 1"))
@@ -586,7 +586,7 @@ def test_a_run_has_only_so_many_apps(workflow):
     assert workflow.tasks.counts() == (2 * (KEPT_APPS + 100), 0, 0)
 
 
-def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
+def test_events_that_are_not_read_yet_are_bounded(workflow, sockets):
     """Another launcher may still be waited for, for minutes; the first of them is the one that
     counts.
     """

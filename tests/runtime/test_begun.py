@@ -106,7 +106,7 @@ def test_a_list_of_a_number_that_no_attempt_has_is_damage_and_no_attempt(folder,
 @pytest.mark.parametrize(
     "name", ["begun-1.jsonl.bak", "begun-.jsonl", "begun-one.jsonl", "begun-\u0661.jsonl", "begun-"]
 )
-def test_what_is_named_otherwise_is_none(folder, name):
+def test_a_file_of_another_name_is_no_list(folder, name):
     (folder / name).write_bytes(b"garbage\n")
     assert attempts.lists(folder) == {}
     assert attempts.read_all(folder).damage == ""

@@ -126,7 +126,9 @@ def test_what_parsl_itself_has_kept_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("result", [lambda: 1, sys, (n for n in "ab")])
-def test_a_result_that_cannot_be_pickled_costs_its_place_and_is_told_once(tmp_path, caplog, result):
+def test_a_result_that_cannot_be_pickled_costs_its_place_and_is_reported_once(
+    tmp_path, caplog, result
+):
     made = memoizer(tmp_path)
     for number in range(3):
         complete(made, task(number), result)

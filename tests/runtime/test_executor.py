@@ -333,7 +333,7 @@ def test_a_task_that_runs_is_named_by_its_call(
     [(3, ["0", "1", "2"]), (("GPU-b", "GPU-a"), ["GPU-b", "GPU-a"]), ((), [])],
     ids=["a number", "names", "none"],
 )
-def test_a_pods_workers_are_told_its_gpus(server, api, watch, identity, tmp_path, given, arguments):
+def test_a_pods_workers_get_its_gpus(server, api, watch, identity, tmp_path, given, arguments):
     """At the end of the pod's arguments, as Parsl's worker pool reads them."""
     more = {"max_workers_per_node": 4, "available_accelerators": given}
     run = Run(server, api, watch, identity, tmp_path, blocks=1, **more)
@@ -655,7 +655,7 @@ def test_blocks_are_scaled_in_and_cancelled_by_way_of_the_socket(linked):
     linked.server.wait_for(lambda s: not s.pods, PATIENCE_S)
 
 
-def test_a_pod_that_is_not_made_is_none_that_parsl_waits_for():
+def test_parsl_does_not_wait_for_a_pod_that_is_not_made():
     """The launcher bounds what it makes; else one that is refused would pend for ever, and take a
     block's place.
     """

@@ -162,7 +162,7 @@ def test_the_tasks_of_a_lost_block_fail_at_once(launcher):
     ]
 
 
-def test_a_lost_worker_that_lives_is_told_to_stop(launcher):
+def test_a_lost_worker_that_lives_is_asked_to_stop(launcher):
     """A node cut off from Kubernetes goes on working: its task is run elsewhere, so it must not be
     finished here.
     """

@@ -322,7 +322,7 @@ def test_an_exception_is_exit_code_1_and_one_last_line(folder):
     assert "this one cannot" in page
 
 
-def test_tasks_that_nobody_waits_for_are_waited_for(folder):
+def test_the_run_waits_for_tasks_that_the_workflow_does_not_wait_for(folder):
     """A workflow that only submits is done when its tasks are."""
     assert run(folder, "forgetful").returncode == 0
     assert (folder / "volumes/data/out/7").read_text() == "49"
@@ -401,7 +401,7 @@ def test_whatever_is_returned_does_not_end_a_run_that_is_done(folder):
     assert (kept["odd"], kept["('a', 1)"], kept["nan"]) == ("?", "{2}", "nan")
 
 
-def test_an_exception_with_any_text_is_told(folder):
+def test_an_exception_with_any_text_is_reported(folder):
     """A file's name need not be UTF-8."""
     done = run(folder, "not_utf8")
     assert done.returncode == 1
@@ -503,7 +503,7 @@ def test_the_death_of_the_supervisor_ends_the_run(folder):
     gone(folder)
 
 
-def test_the_death_of_the_workflows_process_is_told(folder):
+def test_the_death_of_the_workflows_process_is_reported(folder):
     launcher = started(folder, "endless")
     os.kill(process_of(launcher, "kernel"), signal.SIGSEGV)
     _, said = launcher.communicate(timeout=60)

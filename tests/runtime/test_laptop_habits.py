@@ -301,7 +301,7 @@ def test_nothing_is_left_where_the_workflows_first_process_is_killed(folder, wai
         ([], "workflow.path: this machine has no folder /opt/workflow: name one with --path"),
     ],
 )
-def test_code_in_a_folder_that_is_not_there_is_told_by_the_key(folder, arguments, said):
+def test_the_key_of_a_code_folder_that_is_not_there_is_named(folder, arguments, said):
     (folder / "values.yaml").write_text("workflow: {script: run.py}\nexecutors: {workers: {}}\n")
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", *arguments]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)

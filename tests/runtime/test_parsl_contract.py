@@ -295,7 +295,7 @@ def test_cert_dir_that_is_set_is_left_alone():
     assert "self.encrypted and self.cert_dir is None" in source
 
 
-def test_the_pool_has_as_many_workers_as_it_is_told():
+def test_the_pool_has_as_many_workers_as_its_argument_says():
     """With one CPU each of those in PARSL_CORES, and no memory, its own count comes to the same
     number.
     """

@@ -162,7 +162,7 @@ def test_a_fault_comes_after_what_was_before_it(launcher):
     assert second.text.startswith("executors.cpu: xxx")
 
 
-def test_any_number_of_linked_files_is_told_in_one_message(tmp_path, monkeypatch):
+def test_any_number_of_linked_files_is_sent_in_one_message(tmp_path, monkeypatch):
     """A folder of data beside the code may hold a hundred thousand; the log shows some of them."""
     monkeypatch.setattr(workdir, "COPIED_FILES", 0)
     code, work = tmp_path / "code", tmp_path / "work"

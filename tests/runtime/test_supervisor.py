@@ -77,7 +77,7 @@ def test_it_greets_with_its_versions_before_anything_else(container):
         ),
     ],
 )
-def test_how_the_workflows_process_ends_is_told(container, text, status, signalled):
+def test_how_the_workflows_process_ends_is_reported(container, text, status, signalled):
     """The container's own exit status is as a shell has it."""
     one = container(stdin=subprocess.DEVNULL if "input" not in text else subprocess.PIPE).greet()
     one.start(text)
@@ -98,7 +98,7 @@ def test_a_workflow_that_is_killed_from_outside(container):
     assert (ended["status"], ended["signal"], ended["asked"]) == (137, "SIGKILL", False)
 
 
-def test_a_stop_and_its_end_are_told(container):
+def test_a_stop_and_its_end_are_reported(container):
     """A process that is stopped looks like one that hangs."""
     one = container().greet().start("import os, time\nprint(os.getpid(), flush=True)\ninput()")
     pid = int(one.line())
@@ -311,7 +311,7 @@ def test_no_launcher_at_all(tmp_path, monkeypatch):
     assert process.returncode == 75
 
 
-def test_code_that_is_wrong_is_told_before_anything_starts(container):
+def test_code_that_is_wrong_is_reported_before_anything_starts(container):
     """And the container waits for the launcher to say what is next."""
     one = container().greet()
     ready = one.prepare(script="nope.py")

@@ -688,7 +688,7 @@ def test_what_cannot_be_sent_to_a_worker_is_named(refused, name):
     assert (kind, text[: len(SENTENCES[name])]) == ("NotSendable", SENTENCES[name])
 
 
-def test_an_app_that_calls_an_app_is_told_of_join_apps(refused):
+def test_the_error_of_an_app_that_calls_an_app_names_join_apps(refused):
     _, said = refused
     kind, _, notes = said["inner"]
     assert (kind, len(notes)) == ("NoDataFlowKernelError", 1)

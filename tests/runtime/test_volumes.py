@@ -80,7 +80,7 @@ def test_a_mount_that_is_gone_is_temporary(monkeypatch, tmp_path):
         volumes.check([Mount(str(tmp_path))])
 
 
-def test_a_volume_that_does_not_answer_holds_nobody_up(monkeypatch, tmp_path):
+def test_a_volume_that_does_not_answer_delays_nothing(monkeypatch, tmp_path):
     never = threading.Event()
 
     def hang(_):

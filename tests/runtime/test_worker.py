@@ -269,7 +269,7 @@ def test_a_process_killed_for_memory_ends_the_pod_as_cgroup_v2_does(tmp_path, mo
     watching.join()
 
 
-def test_every_reason_that_a_worker_tells_is_in_the_table():
+def test_every_reason_that_a_worker_gives_is_in_the_table():
     """The launcher ignores any other reason."""
     assert set(pools._REASONS.values()) == {
         name for name, reason in REASONS.items() if reason.by_worker

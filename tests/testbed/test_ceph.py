@@ -472,11 +472,13 @@ def test_the_quota_is_what_a_pod_sees_as_size(site: Site, pods: list[str]) -> No
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_in_these_words(said: dict[str, str], name: str) -> None:
+def test_a_fault_is_reported_in_these_words(said: dict[str, str], name: str) -> None:
     assert re.search(FAULTS[name].says, said.get(name, "no event"), re.DOTALL), said.get(name)
 
 
-def test_a_late_secret_heals_the_pod(site: Site, science: Science, said: dict[str, str]) -> None:
+def test_the_pod_recovers_when_its_secret_comes_late(
+    site: Site, science: Science, said: dict[str, str]
+) -> None:
     site.secret(LATE, userID=science.user, userKey=science.key)
     site.running("no-secret")
 

@@ -115,7 +115,7 @@ def test_a_platform_that_this_machine_cannot_run_is_left_out(
         (["--build-arg", "BASE"], "error: --build-arg BASE: it is written KEY=VALUE"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments: list[str], message: str) -> None:
+def test_a_mistake_is_reported_in_one_line(arguments: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, PROGRAM, "build", *arguments], capture_output=True, text=True, check=False
     )
@@ -149,7 +149,7 @@ def test_a_copied_file_that_is_missing_is_named(image: ModuleType, context: Path
         key(image, context)
 
 
-def test_a_machine_without_a_builder_is_told_what_to_install(
+def test_the_message_without_a_builder_says_what_to_install(
     image: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -176,7 +176,7 @@ def test_pip_settings_reach_the_build_and_no_layer(
     assert not Path(sources["pip.conf"]).exists()
 
 
-def test_what_a_long_command_is_at_is_told(
+def test_a_long_command_shows_its_progress(
     image: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it comes from podman and buildah, from docker and from mmdebstrap, since when; nothing
@@ -263,7 +263,7 @@ def test_the_base_names_debians_own_servers_and_no_other(
     assert "mirror.example" not in " ".join(hooks)
 
 
-def test_a_command_that_fails_is_told_with_the_end_of_its_output(
+def test_a_command_that_fails_is_reported_with_the_end_of_its_output(
     image: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(image.ImageError, match="cannot do it: Error: no such thing"):

@@ -82,7 +82,7 @@ def is_open(host: str, port: int) -> bool:
     return True
 
 
-def test_a_pod_reaches_pods_and_services_and_nobody_else(namespace: str, image: str) -> None:
+def test_a_pod_reaches_pods_and_services_and_nothing_else(namespace: str, image: str) -> None:
     first, second = (node.name for node in layout.NODES)
     run(namespace, "server", first, image, SERVER)
     service = {
