@@ -1,6 +1,4 @@
-"""Which cluster the tests may use: only one that was given on purpose, never whatever KUBECONFIG is
-set to.
-"""
+"""Which cluster the tests may use: one that was named on purpose, never the one of KUBECONFIG."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler)
 
-GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be somebody's production.
+GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be a production cluster.
 ON_CEPH = ("test_ceph.py", "test_cephfs.py", "test_vault.py")
 HOW = "make cluster, or TEST_KUBECONFIG=file"
 

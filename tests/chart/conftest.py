@@ -13,7 +13,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write tests/chart/golden anew instead of comparing",
+        help="rewrite tests/chart/golden instead of comparing",
     )
 
 

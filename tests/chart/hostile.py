@@ -166,7 +166,7 @@ class Key:
 
 
 class Values:
-    """Values with every key of the schema set, each text that is free to a marker of its own."""
+    """Values with every key of the schema set; each free text is a different marker."""
 
     def __init__(self, left_out: set[str] = LEFT_OUT, fixed: JSON = FIXED) -> None:
         self._left_out, self._fixed = left_out, fixed

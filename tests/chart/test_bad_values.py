@@ -1,7 +1,7 @@
 """What a user can get wrong, as one table: each is refused by the chart, or ends the launcher
 before it makes a pod.
 
-A row whose test stands beside other tests of its room names it; the others are here. What only a
+A row names its test where that is in another file; the other tests are here. What only a
 real API server knows is in tests/cluster/test_bad_values.py.
 """
 
@@ -360,7 +360,7 @@ def test_the_launcher_ends_before_it_makes_a_pod(launch, row):
 
 
 def test_an_unknown_timezone(launch, monkeypatch, tmp_path):
-    """Times are UTC's, whatever TZ says."""
+    """Times are in UTC for any TZ."""
     start, _ = launch
     monkeypatch.setenv("TZ", "Nowhere/At:All")
     time.tzset()

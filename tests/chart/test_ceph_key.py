@@ -694,7 +694,7 @@ def test_the_same_job(helm, over):
 
 
 def test_another_job(helm):
-    """Whatever changes what it does, as a Job cannot be changed."""
+    """Anything that changes what the Job does makes a new one: a Job cannot be changed."""
     names = {what: name(helm, over) for what, over in ANOTHER.items()} | {"nothing": name(helm, {})}
     assert len(set(names.values())) == len(names), names
     assert all(found.startswith("pdgrun-pdgrun-ceph-key-prod-0-") for found in names.values())

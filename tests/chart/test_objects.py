@@ -43,7 +43,7 @@ def environment(pod: Object, name: str) -> dict[str, Any]:
 
 
 def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
-    """The same whatever the values say."""
+    """The same for any values."""
     (role,) = helm.template(values_file).of("launcher", "Role")
     rules = role["rules"]
     assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [

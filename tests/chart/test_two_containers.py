@@ -246,7 +246,7 @@ def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
 
 
 def test_they_share_a_socket_and_no_scratch(helm):
-    """In memory; only the launcher may make it, and each has a /tmp of its own."""
+    """In memory; only the launcher may make it, and each container has its own /tmp."""
     for pod in of_the_launcher(helm.template(over=MINIMAL)):
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         assert volumes["socket"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
@@ -262,7 +262,7 @@ def test_they_share_a_socket_and_no_scratch(helm):
 
 
 def test_no_other_container_mounts_what_is_the_launchers_own(helm):
-    """Whatever that is: all that the launcher mounts and the volumes of `storage` are not."""
+    """That is: all that the launcher mounts, except the volumes of `storage`."""
     pod = helm.template(over=values(storage=STORAGE, run={"volume": "data"})).launcher
     own = [name for name in mounts(pod, "launcher") if not name.startswith("storage-")]
     assert len(own) == 4

@@ -79,7 +79,7 @@ class Ended:
 
 @dataclass
 class Release:
-    """One release of the chart in a namespace of its own."""
+    """One release of the chart in its own namespace."""
 
     cluster: object
     namespace: str
@@ -193,7 +193,7 @@ class Release:
         return state["exitCode"], state.get("message", "")
 
     def describe(self):
-        """What somebody who looks for the fault wants to see."""
+        """What a developer needs to find the fault."""
         return "\n".join(
             [
                 self.kubectl("get", "all,pvc", "-o", "wide", check=False),

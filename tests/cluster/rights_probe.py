@@ -6,7 +6,7 @@ from parsl import python_app
 
 
 def probe():
-    """Try each verb on each kind of object with whatever token there is; what the server answered."""
+    """Try each verb on each kind with any token that is there; return the server's answers."""
     import contextlib
     import json
     import os

@@ -62,7 +62,7 @@ def site(storage, namespace):
 
 @pytest.fixture
 def pdgrun(kube_cluster, namespace, site, tmp_path):
-    """The release, its values laid over values/dev.yaml; `secret` says where the key comes from."""
+    """The release, with values/dev.yaml below; `secret` says where the key comes from."""
     made = []
 
     def make(secret, **more):
@@ -234,9 +234,7 @@ print(json.dumps({
 
 
 def everything(release, kube_cluster):
-    """All that somebody could read of a release: logs, events, ConfigMaps, Jobs, messages, and what
-    Helm keeps.
-    """
+    """All readable text of a release: logs, events, ConfigMaps, Jobs, messages, Helm's Secret."""
     said = [release.helm("get", "all", release.name).out]
     for namespace in (release.namespace, SECRETS):
         said.append(
@@ -256,7 +254,7 @@ def everything(release, kube_cluster):
 
 @pytest.mark.slow
 def test_a_run_recovers_when_its_key_comes_late(pdgrun, site, namespace, kube_cluster):
-    """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
+    """`existing`, and the Secret comes late: kubelet tries again, and no restart is needed."""
     release = pdgrun(secret_of(namespace))
     job = release.install()
     release.wait_for_pods(

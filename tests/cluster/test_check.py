@@ -91,7 +91,7 @@ def test_before_an_install_all_is_well_and_stays_as_it_is(dev):
 
 
 def test_make_check_cluster(product):
-    """The same by `make`, for a values file and whoever KUBECONFIG names."""
+    """The same by `make`, for a values file and the user that KUBECONFIG names."""
     words = ["make", "check-cluster", "VALUES=values/dev.yaml", f"NAMESPACE={product.namespace}"]
     # The environment is there already: it is the one that runs this.
     words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.checks"]

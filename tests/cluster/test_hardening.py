@@ -181,7 +181,7 @@ HOLDER = {
 
 
 class Account:
-    """The launcher's account, as somebody would use it who got hold of its token."""
+    """The launcher's ServiceAccount, as an attacker with its token would use it."""
 
     def __init__(self, release, uid, folder):
         self.release, self.uid, self.folder = release, uid, folder
@@ -342,14 +342,14 @@ ALLOWED = {
     "an emptyDir": _add("volumes", {"name": "x", "emptyDir": {}}),
 }
 OWNER = ("metadata", "ownerReferences", 0)
-# (what somebody would try, what the refusal says). Pod Security refuses some of it as well, but not
-# in every namespace.
+# (what an attacker would try, what the refusal says). Pod Security refuses some of it as well, but
+# not in every namespace.
 DENIED = {
     "owned by another pod": (
         _set(*OWNER, "uid", "5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55"),
         "metadata.ownerReferences: ",
     ),
-    "owned by nobody": (_set("metadata", "ownerReferences", []), "metadata.ownerReferences: "),
+    "without an owner": (_set("metadata", "ownerReferences", []), "metadata.ownerReferences: "),
     "owned by a Job": (_set(*OWNER, "kind", "Job"), "metadata.ownerReferences: "),
     "another component": (
         _set("metadata", "labels", "app.kubernetes.io/component", "launcher"),

@@ -47,5 +47,5 @@ def test_an_image_holds_the_code_of_this_tree(product, name):
 
 
 def _differ(one, other):
-    """Files that are not alike, or in one of both only."""
+    """Return the files that differ, or are in only one of the two."""
     return sorted({file for file, _ in one.items() ^ other.items()})

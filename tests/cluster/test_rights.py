@@ -63,7 +63,7 @@ def blocks():
 
 @dataclass
 class Person:
-    """Somebody with a kubeconfig and one of the two Helms."""
+    """A person with a kubeconfig and one of the two Helms."""
 
     kubeconfig: str
     programs: str
@@ -311,7 +311,7 @@ def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, 
 
 
 def command_of(line):
-    """What a line of `k8s-parsl check` tells to ask for."""
+    """What a line of `k8s-parsl check` says to ask for."""
     return re.search(r"(?:helm template|kubectl) .*", line)[0]
 
 
@@ -332,7 +332,7 @@ def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
     assert "the launcher's ServiceAccount pdgrun-launcher has no permission to create pods" in line
     administrator.shell(command_of(line))
     assert someone.check("--set admin.create=false,rbac.create=false") == []
-    # And with a Role of its own Helm would refuse it.
+    # And with its own Role Helm would refuse it.
     assert [
         line
         for line in someone.check("--set admin.create=false")

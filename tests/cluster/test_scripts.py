@@ -81,7 +81,7 @@ def test_all_others_are_as_with_plain_python(run):
 
 
 def in_cluster(cluster, namespace, case, url):
-    """Run it as a release of its own; what it came to."""
+    """Run it as its own release; return its result."""
     name = case.name.replace("_", "-")
     data = layout.data_dir() / namespace / name
     data.mkdir(parents=True)

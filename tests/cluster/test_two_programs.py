@@ -1,6 +1,4 @@
-"""The launcher and the workflow in two containers: any image, whatever the workflow does, and no
-right for it.
-"""
+"""Launcher and workflow in two containers: any image, any workflow, and no permission for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What a run comes to that makes a mistake of users', or has a habit of theirs: alike on a laptop
-and on a cluster.
-"""
+"""How a run with a user's mistake or habit ends: the same on a laptop and on a cluster."""
 
 from __future__ import annotations
 

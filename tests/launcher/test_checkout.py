@@ -55,7 +55,7 @@ def server(tmp_path, repository, monkeypatch):
     monkeypatch.setattr(
         git_client, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None)
     )
-    # Whatever proxy this machine has, it is not for the server here.
+    # A proxy of this machine is not for the server here.
     monkeypatch.setenv("no_proxy", "127.0.0.1,127.0.0.2")
     server = GitServer(tmp_path / "served")
     yield server

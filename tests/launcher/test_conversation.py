@@ -138,7 +138,7 @@ def is_closed(connection):
 
 
 def test_both_ends_talk(conversation, client, taken):
-    """Each role by a connection of its own, in any order; a message is one line however it travels."""
+    """Each role has its own connection, in any order; a message is one line however it travels."""
     kernel, supervisor = Channel(client()), client()
     kernel.send({"type": "hello", "role": "kernel", "protocol": PROTOCOL})
     assert taken.next(messages.Hello).role == "kernel"

@@ -336,7 +336,7 @@ def test_a_workflow_that_crashes(launcher, server):
 
 
 def test_a_cluster_that_cannot_run_it_ends_it(launcher, server):
-    """Whatever the workflow does meanwhile."""
+    """Also while the workflow runs."""
 
     def refuse():
         waiting = {"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}}
@@ -418,7 +418,7 @@ class Phase:
         self.monkeypatch.setattr(workflows.Workflow, "take", take)
 
     def refused(self, method):
-        """The API server is busy, for as long as anybody asks."""
+        """The API server is busy, at every request."""
         self.server.refuse(method, 503, "apiserver is starting", times=1000)
         self.after(method)
 
@@ -474,9 +474,7 @@ PHASES = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("phase", PHASES)
 def test_sigterm_ends_a_launcher_in_each_phase(launcher, server, monkeypatch, phase):
-    """At once, whatever it waits for there: the limit of the test is below that of any of these
-    waits.
-    """
+    """It ends at once: the test's limit is shorter than any of these waits."""
     monkeypatch.setattr(launcher_pod, "START_S", 600.0)
     monkeypatch.setattr("k8s_parsl.run.own_pod.IMAGE_S", 600.0)
     for limit in ("GREETING_S", "PREPARE_S"):

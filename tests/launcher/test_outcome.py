@@ -81,7 +81,7 @@ ENDS = {
     "SIGILL": crash(132, "SIGILL", " (compiled for another kind of CPU)"),
     "SIGBUS": crash(135, "SIGBUS", f" ({signals._HINTS['SIGBUS']})"),
     "SIGKILL": crash(137, "SIGKILL", " (from outside, or its node ran out of memory)"),
-    "SIGTERM of its own": crash(143, "SIGTERM"),
+    "SIGTERM by itself": crash(143, "SIGTERM"),
     "SIGALRM": crash(142, "SIGALRM"),
     "a signal after it returned": (
         ended(139, "SIGSEGV", lines=[]),

@@ -17,7 +17,7 @@ SOON_S = 10
 
 
 class Workflow:
-    """Stands for the run: keeps what it gets to know of the container."""
+    """Stands for the run: records what OwnPod reports about the container."""
 
     def __init__(self):
         self.reports, self.changed = [], threading.Condition()

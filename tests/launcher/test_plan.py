@@ -117,7 +117,7 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
 
 
 def test_each_worker_has_its_blocks_number():
-    """And nothing else is of its own."""
+    """The workers differ in nothing else."""
     given = settings()
     _, first = arguments(given, number="0")
     _, second = arguments(given, number="12")

@@ -53,7 +53,7 @@ def test_names_differ_though_releases_share_a_prefix():
 
 
 def test_all_pods_of_an_executor_share_a_prefix():
-    """Whatever their numbers; a name that fits stays as it is."""
+    """For all block numbers; a name that fits stays as it is."""
     assert pod_name("pdgrun", "workers", UID, "3") == "pdgrun-workers-0f1e2-3"
     (beginning,) = {
         pod_name("x" * RELEASE, "workers", UID, number).rpartition("-")[0] for number in NUMBERS

@@ -296,7 +296,7 @@ def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
 
 
 def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
-    """Where a row of ten columns has no room; each cell has the name of its own column."""
+    """Where a row of ten columns has no room; each cell has the name of its column."""
     record.tasks = [{"app": "stage"} | {name: number for number, name in enumerate(COUNTS, 11)}]
     record.tasks[0] |= {"median_s": 20, "longest_s": 21}
     write_page(record, tmp_path / "report.html")
@@ -438,7 +438,7 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o2770, 0o755, 0o700])
 def test_record_and_report_have_the_mode_of_the_runs_folder(run, record, mode):
-    """Who may look into it may read them, and no more than those, whatever this process's umask is."""
+    """The users who may list it may read them, and no others, with any umask of this process."""
     run.chmod(mode)
     record.write(run / "record.json")
     write_page(record, run / "report.html")
@@ -492,7 +492,7 @@ def test_a_volume_may_be_reached_by_a_link(tmp_path, run, record):
     assert Record.read(path) == record
 
 
-# Whatever the workflow's side has sent -------------------------------------------------------------------------------
+# Anything that the workflow's side may send ----------------------------------------------------------------------
 
 
 def no_json(constant):

@@ -1,6 +1,4 @@
-"""examples/tiles: the pyramid is the same whoever makes it and however often, and its figures are
-the polygons'.
-"""
+"""examples/tiles: every way to run it makes the same pyramid, with the polygons' own figures."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_each_refusal_of_a_login_names_what_to_change(row, answer):
 
 
 def test_a_403_with_a_reason_is_not_tried_again(server, read):
-    """The role will not change by itself."""
+    """A new try would meet the same role."""
     server.first[LOGIN] = [(403, {"errors": ["namespace not authorized"]})] * 3
     with pytest.raises(Failure, match="bound_service_account_namespaces"):
         read()
@@ -235,7 +235,7 @@ def test_a_server_that_hangs(server, read):
 
 @pytest.mark.parametrize("read_answer", [HEALTHY[READ], (404, {"errors": []})], ids=["good", "bad"])
 def test_the_token_is_revoked(server, read, read_answer):
-    """Whatever came of the reading."""
+    """After a successful read and after a failed one."""
     server.first[READ] = [read_answer]
     with contextlib.suppress(ConfigurationError):
         read()
@@ -329,7 +329,7 @@ def test_an_authority_that_was_not_given(server, read, tmp_path):
 
 
 def test_a_certificate_for_another_name(server, read, tmp_path):
-    """Told apart from a wrong authority: other things are to be changed."""
+    """Distinguished from a wrong CA: the user has to change something else."""
     server.encrypt(tmp_path / "pki", "vault.example.org")
     with pytest.raises(
         ConfigurationError, match=r"vault\.url: Vault's certificate is not for this name"

@@ -36,7 +36,7 @@ TEMPLATE = {
 
 
 class Told:
-    """Stands for the workflow's side: what it was told, in order."""
+    """Stands for the workflow's side: the messages that it got, in order."""
 
     def __init__(self, server):
         self.words, self.blocks, self.all, self.server = [], [], [], server
@@ -196,9 +196,7 @@ def test_the_worker_gets_what_it_needs_to_know_about_its_pod(make, server):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_kubelet_hands_on_every_argument_as_it_was(make, server, text):
-    """It has a meaning of its own for `$$` and `$(X)`: in workerInit, a mount path, the name of a
-    script.
-    """
+    """Kubelet expands `$$` and `$(X)`: in workerInit, a mount path, the name of a script."""
     mounted = {"name": "data", "mountPath": f"/data{text}"}
     spec = {
         "containers": [{"name": "worker", "args": ["worker"], "volumeMounts": [mounted]}],
@@ -356,7 +354,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_deadline(
 
 
 def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, faults):
-    """It tells of them in turn with its waits, of which each may be shorter than the deadline."""
+    """It reports them in turn with its waits, each of which may be shorter than the deadline."""
     pods = make(configuration_timeout=1.0)
     name = submitted(pods)
     pod_of(server, name)
@@ -474,7 +472,7 @@ def test_asking_for_a_pod_never_waits_for_the_server(make, server):
 
 
 def test_there_are_never_more_pods_than_max_blocks_allows(make, server, told):
-    """Whatever the workflow's process asks for. One that was asked for already is not made twice;
+    """However many the workflow's process asks for. A block that it asks for twice has one pod;
     an end makes room.
     """
     pods = make(max_blocks=2)
@@ -567,7 +565,7 @@ def test_what_is_asked_again_and_again_is_done_once(pods, server, so_far, asked,
 
 
 def test_a_pod_is_deleted_by_one_thread_at_a_time(pods, server, api, monkeypatch):
-    """Whatever asks for it: a cancellation, its end, the end of the run."""
+    """A cancellation, the pod's end and the end of the run may each ask for it."""
     name = submitted(pods)
     pod_of(server, name)
     begun, go_on, calls = threading.Event(), threading.Event(), []
@@ -606,7 +604,7 @@ def test_blocks_that_are_asked_for_and_cancelled_in_a_loop_are_no_queue_without_
 
 
 def test_of_blocks_that_have_ended_only_so_many_are_remembered(make, server, monkeypatch):
-    """Not those whose pod is still there, as one that failed by itself."""
+    """But all whose pod is still there, such as one that failed."""
     monkeypatch.setattr(blocks, "ENDED", 3)
     pods = make()
     failed = submitted(pods, "0")
@@ -724,7 +722,7 @@ def test_the_end_of_a_container_is_reported_by_the_watch_and_not_by_the_next_pol
 
 
 def test_why_a_pod_ended_is_sent_before_the_loss_of_its_tasks(running_block, server):
-    """Whether a task of its own ended it decides how they are run again."""
+    """The tasks run again in another way where one of them may have ended the pod."""
     _, name, told = running_block
     state = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
@@ -931,7 +929,7 @@ def test_the_look_at_deadlines_asks_no_server_and_costs_the_same_for_each_block(
     pods = make(max_blocks=1000)
 
     def seconds(numbers):
-        """Of this thread's own CPU, whatever else the machine does, once all these pods run too."""
+        """CPU seconds of this thread alone, once all these pods run too."""
         names = [submitted(pods, str(number)) for number in numbers]
         server.wait_for(lambda s: set(names) <= set(s.pods), 60)
         for name in names:

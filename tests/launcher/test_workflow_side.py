@@ -1,6 +1,4 @@
-"""The workflow container as the launcher sees it: whatever it does, or leaves undone, becomes one
-outcome in time.
-"""
+"""The workflow container as the launcher sees it: each end, or silence, becomes one outcome."""
 
 from __future__ import annotations
 
@@ -220,7 +218,7 @@ def test_a_greeting_with_a_fault_is_the_runs_end(workflow, sockets):
 
 
 def test_the_kernels_greeting_is_not_the_containers(workflow, sockets):
-    """It may come first: each has a connection of its own."""
+    """It may come first: each has its own connection."""
     workflow.take(messages.Hello(type="hello", role="kernel", protocol=1))
     workflow.take(
         messages.Hello(type="hello", role="supervisor", protocol=1, versions="py3.11/parsl1")
@@ -604,7 +602,7 @@ def test_events_that_are_not_read_yet_are_bounded(workflow, sockets):
 
 
 def test_a_signal_ends_the_run_in_whatever_phase_it_is(watched, sockets):
-    """Before the workflow is watched it breaks off whatever is waited for."""
+    """Before the workflow is watched, a signal breaks off any wait."""
     with (
         pytest.raises(Stopped, match="SIGTERM: the run was stopped from outside"),
         stoppable(watched),

@@ -1,4 +1,4 @@
-"""What the tests' worker pods run; a module of its own, as a worker has to import it."""
+"""What the tests' worker pods run; a separate module, as a worker has to import it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def surroundings():
 
 
 def cores_and_threads():
-    """The variables of a worker process that tell how many CPUs it has."""
+    """The environment variables of a worker process that say how many CPUs it has."""
     return {
         name: value
         for name, value in os.environ.items()

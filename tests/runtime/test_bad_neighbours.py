@@ -47,7 +47,7 @@ def bad(how, number, folder, company):
     import time, flow
     with open(f"{folder}/ledger", "a") as ledger:
         ledger.write(f"bad{number}\\n")
-    # In the first try with its neighbours, later by itself.
+    # In the first try with its neighbours, later alone.
     while len(set(open(f"{folder}/ledger").read().split())) < company:
         time.sleep(0.05)
     flow.ENDS[how]()

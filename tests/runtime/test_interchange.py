@@ -52,7 +52,7 @@ class Launcher:
             "_check_python_mismatch": True,
         }
         command = programs.command("interchange", self.endpoint)
-        # Below a shell of its own, so that the interchange's parent can go while the test stays.
+        # Below its own shell, so that the interchange's parent can go while the test stays.
         shell = ["/bin/sh", "-c", 'exec 3<&0; "$@" <&3 & wait', "sh"]
         self.parent = subprocess.Popen([*shell, *command], stdin=subprocess.PIPE)
         self.parent.stdin.write(pickle.dumps(configuration))
@@ -226,7 +226,7 @@ def test_stop_ends_every_manager_whatever_it_does(launcher):
 
 
 def test_it_ends_and_stops_its_managers_when_the_launcher_is_gone(launcher):
-    """On a laptop nobody else would: upstream's goes on for ever."""
+    """On a laptop nothing else would end them: upstream's interchange goes on for ever."""
     manager = Manager(launcher, "0").register()
     launcher.submit(1)
     manager.task()

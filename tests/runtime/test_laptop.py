@@ -183,7 +183,7 @@ def test_the_example_with_two_executors(tmp_path):
     ("given", "seen"), [("2", ["0", "1"]), ('["GPU-a", "GPU-b"]', ["GPU-a", "GPU-b"])]
 )
 def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
-    """By their number, or by their names; no GPU is needed to be told which one to use."""
+    """By their number, or by their names; the test needs no GPU."""
     # A worker for each, however few CPUs there are.
     workers = f"{{coresPerWorker: 0.1, availableAccelerators: {given}}}"
     done = run(folder, "accelerators", f"executors: {{workers: {workers}}}")
@@ -281,7 +281,7 @@ def test_the_users_code_gets_no_credentials_for_git(folder, from_git):
 
 
 def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):
-    """Where somebody works on the code; the log says which of the two it was."""
+    """For a user who works on the code; the log says which of the two it was."""
     (folder / "mine").mkdir()
     (folder / "mine" / "flow.py").write_text("def main(out):\n    return 'mine'\n")
     done = run_from_git(folder, "--path", "mine")

@@ -1,6 +1,4 @@
-"""A laptop's run where something is odd from the first line on: it ends by itself, says why, and
-leaves nothing.
-"""
+"""A laptop's run with an odd workflow: it ends without help, says why, and leaves nothing."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_the_launch_command_names_each_folder_once(folder):
 
 
 def test_parsls_provider_of_processes_reads_what_ours_writes():
-    """`LaptopProvider` has a `submit` of its own, and Parsl's `status` and `cancel`."""
+    """`LaptopProvider` has its own `submit`, and Parsl's `status` and `cancel`."""
     ours, parsls = (
         inspect.getsource(kind.submit) for kind in (provider.LaptopProvider, LocalProvider)
     )
@@ -178,7 +178,7 @@ def test_the_manager_says_in_these_words_whether_it_has_reached_the_interchange(
 
 
 def test_scripts_own_configs_are_made_of_what_these_modules_export():
-    """`kernel` lets each of them be made, whatever it misses."""
+    """`kernel` lets each of them be made, also where a package is missing."""
     for module in (parsl.executors, parsl.providers):
         for name in module.__all__:
             assert isinstance(getattr(module, name), type), name

@@ -112,7 +112,7 @@ SCRIPTS = {
         assert back[0] is Color.RED and back[1] is Color.BLUE and back[2] is Size.L and back[4] is Word.YES
         assert back[3] is May.READ | May.WRITE and back[5] == list(Color)
         """,
-    "an enumeration of a type of its own": """
+    "an enumeration with its own type": """
         import enum
         class Planet(enum.Enum):
             EARTH = (5.9, 6.3)

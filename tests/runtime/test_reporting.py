@@ -332,7 +332,7 @@ def test_an_empty_picture_is_left_out_and_said_to_be_empty(launcher, tmp_path, c
 
 
 class Told:
-    """Stands for the executor: what the provider told it, in order."""
+    """Stands for the executor: the provider's calls, in order."""
 
     def __init__(self):
         self.words = []

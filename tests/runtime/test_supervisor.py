@@ -1,6 +1,4 @@
-"""The first process of the workflow container: it outlives whatever the workflow does, and says how
-it ended.
-"""
+"""The workflow container's first process outlives the workflow, and says how that ended."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ def until_dead(*pids, seconds=15):
 
 
 def test_it_greets_with_its_versions_before_anything_else(container):
-    """The kernel greets on a connection of its own; it waits for its start with Parsl imported."""
+    """The kernel greets on its own connection; it waits for its start with Parsl imported."""
     one = container().greet()
     assert one.hellos["supervisor"] == {
         "type": "hello",

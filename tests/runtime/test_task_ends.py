@@ -222,7 +222,7 @@ def test_a_result_says_how_long_the_app_ran(monkeypatch, tmp_path):
 
 
 def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch, tmp_path, capsys):
-    """Whatever the exception does when it is shown; and not without end."""
+    """Also an exception whose `__str__` raises; and no text without end."""
 
     class Mute(Exception):
         def __str__(self):
@@ -447,7 +447,7 @@ class Two(Exception):
 
 
 class Decoding(UnicodeDecodeError):
-    """Of a class that fills fields of its own."""
+    """Of a class that fills its own fields."""
 
     def __init__(self, tile):
         super().__init__("utf-8", b"\xff", 0, 1, f"in tile {tile}")
@@ -570,7 +570,7 @@ def main(folder):
 
 
 def test_a_process_that_an_app_forks_ends_with_the_app(tmp_path):
-    """Whatever way it leaves the app: it never takes a task as a second worker."""
+    """However it leaves the app, it never takes a task as a second worker."""
     (tmp_path / "flow.py").write_text(FORKING)
     (tmp_path / "values.yaml").write_text(
         f'workflow: {{call: "flow:main", kwargs: {{folder: "{tmp_path}"}}}}\n'

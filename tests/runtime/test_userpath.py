@@ -36,7 +36,7 @@ def test_a_process_hands_on_what_it_was_handed():
 
 
 def test_they_are_put_first_and_into_pythonpath_for_children(monkeypatch):
-    """A laptop's workers and whatever else the workflow starts are its children."""
+    """A laptop's workers and all else that the workflow starts are its children."""
     monkeypatch.setattr(sys, "path", ["/lib", "/b", "/site"])
     monkeypatch.setenv(userpath.VARIABLE, "/a:/b")
     monkeypatch.setenv("PYTHONPATH", "/old")
@@ -92,9 +92,7 @@ def test_other_names_are_the_users(tmp_path, name):
 
 
 def test_no_file_of_the_users_is_imported_by_our_programs(tmp_path):
-    """Whatever it is called: from the first line of a program to where the folders are put on its
-    path.
-    """
+    """With any name: from the first line of a program until the folders are on its path."""
     for name in (
         "argparse",
         "queue",
@@ -130,8 +128,8 @@ def test_no_file_of_the_users_is_imported_by_our_programs(tmp_path):
 
 
 def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
-    """Parsl's own imports are done by then; a task imports the user's modules, whatever else has
-    that name.
+    """Parsl's own imports are done by then; a task imports the user's modules before any
+    others of that name.
     """
     (tmp_path / "sitecustomize.py").write_text("")
     (tmp_path / "antigravity.py").write_text("mine = True")
@@ -148,9 +146,7 @@ def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
 
 
 def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp_path, monkeypatch):
-    """Parsl starts the first ones by itself, maybe before the workflow's process has entered its
-    folder.
-    """
+    """Parsl starts the first pools, maybe before the workflow's process has entered its folder."""
     code, work = tmp_path / "a {place} of 'its' own", tmp_path / "work $x"
     code.mkdir()
     work.mkdir()

@@ -31,7 +31,7 @@ def as_nobody(path, mode="rw", run_volume=""):
 
 @pytest.fixture
 def volume(tmp_path):
-    """A volume's root as Ceph makes it, below folders that everybody may pass."""
+    """A volume's root as Ceph makes it, below folders that every user may enter."""
     if os.getuid() != 0:
         pytest.skip("making a folder of another user needs root")
     for folder in [tmp_path, *tmp_path.parents][:-1]:
@@ -51,7 +51,7 @@ def test_a_root_that_is_roots_is_refused_with_what_to_do(volume):
 
 
 def test_a_folder_of_ones_own_below_it_is_enough_but_for_the_runs(volume):
-    """Several groups share a volume, each in a folder of its own; the runs' folder is made in the
+    """Several groups share a volume, each in its own folder; the runs' folder is made in the
     root.
     """
     (volume / "mine").mkdir()

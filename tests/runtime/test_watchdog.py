@@ -1,4 +1,4 @@
-"""The watchdog: what cannot go on is told from what takes long, by where each thread stands."""
+"""The watchdog distinguishes a process that is stuck from a slow one, by its threads' stacks."""
 
 from __future__ import annotations
 

@@ -343,7 +343,7 @@ def test_two_that_bring_at_once_leave_whole_files(code, work):
     for number in range(50):
         (code / "data" / str(number)).write_text("x" * 1000)
         (code / str(number)).write_text("x" * 1000)
-    # Each has a process of its own there: the same id would be the same name.
+    # Each has its own process there: the same id would be the same name.
     text = (
         "import sys; from pathlib import Path; from k8s_parsl_runtime.shared import workdir; "
         "workdir.bring(*map(Path, sys.argv[1:]))"

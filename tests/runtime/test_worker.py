@@ -177,7 +177,7 @@ def test_a_worker_connects_without_the_servers_secret_key(tmp_path, server):
 
 @pytest.mark.parametrize("keys", ["none", "wrong"])
 def test_a_client_without_the_key_fails_in_the_handshake(tmp_path, server, keys):
-    """Tasks are pickles: an open port would run anybody's code."""
+    """Tasks are pickles: an open port would run any client's code."""
     _, socket, url = server
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
@@ -496,7 +496,7 @@ def test_a_pool_that_may_have_no_task_ends_at_once(entry, pipes):
 
 
 def test_what_every_healthy_manager_meets_is_no_error(caplog):
-    """Whatever else Parsl's pool calls one is."""
+    """All other errors of Parsl's pool stay errors."""
     caplog.set_level("INFO")
     manager_log.be_calm()
     log = logging.getLogger(manager_log.POOL)

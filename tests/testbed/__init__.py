@@ -1,9 +1,8 @@
-"""A real two-node Kubernetes cluster on a bare Linux machine, for tests and for whoever has no
-cluster of their own.
+"""A real two-node Kubernetes cluster on a bare Linux machine, for tests and for developers.
 
 Everything runs as ordinary processes of this machine: etcd, the control plane, two kubelets each
 with a containerd, an image registry on loopback. Nothing is downloaded but from package registries,
-and `down` leaves the machine as it was. Tests come in by the class below; people by `make cluster`
+and `down` leaves the machine as it was. Tests use the class below; developers use `make cluster`
 (`python -m testbed up`).
 """
 
@@ -66,7 +65,7 @@ class Testbed:
         return tools.ensure()
 
     def stop_kubelet(self, node: str) -> None:
-        """Lose a node: its pods go on, nobody hears of them. The node is NotReady within 20 s."""
+        """Lose a node: its pods go on, but report nothing. The node is NotReady within 20 s."""
         cluster.stop_kubelet(layout.node(node))
 
     def start_kubelet(self, node: str) -> None:

@@ -76,7 +76,7 @@ class ArgoCD:
     server: str = SERVER
 
     def repository(self, name: str) -> Repository:
-        """A new, empty repository, branch `main`; of an old one by that name nothing is left."""
+        """A new, empty repository, branch `main`; an old one of that name is deleted."""
         folder = _folder() / "git" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -85,7 +85,7 @@ class ArgoCD:
         return made
 
     def stop(self) -> None:
-        """End the processes; what is in the cluster stays, unattended."""
+        """End the processes; what is in the cluster stays, without a controller."""
         known = cluster.journal().processes()
         processes.stop(known[name] for name in PROGRAMS if name in known)
 
@@ -219,7 +219,9 @@ def _install() -> None:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         _object("ConfigMap", "argocd-cm", data={"cluster.inClusterEnabled": "false"}),
         _object("ConfigMap", "argocd-rbac-cm"),
-        _object("Secret", "argocd-secret", stringData={"server.secretkey": "nobody logs in here"}),
+        _object(
+            "Secret", "argocd-secret", stringData={"server.secretkey": "no client logs in here"}
+        ),
         _object(
             "Secret",
             "testbed",

@@ -1,11 +1,11 @@
 """A real CephFS on this machine, for the testbed's kubelets to mount: what a Ceph administrator
 would hand us.
 
-One monitor, manager, OSD and metadata server of Debian's packages, with cephx, on a loopback
-address of their own and with Ceph's own ports, as clients try another protocol first at a monitor
+One monitor, manager, OSD and metadata server of Debian's packages, with cephx, on their own
+loopback address and with Ceph's own ports, as clients try another protocol first at a monitor
 on any other port. The OSD keeps its objects in memory: a cluster is quicker made than repaired.
-Nothing is written outside the testbed's folder, and the daemons inherit its marker, so that `python
--m testbed down` ends them, and what they mounted, whatever became of who started them.
+Nothing is written outside the testbed's folder. The daemons inherit its marker, so that `python -m
+testbed down` ends them and unmounts their mounts, also when the process that started them is gone.
 """
 
 import base64
@@ -111,15 +111,11 @@ class Ceph:
         return str(made[0]["key"])
 
     def revoke(self, user: str) -> None:
-        """Delete client.USER, if there is one: nobody can mount with the key any more; what is
-        mounted stays so.
-        """
+        """Delete client.USER, if there is one: its key mounts nothing any more; mounts stay."""
         self.command("auth", "rm", f"client.{user}")
 
     def stop_mds(self) -> None:
-        """End the metadata server as a crash would, and tell the cluster, which would notice after
-        15 s by itself.
-        """
+        """Kill the metadata server and mark it failed: the monitor would need 15 s to notice."""
         identity = self.journal().processes().get("ceph-mds")
         if identity is not None:
             processes.stop([identity], grace=0)
@@ -177,8 +173,9 @@ class Ceph:
 
 
 def ensure() -> Ceph:
-    """The running Ceph; brought up if there is none, made anew if it is broken. Needs the testbed,
-    which ends it.
+    """Return the running Ceph; start it if there is none, create it again if it is broken.
+
+    It needs the testbed, whose `down` ends it.
     """
     if not cluster.journal().exists():
         raise TestbedError(

@@ -234,7 +234,7 @@ def _prepare_host(log: Journal, state: Path) -> None:
 
 
 def _check_host() -> None:
-    """Refuse, before anything is changed, a machine where the testbed would get in somebody's way."""
+    """Refuse a machine that another cluster uses, before anything is changed."""
     if firewall.foreign_proxy():
         raise TestbedError(
             "this machine has a kube-proxy's iptables rules already: another cluster runs on it"

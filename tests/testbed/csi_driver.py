@@ -212,7 +212,7 @@ class Plugin:
         with self._alone(request.volume_id):
             staging = Path(request.staging_target_path)
             if _mounted(staging):
-                _run("umount", str(staging))  # ceph-fuse then ends by itself
+                _run("umount", str(staging))  # ceph-fuse then ends
             return self.csi.NodeUnstageVolumeResponse()
 
     def _fuse_options(self, volume: Volume, capability: Any) -> str:

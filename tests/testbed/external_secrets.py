@@ -26,7 +26,7 @@ class ExternalSecrets:
     """The running operator."""
 
     def stop(self) -> None:
-        """End it; what is in the cluster stays, unattended."""
+        """End it; what is in the cluster stays, without a controller."""
         known = cluster.journal().processes()
         processes.stop([known[NAME]] if NAME in known else [])
 

@@ -1,9 +1,9 @@
-"""The machine's iptables rules: ours are added in chains of their own, and taken out by name.
+"""The machine's iptables rules: ours are added in their own chains, and removed by name.
 
 kube-proxy writes hundreds of rules while the testbed runs, so what to remove is found by name at
 the end and not written down one by one: the chains called KUBE-*, CNI-* and KPTB-* that were not
 there before, and the jumps to them. `up` refuses to start where a kube-proxy is at work already,
-since its rules could not be told from ours.
+since its rules could not be distinguished from ours.
 """
 
 import shutil
@@ -49,7 +49,7 @@ def guard() -> None:
       127.0.0.1): others stay out;
     - a service without endpoints is refused at once, where an unanswered packet would leave by the
       default route;
-    - pods talk to pods and to this machine and to nobody else.
+    - pods talk to pods and to this machine and to nothing else.
     """
     mine = f"{layout.PREFIX}+"
     api = ["-p", "tcp", "--dport", str(layout.API_PORT)]
@@ -81,7 +81,7 @@ def guard() -> None:
 
 
 def remove(before: frozenset[Chain]) -> None:
-    """Take out our chains and every jump to them, then the tables that were not there before and
+    """Remove our chains and every jump to them, then the tables that were not there before and
     are empty now.
     """
     for command in COMMANDS:

@@ -57,7 +57,7 @@ class Module:
     name: str
 
     def undo(self) -> None:
-        # It stays where somebody else has come to use it.
+        # It stays where another program uses it by now.
         subprocess.run(["modprobe", "-r", self.name], capture_output=True, check=False)
 
 
@@ -98,7 +98,7 @@ class Cgroup:
 
 @dataclass(frozen=True)
 class Mounts:
-    """Whatever kubelet and containerd mount below this folder."""
+    """The mounts that kubelet and containerd make below this folder."""
 
     kind: ClassVar[str] = "mounts"
     folder: str

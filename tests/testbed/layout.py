@@ -41,7 +41,7 @@ MARKER = "K8S_PARSL_TESTBED"
 
 
 class TestbedError(Exception):
-    """Something that stops the testbed, told in one line that says what to do."""
+    """An error that stops the testbed; its message is one line that says what to do."""
 
     __test__ = False  # pytest would take the name for a test class
 

@@ -39,7 +39,7 @@ def unmount_below(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete the folder; never through a mount, behind which somebody's data may lie."""
+    """Delete the folder, but nothing behind a mount, which may hold a user's data."""
     unmount_below(folder)
     if folder.exists():
         shutil.rmtree(folder)

@@ -1,8 +1,8 @@
 """Compiles the programs of the testbed from pinned Go modules, once per version and machine.
 
-Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit
-of that folder, and its hash names the folder of the cache. A part is compiled when somebody asks
-for it, never before: all together they are about an hour of a two-core machine.
+Each part is a folder under `go/` with its own go.mod and go.sum: bumping a version is an edit of
+that folder, and its hash names the folder of the cache. A part is compiled at its first use: all
+together they take about an hour on a two-core machine.
 """
 
 import hashlib
@@ -129,7 +129,7 @@ def _go_version() -> str:
         raise TestbedError(
             "Go is not installed, and the testbed's cluster is compiled from source: install Go 1.26"
         )
-    # GOTOOLCHAIN=local: a toolchain that Go would download by itself is not to be had everywhere.
+    # GOTOOLCHAIN=local: Go's own download of a toolchain does not work everywhere.
     done = subprocess.run(
         ["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, env=_environment()
     )
@@ -177,7 +177,7 @@ def _compile(part: Part, target: Path) -> None:
                         f"compiling {part.name} failed: {last} (all of it in {kept})"
                     )
         shutil.rmtree(partial / "module", ignore_errors=True)
-        if target.exists():  # somebody else compiled the same meanwhile
+        if target.exists():  # another process compiled the same meanwhile
             return
         partial.rename(target)
     finally:

@@ -1,6 +1,6 @@
-"""Certificates and kubeconfigs of the cluster, made afresh at each `up`.
+"""Certificates and kubeconfigs of the cluster, created at each `up`.
 
-Every client has an identity of its own, as kubeadm gives them: what a test finds out about rights
+Every client has its own identity, as kubeadm gives them: what a test finds out about permissions
 must hold on a real cluster, where nothing but the administrator is in system:masters.
 """
 

@@ -113,7 +113,7 @@ def marked(state: Path) -> Iterator[Identity]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         identity = Identity.of(int(entry.name))
-        # A process of another user, or one that has just ended, tells nothing.
+        # The environment of another user's process, or of one that just ended, cannot be read.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if identity and wanted in (entry / "environ").read_bytes().split(b"\0"):
                 yield identity
@@ -125,8 +125,8 @@ def stop(identities: Iterable[Identity], *, grace: float = TERM_GRACE) -> None:
     for identity in identities:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(identity.pid)
-            # Compared after opening: from here on the handle means this process, whatever becomes
-            # of the pid.
+            # Compared after opening: from here on the handle means this process, also when the
+            # kernel gives its pid to another one.
             if identity.alive():
                 handles.append(handle)
             else:

@@ -1,7 +1,6 @@
 """What a machine looks like from outside the testbed, to prove that `down` leaves nothing.
 
-Left out is what changes by itself: counters, and the processes and cgroups of whoever else works on
-the machine.
+Left out is what changes without the testbed: counters, and other users' processes and cgroups.
 """
 
 import json
@@ -74,7 +73,7 @@ class Snapshot:
 
 
 def _mounts() -> Iterator[str]:
-    """All but the image builder's, which keeps some while it builds, for whomever."""
+    """Return all mounts but those of the image builder, which has some while it builds."""
     for line in _lines("/proc/self/mountinfo"):
         if not line.split()[4].startswith("/var/lib/containers/"):
             yield line.split(" ", 1)[1]

@@ -1,10 +1,9 @@
 """Static CephFS volumes of the chart on a real CephFS, mounted by real kubelets: they work; each
 fault has its words.
 
-The chart's own PersistentVolumes and claims are used, without the rest of the release: what a
-volume does, and what a user reads in a pod's events when it does not, is the same whoever mounts
-it. The words in FAULTS are Ceph 16's ceph-fuse's and ceph-csi's; the kernel's mounter has others,
-and no machine of ours to say them on.
+The tests use the chart's own PersistentVolumes and claims, without the rest of the release: a
+volume works the same, and a pod's events are the same, in any pod. The messages in FAULTS are those
+of Ceph 16's ceph-fuse and of ceph-csi; the kernel client has others, which are not tested here.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ class Fault:
     user: Callable[[str], str | None] = lambda user: user
     key: Callable[[str], str | None] = lambda key: key
     cephfs: dict[str, str] = field(default_factory=dict)
-    """Values of the volume that differ; PATH and OTHER in them are the user's own path and one of
-    somebody else's.
+    """Values of the volume that differ; PATH and OTHER in them are the user's own path and
+    another user's.
     """
 
     secret: str = ""
@@ -105,7 +104,7 @@ class Site:
             f"--kubeconfig={layout.kubeconfig()}",
             f"--namespace={self.namespace}",
         ]
-        # The chart refuses a key where the workers are: whoever may make pods could read it.
+        # The chart refuses a key in the workers' namespace: its users could read it.
         self.secrets = f"{self.namespace}-keys"
         for name in (self.namespace, self.secrets):
             self.kubectl("create", "namespace", name)
@@ -180,7 +179,7 @@ class Site:
         } | others
 
     def pod(self, name: str, node: str, claims: dict[str, str]) -> dict[str, Any]:
-        """A pod that waits to be told what to do, with each claim mounted at /KEY."""
+        """A pod that waits for commands, with each claim mounted at /KEY."""
         container = {
             "name": "main",
             "image": images.known()["k8s-parsl"],
@@ -282,7 +281,7 @@ class Site:
 
 
 def _objects(stream: Any) -> Iterator[dict[str, Any]]:
-    """JSON objects that follow each other, each ending in a line of its own."""
+    """JSON objects that follow each other, each ending in its own line."""
     lines: list[str] = []
     for line in stream:
         lines.append(line)
@@ -293,7 +292,7 @@ def _objects(stream: Any) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Science:
-    """A user with a subvolume of the user's own, as its administrator sets them up."""
+    """A user with a separate subvolume, as an administrator sets them up."""
 
     user: str
     key: str
@@ -334,9 +333,7 @@ def science(ceph: Ceph, site: Site) -> Iterator[Science]:
 
 @pytest.fixture(scope="module")
 def plain(ceph: Ceph, site: Site) -> str:
-    """Path of a subvolume as Ceph makes it where nobody says otherwise, and a Secret `plain` to
-    mount it with.
-    """
+    """Path of a subvolume with Ceph's defaults, and a Secret `plain` to mount it with."""
     path = ceph.subvolume(f"{site.namespace}-plain")
     site.secret(
         "plain",

@@ -93,7 +93,7 @@ def test_a_platform_that_this_machine_cannot_run_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The builder here is `true`, which does all it is told."""
+    """The builder here is `true`, which accepts every command."""
     native = image._host_platform()
     monkeypatch.setattr(image, "_can_run", lambda name: name == native)
     monkeypatch.setattr(image, "_run", lambda *_, **__: None)
@@ -135,7 +135,7 @@ def test_a_workflows_image_is_not_built_on_debian_alone(
 
 
 def test_make_push_asks_where_to() -> None:
-    """Its default would be somebody's Docker Hub."""
+    """A default would be another user's Docker Hub."""
     done = subprocess.run(
         ["make", "-n", "push"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -385,7 +385,7 @@ def test_the_image_has_two_environments_and_no_build_tools(inside: dict[str, Any
 @pytest.mark.cluster
 @pytest.mark.testbed
 def test_the_runtime_can_be_taken_into_another_image(inside: dict[str, Any]) -> None:
-    """By `cp` as a plain user; it is compiled, and stays so whatever time its files then have."""
+    """By `cp` as a plain user; it is compiled, and stays so with other file times."""
     assert {"start.py", "__init__.py", "__main__.py"} <= set(inside["sources"])
     compiled = {
         re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path)

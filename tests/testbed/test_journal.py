@@ -1,4 +1,4 @@
-"""What was changed is undone, the last first, whatever happened in between."""
+"""All changes are undone, the last first, also after a failure in between."""
 
 import json
 import os

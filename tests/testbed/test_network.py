@@ -94,7 +94,7 @@ def test_a_pod_reaches_pods_and_services_and_nothing_else(namespace: str, image:
     ]
     empty = {
         "metadata": {"name": "empty"},
-        "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 8000}]},
+        "spec": {"selector": {"app": "no-such-app"}, "ports": [{"port": 8000}]},
     }
     empty_ip = client.post(f"/api/v1/namespaces/{namespace}/services", empty)["spec"]["clusterIP"]
     wait_phase(namespace, "server", "Running")

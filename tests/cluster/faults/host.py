@@ -113,7 +113,7 @@ def oom_kills() -> int:
     return int(lines["oom_kill"])
 
 
-# The kernel takes it last: kubelet gives whatever runs in a pod a score by which that goes first.
+# The kernel kills it last: kubelet gives every process in a pod a score that makes it go first.
 HOARDER = """
 import os, pathlib, sys
 pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
@@ -148,7 +148,7 @@ def frozen(process: Process) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cut(one: str, other: str) -> Iterator[None]:
-    """No packet gets from one address to the other, as when a switch fails: nobody is told."""
+    """Drop all packets from one address to the other; neither end gets an error."""
     rules = [["FORWARD", "-s", a, "-d", b, "-j", "DROP"] for a, b in ((one, other), (other, one))]
     for rule in rules:
         _iptables("-I", *rule)

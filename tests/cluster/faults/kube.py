@@ -1,6 +1,4 @@
-"""The cluster as its administrator sees it: raw JSON, and watches that remember when they were told
-what.
-"""
+"""The cluster as its administrator sees it: raw JSON, and watches that record each event's time."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_launcher_evicted(run, report):
 @pytest.mark.quick
 @both
 def test_launcher_killed_in_place(run, report):
-    """Nobody deletes its workers: they end by themselves, and the next launcher removes them."""
+    """Its workers end without the launcher, and the next launcher removes them."""
     run.start()
     run.until_busy()
     old, workers = run.launcher(), run.workers()
@@ -116,7 +116,7 @@ def test_interchange_killed(run, report):
 
 
 def test_uninstall_with_a_launcher_that_does_not_listen(run, report):
-    """The launcher is stopped, so it can tell its workers nothing: nothing is left."""
+    """The launcher is stopped, so it cannot stop its workers: nothing is left."""
     uninstalled(run, report, "launcher", lambda pod: [host.main_process(pod)])
 
 

@@ -15,7 +15,7 @@ from .runs import worker_pod
 
 
 def lost(run, victim):
-    """Texts of the line that tells of this pod's loss."""
+    """Texts of the line that reports this pod's loss."""
     return [f"{victim.name}:", victim.name]
 
 
@@ -72,7 +72,7 @@ def test_worker_evicted(run, report):
 
 
 def test_worker_evicted_by_its_kubelet(run, report):
-    """It holds more local storage than its limit: kubelet ends it, without asking anybody."""
+    """It uses more local storage than its limit: kubelet evicts it, without the API."""
     run.start(values=worker_pod(resources={"limits": {"ephemeral-storage": "64Mi"}}), tasks=80)
     run.until_busy()
     victim = run.victim()
@@ -167,9 +167,9 @@ def test_worker_preempted(run, report, slots):
 
 @pytest.mark.disruptive
 def test_network_cut_between_launcher_and_worker(run, report):
-    """Longer than the heartbeat: its tasks run elsewhere, and the worker ends by itself."""
-    # Tasks that the cut meets in their middle: shorter ones would end there, and nobody could be
-    # told.
+    """Longer than the heartbeat: its tasks run elsewhere, and the worker ends on its own."""
+    # The cut must come in the middle of the tasks: shorter ones would end in that worker, and their
+    # results could not be sent.
     run.start(
         values={"executors": {"workers": {"heartbeatPeriod": 2, "heartbeatThreshold": 8}}},
         seconds=15.0,

@@ -1,8 +1,8 @@
 """The workflow goes, and the launcher beside it stays: it ends the run, says why, and leaves
 nothing.
 
-Where the workflow only lost its interchange, which is none of its own doing, a new launcher goes
-on: `test_launcher`.
+Where the workflow only lost its interchange, which it did not cause, a new launcher goes on:
+`test_launcher`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .uninstall import uninstalled
 
 
 def ends(run, report, fault, *, confirmed, said):
-    """No launcher tries again; the last word, the record and the exit code tell what it was."""
+    """No launcher tries again; the last line, the record and the exit code say what it was."""
     row = run.finish(fault, confirmed=confirmed, about=[said], spare_slot=False)
     launcher = run.launcher()
     code = launcher.state["terminated"]["exitCode"]
@@ -96,7 +96,7 @@ def test_workflow_out_of_memory(run, report):
 
 
 def test_uninstall_with_a_workflow_that_does_not_listen(run, report):
-    """All of the workflow's container is stopped, so it can tell the launcher nothing."""
+    """All of the workflow's container is stopped, so it can send the launcher nothing."""
     uninstalled(
         run,
         report,

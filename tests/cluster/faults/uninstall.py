@@ -35,7 +35,7 @@ def uninstalled(run, report, who, frozen):
         spare_slot=False,
         note=f"the last worker pod was gone {after:.1f} s after the launcher's",
     )
-    # What was not done is not lost: the user took the release away.
+    # What was not done is not lost: the user uninstalled the release.
     row.lost, row.message = None, ""
     report(row, outcome="uninstalled", lost=None)
     assert dead is not None
