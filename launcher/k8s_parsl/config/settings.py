@@ -288,7 +288,7 @@ class Parsl(Model):
 
 
 class Volume(Model):
-    """What launcher and workflow know of a volume; the rest of `storage.<key>` is the chart's."""
+    """The part of `storage.<key>` that launcher and workflow read; the chart reads the rest."""
 
     mount_path: AbsolutePath = Field(
         description="Where it is mounted, in the workflow and its workers."
