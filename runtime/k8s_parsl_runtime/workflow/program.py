@@ -128,8 +128,8 @@ class Program:
         log.propagate = False
         parsl = logging.getLogger("parsl")
         parsl.setLevel("INFO" if level == "DEBUG" else "ERROR")
-        # The handlers have the level, too: a script may change that of the logger for a handler of
-        # its own.
+        # The handlers have the level, too: a script may change that of the logger for its
+        # own handler.
         parsl.addHandler(ToLauncher(self._reporter, parsl.level))
         parsl.addHandler(ToRoot(parsl.level))
         parsl.propagate = False
