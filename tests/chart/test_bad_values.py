@@ -1,5 +1,6 @@
-"""What a user can get wrong, as one table: each is refused by the chart, or ends the launcher
-before it makes a pod.
+"""What a user can get wrong, as one table.
+
+The chart refuses each row, or the launcher ends before it makes a pod.
 
 A row names its test where that is in another file; the other tests are here. What only a
 real API server knows is in tests/cluster/test_bad_values.py.
@@ -60,8 +61,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Ends:
-    """The launcher's start: its exit code and its line. ``files`` are mounted instead of what the
-    chart renders.
+    """How the launcher's start ends: its exit code and its line.
+
+    ``files`` are mounted instead of what the chart renders.
     """
 
     values: dict[str, Any]
@@ -308,8 +310,9 @@ START = REPOSITORY / "runtime" / "k8s_parsl_runtime" / "start.py"
 
 @pytest.fixture
 def launch(helm, tmp_path, monkeypatch):
-    """The launcher on an API server of the test's, beside the workflow's container, a process here;
-    and that server.
+    """Return a function that runs the launcher, and the test's API server.
+
+    The workflow's container is a process here.
     """
     server = ApiServer()
     account = tmp_path / "account"

@@ -23,9 +23,7 @@ DEV = VALUES / "dev.yaml"
 
 
 def pods(rendered) -> list[tuple[Object, str]]:
-    """Every pod that comes of a release, with the name of the container in which the user's code
-    runs.
-    """
+    """Return every pod of a release, with the name of the container that runs the user's code."""
     return [
         (rendered.launcher, "workflow"),
         *((pod, "worker") for pod in rendered.workers.values()),
@@ -253,8 +251,9 @@ def test_the_launcher_has_its_identity_in_the_environment(helm):
 
 
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
-    """Name, namespace, owner and run; container `worker` comes first and takes the launcher's
-    arguments.
+    """Name, namespace, owner and run.
+
+    Container `worker` comes first and takes the launcher's arguments.
     """
     for label, pod in helm.template(values_file).workers.items():
         assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
@@ -537,8 +536,9 @@ def test_another_source_has_another_handle(helm):
 
 
 def test_a_dynamic_claim_outlives_the_release(helm):
-    """It is the data: neither Helm nor Argo CD may delete it. A static one goes, and the data stays
-    on Ceph.
+    """It is the data: neither Helm nor Argo CD may delete it.
+
+    A static one goes, and the data stays on Ceph.
     """
     claim = storage(helm, storageClassName="fast", size="5Gi").one("PersistentVolumeClaim")
     assert claim["metadata"]["annotations"] == {
@@ -580,8 +580,9 @@ def test_every_object_is_valid_for_kubernetes(helm, values_file):
 
 
 def test_no_template_asks_the_cluster_or_the_clock():
-    """Argo CD renders without a cluster, and the same values must always render the same; NOTES may
-    know a revision.
+    """Argo CD renders without a cluster, and the same values must always render the same.
+
+    NOTES may know a revision.
     """
     clock = r"lookup|now|randAlpha\w*|randNumeric|uuidv4|genCA|genSignedCert"
     for file in (CHART / "templates").rglob("*.*"):
@@ -619,8 +620,9 @@ def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
     ],
 )
 def test_a_volume_has_the_users_labels_and_annotations_and_the_charts_over_them(helm, source):
-    """On the claim, and on the PersistentVolume where the chart makes it; a backup is steered by
-    them.
+    """On the claim, and on the PersistentVolume where the chart makes it.
+
+    A backup is steered by them.
     """
     labels = {"policy": "daily", "app.kubernetes.io/name": "mine", "dropped": None}
     annotations = {"contact": "a: b # c", "helm.sh/resource-policy": "mine"}

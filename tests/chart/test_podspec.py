@@ -260,8 +260,9 @@ def test_all_of_it_at_once_is_what_kubernetes_takes(helm):
 
 
 def test_the_users_container_stays_the_first(helm):
-    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first; a sidecar
-    comes after.
+    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first.
+
+    A sidecar comes after.
     """
     rendered = helm.template(
         over=values(pod={"containers": SPEC["containers"], "initContainers": [SIDECAR]})

@@ -1,5 +1,6 @@
-"""The launcher's pod runs two programs: `workflow` has the user's code and no rights; `launcher`,
-the other way round.
+"""The launcher's pod runs two programs, `workflow` and `launcher`.
+
+The first has the user's code and no permissions, the second the permissions and no user code.
 
 Where the user's image was not built FROM k8s-parsl's own, the runtime is brought into it.
 """
@@ -74,8 +75,9 @@ def test_the_order_of_the_containers(helm):
 
 
 def test_what_runs_in_each(helm):
-    """The user's Python starts ours in the user's containers, by its own path; our image knows its
-    command.
+    """The user's Python starts ours in the user's containers, by its own path.
+
+    Our image knows its command.
     """
     start = ["/opt/conda/bin/python3", "-I", "/opt/k8s-parsl-runtime/start.py"]
     rendered = helm.template(EVERY_KEY)
@@ -206,8 +208,9 @@ def test_a_variable_that_is_given_is_there_once(helm, name):
 
 
 def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
-    """And the init containers of our image its size; those of the workflow's container are
-    launcher.pod's.
+    """And the init containers of our image its size.
+
+    Those of the workflow's container are launcher.pod's.
     """
     env = [
         {"name": "HTTPS_PROXY", "value": "http://proxy"},
@@ -322,8 +325,9 @@ def test_a_volume_by_a_name_that_the_pod_has_is_refused(helm):
 
 
 def test_of_the_volumes_the_launcher_mounts_that_of_the_runs_alone(helm):
-    """At the path at which the workflow has it, so that a path in the record is one path; without
-    one, none.
+    """At the path at which the workflow has it, so that a path in the record is one path.
+
+    Without one, none.
     """
     rendered = helm.template(over=values(storage=STORAGE, run={"volume": "data"}))
     for pod in of_the_launcher(rendered):

@@ -1,6 +1,4 @@
-"""A workflow for test_two_programs.py: what can be done through the API, from its own container and
-from a worker.
-"""
+"""A workflow for test_two_programs.py: what it and a worker can do through the API."""
 
 from parsl import python_app
 

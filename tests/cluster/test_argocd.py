@@ -1,5 +1,4 @@
-"""deploy/argocd under a real Argo CD: what it deploys from git, what it leaves alone, and what it
-deletes.
+"""deploy/argocd under a real Argo CD: what it deploys, what it leaves alone, what it deletes.
 
 The manifests are the shipped ones, with other names and another repository; values/dev.yaml lies
 there with a volume that the testbed has. The tests announce a push as a webhook does (the refresh
@@ -97,8 +96,9 @@ class App:
         return self.wait("a refresh", looked)
 
     def synced(self, revision, health="Healthy", kept=()):
-        """Wait until it is at this commit and in this health; no object differs but those `kept`.
-        The Application.
+        """Wait until it is at this commit and in this health; return the Application.
+
+        No object differs but those `kept`.
         """
         self.refresh()
 
@@ -122,9 +122,7 @@ class App:
         return app
 
     def press_sync(self, **how):
-        """What the button does: Argo CD's API server forgets the operation before, and asks for
-        this one.
-        """
+        """Do what the Sync button does: forget the last operation, and ask for this one."""
         mark = [{"name": "test", "value": uuid.uuid4().hex}]
         options = self.obj["spec"]["syncPolicy"]["syncOptions"]
         operation = {"info": mark, "sync": {"prune": True, "syncOptions": options, **how}}
@@ -380,9 +378,7 @@ def another_job(release, before, named=lambda name: True):
 
 @pytest.fixture
 def kept(site):
-    """A class whose volumes are bound once a pod asks for one, and a volume of it: what a CSI
-    driver would make.
-    """
+    """A StorageClass that binds at the first pod, and its volume, as a CSI driver would make it."""
     site.apply(
         {
             "apiVersion": "storage.k8s.io/v1",
@@ -407,8 +403,9 @@ def kept(site):
 
 
 def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
-    """Not when the values forget it, not with the Application, amid a run; and no sync waits for it
-    to be bound.
+    """Not when the values forget it, not with the Application, amid a run.
+
+    No sync waits for it to be bound.
     """
     app, release = site.app("dev"), site.app("dev").release
 
@@ -446,8 +443,9 @@ def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
 
 
 def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
-    """With every key of the values but those that need what is not here; suspended, so that nothing
-    runs.
+    """With every key of the values but those that need what is not here.
+
+    Suspended, so that nothing runs.
     """
     site.values("dev", {"image": None}, read_yaml(ROOT / "values" / "every-key.yaml"), EVERY_KEY)
     values = read_yaml(site.repository.folder / "values" / "dev.yaml")

@@ -1,5 +1,6 @@
-"""What a user can get wrong and only a real API server knows: rows of the table in
-tests/chart/test_bad_values.py.
+"""User errors that only a real API server finds.
+
+They are rows of the table in tests/chart/test_bad_values.py.
 """
 
 from __future__ import annotations

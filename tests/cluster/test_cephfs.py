@@ -1,6 +1,4 @@
-"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault: Vault, Secret, kubelet,
-mount, tiles.
-"""
+"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault."""
 
 from __future__ import annotations
 
@@ -111,9 +109,7 @@ def key_in_vault(keys, namespace, site, account):
 
 
 def from_vault(keys, namespace, site):
-    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's
-    account.
-    """
+    """The administrator's part in Vault: the key, a policy, a role for the Job's account."""
     key_in_vault(keys, namespace, site, "*")
     return secret_of(namespace) | {
         "vault": {
@@ -126,8 +122,9 @@ def from_vault(keys, namespace, site):
 
 
 def test_tiles_on_cephfs_with_the_key_from_vault(pdgrun, keys, site, namespace, kube_cluster):
-    """From both nodes; uninstall leaves the data, a second install finds it; the key is nowhere to
-    be seen.
+    """From both nodes.
+
+    Uninstall leaves the data, a second install finds it; the key is nowhere to be seen.
     """
     release = pdgrun(from_vault(keys, namespace, site))
     job = release.install()

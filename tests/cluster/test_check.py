@@ -1,5 +1,4 @@
-"""`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs
-yet.
+"""`k8s-parsl check`: what a release will need, and what it waits for before our code runs.
 
 Its lines one by one are in tests/launcher/ (test_preflight.py, test_permissions.py, test_references.py);
 here a real API server gives the answers.

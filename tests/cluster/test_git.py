@@ -101,8 +101,9 @@ def policy(release):
     "workflow_image", quick([None, "k8s-parsl-plain", "k8s-parsl-conflict"], first=1)
 )
 def test_launcher_and_workers_run_the_commit(release, policy):
-    """Not the branch's newest; read-only, and the token is nowhere but in the init containers. So
-    does `helm test`.
+    """Not the branch's newest.
+
+    Read-only, and the token is nowhere but in the init containers. So does `helm test`.
     """
     secret(release, "t0ken")
     job = release.install()

@@ -586,8 +586,9 @@ STRICTER = {
 
 
 def _as_worker(case, worker):
-    """The case, with all that the policy wants besides "restricted"; so nothing but its own point
-    is left to refuse.
+    """Return the case with all that the policy wants besides "restricted".
+
+    So only the case's own point is left to refuse.
     """
     pod = copy.deepcopy(case)
     pod["metadata"] |= {key: worker["metadata"][key] for key in ("labels", "ownerReferences")}

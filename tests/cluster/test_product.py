@@ -111,8 +111,9 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
     ],
 )
 def test_the_command_of_notes_shows_what_the_launchers_own_pod_waits_for(product, settings, named):
-    """Where none of our code runs yet, the one place to look is what NOTES print; no worse where
-    the launcher does.
+    """Where none of our code runs yet, the one place to look is what NOTES print.
+
+    No worse where the launcher does.
     """
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out

@@ -1,5 +1,4 @@
-"""Two halves, two people: an administrator, and a user with a namespace account's rights and no
-more.
+"""Two halves, two people: an administrator, and a user with a namespace's permissions only.
 
 The user's rights are those of a DataONE namespace (DataONEorg/k8s-cluster,
 authorization/application-context.yaml): all of core, apps, networking and autoscaling, Jobs, and of
@@ -71,8 +70,9 @@ class Person:
     values: list[str] = field(default_factory=list)
 
     def run(self, command, *, check=True):
-        """A shell command with the page's namespace and values replaced by the test's; what it
-        prints.
+        """Run a shell command with the test's namespace and values instead of the page's.
+
+        Return its output.
         """
         command = re.sub(
             r"-n pdgrun|namespace pdgrun", lambda found: found[0][:-6] + self.namespace, command
@@ -131,8 +131,9 @@ def version(helm):
 
 @pytest.fixture
 def place(kube_cluster):
-    """A namespace's name and values; the test makes it as the page says, and all that it made goes
-    at the end.
+    """A namespace's name and values.
+
+    The test creates it as the page says; its end deletes all that the test made.
     """
     name = f"t-{uuid.uuid4().hex[:8]}"
     values = [*images_of("k8s-parsl-tiles"), "--set", "workflow.kwargs.max_zoom=1"]
@@ -163,9 +164,7 @@ def administrator(helm, place, kube_cluster):
 
 @pytest.fixture
 def user(administrator, tmp_path):
-    """An account in the namespace that the page's first command makes, with exactly the rights
-    above or those given.
-    """
+    """An account in the page's namespace, with the permissions above or those given."""
 
     def make(rules=RULES):
         name = administrator.namespace
@@ -219,8 +218,9 @@ def newer_chart(folder):
 def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(
     administrator, user, release, version, tmp_path
 ):
-    """With both Helms, and nothing but the commands of the page; a newer chart and another account
-    need no more.
+    """With both Helms, and nothing but the commands of the page.
+
+    A newer chart and another account need no more.
     """
     administrator.page("administrator")
     someone = user()
@@ -295,8 +295,9 @@ def test_helm_4_needs_its_flag(administrator, user):
 
 @pytest.mark.slow
 def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, version):
-    """rbac.create=false, plainly installed; the administrator's Role is of the same name and says
-    the same.
+    """rbac.create=false, plainly installed.
+
+    The administrator's Role is of the same name and says the same.
     """
     administrator.page("administrator")
     administrator.page("administrator's role")

@@ -142,9 +142,7 @@ def in_config_map(case):
 
 
 def output(namespace, pod):
-    """What its container wrote to standard output and to standard error: kubelet has them in one
-    file.
-    """
+    """Return what its container wrote to both outputs, which kubelet has in one file."""
     (file,) = (
         path
         for node in layout.NODES

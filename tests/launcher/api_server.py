@@ -1,5 +1,4 @@
-"""A small API server that behaves like the real one for pods: list, watch, create, delete,
-ConfigMap, Secret.
+"""A small API server that behaves like the real one for pods, ConfigMaps and Secrets.
 
 For what a real one cannot be made to do at will: 429 with Retry-After, 410 in mid-watch, a quota
 that frees itself. The cluster tests run the same code against a real one.
@@ -18,8 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class ApiServer:
-    """State and events of one namespace; `answers` is a list of canned answers, each used once by a
-    matching call.
+    """State and events of one namespace.
+
+    `answers` is a list of canned answers, each used once by a matching call.
     """
 
     def __init__(self):
@@ -309,9 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _seen_as(kind, pod, before, selector):
-    """What a watch with this selector gets of a change: a pod whose labels change may leave it, or
-    come in.
-    """
+    """Return what a watch with this selector gets: a pod may leave or come in."""
     if kind == "ERROR":
         return kind
     is_in, was_in = matches(pod, selector), before is not None and matches(before, selector)

@@ -1,6 +1,4 @@
-"""What a launcher finds of earlier ones: anything may be in their folders, and none of it is an
-internal error.
-"""
+"""What a launcher finds of earlier ones may be anything, and never is an internal error."""
 
 from __future__ import annotations
 

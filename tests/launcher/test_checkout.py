@@ -1,6 +1,4 @@
-"""`k8s-parsl checkout` and the git servers it meets: real git, behind an HTTP server that can be
-made to be unwell.
-"""
+"""`k8s-parsl checkout` and git servers: real git, behind an HTTP server that fails on demand."""
 
 from __future__ import annotations
 
@@ -293,8 +291,9 @@ def forge(server, tmp_path):
     ],
 )
 def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, entries, line):
-    """By a code that no launcher tries again, and a line that names the entry; nothing is written
-    beside the code.
+    """By a code that no launcher tries again, and a line that names the entry.
+
+    Nothing is written beside the code.
     """
     before = {path for path in tmp_path.rglob("*") if "served" not in path.parts}
     with pytest.raises(ConfigurationError) as caught:

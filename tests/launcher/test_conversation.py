@@ -1,6 +1,4 @@
-"""The launcher's end of the socket: who may talk there, what is a message, and what no peer can do
-to the launcher.
-"""
+"""The launcher's end of the socket: peers, messages, and what no peer can do to the launcher."""
 
 from __future__ import annotations
 
@@ -550,8 +548,9 @@ WRONG = {
 def test_what_is_no_message_ends_its_connection(
     greeted, conversation, taken, caplog, role, said, why
 ):
-    """It says what is wrong, and not what was sent; what came before it counts, what comes after it
-    does not.
+    """It says what is wrong, and not what was sent.
+
+    What came before it counts, what comes after it does not.
     """
     before = LOG if role == "kernel" else {"type": "continued"}
     connection = greeted(role)

@@ -203,9 +203,7 @@ def _kept():
 
 
 def _grows(flooded, send, batches):
-    """Send batches; return by how much the memory that is taken grows from the end of the first to
-    that of the last.
-    """
+    """Send two batches; return by how much the memory grows from the first's end to the last's."""
     tracemalloc.start()
     try:
         kept = []

@@ -1,6 +1,4 @@
-"""A whole run of a launcher's pod: its two programs as two processes of this machine, before a
-small API server.
-"""
+"""A whole run of a launcher's pod: two processes of this machine, and a small API server."""
 
 from __future__ import annotations
 
@@ -163,8 +161,9 @@ def at_the_first_pod(server, act):
 
 
 def test_a_run_from_its_beginning_to_its_end(launcher, server):
-    """Pods are asked for before Parsl has started, with all that a worker has to know; and none is
-    left.
+    """Pods are asked for before Parsl has started, with all that a worker has to know.
+
+    None is left.
     """
     launcher.run("well")
     pods = {pod["metadata"]["name"]: pod for _, kind, pod in server.events if kind == "ADDED"}

@@ -1,6 +1,4 @@
-"""What goes into the image: packages that are locked to versions and hashes, and a list of them for
-others to read.
-"""
+"""What goes into the image: packages locked to versions and hashes, and a list of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What the end of the workflow's process means for the run: exit code and message of each way to
-end.
-"""
+"""What the end of the workflow's process means for the run: exit code and message."""
 
 from __future__ import annotations
 
@@ -144,8 +142,9 @@ ENDS = {
 
 @pytest.mark.parametrize(("end", "told", "code", "message"), ENDS.values(), ids=ENDS)
 def test_an_end_that_no_good_run_has(end, told, code, message):
-    """One line says why; the process's own status is kept, and so are its last lines. No result
-    goes with it.
+    """One line says why.
+
+    The process's own status is kept, and so are its last lines. No result goes with it.
     """
     outcome = of_process(end, told, LIMIT)
     assert (outcome.failure.exit_code, str(outcome.failure)) == (code, message)

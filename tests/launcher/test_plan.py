@@ -1,6 +1,4 @@
-"""What the launcher sends to the workflow's side: settings in, messages and the worker's arguments
-out.
-"""
+"""What the launcher sends to the workflow's side: settings in, messages and arguments out."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Names of worker pods, which are their hostnames: different and readable, however long release and
-label are.
-"""
+"""Names of worker pods are their hostnames: different, readable, and short enough."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ def serial(tmp_path_factory):
 
 @pytest.fixture
 def in_parsl(tmp_path, monkeypatch):
-    """Run `main` on two worker processes of this machine, which find the module as in a pod: by
-    PYTHONPATH.
-    """
+    """Run `main` on two worker processes of this machine, which find the module by PYTHONPATH."""
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLE))
     monkeypatch.setenv(
         "PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -75,9 +73,7 @@ def in_parsl(tmp_path, monkeypatch):
 
 
 def contents(folder):
-    """A hash for what is in each file under the folder: pixels of pictures and rasters, rows of
-    vector files.
-    """
+    """Return a hash of each file under the folder: pixels of rasters, rows of vectors."""
     readers = {
         ".png": lambda path: Image.open(path).tobytes(),
         ".tif": lambda path: rasterio.open(path).read().tobytes(),
@@ -126,8 +122,9 @@ def test_batches_do_not_show_in_the_result(serial, tmp_path):
 
 
 def test_a_stage_task_killed_half_way_is_repaired_by_its_retry(tmp_path, monkeypatch):
-    """A task that dies between two files leaves whole files only; its retry makes what a first
-    attempt would have.
+    """A task that dies between two files leaves whole files only.
+
+    Its retry makes what a first attempt would have.
     """
     whole, torn = str(tmp_path / "whole"), str(tmp_path / "torn")
     parts = tiles.stage(whole, 3, 0, 16)

@@ -58,9 +58,7 @@ class Told:
         return SimpleNamespace(state=State[last["state"]], message=last["message"])
 
     def wait(self):
-        """For the next news of the server's or of the other side's, but not for long: deadlines
-        bring none.
-        """
+        """Wait a short time for news of the server or the other side; deadlines bring none."""
         with self.server.changed:
             self.server.changed.wait(0.05)
 
@@ -472,8 +470,9 @@ def test_asking_for_a_pod_never_waits_for_the_server(make, server):
 
 
 def test_there_are_never_more_pods_than_max_blocks_allows(make, server, told):
-    """However many the workflow's process asks for. A block that it asks for twice has one pod;
-    an end makes room.
+    """However many the workflow's process asks for.
+
+    A block that it asks for twice has one pod; an end makes room.
     """
     pods = make(max_blocks=2)
     assert [pods.submit(number) for number in ("0", "1", "2", "1", "3")] == [
@@ -633,8 +632,9 @@ def test_close_leaves_no_pod(five, server):
 
 
 def test_a_launcher_whose_account_is_gone_says_so_once(five, server, caplog):
-    """After `helm uninstall` each call is a 401 at once; owner references and the workers'
-    lifelines do the rest.
+    """After `helm uninstall` each call is a 401 at once.
+
+    Owner references and the workers' lifelines do the rest.
     """
     pods, names = five
     server.wait_for(lambda s: len(s.pods) == 5)
@@ -662,9 +662,7 @@ def test_workers_that_always_fail_early_end_the_run(pods, server, faults):
 
 @pytest.fixture
 def running_block(pods, server, told):
-    """The pods of an executor with one block that runs, its name, and what goes to the workflow's
-    side.
-    """
+    """The pods of an executor with one running block, its name, and its messages."""
     name = submitted(pods, "7")
     pod_of(server, name)
     running(server, name)
@@ -1051,8 +1049,9 @@ OWNERS = {
 def test_a_block_whose_name_another_pod_has_does_not_pend_for_ever(
     make, server, faults, owners, words, registered
 ):
-    """The run ends by name before any worker was there; afterwards Parsl asks for a block of
-    another name.
+    """The run ends by name before any worker was there.
+
+    Afterwards Parsl asks for a block of another name.
     """
     pods = make(max_blocks=2)
     pods.registered = registered
@@ -1096,8 +1095,9 @@ def test_whose_pod_has_the_name_is_asked_again_where_the_server_does_not_say(
 def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(
     make, server, api, watch, monkeypatch
 ):
-    """The first try made it; the second meets it, and its uid is known, though the watch has not
-    shown it.
+    """The first try made it.
+
+    The second meets it, and its uid is known, though the watch has not shown it.
     """
     plain = api.create_pod
     tries = []

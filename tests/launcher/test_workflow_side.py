@@ -585,8 +585,9 @@ def test_a_run_has_only_so_many_apps(workflow):
 
 
 def test_events_that_are_not_read_yet_are_bounded(workflow, sockets):
-    """Another launcher may still be waited for, for minutes; the first of them is the one that
-    counts.
+    """Another launcher may still be waited for, for minutes.
+
+    The first of them is the one that counts.
     """
     for _ in range(5000):
         workflow.take(FAULT)

@@ -1,6 +1,4 @@
-"""Runs the worker pods of the test's API server as processes of this machine, and tells the server
-how they fare.
-"""
+"""A kubelet of the test's API server: it runs worker pods as processes, and reports their state."""
 
 from __future__ import annotations
 
@@ -48,9 +46,7 @@ class Kubelet:
         self.folder.cleanup()
 
     def account(self):
-        """Each pod's name, the state of its process and what its worker has printed so far: for a
-        test that fails.
-        """
+        """Return each pod's name, its process's state and its output, for a test that fails."""
         return {
             name: (process.poll(), self._said(name)) for name, process in self.processes.items()
         }

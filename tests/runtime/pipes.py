@@ -7,9 +7,7 @@ import select
 
 
 class Pipes:
-    """Two named pipes in ``folder``: `begun`, which the process writes lines to, and `go`, which it
-    reads one from.
-    """
+    """Two named pipes: the process writes lines to `begun`, and reads one from `go`."""
 
     def __init__(self, folder):
         self.folder = folder

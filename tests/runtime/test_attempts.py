@@ -1,6 +1,4 @@
-"""What must not run twice does not, whichever of them dies: launcher, workflow's process or worker
-pod.
-"""
+"""What must not run twice does not, after the death of launcher, workflow or worker pod."""
 
 from __future__ import annotations
 
@@ -69,8 +67,9 @@ def killed(installation, flow, lost_tasks=None, who="pod"):
     "lost_tasks", [None, *(pytest.param(one, marks=SLOW) for one in ("none", ["apend"], []))]
 )
 def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_tasks):
-    """The launcher's pod was deleted. No task begins a second time, and the last line says what to
-    do.
+    """The launcher's pod was deleted.
+
+    No task begins a second time, and the last line says what to do.
     """
     killed(installation, FLOW, lost_tasks)
     assert installation.record["status"] == "running"
@@ -318,8 +317,9 @@ def main(folder, count):
 
 
 def test_a_join_app_is_the_workflows_own_and_what_it_calls_is_not(installation):
-    """It may run again, as main does; an argument that cannot be compared changes nothing; a
-    bash_app is an app.
+    """It may run again, as main does.
+
+    An argument that cannot be compared changes nothing; a bash_app is an app.
     """
     attempt = installation.attempt(JOINED)
     assert installation.begun(2) == [0, 1]

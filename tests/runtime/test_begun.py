@@ -1,6 +1,4 @@
-"""The lists of begun tasks, which any pod of the volume may have replaced: what they say, and how
-they are written.
-"""
+"""The lists of begun tasks: what they say, how they are written, and replaced ones."""
 
 from __future__ import annotations
 
@@ -161,8 +159,9 @@ def a_folder(path):
 
 @pytest.mark.parametrize("make", [pipe, link, link_to_another_list, a_folder])
 def test_the_list_of_this_attempt_is_a_file_or_the_run_ends(tmp_path, folder, make, monkeypatch):
-    """Also where it is put there after the launcher has looked; it is neither waited for nor
-    followed.
+    """Also where it is put there after the launcher has looked.
+
+    It is neither waited for nor followed.
     """
     (tmp_path / "secret").write_bytes(b"")
     attempts.path(folder, 1).write_bytes(BEGUN)

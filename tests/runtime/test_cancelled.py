@@ -1,6 +1,4 @@
-"""What the end of a run does to tasks that have not ended: they are cancelled, and count as no
-failure.
-"""
+"""The end of a run cancels tasks that have not ended; these count as no failure."""
 
 from __future__ import annotations
 

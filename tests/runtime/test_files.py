@@ -1,6 +1,4 @@
-"""The one door to files of a volume: no link is followed, nothing but a file is opened, and nothing
-is waited for.
-"""
+"""Files of a volume: no link is followed, only a file is opened, and nothing is waited for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The interchange's control socket, with real sockets: managers and launcher are played by the
-test.
-"""
+"""The interchange's control socket, with real sockets; the test plays managers and launcher."""
 
 from __future__ import annotations
 
@@ -259,8 +257,9 @@ SUSPECT = {ALONE: True}
 
 
 def test_a_suspect_is_the_only_task_of_its_manager(launcher):
-    """Not even one that would wait there (prefetch) comes beside it; those after it come when it
-    has ended.
+    """Not even one that would wait there (prefetch) comes beside it.
+
+    Those after it come when it has ended.
     """
     launcher.submit(1, **SUSPECT)
     for number in (2, 3, 4):

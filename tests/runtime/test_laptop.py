@@ -1,6 +1,4 @@
-"""`k8s-parsl run -f`: launcher and workflow with real Parsl, as the processes that they are on this
-machine.
-"""
+"""`k8s-parsl run -f`: launcher and workflow with real Parsl, as processes of this machine."""
 
 from __future__ import annotations
 
@@ -193,9 +191,7 @@ def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
 
 @pytest.fixture
 def from_git(folder):
-    """The values of a run whose code is in a private git repository; the repository's address and
-    commit.
-    """
+    """Return values of a run with code in a private git repository, its address and its commit."""
     work = folder / "work"
     (work / "flows").mkdir(parents=True)
     (folder / "flow.py").rename(work / "flows" / "flow.py")
@@ -242,8 +238,9 @@ def run_from_git(folder, *more):
 
 
 def test_the_code_comes_from_git(folder, from_git):
-    """Of that very commit, for launcher and workers, and the record says so; without the
-    credentials.
+    """Of that very commit, for launcher and workers, and the record says so.
+
+    Without the credentials.
     """
     done = run_from_git(folder)
     assert done.returncode == 0, done.stderr
@@ -392,8 +389,9 @@ def test_a_module_that_loads_while_it_is_imported_gets_the_launchers(folder):
 
 
 def test_whatever_is_returned_does_not_end_a_run_that_is_done(folder):
-    """What JSON does not take is shown by its text; there is no path in it that is looked up too
-    eagerly.
+    """What JSON does not take is shown by its text.
+
+    There is no path in it that is looked up too eagerly.
     """
     done = run(folder, "presented")
     assert done.returncode == 0, done.stderr
@@ -589,9 +587,7 @@ def started(folder, function):
 
 
 def process_of(launcher, name):
-    """The id of a process below the launcher: supervisor (`workflow`), `kernel`, `interchange`,
-    `pool`.
-    """
+    """Return the pid of a process of the run: `workflow`, `kernel`, `interchange`, `pool`."""
     found = [
         pid
         for pid in _below(launcher.pid)

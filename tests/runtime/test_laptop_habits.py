@@ -110,8 +110,9 @@ def test_an_async_function_is_awaited(folder):
 
 
 def test_a_machine_is_as_large_as_it_is(folder):
-    """As many workers as it has CPUs, and one where the values ask for more; each task knows its
-    worker's CPUs.
+    """As many workers as it has CPUs, and one where the values ask for more.
+
+    Each task knows its worker's CPUs.
     """
     cpus = len(os.sched_getaffinity(0))
     many = {"maxWorkersPerNode": cpus + 1, "workerInit": "export OMP_NUM_THREADS=7"}

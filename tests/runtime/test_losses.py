@@ -1,6 +1,4 @@
-"""Which task is found to end pods, and what the loss of a pod costs the others: what `RetryCost`
-decides.
-"""
+"""Which task is found to end pods, and what a pod's loss costs the others (`RetryCost`)."""
 
 from __future__ import annotations
 

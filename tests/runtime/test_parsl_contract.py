@@ -1,5 +1,4 @@
-"""What `executor`, `interchange`, `kernel`, `provider` and `pickling` use of Parsl's insides, and
-`run.plan`.
+"""What `executor`, `interchange`, `kernel`, `provider`, `pickling` and `run.plan` use of Parsl.
 
 Run this first when you move to another Parsl.
 """
@@ -185,8 +184,9 @@ def test_scripts_own_configs_are_made_of_what_these_modules_export():
 
 
 def test_parsl_takes_the_first_serializer_there_is_and_finds_ours_by_its_name():
-    """The methods are tried in their order; a worker loads by module and name what it does not
-    know.
+    """The methods are tried in their order.
+
+    A worker loads by module and name what it does not know.
     """
     source = inspect.getsource(facade)
     assert "for method in methods.values()" in inspect.getsource(facade.serialize)
@@ -228,8 +228,9 @@ def test_a_manager_is_lost_by_its_heartbeat_and_drained_by_its_flag():
 
 
 def test_the_interchange_takes_tasks_from_the_queue_for_interesting_managers_alone():
-    """By `get_tasks`, the next one from the queue's end; so that some get none, and some tasks wait
-    for their own.
+    """By `get_tasks`, the next one from the queue's end.
+
+    So that some get none, and some tasks wait for their own.
     """
     sending = inspect.getsource(Interchange.process_tasks_to_send)
     assert "sort_managers(self._ready_managers, interesting_managers)" in sending
@@ -341,8 +342,9 @@ def test_what_completes_a_task_has_the_signature_that_was_read(function, paramet
 
 
 def test_a_worker_process_dies_where_deaths_looks():
-    """Its end is asked for by `is_alive`, and said by WorkerLost; queue and process come from one
-    context.
+    """Its end is asked for by `is_alive`, and said by WorkerLost.
+
+    Queue and process come from one context.
     """
     watchdog = inspect.getsource(process_worker_pool.Manager.worker_watchdog)
     assert watchdog.index("if not p.is_alive():") < watchdog.index(

@@ -1,6 +1,4 @@
-"""What a script defines goes to another process and back as to a thread: by a real process, for
-each kind.
-"""
+"""What a script defines goes to another process and back, as to a thread, for each kind."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What the workflow's process tells the launcher, and takes from it; every message is one that the
-launcher takes.
+"""What the workflow's process sends to the launcher, and gets from it.
+
+The launcher accepts every message.
 """
 
 from __future__ import annotations

@@ -77,8 +77,9 @@ def test_a_volume_that_shows_something_else_is_reported(
 
 
 def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
-    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys
-    and their own end.
+    """A launcher removes the workers of an earlier one.
+
+    Those of `helm test` have their own keys and their own end.
     """
 
     def pod(name, component, run):

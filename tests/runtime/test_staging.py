@@ -1,5 +1,6 @@
-"""Files of web and FTP servers land whole in the working directory (Parsl's staging); others are
-refused by name.
+"""Files of web and FTP servers arrive whole in the working directory (Parsl's staging).
+
+Others are refused by name.
 """
 
 from __future__ import annotations

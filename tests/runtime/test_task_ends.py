@@ -1,6 +1,4 @@
-"""What a task may do to its process: each end names its cause, costs what `retries` says, and no
-run hangs.
-"""
+"""What a task may do to its process: each end has a cause and a cost, and no run hangs."""
 
 from __future__ import annotations
 
@@ -244,8 +242,9 @@ def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch,
 def test_an_exception_that_does_not_answer_keeps_no_worker_and_no_workflow(
     monkeypatch, tmp_path, kind, method
 ):
-    """Its text, its pickle, and what comes of that, are waited for a while; then its type says what
-    it was.
+    """Its text, its pickle, and what comes of that, are waited for a while.
+
+    Then its type says what it was.
     """
     for module in (packing, streams, errors):
         monkeypatch.setattr(module, "TEXT_S", 0.1)

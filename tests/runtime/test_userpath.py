@@ -1,6 +1,4 @@
-"""The user's folders on the module path: first, as Python itself has them, never before our own
-imports are done.
-"""
+"""The user's folders on the module path: first, but never before our own imports are done."""
 
 from __future__ import annotations
 
@@ -128,8 +126,9 @@ def test_no_file_of_the_users_is_imported_by_our_programs(tmp_path):
 
 
 def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
-    """Parsl's own imports are done by then; a task imports the user's modules before any
-    others of that name.
+    """Parsl's own imports are done by then.
+
+    A task imports the user's modules before any others of that name.
     """
     (tmp_path / "sitecustomize.py").write_text("")
     (tmp_path / "antigravity.py").write_text("mine = True")

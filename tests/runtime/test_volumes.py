@@ -51,8 +51,9 @@ def test_a_root_that_is_roots_is_refused_with_what_to_do(volume):
 
 
 def test_a_folder_of_ones_own_below_it_is_enough_but_for_the_runs(volume):
-    """Several groups share a volume, each in its own folder; the runs' folder is made in the
-    root.
+    """Several groups share a volume, each in its own folder.
+
+    The runs' folder is made in the root.
     """
     (volume / "mine").mkdir()
     os.chown(volume / "mine", 65534, 65534)

@@ -1,6 +1,4 @@
-"""`walltime` ends a task when it says: one that sleeps, one in compiled code, and one that goes on
-regardless.
-"""
+"""`walltime` ends a task in time: one that sleeps, one in compiled code, one that ignores it."""
 
 from __future__ import annotations
 

@@ -38,21 +38,22 @@ class Testbed:
 
     @property
     def data(self) -> Path:
-        """A folder for hostPath volumes, the same on both nodes, writable by all; `down` deletes
-        it.
+        """Return the folder for hostPath volumes: the same on both nodes, writable by all users.
+
+        `down` deletes it.
         """
         return layout.data_dir()
 
     @property
     def ca(self) -> Path:
-        """The certificate of the cluster's authority."""
+        """Return the certificate of the cluster's CA."""
         return layout.pki_dir() / "ca.crt"
 
     def running(self) -> bool:
         return cluster.running()
 
     def up(self) -> None:
-        """Bring it up with the project's images, if it is not."""
+        """Start it with the project's images, if it does not run."""
         cluster.up()
         images.ensure()
 
@@ -61,7 +62,7 @@ class Testbed:
         return images.known()
 
     def tools(self) -> Path:
-        """The folder with helm, helm3 and kubectl."""
+        """Return the folder with helm, helm3 and kubectl."""
         return tools.ensure()
 
     def stop_kubelet(self, node: str) -> None:
@@ -69,19 +70,18 @@ class Testbed:
         cluster.stop_kubelet(layout.node(node))
 
     def start_kubelet(self, node: str) -> None:
-        """Bring a lost node back; returns when it is ready."""
+        """Bring a lost node back; return when it is ready."""
         cluster.start_kubelet(layout.node(node))
 
     def launch(
         self, name: str, command: list[str], environment: dict[str, str] | None = None
     ) -> Identity:
-        """Start another program beside the cluster (Vault, KWOK …); it logs to `logs/<name>.log`
-        and ends with it.
+        """Start another program beside the cluster (Vault, KWOK …).
+
+        It logs to `logs/<name>.log` and ends with the cluster.
         """
         return controlplane.launch(cluster.journal(), name, command, environment)
 
     def program(self, part: str) -> Path:
-        """The folder with the programs of another part of `parts.PARTS`, compiled when the cache
-        has none.
-        """
+        """Return the folder of another part's programs; compile them if not cached."""
         return parts.ensure(part)

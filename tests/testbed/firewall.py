@@ -37,13 +37,12 @@ def chains() -> frozenset[Chain]:
 
 
 def foreign_proxy() -> bool:
-    """Whether some other cluster's kube-proxy has its rules on this machine."""
+    """Return whether another cluster's kube-proxy has its rules on this machine."""
     return any(chain.startswith("KUBE-SERVICES") for _, _, chain in chains())
 
 
 def guard() -> None:
-    """Add our own rules: what the testbed sends stays on this machine, what comes from outside does
-    not get in.
+    """Add our rules: traffic of the testbed stays on this machine, and none comes in.
 
     - the API server has to listen on all addresses (pods reach it at the node's, tests at
       127.0.0.1): others stay out;
@@ -81,9 +80,7 @@ def guard() -> None:
 
 
 def remove(before: frozenset[Chain]) -> None:
-    """Remove our chains and every jump to them, then the tables that were not there before and
-    are empty now.
-    """
+    """Remove our chains, all jumps to them, and the new tables that are empty now."""
     for command in COMMANDS:
         for table in TABLES:
             mine = {
@@ -98,9 +95,7 @@ def remove(before: frozenset[Chain]) -> None:
 
 
 def _remove_chains(command: str, table: str, mine: set[str]) -> None:
-    """In one transaction: the rules of the built-in chains that jump to ours, then the chains
-    themselves.
-    """
+    """Remove our chains and the jumps to them from built-in chains, in one transaction."""
     script = [f"*{table}"]
     for line in save(command, table):
         words = line.split()
@@ -125,9 +120,7 @@ def _remove_chains(command: str, table: str, mine: set[str]) -> None:
 
 
 def _remove_table(command: str, table: str) -> None:
-    """iptables leaves the tables that it made; nft takes one out, where it is installed and the
-    table is empty.
-    """
+    """Remove an empty table with nft, if that is installed: iptables leaves the tables it made."""
     rules = [line for line in save(command, table) if line.startswith("-A")]
     if rules or shutil.which("nft") is None:
         return

@@ -86,7 +86,7 @@ them.
 
 
 def ensure(name: str) -> Path:
-    """The folder that holds the part's programs; compiled when the cache has none of this version."""
+    """Return the folder of the part's programs; compile them if the cache does not have them."""
     part = PARTS[name]
     target = cache_dir() / "testbed" / f"{name}-{key(part, _go_version())}"
     if not target.exists():
@@ -95,7 +95,7 @@ def ensure(name: str) -> Path:
 
 
 def key(part: Part, go_version: str) -> str:
-    """What the compiled programs depend on, as 12 hex digits."""
+    """Return a hash of what the compiled programs depend on, as 12 hex digits."""
     digest = hashlib.sha256(
         f"{go_version}\n{LINKER_FLAGS}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode()
     )
@@ -186,9 +186,7 @@ def _compile(part: Part, target: Path) -> None:
 
 
 def _changed_module(part: Part, folder: Path) -> list[str]:
-    """The flag for a go.mod beside the part's own, in which the changed module is a copy with our
-    files in it.
-    """
+    """Return the flag for a second go.mod, where the changed module is a copy with our files."""
     if not part.changed:
         return []
     copy = folder / "module"
@@ -227,9 +225,7 @@ def _version_flags(part: Part) -> list[str]:
 
 
 class _Progress:
-    """A line every few seconds while a part compiles: a silent quarter of an hour looks like a
-    hang.
-    """
+    """Prints a line every few seconds while a part compiles: silence would look like a hang."""
 
     def __init__(self, part: Part, log: Path, modules: list[str]) -> None:
         self._part = part

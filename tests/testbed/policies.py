@@ -93,9 +93,7 @@ class Enforcement:
 
 
 def compiled(policies: list[JSON], pods: list[JSON]) -> Rules:
-    """iptables rules by direction: for each pod that a policy selects, what is let through, then
-    the rest dropped.
-    """
+    """Return iptables rules by direction: for each selected pod, what may pass, then a drop."""
     rules: Rules = {"Ingress": [], "Egress": []}
     addressed = [
         pod

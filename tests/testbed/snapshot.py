@@ -63,7 +63,7 @@ class Snapshot:
         file.write_text(json.dumps(kept), "utf-8")
 
     def difference(self, other: "Snapshot") -> list[str]:
-        """What the other has more (+) and less (-), a line each."""
+        """Return what the other has more (+) and less (-), a line each."""
         found = []
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
@@ -80,9 +80,7 @@ def _mounts() -> Iterator[str]:
 
 
 def _firewall() -> Iterator[str]:
-    """Rules without counters, and a table's name only where it has rules: an empty table changes
-    nothing.
-    """
+    """Return rules without counters, and only tables with rules: an empty one changes nothing."""
     for command in firewall.COMMANDS:
         table = ""
         for line in firewall.save(command):

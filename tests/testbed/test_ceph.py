@@ -1,5 +1,4 @@
-"""Static CephFS volumes of the chart on a real CephFS, mounted by real kubelets: they work; each
-fault has its words.
+"""Static CephFS volumes of the chart on a real CephFS and real kubelets; each fault has its words.
 
 The tests use the chart's own PersistentVolumes and claims, without the rest of the release: a
 volume works the same, and a pod's events are the same, in any pod. The messages in FAULTS are those
@@ -44,9 +43,7 @@ LATE = "late"
 
 @dataclass(frozen=True)
 class Fault:
-    """What an administrator got wrong, and a part of the event that kubelet makes of it (a regular
-    expression).
-    """
+    """An administrator's mistake, and a regular expression for kubelet's event about it."""
 
     says: str
     user: Callable[[str], str | None] = lambda user: user
@@ -146,8 +143,7 @@ class Site:
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
 
     def make_volumes(self, release: str, storage: dict[str, Any]) -> None:
-        """Make the PersistentVolumes and claims that the chart renders of these values, and wait
-        until they are bound.
+        """Create the chart's PersistentVolumes and claims, and wait until they are bound.
 
         A pod that comes before that waits longer: kubelet says "PVC is not bound", and looks again
         seconds later.
@@ -224,9 +220,7 @@ class Site:
                 process.kill()
 
     def failures(self, wanted: dict[str, str], seconds: int = PATIENCE_S) -> dict[str, str]:
-        """By a watch: for each pod the first FailedMount event that matches, or the last that did
-        not.
-        """
+        """Return each pod's first FailedMount event that matches, or its last one."""
         found: dict[str, str] = {}
         left = dict(wanted)
         command = ["get", "events", "--watch", "-o", "json", "--field-selector=reason=FailedMount"]
@@ -266,9 +260,7 @@ class Site:
         ]
 
     def staged(self, handles: set[str]) -> list[Path]:
-        """Where kubelets have these volumes mounted: in folders named by the hash of a volume's
-        handle.
-        """
+        """Return where kubelets mount these volumes: in folders named by the hash of a handle."""
         hashes = {hashlib.sha256(handle.encode()).hexdigest() for handle in handles}
         return [point for point in mounts.below(layout.state_dir()) if point.parent.name in hashes]
 
@@ -345,9 +337,7 @@ def plain(ceph: Ceph, site: Site) -> str:
 
 @pytest.fixture(scope="module")
 def pods(site: Site, science: Science, plain: str) -> list[str]:
-    """A pod on each node, with the volume at /data, read-only at /archive, and the plain one at
-    /plain.
-    """
+    """A pod on each node, with the volume at /data and /archive, the plain one at /plain."""
     storage = {
         "data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")},
         "archive": {

@@ -1,5 +1,6 @@
-"""`tools/image.py` builds when something has changed, and says in one line why it cannot; and what
-it has built.
+"""`tools/image.py` builds after a change, and says in one line why it cannot.
+
+Also what it has built.
 """
 
 import importlib.util
@@ -160,8 +161,9 @@ def test_the_message_without_a_builder_says_what_to_install(
 def test_pip_settings_reach_the_build_and_no_layer(
     image: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As secrets, which builders mount and forget; certificates under the name that they have
-    there.
+    """As secrets, which builders mount and forget.
+
+    Certificates under the name that they have there.
     """
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     monkeypatch.setenv("PIP_CERT", str(PROGRAM))  # any file that is there
@@ -240,8 +242,9 @@ def test_a_long_silence_is_broken(
 def test_the_base_names_debians_own_servers_and_no_other(
     image: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`apt-get install` in an image on it needs some; the mirror of the machine that builds stays
-    out of it.
+    """`apt-get install` in an image on it needs some.
+
+    The mirror of the machine that builds stays out of it.
     """
     commands: list[list[str]] = []
     monkeypatch.setattr(image, "_run", lambda command, *_, **__: commands.append(command))

@@ -1,6 +1,4 @@
-"""Pods reach what they would reach on a real cluster, across nodes too, and nothing outside this
-machine.
-"""
+"""Pods reach what they would reach on a real cluster, and nothing outside this machine."""
 
 import json
 import socket

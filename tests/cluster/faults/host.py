@@ -1,6 +1,4 @@
-"""Faults from below the cluster: a pod's processes, memory, network, and the API server's own
-process.
-"""
+"""Faults below the cluster: a pod's processes, memory and network, and the API server's process."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ class Process:
 
 
 def processes_of(pod: Pod, container: str = "*") -> list[Process]:
-    """What runs in the pod's containers, or in one, but for the pause process that only holds its
-    network.
-    """
+    """Return the processes of a pod's containers, or of one, without the pause process."""
     found = []
     for folder in _cgroups(pod, container):
         with contextlib.suppress(OSError):

@@ -158,8 +158,9 @@ class Late(AssertionError):
 
 @dataclass
 class Pod:
-    """One pod's life as the API showed it; times are those of this machine's clock when the news
-    arrived.
+    """One pod's life as the API showed it.
+
+    Times are those of this machine's clock when the event arrived.
     """
 
     name: str

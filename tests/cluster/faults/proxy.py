@@ -25,8 +25,9 @@ HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive"
 
 @dataclass
 class Fault:
-    """What is done to the next requests that match: `answer` instead of theirs, after it was done,
-    or in the stream.
+    """What the proxy does to the next matching requests.
+
+    It sends `answer` instead of theirs, after the request was done, or in the stream.
     """
 
     matches: Callable[[str, str], bool]

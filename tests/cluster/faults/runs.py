@@ -232,8 +232,9 @@ class Run:
         note: str = "",
         uninstalled: bool = False,
     ) -> Row:
-        """Wait for the end and count. ``about``: texts of the line to show, the first that is
-        found.
+        """Wait for the end and count.
+
+        ``about``: texts of the line to show, the first that is found.
         """
         patience = PATIENCE_S[self.system]
         outcome = "uninstalled" if uninstalled else ""

@@ -71,8 +71,9 @@ def test_launcher_killed_in_place(run, report):
 
 
 def test_launcher_out_of_memory(run, report):
-    """Its container holds more than it may; not the workflow's, whose own limit is a fault of the
-    workflow.
+    """Its container holds more than it may.
+
+    Not the workflow's, whose own limit is a fault of the workflow.
     """
     before = host.oom_kills()
     run.start()
@@ -121,8 +122,9 @@ def test_uninstall_with_a_launcher_that_does_not_listen(run, report):
 
 
 def test_a_second_launcher_waits_for_the_first(run, report):
-    """An upgrade in mid-run: Helm makes the new Job before it ends the old one; they never work at
-    once.
+    """An upgrade in mid-run: Helm makes the new Job before it ends the old one.
+
+    They never work at once.
 
     The old launcher is stopped (SIGSTOP), so that it takes its whole grace period.
     """

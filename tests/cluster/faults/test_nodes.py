@@ -1,5 +1,6 @@
-"""A node is emptied, or lost; both of the run's workers are on it, the launcher is on the other
-one.
+"""A node is drained, or lost.
+
+Both of the run's workers are on it, the launcher is on the other one.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ def test_node_drained(run, report):
 
 
 def test_node_lost(run, report):
-    """Its kubelet is killed. Its containers live on and still reach the launcher: no task may run
-    twice.
+    """Its kubelet is killed.
+
+    Its containers live on and still reach the launcher: no task may run twice.
     """
     testbed = Testbed()
     run.start(values=placed(), tasks=24)

@@ -1,5 +1,6 @@
-"""Worker pods that go: one of two, with two tasks in progress on it and free slots on the other; or
-all.
+"""Worker pods that end: one of two, with two tasks in progress, or all.
+
+The other pod has free slots.
 """
 
 from __future__ import annotations
@@ -150,8 +151,9 @@ def test_all_workers_deleted(run, report):
 
 
 def test_worker_preempted(run, report, slots):
-    """A pod of a higher PriorityClass takes its place; workers give way, and come back when there
-    is room.
+    """A pod of a higher PriorityClass takes its place.
+
+    Workers give way, and come back when there is room.
     """
     slots.set(2)
     run.start(values=slots.wanted())

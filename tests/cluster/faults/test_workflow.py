@@ -1,5 +1,4 @@
-"""The workflow goes, and the launcher beside it stays: it ends the run, says why, and leaves
-nothing.
+"""The workflow ends, and the launcher ends the run with its cause, and leaves nothing.
 
 Where the workflow only lost its interchange, which it did not cause, a new launcher goes on:
 `test_launcher`.
