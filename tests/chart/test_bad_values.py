@@ -387,9 +387,7 @@ def test_a_release_has_a_name_that_fits(each_helm, name):
 
 
 def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
-    """Helm takes the last of the two without a word, so this is the only place where it can be
-    seen.
-    """
+    """Helm takes the last of the two without a message, so only `check` can show it."""
     file = tmp_path / "values.yaml"
     file.write_text(f"{yaml.safe_dump(MINIMAL)}run: {{id: a}}\nrun: {{id: b}}\n")
     assert "id: b" in helm("template", "x", str(CHART), "-f", str(file))

@@ -111,8 +111,9 @@ def test_accounts_and_role_may_exist_already(helm):
 
 
 def test_the_two_halves_make_the_whole(helm):
-    """What an administrator makes and what a user makes, from one file (docs/dev/architecture.md,
-    "Two-part install").
+    """The administrator's and the user's part, from one file.
+
+    docs/dev/architecture.md, "Two-part install".
     """
     admin = helm.template(EVERY_KEY, over={"namespaced": {"create": False}})
     user = helm.template(EVERY_KEY, over={"admin": {"create": False}})

@@ -55,9 +55,7 @@ def environment(pod: Object, name: str) -> dict[str, Any]:
 
 
 def test_the_order_of_the_containers(helm):
-    """kubelet starts them one after the other: the workflow takes longest to be ready, sidecars are
-    the user's.
-    """
+    """kubelet starts them in order: the workflow, the slowest, first; the user's sidecars last."""
     pod = {
         "initContainers": [{"name": "wait", "image": "b:1"}],
         "containers": [{"name": "agent", "image": "b:1"}],
@@ -136,8 +134,9 @@ def test_token_and_settings_are_in_the_launchers_container_alone(helm, values_fi
 
 
 def test_nothing_of_the_users_containers_reaches_the_launchers(helm):
-    """Nor what changes how Python starts, nor a Secret, nor code; be it said under `pod` or
-    `launcher.pod`.
+    """Nor variables that change how Python starts, nor Secrets, nor code.
+
+    This holds for `pod` and for `launcher.pod`.
     """
     field = {
         "image": "mine:1",

@@ -265,9 +265,7 @@ def uids(pods):
 
 
 def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 - one release's life
-    """First sync, resyncs, a second sync, a newer chart, drift, TTL, another value, deletion: two
-    runs in all.
-    """
+    """Syncs, a newer chart, drift, TTL, another value, deletion: two runs in all."""
     app, release = site.app("dev"), site.app("dev").release
     revision = site.dev()
     site.apply(*site.manifests("application.yaml"))
@@ -548,8 +546,9 @@ def test_the_launcher_comes_after_the_ceph_key(site, keys):
 
 
 def test_each_environment_and_the_administrators_half(site, keys):
-    """Three Applications; production by hand, with rights that just suffice, and once its volume is
-    there.
+    """Three Applications.
+
+    Production is synced by hand, with just enough permissions, once its volume is there.
     """
     dev, staging, prod = (site.app(name) for name in ("dev", "staging", "prod"))
     admin = App(f"{site.name}-prod-admin", prod.release)

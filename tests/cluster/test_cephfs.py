@@ -190,9 +190,7 @@ def store(operator, keys, site, namespace):
 
 @pytest.mark.slow
 def test_tiles_on_cephfs_with_the_key_from_external_secrets(pdgrun, store, site, namespace):
-    """A real operator takes the chart's ExternalSecret, writes the Secret, and that goes with the
-    release.
-    """
+    """A real operator writes the Secret of the chart's ExternalSecret; both go with the release."""
     source = {"storeRef": store, "path": f"pdg/{namespace}"}
     release = pdgrun(secret_of(namespace) | {"externalSecret": source})
     job = release.install()

@@ -145,8 +145,7 @@ def device_and_classes(release, namespace):
 
 @pytest.mark.testbed
 def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, namespace):
-    """On launcher and workers: variables, names, an init container's files, a sidecar that does not
-    keep a pod alive.
+    """On launcher and workers: variables, names, an init container's files, a sidecar.
 
     And the worker that wants a device runs on the one node that has it, by the runtime that it
     names.

@@ -27,9 +27,7 @@ ADMIN = ("--set", "admin.create=true,namespaced.create=false,admissionPolicy.cre
 
 @pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
 def test_pod_security_admits_every_pod(product, file):
-    """The API server's own word, in a namespace that enforces "restricted": launcher, workers,
-    ceph-key, helm test.
-    """
+    """The API server admits launcher, workers, ceph-key and helm test under "restricted"."""
     on = ("--set", "admin.create=true")
     objects = list(
         yaml.safe_load_all(product.helm("template", "pdgrun", "./chart", "-f", str(file), *on).out)
@@ -664,9 +662,7 @@ EPHEMERAL = {
 
 
 def test_pods_that_are_there_stay_as_they_are_under_the_policy(account, product):
-    """Another container, a command inside, another image, another label: not even with the right to
-    it.
-    """
+    """No other container, command, image or label, even with the permission to change it."""
     kinds = "pods,pods/exec,pods/ephemeralcontainers"
     product.kubectl("create", "role", "more", "--verb=*", f"--resource={kinds}")
     product.kubectl(

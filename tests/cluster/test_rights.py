@@ -249,9 +249,7 @@ def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(
 
 
 def test_the_role_for_users_is_enough(administrator, user, release, version):
-    """deploy/role-for-users.yaml: to install, to watch a run, to try it, to run it again, to remove
-    it.
-    """
+    """deploy/role-for-users.yaml is enough to install, watch, test, run again and uninstall."""
     (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
     administrator.page("administrator")
     someone = user(role["rules"])
@@ -270,9 +268,7 @@ def test_the_role_for_users_is_enough(administrator, user, release, version):
 
 
 def test_the_role_for_users_has_nothing_to_spare(administrator, user, version):
-    """Without any one of its rules there is no install: Helm lacks it, or the launcher's Role
-    grants it.
-    """
+    """Without any one of its rules the install fails: Helm or the launcher's Role needs it."""
     (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
     administrator.page("administrator")
     install = f"{blocks()[f'{version} install'].strip()} --set job.suspend=true"
@@ -317,9 +313,7 @@ def command_of(line):
 
 
 def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
-    """Before anything is there: each line's command, run by the administrator as it stands, takes
-    the line away.
-    """
+    """The administrator runs each line's command as it stands; the line is then gone."""
     (line,) = administrator.check()
     assert "there is no namespace" in line
     administrator.shell(command_of(line))

@@ -175,9 +175,7 @@ def test_the_launcher_outlives_the_workflow(release, ending):
 @pytest.mark.testbed
 @pytest.mark.parametrize("ending", quick(["hangs", "stopped", "ignores"], first=1))
 def test_a_workflow_that_does_nothing_any_more_can_be_stopped(release, ending):
-    """It computes for ever, is stopped, or ignores SIGTERM: the pod still ends within its grace
-    period.
-    """
+    """It computes for ever, is stopped, or ignores SIGTERM: the pod ends in its grace period."""
     release.of(ENDS, "k8s-parsl-plain", "--set", "launcher.pod.terminationGracePeriodSeconds=40")
     release.install("--set", f"workflow.call=ends:{ending}")
     release.wait_for_pods(

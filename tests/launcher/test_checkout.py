@@ -422,9 +422,7 @@ def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy(fetch, server, monkeypatch, variable):
-    """As docs/user/own-workflow.md says: by the variable that other programs read, whichever way it
-    is written.
-    """
+    """By the variable of docs/user/own-workflow.md, in upper case or lower case."""
     monkeypatch.setenv(variable, server.url)
     assert files(fetch(url="http://git.example.org/flows.git"))
     assert server.requests[0].startswith("http://git.example.org/flows.git/info/refs")

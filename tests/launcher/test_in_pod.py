@@ -559,9 +559,7 @@ def test_the_volume_may_be_a_link(launcher, tmp_path):
 
 
 def test_a_picture_that_leads_out_of_the_volumes_is_not_in_the_report(launcher, caplog):
-    """A worker may have put it there, for the report to show what only the workflow's container
-    has.
-    """
+    """A worker may have put the link there, to show a file of the workflow's container."""
     caplog.set_level("INFO", logger="k8s_parsl")
     values = {
         "call": "flow:maps",

@@ -28,9 +28,7 @@ NUMBERS = ["0", "7", "123", "99999", "999999"]
     ("release", "label", "number"), [*itertools.product(RELEASES, LABELS, NUMBERS)]
 )
 def test_a_name_is_a_hostname_that_kubelet_does_not_cut(release, label, number):
-    """With the label, the launcher and the block's number in it, and as much of the release as
-    there is room for.
-    """
+    """It has label, launcher and block number, and as much of the release as fits."""
     name = pod_name(release, label, UID, number)
     assert len(name) <= 63
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name)

@@ -187,9 +187,7 @@ def owned(kind, name, uid="0ld"):
 def test_a_pod_of_other_software_is_neither_deleted_nor_waited_for(
     identity, api, server, labels, owner
 ):
-    """Whichever of our labels it has: a pod without owner, or whose owner was no launcher of this
-    release.
-    """
+    """With any of our labels, if it has no owner, or its owner was no launcher of this release."""
     server.put("ADDED", changed("celery", labels, owner))
     server.put("ADDED", pod("own", "launcher", identity.run, uid=identity.pod_uid))
     watch = PodWatch(api, identity.selector)

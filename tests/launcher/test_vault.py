@@ -260,9 +260,7 @@ def test_a_token_that_cannot_be_revoked_is_no_reason_to_fail(server, read, caplo
 
 
 def test_nothing_of_the_environment_gets_in(server, read, monkeypatch, tmp_path):
-    """hvac would take a token from VAULT_TOKEN or from the home folder, and lets it go with the
-    login.
-    """
+    """hvac would read a token from VAULT_TOKEN or the home folder, and send it with the login."""
     (tmp_path / ".vault-token").write_text("of the home")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("VAULT_TOKEN", "of the environment")

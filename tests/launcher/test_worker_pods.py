@@ -232,8 +232,9 @@ def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):
 
 
 def test_states_follow_the_pod(pods, server):
-    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then
-    removed, but so.
+    """PENDING until its container runs, RUNNING until it ends, COMPLETED after a good end.
+
+    The pod is then removed, and the state stays.
     """
     name = submitted(pods)
     assert pods.tell.of(name).state is State.PENDING
@@ -455,9 +456,7 @@ def test_a_create_that_may_work_later_is_tried_again(pods, server, faults, code,
 
 
 def test_asking_for_a_pod_never_waits_for_the_server(make, server):
-    """They are called on the thread that listens to the workflow's process, for every block of
-    every executor.
-    """
+    """The calls run on the thread that reads the workflow's messages, for all executors."""
     pods = make(max_blocks=50)
     server.refuse("POST", 429, "Too many requests", {"Retry-After": "1"}, times=50)
     began = time.perf_counter()

@@ -110,9 +110,7 @@ def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_
 
 @pytest.mark.parametrize("who", ["launcher", "workflow", "stopped"])
 def test_whichever_died_the_next_attempt_knows_what_had_begun(installation, who):
-    """The launcher alone, which outlives it for a moment; the workflow's process; a drain or `helm
-    upgrade`.
-    """
+    """The launcher alone, the workflow's process, or both, by a drain or `helm upgrade`."""
     killed(installation, FLOW, who=who)
     second = installation.attempt(FLOW)
     assert second.ended() == 78
@@ -148,9 +146,7 @@ def test_an_app_that_may_run_twice_goes_on(installation, flow, lost_tasks, taken
 
 
 def test_a_call_with_a_kept_result_is_no_second_time(installation):
-    """With `none`, too: the first three of an app with cache=True are taken over, and only the
-    others end the run.
-    """
+    """With `none`, too: three results are reused, and only the other tasks end the run."""
     killed(installation, CACHED, "none")
     second = installation.attempt(CACHED, "none")
     assert second.ended() == 78
@@ -343,9 +339,7 @@ def test_retries_do_not_open_the_door_again(installation):
 
 
 def test_names_that_no_app_has_are_said(installation):
-    """A typo in the list costs a run at its first loss: it is said at the first call, and at the
-    end.
-    """
+    """A typo in the list costs a run at its first loss: the log names it early, and at the end."""
     (installation.volume / "again").touch()
     attempt = installation.attempt(FLOW, ["apend", "tile"])
     assert attempt.ended() == 0

@@ -161,9 +161,7 @@ def test_the_tasks_of_a_lost_block_fail_at_once(launcher):
 
 
 def test_a_lost_worker_that_lives_is_asked_to_stop(launcher):
-    """A node cut off from Kubernetes goes on working: its task is run elsewhere, so it must not be
-    finished here.
-    """
+    """A node cut off from Kubernetes works on, but its tasks already run elsewhere."""
     lost = Manager(launcher, "0").register()
     launcher.submit(1)
     lost.task()

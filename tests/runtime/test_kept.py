@@ -328,9 +328,7 @@ def test_all_that_a_worker_prints_goes_both_ways(tmp_path):
 
 
 def test_lines_of_many_processes_are_whole(tmp_path):
-    """Also where Python itself does not buffer, as in a pod: it would write a line and its end
-    apart.
-    """
+    """Also where Python does not buffer, as in a pod, and writes a line and its end separately."""
     worker = "import sys\nfrom k8s_parsl_runtime.worker import streams\nstreams.print_by_lines()\n"
     worker += "for n in range(300): print(sys.argv[1] * 200)"
     code = f"""

@@ -155,9 +155,7 @@ def test_a_run_from_values_to_report(folder):
 
 @pytest.mark.slow
 def test_the_example_with_two_executors(tmp_path):
-    """`make run VALUES=examples/names/values.yaml WORKFLOW=examples/names`: both executors are
-    local processes.
-    """
+    """`make run` with examples/names: both executors are local processes."""
     words = [
         "run",
         "-f",
@@ -431,9 +429,7 @@ if __name__ == "__main__":
 
 
 def test_a_script_and_its_tasks_are_as_python_would_have_them(folder):
-    """Guard, arguments, a helper beside the script, relative input and output, in one working
-    directory.
-    """
+    """Guard, arguments, a helper module, relative input and output, in one working directory."""
     (folder / "jobs").mkdir()
     (folder / "jobs" / "run.py").write_text(SCRIPT)
     (folder / "jobs" / "helper.py").write_text("def add(a, b): return a + b\n")

@@ -174,9 +174,7 @@ def test_a_run_leaves_no_temporary_file(folder, call, code):
 def test_code_that_cannot_run_ends_the_workflows_side_without_a_kill(
     folder, monkeypatch, text, said
 ):
-    """It ends because the conversation does, at once, and not because the launcher has lost
-    patience.
-    """
+    """It ends at once with the conversation, and not by the launcher's timeout."""
     (folder / "flow.py").write_text(text)
     command(folder, "main")
     started = []

@@ -106,9 +106,7 @@ def test_the_loader_holds_the_kernel_where_dataflow_puts_it():
     ],
 )
 def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
-    """Behind the dashes: what Parsl makes of its DEFAULT_LAUNCH_CMD, with the paths of the worker's
-    pod.
-    """
+    """After the dashes: what Parsl makes of DEFAULT_LAUNCH_CMD, with a worker pod's paths."""
     values = {
         "workflow": {"call": "a:b"},
         "executors": {"a": {}, "cpu": more},
@@ -297,9 +295,7 @@ def test_cert_dir_that_is_set_is_left_alone():
 
 
 def test_the_pool_has_as_many_workers_as_its_argument_says():
-    """With one CPU each of those in PARSL_CORES, and no memory, its own count comes to the same
-    number.
-    """
+    """With one CPU each of PARSL_CORES, and no memory, the pool computes the same number."""
     source = inspect.getsource(process_worker_pool)
     assert "os.environ.get('PARSL_CORES')" in source
     count = "min(max_workers_per_node, mem_slots, math.floor(cores_on_node / cores_per_worker))"
@@ -398,9 +394,7 @@ def test_multiprocessing_has_its_sockets_where_the_process_says():
 
 
 def test_a_pool_ends_where_one_of_its_threads_does_not(tmp_path):
-    """One that sends results to an interchange which is gone waits for ever, and Python waits for
-    it.
-    """
+    """A thread that sends to a lost interchange waits for ever, and Python waits for the thread."""
     program = (
         "import runpy, sys, threading\n"
         "def run(*_, **__):\n"

@@ -81,9 +81,7 @@ def test_a_file_with_the_name_of_what_parsl_imports_is_named(tmp_path, name):
     ],
 )
 def test_other_names_are_the_users(tmp_path, name):
-    """Those that nothing has imported, and those that Python has before it looks at any folder: as
-    without us.
-    """
+    """Names that nothing has imported, and Python's built-in ones: as with plain Python."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
     assert userpath.hiding([str(tmp_path)]) == ""

@@ -181,9 +181,7 @@ def test_pip_settings_reach_the_build_and_no_layer(
 def test_a_long_command_shows_its_progress(
     image: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it comes from podman and buildah, from docker and from mmdebstrap, since when; nothing
-    else.
-    """
+    """The step of podman, buildah, docker or mmdebstrap, and since when; nothing else."""
     printed = [
         *(
             "STEP 3/9: RUN echo '== not yet'",

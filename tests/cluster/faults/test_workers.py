@@ -92,9 +92,7 @@ def test_worker_evicted_by_its_kubelet(run, report):
 
 
 def test_worker_past_its_deadline(run, report):
-    """`activeDeadlineSeconds` of the pods: kubelet ends each after that time, and the next ones go
-    on.
-    """
+    """kubelet ends each pod after `activeDeadlineSeconds`, and the next ones go on."""
     # The run lasts longer than the deadline with the grace period after it, or nothing would have
     # to be done again.
     run.start(
@@ -118,9 +116,7 @@ def test_worker_past_its_deadline(run, report):
 
 @both
 def test_worker_out_of_memory(run, report):
-    """A task takes more than the pod's limit: the kernel kills a process, or (cgroup v2) the whole
-    container.
-    """
+    """A task exceeds the pod's limit: the kernel kills a process, or (cgroup v2) the container."""
     before = host.oom_kills()
     run.start(greedy_task=3)
     run.until("a kill for want of memory", lambda: host.oom_kills() > before)

@@ -39,9 +39,7 @@ def until_ended(run, pod):
 
 @pytest.mark.quick
 def test_workflow_container_killed(run, report):
-    """SIGKILL to its first process, which takes Parsl and the workflow along and can say nothing
-    itself.
-    """
+    """SIGKILL to its first process, which ends Parsl and the workflow without a message."""
     run.start()
     run.until_busy()
     launcher = run.launcher()
@@ -57,9 +55,7 @@ def test_workflow_container_killed(run, report):
 
 
 def test_workflow_process_killed(run, report):
-    """SIGKILL to the process that has Parsl and the user's code: the one above it says how it
-    ended.
-    """
+    """SIGKILL to the process of Parsl and the user's code: its parent says how it ended."""
     run.start()
     run.until_busy()
     launcher = run.launcher()
@@ -76,9 +72,7 @@ def test_workflow_process_killed(run, report):
 
 
 def test_workflow_out_of_memory(run, report):
-    """It takes more than the limit of its container: the kernel kills a process, or (cgroup v2) the
-    whole container.
-    """
+    """Over its container's limit: the kernel kills a process, or (cgroup v2) the container."""
     before = host.oom_kills()
     run.start(
         values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy=1
