@@ -1,4 +1,4 @@
-"""What the pages tell a reader to type and to write is so.
+"""The commands and values of the pages are right.
 
 Every fenced command of README and docs either renders here and now (`helm template`, `helm lint`),
 or has a mark above its block, an HTML comment: `tested by FILE::TEST`; `run: NAME`, where a test

@@ -49,7 +49,7 @@ class Site:
 
 @pytest.fixture
 def site(storage, namespace):
-    """A subvolume that belongs to the image's user, and a Ceph user that may use nothing else."""
+    """A subvolume of the image's user, and a Ceph user with permissions for nothing else."""
     name = f"{namespace}-{uuid.uuid4().hex[:4]}"
     path = storage.subvolume(name, uid=10001, gid=10001, mode="0770")
     key = storage.authorize(name, path)

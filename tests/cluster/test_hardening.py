@@ -640,7 +640,7 @@ def test_the_cases_are_of_the_clusters_kubernetes():
 
 
 def test_added_rights_are_of_no_use_under_the_policy(account, product):
-    """A Role that a policy's maker cannot see; and a token of no pod."""
+    """A Role that the policy's author cannot see; and a token of no pod."""
     roles = ("create", "rolebinding", "more", "--clusterrole=admin")
     product.kubectl(*roles, f"--serviceaccount={product.namespace}:product-launcher")
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}

@@ -151,7 +151,7 @@ ENDINGS = {
 @pytest.mark.testbed
 @pytest.mark.parametrize("ending", quick(list(ENDINGS), first=2))
 def test_the_launcher_outlives_the_workflow(release, ending):
-    """Record, report, cause and exit code are right, one launcher told it, and no worker is left."""
+    """Record, report, cause and exit code are right, from one launcher; no worker is left."""
     code, said = ENDINGS[ending]
     release.of(ENDS, "k8s-parsl-plain", "--set", LITTLE)
     release.install("--set", f"workflow.call=ends:{ending},job.backoffLimit=3")

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def git(folder, *words):
-    """What git prints, without what this machine's user told it."""
+    """Run git without this machine's user settings; return its output."""
     names = {
         f"GIT_{who}_{what}": "test@example.org"
         for who in ("AUTHOR", "COMMITTER")

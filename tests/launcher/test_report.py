@@ -384,9 +384,9 @@ def full(monkeypatch):
 
 
 def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, record, full):
-    """In the space that the file has from the begin on.
+    """In the space that the file has from the start.
 
-    The rest of what there was to say is left out.
+    The rest of the text is left out.
     """
     path = tmp_path / "record.json"
     record.status = "running"

@@ -64,7 +64,7 @@ def from_git(folder, url):
 
 
 def start_of_python(folder, url):
-    """An interpreter that never gets to the workflow."""
+    """An interpreter that never starts the workflow."""
     (folder / "flow.py").write_text("def main():\n    pass\n")
     (folder / "values.yaml").write_text(json.dumps(VALUES))
     slow = folder / "slow-python"

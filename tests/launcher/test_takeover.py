@@ -68,7 +68,7 @@ def test_ones_own_pods_are_none_of_an_earlier_launchers(identity):
     [
         (pod("old", "launcher", launcher=RUNS, workflow=RUNS), False),
         (pod("old", "launcher", launcher=RUNS, workflow=ENDED), False),
-        # Its supervisor ends the workflow a moment after the launcher: till then it may write on
+        # Its supervisor ends the workflow a moment after the launcher: until then it may write on
         # the volume.
         (pod("old", "launcher", launcher=ENDED, workflow=RUNS), False),
         (pod("old", "launcher", launcher=ENDED, workflow=ENDED), True),

@@ -367,7 +367,7 @@ def test_the_first_of_two_faults_counts(watched, sockets):
 
 
 def test_sigterm_of_its_container_is_that_of_the_pod(watched, sockets):
-    """Kubelet sends it to both containers; whichever tells first."""
+    """Kubelet sends it to both containers; either may report it first."""
     outcome = outcome_of(
         watched, takes(watched, notice("terminating")), takes(watched, ended(0, asked=True))
     )

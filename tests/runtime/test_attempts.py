@@ -217,7 +217,7 @@ def test_a_lost_worker_pod_runs_others_again(installation, flow, lost_tasks):
 
 
 def spoil(installation, how):
-    """What may become of a list of begun tasks."""
+    """Damage a list of begun tasks in one of the ways that may happen."""
     (file,) = installation.folder.glob("parsl/begun-*.jsonl")
     text = file.read_bytes()
     match how:

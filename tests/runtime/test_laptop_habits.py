@@ -240,7 +240,7 @@ def test_pools_that_never_come_up_end_the_run(folder, init, said):
 
 @pytest.fixture
 def waiting(folder):
-    """A run with a task that rests; its worker's pid, and that of the pool."""
+    """A run with a task that waits; its worker's pid, and that of the pool."""
     os.mkfifo(folder / "pids")
     words = command(folder, "waits", kwargs={"folder": str(folder)})
     process = subprocess.Popen(

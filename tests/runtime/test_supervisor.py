@@ -194,7 +194,7 @@ def test_on_a_terminal_the_workflow_has_the_terminal(container):
 
 
 def test_nothing_that_the_workflow_started_outlives_it(container):
-    """Not the children of its children either, with sessions of their own and deaf to SIGTERM."""
+    """Nor the children of its children, in their own sessions and ignoring SIGTERM."""
     text = (
         "import subprocess\n"
         "deaf = \"trap '' TERM HUP; sleep 600 & echo $! $$; wait\"\n"
@@ -218,7 +218,7 @@ def test_a_child_that_finishes_soon_may_finish(container):
 
 
 def test_when_the_launcher_is_gone_the_workflow_and_its_children_end(container):
-    """Within seconds, deaf or not: the next launcher starts afresh."""
+    """Within seconds, also if they ignore SIGTERM: the next launcher starts from a clean state."""
     text = (
         "import os, signal, subprocess, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
@@ -238,7 +238,7 @@ def test_when_the_launcher_is_gone_the_workflow_and_its_children_end(container):
 
 
 def test_sigterm_goes_on_to_the_workflow_which_may_do_with_it_what_it_likes(container):
-    """The launcher gets to know it, and that the process was asked to end."""
+    """The launcher gets a report of it, and that the process was asked to end."""
     text = (
         "import signal, sys, time\n"
         "def leave(*_):\n"

@@ -174,7 +174,7 @@ def test_each_end_of_a_task_is_an_exception_with_its_cause(ended, name):
 
 @pytest.mark.parametrize("name", sorted(EXPECTED.keys() - {"fine", "rude"}))
 def test_it_is_tried_as_often_as_retries_says(ended, name):
-    """And no oftener: a task of an hour that ends itself must not take eleven."""
+    """And not more often: a one-hour task that kills itself must not take eleven hours."""
     folder, _, _ = ended
     tries = 3 if name == "killed" else 2
     # One that SIGKILL ended may have been ended from outside: that try costs no retry.

@@ -24,7 +24,7 @@ volumes.check([Mount(sys.argv[1], sys.argv[2] == "ro", "storage.data")], sys.arg
 
 
 def as_nobody(path, mode="rw", run_volume=""):
-    """The check as a plain user; root may do everything, so a test as root would prove nothing."""
+    """Run the check as a plain user: root may do everything, so a test as root proves nothing."""
     words = [sys.executable, "-c", AS_NOBODY, str(path), mode, str(run_volume)]
     return subprocess.run(words, capture_output=True, text=True)
 

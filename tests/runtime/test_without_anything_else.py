@@ -71,7 +71,7 @@ def test_every_module_is_imported_where_there_is_parsl_and_nothing_else(with_par
 def test_what_both_sides_share_and_what_refuses_do_without_parsl(empty):
     """The launcher has none.
 
-    An image without it is to be told so, by the first processes of both containers.
+    The first processes of both containers report an image without Parsl.
     """
     first = (
         "k8s_parsl_runtime.start",

@@ -381,7 +381,7 @@ def entry(pipes):
 
 
 def test_on_sigterm_the_pool_may_finish(entry, pipes):
-    """The launcher tells its manager to end when its tasks are done; until then nothing is killed."""
+    """The launcher asks its manager to end when its tasks are done; until then nothing is killed."""
     process = entry('echo ready > "$1"; read line < "$2"; exit 0')
     pipes.next_begun()
     process.send_signal(signal.SIGTERM)

@@ -140,7 +140,7 @@ def down() -> bool:
 
 
 def stop_kubelet(node: Node) -> None:
-    """Stop a node's kubelet, as if it hangs: its pods run on, but the API server hears nothing."""
+    """Stop a node's kubelet, as if it hangs: its pods run on, without a report to the API server."""
     identity = journal().processes().get(f"kubelet-{node.name}")
     if identity is not None:
         processes.stop([identity], grace=0)

@@ -184,7 +184,7 @@ def _kubelet_configuration(node: Node) -> dict[str, object]:
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{node.socket}",
-        # Machines with cgroup v1 are still about; a kubelet of today refuses them unless told
+        # Some machines still have cgroup v1; a current kubelet refuses them unless configured
         # otherwise.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",

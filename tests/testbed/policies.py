@@ -81,7 +81,7 @@ class Enforcement:
                     self._closed = frozenset(
                         line.split()[1] for line in rules["Ingress"] if line.endswith("DROP")
                     )
-        except Exception as error:  # noqa: BLE001 (told by the test's own thread)
+        except Exception as error:  # noqa: BLE001 (raised in the test's own thread)
             self._error = error
 
     def _list(self, version: str, kind: str) -> list[JSON]:

@@ -67,7 +67,7 @@ def start(
             start_new_session=True,  # a closed terminal or a stopped make must not take it along
         )
     identity = Identity.of(process.pid)
-    # The kernel reaps it after us; until then wait_for tells a death by the zombie it leaves.
+    # The kernel reaps it after us; until then wait_for sees its end by the zombie.
     process.returncode = 0
     if identity is None:
         raise TestbedError(f"{name} ended at once: {tail(name)}")

@@ -104,7 +104,7 @@ def until_dead(victims: Iterable[Process], seconds: float) -> float | None:
 
 
 def oom_kills() -> int:
-    """Processes that the kernel has killed for want of memory since boot."""
+    """Return how many processes the kernel has killed for memory since boot."""
     lines = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return int(lines["oom_kill"])
 
@@ -133,7 +133,7 @@ def starved(pod: Pod) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(process: Process) -> Iterator[None]:
-    """A process that hears nothing and says nothing."""
+    """Stop a process (SIGSTOP): it neither reads nor sends."""
     process.send(signal.SIGSTOP)
     try:
         yield

@@ -32,7 +32,7 @@ class Fault:
 
     matches: Callable[[str, str], bool]
     times: int
-    # Status and headers of an answer that the real API server never hears of; 0: it is done, and
+    # Status and headers of an answer without the real API server; 0: the request is done, and
     # the answer is dropped.
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()

@@ -369,7 +369,7 @@ class TheirRun(Run):
 
     system = THEIRS
     # Its provider sets user, group and runAsNonRoot alone (V1SecurityContext in
-    # parsl/providers/kubernetes/kube.py): "restricted" would refuse every worker pod for want of
+    # parsl/providers/kubernetes/kube.py): "restricted" would refuse every worker pod without
     # seccompProfile, allowPrivilegeEscalation and capabilities.
     profile = "baseline"
 
