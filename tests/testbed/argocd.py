@@ -102,7 +102,7 @@ PROGRAMS = (
 def ensure() -> ArgoCD:
     """Return the running testbed's Argo CD; compile and start it if it does not run."""
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked("argocd"):
         _folder().mkdir(exist_ok=True)
         known = cluster.journal().processes()

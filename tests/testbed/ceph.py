@@ -178,7 +178,7 @@ def ensure() -> Ceph:
     """
     if not cluster.journal().exists():
         raise TestbedError(
-            "the testbed is not up, and without it nothing would end Ceph: python -m testbed up"
+            "the testbed does not run, and only its down ends Ceph: start it with make cluster"
         )
     with cluster.locked("ceph"):
         folder = layout.state_dir() / "ceph"

@@ -114,7 +114,7 @@ def up() -> bool:
         if running():
             return False
         if journal().exists():
-            _say("clearing what an earlier testbed left")
+            _say("removing what an earlier testbed left")
             _down()
         packages.ensure(packages.CLUSTER)
         programs = Programs.ensure()
@@ -238,7 +238,7 @@ def _check_host() -> None:
     """Refuse a machine that another cluster uses, before anything is changed."""
     if firewall.foreign_proxy():
         raise TestbedError(
-            "this machine has a kube-proxy's iptables rules already: another cluster runs on it"
+            "another cluster runs on this machine (iptables rules of kube-proxy): stop it first"
         )
     links.check_free()
     controlplane.check_ports()
@@ -280,7 +280,7 @@ def _locked() -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("waiting for another up or down to end")
+            _say("waiting until another up or down ends")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -175,5 +175,5 @@ def check_ports() -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise TestbedError(
-                    f"port {port}, which the testbed uses, is taken by another program"
+                    f"another program uses the testbed's port {port}: stop it first"
                 ) from error

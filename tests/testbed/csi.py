@@ -68,7 +68,7 @@ def ensure(ceph: Ceph) -> None:
     if missing:
         raise TestbedError("the CSI plugin needs grpcio and grpcio-tools: pip install -e '.[dev]'")
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked("csi"):
         folder = _folder()
         folder.mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ def _definitions() -> list[Path]:
     """Return the definitions' folders; download them into Go's module cache if missing."""
     if shutil.which("go") is None:
         raise TestbedError(
-            "Go is not installed, and its module proxy is where the CSI definitions come from"
+            "Go is not installed, and it downloads the CSI definitions: install Go 1.26"
         )
     done = subprocess.run(
         ["go", "mod", "download", "-json", *DEFINITIONS],

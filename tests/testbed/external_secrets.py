@@ -33,7 +33,7 @@ class ExternalSecrets:
 def ensure() -> ExternalSecrets:
     """Return the running testbed's operator; compile and start it if it does not run."""
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked(NAME):
         identity = cluster.journal().processes().get(NAME)
         if identity is None or not identity.alive():

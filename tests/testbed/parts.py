@@ -127,7 +127,7 @@ def sources(name: str, module: str) -> Path:
 def _go_version() -> str:
     if shutil.which("go") is None:
         raise TestbedError(
-            "Go is not installed, and the testbed's cluster is compiled from source: install Go 1.26"
+            "Go is not installed, and it compiles the testbed's programs: install Go 1.26"
         )
     # GOTOOLCHAIN=local: Go's own download of a toolchain does not work everywhere.
     done = subprocess.run(

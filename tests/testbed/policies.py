@@ -122,7 +122,7 @@ def _selects(selector: JSON, pod: JSON) -> bool:
     labels = pod["metadata"].get("labels", {})
     expressions = selector.get("matchExpressions", [])
     if any(expression["operator"] != "In" for expression in expressions):
-        raise TestbedError(f"policies.py knows no such selector: {selector}")
+        raise TestbedError(f"policies.py does not support this selector: {selector}")
     wanted = [(key, [value]) for key, value in selector.get("matchLabels", {}).items()]
     wanted += [(expression["key"], expression["values"]) for expression in expressions]
     return all(labels.get(key) in values for key, values in wanted)
@@ -141,7 +141,7 @@ def _peers(rule: JSON, side: str, pods: list[JSON], flag: str) -> Iterator[str]:
         elif peer.keys() == {"ipBlock"} and peer["ipBlock"].keys() == {"cidr"}:
             yield f"{flag} {peer['ipBlock']['cidr']}"
         else:
-            raise TestbedError(f"policies.py knows no such peer: {peer}")
+            raise TestbedError(f"policies.py does not support this peer: {peer}")
 
 
 def _ports(rule: JSON) -> list[str]:

@@ -30,7 +30,7 @@ print(json.dumps([outcome(host, int(port)) for host, _, port in (a.partition(":"
 def image() -> str:
     testbed = Testbed()
     if not testbed.running():
-        pytest.skip("no testbed is up: make cluster")
+        pytest.skip("no testbed runs: start it with make cluster")
     return testbed.images()["k8s-parsl"]
 
 

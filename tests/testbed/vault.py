@@ -129,7 +129,7 @@ class Vault:
 def ensure() -> Vault:
     """Return the running testbed's Vault, unsealed; compile and start it if there is none."""
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked("vault"):
         _folder().mkdir(exist_ok=True)
         journal = cluster.journal()
