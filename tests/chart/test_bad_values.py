@@ -97,7 +97,7 @@ CODE = (
     "test_a_wrong_argument_or_import_is_known_before_the_function_is_called",
 )
 RESOURCES = ("chart/test_resources.py", "test_a_request_that_no_limit_lets_through_is_refused")
-CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_said")
+CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_reported")
 
 # The list of facts/kubernetes.md, section 7, in its order.
 TABLE: dict[str, Refused | Ends | Shown] = {
@@ -231,7 +231,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "settings.yaml: line 2: key 'run' is given twice",
         {"settings.yaml": b"run: {}\nrun: {}\n"},
     ),
-    "a key given twice in values": Shown(HERE, "test_a_key_given_twice_is_said_by_check"),
+    "a key given twice in values": Shown(HERE, "test_a_key_given_twice_is_reported_by_check"),
     "a tab": Shown(*YAML, "\\tb: 1"),
     "a byte order mark, which is none of the first key": Shown(
         "launcher/test_settings.py", "test_a_scalar_means_what_it_means_to_helm", "ufeff"
@@ -386,7 +386,7 @@ def test_a_release_has_a_name_that_fits(each_helm, name):
     assert "invalid release name" in said
 
 
-def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
+def test_a_key_given_twice_is_reported_by_check(helm, tmp_path, monkeypatch):
     """Helm takes the last of the two without a message, so only `check` can show it."""
     file = tmp_path / "values.yaml"
     file.write_text(f"{yaml.safe_dump(MINIMAL)}run: {{id: a}}\nrun: {{id: b}}\n")

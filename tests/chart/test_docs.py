@@ -439,7 +439,7 @@ def said_somewhere() -> str:
     return "\n".join(texts)
 
 
-def test_every_message_on_the_page_is_one_that_is_said():
+def test_every_message_on_the_page_is_a_message_of_the_code():
     """Between the dots, word by word; a message that was changed in the code is looked for in vain."""
     table = TROUBLESHOOTING.partition("## By message")[2].partition("\n## ")[0]
     messages = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)

@@ -597,7 +597,7 @@ def test_no_template_asks_the_cluster_or_the_clock():
         assert found == [], file.name
 
 
-def test_the_floor_of_kubernetes_is_said(helm):
+def test_the_chart_names_its_oldest_kubernetes(helm):
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == ">=1.31.0-0"
     text = helm("template", "a", "chart", "-f", str(DEV), "--kube-version", "1.30.9", check=False)
     assert "incompatible with Kubernetes v1.30.9" in text

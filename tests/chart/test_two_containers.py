@@ -206,7 +206,7 @@ def test_a_variable_that_is_given_is_there_once(helm, name):
         assert found == [{"name": name, "value": "mine"}]
 
 
-def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
+def test_the_launcher_has_its_own_variables_and_resources(helm):
     """And the init containers of our image its size.
 
     Those of the workflow's container are launcher.pod's.

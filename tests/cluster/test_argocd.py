@@ -400,7 +400,7 @@ def kept(site):
     return {"storage": {"dev-0": {"cephfs": None, "storageClassName": site.name}}}
 
 
-def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
+def test_a_claim_that_holds_the_data_is_never_deleted(site, kept):
     """Not when the values forget it, not with the Application, amid a run.
 
     No sync waits for it to be bound.

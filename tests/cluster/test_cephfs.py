@@ -274,7 +274,7 @@ def test_the_users_own_values_hold_a_key_in_development(pdgrun, site, namespace)
     assert "helm get values" in release.helm("get", "notes", release.name).out
 
 
-def test_a_volume_that_cannot_be_written_is_said_at_once(pdgrun, storage, site, namespace):
+def test_a_volume_that_cannot_be_written_is_reported_at_once(pdgrun, storage, site, namespace):
     """A subvolume is root's as Ceph makes it; the line says how it is made right."""
     name = f"{namespace}-root"
     path = storage.subvolume(name)

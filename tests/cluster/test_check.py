@@ -145,7 +145,7 @@ RANGE = {
         ),
     ],
 )
-def test_before_an_install_what_is_missing_is_said(dev, there, values, line):
+def test_before_an_install_what_is_missing_is_reported(dev, there, values, line):
     """The namespace enforces PodSecurity's strictest level, which the chart's own pods pass."""
     dev.kubectl(
         "label", "namespace", dev.namespace, "pod-security.kubernetes.io/enforce=restricted"

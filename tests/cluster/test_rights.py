@@ -290,7 +290,7 @@ def test_helm_4_needs_its_flag(administrator, user):
 
 
 @pytest.mark.slow
-def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, version):
+def test_without_its_own_role_any_helm_works(administrator, user, release, version):
     """rbac.create=false, plainly installed.
 
     The administrator's Role is of the same name and says the same.

@@ -136,7 +136,7 @@ def test_lists_that_a_link_leads_to_are_not_read(tmp_path, runs, part, caplog):
 @pytest.mark.parametrize(
     "make", [os.mkfifo, lambda path: path.symlink_to("nowhere"), lambda path: path.mkdir()]
 )
-def test_a_list_that_is_no_file_is_said_in_the_first_line(runs, caplog, make):
+def test_a_list_that_is_no_file_is_reported_in_the_first_line(runs, caplog, make):
     folder = died(runs)
     folder.parsl.mkdir()
     make(lists.path(folder.parsl, 1))

@@ -330,7 +330,7 @@ def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, 
     ],
     ids=["submodule", "LFS", "absolute link", "relative link"],
 )
-def test_what_is_not_what_it_looks_like_is_said(fetch, forge, caplog, entries, said):
+def test_what_is_not_what_it_looks_like_is_reported(fetch, forge, caplog, entries, said):
     """The code may do without it, so the run goes on."""
     assert os.path.lexists(fetch(commit=forge.commit(*entries(forge))) / "sub")
     assert said in caplog.text
@@ -404,7 +404,7 @@ def test_what_git_cannot_read_ends_the_run(fetch, monkeypatch):
 # Networks ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
+def test_a_private_ca(fetch, tmp_path, monkeypatch):
     """As docs/user/own-workflow.md says: by the variable that OpenSSL reads."""
     authority = pki.Authority(tmp_path / "pki")
     authority.issue("git", "git", names=("127.0.0.1",))

@@ -381,7 +381,7 @@ def test_a_loop_of_connections_fills_no_log(
 
 
 @pytest.mark.parametrize("key", ["\x1b[2J", "\n2026-01-01 INFO done", "A" * 100_000, "\u202e"])
-def test_what_is_said_of_a_greeting_is_one_short_line(open_socket, client, caplog, key):
+def test_the_message_about_a_greeting_is_one_short_line(open_socket, client, caplog, key):
     """A name of a key is the other side's own."""
     open_socket()
     connection = client()

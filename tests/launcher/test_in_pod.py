@@ -672,7 +672,7 @@ def test_a_run_that_another_launcher_does_while_this_one_waits_is_not_run_again(
     assert launcher.status == 0
 
 
-def test_a_volume_that_cannot_be_written_is_said_once(launcher, monkeypatch):
+def test_a_volume_that_cannot_be_written_is_reported_once(launcher, monkeypatch):
     """There is no place for a record then."""
     with pytest.raises(PermissionDenied, match=r"^run\.volume: .*runs"):
         (launcher.volume / "runs").write_text("a file")

@@ -206,7 +206,7 @@ def test_a_workers_own_arguments():
         ("/tmp/k8s-parsl/work", False),
     ],
 )
-def test_a_working_directory_of_each_pods_own_gets_the_data_beside_the_code(work, shared):
+def test_a_working_directory_in_each_pod_gets_the_data_beside_the_code(work, shared):
     """One on a volume has it already: the workflow container has brought it there."""
     given = settings(storage=DATA, workflow={"script": "flows/flow.py", "path": "/work"})
     ours, _ = arguments(given, work=work)

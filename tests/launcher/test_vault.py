@@ -148,7 +148,7 @@ def test_what_passes_is_tried_again(server, read, status, address):
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405])
 @pytest.mark.parametrize("address", [LOGIN, READ])
-def test_what_does_not_pass_is_said_at_once(server, read, status, address):
+def test_what_does_not_pass_is_reported_at_once(server, read, status, address):
     """A budget is no reason to let the user wait for an answer that is there."""
     server.first[address] = [(status, {"errors": ["no"]})]
     with pytest.raises(Failure) as caught:

@@ -548,7 +548,7 @@ def test_data_that_is_no_base64_makes_no_picture(workflow):
     assert [picture.content for picture in workflow.pictures] == [b""]
 
 
-def test_lines_for_the_log_are_limited_and_that_is_said_once(workflow, monkeypatch, caplog):
+def test_lines_for_the_log_are_limited_which_is_reported_once(workflow, monkeypatch, caplog):
     """A library may log in a loop; the launcher's own lines have to be found."""
     caplog.set_level(logging.DEBUG, logger="k8s_parsl")
 

@@ -338,7 +338,7 @@ def test_retries_do_not_open_the_door_again(installation):
     assert installation.starts() == ONCE
 
 
-def test_names_that_no_app_has_are_said(installation):
+def test_names_that_no_app_has_are_reported(installation):
     """A typo in the list costs a run at its first loss: the log names it early, and at the end."""
     (installation.volume / "again").touch()
     attempt = installation.attempt(FLOW, ["apend", "tile"])

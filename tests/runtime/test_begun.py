@@ -73,7 +73,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("make", DAMAGES.values(), ids=DAMAGES)
-def test_of_a_list_that_cannot_be_read_the_first_damage_is_said(folder, make):
+def test_the_first_damage_of_a_list_is_reported(folder, make):
     """In one line that names the file, and at once; and no app begins that may not run twice."""
     attempts.path(folder, 1).write_bytes(BEGUN)
     make(attempts.path(folder, 2))

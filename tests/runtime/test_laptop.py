@@ -178,7 +178,7 @@ def test_the_example_with_two_executors(tmp_path):
 @pytest.mark.parametrize(
     ("given", "seen"), [("2", ["0", "1"]), ('["GPU-a", "GPU-b"]', ["GPU-a", "GPU-b"])]
 )
-def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
+def test_each_worker_has_its_own_gpu(folder, given, seen):
     """By their number, or by their names; the test needs no GPU."""
     # A worker for each, however few CPUs there are.
     workers = f"{{coresPerWorker: 0.1, availableAccelerators: {given}}}"
@@ -323,7 +323,7 @@ def test_the_run_waits_for_tasks_that_the_workflow_does_not_wait_for(folder):
     assert (folder / "volumes/data/out/7").read_text() == "49"
 
 
-def test_a_config_of_its_own_is_set_aside(folder):
+def test_a_config_of_the_scripts_own_is_ignored(folder):
     """Loaded twice, as a context and after parsl.clear: the launcher's stays."""
     done = run(folder, "own_config")
     assert done.returncode == 0, done.stderr

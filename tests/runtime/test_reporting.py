@@ -317,7 +317,7 @@ def test_the_name_of_a_picture_is_one_line(launcher, tmp_path, name):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".svg"])
-def test_an_empty_picture_is_left_out_and_said_to_be_empty(launcher, tmp_path, caplog, suffix):
+def test_an_empty_picture_is_left_out_and_reported_as_empty(launcher, tmp_path, caplog, suffix):
     """And not to be too large."""
     picture = tmp_path / f"map{suffix}"
     picture.touch()

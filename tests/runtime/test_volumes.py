@@ -50,7 +50,7 @@ def test_a_root_that_is_roots_is_refused_with_what_to_do(volume):
     assert "--uid 65534 --gid 65534 --mode 0770" in said
 
 
-def test_a_folder_of_ones_own_below_it_is_enough_but_for_the_runs(volume):
+def test_a_writable_folder_below_it_is_enough_but_not_for_the_runs(volume):
     """Several groups share a volume, each in its own folder.
 
     The runs' folder is made in the root.

@@ -184,7 +184,7 @@ def record(folder):
 
 
 @pytest.mark.parametrize("version", quick(SUPPORTED, first=1))
-def test_a_workflow_runs_in_an_environment_of_its_own(folder, with_parsl, version):
+def test_a_workflow_runs_in_its_own_environment(folder, with_parsl, version):
     """Launcher in this one; workflow and workers in that one, which has Parsl and nothing of ours."""
     python = with_parsl(version)
     done = run(folder, "--python", python)
