@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(config, items):
 # How many tests were left out, by their mark.
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 WHY = {
-    "cluster": f"cluster tests, for want of a cluster ({HOW})",
+    "cluster": f"cluster tests, as there is no cluster ({HOW})",
     "slow": "slow tests (CONTRIBUTING.md names their commands)",
 }
 

@@ -300,7 +300,7 @@ def _mount(volume, **more):
 
 
 def _claim(name, mount, **more):
-    """A volume of one's own with that claim, and how it is mounted."""
+    """A separate volume with that claim, and its mount."""
 
     def change(pod):
         claim = {"claimName": name, **more}

@@ -52,7 +52,7 @@ def start_etcd(journal: Journal, programs: Programs) -> None:
         f"--listen-peer-urls={peer_url}",
         f"--initial-advertise-peer-urls={peer_url}",
         f"--initial-cluster=default={peer_url}",
-        "--unsafe-no-fsync",  # what it holds is worth nothing after a crash
+        "--unsafe-no-fsync",  # its data is useless after a crash
         "--log-level=warn",
     ]
     launch(journal, "etcd", command)

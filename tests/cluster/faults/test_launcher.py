@@ -80,7 +80,7 @@ def test_launcher_out_of_memory(run, report):
     run.until_busy()
     old = run.launcher()
     with host.starved(old):
-        run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+        run.until("an out-of-memory kill", lambda: host.oom_kills() > before)
     run.until_pod("the launcher's end", lambda: old.ended_at)
     ended = old.state["terminated"]
     confirmed = f"oom_kill count up; container ended: {ended['exitCode']} {ended['reason']}"

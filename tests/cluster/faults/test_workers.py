@@ -119,7 +119,7 @@ def test_worker_out_of_memory(run, report):
     """A task exceeds the pod's limit: the kernel kills a process, or (cgroup v2) the container."""
     before = host.oom_kills()
     run.start(greedy_task=3)
-    run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+    run.until("an out-of-memory kill", lambda: host.oom_kills() > before)
     confirmed = f"the kernel's oom_kill count went up by {host.oom_kills() - before}"
     report(
         run.finish("worker out of memory", confirmed=confirmed, about=["OOMKilled", "ended with"])

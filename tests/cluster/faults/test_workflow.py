@@ -77,7 +77,7 @@ def test_workflow_out_of_memory(run, report):
     run.start(
         values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy=1
     )
-    run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+    run.until("an out-of-memory kill", lambda: host.oom_kills() > before)
     code = until_ended(run, run.launcher())["exitCode"]
     ends(
         run,
