@@ -326,8 +326,8 @@ def _summary(total: collections.Counter[str], of: int) -> str:
         "turned round, an action of a template that gives nothing, another word or number, a "
         "default or a bound of a model left out. A test noticed "
         f"{total.total() - total['alive']}; {total['alive']} stand below, with the reason. Golden "
-        "files (renders, and the values schema that is generated from the models) notice every "
-        "change of them, and are asked first, or after the quickest rules."
+        "files (renders, and the values schema that is generated from the models) notice whatever "
+        "changes them, and are asked first, or after the quickest rules."
     )
 
 
@@ -385,7 +385,7 @@ def _left_by(
     last: dict[Mutant, str], chosen: Iterable[Mutant], *, unknown_too: bool
 ) -> list[Mutant]:
     """Return the mutants that lived in the last written run, and those it did not have."""
-    # In the same place, with any new text.
+    # In the same place, whatever they become now.
     lived = {(mutant.file, mutant.line, mutant.was) for mutant, by in last.items() if not by}
     return [
         mutant

@@ -1,7 +1,7 @@
 {{- /*
 Rules for the launcher's pods. Each message begins with the fields that it is about. The variables hold what the
 release's own workers have. The other rules are Pod Security's "restricted" of Kubernetes 1.37, for containers of
-every kind, and apply in addition to what the namespace enforces:
+every kind, and apply whatever the namespace enforces:
 https://kubernetes.io/docs/concepts/security/pod-security-standards/
 */ -}}
 {{- define "k8s-parsl.admissionOfPods" -}}

@@ -113,7 +113,7 @@ def _run(
         kept(folder.kept_logs),
         stoppable(workflow),
         _scratch() as scratch,
-        # It waits for the socket, and ends when the conversation ends for any cause.
+        # It waits for the socket, and ends when the conversation does, whatever ended that.
         _process(interpreter, scratch, workflow),
         Conversation(scratch / SOCKET, os.getuid(), workflow.take) as conversation,
     ):

@@ -177,7 +177,7 @@ class Workflow:
         self._kernel.plan(plan, pods)
 
     def result(self) -> Outcome:
-        """Wait for the end of the run, by any cause; nothing of the workflow runs after it."""
+        """Wait for the end of the run, by whatever cause; nothing of the workflow runs after it."""
         self.watched = True
         while True:
             if outcome := self._outcome(self._next()):

@@ -20,8 +20,8 @@ from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import describe as named
 from k8s_parsl_runtime.shared.errors import one_line, text_of
 
-# In an exception's own dictionary, which tasks it ended: every exception has one, also where
-# its class defines `__slots__`.
+# In an exception's own dictionary, which tasks it ended: every exception has one, whatever its
+# class defines.
 TASKS = "_k8s_parsl_tasks"
 # What is shown of a task's arguments, beside the cause.
 ARGUMENTS_CHARACTERS = 100
