@@ -1,11 +1,11 @@
-# The image of k8s-parsl: the launcher and the ceph-key Job run it, and a workflow that names no image of its own. It holds
+# The image of k8s-parsl: the launcher and the ceph-key Job run it, and a workflow that names no image. It holds
 #
 # /opt/k8s-parsl          the launcher's virtual environment: without pip, so that no build installs into it, and without Parsl
 # /opt/workflow-env       the workflow's: Parsl and pip, and first on PATH. A workflow's own image can start FROM this one with
-#                         `USER 0`, `RUN pip install …`, `USER 10001:0`: whatever that brings, the launcher does not see it.
+#                         `USER 0`, `RUN pip install …`, `USER 10001:0`: the launcher does not see those packages.
 # /opt/k8s-parsl-runtime  what an init container takes into images that know nothing of ours: standard library and Parsl only
 #
-# build   makes all three. Whatever is needed only for that (setuptools, pip's settings, a certificate of the building site)
+# build   makes all three. What only the build needs (setuptools, pip's settings, a certificate of the building site)
 #         stays behind in this stage.
 # (last)  the base and these three; no build tools but the workflow's pip.
 #
@@ -39,8 +39,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && /opt/workflow-env/bin/pip uninstall --yes --quiet setuptools \
     && /opt/workflow-env/bin/pip check
 
-# Into a pod the runtime comes by `cp`, which changes its files' times: so byte code that is valid whatever these are. And all
-# of it readable by every user, whatever the umask of the build.
+# Into a pod the runtime comes by `cp`, which changes its files' times: so byte code that is valid for any file times. And all
+# of it readable by every user, for any umask of the build.
 COPY pyproject.toml README.md /src/
 COPY launcher/k8s_parsl /src/launcher/k8s_parsl
 COPY runtime/pyproject.toml /src/runtime/

@@ -19,7 +19,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 # Shows what pip installs, one line per package; packages that are installed already are not shown.
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 SHORT := sed -un -e 's/^Collecting \([^ ;]*\).*/  \1/p' -e 's/^  *Downloading [^ ]* (\(.*\))$$/    \1/p' -e 's/^Installing collected.*/  unpacking all of it .../p'
-# make itself ends with 2, whatever the command's exit code was.
+# make itself ends with 2, for every exit code of the command.
 SAY_CODE := { code=$$?; echo "exit code $$code (see docs/user/results.md; make itself ends with 2)" >&2; exit $$code; }
 LOCKED := launcher/requirements.txt runtime/requirements.txt
 

@@ -1,6 +1,4 @@
-"""Which cluster the tests may use: only one that was given on purpose, never whatever KUBECONFIG is
-set to.
-"""
+"""Which cluster the tests may use: one that was named on purpose, never the one of KUBECONFIG."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler)
 
-GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be somebody's production.
+GIVEN = os.environ.pop("KUBECONFIG", None)  # It may be a production cluster.
 ON_CEPH = ("test_ceph.py", "test_cephfs.py", "test_vault.py")
 HOW = "make cluster, or TEST_KUBECONFIG=file"
 
 
 def cluster() -> Path | None:
-    """The kubeconfig of the cluster to test on."""
+    """Return the kubeconfig of the cluster to test on."""
     if named := os.environ.get("TEST_KUBECONFIG"):
         return Path(named)
     return kubeconfig() if kubeconfig().is_file() else None
@@ -44,16 +42,13 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """One more than there are cores where there is a cluster, whose tests wait for much of their
-    time.
-    """
+    """Return one more than there are cores if there is a cluster, whose tests mostly wait."""
     return (os.cpu_count() or 1) + (cluster() is not None)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With several processes (`make test`), each takes the next test, but what shares a server is
-    one process's.
+    """Give each process the next test, but all tests that share a server to one process.
 
     Some test stops that server, or it takes long to set up. Not xdist_group: pytest 9.2 does not
     take the name that pytest-xdist 3.8 gives a test for it.
@@ -70,8 +65,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory):
-    """What tests and the processes that they kill leave in it goes with it: keys of clients, above
-    all.
+    """Delete the temporary files of tests and of processes that they kill, such as keys.
 
     Short, as sockets are made there; and after pytest has chosen its own folders, which stay to be
     looked at.
@@ -100,7 +94,7 @@ def pytest_collection_modifyitems(config, items):
 # How many tests were left out, by their mark.
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 WHY = {
-    "cluster": f"cluster tests, for want of a cluster ({HOW})",
+    "cluster": f"cluster tests, as there is no cluster ({HOW})",
     "slow": "slow tests (CONTRIBUTING.md names their commands)",
 }
 
@@ -119,9 +113,7 @@ def pytest_deselected(items):
 
 
 def pytest_sessionfinish(session):
-    """With several processes, only those that run the tests have seen them: they tell the one that
-    says it.
-    """
+    """Send the counts to the process that prints them: only those that run the tests have them."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
 

@@ -1,4 +1,4 @@
-"""What of a table is part of the quick subset, and what runs with `-m slow`."""
+"""The rows of a table in the quick subset; the others run with `-m slow`."""
 
 from __future__ import annotations
 

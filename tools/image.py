@@ -142,7 +142,7 @@ class Builder:
         _run([self.name, "tag", image, name], f"cannot tag {image} as {name}")
 
     def push(self, image: str, target: str) -> None:
-        """Push an image; to a registry on loopback over plain HTTP, as docker does by itself."""
+        """Push an image; to a registry on loopback over plain HTTP, as docker does."""
         _say(f"pushing {target}")
         if self.name == "docker":
             self.tag(image, target)
@@ -271,7 +271,7 @@ def push(builder: Builder, recipe: Recipe, *, base: str, target: str, platforms:
     is_made_here = recipe.arguments.get("BASE", base) == BOOTSTRAP
     if is_made_here or not builder.can_pull(recipe.default_base() or ""):
         raise ImageError(
-            "a base made on this machine is of its own platform only: name it with --platform"
+            "a base made on this machine has this machine's platform only: name it with --platform"
         )
     _say(f"building and pushing {target} for {', '.join(possible)} with {builder.name}")
     _push_for_all(builder, recipe, target, possible)
@@ -430,7 +430,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Yield a file, or all files below a folder, except what Python makes by itself."""
+    """Yield a file, or all files below a folder, except Python's caches."""
     ignored = ("__pycache__", "*.pyc", "*.egg-info")
     if path.is_dir():
         for child in sorted(path.iterdir()):

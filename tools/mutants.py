@@ -140,7 +140,7 @@ def _changes_of_action(code: str) -> Iterator[tuple[int, int, str]]:
 def _is_internal(code: str, literal: re.Match[str]) -> bool:
     """Return whether only templates use a literal: a name among them, or a depth.
 
-    What a template gives with such a name is a mutant by itself.
+    What a template gives with such a name is a separate mutant.
     """
     before = code[: literal.start()]
     after = code[literal.end() :]

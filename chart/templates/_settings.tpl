@@ -14,7 +14,7 @@ launcher/k8s_parsl/config/ returns the same, with `laptop`; a test compares the 
 {{- toYaml $values -}}
 {{- end -}}
 
-{{- /* By key of `storage`, what the launcher needs to know of a volume, as JSON. */ -}}
+{{- /* By key of `storage`, what the launcher needs to know about a volume, as JSON. */ -}}
 {{- define "k8s-parsl.mountedStorage" -}}
 {{- $mounted := dict -}}
 {{- range $key, $volume := .Values.storage -}}

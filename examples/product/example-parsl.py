@@ -1,6 +1,6 @@
 """25 products, five seconds each: the tutorial's example, as the plain script that it was.
 
-It runs by itself (`python example-parsl.py`), and unchanged under the launcher (`workflow.script`).
+It runs alone (`python example-parsl.py`), and unchanged under the launcher (`workflow.script`).
 """
 
 import os

@@ -1,6 +1,6 @@
 """The command line: `run` and `check` for people, `checkout` and `ceph-key` for the chart's pods.
 
-Whatever happens, the last line says what it was, and so does the pod's termination message.
+At every end the last line says what happened, and so does the pod's termination message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: they interrupt whatever its main thread waits for."""
+"""Signals that ask a process to end: they interrupt any wait of its main thread."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from k8s_parsl_runtime.shared.errors import ExitCode, Failure, exit_status, last
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Run a program, and end the process with its exit code whatever its threads do."""
+    """Run a program, and end the process with its exit code, also while its threads run."""
     program, *rest = arguments
     try:
         code = _PROGRAMS[program](rest)

@@ -13,7 +13,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write tests/chart/golden anew instead of comparing",
+        help="rewrite tests/chart/golden instead of comparing",
     )
 
 
@@ -42,9 +42,7 @@ def values_file(request) -> Path:
 
 @pytest.fixture(scope="session")
 def chart_of_notes(tmp_path_factory):
-    """The chart, and an object that holds what NOTES says: without a cluster, Helm 3 shows no
-    notes.
-    """
+    """The chart with an object that holds NOTES: without a cluster, Helm 3 shows no notes."""
     folder = shutil.copytree(CHART, tmp_path_factory.mktemp("notes") / "chart")
     notes = '{{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}'
     (folder / "templates" / "notes.yaml").write_text(

@@ -1,5 +1,6 @@
-"""Texts that mean something to YAML, templates, shells or kubelet; and every key of the values that
-takes a text.
+"""Texts that YAML, templates, shells or kubelet would interpret.
+
+Also every key of the values that takes a text.
 """
 
 from __future__ import annotations
@@ -148,9 +149,7 @@ def takes(node: JSON, text: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """A key of the values that takes texts: what stands for its text in the values of
-    `Values.marked`.
-    """
+    """A key of the values that takes texts, with the marker that stands for its text."""
 
     path: Path
     marker: str
@@ -166,7 +165,7 @@ class Key:
 
 
 class Values:
-    """Values with every key of the schema set, each text that is free to a marker of its own."""
+    """Values with every key of the schema set; each free text is a different marker."""
 
     def __init__(self, left_out: set[str] = LEFT_OUT, fixed: JSON = FIXED) -> None:
         self._left_out, self._fixed = left_out, fixed
@@ -176,9 +175,7 @@ class Values:
         self.keys = [key for key in self.keys if key.marker in text]
 
     def hostile(self, texts: Sequence[str]) -> tuple[JSON, dict[str, str]]:
-        """The values with a text wherever the schema takes it, in turn, and which one that is, by
-        marker.
-        """
+        """Return values with a text at each key that takes it, and these texts by marker."""
         chosen = {key: texts[index % len(texts)] for index, key in enumerate(self.keys)}
         given = {key: text for key, text in chosen.items() if takes(key.node, key.value(text))}
         replaced = {key.value(key.marker): key.value(text) for key, text in given.items()}
@@ -245,8 +242,9 @@ class Values:
         return {key: value for key, value in made.items() if value is not None}
 
     def _volume(self, node: JSON, name: str) -> JSON:
-        """A volume of one kind, with one source of its key; read-only is left out, as a run is kept
-        on one of them.
+        """Return a volume of one kind, with one source of its key.
+
+        It is not read-only, as one of the volumes keeps the run.
         """
         node = _found(node)
         source, key_from = VOLUMES[name]

@@ -1,7 +1,8 @@
-"""What a user can get wrong, as one table: each is refused by the chart, or ends the launcher
-before it makes a pod.
+"""What a user can get wrong, as one table.
 
-A row whose test stands beside other tests of its room names it; the others are here. What only a
+The chart refuses each row, or the launcher ends before it makes a pod.
+
+A row names its test where that is in another file; the other tests are here. What only a
 real API server knows is in tests/cluster/test_bad_values.py.
 """
 
@@ -60,8 +61,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Ends:
-    """The launcher's start: its exit code and its line. ``files`` are mounted instead of what the
-    chart renders.
+    """How the launcher's start ends: its exit code and its line.
+
+    ``files`` are mounted instead of what the chart renders.
     """
 
     values: dict[str, Any]
@@ -95,7 +97,7 @@ CODE = (
     "test_a_wrong_argument_or_import_is_known_before_the_function_is_called",
 )
 RESOURCES = ("chart/test_resources.py", "test_a_request_that_no_limit_lets_through_is_refused")
-CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_said")
+CHECK = ("cluster/test_check.py", "test_before_an_install_what_is_missing_is_reported")
 
 # The list of facts/kubernetes.md, section 7, in its order.
 TABLE: dict[str, Refused | Ends | Shown] = {
@@ -229,7 +231,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         "settings.yaml: line 2: key 'run' is given twice",
         {"settings.yaml": b"run: {}\nrun: {}\n"},
     ),
-    "a key given twice in values": Shown(HERE, "test_a_key_given_twice_is_said_by_check"),
+    "a key given twice in values": Shown(HERE, "test_a_key_given_twice_is_reported_by_check"),
     "a tab": Shown(*YAML, "\\tb: 1"),
     "a byte order mark, which is none of the first key": Shown(
         "launcher/test_settings.py", "test_a_scalar_means_what_it_means_to_helm", "ufeff"
@@ -253,7 +255,7 @@ TABLE: dict[str, Refused | Ends | Shown] = {
     "a folder for the runs that cannot be written": Shown(
         "runtime/test_volumes.py", "test_a_root_that_is_roots_is_refused_with_what_to_do"
     ),
-    "a timezone that is none, which harms nothing": Shown(HERE, "test_a_timezone_that_is_none"),
+    "an unknown timezone, which harms nothing": Shown(HERE, "test_an_unknown_timezone"),
     # `workers:` with nothing below it is null.
     "no executor but null": Refused(
         {"executors": {"workers": None}}, "executors: at least one is needed"
@@ -308,8 +310,9 @@ START = REPOSITORY / "runtime" / "k8s_parsl_runtime" / "start.py"
 
 @pytest.fixture
 def launch(helm, tmp_path, monkeypatch):
-    """The launcher on an API server of the test's, beside the workflow's container, a process here;
-    and that server.
+    """Return a function that runs the launcher, and the test's API server.
+
+    The workflow's container is a process here.
     """
     server = ApiServer()
     account = tmp_path / "account"
@@ -359,8 +362,8 @@ def test_the_launcher_ends_before_it_makes_a_pod(launch, row):
     assert [call for call in server.calls if call[0] == "POST"] == []
 
 
-def test_a_timezone_that_is_none(launch, monkeypatch, tmp_path):
-    """Times are UTC's, whatever TZ says."""
+def test_an_unknown_timezone(launch, monkeypatch, tmp_path):
+    """Times are in UTC for any TZ."""
     start, _ = launch
     monkeypatch.setenv("TZ", "Nowhere/At:All")
     time.tzset()
@@ -383,10 +386,8 @@ def test_a_release_has_a_name_that_fits(each_helm, name):
     assert "invalid release name" in said
 
 
-def test_a_key_given_twice_is_said_by_check(helm, tmp_path, monkeypatch):
-    """Helm takes the last of the two without a word, so this is the only place where it can be
-    seen.
-    """
+def test_a_key_given_twice_is_reported_by_check(helm, tmp_path, monkeypatch):
+    """Helm takes the last of the two without a message, so only `check` can show it."""
     file = tmp_path / "values.yaml"
     file.write_text(f"{yaml.safe_dump(MINIMAL)}run: {{id: a}}\nrun: {{id: b}}\n")
     assert "id: b" in helm("template", "x", str(CHART), "-f", str(file))

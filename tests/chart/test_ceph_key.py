@@ -105,9 +105,7 @@ def test_all_of_it_is_the_administrators(helm):
 
 
 def test_the_halves_call_the_secret_the_same(helm):
-    """Under two release names, too: it is named after the claim, and so is the volume that names
-    it.
-    """
+    """Under two release names, too: Secret and volume are both named after the claim."""
     over = values(**USER)
     over["storage"]["data"]["claimName"] = "pdg"
     volumes = {
@@ -155,9 +153,7 @@ MEETINGS = {
 @pytest.mark.parametrize("pair", MEETINGS.values(), ids=MEETINGS.keys())
 @pytest.mark.parametrize("source", ["values", "externalSecret", "vault"])
 def test_two_releases_do_not_meet_outside_of_their_namespaces(helm, pair, source):
-    """A second `kubectl apply` would replace the first one's admission policy, or give its volume
-    another key.
-    """
+    """A second `kubectl apply` would replace the first one's policy, or its volume's key."""
     secret = {
         "values": USER,
         "externalSecret": EXTERNAL,
@@ -199,8 +195,9 @@ CLUSTER_WIDE = {"PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmi
 
 
 def test_no_kind_of_the_whole_cluster_is_forgotten(helm):
-    """Every other kind of the chart is in a namespace
-    (https://kubernetes.io/docs/reference/kubernetes-api/).
+    """All other kinds of the chart are namespaced.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/
     """
     kinds = {
         item["kind"]
@@ -532,9 +529,7 @@ def test_vault_gets_a_token_that_is_good_for_nothing_else(helm):
 
 
 def test_its_pod_fits_pod_securitys_restricted_profile(helm, values_file):
-    """And needs nothing that is in the release's namespace: no claim, and no Secret or ConfigMap
-    but its own.
-    """
+    """It needs no PVC, and no Secret or ConfigMap but its own, from the release's namespace."""
     release = helm.template(values_file, over={"admin": {"create": True}})
     jobs = release.of("ceph-key", "Job")
     crons = [item["spec"]["jobTemplate"] for item in release.of("ceph-key", "CronJob")]
@@ -694,7 +689,7 @@ def test_the_same_job(helm, over):
 
 
 def test_another_job(helm):
-    """Whatever changes what it does, as a Job cannot be changed."""
+    """Anything that changes what the Job does makes a new one: a Job cannot be changed."""
     names = {what: name(helm, over) for what, over in ANOTHER.items()} | {"nothing": name(helm, {})}
     assert len(set(names.values())) == len(names), names
     assert all(found.startswith("pdgrun-pdgrun-ceph-key-prod-0-") for found in names.values())

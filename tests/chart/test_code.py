@@ -125,7 +125,7 @@ OF_PROXIES = [
     ],
 )
 def test_checkout_gets_what_the_way_to_the_server_needs(helm, kind, name, value):
-    """A proxy, and an authority's certificate, read-only; by our own image, whatever the user's is."""
+    """A proxy, and a CA certificate, read-only; in our image, for any image of the user's."""
     authority = {"name": name, "value": value}
     pod = {
         "image": "other:1",

@@ -1,4 +1,4 @@
-"""What the pages tell a reader to type and to write is so.
+"""The commands and values of the pages are right.
 
 Every fenced command of README and docs either renders here and now (`helm template`, `helm lint`),
 or has a mark above its block, an HTML comment: `tested by FILE::TEST`; `run: NAME`, where a test
@@ -75,7 +75,7 @@ SHELL = [block for block in EVERY if block.language in ("", "bash", "sh", "conso
 
 
 def typed(block: Block) -> list[list[str]]:
-    """The commands of a block, as words; each command of a pipe by itself."""
+    """The commands of a block, as words; each command of a pipe separately."""
     text = re.sub(r"\\\n\s*", " ", block.text)
     # A pipe that ends its line goes on in the next.
     text = re.sub(r"\|\n\s*", "| ", text)
@@ -143,8 +143,8 @@ def test_every_command_is_run_here_or_marked(block):
 # Commands ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_page_names_no_program_that_nobody_knows():
-    """A new one wants a check below."""
+def test_a_page_names_no_unknown_program():
+    """A new program needs a check below."""
     programs = {words[0] for _, words in COMMANDS}
     assert programs <= {
         "helm",
@@ -277,7 +277,7 @@ OF_VALUES = [block for block in EVERY if block.language == "yaml" and "kind:" no
 
 @pytest.mark.parametrize("block", OF_VALUES, ids=str)
 def test_values_of_a_page_are_taken(block):
-    """Alone, or laid over the least that is needed."""
+    """Alone, or merged over the smallest valid values."""
     given = yaml.safe_load(block.text)
     over = merge(LEAST, given)
     if "executors" in given:
@@ -299,7 +299,7 @@ def resolve(node: Any) -> Any:
 
 
 def is_key(path: list[str]) -> bool:
-    """Whether the schema has such a key; what a free map holds is anybody's."""
+    """Whether the schema has such a key; a free map holds any key."""
     node: Any = SCHEMA
     for name in path:
         node = resolve(node)
@@ -365,7 +365,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_linked_from_the_readme_or_a_page_of_it():
-    """A page that nobody finds was written in vain."""
+    """A page without a link is not found."""
     seen: set[Path] = set()
     waiting = [REPOSITORY / "README.md"]
     while waiting:
@@ -439,7 +439,7 @@ def said_somewhere() -> str:
     return "\n".join(texts)
 
 
-def test_every_message_on_the_page_is_one_that_is_said():
+def test_every_message_on_the_page_is_a_message_of_the_code():
     """Between the dots, word by word; a message that was changed in the code is looked for in vain."""
     table = TROUBLESHOOTING.partition("## By message")[2].partition("\n## ")[0]
     messages = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)

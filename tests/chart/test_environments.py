@@ -377,7 +377,7 @@ UNSAID = [
 
 
 @pytest.mark.parametrize(("path", "default"), UNSAID, ids=[dotted(path) for path, _ in UNSAID])
-def test_a_default_of_a_volume_that_is_said_aloud_changes_nothing(helm, path, default):
+def test_a_default_of_a_volume_that_is_set_changes_nothing(helm, path, default):
     """The templates repeat these defaults; they are those that the reference shows."""
     least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}} | VOLUMES
     for key in reversed(path):

@@ -115,7 +115,7 @@ NOTES = ("dev", "every-key", *CASES)
 
 @pytest.mark.parametrize("name", NOTES)
 def test_notes_read_as_last_reviewed(each_helm, chart_of_notes, request, name):
-    """All that a user is told: for the seed's own values, where there is most to say, and in other words."""
+    """All that NOTES say: for the seed's values, for the longest output, and for other cases."""
     files, over = CASES.get(name, ([VALUES / f"{name}.yaml"], {}))
     notes = (
         each_helm.template(*files, over=over, chart=chart_of_notes).one("Notes")["text"].strip()

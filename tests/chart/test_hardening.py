@@ -257,8 +257,9 @@ def test_outgoing_traffic_is_free_until_it_is_restricted(helm):
 
 
 def test_restricted_pods_reach_dns_and_what_they_work_with(helm):
-    """The launcher the API server, its workers the launcher, the ceph-key Job both it and Vault;
-    and what is listed.
+    """The launcher reaches the API server, workers the launcher, the ceph-key Job API and Vault.
+
+    All reach what the values list.
     """
     listed = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}
     network = {

@@ -37,7 +37,7 @@ def workflow(**more):
         (workflow(path="/data/code", files={"a.py": ""}), ""),
     ],
 )
-def test_code_on_a_volume_is_warned_about(notes, more, named):
+def test_notes_warn_about_code_on_a_volume(notes, more, named):
     said = notes(**more, storage={"data": EXISTING})
     assert ("where Helm does not see a change" in said) == bool(named)
     assert named in said
@@ -51,7 +51,7 @@ def test_the_next_id_is_another_one_and_safe_in_a_shell(notes, run_id, following
     assert f"--set-string run.id={following} " in notes(run={"id": run_id})
 
 
-def test_a_paused_release_is_said_to_be_paused(notes):
+def test_notes_say_that_a_paused_release_is_paused(notes):
     assert "main is paused as Job" in notes(job={"suspend": True})
     assert "main runs as Job" in notes()
 
@@ -91,7 +91,7 @@ def test_an_administrators_volumes_are_to_be_freed_before_the_next_install(
         ({}, "lost, and all results."),
     ],
 )
-def test_an_upgrade_that_ends_a_run_is_said_to_end_it(notes, run, said):
+def test_notes_say_that_an_upgrade_ends_a_run(notes, run, said):
     text = notes(storage={"data": EXISTING}, run=run)
     warning = "WARNING: an upgrade that changes the run stops the run in progress."
     assert f"{warning} Its running tasks are {said}" in text

@@ -23,9 +23,7 @@ DEV = VALUES / "dev.yaml"
 
 
 def pods(rendered) -> list[tuple[Object, str]]:
-    """Every pod that comes of a release, with the name of the container in which the user's code
-    runs.
-    """
+    """Return every pod of a release, with the name of the container that runs the user's code."""
     return [
         (rendered.launcher, "workflow"),
         *((pod, "worker") for pod in rendered.workers.values()),
@@ -43,7 +41,7 @@ def environment(pod: Object, name: str) -> dict[str, Any]:
 
 
 def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
-    """The same whatever the values say."""
+    """The same for any values."""
     (role,) = helm.template(values_file).of("launcher", "Role")
     rules = role["rules"]
     assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
@@ -113,8 +111,9 @@ def test_accounts_and_role_may_exist_already(helm):
 
 
 def test_the_two_halves_make_the_whole(helm):
-    """What an administrator makes and what a user makes, from one file (docs/dev/architecture.md,
-    "Two-part install").
+    """The administrator's and the user's part, from one file.
+
+    docs/dev/architecture.md, "Two-part install".
     """
     admin = helm.template(EVERY_KEY, over={"namespaced": {"create": False}})
     user = helm.template(EVERY_KEY, over={"admin": {"create": False}})
@@ -253,8 +252,9 @@ def test_the_launcher_has_its_identity_in_the_environment(helm):
 
 
 def test_a_worker_manifest_leaves_to_the_launcher_what_is_the_launchers(helm, values_file):
-    """Name, namespace, owner and run; container `worker` comes first and takes the launcher's
-    arguments.
+    """Name, namespace, owner and run.
+
+    Container `worker` comes first and takes the launcher's arguments.
     """
     for label, pod in helm.template(values_file).workers.items():
         assert (pod["apiVersion"], pod["kind"]) == ("v1", "Pod")
@@ -537,8 +537,9 @@ def test_another_source_has_another_handle(helm):
 
 
 def test_a_dynamic_claim_outlives_the_release(helm):
-    """It is the data: neither Helm nor Argo CD may delete it. A static one goes, and the data stays
-    on Ceph.
+    """It is the data: neither Helm nor Argo CD may delete it.
+
+    A static one goes, and the data stays on Ceph.
     """
     claim = storage(helm, storageClassName="fast", size="5Gi").one("PersistentVolumeClaim")
     assert claim["metadata"]["annotations"] == {
@@ -580,8 +581,9 @@ def test_every_object_is_valid_for_kubernetes(helm, values_file):
 
 
 def test_no_template_asks_the_cluster_or_the_clock():
-    """Argo CD renders without a cluster, and the same values must always render the same; NOTES may
-    know a revision.
+    """Argo CD renders without a cluster, and the same values must always render the same.
+
+    NOTES may know a revision.
     """
     clock = r"lookup|now|randAlpha\w*|randNumeric|uuidv4|genCA|genSignedCert"
     for file in (CHART / "templates").rglob("*.*"):
@@ -595,7 +597,7 @@ def test_no_template_asks_the_cluster_or_the_clock():
         assert found == [], file.name
 
 
-def test_the_floor_of_kubernetes_is_said(helm):
+def test_the_chart_names_its_oldest_kubernetes(helm):
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"] == ">=1.31.0-0"
     text = helm("template", "a", "chart", "-f", str(DEV), "--kube-version", "1.30.9", check=False)
     assert "incompatible with Kubernetes v1.30.9" in text
@@ -619,8 +621,9 @@ def test_how_an_fsgroup_is_applied_is_the_users_to_say(helm):
     ],
 )
 def test_a_volume_has_the_users_labels_and_annotations_and_the_charts_over_them(helm, source):
-    """On the claim, and on the PersistentVolume where the chart makes it; a backup is steered by
-    them.
+    """On the claim, and on the PersistentVolume where the chart makes it.
+
+    A backup is steered by them.
     """
     labels = {"policy": "daily", "app.kubernetes.io/name": "mine", "dropped": None}
     annotations = {"contact": "a: b # c", "helm.sh/resource-policy": "mine"}

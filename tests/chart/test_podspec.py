@@ -202,7 +202,7 @@ def who(rendered: Rendered, field: Field) -> set[str]:
 
 
 def test_every_field_that_the_values_take_is_in_the_table():
-    """Whatever a PodSpec has, but for what the chart decides elsewhere."""
+    """All fields of a PodSpec, except those that the chart sets itself."""
     definitions = json.loads((CHART / "values.schema.json").read_text("utf-8"))["$defs"]
     assert set(FIELDS) == definitions["Pod"]["properties"].keys()
     assert definitions["OwnPod"]["properties"].keys() - definitions["Pod"]["properties"].keys() == {
@@ -260,8 +260,9 @@ def test_all_of_it_at_once_is_what_kubernetes_takes(helm):
 
 
 def test_the_users_container_stays_the_first(helm):
-    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first; a sidecar
-    comes after.
+    """The launcher's arguments go to a worker's, and kubelet starts the workflow's first.
+
+    A sidecar comes after.
     """
     rendered = helm.template(
         over=values(pod={"containers": SPEC["containers"], "initContainers": [SIDECAR]})
@@ -303,7 +304,7 @@ def test_the_chart_keeps_what_it_decides_itself(helm):
 
 @pytest.mark.parametrize("release", ["pdgrun", "a-launcher-b", "r" * 53])
 def test_the_launcher_finds_the_pods_that_the_chart_describes(helm, release):
-    """By all their labels, whatever labels the user gives; it adds the run's own."""
+    """By all their labels, with any labels of the user's; it adds the run's own."""
     rendered = helm.template(
         over=values(pod={"labels": {"app.kubernetes.io/name": "mine"}}), release=release
     )

@@ -1,6 +1,6 @@
 """A text of the values arrives as it was written.
 
-Whatever it means to YAML, to templates, to shells or to kubelet.
+Also a text that YAML, templates, shells or kubelet would interpret.
 
 Each text is put into every key whose schema takes it (hostile.py). What is rendered is then what
 was rendered for harmless texts, with this one in their place: the same objects, the same fields,

@@ -1,6 +1,4 @@
-"""Requests and limits: what Kubernetes refuses only once it makes the pod, Helm refuses before it
-installs anything.
-"""
+"""Requests and limits: Helm refuses what Kubernetes would refuse only at the pod."""
 
 from __future__ import annotations
 

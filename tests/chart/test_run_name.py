@@ -80,7 +80,7 @@ def test_the_same_run(helm, over):
 
 
 def test_another_run(helm):
-    """Each of these changes, and the values before them, have a name of their own."""
+    """Each of these changes gives a new name, different from the name without it."""
     names = {what: helm.template(DEV, over=over).job_name for what, over in ANOTHER.items()}
     names["nothing"] = helm.template(DEV).job_name
     assert len(set(names.values())) == len(names), names
@@ -149,7 +149,7 @@ def test_the_run_is_the_hash_in_name_and_labels(helm, values_file):
 
 
 def test_a_file_given_on_the_command_line_is_the_same_as_in_values(helm):
-    """`--set-file` is how a small workflow comes without an image of its own."""
+    """`--set-file` is how a small workflow runs without its own image."""
     code = (CHART.parent / "examples" / "product" / "product.py").read_text("utf-8")
     args = (
         "--set-file",
@@ -169,7 +169,7 @@ NO_LABELS = ("Secret", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBi
     "release", ["a", "r" * 53, "pdgrun-" + "x" * 45 + "y", "1e3", "a.b-" + "c" * 49]
 )
 def test_names_keep_their_suffix_within_63_characters(helm, release):
-    """A Job's name is a label's value; the hash at the end is what tells runs apart."""
+    """A Job's name is a label's value; the hash at the end distinguishes runs."""
     rendered = helm.template(
         VALUES / "every-key.yaml", over={"executors": {"e" * 30: {}}}, release=release
     )

@@ -110,7 +110,7 @@ HOSTILE = [
 
 
 def test_a_kwarg_is_the_same_value_in_a_pod_and_on_a_laptop(each_helm, tmp_path):
-    """Whatever YAML's versions make of it: what counts is that both agree, on value and type."""
+    """YAML's versions read some scalars differently; both sides must agree on value and type."""
     file = tmp_path / "values.yaml"
     kwargs = "".join(f"    value{number}: {text}\n" for number, text in enumerate(HOSTILE))
     file.write_text(f"executors: {{w: {{}}}}\nworkflow:\n  call: m:f\n  kwargs:\n{kwargs}")

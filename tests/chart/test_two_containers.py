@@ -1,5 +1,6 @@
-"""The launcher's pod runs two programs: `workflow` has the user's code and no rights; `launcher`,
-the other way round.
+"""The launcher's pod runs two programs, `workflow` and `launcher`.
+
+The first has the user's code and no permissions, the second the permissions and no user code.
 
 Where the user's image was not built FROM k8s-parsl's own, the runtime is brought into it.
 """
@@ -54,9 +55,7 @@ def environment(pod: Object, name: str) -> dict[str, Any]:
 
 
 def test_the_order_of_the_containers(helm):
-    """kubelet starts them one after the other: the workflow takes longest to be ready, sidecars are
-    the user's.
-    """
+    """kubelet starts them in order: the workflow, the slowest, first; the user's sidecars last."""
     pod = {
         "initContainers": [{"name": "wait", "image": "b:1"}],
         "containers": [{"name": "agent", "image": "b:1"}],
@@ -74,8 +73,9 @@ def test_the_order_of_the_containers(helm):
 
 
 def test_what_runs_in_each(helm):
-    """The user's Python starts ours in the user's containers, by its own path; our image knows its
-    command.
+    """The user's Python starts ours in the user's containers, by its own path.
+
+    Our image knows its command.
     """
     start = ["/opt/conda/bin/python3", "-I", "/opt/k8s-parsl-runtime/start.py"]
     rendered = helm.template(EVERY_KEY)
@@ -134,8 +134,9 @@ def test_token_and_settings_are_in_the_launchers_container_alone(helm, values_fi
 
 
 def test_nothing_of_the_users_containers_reaches_the_launchers(helm):
-    """Nor what changes how Python starts, nor a Secret, nor code; be it said under `pod` or
-    `launcher.pod`.
+    """Nor variables that change how Python starts, nor Secrets, nor code.
+
+    This holds for `pod` and for `launcher.pod`.
     """
     field = {
         "image": "mine:1",
@@ -205,9 +206,10 @@ def test_a_variable_that_is_given_is_there_once(helm, name):
         assert found == [{"name": name, "value": "mine"}]
 
 
-def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
-    """And the init containers of our image its size; those of the workflow's container are
-    launcher.pod's.
+def test_the_launcher_has_its_own_variables_and_resources(helm):
+    """And the init containers of our image its size.
+
+    Those of the workflow's container are launcher.pod's.
     """
     env = [
         {"name": "HTTPS_PROXY", "value": "http://proxy"},
@@ -246,7 +248,7 @@ def test_the_launcher_has_variables_and_a_size_of_its_own(helm):
 
 
 def test_they_share_a_socket_and_no_scratch(helm):
-    """In memory; only the launcher may make it, and each has a /tmp of its own."""
+    """In memory; only the launcher may make it, and each container has its own /tmp."""
     for pod in of_the_launcher(helm.template(over=MINIMAL)):
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         assert volumes["socket"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Mi"}
@@ -262,7 +264,7 @@ def test_they_share_a_socket_and_no_scratch(helm):
 
 
 def test_no_other_container_mounts_what_is_the_launchers_own(helm):
-    """Whatever that is: all that the launcher mounts and the volumes of `storage` are not."""
+    """That is: all that the launcher mounts, except the volumes of `storage`."""
     pod = helm.template(over=values(storage=STORAGE, run={"volume": "data"})).launcher
     own = [name for name in mounts(pod, "launcher") if not name.startswith("storage-")]
     assert len(own) == 4
@@ -322,8 +324,9 @@ def test_a_volume_by_a_name_that_the_pod_has_is_refused(helm):
 
 
 def test_of_the_volumes_the_launcher_mounts_that_of_the_runs_alone(helm):
-    """At the path at which the workflow has it, so that a path in the record is one path; without
-    one, none.
+    """At the path at which the workflow has it, so that a path in the record is one path.
+
+    Without one, none.
     """
     rendered = helm.template(over=values(storage=STORAGE, run={"volume": "data"}))
     for pod in of_the_launcher(rendered):

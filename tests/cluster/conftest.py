@@ -1,5 +1,6 @@
-"""A release to install, look at and remove, on a real cluster; pytest-helm-charts knows the
-cluster.
+"""A release to install, look at and remove, on a real cluster.
+
+pytest-helm-charts knows the cluster.
 """
 
 from __future__ import annotations
@@ -41,9 +42,7 @@ GIVEN = {"k8s-parsl": "TEST_IMAGE", "k8s-parsl-tiles": "TEST_TILES_IMAGE"}
 
 
 def image(name):
-    """The image to test: of the cluster that was given, or the testbed's; a whole name stands for
-    itself.
-    """
+    """The image to test: that of the given cluster, or of the testbed; a full name is kept."""
     if "/" in name:
         return name
     return os.environ.get(GIVEN.get(name, "")) or images.known()[name]
@@ -79,7 +78,7 @@ class Ended:
 
 @dataclass
 class Release:
-    """One release of the chart in a namespace of its own."""
+    """One release of the chart in its own namespace."""
 
     cluster: object
     namespace: str
@@ -131,8 +130,9 @@ class Release:
         return self.jobs()[-1]
 
     def wait_for_end(self, job=None, seconds=PATIENCE_S):
-        """ "Complete" or "Failed"; by a watch, and by all conditions: newer controllers put others
-        before these.
+        """Return "Complete" or "Failed".
+
+        It watches all conditions: newer controllers put others before these.
         """
         name = (job or self.job()).name
         query = Job.objects(self.cluster.kube_client, self.namespace).filter(
@@ -193,7 +193,7 @@ class Release:
         return state["exitCode"], state.get("message", "")
 
     def describe(self):
-        """What somebody who looks for the fault wants to see."""
+        """What a developer needs to find the fault."""
         return "\n".join(
             [
                 self.kubectl("get", "all,pvc", "-o", "wide", check=False),

@@ -67,13 +67,13 @@ def hangs():
 
 
 def stopped():
-    """Be stopped, as by a debugger."""
+    """Stop itself, as a debugger would."""
     _begin()
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def ignores():
-    """Do not care for SIGTERM."""
+    """Ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _begin()
     while True:

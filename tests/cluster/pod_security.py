@@ -1,5 +1,4 @@
-"""The cases of Kubernetes' own tests of Pod Security's profile "restricted": pods that it takes,
-pods that it refuses.
+"""The cases of Kubernetes' own tests of Pod Security's profile "restricted".
 
 They are files of the Go module k8s.io/pod-security-admission (Apache-2.0), kept in
 pod_security.json as no cluster that is given needs Go. After a move of the testbed to another

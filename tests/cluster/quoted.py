@@ -1,6 +1,4 @@
-"""A workflow for test_quoting.py: says what became of the texts, in its own container and in a
-worker's.
-"""
+"""A workflow for test_quoting.py: says which texts arrived, in its container and a worker's."""
 
 from parsl import python_app
 

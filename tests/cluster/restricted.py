@@ -1,5 +1,4 @@
-"""Pod Security's profile "restricted": a namespace that takes no other pod, and what a pod has to
-say to be taken.
+"""Pod Security's profile "restricted": a namespace that enforces it, and pods that fit.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 """

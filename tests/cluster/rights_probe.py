@@ -1,12 +1,10 @@
-"""A workflow for test_two_programs.py: what can be done through the API, from its own container and
-from a worker.
-"""
+"""A workflow for test_two_programs.py: what it and a worker can do through the API."""
 
 from parsl import python_app
 
 
 def probe():
-    """Try each verb on each kind of object with whatever token there is; what the server answered."""
+    """Try each verb on each kind with any token that is there; return the server's answers."""
     import contextlib
     import json
     import os

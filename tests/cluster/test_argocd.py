@@ -1,9 +1,8 @@
-"""deploy/argocd under a real Argo CD: what it deploys from git, what it leaves alone, and what it
-takes away.
+"""deploy/argocd under a real Argo CD: what it deploys, what it leaves alone, what it deletes.
 
 The manifests are the shipped ones, with other names and another repository; values/dev.yaml lies
-there with a volume that the testbed has. A push is told as a webhook does (the refresh annotation),
-so that nothing waits for a clock.
+there with a volume that the testbed has. The tests announce a push as a webhook does (the refresh
+annotation), so that nothing waits for a clock.
 """
 
 from __future__ import annotations
@@ -97,8 +96,9 @@ class App:
         return self.wait("a refresh", looked)
 
     def synced(self, revision, health="Healthy", kept=()):
-        """Wait until it is at this commit and in this health; no object differs but those `kept`.
-        The Application.
+        """Wait until it is at this commit and in this health; return the Application.
+
+        No object differs but those `kept`.
         """
         self.refresh()
 
@@ -122,9 +122,7 @@ class App:
         return app
 
     def press_sync(self, **how):
-        """What the button does: Argo CD's API server forgets the operation before, and asks for
-        this one.
-        """
+        """Do what the Sync button does: forget the last operation, and ask for this one."""
         mark = [{"name": "test", "value": uuid.uuid4().hex}]
         options = self.obj["spec"]["syncPolicy"]["syncOptions"]
         operation = {"info": mark, "sync": {"prune": True, "syncOptions": options, **how}}
@@ -183,9 +181,7 @@ class Site:
         return App(f"{self.name}-{environment}", Release(self.cluster, namespace))
 
     def values(self, environment, *over):
-        """Write the environment's values with these laid over; a volume of the testbed's in place
-        of CephFS.
-        """
+        """Write the environment's values with these merged over them, on a volume of the testbed's."""
         values = read_yaml(ROOT / "values" / f"{environment}.yaml")
         for more in over:
             values = merge(values, more)
@@ -229,7 +225,7 @@ def site(argo, kube_cluster, namespace):
     made.folder.chmod(0o777)
     made.apply(*made.manifests("appproject.yaml"))
     yield made
-    # Whatever a test that failed has left. A set would make its Applications again; a sync that
+    # What a failed test has left. A set would make its Applications again; a sync that
     # waits holds up a deletion, and a project is needed for one.
     kubectl("delete", "applicationset", namespace, "--ignore-not-found")
     stop = json.dumps({"status": {"operationState": {"phase": "Terminating"}}})
@@ -245,7 +241,7 @@ def site(argo, kube_cluster, namespace):
 
 
 def left_in(kubectl, namespace):
-    """All that a namespace holds, of whatever kind, but for what each one has."""
+    """All objects of a namespace, of every kind, except those that every namespace has."""
     kinds = kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
     kinds = ",".join(kind for kind in kinds if not kind.startswith(PASSING))
     return (
@@ -269,9 +265,7 @@ def uids(pods):
 
 
 def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 - one release's life
-    """First sync, resyncs, a second sync, a newer chart, drift, TTL, another value, deletion: two
-    runs in all.
-    """
+    """Syncs, a newer chart, drift, TTL, another value, deletion: two runs in all."""
     app, release = site.app("dev"), site.app("dev").release
     revision = site.dev()
     site.apply(*site.manifests("application.yaml"))
@@ -316,7 +310,7 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
     assert nothing_ran()
     assert site.runs() == records
 
-    # Drift of a finished run is mended, and nothing runs.
+    # Argo CD reverts drift of a finished run, and nothing runs.
     site.kubectl("delete", "role,rolebinding", "--all", "-n", release.namespace)
     site.kubectl(
         "label", "job", first.name, "helm.sh/chart=drift", "--overwrite", "-n", release.namespace
@@ -325,7 +319,7 @@ def test_a_release_from_its_first_sync_to_its_deletion(site):  # noqa: PLR0915 -
     assert release.job().metadata["labels"]["helm.sh/chart"] == "k8s-parsl-9.9.9"
     assert nothing_ran()
 
-    # The TTL takes the finished Job away, and selfHeal makes it again: it says that the run is
+    # The TTL deletes the finished Job, and selfHeal makes it again: it says that the run is
     # done, and ends.
     revision = site.dev(site.static, {"job": {"ttlSecondsAfterFinished": 20}})
     app.refresh()
@@ -382,9 +376,7 @@ def another_job(release, before, named=lambda name: True):
 
 @pytest.fixture
 def kept(site):
-    """A class whose volumes are bound once a pod asks for one, and a volume of it: what a CSI
-    driver would make.
-    """
+    """A StorageClass that binds at the first pod, and its volume, as a CSI driver would make it."""
     site.apply(
         {
             "apiVersion": "storage.k8s.io/v1",
@@ -408,9 +400,10 @@ def kept(site):
     return {"storage": {"dev-0": {"cephfs": None, "storageClassName": site.name}}}
 
 
-def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
-    """Not when the values forget it, not with the Application, amid a run; and no sync waits for it
-    to be bound.
+def test_a_claim_that_holds_the_data_is_never_deleted(site, kept):
+    """Not when the values forget it, not with the Application, amid a run.
+
+    No sync waits for it to be bound.
     """
     app, release = site.app("dev"), site.app("dev").release
 
@@ -448,8 +441,9 @@ def test_a_claim_that_is_the_data_is_never_taken_away(site, kept):
 
 
 def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
-    """With every key of the values but those that need what is not here; suspended, so that nothing
-    runs.
+    """With every key of the values but those that need what is not here.
+
+    Suspended, so that nothing runs.
     """
     site.values("dev", {"image": None}, read_yaml(ROOT / "values" / "every-key.yaml"), EVERY_KEY)
     values = read_yaml(site.repository.folder / "values" / "dev.yaml")
@@ -482,8 +476,7 @@ def test_nothing_that_the_api_server_fills_in_is_a_difference(site):
     assert resource_versions(site.kubectl, f"{site.name}-dev") == before
 
 
-# Vault and external-secrets have tests of their own; the volume's name would be the same for
-# everybody.
+# Vault and external-secrets have their own tests; the volume's name would be the same for all.
 EVERY_KEY = {
     "storage": {
         "dev-0": {"volumeName": None, "cephfs": {"volumeHandle": None}},
@@ -522,9 +515,7 @@ def in_vault(keys, site):
 
 
 def test_the_launcher_comes_after_the_ceph_key(site, keys):
-    """While the key's Job has failed there is no launcher; once it is mended, Secret, then
-    launcher.
-    """
+    """There is no launcher while the key's Job fails; once it succeeds: Secret, then launcher."""
     app, release = site.app("dev"), site.app("dev").release
     secret = {"name": f"key-{site.name}", "namespace": site.keys, "vault": in_vault(keys, site)}
     site.dev({"storage": {"dev-0": {"cephfs": {"secret": secret}}}})
@@ -547,16 +538,17 @@ def test_the_launcher_comes_after_the_ceph_key(site, keys):
     written = Secret.objects(site.cluster.kube_client, site.keys).get_by_name(secret["name"])
     assert written.metadata["creationTimestamp"] <= launcher.metadata["creationTimestamp"]
     assert launcher.labels["app.kubernetes.io/component"] == "launcher"
-    # Its volume is of a Ceph that is not there, so the pod never starts; that keeps nobody from
-    # removing it.
+    # Its volume is of a Ceph that is not there, so the pod never starts; it can be deleted all the
+    # same.
     app.delete()
     assert left_in(site.kubectl, release.namespace) == set()
     assert left_in(site.kubectl, site.keys) == {f"secret/{secret['name']}"}
 
 
 def test_each_environment_and_the_administrators_half(site, keys):
-    """Three Applications; production by hand, with rights that just suffice, and once its volume is
-    there.
+    """Three Applications.
+
+    Production is synced by hand, with just enough permissions, once its volume is there.
     """
     dev, staging, prod = (site.app(name) for name in ("dev", "staging", "prod"))
     admin = App(f"{site.name}-prod-admin", prod.release)

@@ -1,5 +1,6 @@
-"""What a user can get wrong and only a real API server knows: rows of the table in
-tests/chart/test_bad_values.py.
+"""User errors that only a real API server finds.
+
+They are rows of the table in tests/chart/test_bad_values.py.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ import pytest
     ],
 )
 def test_what_only_a_real_api_server_knows(product, settings, code, line):
-    """It refuses the worker pod, or kubelet its image: the run ends with the code, and no worker
-    ever ran.
-    """
+    """The API server refuses the pod, or kubelet its image: the run ends before any worker runs."""
     product.install("--set", "workflow.call=product:main", "--set", settings)
     assert product.wait_for_end() == "Failed"
     ended, said = product.end_of_launcher()

@@ -1,6 +1,4 @@
-"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault: Vault, Secret, kubelet,
-mount, tiles.
-"""
+"""`-f values/dev.yaml` on a real CephFS, with the key from a real Vault."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ class Site:
 
 @pytest.fixture
 def site(storage, namespace):
-    """A subvolume that belongs to the image's user, and a Ceph user that may use nothing else."""
+    """A subvolume of the image's user, and a Ceph user with permissions for nothing else."""
     name = f"{namespace}-{uuid.uuid4().hex[:4]}"
     path = storage.subvolume(name, uid=10001, gid=10001, mode="0770")
     key = storage.authorize(name, path)
@@ -62,7 +60,7 @@ def site(storage, namespace):
 
 @pytest.fixture
 def pdgrun(kube_cluster, namespace, site, tmp_path):
-    """The release, its values laid over values/dev.yaml; `secret` says where the key comes from."""
+    """The release, with values/dev.yaml below; `secret` says where the key comes from."""
     made = []
 
     def make(secret, **more):
@@ -111,9 +109,7 @@ def key_in_vault(keys, namespace, site, account):
 
 
 def from_vault(keys, namespace, site):
-    """The administrator's part in Vault: the key, a policy for it, a role for the ceph-key Job's
-    account.
-    """
+    """The administrator's part in Vault: the key, a policy, a role for the Job's account."""
     key_in_vault(keys, namespace, site, "*")
     return secret_of(namespace) | {
         "vault": {
@@ -126,8 +122,9 @@ def from_vault(keys, namespace, site):
 
 
 def test_tiles_on_cephfs_with_the_key_from_vault(pdgrun, keys, site, namespace, kube_cluster):
-    """From both nodes; uninstall leaves the data, a second install finds it; the key is nowhere to
-    be seen.
+    """From both nodes.
+
+    Uninstall leaves the data, a second install finds it; the key is nowhere to be seen.
     """
     release = pdgrun(from_vault(keys, namespace, site))
     job = release.install()
@@ -193,9 +190,7 @@ def store(operator, keys, site, namespace):
 
 @pytest.mark.slow
 def test_tiles_on_cephfs_with_the_key_from_external_secrets(pdgrun, store, site, namespace):
-    """A real operator takes the chart's ExternalSecret, writes the Secret, and that goes with the
-    release.
-    """
+    """A real operator writes the Secret of the chart's ExternalSecret; both go with the release."""
     source = {"storeRef": store, "path": f"pdg/{namespace}"}
     release = pdgrun(secret_of(namespace) | {"externalSecret": source})
     job = release.install()
@@ -234,9 +229,7 @@ print(json.dumps({
 
 
 def everything(release, kube_cluster):
-    """All that somebody could read of a release: logs, events, ConfigMaps, Jobs, messages, and what
-    Helm keeps.
-    """
+    """All readable text of a release: logs, events, ConfigMaps, Jobs, messages, Helm's Secret."""
     said = [release.helm("get", "all", release.name).out]
     for namespace in (release.namespace, SECRETS):
         said.append(
@@ -255,8 +248,8 @@ def everything(release, kube_cluster):
 
 
 @pytest.mark.slow
-def test_a_key_that_comes_late_heals_by_itself(pdgrun, site, namespace, kube_cluster):
-    """`existing`, and the administrator is slow: kubelet tries again, nothing has to be restarted."""
+def test_a_run_recovers_when_its_key_comes_late(pdgrun, site, namespace, kube_cluster):
+    """`existing`, and the Secret comes late: kubelet tries again, and no restart is needed."""
     release = pdgrun(secret_of(namespace))
     job = release.install()
     release.wait_for_pods(
@@ -281,7 +274,7 @@ def test_the_users_own_values_hold_a_key_in_development(pdgrun, site, namespace)
     assert "helm get values" in release.helm("get", "notes", release.name).out
 
 
-def test_a_volume_that_cannot_be_written_is_said_at_once(pdgrun, storage, site, namespace):
+def test_a_volume_that_cannot_be_written_is_reported_at_once(pdgrun, storage, site, namespace):
     """A subvolume is root's as Ceph makes it; the line says how it is made right."""
     name = f"{namespace}-root"
     path = storage.subvolume(name)

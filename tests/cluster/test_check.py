@@ -1,5 +1,4 @@
-"""`k8s-parsl check`: what a release will need, and what it waits for where no code of ours runs
-yet.
+"""`k8s-parsl check`: what a release will need, and what it waits for before our code runs.
 
 Its lines one by one are in tests/launcher/ (test_preflight.py, test_permissions.py, test_references.py);
 here a real API server gives the answers.
@@ -91,7 +90,7 @@ def test_before_an_install_all_is_well_and_stays_as_it_is(dev):
 
 
 def test_make_check_cluster(product):
-    """The same by `make`, for a values file and whoever KUBECONFIG names."""
+    """The same by `make`, for a values file and the user that KUBECONFIG names."""
     words = ["make", "check-cluster", "VALUES=values/dev.yaml", f"NAMESPACE={product.namespace}"]
     # The environment is there already: it is the one that runs this.
     words += [f"BIN={Path(sys.executable).parent}", "-o", ".venv/.checks"]
@@ -146,7 +145,7 @@ RANGE = {
         ),
     ],
 )
-def test_before_an_install_what_is_missing_is_said(dev, there, values, line):
+def test_before_an_install_what_is_missing_is_reported(dev, there, values, line):
     """The namespace enforces PodSecurity's strictest level, which the chart's own pods pass."""
     dev.kubectl(
         "label", "namespace", dev.namespace, "pod-security.kubernetes.io/enforce=restricted"

@@ -79,8 +79,9 @@ def release(kube_cluster, namespace, tmp_path):
 
 @pytest.mark.slow
 def test_an_example_that_uses_two(release):
-    """`count` ran on cpu's pods, `merge` on highmem's; highmem had no pod before there was a task
-    for it.
+    """`count` ran on cpu's pods, `merge` on highmem's.
+
+    highmem had no pod before there was a task for it.
     """
     release.values = ["-f", "examples/names/values.yaml", *release.values]
     release.workflow("examples/names/names.py")
@@ -105,8 +106,9 @@ def test_an_example_that_uses_two(release):
 
 @pytest.fixture
 def device_and_classes(release, namespace):
-    """The administrator's part: a device on one node, a PriorityClass and a RuntimeClass; that
-    node, and the device.
+    """The administrator's part: a device on one node, a PriorityClass, a RuntimeClass.
+
+    Return that node, and the device.
     """
     nodes = json.loads(release.kubectl("get", "nodes", "-o", "json"))["items"]
     node = min(item["metadata"]["name"] for item in nodes)
@@ -143,8 +145,7 @@ def device_and_classes(release, namespace):
 
 @pytest.mark.testbed
 def test_what_the_values_ask_for_is_so_inside(release, device_and_classes, namespace):
-    """On launcher and workers: variables, names, an init container's files, a sidecar that does not
-    keep a pod alive.
+    """On launcher and workers: variables, names, an init container's files, a sidecar.
 
     And the worker that wants a device runs on the one node that has it, by the runtime that it
     names.

@@ -101,8 +101,9 @@ def policy(release):
     "workflow_image", quick([None, "k8s-parsl-plain", "k8s-parsl-conflict"], first=1)
 )
 def test_launcher_and_workers_run_the_commit(release, policy):
-    """Not the branch's newest; read-only, and the token is nowhere but in the init containers. So
-    does `helm test`.
+    """Not the branch's newest.
+
+    Read-only, and the token is nowhere but in the init containers. So does `helm test`.
     """
     secret(release, "t0ken")
     job = release.install()
@@ -123,7 +124,7 @@ def test_launcher_and_workers_run_the_commit(release, policy):
     release.helm("test", release.name, "--timeout", "170s")
 
 
-def test_credentials_that_are_refused_end_the_job_and_are_told(release):
+def test_credentials_that_are_refused_end_the_job_and_are_reported(release):
     """At once, and by the command that NOTES print: there is no launcher to ask."""
     secret(release, "an0ther")
     job = release.install("--set", "job.backoffLimit=3")

@@ -26,8 +26,9 @@ def release(kube_cluster, namespace):
 
 
 def installed(release, case, folder):
-    """Install it, with code and runs on a volume that can be read from here; return the volume's
-    folder.
+    """Install it, with code and runs on a volume that can be read from here.
+
+    Return the volume's folder.
     """
     data = layout.data_dir() / release.namespace
     data.mkdir(parents=True)

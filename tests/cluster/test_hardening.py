@@ -27,9 +27,7 @@ ADMIN = ("--set", "admin.create=true,namespaced.create=false,admissionPolicy.cre
 
 @pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
 def test_pod_security_admits_every_pod(product, file):
-    """The API server's own word, in a namespace that enforces "restricted": launcher, workers,
-    ceph-key, helm test.
-    """
+    """The API server admits launcher, workers, ceph-key and helm test under "restricted"."""
     on = ("--set", "admin.create=true")
     objects = list(
         yaml.safe_load_all(product.helm("template", "pdgrun", "./chart", "-f", str(file), *on).out)
@@ -181,7 +179,7 @@ HOLDER = {
 
 
 class Account:
-    """The launcher's account, as somebody would use it who got hold of its token."""
+    """The launcher's ServiceAccount, as an attacker with its token would use it."""
 
     def __init__(self, release, uid, folder):
         self.release, self.uid, self.folder = release, uid, folder
@@ -302,7 +300,7 @@ def _mount(volume, **more):
 
 
 def _claim(name, mount, **more):
-    """A volume of one's own with that claim, and how it is mounted."""
+    """A separate volume with that claim, and its mount."""
 
     def change(pod):
         claim = {"claimName": name, **more}
@@ -342,14 +340,14 @@ ALLOWED = {
     "an emptyDir": _add("volumes", {"name": "x", "emptyDir": {}}),
 }
 OWNER = ("metadata", "ownerReferences", 0)
-# (what somebody would try, what the refusal says). Pod Security refuses some of it as well, but not
-# in every namespace.
+# (what an attacker would try, what the refusal says). Pod Security refuses some of it as well, but
+# not in every namespace.
 DENIED = {
     "owned by another pod": (
         _set(*OWNER, "uid", "5b3c9e1e-9b1f-4b8e-8f61-5a0f2c7d3e55"),
         "metadata.ownerReferences: ",
     ),
-    "owned by nobody": (_set("metadata", "ownerReferences", []), "metadata.ownerReferences: "),
+    "without an owner": (_set("metadata", "ownerReferences", []), "metadata.ownerReferences: "),
     "owned by a Job": (_set(*OWNER, "kind", "Job"), "metadata.ownerReferences: "),
     "another component": (
         _set("metadata", "labels", "app.kubernetes.io/component", "launcher"),
@@ -586,8 +584,9 @@ STRICTER = {
 
 
 def _as_worker(case, worker):
-    """The case, with all that the policy wants besides "restricted"; so nothing but its own point
-    is left to refuse.
+    """Return the case with all that the policy wants besides "restricted".
+
+    So only the case's own point is left to refuse.
     """
     pod = copy.deepcopy(case)
     pod["metadata"] |= {key: worker["metadata"][key] for key in ("labels", "ownerReferences")}
@@ -640,8 +639,8 @@ def test_the_cases_are_of_the_clusters_kubernetes():
     assert f"k8s.io/{name} {version}\n" in source
 
 
-def test_rights_that_somebody_adds_are_of_no_use_under_the_policy(account, product):
-    """A Role that a policy's maker cannot see; and a token of no pod."""
+def test_added_rights_are_of_no_use_under_the_policy(account, product):
+    """A Role that the policy's author cannot see; and a token of no pod."""
     roles = ("create", "rolebinding", "more", "--clusterrole=admin")
     product.kubectl(*roles, f"--serviceaccount={product.namespace}:product-launcher")
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
@@ -663,9 +662,7 @@ EPHEMERAL = {
 
 
 def test_pods_that_are_there_stay_as_they_are_under_the_policy(account, product):
-    """Another container, a command inside, another image, another label: not even with the right to
-    it.
-    """
+    """No other container, command, image or label, even with the permission to change it."""
     kinds = "pods,pods/exec,pods/ephemeralcontainers"
     product.kubectl("create", "role", "more", "--verb=*", f"--resource={kinds}")
     product.kubectl(
@@ -727,7 +724,7 @@ except OSError as error:
 
 
 @pytest.mark.testbed
-def test_only_workers_reach_the_launcher_and_they_reach_nobody_else(product):
+def test_only_workers_reach_the_launcher_and_they_reach_nothing_else(product):
     """The testbed's network enforces no policies, so the tests' own translation into iptables does."""
     from testbed.policies import Enforcement
 

@@ -1,6 +1,4 @@
-"""`helm test`: two real tasks in a worker pod and over the volume, beside whatever the release
-does.
-"""
+"""`helm test`: two real tasks in a worker pod and over the volume, beside a run or without one."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ def test_it_runs_two_tasks_by_way_of_the_volume_and_leaves_nothing(dev, program)
 
 @pytest.mark.slow
 def test_it_does_not_disturb_a_run(product):
-    """Nor the run it; each has keys and workers of its own."""
+    """Nor does the run disturb it; each has its own keys and workers."""
     job = product.install("--set", "workflow.call=product:main,workflow.kwargs.seconds=8")
     running = product.wait_for_pods(
         lambda pods: sum(pod["status"].get("phase") == "Running" for pod in pods.values()) == 2,

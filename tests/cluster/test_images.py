@@ -36,9 +36,7 @@ def hashes(folder):
 @pytest.mark.testbed
 @pytest.mark.parametrize("name", ["k8s-parsl", "k8s-parsl-tiles"])
 def test_an_image_holds_the_code_of_this_tree(product, name):
-    """A builder that takes an old layer for a new one would have every test here prove something
-    about yesterday.
-    """
+    """If a builder reused an old layer, every test here would test yesterday's code."""
     there = json.loads(product.python(HASHES, name=name).splitlines()[-1])
     runtime = hashes(ROOT / "runtime" / "k8s_parsl_runtime")
     assert _differ(there["launcher"], hashes(ROOT / "launcher" / "k8s_parsl")) == []
@@ -47,5 +45,5 @@ def test_an_image_holds_the_code_of_this_tree(product, name):
 
 
 def _differ(one, other):
-    """Files that are not alike, or in one of both only."""
+    """Return the files that differ, or are in only one of the two."""
     return sorted({file for file, _ in one.items() ^ other.items()})

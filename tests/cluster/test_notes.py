@@ -1,5 +1,4 @@
-"""Every command that NOTES print works as it is printed, for the release that printed it, with both
-Helms.
+"""Every command that NOTES print works as printed, for that release, with both Helms.
 
 By an administrator for a whole release; for one of the two halves by a user with a namespace's
 rights, who is none.

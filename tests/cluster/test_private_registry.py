@@ -74,7 +74,7 @@ def release(kube_cluster, namespace, registry, tmp_path):
 
 @pytest.mark.slow
 def test_pods_wait_until_the_secret_is_named(release, registry):
-    """Without it `check` says what kubelet was told; with it pods of both kinds have their image."""
+    """Without it `check` shows the registry's answer; with it all pods get their image."""
     release.workflow = "--set-file", "workflow.files.names\\.py=examples/names/names.py"
     release.install(*release.workflow)
 

@@ -22,9 +22,7 @@ def test_the_module(product):
 
 @pytest.mark.slow
 def test_the_plain_script_with_a_config_of_its_own(product):
-    """It runs unchanged: the chart's Config takes the place of its own, and the log says what was
-    set aside.
-    """
+    """Unchanged: the chart's Config replaces its Config, and the log names what it ignored."""
     env = "launcher.pod.env[0].name=PRODUCT_SECONDS,launcher.pod.env[0].value=1"
     product.install("--set", "workflow.script=example-parsl.py", "--set-string", env)
     assert product.wait_for_end() == "Complete", product.describe()
@@ -39,7 +37,7 @@ def test_the_plain_script_with_a_config_of_its_own(product):
 
 @pytest.mark.slow
 def test_an_executor_that_cannot_be_guessed_is_refused_by_name(product):
-    """With several executors nobody can tell which one the script means."""
+    """With several executors it is unclear which one the script means."""
     product.install("--set", "workflow.script=example-parsl.py,executors.highmem.maxBlocks=1")
     assert product.wait_for_end() == "Failed"
     code, message = product.end_of_launcher()
@@ -86,7 +84,7 @@ def test_a_bad_image_of_an_executor_ends_the_run_with_78(product):
 
 @pytest.mark.slow
 def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
-    """It is told apart from a lack of room, which would be waited for."""
+    """It is distinguished from a lack of room, for which the run would wait."""
     pod = "executors.workers.pod"
     claim = f"{pod}.volumes[0].name=x,{pod}.volumes[0].persistentVolumeClaim.claimName=not-there"
     product.install(
@@ -112,11 +110,10 @@ def test_a_missing_claim_of_an_executor_ends_the_run_with_78(product):
         ),
     ],
 )
-def test_what_the_launchers_own_pod_waits_for_is_told_by_the_command_of_notes(
-    product, settings, named
-):
-    """Where none of our code runs yet, the one place to look is what NOTES print; no worse where
-    the launcher does.
+def test_the_command_of_notes_shows_what_the_launchers_own_pod_waits_for(product, settings, named):
+    """Where none of our code runs yet, the one place to look is what NOTES print.
+
+    No worse where the launcher does.
     """
     product.install("--set", "workflow.call=product:main", "--set", settings)
     notes = product.helm("get", "notes", product.name).out

@@ -1,6 +1,4 @@
-"""Texts that mean something to YAML, a shell or kubelet: through Helm, a real API server and a real
-kubelet.
-"""
+"""Texts that YAML, a shell or kubelet would interpret, through Helm, API server and kubelet."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ def release(product, request):
 
 
 def values():
-    """Every text: as argument, as key of one, in a list, as variable, in annotations, as contents
-    of a file.
-    """
+    """Every text: as argument, as its key, in a list, as variable, in annotations, in a file."""
     # kubelet expands what is written as a variable: a PodSpec's field means what Kubernetes says.
     variables = [
         {"name": f"TEXT_{n}", "value": text.replace("$", "$$")} for n, text in enumerate(TEXTS)
@@ -67,8 +63,9 @@ def file(tmp_path):
 
 
 def test_every_text_arrives_in_api_server_workflow_and_worker(release, file):
-    """What the workflow and its task have is compared there (quoted.py); a difference fails the
-    run.
+    """What the workflow and its task have is compared there (quoted.py).
+
+    A difference fails the run.
     """
     job = release.install("-f", str(file))
     kept = json.loads(release.kubectl("get", "job,configmap,serviceaccount", "-o", "json"))["items"]

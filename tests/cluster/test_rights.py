@@ -1,5 +1,4 @@
-"""Two halves, two people: an administrator, and a user with a namespace account's rights and no
-more.
+"""Two halves, two people: an administrator, and a user with a namespace's permissions only.
 
 The user's rights are those of a DataONE namespace (DataONEorg/k8s-cluster,
 authorization/application-context.yaml): all of core, apps, networking and autoscaling, Jobs, and of
@@ -63,7 +62,7 @@ def blocks():
 
 @dataclass
 class Person:
-    """Somebody with a kubeconfig and one of the two Helms."""
+    """A person with a kubeconfig and one of the two Helms."""
 
     kubeconfig: str
     programs: str
@@ -71,8 +70,9 @@ class Person:
     values: list[str] = field(default_factory=list)
 
     def run(self, command, *, check=True):
-        """A shell command with the page's namespace and values replaced by the test's; what it
-        prints.
+        """Run a shell command with the test's namespace and values instead of the page's.
+
+        Return its output.
         """
         command = re.sub(
             r"-n pdgrun|namespace pdgrun", lambda found: found[0][:-6] + self.namespace, command
@@ -131,8 +131,9 @@ def version(helm):
 
 @pytest.fixture
 def place(kube_cluster):
-    """A namespace's name and values; the test makes it as the page says, and all that it made goes
-    at the end.
+    """A namespace's name and values.
+
+    The test creates it as the page says; its end deletes all that the test made.
     """
     name = f"t-{uuid.uuid4().hex[:8]}"
     values = [*images_of("k8s-parsl-tiles"), "--set", "workflow.kwargs.max_zoom=1"]
@@ -163,9 +164,7 @@ def administrator(helm, place, kube_cluster):
 
 @pytest.fixture
 def user(administrator, tmp_path):
-    """An account in the namespace that the page's first command makes, with exactly the rights
-    above or those given.
-    """
+    """An account in the page's namespace, with the permissions above or those given."""
 
     def make(rules=RULES):
         name = administrator.namespace
@@ -219,8 +218,9 @@ def newer_chart(folder):
 def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(
     administrator, user, release, version, tmp_path
 ):
-    """With both Helms, and nothing but the commands of the page; a newer chart and another account
-    need no more.
+    """With both Helms, and nothing but the commands of the page.
+
+    A newer chart and another account need no more.
     """
     administrator.page("administrator")
     someone = user()
@@ -249,9 +249,7 @@ def test_a_user_installs_upgrades_and_removes_with_a_namespaces_rights(
 
 
 def test_the_role_for_users_is_enough(administrator, user, release, version):
-    """deploy/role-for-users.yaml: to install, to watch a run, to try it, to run it again, to remove
-    it.
-    """
+    """deploy/role-for-users.yaml is enough to install, watch, test, run again and uninstall."""
     (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
     administrator.page("administrator")
     someone = user(role["rules"])
@@ -270,9 +268,7 @@ def test_the_role_for_users_is_enough(administrator, user, release, version):
 
 
 def test_the_role_for_users_has_nothing_to_spare(administrator, user, version):
-    """Without any one of its rules there is no install: Helm lacks it, or the launcher's Role
-    grants it.
-    """
+    """Without any one of its rules the install fails: Helm or the launcher's Role needs it."""
     (role,) = yaml.safe_load_all((ROOT / "deploy" / "role-for-users.yaml").read_text())
     administrator.page("administrator")
     install = f"{blocks()[f'{version} install'].strip()} --set job.suspend=true"
@@ -294,9 +290,10 @@ def test_helm_4_needs_its_flag(administrator, user):
 
 
 @pytest.mark.slow
-def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, version):
-    """rbac.create=false, plainly installed; the administrator's Role is of the same name and says
-    the same.
+def test_without_its_own_role_any_helm_works(administrator, user, release, version):
+    """rbac.create=false, plainly installed.
+
+    The administrator's Role is of the same name and says the same.
     """
     administrator.page("administrator")
     administrator.page("administrator's role")
@@ -311,14 +308,12 @@ def test_without_a_role_of_its_own_any_helm_works(administrator, user, release, 
 
 
 def command_of(line):
-    """What a line of `k8s-parsl check` tells to ask for."""
+    """What a line of `k8s-parsl check` says to ask for."""
     return re.search(r"(?:helm template|kubectl) .*", line)[0]
 
 
 def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
-    """Before anything is there: each line's command, run by the administrator as it stands, takes
-    the line away.
-    """
+    """The administrator runs each line's command as it stands; the line is then gone."""
     (line,) = administrator.check()
     assert "there is no namespace" in line
     administrator.shell(command_of(line))
@@ -332,7 +327,7 @@ def test_check_says_what_to_ask_for_in_words_that_work(administrator, user):
     assert "the launcher's ServiceAccount pdgrun-launcher has no permission to create pods" in line
     administrator.shell(command_of(line))
     assert someone.check("--set admin.create=false,rbac.create=false") == []
-    # And with a Role of its own Helm would refuse it.
+    # And with its own Role Helm would refuse it.
     assert [
         line
         for line in someone.check("--set admin.create=false")

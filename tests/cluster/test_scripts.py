@@ -81,7 +81,7 @@ def test_all_others_are_as_with_plain_python(run):
 
 
 def in_cluster(cluster, namespace, case, url):
-    """Run it as a release of its own; what it came to."""
+    """Run it as its own release; return its result."""
     name = case.name.replace("_", "-")
     data = layout.data_dir() / namespace / name
     data.mkdir(parents=True)
@@ -142,9 +142,7 @@ def in_config_map(case):
 
 
 def output(namespace, pod):
-    """What its container wrote to standard output and to standard error: kubelet has them in one
-    file.
-    """
+    """Return what its container wrote to both outputs, which kubelet has in one file."""
     (file,) = (
         path
         for node in layout.NODES

@@ -73,7 +73,7 @@ def test_a_release_from_install_to_its_second_installation(dev):
     left = dev.kubectl("get", "pod,secret,configmap,job,pvc", "-o", "name").split()
     assert [name for name in left if "pdgrun" in name] == []
 
-    # Install again with the values of the first run: it runs afresh.
+    # Install again with the values of the first run: it runs again.
     third = dev.install()
     assert third.name == first.name
     assert dev.wait_for_end(third) == "Complete", dev.describe()

@@ -1,6 +1,4 @@
-"""The launcher and the workflow in two containers: any image, whatever the workflow does, and no
-right for it.
-"""
+"""Launcher and workflow in two containers: any image, any workflow, and no permission for it."""
 
 from __future__ import annotations
 
@@ -153,7 +151,7 @@ ENDINGS = {
 @pytest.mark.testbed
 @pytest.mark.parametrize("ending", quick(list(ENDINGS), first=2))
 def test_the_launcher_outlives_the_workflow(release, ending):
-    """Record, report, cause and exit code are right, one launcher told it, and no worker is left."""
+    """Record, report, cause and exit code are right, from one launcher; no worker is left."""
     code, said = ENDINGS[ending]
     release.of(ENDS, "k8s-parsl-plain", "--set", LITTLE)
     release.install("--set", f"workflow.call=ends:{ending},job.backoffLimit=3")
@@ -177,9 +175,7 @@ def test_the_launcher_outlives_the_workflow(release, ending):
 @pytest.mark.testbed
 @pytest.mark.parametrize("ending", quick(["hangs", "stopped", "ignores"], first=1))
 def test_a_workflow_that_does_nothing_any_more_can_be_stopped(release, ending):
-    """It computes for ever, is stopped, or ignores SIGTERM: the pod still ends within its grace
-    period.
-    """
+    """It computes for ever, is stopped, or ignores SIGTERM: the pod ends in its grace period."""
     release.of(ENDS, "k8s-parsl-plain", "--set", "launcher.pod.terminationGracePeriodSeconds=40")
     release.install("--set", f"workflow.call=ends:{ending}")
     release.wait_for_pods(

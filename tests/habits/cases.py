@@ -1,6 +1,4 @@
-"""What a run comes to that makes a mistake of users', or has a habit of theirs: alike on a laptop
-and on a cluster.
-"""
+"""How a run with a user's mistake or habit ends: the same on a laptop and on a cluster."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def script(path: str, *args: str) -> dict[str, Any]:
 
 
 def values(case: Case) -> dict[str, Any]:
-    """Return what each of them has; its own are a second file."""
+    """Return the values of every case; a case's own values are a second file."""
     workflow = (
         {"call": f"flow:{case.workflow}"} if isinstance(case.workflow, str) else case.workflow
     )
@@ -137,7 +135,7 @@ CASES = {
         "joined", 1, "JoinError, caused by app task.*the one real failure", status="failed"
     ),
     "failure that is caught": Case("late_failure", starts=3, result=[0, 1]),
-    # The user's crash is not the cluster's.
+    # A crash of the user's code is not a fault of the cluster.
     "sys.exit in an app": Case(
         "exits", 1, r"the app called sys\.exit\('no input file given'\)", status="failed"
     ),

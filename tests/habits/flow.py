@@ -1,5 +1,6 @@
-"""Mistakes and habits of ordinary workflows, a function each. Every try of a task leaves a line in
-the ledger.
+"""Mistakes and habits of ordinary workflows, a function each.
+
+Every try of a task leaves a line in the ledger.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def results(futures):
 
 
 def ends(futures):
-    """What each came to, as a word."""
+    """Return the end of each future, as a word."""
     return [type(future.exception()).__name__ if future.exception() else "ok" for future in futures]
 
 
@@ -115,7 +116,7 @@ def do_fill_shared_memory(number):
     import resource
     from multiprocessing import shared_memory
 
-    # As a /dev/shm that is full: what is written beyond that is a bus error.
+    # As a full /dev/shm: a write beyond it is a bus error.
     del resource
     block = shared_memory.SharedMemory(create=True, size=100 << 20)
     try:

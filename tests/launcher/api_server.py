@@ -1,5 +1,4 @@
-"""A small API server that behaves like the real one for pods: list, watch, create, delete,
-ConfigMap, Secret.
+"""A small API server that behaves like the real one for pods, ConfigMaps and Secrets.
 
 For what a real one cannot be made to do at will: 429 with Retry-After, 410 in mid-watch, a quota
 that frees itself. The cluster tests run the same code against a real one.
@@ -18,8 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class ApiServer:
-    """State and events of one namespace; `answers` is a list of canned answers, each used once by a
-    matching call.
+    """State and events of one namespace.
+
+    `answers` is a list of canned answers, each used once by a matching call.
     """
 
     def __init__(self):
@@ -28,9 +28,9 @@ class ApiServer:
         self.before = {}
         # By the pod's uid, and by its name.
         self.pod_events, self.logs = {}, {}
-        # For `check`: other objects by (plural, namespace, name); plurals that nobody may see;
-        # (verb, plural) that nobody may do; what a dry run of a kind is told; and who asked whether
-        # they may do what.
+        # For `check`: other objects by (plural, namespace, name); plurals that the caller may not
+        # see; (verb, plural) that it may not do; the answer to a dry run of a kind; and the access
+        # reviews that were asked for.
         self.objects, self.unseen, self.denied, self.refusals, self.reviews = (
             {},
             set(),
@@ -46,7 +46,7 @@ class ApiServer:
         self.answers = []
         # What matches this, as "GET /api/...", gets no answer.
         self.hangs = None
-        # The one token that is worth something; None: whoever comes is let in.
+        # The one valid token; None: every request is accepted.
         self.token = None
         self.closing = False
         self.http = ThreadingHTTPServer(
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
                 )
 
     def _about(self, path):
-        """What a server tells anybody: Kubernetes its version, Vault its health."""
+        """What a server answers without a login: Kubernetes its version, Vault its health."""
         state = self.server_state
         if path == "/version":
             self._json(200, dict(zip(("major", "minor"), state.kubernetes, strict=True)))
@@ -309,9 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _seen_as(kind, pod, before, selector):
-    """What a watch with this selector gets of a change: a pod whose labels change may leave it, or
-    come in.
-    """
+    """Return what a watch with this selector gets: a pod may leave or come in."""
     if kind == "ERROR":
         return kind
     is_in, was_in = matches(pod, selector), before is not None and matches(before, selector)

@@ -19,7 +19,7 @@ def server():
 
 @pytest.fixture
 def cluster(server):
-    """Where all is well: namespace, Secret of the volume, one roomy node that has the image."""
+    """A cluster with the namespace, the volume's Secret, and one large node that has the image."""
     server.objects["namespaces", "", NS] = {"metadata": {"name": NS}}
     server.objects["secrets", "ceph", "key"] = {
         "metadata": {"name": "key"},

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def git(folder, *words):
-    """What git prints, without what this machine's user told it."""
+    """Run git without this machine's user settings; return its output."""
     names = {
         f"GIT_{who}_{what}": "test@example.org"
         for who in ("AUTHOR", "COMMITTER")
@@ -33,9 +33,9 @@ class GitServer:
     """Serves the repositories below a folder; each request's path is kept.
 
     `credentials`: ``user:password`` that it wants, else 401. `status`: what it answers instead of
-    anything; `answers`: the same for the next requests alone. `redirect`: where it sends everybody
-    with the right credentials. `old`: it knows no protocol 2; `tips_only`: nor does it give a
-    commit that no branch or tag points to. `cut`: the part of an answer with files that comes
+    anything; `answers`: the same for the next requests alone. `redirect`: where it sends every
+    client with the right credentials. `old`: it knows no protocol 2; `tips_only`: nor does it give
+    a commit that no branch or tag points to. `cut`: the part of an answer with files that comes
     before the connection breaks off.
     """
 

@@ -1,6 +1,4 @@
-"""What a launcher finds of earlier ones: anything may be in their folders, and none of it is an
-internal error.
-"""
+"""What a launcher finds of earlier ones may be anything, and never is an internal error."""
 
 from __future__ import annotations
 
@@ -81,7 +79,7 @@ BAD_RECORDS = {
 
 @pytest.mark.parametrize("make", BAD_RECORDS.values(), ids=BAD_RECORDS)
 @pytest.mark.parametrize("listed", [0, 3])
-def test_a_record_that_is_none_is_that_of_a_run_that_did_not_end(runs, make, listed):
+def test_a_run_without_a_valid_record_did_not_end(runs, make, listed):
     """The lists of begun tasks say which attempt this is, and the record of this one replaces it."""
     folder = Folder(runs / "r1")
     folder.parsl.mkdir(parents=True)
@@ -138,7 +136,7 @@ def test_lists_that_a_link_leads_to_are_not_read(tmp_path, runs, part, caplog):
 @pytest.mark.parametrize(
     "make", [os.mkfifo, lambda path: path.symlink_to("nowhere"), lambda path: path.mkdir()]
 )
-def test_a_list_that_is_no_file_is_said_in_the_first_line(runs, caplog, make):
+def test_a_list_that_is_no_file_is_reported_in_the_first_line(runs, caplog, make):
     folder = died(runs)
     folder.parsl.mkdir()
     make(lists.path(folder.parsl, 1))

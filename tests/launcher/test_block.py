@@ -67,7 +67,7 @@ NO_IMAGE = pod(find("ErrImagePull", "not found"), phase="Pending")
     ],
 )
 def test_a_look_at_the_pod_says_what_became_of_the_block(before, seen, state, reason):
-    """An end that was wanted has no reason to tell, but for a fault in the values."""
+    """A requested end has no reason to report, except a fault in the values."""
     after = before.observe(seen, 20.0)
     assert (after.state, after.finding and after.finding.reason.name, after.seen) == (
         state,
@@ -175,7 +175,7 @@ def test_it_is_overdue_after_the_time_of_its_reasons_class(seen, after, overdue)
     assert not RUNNING.overdue(LIMITS, 1e9)
 
 
-def test_what_only_the_time_tells():
+def test_what_becomes_of_a_block_by_time_alone():
     forgotten = replace(ASKED_FOR, cancelled=True)
     assert forgotten.is_forgotten()
     assert forgotten.forgotten().state is State.CANCELLED

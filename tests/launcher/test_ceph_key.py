@@ -53,9 +53,7 @@ def test_a_good_key_passes_as_it_is():
     "key", [cephx(bytes(32), cipher=2), cephx(bytes(64), cipher=7)], ids=["aes256k", "unborn"]
 )
 def test_longer_keys_of_other_ciphers_pass(key):
-    """AES256 keys are longer than the well-known 40 characters, and the next cipher is not ours to
-    refuse.
-    """
+    """AES256 keys have more than 40 characters; other ciphers are not refused."""
     assert check(user_key=key).user_key.get_secret_value() == key
 
 

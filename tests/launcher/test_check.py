@@ -50,7 +50,9 @@ def test_the_last_line_of_a_pod_that_is_not_a_worker_is_shown_without_a_reason(
     assert [said.text for said in check(api, "pdgrun") if said.text.startswith(line)]
 
 
-def test_a_workflow_container_that_cannot_start_is_said_beside_a_launcher_that_runs(cluster, api):
+def test_a_workflow_container_that_cannot_start_is_reported_beside_a_launcher_that_runs(
+    cluster, api
+):
     """The launcher waits for it for a while; its own state is fine."""
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "r/n:1: not found"}}
     running = pod(0)

@@ -1,6 +1,4 @@
-"""`k8s-parsl checkout` and the git servers it meets: real git, behind an HTTP server that can be
-made to be unwell.
-"""
+"""`k8s-parsl checkout` and git servers: real git, behind an HTTP server that fails on demand."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ def server(tmp_path, repository, monkeypatch):
     monkeypatch.setattr(
         git_client, "PATIENCE", urllib3.Retry(2, backoff_factor=0.01, allowed_methods=None)
     )
-    # Whatever proxy this machine has, it is not for the server here.
+    # A proxy of this machine is not for the server here.
     monkeypatch.setenv("no_proxy", "127.0.0.1,127.0.0.2")
     server = GitServer(tmp_path / "served")
     yield server
@@ -293,8 +291,9 @@ def forge(server, tmp_path):
     ],
 )
 def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, entries, line):
-    """By a code that no launcher tries again, and a line that names the entry; nothing is written
-    beside the code.
+    """By a code that no launcher tries again, and a line that names the entry.
+
+    Nothing is written beside the code.
     """
     before = {path for path in tmp_path.rglob("*") if "served" not in path.parts}
     with pytest.raises(ConfigurationError) as caught:
@@ -331,7 +330,7 @@ def test_a_tree_that_cannot_be_checked_out_ends_the_run(fetch, forge, tmp_path, 
     ],
     ids=["submodule", "LFS", "absolute link", "relative link"],
 )
-def test_what_is_not_what_it_looks_like_is_said(fetch, forge, caplog, entries, said):
+def test_what_is_not_what_it_looks_like_is_reported(fetch, forge, caplog, entries, said):
     """The code may do without it, so the run goes on."""
     assert os.path.lexists(fetch(commit=forge.commit(*entries(forge))) / "sub")
     assert said in caplog.text
@@ -405,7 +404,7 @@ def test_what_git_cannot_read_ends_the_run(fetch, monkeypatch):
 # Networks ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
+def test_a_private_ca(fetch, tmp_path, monkeypatch):
     """As docs/user/own-workflow.md says: by the variable that OpenSSL reads."""
     authority = pki.Authority(tmp_path / "pki")
     authority.issue("git", "git", names=("127.0.0.1",))
@@ -423,9 +422,7 @@ def test_an_authority_of_ones_own(fetch, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy(fetch, server, monkeypatch, variable):
-    """As docs/user/own-workflow.md says: by the variable that other programs read, whichever way it
-    is written.
-    """
+    """By the variable of docs/user/own-workflow.md, in upper case or lower case."""
     monkeypatch.setenv(variable, server.url)
     assert files(fetch(url="http://git.example.org/flows.git"))
     assert server.requests[0].startswith("http://git.example.org/flows.git/info/refs")

@@ -1,6 +1,4 @@
-"""The launcher's end of the socket: who may talk there, what is a message, and what no peer can do
-to the launcher.
-"""
+"""The launcher's end of the socket: peers, messages, and what no peer can do to the launcher."""
 
 from __future__ import annotations
 
@@ -138,7 +136,7 @@ def is_closed(connection):
 
 
 def test_both_ends_talk(conversation, client, taken):
-    """Each role by a connection of its own, in any order; a message is one line however it travels."""
+    """Each role has its own connection, in any order; a message is one line however it travels."""
     kernel, supervisor = Channel(client()), client()
     kernel.send({"type": "hello", "role": "kernel", "protocol": PROTOCOL})
     assert taken.next(messages.Hello).role == "kernel"
@@ -259,7 +257,7 @@ def test_a_runtime_of_another_version_ends_the_run_by_name(
     taken.nothing()
 
 
-def test_half_a_message_at_the_end_is_none(greeted, taken):
+def test_half_a_message_at_the_end_is_ignored(greeted, taken):
     """Its sender was killed in the middle of it."""
     connection = greeted()
     connection.sendall(line(**ENDED)[:-2])
@@ -383,7 +381,7 @@ def test_a_loop_of_connections_fills_no_log(
 
 
 @pytest.mark.parametrize("key", ["\x1b[2J", "\n2026-01-01 INFO done", "A" * 100_000, "\u202e"])
-def test_what_is_said_of_a_greeting_is_one_short_line(open_socket, client, caplog, key):
+def test_the_message_about_a_greeting_is_one_short_line(open_socket, client, caplog, key):
     """A name of a key is the other side's own."""
     open_socket()
     connection = client()
@@ -550,8 +548,9 @@ WRONG = {
 def test_what_is_no_message_ends_its_connection(
     greeted, conversation, taken, caplog, role, said, why
 ):
-    """It says what is wrong, and not what was sent; what came before it counts, what comes after it
-    does not.
+    """It says what is wrong, and not what was sent.
+
+    What came before it counts, what comes after it does not.
     """
     before = LOG if role == "kernel" else {"type": "continued"}
     connection = greeted(role)
@@ -605,7 +604,7 @@ def test_a_text_that_is_no_utf8_does_not_end_the_conversation(greeted, folder, t
 # What no peer can do to the launcher ---------------------------------------------------------------------------------
 
 
-def test_a_flood_is_slowed_down_and_holds_up_nobody_else(open_socket, client, taken, monkeypatch):
+def test_a_flood_is_slowed_down_and_delays_no_other_peer(open_socket, client, taken, monkeypatch):
     """What is too much waits at the sender's end, and not in the launcher's memory."""
     monkeypatch.setattr(conversations, "RATE", 100)
     conversation = open_socket()
@@ -643,7 +642,7 @@ def test_a_flood_is_slowed_down_and_holds_up_nobody_else(open_socket, client, ta
     assert supervisor.recv(100) == b'{"type":"nothing"}\n'
 
 
-def test_a_peer_that_does_not_read_holds_up_nobody(open_socket, client, taken, monkeypatch):
+def test_a_peer_that_does_not_read_delays_no_other_peer(open_socket, client, taken, monkeypatch):
     """A process that was stopped, say: `send` returns at once, and keeps only so much for it."""
     monkeypatch.setattr(conversations, "WAITING", 200)
     monkeypatch.setattr(conversations, "FINISH_S", 0.2)

@@ -1,6 +1,4 @@
-"""Whatever the workflow's side sends, and however much of it: it costs the launcher a bounded
-amount of memory.
-"""
+"""Messages of the workflow's side, of any kind and number, take a bounded amount of memory."""
 
 from __future__ import annotations
 
@@ -205,9 +203,7 @@ def _kept():
 
 
 def _grows(flooded, send, batches):
-    """Send batches; return by how much the memory that is taken grows from the end of the first to
-    that of the last.
-    """
+    """Send two batches; return by how much the memory grows from the first's end to the last's."""
     tracemalloc.start()
     try:
         kept = []
@@ -325,7 +321,7 @@ def test_the_median_of_a_few_is_exact(number):
 
 @pytest.mark.parametrize("order", ["rising", "falling", "alternating"])
 def test_the_median_of_many_is_that_of_a_fair_sample(order):
-    """Whatever comes first; sum, number and maximum stay exact."""
+    """In any order; sum, number and maximum stay exact."""
     many = 20 * SAMPLE
     given = range(many) if order != "falling" else range(many - 1, -1, -1)
     if order == "alternating":

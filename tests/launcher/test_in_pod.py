@@ -1,6 +1,4 @@
-"""A whole run of a launcher's pod: its two programs as two processes of this machine, before a
-small API server.
-"""
+"""A whole run of a launcher's pod: two processes of this machine, and a small API server."""
 
 from __future__ import annotations
 
@@ -163,8 +161,9 @@ def at_the_first_pod(server, act):
 
 
 def test_a_run_from_its_beginning_to_its_end(launcher, server):
-    """Pods are asked for before Parsl has started, with all that a worker has to know; and none is
-    left.
+    """Pods are asked for before Parsl has started, with all that a worker has to know.
+
+    None is left.
     """
     launcher.run("well")
     pods = {pod["metadata"]["name"]: pod for _, kind, pod in server.events if kind == "ADDED"}
@@ -186,7 +185,7 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert launcher.status == 0
 
 
-def test_a_bound_that_lowers_the_number_of_workers_is_told(launcher, server, caplog):
+def test_a_bound_that_lowers_the_number_of_workers_is_reported(launcher, server, caplog):
     """At the start, and in the record; the pods and the workflow's side have the lower number."""
     spec = {
         "containers": [
@@ -289,7 +288,7 @@ def test_of_a_run_that_is_done_its_log_says_whether_the_code_has_changed(
         ("well", UsageError, r"^workflow\.kwargs"),
     ],
 )
-def test_a_mistake_in_the_values_is_told(launcher, server, call, failure, line):
+def test_a_mistake_in_the_values_is_reported(launcher, server, call, failure, line):
     """The first without any pod; the second is known once the module is imported."""
     kwargs = {"n": 1} if call == "wel" else {"m": 1}
     with pytest.raises(failure, match=line):
@@ -336,7 +335,7 @@ def test_a_workflow_that_crashes(launcher, server):
 
 
 def test_a_cluster_that_cannot_run_it_ends_it(launcher, server):
-    """Whatever the workflow does meanwhile."""
+    """Also while the workflow runs."""
 
     def refuse():
         waiting = {"waiting": {"reason": "InvalidImageName", "message": "A:b:c"}}
@@ -418,7 +417,7 @@ class Phase:
         self.monkeypatch.setattr(workflows.Workflow, "take", take)
 
     def refused(self, method):
-        """The API server is busy, for as long as anybody asks."""
+        """The API server is busy, at every request."""
         self.server.refuse(method, 503, "apiserver is starting", times=1000)
         self.after(method)
 
@@ -474,9 +473,7 @@ PHASES = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("phase", PHASES)
 def test_sigterm_ends_a_launcher_in_each_phase(launcher, server, monkeypatch, phase):
-    """At once, whatever it waits for there: the limit of the test is below that of any of these
-    waits.
-    """
+    """It ends at once: the test's limit is shorter than any of these waits."""
     monkeypatch.setattr(launcher_pod, "START_S", 600.0)
     monkeypatch.setattr("k8s_parsl.run.own_pod.IMAGE_S", 600.0)
     for limit in ("GREETING_S", "PREPARE_S"):
@@ -562,9 +559,7 @@ def test_the_volume_may_be_a_link(launcher, tmp_path):
 
 
 def test_a_picture_that_leads_out_of_the_volumes_is_not_in_the_report(launcher, caplog):
-    """A worker may have put it there, for the report to show what only the workflow's container
-    has.
-    """
+    """A worker may have put the link there, to show a file of the workflow's container."""
     caplog.set_level("INFO", logger="k8s_parsl")
     values = {
         "call": "flow:maps",
@@ -677,7 +672,7 @@ def test_a_run_that_another_launcher_does_while_this_one_waits_is_not_run_again(
     assert launcher.status == 0
 
 
-def test_a_volume_that_cannot_be_written_is_said_once(launcher, monkeypatch):
+def test_a_volume_that_cannot_be_written_is_reported_once(launcher, monkeypatch):
     """There is no place for a record then."""
     with pytest.raises(PermissionDenied, match=r"^run\.volume: .*runs"):
         (launcher.volume / "runs").write_text("a file")

@@ -210,7 +210,7 @@ def laptop(server, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_missing_permission_is_said_to_be_of_the_caller(server, request, door, line):
+def test_a_missing_permission_is_reported_as_the_callers(server, request, door, line):
     """In a pod its ServiceAccount; with a kubeconfig its user, whom no Role of the launcher helps."""
     asks = request.getfixturevalue(door)
     server.refuse("GET", 403, "pods is forbidden")

@@ -1,6 +1,4 @@
-"""What goes into the image: packages that are locked to versions and hashes, and a list of them for
-others to read.
-"""
+"""What goes into the image: packages locked to versions and hashes, and a list of them."""
 
 from __future__ import annotations
 
@@ -92,7 +90,7 @@ def test_the_lock_has_all_that_its_packages_need_and_nothing_else(name, some, no
 
 
 def test_the_workflows_environment_has_parsl_and_nothing_else_of_ours():
-    """What stands there would have to fit beside whatever a workflow's image holds."""
+    """Its packages would have to fit beside those of any workflow's image."""
     (wanted,) = PROJECTS["runtime"]["project"]["dependencies"]
     assert Requirement(wanted).name == "parsl"
 

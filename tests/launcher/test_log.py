@@ -1,4 +1,4 @@
-"""The launcher's log: whatever text is in a message, only a message begins without indent."""
+"""The launcher's log: only a message begins without indent, with any text in it."""
 
 from __future__ import annotations
 

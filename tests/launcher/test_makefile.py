@@ -47,7 +47,7 @@ def make(tmp_path):
 
 @pytest.mark.parametrize(("goal", "stamp"), [("run", ".runs"), ("check-cluster", ".checks")])
 @pytest.mark.parametrize("code", [1, 64, 143])
-def test_the_exit_code_is_said_as_make_has_another(make, tmp_path, goal, stamp, code):
+def test_the_exit_code_is_shown_as_make_has_another(make, tmp_path, goal, stamp, code):
     done = make(goal, "-o", f"{tmp_path}/{stamp}", k8s_parsl=f"#!/bin/sh\nexit {code}\n")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0].startswith(f"exit code {code} (see docs/user/results.md")
@@ -58,7 +58,7 @@ def test_a_run_that_ends_well_says_nothing_of_it(make, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
 
 
-def test_what_is_installed_is_said_as_it_comes(make, tmp_path):
+def test_installs_are_shown_one_by_one(make, tmp_path):
     """By the packages' names; and `check-cluster` installs no geopandas, nor Parsl."""
     done = make("check-cluster", python=PIP, k8s_parsl="#!/bin/sh\necho checked\n")
     assert done.returncode == 0, done.stderr
@@ -105,7 +105,7 @@ def test_tests_that_were_left_out_are_counted(tmp_path, more):
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
     )
-    assert "left out: 1 cluster tests, for want of a cluster" in done.stdout, (
+    assert "left out: 1 cluster tests, as there is no cluster" in done.stdout, (
         done.stdout + done.stderr
     )
     assert "left out: 2 slow tests" in done.stdout

@@ -1,6 +1,4 @@
-"""What the end of the workflow's process means for the run: exit code and message of each way to
-end.
-"""
+"""What the end of the workflow's process means for the run: exit code and message."""
 
 from __future__ import annotations
 
@@ -81,7 +79,7 @@ ENDS = {
     "SIGILL": crash(132, "SIGILL", " (compiled for another kind of CPU)"),
     "SIGBUS": crash(135, "SIGBUS", f" ({signals._HINTS['SIGBUS']})"),
     "SIGKILL": crash(137, "SIGKILL", " (from outside, or its node ran out of memory)"),
-    "SIGTERM of its own": crash(143, "SIGTERM"),
+    "SIGTERM by itself": crash(143, "SIGTERM"),
     "SIGALRM": crash(142, "SIGALRM"),
     "a signal after it returned": (
         ended(139, "SIGSEGV", lines=[]),
@@ -143,9 +141,10 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("end", "told", "code", "message"), ENDS.values(), ids=ENDS)
-def test_an_end_that_is_none_of_a_good_run(end, told, code, message):
-    """One line says why; the process's own status is kept, and so are its last lines. No result
-    goes with it.
+def test_an_end_that_no_good_run_has(end, told, code, message):
+    """One line says why.
+
+    The process's own status is kept, and so are its last lines. No result goes with it.
     """
     outcome = of_process(end, told, LIMIT)
     assert (outcome.failure.exit_code, str(outcome.failure)) == (code, message)

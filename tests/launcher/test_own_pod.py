@@ -17,7 +17,7 @@ SOON_S = 10
 
 
 class Workflow:
-    """Stands for the run: keeps what it gets to know of the container."""
+    """Stands for the run: records what OwnPod reports about the container."""
 
     def __init__(self):
         self.reports, self.changed = [], threading.Condition()
@@ -88,7 +88,7 @@ def test_what_waiting_does_not_change_is_reported_at_once(container, workflow):
     assert report.out_of_memory is False
 
 
-def test_an_image_that_cannot_be_pulled_is_told_after_a_while_and_once(
+def test_an_image_that_cannot_be_pulled_is_reported_once_after_a_while(
     container, workflow, monkeypatch, caplog
 ):
     """Kubelet tries and waits in turn; a registry may be away for a moment."""

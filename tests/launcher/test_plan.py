@@ -1,6 +1,4 @@
-"""What the launcher sends to the workflow's side: settings in, messages and the worker's arguments
-out.
-"""
+"""What the launcher sends to the workflow's side: settings in, messages and arguments out."""
 
 from __future__ import annotations
 
@@ -117,7 +115,7 @@ def test_the_pools_arguments_are_those_of_parsls_own_command(executor, encrypted
 
 
 def test_each_worker_has_its_blocks_number():
-    """And nothing else is of its own."""
+    """The workers differ in nothing else."""
     given = settings()
     _, first = arguments(given, number="0")
     _, second = arguments(given, number="12")
@@ -141,7 +139,7 @@ def test_ports_are_in_the_order_of_the_executors_names():
     assert "--port=20002" in arguments(given, "gpu")[1]
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_started():
+def test_a_port_that_is_taken_is_reported_before_anything_is_started():
     """Parsl would wait two minutes for an interchange that died of it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
@@ -208,7 +206,7 @@ def test_a_workers_own_arguments():
         ("/tmp/k8s-parsl/work", False),
     ],
 )
-def test_a_working_directory_of_each_pods_own_gets_the_data_beside_the_code(work, shared):
+def test_a_working_directory_in_each_pod_gets_the_data_beside_the_code(work, shared):
     """One on a volume has it already: the workflow container has brought it there."""
     given = settings(storage=DATA, workflow={"script": "flows/flow.py", "path": "/work"})
     ours, _ = arguments(given, work=work)

@@ -1,6 +1,4 @@
-"""Names of worker pods, which are their hostnames: different and readable, however long release and
-label are.
-"""
+"""Names of worker pods are their hostnames: different, readable, and short enough."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ NUMBERS = ["0", "7", "123", "99999", "999999"]
     ("release", "label", "number"), [*itertools.product(RELEASES, LABELS, NUMBERS)]
 )
 def test_a_name_is_a_hostname_that_kubelet_does_not_cut(release, label, number):
-    """With the label, the launcher and the block's number in it, and as much of the release as
-    there is room for.
-    """
+    """It has label, launcher and block number, and as much of the release as fits."""
     name = pod_name(release, label, UID, number)
     assert len(name) <= 63
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name)
@@ -41,7 +37,7 @@ def test_a_name_is_a_hostname_that_kubelet_does_not_cut(release, label, number):
     assert name.startswith(release[:11])
 
 
-def test_names_are_different_though_releases_begin_alike():
+def test_names_differ_though_releases_share_a_prefix():
     names = {
         pod_name(release, label, uid, number)
         for release in ("x" * RELEASE, "x" * (RELEASE - 1), f"{'x' * (RELEASE - 1)}y")
@@ -52,8 +48,8 @@ def test_names_are_different_though_releases_begin_alike():
     assert len(names) == 3 * 2 * 2 * len(NUMBERS)
 
 
-def test_all_pods_of_an_executor_begin_alike():
-    """Whatever their numbers; a name that fits stays as it is."""
+def test_all_pods_of_an_executor_share_a_prefix():
+    """For all block numbers; a name that fits stays as it is."""
     assert pod_name("pdgrun", "workers", UID, "3") == "pdgrun-workers-0f1e2-3"
     (beginning,) = {
         pod_name("x" * RELEASE, "workers", UID, number).rpartition("-")[0] for number in NUMBERS

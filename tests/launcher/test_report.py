@@ -127,7 +127,7 @@ def test_what_is_no_record_is_a_run_that_did_not_end(tmp_path, caplog, content):
 
 
 @pytest.mark.parametrize("size", [report.RECORD_BYTES + 1, 2 << 30, 1 << 40])
-def test_a_record_that_is_too_large_is_none(tmp_path, caplog, size):
+def test_a_record_that_is_too_large_is_not_read(tmp_path, caplog, size):
     """Also one with holes, which takes no space; no byte of it is read."""
     path = tmp_path / "record.json"
     path.write_bytes(but())
@@ -296,7 +296,7 @@ def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
 
 
 def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
-    """Where a row of ten columns has no room; each cell has the name of its own column."""
+    """Where a row of ten columns has no room; each cell has the name of its column."""
     record.tasks = [{"app": "stage"} | {name: number for number, name in enumerate(COUNTS, 11)}]
     record.tasks[0] |= {"median_s": 20, "longest_s": 21}
     write_page(record, tmp_path / "report.html")
@@ -384,8 +384,9 @@ def full(monkeypatch):
 
 
 def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, record, full):
-    """In the space that the file has from the begin on; the rest of what there was to say is left
-    out.
+    """In the space that the file has from the start.
+
+    The rest of the text is left out.
     """
     path = tmp_path / "record.json"
     record.status = "running"
@@ -411,7 +412,7 @@ def test_the_end_of_a_run_is_in_its_record_though_the_volume_is_full(tmp_path, r
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_a_record_that_never_could_be_written_is_none(tmp_path, record, full):
+def test_a_record_that_could_not_be_written_leaves_no_file(tmp_path, record, full):
     full()
     with pytest.raises(OSError, match="No space left on device; there is no record"):
         record.write(tmp_path / "record.json")
@@ -438,7 +439,7 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o2770, 0o755, 0o700])
 def test_record_and_report_have_the_mode_of_the_runs_folder(run, record, mode):
-    """Who may look into it may read them, and no more than those, whatever this process's umask is."""
+    """The users who may list it may read them, and no others, with any umask of this process."""
     run.chmod(mode)
     record.write(run / "record.json")
     write_page(record, run / "report.html")
@@ -484,7 +485,7 @@ def test_a_record_that_is_a_link_is_not_read(tmp_path, run):
         Record.read(run / "record.json")
 
 
-def test_a_volume_that_is_reached_by_a_link_is_none_of_anothers(tmp_path, run, record):
+def test_a_volume_may_be_reached_by_a_link(tmp_path, run, record):
     """Its mount path is the administrator's."""
     (tmp_path / "mounted").symlink_to(tmp_path / "volume")
     path = tmp_path / "mounted" / "runs" / run.name / "record.json"
@@ -492,7 +493,7 @@ def test_a_volume_that_is_reached_by_a_link_is_none_of_anothers(tmp_path, run, r
     assert Record.read(path) == record
 
 
-# Whatever the workflow's side has sent -------------------------------------------------------------------------------
+# Anything that the workflow's side may send ----------------------------------------------------------------------
 
 
 def no_json(constant):

@@ -1,6 +1,4 @@
-"""A signal to a command that waits for something outside: it ends at once, with 143 and a last
-line.
-"""
+"""A signal to a command that waits ends it at once, with 143 and a last line."""
 
 from __future__ import annotations
 
@@ -66,7 +64,7 @@ def from_git(folder, url):
 
 
 def start_of_python(folder, url):
-    """An interpreter that never gets to the workflow."""
+    """An interpreter that never starts the workflow."""
     (folder / "flow.py").write_text("def main():\n    pass\n")
     (folder / "values.yaml").write_text(json.dumps(VALUES))
     slow = folder / "slow-python"
@@ -95,8 +93,9 @@ def start_of_python(folder, url):
     "what", [checkout, check, from_git, start_of_python], ids=lambda one: one.__name__
 )
 def test_a_signal_ends_each_command_while_it_waits(tmp_path, silent, what, number):
-    """SIGHUP is that of a terminal that is closed; only some of these waits have a handler of their
-    own.
+    """SIGHUP is that of a terminal that is closed.
+
+    Only some of these waits have their own handler.
     """
     words = what(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
     environment = os.environ | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "no_proxy": "127.0.0.1"}

@@ -41,8 +41,9 @@ def names(identity, *pods):
 
 
 def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
-    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys
-    and their own end.
+    """A launcher removes the workers of an earlier one.
+
+    Those of `helm test` have their own keys and their own end.
     """
     pods = [
         pod("launcher", "launcher"),
@@ -67,7 +68,7 @@ def test_ones_own_pods_are_none_of_an_earlier_launchers(identity):
     [
         (pod("old", "launcher", launcher=RUNS, workflow=RUNS), False),
         (pod("old", "launcher", launcher=RUNS, workflow=ENDED), False),
-        # Its supervisor ends the workflow a moment after the launcher: till then it may write on
+        # Its supervisor ends the workflow a moment after the launcher: until then it may write on
         # the volume.
         (pod("old", "launcher", launcher=ENDED, workflow=RUNS), False),
         (pod("old", "launcher", launcher=ENDED, workflow=ENDED), True),
@@ -186,9 +187,7 @@ def owned(kind, name, uid="0ld"):
 def test_a_pod_of_other_software_is_neither_deleted_nor_waited_for(
     identity, api, server, labels, owner
 ):
-    """Whichever of our labels it has: a pod without owner, or whose owner was no launcher of this
-    release.
-    """
+    """With any of our labels, if it has no owner, or its owner was no launcher of this release."""
     server.put("ADDED", changed("celery", labels, owner))
     server.put("ADDED", pod("own", "launcher", identity.run, uid=identity.pod_uid))
     watch = PodWatch(api, identity.selector)

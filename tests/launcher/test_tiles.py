@@ -1,6 +1,4 @@
-"""examples/tiles: the pyramid is the same whoever makes it and however often, and its figures are
-the polygons'.
-"""
+"""examples/tiles: every way to run it makes the same pyramid, with the polygons' own figures."""
 
 from __future__ import annotations
 
@@ -47,9 +45,7 @@ def serial(tmp_path_factory):
 
 @pytest.fixture
 def in_parsl(tmp_path, monkeypatch):
-    """Run `main` on two worker processes of this machine, which find the module as in a pod: by
-    PYTHONPATH.
-    """
+    """Run `main` on two worker processes of this machine, which find the module by PYTHONPATH."""
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLE))
     monkeypatch.setenv(
         "PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -77,9 +73,7 @@ def in_parsl(tmp_path, monkeypatch):
 
 
 def contents(folder):
-    """A hash for what is in each file under the folder: pixels of pictures and rasters, rows of
-    vector files.
-    """
+    """Return a hash of each file under the folder: pixels of rasters, rows of vectors."""
     readers = {
         ".png": lambda path: Image.open(path).tobytes(),
         ".tif": lambda path: rasterio.open(path).read().tobytes(),
@@ -102,9 +96,7 @@ def test_parsl_makes_the_same_pixels_as_one_process(serial, in_parsl, tmp_path):
 
 
 def test_running_again_changes_nothing(serial):
-    """A second run over a finished output leaves every file's content, adds none, and returns the
-    same.
-    """
+    """A second run keeps every file's content, adds no file, and returns the same."""
     expected, folder = serial
     before = contents(folder)
     assert tiles.run_serial(str(folder), **OPTIONS) == expected
@@ -112,9 +104,7 @@ def test_running_again_changes_nothing(serial):
 
 
 def test_batches_do_not_show_in_the_result(serial, tmp_path):
-    """Tiles are the same pixels however many countries and tiles a task takes, also over an older
-    output.
-    """
+    """For any number of countries and tiles in a task, also over an older output."""
     expected, folder = serial
     assert tiles.run_serial(str(tmp_path), **OPTIONS)["tiles"] == expected["tiles"]
     result = tiles.run_serial(str(tmp_path), max_zoom=2, tile_batch=7, feature_batch=50)
@@ -128,8 +118,9 @@ def test_batches_do_not_show_in_the_result(serial, tmp_path):
 
 
 def test_a_stage_task_killed_half_way_is_repaired_by_its_retry(tmp_path, monkeypatch):
-    """A task that dies between two files leaves whole files only; its retry makes what a first
-    attempt would have.
+    """A task that dies between two files leaves whole files only.
+
+    Its retry makes what a first attempt would have.
     """
     whole, torn = str(tmp_path / "whole"), str(tmp_path / "torn")
     parts = tiles.stage(whole, 3, 0, 16)
@@ -167,9 +158,7 @@ def test_what_a_killed_worker_leaves_behind_is_never_read(serial, tmp_path):
 
 
 def test_land_and_people_agree_with_the_polygons_at_each_zoom(serial):
-    """Every zoom's land area is that of the geodesic polygons within 0.01 %, and no person is lost
-    on the way up.
-    """
+    """Land area is that of the geodesic polygons within 0.01 %; no person is lost."""
     result, _ = serial
     population = geopandas.read_file(tiles.COUNTRIES).pop_est.sum()
     assert list(result["landArea"]) == ["0", "1", "2"]
@@ -180,9 +169,7 @@ def test_land_and_people_agree_with_the_polygons_at_each_zoom(serial):
 
 
 def test_the_polygons_are_the_world():
-    """Natural Earth at 1:110 million lacks the small islands: up to 1.5 % less land than the known
-    148.94e6 km2.
-    """
+    """Natural Earth at 1:110 million lacks small islands: up to 1.5 % of 148.94e6 km2 of land."""
     assert 0.985 * 148.94e6 < tiles.land_area() < 148.94e6
 
 
@@ -227,8 +214,9 @@ def test_the_picture_shows_places_where_they_are(serial, place, longitude, latit
 
 
 def test_a_web_tile_is_clear_where_the_sea_is(serial):
-    """Opacity is the share of land: none in the Gulf of Guinea, all in the Congo, in between on the
-    coast.
+    """Opacity is the share of land: 0 in the Gulf of Guinea, 1 in the Congo.
+
+    On the coast it is in between.
     """
     _, folder = serial
     with Image.open(tiles.web_path(str(folder), Tile(4, 2, 2))) as image:

@@ -148,7 +148,7 @@ def test_what_passes_is_tried_again(server, read, status, address):
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405])
 @pytest.mark.parametrize("address", [LOGIN, READ])
-def test_what_does_not_pass_is_said_at_once(server, read, status, address):
+def test_what_does_not_pass_is_reported_at_once(server, read, status, address):
     """A budget is no reason to let the user wait for an answer that is there."""
     server.first[address] = [(status, {"errors": ["no"]})]
     with pytest.raises(Failure) as caught:
@@ -205,7 +205,7 @@ def test_each_refusal_of_a_login_names_what_to_change(row, answer):
 
 
 def test_a_403_with_a_reason_is_not_tried_again(server, read):
-    """The role will not change by itself."""
+    """A new try would meet the same role."""
     server.first[LOGIN] = [(403, {"errors": ["namespace not authorized"]})] * 3
     with pytest.raises(Failure, match="bound_service_account_namespaces"):
         read()
@@ -235,7 +235,7 @@ def test_a_server_that_hangs(server, read):
 
 @pytest.mark.parametrize("read_answer", [HEALTHY[READ], (404, {"errors": []})], ids=["good", "bad"])
 def test_the_token_is_revoked(server, read, read_answer):
-    """Whatever came of the reading."""
+    """After a successful read and after a failed one."""
     server.first[READ] = [read_answer]
     with contextlib.suppress(ConfigurationError):
         read()
@@ -260,9 +260,7 @@ def test_a_token_that_cannot_be_revoked_is_no_reason_to_fail(server, read, caplo
 
 
 def test_nothing_of_the_environment_gets_in(server, read, monkeypatch, tmp_path):
-    """hvac would take a token from VAULT_TOKEN or from the home folder, and lets it go with the
-    login.
-    """
+    """hvac would read a token from VAULT_TOKEN or the home folder, and send it with the login."""
     (tmp_path / ".vault-token").write_text("of the home")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("VAULT_TOKEN", "of the environment")
@@ -329,7 +327,7 @@ def test_an_authority_that_was_not_given(server, read, tmp_path):
 
 
 def test_a_certificate_for_another_name(server, read, tmp_path):
-    """Told apart from a wrong authority: other things are to be changed."""
+    """Distinguished from a wrong CA: the user has to change something else."""
     server.encrypt(tmp_path / "pki", "vault.example.org")
     with pytest.raises(
         ConfigurationError, match=r"vault\.url: Vault's certificate is not for this name"

@@ -36,7 +36,7 @@ TEMPLATE = {
 
 
 class Told:
-    """Stands for the workflow's side: what it was told, in order."""
+    """Stands for the workflow's side: the messages that it got, in order."""
 
     def __init__(self, server):
         self.words, self.blocks, self.all, self.server = [], [], [], server
@@ -58,9 +58,7 @@ class Told:
         return SimpleNamespace(state=State[last["state"]], message=last["message"])
 
     def wait(self):
-        """For the next news of the server's or of the other side's, but not for long: deadlines
-        bring none.
-        """
+        """Wait a short time for news of the server or the other side; deadlines bring none."""
         with self.server.changed:
             self.server.changed.wait(0.05)
 
@@ -167,7 +165,7 @@ def test_a_pod_is_the_template_with_name_labels_owner_and_arguments(pods, server
     assert sidecar == {"name": "sidecar", "args": ["x"]}
 
 
-def test_the_worker_is_told_what_it_has_to_know_of_its_pod(make, server):
+def test_the_worker_gets_what_it_needs_to_know_about_its_pod(make, server):
     """Which volumes have to answer first, and how long its tasks may take after SIGTERM."""
     spec = {
         "terminationGracePeriodSeconds": 90,
@@ -196,9 +194,7 @@ def test_the_worker_is_told_what_it_has_to_know_of_its_pod(make, server):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_kubelet_hands_on_every_argument_as_it_was(make, server, text):
-    """It has a meaning of its own for `$$` and `$(X)`: in workerInit, a mount path, the name of a
-    script.
-    """
+    """Kubelet expands `$$` and `$(X)`: in workerInit, a mount path, the name of a script."""
     mounted = {"name": "data", "mountPath": f"/data{text}"}
     spec = {
         "containers": [{"name": "worker", "args": ["worker"], "volumeMounts": [mounted]}],
@@ -236,8 +232,9 @@ def test_code_that_cannot_be_fetched_ends_the_run(pods, server, faults):
 
 
 def test_states_follow_the_pod(pods, server):
-    """PENDING until its container runs, RUNNING until it ends, COMPLETED where it ended well; then
-    removed, but so.
+    """PENDING until its container runs, RUNNING until it ends, COMPLETED after a good end.
+
+    The pod is then removed, and the state stays.
     """
     name = submitted(pods)
     assert pods.tell.of(name).state is State.PENDING
@@ -315,7 +312,7 @@ def test_a_pod_that_the_cluster_took_is_a_loss(pods, server, faults, status, rea
     assert not faults
 
 
-def test_a_pod_that_somebody_deleted_is_a_loss(pods, server, faults, watch):
+def test_a_deleted_pod_is_a_loss(pods, server, faults, watch):
     """Upstream's provider says RUNNING for ever."""
     name = submitted(pods)
     pod_of(server, name)
@@ -356,7 +353,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_run_after_its_deadline(
 
 
 def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, faults):
-    """It tells of them in turn with its waits, of which each may be shorter than the deadline."""
+    """It reports them in turn with its waits, each of which may be shorter than the deadline."""
     pods = make(configuration_timeout=1.0)
     name = submitted(pods)
     pod_of(server, name)
@@ -373,7 +370,7 @@ def test_kubelets_new_tries_at_a_pull_do_not_put_off_the_deadline(make, server, 
     assert 'pull "nope:1"' in str(faults[0])
 
 
-def test_a_missing_claim_is_told_apart_from_a_lack_of_room(make, server, faults):
+def test_a_missing_claim_is_distinguished_from_a_lack_of_room(make, server, faults):
     """Both are Unschedulable; only one of them ends the run."""
     pods = make(configuration_timeout=0.3)
     name = submitted(pods)
@@ -459,9 +456,7 @@ def test_a_create_that_may_work_later_is_tried_again(pods, server, faults, code,
 
 
 def test_asking_for_a_pod_never_waits_for_the_server(make, server):
-    """They are called on the thread that listens to the workflow's process, for every block of
-    every executor.
-    """
+    """The calls run on the thread that reads the workflow's messages, for all executors."""
     pods = make(max_blocks=50)
     server.refuse("POST", 429, "Too many requests", {"Retry-After": "1"}, times=50)
     began = time.perf_counter()
@@ -474,8 +469,9 @@ def test_asking_for_a_pod_never_waits_for_the_server(make, server):
 
 
 def test_there_are_never_more_pods_than_max_blocks_allows(make, server, told):
-    """Whatever the workflow's process asks for. One that was asked for already is not made twice;
-    an end makes room.
+    """However many the workflow's process asks for.
+
+    A block that it asks for twice has one pod; an end makes room.
     """
     pods = make(max_blocks=2)
     assert [pods.submit(number) for number in ("0", "1", "2", "1", "3")] == [
@@ -567,7 +563,7 @@ def test_what_is_asked_again_and_again_is_done_once(pods, server, so_far, asked,
 
 
 def test_a_pod_is_deleted_by_one_thread_at_a_time(pods, server, api, monkeypatch):
-    """Whatever asks for it: a cancellation, its end, the end of the run."""
+    """A cancellation, the pod's end and the end of the run may each ask for it."""
     name = submitted(pods)
     pod_of(server, name)
     begun, go_on, calls = threading.Event(), threading.Event(), []
@@ -606,7 +602,7 @@ def test_blocks_that_are_asked_for_and_cancelled_in_a_loop_are_no_queue_without_
 
 
 def test_of_blocks_that_have_ended_only_so_many_are_remembered(make, server, monkeypatch):
-    """Not those whose pod is still there, as one that failed by itself."""
+    """But all whose pod is still there, such as one that failed."""
     monkeypatch.setattr(blocks, "ENDED", 3)
     pods = make()
     failed = submitted(pods, "0")
@@ -635,8 +631,9 @@ def test_close_leaves_no_pod(five, server):
 
 
 def test_a_launcher_whose_account_is_gone_says_so_once(five, server, caplog):
-    """After `helm uninstall` each call is a 401 at once; owner references and the workers'
-    lifelines do the rest.
+    """After `helm uninstall` each call is a 401 at once.
+
+    Owner references and the workers' lifelines do the rest.
     """
     pods, names = five
     server.wait_for(lambda s: len(s.pods) == 5)
@@ -664,9 +661,7 @@ def test_workers_that_always_fail_early_end_the_run(pods, server, faults):
 
 @pytest.fixture
 def running_block(pods, server, told):
-    """The pods of an executor with one block that runs, its name, and what goes to the workflow's
-    side.
-    """
+    """The pods of an executor with one running block, its name, and its messages."""
     name = submitted(pods, "7")
     pod_of(server, name)
     running(server, name)
@@ -679,7 +674,7 @@ def test_states_are_parsls():
     assert {state.value for state in State} <= set(JobState.__members__)
 
 
-def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
+def test_the_workflows_side_gets_each_change_once(running_block, server):
     """By the watch, and with all that Parsl will show of it; no state is asked for here."""
     pods, name, told = running_block
     server.logs[name] = "no such library"
@@ -701,7 +696,7 @@ def test_the_workflows_side_is_told_of_each_change_once(running_block, server):
     )
 
 
-def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
+def test_a_kernel_that_comes_late_gets_every_block(five, server, told):
     """The first pods are asked for before the workflow's process has connected."""
     pods, names = five
     server.wait_for(lambda s: len(s.pods) == 5)
@@ -714,7 +709,7 @@ def test_a_kernel_that_comes_late_is_told_of_every_block(five, server, told):
     assert states == dict.fromkeys("0124", "PENDING") | {"3": "RUNNING"}
 
 
-def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(
+def test_the_end_of_a_container_is_reported_by_the_watch_and_not_by_the_next_poll(
     running_block, server
 ):
     """The block's tasks start again at once; no one calls `status` here."""
@@ -723,8 +718,8 @@ def test_the_end_of_a_container_is_told_by_the_watch_and_not_by_the_next_poll(
     server.wait_for(lambda _: ("lost", "7") in told.words)
 
 
-def test_why_a_pod_ended_is_told_before_that_its_tasks_are_lost(running_block, server):
-    """Whether a task of its own ended it decides how they are run again."""
+def test_why_a_pod_ended_is_sent_before_the_loss_of_its_tasks(running_block, server):
+    """The tasks run again in another way where one of them may have ended the pod."""
     _, name, told = running_block
     state = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     server.set_status(name, phase="Running", containerStatuses=[{"name": "worker", "state": state}])
@@ -734,9 +729,7 @@ def test_why_a_pod_ended_is_told_before_that_its_tasks_are_lost(running_block, s
     assert told.all[lost - 1]["blame"] == "tasks"
 
 
-def test_that_a_pod_was_killed_is_told_once_more_when_kubelet_says_no_other_cause(
-    running_block, server
-):
+def test_a_kill_is_sent_again_when_kubelet_names_no_other_cause(running_block, server):
     """Until then it may still be the cluster's doing."""
     _, name, told = running_block
     ended(server, name, 137, phase="Running")
@@ -883,7 +876,7 @@ def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(
     assert pods.summary().startswith(text)
 
 
-def test_a_mount_that_fails_is_explained_and_heals(pods, server, monkeypatch, faults):
+def test_a_mount_that_fails_is_explained_and_recovers(pods, server, monkeypatch, faults):
     """Only an event says it; the finding goes when a later event says that it works now."""
     monkeypatch.setattr("k8s_parsl.run.block.CREATING_S", 0.0)
     monkeypatch.setattr("k8s_parsl.run.worker_pods.EVENTS_S", 0.0)
@@ -933,7 +926,7 @@ def test_the_look_at_deadlines_asks_no_server_and_costs_the_same_for_each_block(
     pods = make(max_blocks=1000)
 
     def seconds(numbers):
-        """Of this thread's own CPU, whatever else the machine does, once all these pods run too."""
+        """CPU seconds of this thread alone, once all these pods run too."""
         names = [submitted(pods, str(number)) for number in numbers]
         server.wait_for(lambda s: set(names) <= set(s.pods), 60)
         for name in names:
@@ -1004,7 +997,7 @@ def until_message(pods, name, text, seconds=10):
 # Pods of other software ----------------------------------------------------------------------------------------------
 
 
-def test_a_pod_of_another_owner_under_the_name_of_a_block_is_let_be(server, make, told):
+def test_a_pod_of_another_owner_under_the_name_of_a_block_is_left_alone(server, make, told):
     """Its labels may be ours: what becomes of it is no news of the block, and it is not deleted."""
     pods = make()
     name = pods.name("0")
@@ -1055,8 +1048,9 @@ OWNERS = {
 def test_a_block_whose_name_another_pod_has_does_not_pend_for_ever(
     make, server, faults, owners, words, registered
 ):
-    """The run ends by name before any worker was there; afterwards Parsl asks for a block of
-    another name.
+    """The run ends by name before any worker was there.
+
+    Afterwards Parsl asks for a block of another name.
     """
     pods = make(max_blocks=2)
     pods.registered = registered
@@ -1100,8 +1094,9 @@ def test_whose_pod_has_the_name_is_asked_again_where_the_server_does_not_say(
 def test_a_pod_of_ours_that_was_made_without_an_answer_is_ours(
     make, server, api, watch, monkeypatch
 ):
-    """The first try made it; the second meets it, and its uid is known, though the watch has not
-    shown it.
+    """The first try made it.
+
+    The second meets it, and its uid is known, though the watch has not shown it.
     """
     plain = api.create_pod
     tries = []

@@ -1,6 +1,4 @@
-"""The workflow container as the launcher sees it: whatever it does, or leaves undone, becomes one
-outcome in time.
-"""
+"""The workflow container as the launcher sees it: each end, or silence, becomes one outcome."""
 
 from __future__ import annotations
 
@@ -220,7 +218,7 @@ def test_a_greeting_with_a_fault_is_the_runs_end(workflow, sockets):
 
 
 def test_the_kernels_greeting_is_not_the_containers(workflow, sockets):
-    """It may come first: each has a connection of its own."""
+    """It may come first: each has its own connection."""
     workflow.take(messages.Hello(type="hello", role="kernel", protocol=1))
     workflow.take(
         messages.Hello(type="hello", role="supervisor", protocol=1, versions="py3.11/parsl1")
@@ -369,7 +367,7 @@ def test_the_first_of_two_faults_counts(watched, sockets):
 
 
 def test_sigterm_of_its_container_is_that_of_the_pod(watched, sockets):
-    """Kubelet sends it to both containers; whichever tells first."""
+    """Kubelet sends it to both containers; either may report it first."""
     outcome = outcome_of(
         watched, takes(watched, notice("terminating")), takes(watched, ended(0, asked=True))
     )
@@ -402,7 +400,7 @@ def test_a_container_that_is_gone_without_a_word_is_explained_by_kubelet(
     assert str(outcome_of(watched, *steps).failure) == message
 
 
-def test_a_container_that_nobody_explains_is_not_waited_for(watched, sockets, monkeypatch):
+def test_an_end_without_an_explanation_is_not_waited_for(watched, sockets, monkeypatch):
     monkeypatch.setattr(workflows, "WHY_S", 0.1)
     outcome = outcome_of(watched, lambda: leaves(watched, sockets, "supervisor"))
     assert outcome.failure.exit_code is ExitCode.WORKFLOW
@@ -484,7 +482,7 @@ def test_a_stop_that_is_not_answered_is_not_waited_for(watched, monkeypatch, cap
     assert "the workflow container did not end within 0 s; going on without" in caplog.text
 
 
-def test_a_stop_where_nobody_is_left_needs_no_wait(watched, sockets, monkeypatch):
+def test_a_stop_where_no_process_is_left_needs_no_wait(watched, sockets, monkeypatch):
     monkeypatch.setattr(workflows, "LAST_WORDS_S", 600.0)
     steps = [lambda: leaves(watched, sockets, "supervisor")]
     watched.fault(Temporary("executors.cpu: its interchange process ended with 1"))
@@ -550,7 +548,7 @@ def test_data_that_is_no_base64_makes_no_picture(workflow):
     assert [picture.content for picture in workflow.pictures] == [b""]
 
 
-def test_lines_for_the_log_are_limited_and_that_is_said_once(workflow, monkeypatch, caplog):
+def test_lines_for_the_log_are_limited_which_is_reported_once(workflow, monkeypatch, caplog):
     """A library may log in a loop; the launcher's own lines have to be found."""
     caplog.set_level(logging.DEBUG, logger="k8s_parsl")
 
@@ -586,9 +584,10 @@ def test_a_run_has_only_so_many_apps(workflow):
     assert workflow.tasks.counts() == (2 * (KEPT_APPS + 100), 0, 0)
 
 
-def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
-    """Another launcher may still be waited for, for minutes; the first of them is the one that
-    counts.
+def test_events_that_are_not_read_yet_are_bounded(workflow, sockets):
+    """Another launcher may still be waited for, for minutes.
+
+    The first of them is the one that counts.
     """
     for _ in range(5000):
         workflow.take(FAULT)
@@ -604,7 +603,7 @@ def test_what_nobody_has_looked_at_yet_is_kept_only_so_often(workflow, sockets):
 
 
 def test_a_signal_ends_the_run_in_whatever_phase_it_is(watched, sockets):
-    """Before the workflow is watched it breaks off whatever is waited for."""
+    """Before the workflow is watched, a signal breaks off any wait."""
     with (
         pytest.raises(Stopped, match="SIGTERM: the run was stopped from outside"),
         stoppable(watched),

@@ -18,8 +18,9 @@ PATIENCE_S = 60
 
 
 class Container:
-    """Its two connections by their roles, and its output. Without executors: nothing but the
-    workflow's process.
+    """Its two connections by their roles, and its output.
+
+    Without executors: nothing but the workflow's process.
     """
 
     def __init__(self, folder, python=sys.executable, **more):

@@ -28,8 +28,9 @@ _DOLLAR = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 def expanded(text: str, variables: Mapping[str, str] | None = None) -> str:
-    """Return what the process gets: `$$` is `$`, `$(X)` the value of X; one that is not known
-    stays.
+    """Return what the process gets: `$$` is `$`, `$(X)` the value of X.
+
+    An unknown `$(X)` stays.
     """
     known = {"HOME": "/tmp"} if variables is None else variables
 

@@ -1,6 +1,4 @@
-"""One installation of the chart as processes of this machine: launchers that can be killed,
-workflow, workers.
-"""
+"""One installation of the chart as processes of this machine, with launchers to kill."""
 
 from __future__ import annotations
 

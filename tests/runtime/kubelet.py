@@ -1,6 +1,4 @@
-"""Runs the worker pods of the test's API server as processes of this machine, and tells the server
-how they fare.
-"""
+"""A kubelet of the test's API server: it runs worker pods as processes, and reports their state."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ TESTS = str(Path(__file__).parents[1])
 
 
 class Kubelet:
-    """A pod's worker is `python -I start.py <args>` in a session of its own; its status is
-    container status only.
-    """
+    """A pod's worker is `python -I start.py <args>` in its own session; it has no other status."""
 
     def __init__(self, server):
         self.server = server
@@ -50,9 +46,7 @@ class Kubelet:
         self.folder.cleanup()
 
     def account(self):
-        """Each pod's name, the state of its process and what its worker has printed so far: for a
-        test that fails.
-        """
+        """Return each pod's name, its process's state and its output, for a test that fails."""
         return {
             name: (process.poll(), self._said(name)) for name, process in self.processes.items()
         }
@@ -82,7 +76,7 @@ class Kubelet:
             c["args"] for c in self.server.pods[name]["spec"]["containers"] if c["name"] == "worker"
         ]
         environment = os.environ | {"K8S_PARSL_POD_NAME": name, "PYTHONPATH": TESTS}
-        # A pod has a /tmp of its own; here other tests have pods of the same name at the same time.
+        # A pod has its own /tmp; here other tests have pods of the same name at the same time.
         own = f"{self.folder.name}/{name}-tmp"
         words = [expanded(word, environment).replace(SCRATCH, own) for word in arguments]
         with Path(self.folder.name, name).open("w") as stderr:
@@ -119,7 +113,7 @@ class Kubelet:
 
 
 def kill(entry):
-    """End a worker's entry and its pool, which has a session of its own.
+    """End a worker's entry and its pool, which has its own session.
 
     The entry first: a container's processes end at once, so it sees no pool that is gone before it.
     """

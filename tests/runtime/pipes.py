@@ -1,6 +1,4 @@
-"""How a process of a test's says that it has come so far, and is told to go on: by an event,
-whoever is slow.
-"""
+"""Named pipes: a process reports that it has begun, and waits until the test lets it go on."""
 
 from __future__ import annotations
 
@@ -9,15 +7,13 @@ import select
 
 
 class Pipes:
-    """Two named pipes in ``folder``: `begun`, which the process writes lines to, and `go`, which it
-    reads one from.
-    """
+    """Two named pipes: the process writes lines to `begun`, and reads one from `go`."""
 
     def __init__(self, folder):
         self.folder = folder
         for name in ("begun", "go"):
             os.mkfifo(folder / name)
-        # For reading and writing, so that opening waits for nobody and reading sees no end.
+        # For reading and writing: opening does not wait for the other end, and reading has no end.
         self.begun, self.go = [
             os.fdopen(os.open(folder / name, os.O_RDWR), "rb+", 0) for name in ("begun", "go")
         ]

@@ -1,6 +1,4 @@
-"""Interpreters of this machine, and environments made with them that have what a test says and
-nothing else.
-"""
+"""Interpreters of this machine, and environments with exactly the packages of a test."""
 
 from __future__ import annotations
 
@@ -15,8 +13,9 @@ import pytest
 
 @functools.cache
 def interpreter(version):
-    """An interpreter of this version; pyenv's own commands are asked last, as they may name one
-    that is not chosen.
+    """Return an interpreter of this version.
+
+    pyenv's own commands come last, as they may name one that is not chosen.
     """
     found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
     for word in [*map(str, found), f"python{version}", "python3"]:
@@ -36,9 +35,7 @@ THIS = "{}.{}".format(*sys.version_info[:2])
 
 @functools.cache
 def environment(folder, version, *packages):
-    """The interpreter of a new virtual environment with these packages, from the index that pip is
-    set to here.
-    """
+    """Return the interpreter of a new virtual environment with these packages, from pip's index."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"there is no Python {version} on this machine")

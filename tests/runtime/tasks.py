@@ -1,4 +1,4 @@
-"""What the tests' worker pods run; a module of its own, as a worker has to import it."""
+"""What the tests' worker pods run; a separate module, as a worker has to import it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from pathlib import Path
 
 
 def named(folder):
-    """Write this pod's name to the pipe `begun`, wait for a line in the pipe `go`, and return the
-    name.
-    """
+    """Write this pod's name to `begun`, wait for a line in `go`, and return the name."""
     name = os.environ["K8S_PARSL_POD_NAME"]
     with (Path(folder) / "begun").open("w") as begun:
         begun.write(f"{name}\n")
@@ -22,8 +20,9 @@ def named(folder):
 
 
 def stepwise(folder, name, end=""):
-    """Write name and pod to the pipe `begun`, wait for a line in the pipe `name`, and return; or
-    end the pod's pool.
+    """Write name and pod to `begun`, wait for a line in the pipe `name`, and return.
+
+    Or end the pod's pool.
     """
     with (Path(folder) / "begun").open("w") as begun:
         begun.write(f"{name} {os.environ['K8S_PARSL_POD_NAME']}\n")
@@ -36,16 +35,14 @@ def stepwise(folder, name, end=""):
 
 
 def surroundings():
-    """Working directory, what `input.txt` there holds, whether a module is the user's, and the
-    first of the path.
-    """
+    """Return working directory, `input.txt`, a module's origin, and the first path entry."""
     import antigravity
 
     return str(Path.cwd()), Path("input.txt").read_text(), antigravity.mine, sys.path[:2]
 
 
 def cores_and_threads():
-    """The variables of a worker process that tell how many CPUs it has."""
+    """The environment variables of a worker process that say how many CPUs it has."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -1,6 +1,4 @@
-"""What must not run twice does not, whichever of them dies: launcher, workflow's process or worker
-pod.
-"""
+"""What must not run twice does not, after the death of launcher, workflow or worker pod."""
 
 from __future__ import annotations
 
@@ -69,8 +67,9 @@ def killed(installation, flow, lost_tasks=None, who="pod"):
     "lost_tasks", [None, *(pytest.param(one, marks=SLOW) for one in ("none", ["apend"], []))]
 )
 def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_tasks):
-    """The launcher's pod was deleted. No task begins a second time, and the last line says what to
-    do.
+    """The launcher's pod was deleted.
+
+    No task begins a second time, and the last line says what to do.
     """
     killed(installation, FLOW, lost_tasks)
     assert installation.record["status"] == "running"
@@ -111,9 +110,7 @@ def test_an_app_that_may_not_run_twice_ends_the_next_attempt(installation, lost_
 
 @pytest.mark.parametrize("who", ["launcher", "workflow", "stopped"])
 def test_whichever_died_the_next_attempt_knows_what_had_begun(installation, who):
-    """The launcher alone, which outlives it for a moment; the workflow's process; a drain or `helm
-    upgrade`.
-    """
+    """The launcher alone, the workflow's process, or both, by a drain or `helm upgrade`."""
     killed(installation, FLOW, who=who)
     second = installation.attempt(FLOW)
     assert second.ended() == 78
@@ -149,9 +146,7 @@ def test_an_app_that_may_run_twice_goes_on(installation, flow, lost_tasks, taken
 
 
 def test_a_call_with_a_kept_result_is_no_second_time(installation):
-    """With `none`, too: the first three of an app with cache=True are taken over, and only the
-    others end the run.
-    """
+    """With `none`, too: three results are reused, and only the other tasks end the run."""
     killed(installation, CACHED, "none")
     second = installation.attempt(CACHED, "none")
     assert second.ended() == 78
@@ -222,7 +217,7 @@ def test_a_lost_worker_pod_runs_others_again(installation, flow, lost_tasks):
 
 
 def spoil(installation, how):
-    """What may become of a list of begun tasks."""
+    """Damage a list of begun tasks in one of the ways that may happen."""
     (file,) = installation.folder.glob("parsl/begun-*.jsonl")
     text = file.read_bytes()
     match how:
@@ -318,8 +313,9 @@ def main(folder, count):
 
 
 def test_a_join_app_is_the_workflows_own_and_what_it_calls_is_not(installation):
-    """It may run again, as main does; an argument that cannot be compared changes nothing; a
-    bash_app is an app.
+    """It may run again, as main does.
+
+    An argument that cannot be compared changes nothing; a bash_app is an app.
     """
     attempt = installation.attempt(JOINED)
     assert installation.begun(2) == [0, 1]
@@ -342,10 +338,8 @@ def test_retries_do_not_open_the_door_again(installation):
     assert installation.starts() == ONCE
 
 
-def test_names_that_no_app_has_are_said(installation):
-    """A typo in the list costs a run at its first loss: it is said at the first call, and at the
-    end.
-    """
+def test_names_that_no_app_has_are_reported(installation):
+    """A typo in the list costs a run at its first loss: the log names it early, and at the end."""
     (installation.volume / "again").touch()
     attempt = installation.attempt(FLOW, ["apend", "tile"])
     assert attempt.ended() == 0

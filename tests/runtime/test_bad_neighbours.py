@@ -1,6 +1,4 @@
-"""One bad task does not take its neighbours with it: whole runs on the laptop's executor, with real
-worker pools.
-"""
+"""One bad task does not take its neighbours with it: whole runs with real worker pools."""
 
 from __future__ import annotations
 
@@ -47,7 +45,7 @@ def bad(how, number, folder, company):
     import time, flow
     with open(f"{folder}/ledger", "a") as ledger:
         ledger.write(f"bad{number}\\n")
-    # In the first try with its neighbours, later by itself.
+    # In the first try with its neighbours, later alone.
     while len(set(open(f"{folder}/ledger").read().split())) < company:
         time.sleep(0.05)
     flow.ENDS[how]()
@@ -80,8 +78,9 @@ def run(
     seconds=0.5,
     executor="maxWorkersPerNode: 4",
 ):
-    """Run so many good and bad tasks; return the ends of all, how often each was begun, and what
-    the log says.
+    """Run so many good and bad tasks.
+
+    Return the ends of all, how often each was begun, and the log.
     """
     (folder / "flow.py").write_text(FLOW)
     given = {"folder": str(folder), "how": how, "bads": bads, "goods": goods, "seconds": seconds}
@@ -132,8 +131,9 @@ def test_two_guilty_ones_in_one_pool_are_both_found(tmp_path):
 
 
 def test_it_has_fifty_neighbours(tmp_path):
-    """Most of them wait in the pool when it ends; which of them had begun is not known, so all are
-    suspects.
+    """Most of them wait in the pool when it ends.
+
+    Which of them had begun is not known, so all are suspects.
     """
     executor = "maxWorkersPerNode: 2, prefetchCapacity: 60"
     ends, ledger, _ = run(tmp_path, goods=50, company=2, seconds=0, executor=executor)

@@ -1,6 +1,4 @@
-"""The lists of begun tasks, which any pod of the volume may have replaced: what they say, and how
-they are written.
-"""
+"""The lists of begun tasks: what they say, how they are written, and replaced ones."""
 
 from __future__ import annotations
 
@@ -75,7 +73,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("make", DAMAGES.values(), ids=DAMAGES)
-def test_of_a_list_that_cannot_be_read_the_first_damage_is_said(folder, make):
+def test_the_first_damage_of_a_list_is_reported(folder, make):
     """In one line that names the file, and at once; and no app begins that may not run twice."""
     attempts.path(folder, 1).write_bytes(BEGUN)
     make(attempts.path(folder, 2))
@@ -106,7 +104,7 @@ def test_a_list_of_a_number_that_no_attempt_has_is_damage_and_no_attempt(folder,
 @pytest.mark.parametrize(
     "name", ["begun-1.jsonl.bak", "begun-.jsonl", "begun-one.jsonl", "begun-\u0661.jsonl", "begun-"]
 )
-def test_what_is_named_otherwise_is_none(folder, name):
+def test_a_file_of_another_name_is_no_list(folder, name):
     (folder / name).write_bytes(b"garbage\n")
     assert attempts.lists(folder) == {}
     assert attempts.read_all(folder).damage == ""
@@ -161,8 +159,9 @@ def a_folder(path):
 
 @pytest.mark.parametrize("make", [pipe, link, link_to_another_list, a_folder])
 def test_the_list_of_this_attempt_is_a_file_or_the_run_ends(tmp_path, folder, make, monkeypatch):
-    """Also where it is put there after the launcher has looked; it is neither waited for nor
-    followed.
+    """Also where it is put there after the launcher has looked.
+
+    It is neither waited for nor followed.
     """
     (tmp_path / "secret").write_bytes(b"")
     attempts.path(folder, 1).write_bytes(BEGUN)

@@ -1,6 +1,4 @@
-"""What the end of a run does to tasks that have not ended: they are cancelled, and count as no
-failure.
-"""
+"""The end of a run cancels tasks that have not ended; these count as no failure."""
 
 from __future__ import annotations
 
@@ -164,9 +162,7 @@ def ended(started, tmp_path):
     ],
 )
 def test_only_what_failed_is_a_failure(ended, call, cancelled):
-    """Of tasks that the end met on their way to a worker, at one, behind another one, or as part of
-    a join_app.
-    """
+    """Not tasks on their way to a worker, at one, queued there, or in a join_app."""
     code, output, errors, record = ended(call)
     counts = {
         name: sum(row[name] for row in record["tasks"])

@@ -1,6 +1,4 @@
-"""Kept results: whatever goes wrong with one costs its place in the file, and never the task or the
-run.
-"""
+"""Kept results: a bad one is lost from the file, and never ends the task or the run."""
 
 from __future__ import annotations
 
@@ -126,7 +124,9 @@ def test_what_parsl_itself_has_kept_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("result", [lambda: 1, sys, (n for n in "ab")])
-def test_a_result_that_cannot_be_pickled_costs_its_place_and_is_told_once(tmp_path, caplog, result):
+def test_a_result_that_cannot_be_pickled_costs_its_place_and_is_reported_once(
+    tmp_path, caplog, result
+):
     made = memoizer(tmp_path)
     for number in range(3):
         complete(made, task(number), result)
@@ -213,7 +213,7 @@ HUGE = 1 << 40
 )
 @pytest.mark.parametrize("results", [0, 2])
 def test_a_file_with_holes_is_read_as_far_as_it_is_whole(tmp_path, caplog, begin, results):
-    """Whatever its size, it takes no more memory than what is kept."""
+    """A file of any size takes no more memory than the results in it."""
     made = memoizer(tmp_path)
     for number in range(results):
         complete(made, task(number), number)

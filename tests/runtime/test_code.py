@@ -37,9 +37,7 @@ def run(folder, call, kwargs=None):
 
 
 def as_script(folder, name, *args):
-    """Run a script of this folder as the workflow's process does; in a process of its own, as its
-    `__main__`.
-    """
+    """Run a script of this folder as the workflow does: in a new process, as `__main__`."""
     code = (
         "import sys; from k8s_parsl_runtime.workflow import code; "
         "print(repr(code.run_script(sys.argv[1], sys.argv[2:])))"
@@ -208,7 +206,7 @@ def test_code_that_cannot_be_imported_is_the_workflows_fault(folder):
 
 
 def test_a_file_that_hides_a_module_of_pythons_is_named(folder):
-    """With `python script.py` Parsl's own import would find it, and fail in words of its own."""
+    """With `python script.py` Parsl's own import would find it, and fail with another message."""
     (folder / "flow_i.py").write_text("def main(): pass")
     (folder / "queue.py").write_text("")
     with pytest.raises(

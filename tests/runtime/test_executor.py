@@ -1,6 +1,4 @@
-"""PodExecutor with all that belongs to it: provider, pods, watch, interchange and real worker pools
-on this machine.
-"""
+"""PodExecutor with provider, pods, watch, interchange and real worker pools on this machine."""
 
 from __future__ import annotations
 
@@ -129,8 +127,9 @@ class Fifo:
 
 
 class Run:
-    """A DataFlowKernel with one executor of two blocks; a heartbeat is missed only after ten
-    minutes.
+    """A DataFlowKernel with one executor of two blocks.
+
+    A heartbeat is missed only after ten minutes.
 
     Both sides of it are in this process: the pods of the launcher's, and Parsl of the workflow's.
     """
@@ -252,8 +251,9 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
 def test_a_task_that_ends_its_pods_is_found_and_its_neighbours_are_run_again_one_by_one(
     server, api, watch, identity, tmp_path, pipes
 ):
-    """Two pods for the guilty one, each with real worker pools; the others end well, and none of
-    them alone with it.
+    """Two pods for the guilty one, each with real worker pools.
+
+    The others end well, and none of them alone with it.
     """
     names = ("good1", "good2", "bad", "good3")
     run = Run(
@@ -333,7 +333,7 @@ def test_a_task_that_runs_is_named_by_its_call(
     [(3, ["0", "1", "2"]), (("GPU-b", "GPU-a"), ["GPU-b", "GPU-a"]), ((), [])],
     ids=["a number", "names", "none"],
 )
-def test_a_pods_workers_are_told_its_gpus(server, api, watch, identity, tmp_path, given, arguments):
+def test_a_pods_workers_get_its_gpus(server, api, watch, identity, tmp_path, given, arguments):
     """At the end of the pod's arguments, as Parsl's worker pool reads them."""
     more = {"max_workers_per_node": 4, "available_accelerators": given}
     run = Run(server, api, watch, identity, tmp_path, blocks=1, **more)
@@ -365,8 +365,9 @@ def test_there_are_as_many_pods_as_the_tasks_need_of_so_many_workers(
 
 
 def test_a_task_knows_the_cpus_of_its_worker(server, api, watch, identity, tmp_path):
-    """And its numerical libraries start no more threads than that; what the user's own lines set
-    stays.
+    """And its numerical libraries start no more threads than that.
+
+    What the user's own lines set stays.
     """
     init = "export MKL_NUM_THREADS=1"
     eight = Room(cpus=Amount(Decimal(8), "limits.cpu is 8"))
@@ -398,8 +399,9 @@ def test_a_task_knows_the_cpus_of_its_worker(server, api, watch, identity, tmp_p
 def test_a_task_has_the_working_directory_and_the_users_folders(
     server, api, watch, identity, tmp_path
 ):
-    """What lies beside the code is there, where no volume has that directory for all pods; modules
-    are found first.
+    """What lies beside the code is there, where no volume has that directory for all pods.
+
+    Modules are found first.
     """
     (tmp_path / "input.txt").write_text("input")
     (tmp_path / "antigravity.py").write_text("mine = True")
@@ -523,8 +525,9 @@ def test_an_app_with_cache_may_run_twice_unless_the_values_leave_it_out(lost_tas
 
 
 def test_a_process_that_was_killed_is_a_loss_only_of_what_may_run_twice():
-    """Its pod lives on. `retries` are the user's word that a task may be tried again after it has
-    failed.
+    """Its pod lives on.
+
+    `retries` are the user's word that a task may be tried again after it has failed.
     """
     task = {
         "id": 1,
@@ -584,8 +587,9 @@ def test_a_task_that_is_given_up_says_what_became_of_its_pod(lost_tasks, note):
 def test_a_block_that_was_scaled_in_and_still_works_does_not_stand_in_the_way_of_another(
     server, api, watch, identity, tmp_path, pipes
 ):
-    """It got a task in the last moment. For Parsl it is gone, and it asks for a new one within its
-    maxBlocks.
+    """It got a task in the last moment.
+
+    For Parsl it is gone, and it asks for a new one within its maxBlocks.
     """
     run = Run(server, api, watch, identity, tmp_path, blocks=1)
     try:
@@ -612,8 +616,9 @@ def test_a_block_that_was_scaled_in_and_still_works_does_not_stand_in_the_way_of
 
 @pytest.fixture
 def linked(server, api, watch, identity):
-    """The same with the socket between the two sides; its folder is short, as a socket's path has
-    to be.
+    """The same with the socket between the two sides.
+
+    Its folder is short, as a socket's path has to be.
     """
     with tempfile.TemporaryDirectory() as folder:
         run = Run(server, api, watch, identity, Path(folder), link=Socket)
@@ -655,9 +660,10 @@ def test_blocks_are_scaled_in_and_cancelled_by_way_of_the_socket(linked):
     linked.server.wait_for(lambda s: not s.pods, PATIENCE_S)
 
 
-def test_a_pod_that_is_not_made_is_none_that_parsl_waits_for():
-    """The launcher bounds what it makes; else one that is refused would pend for ever, and take a
-    block's place.
+def test_parsl_does_not_wait_for_a_pod_that_is_not_made():
+    """The launcher bounds what it makes.
+
+    Else one that is refused would pend for ever, and take a block's place.
     """
     sent = []
     provider = LauncherProvider("cpu", Executor().model_dump(), sent.append)

@@ -1,6 +1,4 @@
-"""A failed task is never silent: the run says so, with the cause, unless the workflow itself has
-asked why.
-"""
+"""A failed task is never silent: the run reports it, unless the workflow has read the error."""
 
 from __future__ import annotations
 
@@ -340,8 +338,9 @@ LAST_LINES = {
 
 @pytest.mark.parametrize("function", LAST_LINES)
 def test_the_last_line_has_the_cause_and_the_output_one_traceback(tmp_path, function):
-    """Through the wrappers of Parsl's and the user's; without frames of Parsl, the runtime or the
-    futures.
+    """Through the wrappers of Parsl's and the user's.
+
+    Without frames of Parsl, the runtime or the futures.
     """
     done, record = run(tmp_path, function)
     (work,) = tmp_path.glob("volumes/data/runs/*/work")

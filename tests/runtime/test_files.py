@@ -1,6 +1,4 @@
-"""The one door to files of a volume: no link is followed, nothing but a file is opened, and nothing
-is waited for.
-"""
+"""Files of a volume: no link is followed, only a file is opened, and nothing is waited for."""
 
 from __future__ import annotations
 
@@ -70,7 +68,7 @@ LINKS = [link_to_a_file, relative_link, link_inside, dangling_link, endless_link
 @pytest.mark.parametrize("make", [*LINKS, pipe, unix_socket])
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT, os.O_WRONLY | os.O_APPEND])
 def test_only_a_regular_file_is_opened(volume, make, flags):
-    """By whatever flags; it is neither followed nor waited for, and the line names it."""
+    """With any flags; it is neither followed nor waited for, and the line names it."""
     path = volume / "a" / "b" / "file"
     path.unlink()
     make(path)
@@ -160,7 +158,7 @@ def test_one_folder_is_made_and_none_above_it(volume):
 
 @pytest.mark.parametrize("make", [*LINKS, pipe, unix_socket])
 def test_in_a_folder_that_is_held_only_a_regular_file_is_opened(volume, make):
-    """And that folder, whatever has its name by then."""
+    """And that folder, even where another now has its name."""
     folder = files.entered(volume / "a/b", volume)
     make(volume / "a/b/other-file")
     try:

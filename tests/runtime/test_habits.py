@@ -1,6 +1,4 @@
-"""Users' mistakes and habits on a laptop: each run ends as it should, with one line that names the
-cause.
-"""
+"""Users' mistakes and habits on a laptop: each run ends as it should, with the cause in a line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The interchange's control socket, with real sockets: managers and launcher are played by the
-test.
-"""
+"""The interchange's control socket, with real sockets; the test plays managers and launcher."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ class Launcher:
             "_check_python_mismatch": True,
         }
         command = programs.command("interchange", self.endpoint)
-        # Below a shell of its own, so that the interchange's parent can go while the test stays.
+        # Below its own shell, so that the interchange's parent can go while the test stays.
         shell = ["/bin/sh", "-c", 'exec 3<&0; "$@" <&3 & wait', "sh"]
         self.parent = subprocess.Popen([*shell, *command], stdin=subprocess.PIPE)
         self.parent.stdin.write(pickle.dumps(configuration))
@@ -162,10 +160,8 @@ def test_the_tasks_of_a_lost_block_fail_at_once(launcher):
     ]
 
 
-def test_a_lost_worker_that_lives_is_told_to_stop(launcher):
-    """A node cut off from Kubernetes goes on working: its task is run elsewhere, so it must not be
-    finished here.
-    """
+def test_a_lost_worker_that_lives_is_asked_to_stop(launcher):
+    """A node cut off from Kubernetes works on, but its tasks already run elsewhere."""
     lost = Manager(launcher, "0").register()
     launcher.submit(1)
     lost.task()
@@ -226,7 +222,7 @@ def test_stop_ends_every_manager_whatever_it_does(launcher):
 
 
 def test_it_ends_and_stops_its_managers_when_the_launcher_is_gone(launcher):
-    """On a laptop nobody else would: upstream's goes on for ever."""
+    """On a laptop nothing else would end them: upstream's interchange goes on for ever."""
     manager = Manager(launcher, "0").register()
     launcher.submit(1)
     manager.task()
@@ -259,8 +255,9 @@ SUSPECT = {ALONE: True}
 
 
 def test_a_suspect_is_the_only_task_of_its_manager(launcher):
-    """Not even one that would wait there (prefetch) comes beside it; those after it come when it
-    has ended.
+    """Not even one that would wait there (prefetch) comes beside it.
+
+    Those after it come when it has ended.
     """
     launcher.submit(1, **SUSPECT)
     for number in (2, 3, 4):

@@ -1,6 +1,4 @@
-"""Output that is kept in the run's folder: bounded, in whole lines, and never at the cost of who
-prints it.
-"""
+"""Output in the run's folder: bounded, in whole lines, and never at the cost of its writer."""
 
 from __future__ import annotations
 
@@ -237,8 +235,9 @@ def test_whatever_is_in_the_place_of_the_files_is_one_line(tmp_path, source, sai
 
 @pytest.mark.parametrize("part", ["runs", "runs/r1", "runs/r1/logs"])
 def test_no_folder_between_the_volume_and_the_logs_may_be_a_link(tmp_path, source, said, part):
-    """Also where it has been put there in mid-run; how the volume itself is reached is the
-    administrator's.
+    """Also where it has been put there in mid-run.
+
+    How the volume itself is reached is the administrator's.
     """
     (tmp_path / "volume/runs/r1/logs").mkdir(parents=True)
     (tmp_path / "volume" / part).rename(tmp_path / "elsewhere")
@@ -329,9 +328,7 @@ def test_all_that_a_worker_prints_goes_both_ways(tmp_path):
 
 
 def test_lines_of_many_processes_are_whole(tmp_path):
-    """Also where Python itself does not buffer, as in a pod: it would write a line and its end
-    apart.
-    """
+    """Also where Python does not buffer, as in a pod, and writes a line and its end separately."""
     worker = "import sys\nfrom k8s_parsl_runtime.worker import streams\nstreams.print_by_lines()\n"
     worker += "for n in range(300): print(sys.argv[1] * 200)"
     code = f"""

@@ -1,6 +1,4 @@
-"""`k8s-parsl run -f`: launcher and workflow with real Parsl, as the processes that they are on this
-machine.
-"""
+"""`k8s-parsl run -f`: launcher and workflow with real Parsl, as processes of this machine."""
 
 from __future__ import annotations
 
@@ -157,9 +155,7 @@ def test_a_run_from_values_to_report(folder):
 
 @pytest.mark.slow
 def test_the_example_with_two_executors(tmp_path):
-    """`make run VALUES=examples/names/values.yaml WORKFLOW=examples/names`: both executors are
-    local processes.
-    """
+    """`make run` with examples/names: both executors are local processes."""
     words = [
         "run",
         "-f",
@@ -182,8 +178,8 @@ def test_the_example_with_two_executors(tmp_path):
 @pytest.mark.parametrize(
     ("given", "seen"), [("2", ["0", "1"]), ('["GPU-a", "GPU-b"]', ["GPU-a", "GPU-b"])]
 )
-def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
-    """By their number, or by their names; no GPU is needed to be told which one to use."""
+def test_each_worker_has_its_own_gpu(folder, given, seen):
+    """By their number, or by their names; the test needs no GPU."""
     # A worker for each, however few CPUs there are.
     workers = f"{{coresPerWorker: 0.1, availableAccelerators: {given}}}"
     done = run(folder, "accelerators", f"executors: {{workers: {workers}}}")
@@ -193,9 +189,7 @@ def test_each_worker_has_a_gpu_of_its_own(folder, given, seen):
 
 @pytest.fixture
 def from_git(folder):
-    """The values of a run whose code is in a private git repository; the repository's address and
-    commit.
-    """
+    """Return values of a run with code in a private git repository, its address and its commit."""
     work = folder / "work"
     (work / "flows").mkdir(parents=True)
     (folder / "flow.py").rename(work / "flows" / "flow.py")
@@ -242,8 +236,9 @@ def run_from_git(folder, *more):
 
 
 def test_the_code_comes_from_git(folder, from_git):
-    """Of that very commit, for launcher and workers, and the record says so; without the
-    credentials.
+    """Of that very commit, for launcher and workers, and the record says so.
+
+    Without the credentials.
     """
     done = run_from_git(folder)
     assert done.returncode == 0, done.stderr
@@ -281,7 +276,7 @@ def test_the_users_code_gets_no_credentials_for_git(folder, from_git):
 
 
 def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):
-    """Where somebody works on the code; the log says which of the two it was."""
+    """For a user who works on the code; the log says which of the two it was."""
     (folder / "mine").mkdir()
     (folder / "mine" / "flow.py").write_text("def main(out):\n    return 'mine'\n")
     done = run_from_git(folder, "--path", "mine")
@@ -322,13 +317,13 @@ def test_an_exception_is_exit_code_1_and_one_last_line(folder):
     assert "this one cannot" in page
 
 
-def test_tasks_that_nobody_waits_for_are_waited_for(folder):
+def test_the_run_waits_for_tasks_that_the_workflow_does_not_wait_for(folder):
     """A workflow that only submits is done when its tasks are."""
     assert run(folder, "forgetful").returncode == 0
     assert (folder / "volumes/data/out/7").read_text() == "49"
 
 
-def test_a_config_of_its_own_is_set_aside(folder):
+def test_a_config_of_the_scripts_own_is_ignored(folder):
     """Loaded twice, as a context and after parsl.clear: the launcher's stays."""
     done = run(folder, "own_config")
     assert done.returncode == 0, done.stderr
@@ -392,8 +387,9 @@ def test_a_module_that_loads_while_it_is_imported_gets_the_launchers(folder):
 
 
 def test_whatever_is_returned_does_not_end_a_run_that_is_done(folder):
-    """What JSON does not take is shown by its text; there is no path in it that is looked up too
-    eagerly.
+    """What JSON does not take is shown by its text.
+
+    There is no path in it that is looked up too eagerly.
     """
     done = run(folder, "presented")
     assert done.returncode == 0, done.stderr
@@ -401,7 +397,7 @@ def test_whatever_is_returned_does_not_end_a_run_that_is_done(folder):
     assert (kept["odd"], kept["('a', 1)"], kept["nan"]) == ("?", "{2}", "nan")
 
 
-def test_an_exception_with_any_text_is_told(folder):
+def test_an_exception_with_any_text_is_reported(folder):
     """A file's name need not be UTF-8."""
     done = run(folder, "not_utf8")
     assert done.returncode == 1
@@ -433,9 +429,7 @@ if __name__ == "__main__":
 
 
 def test_a_script_and_its_tasks_are_as_python_would_have_them(folder):
-    """Guard, arguments, a helper beside the script, relative input and output, in one working
-    directory.
-    """
+    """Guard, arguments, a helper module, relative input and output, in one working directory."""
     (folder / "jobs").mkdir()
     (folder / "jobs" / "run.py").write_text(SCRIPT)
     (folder / "jobs" / "helper.py").write_text("def add(a, b): return a + b\n")
@@ -503,7 +497,7 @@ def test_the_death_of_the_supervisor_ends_the_run(folder):
     gone(folder)
 
 
-def test_the_death_of_the_workflows_process_is_told(folder):
+def test_the_death_of_the_workflows_process_is_reported(folder):
     launcher = started(folder, "endless")
     os.kill(process_of(launcher, "kernel"), signal.SIGSEGV)
     _, said = launcher.communicate(timeout=60)
@@ -589,9 +583,7 @@ def started(folder, function):
 
 
 def process_of(launcher, name):
-    """The id of a process below the launcher: supervisor (`workflow`), `kernel`, `interchange`,
-    `pool`.
-    """
+    """Return the pid of a process of the run: `workflow`, `kernel`, `interchange`, `pool`."""
     found = [
         pid
         for pid in _below(launcher.pid)

@@ -1,6 +1,4 @@
-"""A laptop's run where something is odd from the first line on: it ends by itself, says why, and
-leaves nothing.
-"""
+"""A laptop's run with an odd workflow: it ends without help, says why, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -112,8 +110,9 @@ def test_an_async_function_is_awaited(folder):
 
 
 def test_a_machine_is_as_large_as_it_is(folder):
-    """As many workers as it has CPUs, and one where the values ask for more; each task knows its
-    worker's CPUs.
+    """As many workers as it has CPUs, and one where the values ask for more.
+
+    Each task knows its worker's CPUs.
     """
     cpus = len(os.sched_getaffinity(0))
     many = {"maxWorkersPerNode": cpus + 1, "workerInit": "export OMP_NUM_THREADS=7"}
@@ -175,9 +174,7 @@ def test_a_run_leaves_no_temporary_file(folder, call, code):
 def test_code_that_cannot_run_ends_the_workflows_side_without_a_kill(
     folder, monkeypatch, text, said
 ):
-    """It ends because the conversation does, at once, and not because the launcher has lost
-    patience.
-    """
+    """It ends at once with the conversation, and not by the launcher's timeout."""
     (folder / "flow.py").write_text(text)
     command(folder, "main")
     started = []
@@ -243,7 +240,7 @@ def test_pools_that_never_come_up_end_the_run(folder, init, said):
 
 @pytest.fixture
 def waiting(folder):
-    """A run with a task that rests; its worker's pid, and that of the pool."""
+    """A run with a task that waits; its worker's pid, and that of the pool."""
     os.mkfifo(folder / "pids")
     words = command(folder, "waits", kwargs={"folder": str(folder)})
     process = subprocess.Popen(
@@ -301,7 +298,7 @@ def test_nothing_is_left_where_the_workflows_first_process_is_killed(folder, wai
         ([], "workflow.path: this machine has no folder /opt/workflow: name one with --path"),
     ],
 )
-def test_code_in_a_folder_that_is_not_there_is_told_by_the_key(folder, arguments, said):
+def test_the_key_of_a_code_folder_that_is_not_there_is_named(folder, arguments, said):
     (folder / "values.yaml").write_text("workflow: {script: run.py}\nexecutors: {workers: {}}\n")
     words = [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", *arguments]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=60)

@@ -91,7 +91,7 @@ def test_each_is_named_once_and_not_all_of_very_many(looking, named_tasks):
     assert len(named_tasks) == long_tasks.NAMED
 
 
-def test_one_that_has_ended_meanwhile_is_none(looking, named_tasks):
+def test_one_that_has_ended_meanwhile_is_not_named(looking, named_tasks):
     executor = Executor()
     executor.runs(1, "tile", 900)
     executor.tasks.clear()

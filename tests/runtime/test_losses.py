@@ -1,6 +1,4 @@
-"""Which task is found to end pods, and what the loss of a pod costs the others: what `RetryCost`
-decides.
-"""
+"""Which task is found to end pods, and what a pod's loss costs the others (`RetryCost`)."""
 
 from __future__ import annotations
 
@@ -84,7 +82,7 @@ def test_its_neighbours_are_not_harmed_however_often_the_cluster_takes_their_pod
     [ended("drained"), ManagerLost(b"p", "p")],
     ids=["the cluster took the pod", "its heartbeat did not come"],
 )
-def test_a_loss_that_is_none_of_its_tasks_makes_no_suspects(error):
+def test_a_loss_that_no_task_caused_makes_no_suspects(error):
     """A heartbeat that does not come is the network's, or a laptop's that slept: no task stops it."""
     tasks = Tasks(blamed=("p",))
     assert tasks.lose(1, error) == 0
@@ -196,7 +194,7 @@ def test_the_launcher_says_whose_doing_the_end_of_a_pod_is(monkeypatch, said, bl
     assert not provider.blames("another", sure=True)
 
 
-def test_a_verdict_heeds_what_kubelet_says_a_moment_later(monkeypatch):
+def test_a_verdict_uses_what_kubelet_says_a_moment_later(monkeypatch):
     monkeypatch.setattr("k8s_parsl_runtime.workflow.provider.EXPLAIN_S", 60)
     provider = LauncherProvider(
         "cpu", {"init_blocks": 0, "min_blocks": 0, "max_blocks": 1, "parallelism": 1.0}, print

@@ -88,7 +88,7 @@ def test_on_a_laptop_it_is_the_workflows_own_python(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("make", ["geo.py", "geo/names.py"])
 def test_the_users_own_package_is_not_to_be_installed(tmp_path, make):
-    """It has no such part: a slip of the pen."""
+    """It has no such module: a typing error."""
     (tmp_path / make).parent.mkdir(exist_ok=True)
     (tmp_path / make).touch()
     error = ModuleNotFoundError("No module named 'geo.nmaes'", name="geo.nmaes")

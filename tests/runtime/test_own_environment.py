@@ -1,6 +1,4 @@
-"""`k8s-parsl run -f … --python …`: the workflow in the user's environment, and not in the
-launcher's.
-"""
+"""`k8s-parsl run -f … --python …`: the workflow in the user's environment."""
 
 from __future__ import annotations
 

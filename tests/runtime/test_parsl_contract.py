@@ -1,5 +1,4 @@
-"""What `executor`, `interchange`, `kernel`, `provider` and `pickling` use of Parsl's insides, and
-`run.plan`.
+"""What `executor`, `interchange`, `kernel`, `provider`, `pickling` and `run.plan` use of Parsl.
 
 Run this first when you move to another Parsl.
 """
@@ -107,9 +106,7 @@ def test_the_loader_holds_the_kernel_where_dataflow_puts_it():
     ],
 )
 def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
-    """Behind the dashes: what Parsl makes of its DEFAULT_LAUNCH_CMD, with the paths of the worker's
-    pod.
-    """
+    """After the dashes: what Parsl makes of DEFAULT_LAUNCH_CMD, with a worker pod's paths."""
     values = {
         "workflow": {"call": "a:b"},
         "executors": {"a": {}, "cpu": more},
@@ -157,7 +154,7 @@ def test_the_launch_command_names_each_folder_once(folder):
 
 
 def test_parsls_provider_of_processes_reads_what_ours_writes():
-    """`LaptopProvider` has a `submit` of its own, and Parsl's `status` and `cancel`."""
+    """`LaptopProvider` has its own `submit`, and Parsl's `status` and `cancel`."""
     ours, parsls = (
         inspect.getsource(kind.submit) for kind in (provider.LaptopProvider, LocalProvider)
     )
@@ -178,15 +175,16 @@ def test_the_manager_says_in_these_words_whether_it_has_reached_the_interchange(
 
 
 def test_scripts_own_configs_are_made_of_what_these_modules_export():
-    """`kernel` lets each of them be made, whatever it misses."""
+    """`kernel` lets each of them be made, also where a package is missing."""
     for module in (parsl.executors, parsl.providers):
         for name in module.__all__:
             assert isinstance(getattr(module, name), type), name
 
 
 def test_parsl_takes_the_first_serializer_there_is_and_finds_ours_by_its_name():
-    """The methods are tried in their order; a worker loads by module and name what it does not
-    know.
+    """The methods are tried in their order.
+
+    A worker loads by module and name what it does not know.
     """
     source = inspect.getsource(facade)
     assert "for method in methods.values()" in inspect.getsource(facade.serialize)
@@ -228,8 +226,9 @@ def test_a_manager_is_lost_by_its_heartbeat_and_drained_by_its_flag():
 
 
 def test_the_interchange_takes_tasks_from_the_queue_for_interesting_managers_alone():
-    """By `get_tasks`, the next one from the queue's end; so that some get none, and some tasks wait
-    for their own.
+    """By `get_tasks`, the next one from the queue's end.
+
+    So that some get none, and some tasks wait for their own.
     """
     sending = inspect.getsource(Interchange.process_tasks_to_send)
     assert "sort_managers(self._ready_managers, interesting_managers)" in sending
@@ -295,10 +294,8 @@ def test_cert_dir_that_is_set_is_left_alone():
     assert "self.encrypted and self.cert_dir is None" in source
 
 
-def test_the_pool_has_as_many_workers_as_it_is_told():
-    """With one CPU each of those in PARSL_CORES, and no memory, its own count comes to the same
-    number.
-    """
+def test_the_pool_has_as_many_workers_as_its_argument_says():
+    """With one CPU each of PARSL_CORES, and no memory, the pool computes the same number."""
     source = inspect.getsource(process_worker_pool)
     assert "os.environ.get('PARSL_CORES')" in source
     count = "min(max_workers_per_node, mem_slots, math.floor(cores_on_node / cores_per_worker))"
@@ -341,8 +338,9 @@ def test_what_completes_a_task_has_the_signature_that_was_read(function, paramet
 
 
 def test_a_worker_process_dies_where_deaths_looks():
-    """Its end is asked for by `is_alive`, and said by WorkerLost; queue and process come from one
-    context.
+    """Its end is asked for by `is_alive`, and said by WorkerLost.
+
+    Queue and process come from one context.
     """
     watchdog = inspect.getsource(process_worker_pool.Manager.worker_watchdog)
     assert watchdog.index("if not p.is_alive():") < watchdog.index(
@@ -396,9 +394,7 @@ def test_multiprocessing_has_its_sockets_where_the_process_says():
 
 
 def test_a_pool_ends_where_one_of_its_threads_does_not(tmp_path):
-    """One that sends results to an interchange which is gone waits for ever, and Python waits for
-    it.
-    """
+    """A thread that sends to a lost interchange waits for ever, and Python waits for the thread."""
     program = (
         "import runpy, sys, threading\n"
         "def run(*_, **__):\n"

@@ -1,6 +1,4 @@
-"""What a script defines goes to another process and back as to a thread: by a real process, for
-each kind.
-"""
+"""What a script defines goes to another process and back, as to a thread, for each kind."""
 
 from __future__ import annotations
 
@@ -112,7 +110,7 @@ SCRIPTS = {
         assert back[0] is Color.RED and back[1] is Color.BLUE and back[2] is Size.L and back[4] is Word.YES
         assert back[3] is May.READ | May.WRITE and back[5] == list(Color)
         """,
-    "an enumeration of a type of its own": """
+    "an enumeration with its own type": """
         import enum
         class Planet(enum.Enum):
             EARTH = (5.9, 6.3)

@@ -1,5 +1,6 @@
-"""What the workflow's process tells the launcher, and takes from it; every message is one that the
-launcher takes.
+"""What the workflow's process sends to the launcher, and gets from it.
+
+The launcher accepts every message.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def test_a_fault_comes_after_what_was_before_it(launcher):
     assert second.text.startswith("executors.cpu: xxx")
 
 
-def test_any_number_of_linked_files_is_told_in_one_message(tmp_path, monkeypatch):
+def test_any_number_of_linked_files_is_sent_in_one_message(tmp_path, monkeypatch):
     """A folder of data beside the code may hold a hundred thousand; the log shows some of them."""
     monkeypatch.setattr(workdir, "COPIED_FILES", 0)
     code, work = tmp_path / "code", tmp_path / "work"
@@ -316,7 +317,7 @@ def test_the_name_of_a_picture_is_one_line(launcher, tmp_path, name):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".svg"])
-def test_an_empty_picture_is_left_out_and_said_to_be_empty(launcher, tmp_path, caplog, suffix):
+def test_an_empty_picture_is_left_out_and_reported_as_empty(launcher, tmp_path, caplog, suffix):
     """And not to be too large."""
     picture = tmp_path / f"map{suffix}"
     picture.touch()
@@ -332,7 +333,7 @@ def test_an_empty_picture_is_left_out_and_said_to_be_empty(launcher, tmp_path, c
 
 
 class Told:
-    """Stands for the executor: what the provider told it, in order."""
+    """Stands for the executor: the provider's calls, in order."""
 
     def __init__(self):
         self.words = []

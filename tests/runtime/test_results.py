@@ -1,6 +1,4 @@
-"""Whatever a workflow returns or raises, the run ends as the workflow did; record and report have
-what can be had.
-"""
+"""A workflow may return or raise anything: the run ends as it did, with record and report."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ def never(*_):
 
 
 class Told(str):
-    """A text that says of itself what is not so."""
+    """A text with methods that lie about it."""
 
     __slots__ = ()
     __str__ = __len__ = __getitem__ = __iter__ = lambda *_: 1 / 0

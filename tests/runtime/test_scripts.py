@@ -1,6 +1,4 @@
-"""Scripts of different habits (tests/scripts) come to the same by plain Python and by `k8s-parsl
-run -f`.
-"""
+"""Scripts of different habits (tests/scripts) end as with plain Python in `k8s-parsl run -f`."""
 
 from __future__ import annotations
 

@@ -55,7 +55,9 @@ def test_two_tasks_with_and_without_a_volume(tmp_path, values, said):
         (None, "old", "does not see what a worker pod wrote"),
     ],
 )
-def test_a_volume_that_shows_something_else_is_told(tmp_path, monkeypatch, found, written, message):
+def test_a_volume_that_shows_something_else_is_reported(
+    tmp_path, monkeypatch, found, written, message
+):
     """To the second task, or to the launcher; and what was made on it is removed all the same."""
 
     def leave(text, file):
@@ -75,8 +77,9 @@ def test_a_volume_that_shows_something_else_is_told(tmp_path, monkeypatch, found
 
 
 def test_a_run_and_a_test_leave_each_others_pods_alone(identity):
-    """A launcher removes the workers of an earlier one; those of `helm test` have their own keys
-    and their own end.
+    """A launcher removes the workers of an earlier one.
+
+    Those of `helm test` have their own keys and their own end.
     """
 
     def pod(name, component, run):

@@ -1,5 +1,6 @@
-"""Files of web and FTP servers land whole in the working directory (Parsl's staging); others are
-refused by name.
+"""Files of web and FTP servers arrive whole in the working directory (Parsl's staging).
+
+Others are refused by name.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ def write(outputs=()):
 
 @pytest.fixture(params=[True, False], ids=["a shared folder", "each pod's own folder"])
 def kernel(request, tmp_path, monkeypatch):
-    """Parsl with these providers, and tasks that are threads in a folder of their own."""
+    """Parsl with these providers, and tasks that are threads in their own folder."""
     monkeypatch.chdir(tmp_path)
     executor = ThreadPoolExecutor(
         label="w", storage_access=staging.providers(shared=request.param), working_dir=None
@@ -258,7 +259,7 @@ def test_a_task_that_fetches_its_file_travels():
     ],
 )
 def test_who_fetches_goes_by_the_working_directory(address, work, kind):
-    """What a task of its own fetches is in its own pod: the others have it on a volume alone."""
+    """A separate task fetches into its own pod: other pods have the file only on a volume."""
     values = {
         "workflow": {"call": "a:b"},
         "executors": {"w": {}},

@@ -1,6 +1,4 @@
-"""The first process of the workflow container: it outlives whatever the workflow does, and says how
-it ended.
-"""
+"""The workflow container's first process outlives the workflow, and says how that ended."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ def until_dead(*pids, seconds=15):
 
 
 def test_it_greets_with_its_versions_before_anything_else(container):
-    """The kernel greets on a connection of its own; it waits for its start with Parsl imported."""
+    """The kernel greets on its own connection; it waits for its start with Parsl imported."""
     one = container().greet()
     assert one.hellos["supervisor"] == {
         "type": "hello",
@@ -77,7 +75,7 @@ def test_it_greets_with_its_versions_before_anything_else(container):
         ),
     ],
 )
-def test_how_the_workflows_process_ends_is_told(container, text, status, signalled):
+def test_how_the_workflows_process_ends_is_reported(container, text, status, signalled):
     """The container's own exit status is as a shell has it."""
     one = container(stdin=subprocess.DEVNULL if "input" not in text else subprocess.PIPE).greet()
     one.start(text)
@@ -98,7 +96,7 @@ def test_a_workflow_that_is_killed_from_outside(container):
     assert (ended["status"], ended["signal"], ended["asked"]) == (137, "SIGKILL", False)
 
 
-def test_a_stop_and_its_end_are_told(container):
+def test_a_stop_and_its_end_are_reported(container):
     """A process that is stopped looks like one that hangs."""
     one = container().greet().start("import os, time\nprint(os.getpid(), flush=True)\ninput()")
     pid = int(one.line())
@@ -196,7 +194,7 @@ def test_on_a_terminal_the_workflow_has_the_terminal(container):
 
 
 def test_nothing_that_the_workflow_started_outlives_it(container):
-    """Not the children of its children either, with sessions of their own and deaf to SIGTERM."""
+    """Nor the children of its children, in their own sessions and ignoring SIGTERM."""
     text = (
         "import subprocess\n"
         "deaf = \"trap '' TERM HUP; sleep 600 & echo $! $$; wait\"\n"
@@ -220,7 +218,7 @@ def test_a_child_that_finishes_soon_may_finish(container):
 
 
 def test_when_the_launcher_is_gone_the_workflow_and_its_children_end(container):
-    """Within seconds, deaf or not: the next launcher starts afresh."""
+    """Within seconds, also if they ignore SIGTERM: the next launcher starts from a clean state."""
     text = (
         "import os, signal, subprocess, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
@@ -240,7 +238,7 @@ def test_when_the_launcher_is_gone_the_workflow_and_its_children_end(container):
 
 
 def test_sigterm_goes_on_to_the_workflow_which_may_do_with_it_what_it_likes(container):
-    """The launcher gets to know it, and that the process was asked to end."""
+    """The launcher gets a report of it, and that the process was asked to end."""
     text = (
         "import signal, sys, time\n"
         "def leave(*_):\n"
@@ -311,7 +309,7 @@ def test_no_launcher_at_all(tmp_path, monkeypatch):
     assert process.returncode == 75
 
 
-def test_code_that_is_wrong_is_told_before_anything_starts(container):
+def test_code_that_is_wrong_is_reported_before_anything_starts(container):
     """And the container waits for the launcher to say what is next."""
     one = container().greet()
     ready = one.prepare(script="nope.py")

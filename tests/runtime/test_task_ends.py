@@ -1,6 +1,4 @@
-"""What a task may do to its process: each end names its cause, costs what `retries` says, and no
-run hangs.
-"""
+"""What a task may do to its process: each end has a cause and a cost, and no run hangs."""
 
 from __future__ import annotations
 
@@ -176,7 +174,7 @@ def test_each_end_of_a_task_is_an_exception_with_its_cause(ended, name):
 
 @pytest.mark.parametrize("name", sorted(EXPECTED.keys() - {"fine", "rude"}))
 def test_it_is_tried_as_often_as_retries_says(ended, name):
-    """And no oftener: a task of an hour that ends itself must not take eleven."""
+    """And not more often: a one-hour task that kills itself must not take eleven hours."""
     folder, _, _ = ended
     tries = 3 if name == "killed" else 2
     # One that SIGKILL ended may have been ended from outside: that try costs no retry.
@@ -222,7 +220,7 @@ def test_a_result_says_how_long_the_app_ran(monkeypatch, tmp_path):
 
 
 def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch, tmp_path, capsys):
-    """Whatever the exception does when it is shown; and not without end."""
+    """Also an exception whose `__str__` raises; and no text without end."""
 
     class Mute(Exception):
         def __str__(self):
@@ -244,8 +242,9 @@ def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch,
 def test_an_exception_that_does_not_answer_keeps_no_worker_and_no_workflow(
     monkeypatch, tmp_path, kind, method
 ):
-    """Its text, its pickle, and what comes of that, are waited for a while; then its type says what
-    it was.
+    """Its text, its pickle, and what comes of that, are waited for a while.
+
+    Then its type says what it was.
     """
     for module in (packing, streams, errors):
         monkeypatch.setattr(module, "TEXT_S", 0.1)
@@ -447,7 +446,7 @@ class Two(Exception):
 
 
 class Decoding(UnicodeDecodeError):
-    """Of a class that fills fields of its own."""
+    """Of a class that fills its own fields."""
 
     def __init__(self, tile):
         super().__init__("utf-8", b"\xff", 0, 1, f"in tile {tile}")
@@ -570,7 +569,7 @@ def main(folder):
 
 
 def test_a_process_that_an_app_forks_ends_with_the_app(tmp_path):
-    """Whatever way it leaves the app: it never takes a task as a second worker."""
+    """However it leaves the app, it never takes a task as a second worker."""
     (tmp_path / "flow.py").write_text(FORKING)
     (tmp_path / "values.yaml").write_text(
         f'workflow: {{call: "flow:main", kwargs: {{folder: "{tmp_path}"}}}}\n'
@@ -688,7 +687,7 @@ def test_what_cannot_be_sent_to_a_worker_is_named(refused, name):
     assert (kind, text[: len(SENTENCES[name])]) == ("NotSendable", SENTENCES[name])
 
 
-def test_an_app_that_calls_an_app_is_told_of_join_apps(refused):
+def test_the_error_of_an_app_that_calls_an_app_names_join_apps(refused):
     _, said = refused
     kind, _, notes = said["inner"]
     assert (kind, len(notes)) == ("NoDataFlowKernelError", 1)

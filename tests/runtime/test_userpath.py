@@ -1,6 +1,4 @@
-"""The user's folders on the module path: first, as Python itself has them, never before our own
-imports are done.
-"""
+"""The user's folders on the module path: first, but never before our own imports are done."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ def test_a_process_hands_on_what_it_was_handed():
 
 
 def test_they_are_put_first_and_into_pythonpath_for_children(monkeypatch):
-    """A laptop's workers and whatever else the workflow starts are its children."""
+    """A laptop's workers and all else that the workflow starts are its children."""
     monkeypatch.setattr(sys, "path", ["/lib", "/b", "/site"])
     monkeypatch.setenv(userpath.VARIABLE, "/a:/b")
     monkeypatch.setenv("PYTHONPATH", "/old")
@@ -83,18 +81,14 @@ def test_a_file_with_the_name_of_what_parsl_imports_is_named(tmp_path, name):
     ],
 )
 def test_other_names_are_the_users(tmp_path, name):
-    """Those that nothing has imported, and those that Python has before it looks at any folder: as
-    without us.
-    """
+    """Names that nothing has imported, and Python's built-in ones: as with plain Python."""
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
     assert userpath.hiding([str(tmp_path)]) == ""
 
 
 def test_no_file_of_the_users_is_imported_by_our_programs(tmp_path):
-    """Whatever it is called: from the first line of a program to where the folders are put on its
-    path.
-    """
+    """With any name: from the first line of a program until the folders are on its path."""
     for name in (
         "argparse",
         "queue",
@@ -130,8 +124,9 @@ def test_no_file_of_the_users_is_imported_by_our_programs(tmp_path):
 
 
 def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
-    """Parsl's own imports are done by then; a task imports the user's modules, whatever else has
-    that name.
+    """Parsl's own imports are done by then.
+
+    A task imports the user's modules before any others of that name.
     """
     (tmp_path / "sitecustomize.py").write_text("")
     (tmp_path / "antigravity.py").write_text("mine = True")
@@ -148,9 +143,7 @@ def test_in_the_pool_the_users_folders_come_first_once_it_runs(tmp_path):
 
 
 def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp_path, monkeypatch):
-    """Parsl starts the first ones by itself, maybe before the workflow's process has entered its
-    folder.
-    """
+    """Parsl starts the first pools, maybe before the workflow's process has entered its folder."""
     code, work = tmp_path / "a {place} of 'its' own", tmp_path / "work $x"
     code.mkdir()
     work.mkdir()

@@ -24,14 +24,14 @@ volumes.check([Mount(sys.argv[1], sys.argv[2] == "ro", "storage.data")], sys.arg
 
 
 def as_nobody(path, mode="rw", run_volume=""):
-    """The check as a plain user; root may do everything, so a test as root would prove nothing."""
+    """Run the check as a plain user: root may do everything, so a test as root proves nothing."""
     words = [sys.executable, "-c", AS_NOBODY, str(path), mode, str(run_volume)]
     return subprocess.run(words, capture_output=True, text=True)
 
 
 @pytest.fixture
 def volume(tmp_path):
-    """A volume's root as Ceph makes it, below folders that everybody may pass."""
+    """A volume's root as Ceph makes it, below folders that every user may enter."""
     if os.getuid() != 0:
         pytest.skip("making a folder of another user needs root")
     for folder in [tmp_path, *tmp_path.parents][:-1]:
@@ -50,9 +50,10 @@ def test_a_root_that_is_roots_is_refused_with_what_to_do(volume):
     assert "--uid 65534 --gid 65534 --mode 0770" in said
 
 
-def test_a_folder_of_ones_own_below_it_is_enough_but_for_the_runs(volume):
-    """Several groups share a volume, each in a folder of its own; the runs' folder is made in the
-    root.
+def test_a_writable_folder_below_it_is_enough_but_not_for_the_runs(volume):
+    """Several groups share a volume, each in its own folder.
+
+    The runs' folder is made in the root.
     """
     (volume / "mine").mkdir()
     os.chown(volume / "mine", 65534, 65534)
@@ -80,7 +81,7 @@ def test_a_mount_that_is_gone_is_temporary(monkeypatch, tmp_path):
         volumes.check([Mount(str(tmp_path))])
 
 
-def test_a_volume_that_does_not_answer_holds_nobody_up(monkeypatch, tmp_path):
+def test_a_volume_that_does_not_answer_delays_nothing(monkeypatch, tmp_path):
     never = threading.Event()
 
     def hang(_):

@@ -1,6 +1,4 @@
-"""`walltime` ends a task when it says: one that sleeps, one in compiled code, and one that goes on
-regardless.
-"""
+"""`walltime` ends a task in time: one that sleeps, one in compiled code, one that ignores it."""
 
 from __future__ import annotations
 
@@ -117,7 +115,7 @@ def test_the_task_is_interrupted(ended, name):
 
 
 @pytest.mark.parametrize("name", ["compiled", "compiled_sleep", "swallow"])
-def test_a_process_that_does_not_heed_it_is_ended_and_where_it_was_is_told(ended, name):
+def test_a_process_that_ignores_it_is_ended_and_where_it_was_is_reported(ended, name):
     kind, text = ended[1][name]
     assert (kind, text.startswith(f"App do {OVER}, in ")) == ("AppTimeout", True), text
     assert "(flow.py:" in text

@@ -1,4 +1,4 @@
-"""The watchdog: what cannot go on is told from what takes long, by where each thread stands."""
+"""The watchdog distinguishes a process that is stuck from a slow one, by its threads' stacks."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_waits_for_nothing_is_ended_and_named(tmp_path, line):
 
 
 @pytest.mark.parametrize("line", GOES_ON.values(), ids=GOES_ON)
-def test_what_goes_on_is_let_be(tmp_path, line):
+def test_what_goes_on_is_left_alone(tmp_path, line):
     """It lasts three times as long as the watchdog is patient."""
     code, said = outcome(tmp_path, line)
     assert code == 0, said

@@ -1,6 +1,4 @@
-"""The runtime in others' environments: it needs Python and Parsl alone, and what does not fit is
-refused by name.
-"""
+"""The runtime in other environments needs only Python and Parsl, and refuses others by name."""
 
 from __future__ import annotations
 
@@ -71,8 +69,9 @@ def test_every_module_is_imported_where_there_is_parsl_and_nothing_else(with_par
 
 
 def test_what_both_sides_share_and_what_refuses_do_without_parsl(empty):
-    """The launcher has none; and an image without it is to be told so, by the first processes of
-    both containers.
+    """The launcher has none.
+
+    The first processes of both containers report an image without Parsl.
     """
     first = (
         "k8s_parsl_runtime.start",
@@ -185,7 +184,7 @@ def record(folder):
 
 
 @pytest.mark.parametrize("version", quick(SUPPORTED, first=1))
-def test_a_workflow_runs_in_an_environment_of_its_own(folder, with_parsl, version):
+def test_a_workflow_runs_in_its_own_environment(folder, with_parsl, version):
     """Launcher in this one; workflow and workers in that one, which has Parsl and nothing of ours."""
     python = with_parsl(version)
     done = run(folder, "--python", python)

@@ -1,6 +1,4 @@
-"""The working directory of a run: writable, with the data beside the code, the same for the
-workflow and its tasks.
-"""
+"""A run's working directory: writable, with the data beside the code, the same for all."""
 
 from __future__ import annotations
 
@@ -108,8 +106,9 @@ def test_it_is_a_copy_that_may_be_written(code, work):
 
 
 def test_what_is_there_already_stays(code, work):
-    """A launcher that starts again must not undo what the workflow made of it; links that lead
-    nowhere stay too.
+    """A launcher that starts again must not undo what the workflow made of it.
+
+    Links that lead nowhere stay too.
     """
     for name in ("a", "b", "c"):
         (code / name).write_text("original")
@@ -343,7 +342,7 @@ def test_two_that_bring_at_once_leave_whole_files(code, work):
     for number in range(50):
         (code / "data" / str(number)).write_text("x" * 1000)
         (code / str(number)).write_text("x" * 1000)
-    # Each has a process of its own there: the same id would be the same name.
+    # Each has its own process there: the same id would be the same name.
     text = (
         "import sys; from pathlib import Path; from k8s_parsl_runtime.shared import workdir; "
         "workdir.bring(*map(Path, sys.argv[1:]))"

@@ -177,7 +177,7 @@ def test_a_worker_connects_without_the_servers_secret_key(tmp_path, server):
 
 @pytest.mark.parametrize("keys", ["none", "wrong"])
 def test_a_client_without_the_key_fails_in_the_handshake(tmp_path, server, keys):
-    """Tasks are pickles: an open port would run anybody's code."""
+    """Tasks are pickles: an open port would run any client's code."""
     _, socket, url = server
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
@@ -269,7 +269,7 @@ def test_a_process_killed_for_memory_ends_the_pod_as_cgroup_v2_does(tmp_path, mo
     watching.join()
 
 
-def test_every_reason_that_a_worker_tells_is_in_the_table():
+def test_every_reason_that_a_worker_gives_is_in_the_table():
     """The launcher ignores any other reason."""
     assert set(pools._REASONS.values()) == {
         name for name, reason in REASONS.items() if reason.by_worker
@@ -381,7 +381,7 @@ def entry(pipes):
 
 
 def test_on_sigterm_the_pool_may_finish(entry, pipes):
-    """The launcher tells its manager to end when its tasks are done; until then nothing is killed."""
+    """The launcher asks its manager to end when its tasks are done; until then nothing is killed."""
     process = entry('echo ready > "$1"; read line < "$2"; exit 0')
     pipes.next_begun()
     process.send_signal(signal.SIGTERM)
@@ -496,7 +496,7 @@ def test_a_pool_that_may_have_no_task_ends_at_once(entry, pipes):
 
 
 def test_what_every_healthy_manager_meets_is_no_error(caplog):
-    """Whatever else Parsl's pool calls one is."""
+    """All other errors of Parsl's pool stay errors."""
     caplog.set_level("INFO")
     manager_log.be_calm()
     log = logging.getLogger(manager_log.POOL)

@@ -122,7 +122,7 @@ def plain(case: Case, folder: Path, url: str = "") -> Told:
 
 
 def _end_session(session: int) -> None:
-    """End what a process left behind, in whatever groups."""
+    """End what a process left behind, in any process group."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             if int(stat.read_text().rpartition(")")[2].split()[3]) == session:

@@ -1,9 +1,8 @@
-"""A real two-node Kubernetes cluster on a bare Linux machine, for tests and for whoever has no
-cluster of their own.
+"""A real two-node Kubernetes cluster on a bare Linux machine, for tests and for developers.
 
 Everything runs as ordinary processes of this machine: etcd, the control plane, two kubelets each
 with a containerd, an image registry on loopback. Nothing is downloaded but from package registries,
-and `down` leaves the machine as it was. Tests come in by the class below; people by `make cluster`
+and `down` leaves the machine as it was. Tests use the class below; developers use `make cluster`
 (`python -m testbed up`).
 """
 
@@ -39,21 +38,22 @@ class Testbed:
 
     @property
     def data(self) -> Path:
-        """A folder for hostPath volumes, the same on both nodes, writable by all; `down` deletes
-        it.
+        """Return the folder for hostPath volumes: the same on both nodes, writable by all users.
+
+        `down` deletes it.
         """
         return layout.data_dir()
 
     @property
     def ca(self) -> Path:
-        """The certificate of the cluster's authority."""
+        """Return the certificate of the cluster's CA."""
         return layout.pki_dir() / "ca.crt"
 
     def running(self) -> bool:
         return cluster.running()
 
     def up(self) -> None:
-        """Bring it up with the project's images, if it is not."""
+        """Start it with the project's images, if it does not run."""
         cluster.up()
         images.ensure()
 
@@ -62,27 +62,26 @@ class Testbed:
         return images.known()
 
     def tools(self) -> Path:
-        """The folder with helm, helm3 and kubectl."""
+        """Return the folder with helm, helm3 and kubectl."""
         return tools.ensure()
 
     def stop_kubelet(self, node: str) -> None:
-        """Lose a node: its pods go on, nobody hears of them. The node is NotReady within 20 s."""
+        """Lose a node: its pods go on, but report nothing. The node is NotReady within 20 s."""
         cluster.stop_kubelet(layout.node(node))
 
     def start_kubelet(self, node: str) -> None:
-        """Bring a lost node back; returns when it is ready."""
+        """Bring a lost node back; return when it is ready."""
         cluster.start_kubelet(layout.node(node))
 
     def launch(
         self, name: str, command: list[str], environment: dict[str, str] | None = None
     ) -> Identity:
-        """Start another program beside the cluster (Vault, KWOK …); it logs to `logs/<name>.log`
-        and ends with it.
+        """Start another program beside the cluster (Vault, KWOK …).
+
+        It logs to `logs/<name>.log` and ends with the cluster.
         """
         return controlplane.launch(cluster.journal(), name, command, environment)
 
     def program(self, part: str) -> Path:
-        """The folder with the programs of another part of `parts.PARTS`, compiled when the cache
-        has none.
-        """
+        """Return the folder of another part's programs; compile them if not cached."""
         return parts.ensure(part)

@@ -46,7 +46,7 @@ def main() -> int:
 
 def _up() -> int:
     if not cluster.up():
-        print("the testbed is up already", file=sys.stderr)
+        print("the testbed runs already", file=sys.stderr)
     print(f"registry {layout.REGISTRY}")
     try:
         _images()
@@ -56,7 +56,7 @@ def _up() -> int:
 
 
 def _down() -> int:
-    print("the testbed is down" if cluster.down() else "no testbed to take down", file=sys.stderr)
+    print("the testbed is down" if cluster.down() else "no testbed runs", file=sys.stderr)
     return 0
 
 
@@ -88,7 +88,7 @@ def _kubeconfig() -> int:
 
 def _images(only: str | None = None) -> int:
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     for name, image in images.ensure(only).items():
         print(f"image {name} {image}")
     return 0

@@ -49,14 +49,14 @@ class Repository:
     url: str
 
     def commit(self, message: str) -> str:
-        """Everything as it is now; the commit's hash."""
+        """Commit everything as it is now; return the commit's hash."""
         who = ("-c", "user.name=testbed", "-c", "user.email=testbed@localhost")
         self._git("add", "--all")
         self._git(*who, "commit", "--quiet", "--allow-empty", "--no-gpg-sign", "--message", message)
         return self._git("rev-parse", "HEAD")
 
     def tag(self, name: str) -> None:
-        """Give what was committed last a name."""
+        """Tag the last commit."""
         self._git("tag", "--force", name)
 
     def _git(self, *arguments: str) -> str:
@@ -76,7 +76,7 @@ class ArgoCD:
     server: str = SERVER
 
     def repository(self, name: str) -> Repository:
-        """A new, empty repository, branch `main`; of an old one by that name nothing is left."""
+        """A new, empty repository, branch `main`; an old one of that name is deleted."""
         folder = _folder() / "git" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -85,7 +85,7 @@ class ArgoCD:
         return made
 
     def stop(self) -> None:
-        """End the processes; what is in the cluster stays, unattended."""
+        """End the processes; what is in the cluster stays, without a controller."""
         known = cluster.journal().processes()
         processes.stop(known[name] for name in PROGRAMS if name in known)
 
@@ -100,9 +100,9 @@ PROGRAMS = (
 
 
 def ensure() -> ArgoCD:
-    """The Argo CD of the running testbed; started, and compiled, where it does not run."""
+    """Return the running testbed's Argo CD; compile and start it if it does not run."""
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked("argocd"):
         _folder().mkdir(exist_ok=True)
         known = cluster.journal().processes()
@@ -180,9 +180,7 @@ def _commands(program: str, redis: str) -> dict[str, list[str]]:
 
 
 def _environment() -> dict[str, str]:
-    """Folders of Argo CD's image, which are in ours here, and a Helm of the version that its image
-    has.
-    """
+    """Return the folders of Argo CD's image, which are ours here, and its version of Helm."""
     folder = _folder()
     for name in ("git", "bin", "home", "tmp", "ssh", "tls", "gpg", "plugins"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -204,8 +202,8 @@ def _environment() -> dict[str, str]:
 
 
 def _install() -> None:
-    """Its kinds, its namespace, and this cluster as one that it deploys to."""
-    # They are in no package.
+    """Create its CRDs, its namespace, and this cluster as a destination."""
+    # The CRDs are in no package.
     for file in sorted((parts.sources("argocd", MODULE) / "manifests" / "crds").glob("*-crd.yaml")):
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
     served = [f"/apis/argoproj.io/v1alpha1/{kind}" for kind in KINDS]
@@ -219,7 +217,9 @@ def _install() -> None:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         _object("ConfigMap", "argocd-cm", data={"cluster.inClusterEnabled": "false"}),
         _object("ConfigMap", "argocd-rbac-cm"),
-        _object("Secret", "argocd-secret", stringData={"server.secretkey": "nobody logs in here"}),
+        _object(
+            "Secret", "argocd-secret", stringData={"server.secretkey": "no client logs in here"}
+        ),
         _object(
             "Secret",
             "testbed",

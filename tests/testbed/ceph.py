@@ -1,11 +1,10 @@
-"""A real CephFS on this machine, for the testbed's kubelets to mount: what a Ceph administrator
-would hand us.
+"""A real CephFS on this machine for the testbed's kubelets, as a Ceph administrator makes it.
 
-One monitor, manager, OSD and metadata server of Debian's packages, with cephx, on a loopback
-address of their own and with Ceph's own ports, as clients try another protocol first at a monitor
+One monitor, manager, OSD and metadata server of Debian's packages, with cephx, on their own
+loopback address and with Ceph's own ports, as clients try another protocol first at a monitor
 on any other port. The OSD keeps its objects in memory: a cluster is quicker made than repaired.
-Nothing is written outside the testbed's folder, and the daemons inherit its marker, so that `python
--m testbed down` ends them, and what they mounted, whatever became of who started them.
+Nothing is written outside the testbed's folder. The daemons inherit its marker, so that `python -m
+testbed down` ends them and unmounts their mounts, also when the process that started them is gone.
 """
 
 import base64
@@ -100,9 +99,7 @@ class Ceph:
         return self.command("fs", "subvolume", "getpath", FS_NAME, name, GROUP).strip()
 
     def authorize(self, user: str, path: str, access: Literal["r", "rw"] = "rw") -> str:
-        """Make client.USER, who may use that path and nothing else of the file system, and give the
-        key.
-        """
+        """Create client.USER, which may use that path and nothing else; return its key."""
         made = json.loads(
             self.command(
                 "fs", "authorize", FS_NAME, f"client.{user}", path, access, "--format=json"
@@ -111,22 +108,18 @@ class Ceph:
         return str(made[0]["key"])
 
     def revoke(self, user: str) -> None:
-        """Delete client.USER, if there is one: nobody can mount with the key any more; what is
-        mounted stays so.
-        """
+        """Delete client.USER, if there is one: its key mounts nothing any more; mounts stay."""
         self.command("auth", "rm", f"client.{user}")
 
     def stop_mds(self) -> None:
-        """End the metadata server as a crash would, and tell the cluster, which would notice after
-        15 s by itself.
-        """
+        """Kill the metadata server and mark it failed: the monitor would need 15 s to notice."""
         identity = self.journal().processes().get("ceph-mds")
         if identity is not None:
             processes.stop([identity], grace=0)
         self.command("mds", "fail", "a")
 
     def start_mds(self) -> None:
-        """Start it again; returns when it serves. Nothing happens if it runs."""
+        """Start it again, if it does not run; return when it serves."""
         running = self.journal().processes()
         if "ceph-mds" not in running or not running["ceph-mds"].alive():
             running["ceph-mds"] = _launch(self, "ceph-mds")
@@ -142,8 +135,9 @@ class Ceph:
         return any(rank["state"] == "up:active" for rank in ranks)
 
     def command(self, *arguments: str, seconds: int = COMMAND_SECONDS) -> str:
-        """What `ceph ARGUMENTS` prints, run as client.admin; TestbedError with its own words when
-        it fails.
+        """Run `ceph ARGUMENTS` as client.admin; return its output.
+
+        TestbedError has Ceph's own words.
         """
         command = [
             "ceph",
@@ -170,19 +164,21 @@ class Ceph:
         return done.stdout
 
     def journal(self) -> Journal:
-        """The daemons. Not in the cluster's own journal: there a dead metadata server would count
-        as a dead testbed.
+        """Return the journal of the daemons.
+
+        In the cluster's own journal a dead metadata server would count as a dead testbed.
         """
         return Journal(self.folder / "journal.jsonl")
 
 
 def ensure() -> Ceph:
-    """The running Ceph; brought up if there is none, made anew if it is broken. Needs the testbed,
-    which ends it.
+    """Return the running Ceph; start it if there is none, create it again if it is broken.
+
+    It needs the testbed, whose `down` ends it.
     """
     if not cluster.journal().exists():
         raise TestbedError(
-            "the testbed is not up, and without it nothing would end Ceph: python -m testbed up"
+            "the testbed does not run, and only its down ends Ceph: start it with make cluster"
         )
     with cluster.locked("ceph"):
         folder = layout.state_dir() / "ceph"
@@ -205,7 +201,7 @@ def ensure() -> Ceph:
 
 
 def new_key() -> str:
-    """A cephx key: type 1 (AES), the time it was made, and 16 random bytes with their length."""
+    """Return a cephx key: type 1 (AES), creation time, 16 random bytes with their length."""
     now = time.time_ns()
     header = struct.pack("<HIIH", 1, now // 10**9, now % 10**9, 16)
     return base64.b64encode(header + secrets.token_bytes(16)).decode()
@@ -253,8 +249,9 @@ def _create(ceph: Ceph) -> None:
 
 
 def _await_manager(ceph: Ceph, running: dict[str, Identity]) -> None:
-    """Its module for subvolumes is ready some time after it; until then the command is refused as
-    unknown.
+    """Wait until the manager's module for subvolumes is ready.
+
+    Until then Ceph refuses its commands as unknown.
     """
     refusals = [""]
 
@@ -325,7 +322,7 @@ def _check_ports() -> None:
 
 
 def _clear(folder: Path) -> None:
-    """What is left of a Ceph that is broken, or was never finished."""
+    """Remove what is left of a Ceph that is broken, or was never finished."""
     if folder.exists():
         processes.stop(Journal(folder / "journal.jsonl").processes().values(), grace=0)
         shutil.rmtree(folder)

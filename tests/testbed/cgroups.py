@@ -1,5 +1,4 @@
-"""The cgroups in which each node's pods live: made before the kubelet starts, and ended with all
-that is in them.
+"""The cgroups of each node's pods: created before the kubelet, removed with all processes in them.
 
 Works on cgroup v1, v2 and the hybrid of both: a node's cgroup is a folder of the same name in every
 hierarchy. Being in it is what makes a process a container of the testbed, so this is where the
@@ -18,7 +17,7 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def hierarchies() -> list[Path]:
-    """The root folder of each mounted hierarchy."""
+    """Return the root folder of each mounted hierarchy."""
     if (ROOT / "cgroup.controllers").exists():
         return [ROOT]
     return sorted(

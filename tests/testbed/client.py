@@ -1,6 +1,4 @@
-"""Just enough of an API client to wait for the cluster: the testbed must not depend on the library
-that it tests.
-"""
+"""A minimal API client to wait for the cluster, independent of the library under test."""
 
 import json
 import ssl
@@ -12,12 +10,12 @@ from testbed import layout
 
 
 def get(path: str) -> Any:
-    """What the API server answers the administrator; OSError when it does not, or not with success."""
+    """Return the API server's answer to the administrator; OSError if it fails."""
     return _request(urllib.request.Request(_url(path)))
 
 
 def post(path: str, body: dict[str, object]) -> Any:
-    """Create an object; errors as with get."""
+    """Create an object; errors as in `get`."""
     content = json.dumps(body).encode()
     return _request(
         urllib.request.Request(
@@ -27,7 +25,7 @@ def post(path: str, body: dict[str, object]) -> Any:
 
 
 def delete(path: str) -> Any:
-    """Delete an object; errors as with get."""
+    """Delete an object; errors as in `get`."""
     return _request(urllib.request.Request(_url(path), method="DELETE"))
 
 
@@ -68,7 +66,7 @@ def answers(path: str) -> bool:
 
 
 def ready_nodes() -> set[str]:
-    """The names of the nodes whose condition Ready is True."""
+    """Return the names of the nodes whose condition Ready is True."""
     try:
         nodes = get("/api/v1/nodes")["items"]
     except (OSError, ValueError):

@@ -90,8 +90,9 @@ def journal() -> Journal:
 
 
 def running() -> bool:
-    """Whether all programs of the cluster are alive and both nodes ready; those beside it
-    (Testbed.launch) may end.
+    """Return whether all programs of the cluster run and both nodes are ready.
+
+    Programs beside it (Testbed.launch) may end.
     """
     known = journal().processes()
     return (
@@ -103,8 +104,9 @@ def running() -> bool:
 
 
 def up() -> bool:
-    """Bring the cluster up; False when it was up already. What a dead testbed left is cleared
-    first.
+    """Start the cluster; return False if it already ran.
+
+    What a dead testbed left is removed first.
     """
     if os.geteuid() != 0:
         raise TestbedError("the testbed starts containers and network devices: run it as root")
@@ -112,7 +114,7 @@ def up() -> bool:
         if running():
             return False
         if journal().exists():
-            _say("clearing what an earlier testbed left")
+            _say("removing what an earlier testbed left")
             _down()
         packages.ensure(packages.CLUSTER)
         programs = Programs.ensure()
@@ -129,7 +131,7 @@ def up() -> bool:
 
 
 def down() -> bool:
-    """Undo everything; False when there was nothing to undo."""
+    """Undo everything; return False if there was nothing to undo."""
     with _locked():
         if not journal().exists():
             return False
@@ -138,17 +140,16 @@ def down() -> bool:
 
 
 def stop_kubelet(node: Node) -> None:
-    """As when a node's kubelet hangs or the node is cut off: its pods go on running, the API server
-    hears nothing.
-    """
+    """Stop a node's kubelet, as if it hangs: its pods run on, without a report to the API server."""
     identity = journal().processes().get(f"kubelet-{node.name}")
     if identity is not None:
         processes.stop([identity], grace=0)
 
 
 def start_kubelet(node: Node) -> None:
-    """Start it again after stop_kubelet; returns once the node is ready. Nothing happens if it
-    runs.
+    """Start the kubelet again after `stop_kubelet`; return once the node is ready.
+
+    A kubelet that runs is left alone.
     """
     identity = journal().processes().get(f"kubelet-{node.name}")
     if identity is None or not identity.alive():
@@ -234,10 +235,10 @@ def _prepare_host(log: Journal, state: Path) -> None:
 
 
 def _check_host() -> None:
-    """Refuse, before anything is changed, a machine where the testbed would get in somebody's way."""
+    """Refuse a machine that another cluster uses, before anything is changed."""
     if firewall.foreign_proxy():
         raise TestbedError(
-            "this machine has a kube-proxy's iptables rules already: another cluster runs on it"
+            "another cluster runs on this machine (iptables rules of kube-proxy): stop it first"
         )
     links.check_free()
     controlplane.check_ports()
@@ -264,7 +265,7 @@ def _set(name: str, value: str) -> None:
 
 @contextlib.contextmanager
 def locked(what: str) -> Iterator[None]:
-    """One process at a time brings ``what`` up on the running testbed; the others then find it."""
+    """Let one process at a time start ``what`` on the running testbed; the others then find it."""
     with (layout.state_dir() / f"{what}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -272,14 +273,14 @@ def locked(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    """One `up` or `down` at a time; the file is not in the folder that `down` deletes."""
+    """Let one `up` or `down` run at a time; the file is outside the folder that `down` deletes."""
     path = layout.cache_dir() / "testbed" / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("waiting for another up or down to end")
+            _say("waiting until another up or down ends")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

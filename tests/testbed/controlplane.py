@@ -52,15 +52,16 @@ def start_etcd(journal: Journal, programs: Programs) -> None:
         f"--listen-peer-urls={peer_url}",
         f"--initial-advertise-peer-urls={peer_url}",
         f"--initial-cluster=default={peer_url}",
-        "--unsafe-no-fsync",  # what it holds is worth nothing after a crash
+        "--unsafe-no-fsync",  # its data is useless after a crash
         "--log-level=warn",
     ]
     launch(journal, "etcd", command)
 
 
 def start_apiserver(journal: Journal, programs: Programs) -> Identity:
-    """Start it and wait until it is ready. Pods reach it by the address of the first node, which it
-    advertises.
+    """Start it and wait until it is ready.
+
+    Pods reach it by the address of the first node, which it advertises.
     """
     pki = layout.pki_dir()
     command = [
@@ -101,7 +102,7 @@ def await_apiserver(identity: Identity) -> None:
 
 
 def start_controllers(journal: Journal, programs: Programs) -> None:
-    """Everything that works through the API server."""
+    """Start everything that works through the API server."""
     pki = layout.pki_dir()
     controller_manager = [
         *programs.hyperkube("kube-controller-manager"),
@@ -148,7 +149,7 @@ def start_controllers(journal: Journal, programs: Programs) -> None:
 
 
 def start_registry(journal: Journal, programs: Programs) -> Identity:
-    """Plain HTTP on loopback, which containerd and buildah take for granted there."""
+    """Start a registry with plain HTTP on loopback, as containerd and buildah expect it there."""
     configuration = layout.state_dir() / "registry.yaml"
     configuration.write_text(
         "version: 0.1\n"
@@ -166,7 +167,7 @@ def registry_answers() -> bool:
 
 
 def check_ports() -> None:
-    """TestbedError when another program holds one of the fixed ports."""
+    """Raise TestbedError if another program has one of the fixed ports."""
     for port in (layout.ETCD_PORT, layout.ETCD_PEER_PORT, layout.API_PORT, layout.REGISTRY_PORT):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -174,5 +175,5 @@ def check_ports() -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise TestbedError(
-                    f"port {port}, which the testbed uses, is taken by another program"
+                    f"another program uses the testbed's port {port}: stop it first"
                 ) from error

@@ -1,5 +1,4 @@
-"""Brings the CephFS plugin up on both nodes and registers it, as an administrator would by
-installing ceph-csi.
+"""Starts the CephFS plugin on both nodes and registers it, as an install of ceph-csi would.
 
 ceph-csi is a DaemonSet; here a process of the machine stands beside each kubelet
 (testbed.csi_driver says why, and what it does). Cluster-wide there are a CSIDriver object, which
@@ -61,14 +60,15 @@ OBJECTS = (
 
 
 def ensure(ceph: Ceph) -> None:
-    """Both nodes have the plugin, and know this Ceph cluster by its ID. Nothing happens where that
-    is so already.
+    """Start the plugin on both nodes, and give it this Ceph cluster's ID.
+
+    A plugin that runs with that ID is left alone.
     """
     missing = [name for name in ("grpc", "grpc_tools") if importlib.util.find_spec(name) is None]
     if missing:
         raise TestbedError("the CSI plugin needs grpcio and grpcio-tools: pip install -e '.[dev]'")
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked("csi"):
         folder = _folder()
         folder.mkdir(exist_ok=True)
@@ -122,7 +122,7 @@ def stop(node: Node) -> None:
 
 
 def registered() -> set[Node]:
-    """The nodes whose CSINode object lists the plugin."""
+    """Return the nodes whose CSINode object lists the plugin."""
     found = client.get("/apis/storage.k8s.io/v1/csinodes")["items"]
     names = {
         one["metadata"]["name"]
@@ -148,10 +148,10 @@ admin_socket =
 
 
 def _definitions() -> list[Path]:
-    """The folders of the definitions, downloaded into Go's module cache when missing."""
+    """Return the definitions' folders; download them into Go's module cache if missing."""
     if shutil.which("go") is None:
         raise TestbedError(
-            "Go is not installed, and its module proxy is where the CSI definitions come from"
+            "Go is not installed, and it downloads the CSI definitions: install Go 1.26"
         )
     done = subprocess.run(
         ["go", "mod", "download", "-json", *DEFINITIONS],
@@ -198,7 +198,7 @@ def _folder() -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a plugin may be reading it."""
+    """Write a file whole or not at all: a plugin may be reading it."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     partial.replace(path)

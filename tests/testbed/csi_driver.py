@@ -119,8 +119,9 @@ class User:
 
 
 class Plugin:
-    """The methods of the three gRPC services, each named as its call; requests and answers are
-    protobuf messages.
+    """The methods of the three gRPC services, each named as its call.
+
+    Requests and answers are protobuf messages.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class Plugin:
             return self.csi.NodeStageVolumeResponse()
 
     def NodePublishVolume(self, request: Any) -> Any:  # noqa: N802
-        """Show it to one pod."""
+        """Mount it for one pod."""
         staging, target = Path(request.staging_target_path), Path(request.target_path)
         if not _mounted(staging):
             raise Refused(
@@ -212,7 +213,7 @@ class Plugin:
         with self._alone(request.volume_id):
             staging = Path(request.staging_target_path)
             if _mounted(staging):
-                _run("umount", str(staging))  # ceph-fuse then ends by itself
+                _run("umount", str(staging))  # ceph-fuse then ends
             return self.csi.NodeUnstageVolumeResponse()
 
     def _fuse_options(self, volume: Volume, capability: Any) -> str:
@@ -264,12 +265,12 @@ class Plugin:
 
 
 def _mounted(path: Path) -> bool:
-    """By the kernel's table: looking at the path itself hangs, or fails, where ceph-fuse is gone."""
+    """Look into the kernel's table: the path itself hangs, or fails, where ceph-fuse is gone."""
     return path in mounts.below(path)
 
 
 def _run(program: str, *arguments: str, secret: str = "") -> str:
-    """What the program printed to stderr, with the secret blacked out."""
+    """Run a program; return its stderr with the secret blacked out."""
     done = subprocess.run(
         [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -1,5 +1,4 @@
-"""A real External Secrets Operator beside the cluster, for the tests of the ExternalSecret that the
-chart makes.
+"""A real External Secrets Operator beside the cluster, for the chart's ExternalSecret.
 
 Its controllers of stores and ExternalSecrets, with Vault as the one provider that is compiled in;
 without its webhook, which checks what a user writes and changes nothing. The journal knows the
@@ -26,15 +25,15 @@ class ExternalSecrets:
     """The running operator."""
 
     def stop(self) -> None:
-        """End it; what is in the cluster stays, unattended."""
+        """End it; what is in the cluster stays, without a controller."""
         known = cluster.journal().processes()
         processes.stop([known[NAME]] if NAME in known else [])
 
 
 def ensure() -> ExternalSecrets:
-    """The operator of the running testbed; started, and compiled, where it does not run."""
+    """Return the running testbed's operator; compile and start it if it does not run."""
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked(NAME):
         identity = cluster.journal().processes().get(NAME)
         if identity is None or not identity.alive():
@@ -45,7 +44,7 @@ def ensure() -> ExternalSecrets:
 def _start() -> None:
     program = parts.ensure(NAME) / NAME
     started = time.monotonic()
-    # They are in no package.
+    # The CRDs are in no package.
     kinds = (parts.sources(NAME, parts.PARTS[NAME].changed) / "config" / "crds" / "bases").glob(
         "*external-secrets.io_*.yaml"
     )

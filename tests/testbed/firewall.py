@@ -1,9 +1,9 @@
-"""The machine's iptables rules: ours are added in chains of their own, and taken out by name.
+"""The machine's iptables rules: ours are added in their own chains, and removed by name.
 
 kube-proxy writes hundreds of rules while the testbed runs, so what to remove is found by name at
 the end and not written down one by one: the chains called KUBE-*, CNI-* and KPTB-* that were not
 there before, and the jumps to them. `up` refuses to start where a kube-proxy is at work already,
-since its rules could not be told from ours.
+since its rules could not be distinguished from ours.
 """
 
 import shutil
@@ -37,19 +37,18 @@ def chains() -> frozenset[Chain]:
 
 
 def foreign_proxy() -> bool:
-    """Whether some other cluster's kube-proxy has its rules on this machine."""
+    """Return whether another cluster's kube-proxy has its rules on this machine."""
     return any(chain.startswith("KUBE-SERVICES") for _, _, chain in chains())
 
 
 def guard() -> None:
-    """Add our own rules: what the testbed sends stays on this machine, what comes from outside does
-    not get in.
+    """Add our rules: traffic of the testbed stays on this machine, and none comes in.
 
     - the API server has to listen on all addresses (pods reach it at the node's, tests at
       127.0.0.1): others stay out;
     - a service without endpoints is refused at once, where an unanswered packet would leave by the
       default route;
-    - pods talk to pods and to this machine and to nobody else.
+    - pods talk to pods and to this machine and to nothing else.
     """
     mine = f"{layout.PREFIX}+"
     api = ["-p", "tcp", "--dport", str(layout.API_PORT)]
@@ -81,9 +80,7 @@ def guard() -> None:
 
 
 def remove(before: frozenset[Chain]) -> None:
-    """Take out our chains and every jump to them, then the tables that were not there before and
-    are empty now.
-    """
+    """Remove our chains, all jumps to them, and the new tables that are empty now."""
     for command in COMMANDS:
         for table in TABLES:
             mine = {
@@ -98,9 +95,7 @@ def remove(before: frozenset[Chain]) -> None:
 
 
 def _remove_chains(command: str, table: str, mine: set[str]) -> None:
-    """In one transaction: the rules of the built-in chains that jump to ours, then the chains
-    themselves.
-    """
+    """Remove our chains and the jumps to them from built-in chains, in one transaction."""
     script = [f"*{table}"]
     for line in save(command, table):
         words = line.split()
@@ -125,9 +120,7 @@ def _remove_chains(command: str, table: str, mine: set[str]) -> None:
 
 
 def _remove_table(command: str, table: str) -> None:
-    """iptables leaves the tables that it made; nft takes one out, where it is installed and the
-    table is empty.
-    """
+    """Remove an empty table with nft, if that is installed: iptables leaves the tables it made."""
     rules = [line for line in save(command, table) if line.startswith("-A")]
     if rules or shutil.which("nft") is None:
         return

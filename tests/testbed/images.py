@@ -1,5 +1,4 @@
-"""The project's images, and some that know nothing of it, in the testbed's registry, each tagged
-with its content.
+"""The project's images, and some without it, in the testbed's registry, tagged by content.
 
 A pod must never run yesterday's code because a tag was reused, so the tag is the hash that
 `tools/image.py` gives, and tests read the names from here. Nothing is built or pushed when nothing
@@ -66,8 +65,7 @@ def ensure(only: str | None = None) -> dict[str, str]:
 
 
 def with_python(prefix: Path) -> str:
-    """The name of an image with Parsl and the Python under `prefix` on this machine, built and
-    pushed when asked for.
+    """Return an image with Parsl and the Python under `prefix` on this machine; build it if needed.
 
     What it was built with is all that is taken: no package that this machine has beside it, no test
     of Python's own.
@@ -84,7 +82,7 @@ def with_python(prefix: Path) -> str:
 
 
 def known() -> dict[str, str]:
-    """The names as `ensure` left them."""
+    """Return the names as `ensure` left them."""
     if not _file().exists():
         raise TestbedError("the testbed holds no images yet: python -m testbed images")
     names: dict[str, str] = json.loads(_file().read_text())
@@ -92,7 +90,7 @@ def known() -> dict[str, str]:
 
 
 def _build(name: str, base: str, built: dict[str, str]) -> list[str]:
-    """Build it, and first what it starts from; the arguments that made it."""
+    """Build it, and first its base; return the build arguments."""
     image = IMAGES[name]
     if image.base and image.base not in built:
         _build(image.base, base, built)

@@ -1,5 +1,4 @@
-"""Everything the testbed changes on the host, written down before it is done, so that `down` undoes
-exactly that.
+"""All changes of the testbed to the host, written down first, so that `down` undoes exactly these.
 
 A testbed may be killed at any moment, and what a dead one left must be cleared without it.
 Therefore each change is a small record with its own `undo`, appended to a file and flushed before
@@ -39,7 +38,7 @@ class Sysctl:
 
     @classmethod
     def of(cls, name: str) -> "Sysctl | None":
-        """The setting as it is now; None on a kernel without it."""
+        """Return the setting as it is now; None on a kernel without it."""
         path = _sysctl_path(name)
         return cls(name, path.read_text().strip()) if path.exists() else None
 
@@ -57,7 +56,7 @@ class Module:
     name: str
 
     def undo(self) -> None:
-        # It stays where somebody else has come to use it.
+        # It stays where another program uses it by now.
         subprocess.run(["modprobe", "-r", self.name], capture_output=True, check=False)
 
 
@@ -98,7 +97,7 @@ class Cgroup:
 
 @dataclass(frozen=True)
 class Mounts:
-    """Whatever kubelet and containerd mount below this folder."""
+    """The mounts that kubelet and containerd make below this folder."""
 
     kind: ClassVar[str] = "mounts"
     folder: str
@@ -109,9 +108,7 @@ class Mounts:
 
 @dataclass(frozen=True)
 class Family:
-    """All processes that inherited the testbed's marker: also those whose own record was not
-    written in time.
-    """
+    """All processes with the testbed's marker, also those that were not recorded in time."""
 
     kind: ClassVar[str] = "family"
     folder: str
@@ -146,8 +143,9 @@ class Process:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder outside the testbed's own, whose place a program has built in; what was in it before
-    stays.
+    """A folder outside the testbed's own, whose path is built into a program.
+
+    Its content from before stays.
     """
 
     kind: ClassVar[str] = "folder"
@@ -203,8 +201,9 @@ class Journal:
             os.fsync(file.fileno())
 
     def changes(self) -> list[Change]:
-        """In the order in which they were made; a last line cut short by a kill was never followed
-        by its change.
+        """Return the changes in their order.
+
+        A last line that a kill cut short was never followed by its change.
         """
         found: list[Change] = []
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
@@ -215,14 +214,15 @@ class Journal:
         return found
 
     def processes(self) -> dict[str, Identity]:
-        """The last process of each name."""
+        """Return the last process of each name."""
         return {
             change.name: change.identity for change in self.changes() if isinstance(change, Process)
         }
 
     def undo(self) -> Iterator[Change]:
-        """Undo everything, the last first; goes on after a failure, and raises the first one at the
-        end.
+        """Undo everything, the last first.
+
+        It goes on after a failure, and raises the first one at the end.
         """
         failures: list[TestbedError] = []
         for change in reversed(self.changes()):

@@ -41,16 +41,14 @@ MARKER = "K8S_PARSL_TESTBED"
 
 
 class TestbedError(Exception):
-    """Something that stops the testbed, told in one line that says what to do."""
+    """An error that stops the testbed; its message is one line that says what to do."""
 
     __test__ = False  # pytest would take the name for a test class
 
 
 @dataclass(frozen=True)
 class Node:
-    """One of the two nodes: a kubelet and a containerd with their own folders, bridge, address and
-    cgroup.
-    """
+    """One of the two nodes: a kubelet and a containerd with folders, bridge, address and cgroup."""
 
     name: str
     ip: str
@@ -85,7 +83,7 @@ REGISTRY = f"127.0.0.1:{REGISTRY_PORT}"
 
 
 def node(name: str) -> Node:
-    """The node of that name; TestbedError when there is none."""
+    """Return the node of that name; TestbedError if there is none."""
     for candidate in NODES:
         if candidate.name == name:
             return candidate
@@ -95,12 +93,12 @@ def node(name: str) -> Node:
 
 
 def state_dir() -> Path:
-    """The one folder that holds all that a running testbed knows; `TESTBED_DIR` names another."""
+    """Return the folder of the running testbed's state; `TESTBED_DIR` names another."""
     return Path(os.environ.get("TESTBED_DIR", "/run/k8s-parsl-testbed"))
 
 
 def cache_dir() -> Path:
-    """What is worth keeping between runs: compiled programs, tools, the base image."""
+    """Return the folder of what stays between runs: compiled programs, tools, the base image."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "k8s-parsl"
 
@@ -114,7 +112,7 @@ def pki_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """For hostPath volumes: the same folder on both nodes, as a shared filesystem would be."""
+    """Return the folder for hostPath volumes: shared by both nodes, like a shared file system."""
     return state_dir() / "data"
 
 

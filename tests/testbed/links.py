@@ -1,6 +1,4 @@
-"""Network devices of the testbed: a bridge for the nodes' own addresses, and one for each node's
-pods.
-"""
+"""Network devices of the testbed: a bridge for the nodes, and one for each node's pods."""
 
 import contextlib
 import ipaddress
@@ -32,7 +30,7 @@ def exists(name: str) -> bool:
 
 
 def add_bridge(name: str, addresses: list[str]) -> None:
-    """A bridge that is up and has these addresses, each with its prefix length."""
+    """Add a bridge with these addresses, each with its prefix length."""
     _ip("link", "add", "name", name, "type", "bridge")
     # Set, even to what it is: else it takes the lowest of its ports' whenever one comes or goes,
     # and all pods of the node send into the void until they ask for their gateway's again, which
@@ -45,9 +43,7 @@ def add_bridge(name: str, addresses: list[str]) -> None:
 
 
 def remove_bridge(name: str) -> None:
-    """Remove the bridge and the pods' devices on it: their namespaces may be gone a moment later
-    only.
-    """
+    """Remove the bridge and its pods' devices, whose namespaces may be gone only a moment later."""
     for link in _links():
         if link.get("master") == name or link.get("ifname") == name:
             # Already gone with its namespace, or with its other end.
@@ -58,7 +54,7 @@ def remove_bridge(name: str) -> None:
 
 
 def check_free() -> None:
-    """TestbedError when this machine already routes to one of the networks that the testbed uses."""
+    """Raise TestbedError if this machine already routes to one of the testbed's networks."""
     routes: list[Route] = json.loads(
         _ip("-json", "route", "show", "table", "all", "type", "unicast")
     )

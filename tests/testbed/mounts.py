@@ -1,6 +1,4 @@
-"""What is mounted below the testbed's folder: containers' file systems, pods' volumes, network
-namespaces.
-"""
+"""The mounts below the testbed's folder: containers, pods' volumes, network namespaces."""
 
 import ctypes
 import os
@@ -25,9 +23,7 @@ def below(folder: Path) -> list[Path]:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount everything in the folder, busy or not: what still uses it is about to end or has no
-    name any more.
-    """
+    """Unmount everything in the folder, busy or not: its users are about to end."""
     libc = ctypes.CDLL(None, use_errno=True)
     for _ in range(5):  # mounts may lie on top of each other
         points = below(folder)
@@ -39,7 +35,7 @@ def unmount_below(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete the folder; never through a mount, behind which somebody's data may lie."""
+    """Delete the folder, but nothing behind a mount, which may hold a user's data."""
     unmount_below(folder)
     if folder.exists():
         shutil.rmtree(folder)

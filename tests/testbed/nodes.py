@@ -1,5 +1,4 @@
-"""A node: containerd and a kubelet, configured so that two of them live on one machine without
-meeting.
+"""A node: containerd and a kubelet, configured so that two of them run on one machine.
 
 Each has its own folders, sockets, bridge, address and cgroup. Why a setting is as it is stands
 beside it: those that look odd were each found by a node that did not start.
@@ -67,9 +66,7 @@ def start_kubelet(journal: Journal, programs: Programs, node: Node) -> Identity:
 
 
 def write_pause_image(program: Path, archive: Path) -> None:
-    """A docker-archive of an image that holds nothing but this program: small enough to write it by
-    hand.
-    """
+    """Write a docker-archive of an image with only this program, which is small enough by hand."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         member = tar.gettarinfo(str(program), arcname="pause")
@@ -187,7 +184,7 @@ def _kubelet_configuration(node: Node) -> dict[str, object]:
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{node.socket}",
-        # Machines with cgroup v1 are still about; a kubelet of today refuses them unless told
+        # Some machines still have cgroup v1; a current kubelet refuses them unless configured
         # otherwise.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",

@@ -12,9 +12,7 @@ from testbed.nodes import CNI_FOLDERS
 
 @dataclass(frozen=True)
 class Package:
-    """A package, and the program whose presence shows that it, or its like from elsewhere, is
-    there.
-    """
+    """A Debian package, and a program that shows that it (or a substitute) is installed."""
 
     name: str
     program: str
@@ -33,7 +31,7 @@ IMAGES = (Package("buildah", "buildah"), Package("mmdebstrap", "mmdebstrap"))
 
 
 def ensure(packages: tuple[Package, ...]) -> None:
-    """Install what is missing, as root on a Debian machine; TestbedError naming it otherwise."""
+    """Install what is missing, as root on Debian; else raise TestbedError with its name."""
     missing = [package.name for package in packages if not _present(package)]
     if not missing:
         return

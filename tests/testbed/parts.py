@@ -1,8 +1,8 @@
 """Compiles the programs of the testbed from pinned Go modules, once per version and machine.
 
-Each part is a folder under `go/` with a go.mod and go.sum of its own: bumping a version is an edit
-of that folder, and its hash names the folder of the cache. A part is compiled when somebody asks
-for it, never before: all together they are about an hour of a two-core machine.
+Each part is a folder under `go/` with its own go.mod and go.sum: bumping a version is an edit of
+that folder, and its hash names the folder of the cache. A part is compiled at its first use: all
+together they take about an hour on a two-core machine.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ them.
 
 
 def ensure(name: str) -> Path:
-    """The folder that holds the part's programs; compiled when the cache has none of this version."""
+    """Return the folder of the part's programs; compile them if the cache does not have them."""
     part = PARTS[name]
     target = cache_dir() / "testbed" / f"{name}-{key(part, _go_version())}"
     if not target.exists():
@@ -95,7 +95,7 @@ def ensure(name: str) -> Path:
 
 
 def key(part: Part, go_version: str) -> str:
-    """What the compiled programs depend on, as 12 hex digits."""
+    """Return a hash of what the compiled programs depend on, as 12 hex digits."""
     digest = hashlib.sha256(
         f"{go_version}\n{LINKER_FLAGS}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode()
     )
@@ -127,9 +127,9 @@ def sources(name: str, module: str) -> Path:
 def _go_version() -> str:
     if shutil.which("go") is None:
         raise TestbedError(
-            "Go is not installed, and the testbed's cluster is compiled from source: install Go 1.26"
+            "Go is not installed, and it compiles the testbed's programs: install Go 1.26"
         )
-    # GOTOOLCHAIN=local: a toolchain that Go would download by itself is not to be had everywhere.
+    # GOTOOLCHAIN=local: Go's own download of a toolchain does not work everywhere.
     done = subprocess.run(
         ["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, env=_environment()
     )
@@ -177,7 +177,7 @@ def _compile(part: Part, target: Path) -> None:
                         f"compiling {part.name} failed: {last} (all of it in {kept})"
                     )
         shutil.rmtree(partial / "module", ignore_errors=True)
-        if target.exists():  # somebody else compiled the same meanwhile
+        if target.exists():  # another process compiled the same meanwhile
             return
         partial.rename(target)
     finally:
@@ -186,9 +186,7 @@ def _compile(part: Part, target: Path) -> None:
 
 
 def _changed_module(part: Part, folder: Path) -> list[str]:
-    """The flag for a go.mod beside the part's own, in which the changed module is a copy with our
-    files in it.
-    """
+    """Return the flag for a second go.mod, where the changed module is a copy with our files."""
     if not part.changed:
         return []
     copy = folder / "module"
@@ -227,9 +225,7 @@ def _version_flags(part: Part) -> list[str]:
 
 
 class _Progress:
-    """A line every few seconds while a part compiles: a silent quarter of an hour looks like a
-    hang.
-    """
+    """Prints a line every few seconds while a part compiles: silence would look like a hang."""
 
     def __init__(self, part: Part, log: Path, modules: list[str]) -> None:
         self._part = part

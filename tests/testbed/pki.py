@@ -1,6 +1,6 @@
-"""Certificates and kubeconfigs of the cluster, made afresh at each `up`.
+"""Certificates and kubeconfigs of the cluster, created at each `up`.
 
-Every client has an identity of its own, as kubeadm gives them: what a test finds out about rights
+Every client has its own identity, as kubeadm gives them: what a test finds out about permissions
 must hold on a real cluster, where nothing but the administrator is in system:masters.
 """
 
@@ -44,8 +44,9 @@ class Authority:
         organization: str | None = None,
         names: tuple[str, ...] = (),
     ) -> None:
-        """Write `<file>.crt` and `<file>.key`, good for both ends of a connection; names: DNS or
-        addresses.
+        """Write `<file>.crt` and `<file>.key`, valid for both ends of a connection.
+
+        Names: DNS or addresses.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -64,9 +65,7 @@ class Authority:
 
 
 def create() -> None:
-    """Everything that the programs of the cluster are started with: certificates, token keys,
-    kubeconfigs.
-    """
+    """Create all certificates, token keys and kubeconfigs of the cluster's programs."""
     folder = layout.pki_dir()
     authority = Authority(folder)
     names = (

@@ -81,7 +81,7 @@ class Enforcement:
                     self._closed = frozenset(
                         line.split()[1] for line in rules["Ingress"] if line.endswith("DROP")
                     )
-        except Exception as error:  # noqa: BLE001 (told by the test's own thread)
+        except Exception as error:  # noqa: BLE001 (raised in the test's own thread)
             self._error = error
 
     def _list(self, version: str, kind: str) -> list[JSON]:
@@ -93,9 +93,7 @@ class Enforcement:
 
 
 def compiled(policies: list[JSON], pods: list[JSON]) -> Rules:
-    """iptables rules by direction: for each pod that a policy selects, what is let through, then
-    the rest dropped.
-    """
+    """Return iptables rules by direction: for each selected pod, what may pass, then a drop."""
     rules: Rules = {"Ingress": [], "Egress": []}
     addressed = [
         pod
@@ -124,7 +122,7 @@ def _selects(selector: JSON, pod: JSON) -> bool:
     labels = pod["metadata"].get("labels", {})
     expressions = selector.get("matchExpressions", [])
     if any(expression["operator"] != "In" for expression in expressions):
-        raise TestbedError(f"policies.py knows no such selector: {selector}")
+        raise TestbedError(f"policies.py does not support this selector: {selector}")
     wanted = [(key, [value]) for key, value in selector.get("matchLabels", {}).items()]
     wanted += [(expression["key"], expression["values"]) for expression in expressions]
     return all(labels.get(key) in values for key, values in wanted)
@@ -143,7 +141,7 @@ def _peers(rule: JSON, side: str, pods: list[JSON], flag: str) -> Iterator[str]:
         elif peer.keys() == {"ipBlock"} and peer["ipBlock"].keys() == {"cidr"}:
             yield f"{flag} {peer['ipBlock']['cidr']}"
         else:
-            raise TestbedError(f"policies.py knows no such peer: {peer}")
+            raise TestbedError(f"policies.py does not support this peer: {peer}")
 
 
 def _ports(rule: JSON) -> list[str]:

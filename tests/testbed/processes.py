@@ -36,7 +36,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> "Identity | None":
-        """The process that has this pid now, None when there is none or it is a zombie."""
+        """Return the process that has this pid now; None if there is none, or a zombie."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
@@ -67,7 +67,7 @@ def start(
             start_new_session=True,  # a closed terminal or a stopped make must not take it along
         )
     identity = Identity.of(process.pid)
-    # The kernel reaps it after us; until then wait_for tells a death by the zombie it leaves.
+    # The kernel reaps it after us; until then wait_for sees its end by the zombie.
     process.returncode = 0
     if identity is None:
         raise TestbedError(f"{name} ended at once: {tail(name)}")
@@ -79,7 +79,7 @@ def log_file(name: str) -> Path:
 
 
 def tail(name: str, lines: int = 5) -> str:
-    """Where the log is and how it ends, for an error message."""
+    """Return where the log is and how it ends, for an error message."""
     log = log_file(name)
     last = log.read_text(errors="replace").strip().splitlines()[-lines:] if log.exists() else []
     return "\n  ".join([f"see {log}, which ends:", *last]) if last else f"see {log} (empty)"
@@ -88,8 +88,9 @@ def tail(name: str, lines: int = 5) -> str:
 def wait_for(
     what: str, ready: Callable[[], bool], *, seconds: float, processes: Mapping[str, Identity]
 ) -> None:
-    """Return once `ready()`; TestbedError as soon as one of `processes` has ended, or when the time
-    is up.
+    """Return once `ready()` is true.
+
+    Raise TestbedError as soon as one of `processes` has ended, or the time is over.
     """
     deadline = time.monotonic() + seconds
     while not ready():
@@ -105,15 +106,13 @@ def wait_for(
 
 
 def marked(state: Path) -> Iterator[Identity]:
-    """The processes whose environment says that they belong to the testbed in this folder; never
-    this one.
-    """
+    """Return the processes whose environment names the testbed in this folder, without this one."""
     wanted = f"{layout.MARKER}={state}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         identity = Identity.of(int(entry.name))
-        # A process of another user, or one that has just ended, tells nothing.
+        # The environment of another user's process, or of one that just ended, cannot be read.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if identity and wanted in (entry / "environ").read_bytes().split(b"\0"):
                 yield identity
@@ -125,8 +124,8 @@ def stop(identities: Iterable[Identity], *, grace: float = TERM_GRACE) -> None:
     for identity in identities:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(identity.pid)
-            # Compared after opening: from here on the handle means this process, whatever becomes
-            # of the pid.
+            # Compared after opening: from here on the handle means this process, also when the
+            # kernel gives its pid to another one.
             if identity.alive():
                 handles.append(handle)
             else:
@@ -149,8 +148,9 @@ def _send(handles: list[int], number: signal.Signals) -> None:
 
 
 def _remaining(handles: list[int], seconds: float) -> list[int]:
-    """Wait for the processes' end; those still there when the time is up. A pidfd is readable once
-    its process ends.
+    """Wait for the processes' end; return those that remain when the time is over.
+
+    A pidfd is readable once its process ends.
     """
     poller = select.poll()
     for handle in handles:

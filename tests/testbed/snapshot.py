@@ -1,7 +1,6 @@
 """What a machine looks like from outside the testbed, to prove that `down` leaves nothing.
 
-Left out is what changes by itself: counters, and the processes and cgroups of whoever else works on
-the machine.
+Left out is what changes without the testbed: counters, and other users' processes and cgroups.
 """
 
 import json
@@ -64,7 +63,7 @@ class Snapshot:
         file.write_text(json.dumps(kept), "utf-8")
 
     def difference(self, other: "Snapshot") -> list[str]:
-        """What the other has more (+) and less (-), a line each."""
+        """Return what the other has more (+) and less (-), a line each."""
         found = []
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
@@ -74,16 +73,14 @@ class Snapshot:
 
 
 def _mounts() -> Iterator[str]:
-    """All but the image builder's, which keeps some while it builds, for whomever."""
+    """Return all mounts but those of the image builder, which has some while it builds."""
     for line in _lines("/proc/self/mountinfo"):
         if not line.split()[4].startswith("/var/lib/containers/"):
             yield line.split(" ", 1)[1]
 
 
 def _firewall() -> Iterator[str]:
-    """Rules without counters, and a table's name only where it has rules: an empty table changes
-    nothing.
-    """
+    """Return rules without counters, and only tables with rules: an empty one changes nothing."""
     for command in firewall.COMMANDS:
         table = ""
         for line in firewall.save(command):

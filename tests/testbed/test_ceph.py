@@ -1,10 +1,8 @@
-"""Static CephFS volumes of the chart on a real CephFS, mounted by real kubelets: they work; each
-fault has its words.
+"""Static CephFS volumes of the chart on a real CephFS and real kubelets; each fault has its words.
 
-The chart's own PersistentVolumes and claims are used, without the rest of the release: what a
-volume does, and what a user reads in a pod's events when it does not, is the same whoever mounts
-it. The words in FAULTS are Ceph 16's ceph-fuse's and ceph-csi's; the kernel's mounter has others,
-and no machine of ours to say them on.
+The tests use the chart's own PersistentVolumes and claims, without the rest of the release: a
+volume works the same, and a pod's events are the same, in any pod. The messages in FAULTS are those
+of Ceph 16's ceph-fuse and of ceph-csi; the kernel client has others, which are not tested here.
 """
 
 from __future__ import annotations
@@ -45,16 +43,14 @@ LATE = "late"
 
 @dataclass(frozen=True)
 class Fault:
-    """What an administrator got wrong, and a part of the event that kubelet makes of it (a regular
-    expression).
-    """
+    """An administrator's mistake, and a regular expression for kubelet's event about it."""
 
     says: str
     user: Callable[[str], str | None] = lambda user: user
     key: Callable[[str], str | None] = lambda key: key
     cephfs: dict[str, str] = field(default_factory=dict)
-    """Values of the volume that differ; PATH and OTHER in them are the user's own path and one of
-    somebody else's.
+    """Values of the volume that differ; PATH and OTHER in them are the user's own path and
+    another user's.
     """
 
     secret: str = ""
@@ -105,7 +101,7 @@ class Site:
             f"--kubeconfig={layout.kubeconfig()}",
             f"--namespace={self.namespace}",
         ]
-        # The chart refuses a key where the workers are: whoever may make pods could read it.
+        # The chart refuses a key in the workers' namespace: its users could read it.
         self.secrets = f"{self.namespace}-keys"
         for name in (self.namespace, self.secrets):
             self.kubectl("create", "namespace", name)
@@ -147,8 +143,7 @@ class Site:
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
 
     def make_volumes(self, release: str, storage: dict[str, Any]) -> None:
-        """Make the PersistentVolumes and claims that the chart renders of these values, and wait
-        until they are bound.
+        """Create the chart's PersistentVolumes and claims, and wait until they are bound.
 
         A pod that comes before that waits longer: kubelet says "PVC is not bound", and looks again
         seconds later.
@@ -180,7 +175,7 @@ class Site:
         } | others
 
     def pod(self, name: str, node: str, claims: dict[str, str]) -> dict[str, Any]:
-        """A pod that waits to be told what to do, with each claim mounted at /KEY."""
+        """A pod that waits for commands, with each claim mounted at /KEY."""
         container = {
             "name": "main",
             "image": images.known()["k8s-parsl"],
@@ -225,9 +220,7 @@ class Site:
                 process.kill()
 
     def failures(self, wanted: dict[str, str], seconds: int = PATIENCE_S) -> dict[str, str]:
-        """By a watch: for each pod the first FailedMount event that matches, or the last that did
-        not.
-        """
+        """Return each pod's first FailedMount event that matches, or its last one."""
         found: dict[str, str] = {}
         left = dict(wanted)
         command = ["get", "events", "--watch", "-o", "json", "--field-selector=reason=FailedMount"]
@@ -267,9 +260,7 @@ class Site:
         ]
 
     def staged(self, handles: set[str]) -> list[Path]:
-        """Where kubelets have these volumes mounted: in folders named by the hash of a volume's
-        handle.
-        """
+        """Return where kubelets mount these volumes: in folders named by the hash of a handle."""
         hashes = {hashlib.sha256(handle.encode()).hexdigest() for handle in handles}
         return [point for point in mounts.below(layout.state_dir()) if point.parent.name in hashes]
 
@@ -282,7 +273,7 @@ class Site:
 
 
 def _objects(stream: Any) -> Iterator[dict[str, Any]]:
-    """JSON objects that follow each other, each ending in a line of its own."""
+    """JSON objects that follow each other, each ending in its own line."""
     lines: list[str] = []
     for line in stream:
         lines.append(line)
@@ -293,7 +284,7 @@ def _objects(stream: Any) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Science:
-    """A user with a subvolume of the user's own, as its administrator sets them up."""
+    """A user with a separate subvolume, as an administrator sets them up."""
 
     user: str
     key: str
@@ -334,9 +325,7 @@ def science(ceph: Ceph, site: Site) -> Iterator[Science]:
 
 @pytest.fixture(scope="module")
 def plain(ceph: Ceph, site: Site) -> str:
-    """Path of a subvolume as Ceph makes it where nobody says otherwise, and a Secret `plain` to
-    mount it with.
-    """
+    """Path of a subvolume with Ceph's defaults, and a Secret `plain` to mount it with."""
     path = ceph.subvolume(f"{site.namespace}-plain")
     site.secret(
         "plain",
@@ -348,9 +337,7 @@ def plain(ceph: Ceph, site: Site) -> str:
 
 @pytest.fixture(scope="module")
 def pods(site: Site, science: Science, plain: str) -> list[str]:
-    """A pod on each node, with the volume at /data, read-only at /archive, and the plain one at
-    /plain.
-    """
+    """A pod on each node, with the volume at /data and /archive, the plain one at /plain."""
     storage = {
         "data": {"mountPath": "/data", "cephfs": site.cephfs(science.path, "science")},
         "archive": {
@@ -472,11 +459,13 @@ def test_the_quota_is_what_a_pod_sees_as_size(site: Site, pods: list[str]) -> No
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_in_these_words(said: dict[str, str], name: str) -> None:
+def test_a_fault_is_reported_in_these_words(said: dict[str, str], name: str) -> None:
     assert re.search(FAULTS[name].says, said.get(name, "no event"), re.DOTALL), said.get(name)
 
 
-def test_a_late_secret_heals_the_pod(site: Site, science: Science, said: dict[str, str]) -> None:
+def test_the_pod_recovers_when_its_secret_comes_late(
+    site: Site, science: Science, said: dict[str, str]
+) -> None:
     site.secret(LATE, userID=science.user, userKey=science.key)
     site.running("no-secret")
 

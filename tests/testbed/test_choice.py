@@ -12,7 +12,7 @@ import pytest
 
 from testbed.layout import REPOSITORY
 
-LEFT_OUT = r"left out: [1-9]\d* cluster tests, for want of a cluster \(make cluster, or TEST_KUBECONFIG=file\)"
+LEFT_OUT = r"left out: [1-9]\d* cluster tests, as there is no cluster \(make cluster, or TEST_KUBECONFIG=file\)"
 ONE_OF_EACH = ["tests/launcher/test_mounts.py", "tests/cluster/test_check.py"]
 
 

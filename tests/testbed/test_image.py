@@ -1,5 +1,6 @@
-"""`tools/image.py` builds when something has changed, and says in one line why it cannot; and what
-it has built.
+"""`tools/image.py` builds after a change, and says in one line why it cannot.
+
+Also what it has built.
 """
 
 import importlib.util
@@ -93,7 +94,7 @@ def test_a_platform_that_this_machine_cannot_run_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The builder here is `true`, which does all it is told."""
+    """The builder here is `true`, which accepts every command."""
     native = image._host_platform()
     monkeypatch.setattr(image, "_can_run", lambda name: name == native)
     monkeypatch.setattr(image, "_run", lambda *_, **__: None)
@@ -115,7 +116,7 @@ def test_a_platform_that_this_machine_cannot_run_is_left_out(
         (["--build-arg", "BASE"], "error: --build-arg BASE: it is written KEY=VALUE"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(arguments: list[str], message: str) -> None:
+def test_a_mistake_is_reported_in_one_line(arguments: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, PROGRAM, "build", *arguments], capture_output=True, text=True, check=False
     )
@@ -135,7 +136,7 @@ def test_a_workflows_image_is_not_built_on_debian_alone(
 
 
 def test_make_push_asks_where_to() -> None:
-    """Its default would be somebody's Docker Hub."""
+    """A default would be another user's Docker Hub."""
     done = subprocess.run(
         ["make", "-n", "push"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -149,7 +150,7 @@ def test_a_copied_file_that_is_missing_is_named(image: ModuleType, context: Path
         key(image, context)
 
 
-def test_a_machine_without_a_builder_is_told_what_to_install(
+def test_the_message_without_a_builder_says_what_to_install(
     image: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -160,8 +161,9 @@ def test_a_machine_without_a_builder_is_told_what_to_install(
 def test_pip_settings_reach_the_build_and_no_layer(
     image: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As secrets, which builders mount and forget; certificates under the name that they have
-    there.
+    """As secrets, which builders mount and forget.
+
+    Certificates under the name that they have there.
     """
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple")
     monkeypatch.setenv("PIP_CERT", str(PROGRAM))  # any file that is there
@@ -176,12 +178,10 @@ def test_pip_settings_reach_the_build_and_no_layer(
     assert not Path(sources["pip.conf"]).exists()
 
 
-def test_what_a_long_command_is_at_is_told(
+def test_a_long_command_shows_its_progress(
     image: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it comes from podman and buildah, from docker and from mmdebstrap, since when; nothing
-    else.
-    """
+    """The step of podman, buildah, docker or mmdebstrap, and since when; nothing else."""
     printed = [
         *(
             "STEP 3/9: RUN echo '== not yet'",
@@ -240,8 +240,9 @@ def test_a_long_silence_is_broken(
 def test_the_base_names_debians_own_servers_and_no_other(
     image: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`apt-get install` in an image on it needs some; the mirror of the machine that builds stays
-    out of it.
+    """`apt-get install` in an image on it needs some.
+
+    The mirror of the machine that builds stays out of it.
     """
     commands: list[list[str]] = []
     monkeypatch.setattr(image, "_run", lambda command, *_, **__: commands.append(command))
@@ -263,7 +264,7 @@ def test_the_base_names_debians_own_servers_and_no_other(
     assert "mirror.example" not in " ".join(hooks)
 
 
-def test_a_command_that_fails_is_told_with_the_end_of_its_output(
+def test_a_command_that_fails_is_reported_with_the_end_of_its_output(
     image: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(image.ImageError, match="cannot do it: Error: no such thing"):
@@ -385,7 +386,7 @@ def test_the_image_has_two_environments_and_no_build_tools(inside: dict[str, Any
 @pytest.mark.cluster
 @pytest.mark.testbed
 def test_the_runtime_can_be_taken_into_another_image(inside: dict[str, Any]) -> None:
-    """By `cp` as a plain user; it is compiled, and stays so whatever time its files then have."""
+    """By `cp` as a plain user; it is compiled, and stays so with other file times."""
     assert {"start.py", "__init__.py", "__main__.py"} <= set(inside["sources"])
     compiled = {
         re.sub(r"__pycache__/(\w+)\.cpython-\d+\.pyc$", r"\1.py", path)

@@ -1,4 +1,4 @@
-"""What was changed is undone, the last first, whatever happened in between."""
+"""All changes are undone, the last first, also after a failure in between."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_undoes_the_last_change_first(log: Journal, tmp_path: Path) -> None:
     assert (tmp_path / "noted").read_text() == "cba"
 
 
-def test_goes_on_after_what_cannot_be_undone_and_tells_at_the_end(
+def test_goes_on_after_what_cannot_be_undone_and_reports_it_at_the_end(
     log: Journal, tmp_path: Path
 ) -> None:
     for name in ("a", "bad", "c"):

@@ -13,9 +13,7 @@ BRIDGE, PORT, PEER = "kptb-try", "kptb-try-a", "kptb-try-b"
 
 @pytest.mark.skipif(os.getuid() != 0, reason="making network devices needs root")
 def test_pods_that_come_and_go_do_not_change_the_bridges_address() -> None:
-    """It is their gateway's: pods that know the old one would be cut off for as long as they
-    believe in it.
-    """
+    """It is their gateway's: pods with the old one in their ARP cache would be cut off."""
     links.add_bridge(BRIDGE, [])
     try:
         before = Path(f"/sys/class/net/{BRIDGE}/address").read_text()

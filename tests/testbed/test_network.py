@@ -1,6 +1,4 @@
-"""Pods reach what they would reach on a real cluster, across nodes too, and nothing outside this
-machine.
-"""
+"""Pods reach what they would reach on a real cluster, and nothing outside this machine."""
 
 import json
 import socket
@@ -32,7 +30,7 @@ print(json.dumps([outcome(host, int(port)) for host, _, port in (a.partition(":"
 def image() -> str:
     testbed = Testbed()
     if not testbed.running():
-        pytest.skip("no testbed is up: make cluster")
+        pytest.skip("no testbed runs: start it with make cluster")
     return testbed.images()["k8s-parsl"]
 
 
@@ -82,7 +80,7 @@ def is_open(host: str, port: int) -> bool:
     return True
 
 
-def test_a_pod_reaches_pods_and_services_and_nobody_else(namespace: str, image: str) -> None:
+def test_a_pod_reaches_pods_and_services_and_nothing_else(namespace: str, image: str) -> None:
     first, second = (node.name for node in layout.NODES)
     run(namespace, "server", first, image, SERVER)
     service = {
@@ -94,7 +92,7 @@ def test_a_pod_reaches_pods_and_services_and_nobody_else(namespace: str, image: 
     ]
     empty = {
         "metadata": {"name": "empty"},
-        "spec": {"selector": {"app": "nobody"}, "ports": [{"port": 8000}]},
+        "spec": {"selector": {"app": "no-such-app"}, "ports": [{"port": 8000}]},
     }
     empty_ip = client.post(f"/api/v1/namespaces/{namespace}/services", empty)["spec"]["clusterIP"]
     wait_phase(namespace, "server", "Running")

@@ -1,6 +1,4 @@
-"""A cached program is used for the sources, flags and toolchain that it was compiled from, and for
-no others.
-"""
+"""A cached program is used only for its own sources, flags and toolchain."""
 
 import re
 import shutil
@@ -43,8 +41,9 @@ def test_other_files_do_not_count(part: Part) -> None:
 
 @pytest.mark.parametrize("name", sorted(PARTS))
 def test_every_part_is_pinned(name: str) -> None:
-    """A main of our own needs a go.mod; one that is another module's command is named in a tool
-    line.
+    """A main of our own needs a go.mod.
+
+    One that is another module's command is named in a tool line.
     """
     folder = PARTS[name].folder
     assert (folder / "go.mod").exists()

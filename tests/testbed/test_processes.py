@@ -90,7 +90,7 @@ def test_nothing_of_the_callers_environment_reaches_the_cluster(
     assert not [line for line in environment if line.startswith("A_PROXY_OF_MINE")]
 
 
-def test_a_program_that_ends_is_told_with_the_end_of_its_log(state: Path) -> None:
+def test_a_program_that_ends_is_reported_with_the_end_of_its_log(state: Path) -> None:
     started = processes.start("broken", ["sh", "-c", "echo no such flag; sleep 0.2; exit 3"])
     with pytest.raises(
         TestbedError,

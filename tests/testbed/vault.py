@@ -1,5 +1,4 @@
-"""A real Vault beside the cluster: what ceph-key is tested with, brought up by the tests that want
-it.
+"""A real Vault beside the cluster, started by the tests that use it.
 
 It listens on the first node's address, which this machine and every pod reach. The journal knows
 it, so that `down` ends it. Initialised, unsealed and set up through its own API, as an
@@ -61,7 +60,7 @@ class Vault:
         return Path(self.ca)
 
     def client(self, token: str | None = None) -> hvac.Client:
-        """A client with this token; the root token unless given."""
+        """Return a client with this token; by default the root token."""
         session = requests.Session()
         session.verify = self.ca
         session.trust_env = False  # no proxy of the environment's: this is our own machine
@@ -76,13 +75,13 @@ class Vault:
         self.client().sys.submit_unseal_key(self.unseal_key)
 
     def put(self, path: str, data: dict[str, Any], mount: str = "secret") -> int:
-        """Write a secret of kv version 2; its new version."""
+        """Write a secret of kv version 2; return its new version."""
         answer = self.client().secrets.kv.v2.create_or_update_secret(path, data, mount_point=mount)
         version: int = answer["data"]["version"]
         return version
 
     def policy(self, name: str, *paths: str, capabilities: str = '"read"') -> None:
-        """A policy for these API paths; those of kv version 2 have `data/` in them."""
+        """Write a policy for these API paths; those of kv version 2 contain `data/`."""
         rules = "\n".join(f'path "{path}" {{ capabilities = [{capabilities}] }}' for path in paths)
         self.client().sys.create_or_update_policy(name, rules)
 
@@ -96,7 +95,7 @@ class Vault:
         mount: str = "kubernetes",
         **more: Any,
     ) -> None:
-        """A role of the kubernetes method: who may log in, and with which policies."""
+        """Write a role of the kubernetes method: who may log in, and with which policies."""
         self.client().auth.kubernetes.create_role(
             name,
             bound_service_account_names=[account],
@@ -109,11 +108,11 @@ class Vault:
         )
 
     def accessors(self) -> set[str]:
-        """Of every token that is alive; a revoked token's is gone."""
+        """Return the accessors of all valid tokens."""
         return set(self.client().auth.token.list_accessors()["data"]["keys"])
 
     def configure_kubernetes_auth(self, mount: str = "kubernetes") -> None:
-        """Let Vault ask this cluster's API server (TokenReview) who a token belongs to."""
+        """Let Vault ask this cluster's API server (TokenReview) whose a token is."""
         kubectl("apply", "-f", "-", text=REVIEWER)
         reviewer = kubectl(
             "create", "token", "reviewer", "--namespace=vault-testbed", "--duration=24h"
@@ -128,9 +127,9 @@ class Vault:
 
 
 def ensure() -> Vault:
-    """The Vault of the running testbed, unsealed; started, and compiled, when there is none yet."""
+    """Return the running testbed's Vault, unsealed; compile and start it if there is none."""
     if not cluster.running():
-        raise TestbedError("the testbed is not up: python -m testbed up")
+        raise TestbedError("the testbed does not run: start it with make cluster")
     with cluster.locked("vault"):
         _folder().mkdir(exist_ok=True)
         journal = cluster.journal()
@@ -144,7 +143,7 @@ def ensure() -> Vault:
 
 
 def kubectl(*arguments: str, text: str | None = None) -> str:
-    """What kubectl, as the administrator, prints."""
+    """Run kubectl as the administrator; return its output."""
     done = subprocess.run(
         [str(tools.ensure() / "kubectl"), f"--kubeconfig={layout.kubeconfig()}", *arguments],
         input=text,

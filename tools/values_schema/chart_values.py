@@ -42,7 +42,7 @@ from values_schema.texts import (
     text,
 )
 
-# A value of any kind, with whatever is below it.
+# A value of any kind, with all that is below it.
 ANY_VALUE: JSON = {
     "properties": NO_KEYS,
     "additionalProperties": {"$ref": "#/$defs/AnyValue"},

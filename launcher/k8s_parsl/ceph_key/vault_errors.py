@@ -257,7 +257,7 @@ def _reader(auth: Auth) -> str:
 
 
 def _unknown(refused: Refused, settings: VaultSettings, doing: str) -> Failure:
-    """Return the failure for an answer that has no line of its own."""
+    """Return the failure for an answer that has no separate line."""
     url = settings.url
     if "HTTP request to an HTTPS server" in refused.text:
         return ConfigurationError(f"vault.url: {url} speaks TLS: write https://")

@@ -116,7 +116,7 @@ def _below(data: Any, step: int | str) -> Any:
     """Return what the data has under a key or a number, or `_ABSENT`."""
     if isinstance(data, Mapping):
         for key, value in data.items():
-            # JSON's keys are texts, whatever YAML has read.
+            # JSON's keys are texts, where YAML has other types too.
             if str(key) == step:
                 return value
     if isinstance(data, list | tuple) and isinstance(step, int) and step < len(data):

@@ -310,7 +310,7 @@ class Parsl(Model):
 
 
 class Volume(Model):
-    """What launcher and workflow know of a volume; the rest of `storage.<key>` is the chart's."""
+    """The part of `storage.<key>` that launcher and workflow read; the chart reads the rest."""
 
     mount_path: AbsolutePath = Field(
         description="Absolute path of the volume in the workflow and its workers."

@@ -73,7 +73,7 @@ class Api:
         return uid
 
     def pod(self, name: str) -> dict[str, Any] | None:
-        """Return a pod, whatever its labels are.
+        """Return a pod, with any labels.
 
         It asks for a list of one pod, since the launcher has no permission to `get` pods.
 

@@ -8,7 +8,7 @@
   to `pendingTimeout`.
 - *configuration*: waiting does not help. It ends the run after `configurationTimeout`, while no
   worker has ever started.
-- *end*: the worker pod ended by itself.
+- *end*: the worker pod ended on its own.
 
 A worker that knows more than its exit code puts the reason's name first in its last message
 (`Reason.by_worker`).

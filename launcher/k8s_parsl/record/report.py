@@ -203,7 +203,7 @@ def _text_of(record: Record, indent: int | None) -> str:
 
 
 def _dumps(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> str:
-    """Return JSON that any reader takes, whatever the workflow's side has sent."""
+    """Return JSON that any reader takes, for any value that the workflow's side sent."""
     return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=ensure_ascii)
 
 

@@ -54,7 +54,7 @@ class Block:
     name: str
     # The launcher deletes its pod.
     cancelled: bool = False
-    # Parsl scaled it in: its pod ends by itself once it is idle.
+    # Parsl scaled it in: its pod ends once it is idle.
     retired_at: float = math.inf
     # The watch has shown its pod.
     seen: bool = False

@@ -25,7 +25,7 @@ def newer(code: Path, script: str, started: str) -> Path | None:
 
     Args:
         code: folder of the code; one that this container does not have holds nothing.
-        script: a script in it, of whatever name.
+        script: a script in it, with any name.
         started: when the run began, as its record has it.
     """
     begun = datetime.fromisoformat(started).timestamp()

@@ -42,8 +42,8 @@ def in_pod(git: Git, folder: Path, environment: Mapping[str, str]) -> None:
     """Do the init container's work.
 
     dulwich holds a file in memory two to five times. The kernel would kill a process that needs
-    more than the container's limit, and no line would say so. So the process gets a limit of its
-    own, beyond which Python raises.
+    more than the container's limit, and no line would say so. So the process gets its own limit,
+    beyond which Python raises.
     """
     limit = memory.limit()
     if limit is not None:

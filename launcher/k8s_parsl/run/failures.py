@@ -21,7 +21,7 @@ class Failures:
         self._last_at = -math.inf
 
     def add(self, now: float, *, own: bool) -> None:
-        """Count a pod that ended, by itself (`own`) or by the cluster.
+        """Count a pod that ended on its own (`own`), or that the cluster ended.
 
         For the hold-off, pods that end in the same moment count once.
         """

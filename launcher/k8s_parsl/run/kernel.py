@@ -81,7 +81,7 @@ class Kernel:
         keep: Callable[[Failure], None],
         throttle: Throttle,
     ) -> None:
-        # What it said of its own end.
+        # What it said about its end.
         self.told = Told()
         self.pictures = Pictures()
         self._tasks = tasks

@@ -41,13 +41,13 @@ NOTHING = (
 def set_level(level: str) -> None:
     """Show messages of ``level`` and above."""
     logging.getLogger("k8s_parsl").setLevel(level)
-    # It warns of each of its own tries at a connection; the caller says once what came of them.
+    # It warns at each try to connect; the caller logs the result once.
     logging.getLogger("urllib3").setLevel("INFO" if level == "DEBUG" else "ERROR")
 
 
 @contextmanager
 def stoppable(workflow: Workflow) -> Iterator[None]:
-    """Let SIGTERM, SIGINT and SIGHUP end the run, in whatever phase it is.
+    """Let SIGTERM, SIGINT and SIGHUP end the run, in any phase.
 
     Before the workflow is watched the main thread may wait for anything: there the signal
     interrupts the wait. From then on it is one of the ends that `Workflow.result` waits for.
@@ -150,7 +150,7 @@ def best_effort(
         seconds = ANSWER_S
     try:
         apart(act, seconds, hurry, HURRIED_S)
-    except Exception as error:  # noqa: BLE001 (whatever it is: the end of the run is known)
+    except Exception as error:  # noqa: BLE001 (any error: the end of the run is known)
         log.warning("could not %s: %s: %s", doing, type(error).__name__, error)
         return False
     return True

@@ -157,7 +157,7 @@ class WorkerPods:
         return True
 
     def retire(self, number: str) -> None:
-        """Let a pod end by itself, as it gets no more tasks; delete it later where it does not."""
+        """Let a pod end once it is idle, with no more tasks; delete it later if it does not end."""
         with self._lock:
             block = self._blocks.open.get(self.name(number))
             if block and not block.ending:

@@ -95,7 +95,7 @@ def safely(act: Callable[[], T], otherwise: Callable[[BaseException], T], second
     def guarded() -> tuple[T | None, BaseException | None]:
         try:
             return context.run(act), None
-        except BaseException as error:  # noqa: BLE001 (whatever a class of the user's does)
+        except BaseException as error:  # noqa: BLE001 (any error of a user's class)
             return None, error
 
     try:

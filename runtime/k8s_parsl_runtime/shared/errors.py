@@ -137,7 +137,7 @@ def bounded(text: str, most: int = LINE_CHARACTERS) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception in one line, `Type: text`, whatever its own `__str__` does."""
+    """Return an exception in one line, `Type: text`, also if its `__str__` raises."""
     name = type(error).__name__
 
     def with_text() -> str:
@@ -151,7 +151,7 @@ def describe(error: BaseException) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return the text of an object of the user's, whatever its own `__str__` does."""
+    """Return the text of an object of the user's, also if its `__str__` raises."""
     instead = f"({type(value).__name__}, which cannot be shown)"
     return safely(lambda: str(value), lambda _: instead, TEXT_S)
 

@@ -49,7 +49,7 @@ def reduced(error: BaseException) -> tuple[Any, ...]:
 def keep_fields() -> None:
     """Pickle the exceptions with their fields that tblib would make again without these.
 
-    Call it with every task: the user's code may install tblib for exceptions of its own.
+    Call it with every task: the user's code may install tblib for its own exceptions.
     """
     for cls in _kinds():
         reducer = copyreg.dispatch_table.get(cls)

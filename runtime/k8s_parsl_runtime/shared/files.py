@@ -242,7 +242,7 @@ def read_inside(path: Path, places: Iterable[Path], most: int) -> bytes | None:
         Refused: a link leads out of all of them, or it is no regular file.
         OSError: it cannot be read.
     """
-    # The file that is looked at is the one that is read, whatever its name leads to by then.
+    # The file that is checked is the one that is read, even if its name leads elsewhere by then.
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)

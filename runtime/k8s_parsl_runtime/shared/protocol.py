@@ -31,7 +31,7 @@ To the supervisor:
 To the kernel:
     start       all that the kernel needs: see `workflow.plan`
     block       executor, block, state, name, message, blame: what became of a worker pod; blame is
-                `tasks` where one of its own may have ended it, `unclear` while that is not known,
+                `tasks` where one of its tasks may have ended it, `unclear` while that is not known,
                 else `none`
     lost        executor, block: the pod is gone, its tasks have to run elsewhere; sent after
                 `block`

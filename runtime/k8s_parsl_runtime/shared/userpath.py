@@ -1,7 +1,7 @@
 """The user's own folders on the module path, as `python script.py` would have them.
 
 Our processes start without them (`python -P`, no PYTHONPATH): they first import the standard
-library and Parsl, whatever the user's files are called. Then the folders go first on the path.
+library and Parsl, with any names of the user's files. Then the folders go first on the path.
 """
 
 from __future__ import annotations

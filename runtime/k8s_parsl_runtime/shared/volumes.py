@@ -121,7 +121,7 @@ def _failure(mount: Mount, *, root_needed: bool) -> Failure | None:
 def _has_writable_entry(root: Path) -> bool:
     """Return whether this user can write to a folder or file in the root.
 
-    Several groups may share a volume, each with a folder of its own.
+    Several groups may share a volume, each with its own folder.
     """
     with os.scandir(root) as entries:
         return any(

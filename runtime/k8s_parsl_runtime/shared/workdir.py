@@ -6,7 +6,7 @@ user's own checkout on a laptop.
 
 Anything may lie beside the code: a link to a device, a pipe, links that lead round in a circle.
 Only regular files and folders are data. There is a limit to how many are looked at, and to how much
-is read of a file, whatever its size says.
+is read of a file, regardless of its size.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 
-# Names the folder where worker processes write what Python knows of a crash.
+# Names the folder where worker processes write what Python knows about a crash.
 FOLDER = "K8S_PARSL_CRASHES"
 # What faulthandler writes first when it ends the process.
 OVER = "\nTimeout ("

@@ -1,6 +1,6 @@
 """PID 1 of a worker pod's container: checks, certificates, then Parsl's process_worker_pool.
 
-It does not use the Kubernetes API. Its last line says what it knows of its own end
+It does not use the Kubernetes API. Its last line says what it knows about its end
 (`Reason.by_worker` in the launcher). It imports none of Parsl's modules: it lives as long as the
 pod does, and they would take 75 MiB in addition to the pool's.
 """

@@ -38,7 +38,7 @@ def result(value: Any, seconds: float) -> Packed:
     """Pack what an app returned after so many seconds.
 
     Raises:
-        Exception: whatever the value's own pickling raises, with a note.
+        Exception: any error of the value's own pickling, with a note.
     """
     try:
         return Packed(serialize(value, buffer_threshold=BUFFER_BYTES), seconds)
@@ -60,7 +60,7 @@ def failure(error: BaseException) -> Packed:
 
 def _pickled(error: BaseException) -> bytes:
     """Pickle an exception so that it has the same text in the workflow."""
-    with contextlib.suppress(BaseException):  # whatever a class of the user's does
+    with contextlib.suppress(BaseException):  # any error of a user's class
         packed, text = _sent(error)
         if text == _text(error):
             return packed

@@ -55,7 +55,7 @@ class Pool:
     grace: float
     # Whether it may have tasks.
     works: Callable[[], bool] = lambda: True
-    # Why it had to end, where it did not end by itself.
+    # Why it had to end, where it did not end on its own.
     failure: Failure | None = None
     _events: queue.SimpleQueue[tuple[Event, str]] = field(default_factory=queue.SimpleQueue)
     # A pipe. A byte in it: there is an event, or will be as soon as a signal's handler has run. A

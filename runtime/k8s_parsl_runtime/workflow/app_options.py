@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 INTERNAL = "_parsl_internal"
 # The argument by which a call says what it needs.
 NEEDS = "parsl_resource_specification"
-# What the HighThroughputExecutor knows of that.
+# The keys of it that the HighThroughputExecutor reads.
 OUR_NEEDS = {"priority"}
 
 

@@ -223,7 +223,7 @@ class _List:
                 return
             self._warned = True
             log.warning(
-                "%s: %s; a next launcher will not know of all tasks", self.path, error.strerror
+                "%s: %s; the next launcher will not know all tasks", self.path, error.strerror
             )
 
     def write(self, *words: str, sure: bool = False) -> None:

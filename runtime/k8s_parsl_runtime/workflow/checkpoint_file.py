@@ -103,7 +103,7 @@ def _record(file: BinaryIO, begin: int) -> bytes:
     try:
         for _ in pickletools.genops(bounded):
             pass
-    except Exception:  # noqa: BLE001 (whatever is broken: the rest cannot be read)
+    except Exception:  # noqa: BLE001 (any damage: the rest cannot be read)
         return b""
     size = file.tell() - begin
     file.seek(begin)

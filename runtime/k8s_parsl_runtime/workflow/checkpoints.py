@@ -149,6 +149,6 @@ def _why_not(task: Any, error: Exception) -> str:
 def _is_comparable(value: Any) -> bool:
     try:
         id_for_memo(value)
-    except Exception:  # noqa: BLE001 (whatever is in it)
+    except Exception:  # noqa: BLE001 (it may hold anything)
         return False
     return True

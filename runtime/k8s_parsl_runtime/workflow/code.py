@@ -78,7 +78,7 @@ def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:
     Raises:
         UsageError: there is no such module or function, or the arguments do not fit; names the key.
         WorkflowFailed: the module raised while it was imported.
-        BaseException: whatever the function raises.
+        BaseException: the function raised it.
     """
     name, _, function_name = call.partition(":")
     module = _import(name, path, f"workflow.call {call}")

@@ -65,8 +65,7 @@ def common_arguments(label: str, executor: dict[str, Any], *, encrypted: bool) -
 class WatchedExecutor(HighThroughputExecutor):
     """An executor whose interchange is watched, and that loses no result.
 
-    Whatever is wrong with the interchange ends in `on_fault`, once for each fault that is noticed;
-    the first one counts.
+    Each fault of the interchange calls `on_fault` once; the first one counts.
 
     One class, as each method overrides one of Parsl's, or is called by one.
     """
@@ -193,7 +192,7 @@ class WatchedExecutor(HighThroughputExecutor):
         self._interchange.talk()
 
     def stop(self) -> None:
-        """Have every manager end now, whatever it does."""
+        """End every manager now, also one with tasks."""
         self._interchange.stop_managers()
 
     def shutdown(self, timeout: float = 10.0) -> None:
@@ -216,7 +215,7 @@ class WatchedExecutor(HighThroughputExecutor):
         super().set_bad_state_and_fail_all(exception)
 
     def _interchange_ended(self, code: int) -> None:
-        # One that ended by itself has sent its reason (see set_bad_state_and_fail_all).
+        # One that ended on its own has sent its reason (see set_bad_state_and_fail_all).
         if code == 0 and self._executor_bad_state.wait(LAST_WORD_S):
             return
         self.interchange_died = True

@@ -67,7 +67,7 @@ def note_receipts(failed_tasks: Callable[[Any], FailedTasks | None]) -> None:
     """Have Parsl's futures note which exceptions the workflow's code gets.
 
     Args:
-        failed_tasks: returns those of this DataFlowKernel; None where it is none of ours.
+        failed_tasks: returns those of this DataFlowKernel; None for one that the script made.
     """
 
     def note(future: Any) -> None:

@@ -47,7 +47,7 @@ class Command(enum.StrEnum):
     DRAIN = "drain"
     """The block gets no more tasks; its manager ends when those that it has are done."""
     STOP = "stop"
-    """Every manager ends now, whatever it does."""
+    """Every manager ends now, also one with tasks."""
     PING = "ping"
     """Are you there?"""
     RUNNING = "running"

@@ -103,7 +103,7 @@ class InterchangeProcess:
         return self._client.ask(command, argument)
 
     def stop_managers(self) -> None:
-        """Have every manager end now, whatever it does; this needs no access to the API."""
+        """End every manager now, also one with tasks; this needs no access to the API."""
         if not self._runs():
             return
         if self._client.ask(Command.STOP, timeout_s=STOP_S) is None:

@@ -134,7 +134,7 @@ class Kernel(DataFlowKernel):
             if not future.done():
                 future.set_exception(TaskCancelled("the run ended before the task did"))
 
-    # A task completes whatever happens: a future that is never set is waited for without end.
+    # A task completes in every case: a future that is never set is waited for without end.
 
     def handle_exec_update(self, task_record: Any, future: Any) -> None:
         """Take the end of one try of a task."""

@@ -33,7 +33,7 @@ class LaptopExecutor(WatchedExecutor):
 
     def __init__(self, on_fault: Callable[[Failure], None], **arguments: Any) -> None:
         super().__init__(on_fault, **arguments)
-        # Ended blocks that the interchange knows of.
+        # Ended blocks that were reported to the interchange.
         self._over: set[str] = set()
 
     def start(self) -> None:

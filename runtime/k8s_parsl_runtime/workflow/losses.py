@@ -36,7 +36,7 @@ OUT_OF_MEMORY = "OOMKilled: the kernel ended a process of this pod for memory"
 
 
 class Blames(Protocol):
-    """Returns whether a task of its own may have ended a pod.
+    """Returns whether one of a pod's tasks may have ended it.
 
     With ``sure`` it waits a moment where that is unclear.
     """
@@ -51,7 +51,7 @@ def _blames_none(pod: str, *, sure: bool) -> bool:  # noqa: ARG001 (as `Blames`)
 class RetryCost:
     """Parsl's `retry_handler`: what one failure costs a task, whose `retries` pay for it.
 
-    A lost pod costs nothing. A process that died by itself (WorkerDied) is a failure of its task.
+    A lost pod costs nothing. A process that died on its own (WorkerDied) is a failure of its task.
     One that SIGKILL ended is a loss at first, as an administrator or the kernel may have done that;
     the second time it is the task's. WorkerLost counts like ManagerLost: out of memory ends one
     process on some nodes and the whole pod on others (cgroup v1 and v2).
@@ -67,7 +67,7 @@ class RetryCost:
             task that was handed to a pod counts as begun: Parsl does not distinguish one that was
             waiting there from one in mid-work.
         why: returns why the pod of this name ended, for the error of a task that is given up.
-        blames: returns whether a task of its own may have ended the pod of this name.
+        blames: returns whether one of its tasks may have ended the pod of this name.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ from k8s_parsl_runtime.workflow.kernel import Kernel
 
 log = logging.getLogger(__name__)
 
-# Functions of `parsl.addresses` that need a network of their own.
+# Functions of `parsl.addresses` that fail without a certain network.
 ADDRESSES = ("address_by_interface", "address_by_query", "address_by_route")
 # Attributes of a provider that its executor reads when it is made.
 READ_OF_PROVIDERS = ("cores_per_node", "mem_per_node")

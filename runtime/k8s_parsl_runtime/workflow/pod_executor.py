@@ -60,7 +60,7 @@ class PodExecutor(WatchedExecutor):
         return self.provider.why(pod)
 
     def blames(self, pod: str, *, sure: bool) -> bool:
-        """Return whether one of its own tasks may have ended this pod.
+        """Return whether one of this pod's tasks may have ended it.
 
         Args:
             pod: its name.

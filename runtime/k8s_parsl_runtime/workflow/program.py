@@ -1,7 +1,7 @@
 """The workflow's process: Parsl's kernel, and the user's code in the main thread.
 
 It ends as Python would end: with the status, the output and the exit handlers of the user's code.
-What the launcher has to know of it goes over the socket meanwhile.
+It sends over the socket what the launcher has to know.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Program:
         log.propagate = False
         parsl = logging.getLogger("parsl")
         parsl.setLevel("INFO" if level == "DEBUG" else "ERROR")
-        # The handlers have the level, too: a script may change that of the logger for a handler of
-        # its own.
+        # The handlers have the level, too: a script may change that of the logger for its
+        # own handler.
         parsl.addHandler(ToLauncher(self._reporter, parsl.level))
         parsl.addHandler(ToRoot(parsl.level))
         parsl.propagate = False

@@ -202,7 +202,7 @@ class LaptopProvider(LocalProvider):
         launched = self.launcher(command, tasks_per_node, self.nodes_per_block)
         self._write_submit_script(f"{self.worker_init}\nexport JOBNAME={name}\n{launched}", script)
         # A shell in between, which ends at once, so that a pool is no child of this process: a
-        # workflow may wait for all of its own.
+        # workflow may wait for all of its children.
         done = subprocess.run(  # noqa: S603 (a constant)
             ["/bin/bash", "-c", IN_BACKGROUND, script],
             capture_output=True,

@@ -136,7 +136,7 @@ def _compact(events: list[list[Any]]) -> list[list[Any]]:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return an exception and its notes in one line, whatever its own `__str__` does."""
+    """Return an exception and its notes in one line, also if its `__str__` raises."""
     notes = " ".join(text_of(note) for note in getattr(error, "__notes__", []))
     return one_line(f"{describe(error)} {notes}")[:TEXT_CHARACTERS]
 
@@ -195,7 +195,7 @@ def _failed_task(record: logging.LogRecord) -> str:
 
 
 def _level(number: int) -> str:
-    """Return the name of a level, whatever `logging.addLevelName` calls it."""
+    """Return the name of a level, without what `logging.addLevelName` has set."""
     for name in ("CRITICAL", "ERROR", "WARNING", "INFO"):
         if number >= getattr(logging, name):
             return name

@@ -75,7 +75,7 @@ class _Presented:
         """Return a value in JSON's own types; where it raises, a text that says so."""
         try:
             return self._converted(value, depth)
-        except BaseException as error:  # noqa: BLE001 (whatever a class of the user's does)
+        except BaseException as error:  # noqa: BLE001 (any error of a user's class)
             return self._cut(_not_shown(value, error))
 
     def _converted(self, value: Any, depth: int) -> Any:
@@ -125,7 +125,7 @@ class _Presented:
             if issubclass(kind, int | float):
                 return self._cut(str(key))
             return self._cut(repr(key))
-        except BaseException as error:  # noqa: BLE001 (whatever a class of the user's does)
+        except BaseException as error:  # noqa: BLE001 (any error of a user's class)
             return self._cut(_not_shown(key, error))
 
     def _until_full(self, values: Iterable[Any]) -> Iterable[Any]:
@@ -180,7 +180,7 @@ def _values(container: Any, most: int) -> list[Any]:
     try:
         values = container.values() if issubclass(type(container), dict) else container
         return list(itertools.islice(values, most))
-    except BaseException:  # noqa: BLE001 (whatever a class of the user's does)
+    except BaseException:  # noqa: BLE001 (any error of a user's class)
         return []
 
 
@@ -198,5 +198,5 @@ def _text(why: BaseException) -> str:
 
 
 def _type(value: Any) -> str:
-    """Return the name of a value's type, whatever its metaclass says."""
+    """Return the name of a value's type, without asking its metaclass."""
     return str(type.__dict__["__name__"].__get__(type(value)))

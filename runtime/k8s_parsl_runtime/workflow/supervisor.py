@@ -46,7 +46,7 @@ class Ended:
 
     # As a shell shows it: the exit code, or 128 and the signal's number.
     status: int
-    # The name of the signal that ended it; empty where it ended by itself.
+    # The name of the signal that ended it; empty where it exited.
     signal: str
     # Whether it was asked to end: by this container's SIGTERM, or by the launcher.
     asked: bool

@@ -6,8 +6,8 @@ With arguments the rows of faults that were not run stay as they are; without, a
 this one run.
 
 Faults that the whole cluster feels (API server, nodes, network) are part of it: the testbed is its
-own. With FAULTS_ALONE=file they run only while that file exists, for a testbed that is shared.
-`--page` only makes the page anew.
+own. With FAULTS_ALONE=file they run only while that file exists: use it on a shared testbed.
+`--page` only writes the page again.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def pytest_configure(config):
 
 
 def pytest_runtest_setup(item):
-    """FAULTS_ALONE=1, or the name of a file that is there as long as nobody else uses the cluster."""
+    """FAULTS_ALONE=1, or the name of a file that exists while the cluster has no other user."""
     if item.get_closest_marker("disruptive"):
         alone = os.environ.get("FAULTS_ALONE", "")
         if alone != "1" and not (alone and Path(alone).exists()):

@@ -1,6 +1,4 @@
-"""Faults from below the cluster: a pod's processes, memory, network, and the API server's own
-process.
-"""
+"""Faults below the cluster: a pod's processes, memory and network, and the API server's process."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ class Process:
 
 
 def processes_of(pod: Pod, container: str = "*") -> list[Process]:
-    """What runs in the pod's containers, or in one, but for the pause process that only holds its
-    network.
-    """
+    """Return the processes of a pod's containers, or of one, without the pause process."""
     found = []
     for folder in _cgroups(pod, container):
         with contextlib.suppress(OSError):
@@ -108,12 +104,12 @@ def until_dead(victims: Iterable[Process], seconds: float) -> float | None:
 
 
 def oom_kills() -> int:
-    """Processes that the kernel has killed for want of memory since boot."""
+    """Return how many processes the kernel has killed for memory since boot."""
     lines = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return int(lines["oom_kill"])
 
 
-# The kernel takes it last: kubelet gives whatever runs in a pod a score by which that goes first.
+# The kernel kills it last: kubelet gives every process in a pod a score that makes it go first.
 HOARDER = """
 import os, pathlib, sys
 pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
@@ -137,7 +133,7 @@ def starved(pod: Pod) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen(process: Process) -> Iterator[None]:
-    """A process that hears nothing and says nothing."""
+    """Stop a process (SIGSTOP): it neither reads nor sends."""
     process.send(signal.SIGSTOP)
     try:
         yield
@@ -148,7 +144,7 @@ def frozen(process: Process) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cut(one: str, other: str) -> Iterator[None]:
-    """No packet gets from one address to the other, as when a switch fails: nobody is told."""
+    """Drop all packets from one address to the other; neither end gets an error."""
     rules = [["FORWARD", "-s", a, "-d", b, "-j", "DROP"] for a, b in ((one, other), (other, one))]
     for rule in rules:
         _iptables("-I", *rule)

@@ -1,6 +1,4 @@
-"""The cluster as its administrator sees it: raw JSON, and watches that remember when they were told
-what.
-"""
+"""The cluster as its administrator sees it: raw JSON, and watches that record each event's time."""
 
 from __future__ import annotations
 
@@ -160,8 +158,9 @@ class Late(AssertionError):
 
 @dataclass
 class Pod:
-    """One pod's life as the API showed it; times are those of this machine's clock when the news
-    arrived.
+    """One pod's life as the API showed it.
+
+    Times are those of this machine's clock when the event arrived.
     """
 
     name: str

@@ -21,8 +21,9 @@ class Execution:
 
 
 def read(folder: Path) -> list[Execution]:
-    """Every execution there was, in the order of their beginnings. A line cut short by a kill says
-    nothing.
+    """Return all executions in the order of their beginnings.
+
+    A line that a kill cut short is skipped.
     """
     executions: dict[str, Execution] = {}
     for path in sorted(folder.glob("task-*.jsonl")):

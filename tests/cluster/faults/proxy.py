@@ -25,13 +25,14 @@ HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive"
 
 @dataclass
 class Fault:
-    """What is done to the next requests that match: `answer` instead of theirs, after it was done,
-    or in the stream.
+    """What the proxy does to the next matching requests.
+
+    It sends `answer` instead of theirs, after the request was done, or in the stream.
     """
 
     matches: Callable[[str, str], bool]
     times: int
-    # Status and headers of an answer that the real API server never hears of; 0: it is done, and
+    # Status and headers of an answer without the real API server; 0: the request is done, and
     # the answer is dropped.
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()

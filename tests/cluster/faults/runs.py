@@ -49,7 +49,7 @@ class Row:
     # of its next try.
     retry_s: list[float] = field(default_factory=list)
     retry_since_death_s: list[float] = field(default_factory=list)
-    # None: no task could begin, or the release was taken away.
+    # None: no task could begin, or the release was uninstalled.
     lost: int | None = 0
     begun_again: int = 0
     ended_twice: int = 0
@@ -76,7 +76,7 @@ class Row:
 
 
 class Run:
-    """One run in a namespace of its own; counts by the files of its tasks."""
+    """One run in its own namespace; counts by the files of its tasks."""
 
     system: ClassVar[str]
     # Of Pod Security, which the namespace enforces.
@@ -101,7 +101,7 @@ class Run:
         raise NotImplementedError
 
     def uninstall(self) -> None:
-        """Take it away as a user does; what is left goes with the namespace."""
+        """Uninstall it as a user does; the namespace's deletion removes the rest."""
 
     def close(self) -> None:
         """Leave nothing behind, but for the logs where FAULTS_LOGS names a folder for them."""
@@ -126,7 +126,7 @@ class Run:
         return ledger.read(self.ledger) if self.ledger.is_dir() else []
 
     def until(self, what: str, done: Callable[[], Any], seconds: float = READY_S) -> Any:
-        """Wait for something that the tasks' files tell; the run's own end ends the wait too."""
+        """Wait for something that the tasks' files show; the end of the run ends the wait too."""
         end = time.monotonic() + seconds
         while not (answer := done()):
             if over := self.outcome():
@@ -232,8 +232,9 @@ class Run:
         note: str = "",
         uninstalled: bool = False,
     ) -> Row:
-        """Wait for the end and count. ``about``: texts of the line to show, the first that is
-        found.
+        """Wait for the end and count.
+
+        ``about``: texts of the line to show, the first that is found.
         """
         patience = PATIENCE_S[self.system]
         outcome = "uninstalled" if uninstalled else ""
@@ -368,7 +369,7 @@ class TheirRun(Run):
 
     system = THEIRS
     # Its provider sets user, group and runAsNonRoot alone (V1SecurityContext in
-    # parsl/providers/kubernetes/kube.py): "restricted" would refuse every worker pod for want of
+    # parsl/providers/kubernetes/kube.py): "restricted" would refuse every worker pod without
     # seccompProfile, allowPrivilegeEscalation and capabilities.
     profile = "baseline"
 
@@ -464,7 +465,7 @@ def worker_pod(**fields: Any) -> Json:
 
 
 def merge(under: Json, over: Json) -> Json:
-    """``over`` laid over ``under`` as Helm does: maps merge, all else is replaced."""
+    """Merge ``over`` over ``under`` as Helm does: maps merge, all else is replaced."""
     merged = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)

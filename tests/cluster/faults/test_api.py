@@ -49,7 +49,7 @@ def test_server_errors(run, report, proxy):
 
 
 def test_create_whose_answer_is_lost(run, report, proxy):
-    """The pod was made, and nobody was told: it is not made twice."""
+    """The API server made the pod, but its answer got lost: the pod is not made twice."""
     fault = proxy.add(Fault(creates, 2))
     run.start(values=proxy.values())
     row = run.finish("create done, its answer lost (twice)", confirmed="", about=["not made yet"])
@@ -78,7 +78,7 @@ def test_watch_that_is_too_old(run, report, proxy):
 
 
 def away(run, report, name, outage, seconds):
-    """With a worker killed meanwhile, of which only its heartbeat can tell."""
+    """With a worker killed meanwhile, which only its missing heartbeat can show."""
     # Three at a time: two stay with the killed worker until its heartbeat is missed, the third
     # shows that work goes on.
     run.start(tasks=24 + seconds, at_once=3)
@@ -116,5 +116,5 @@ def test_api_server_hangs_for_30_s(run, report):
 @pytest.mark.disruptive
 @pytest.mark.timeout(1200)
 def test_api_server_gone_for_5_minutes(run, report):
-    """As above, longer than anything that a client waits for by itself."""
+    """As above, longer than a client's own timeouts."""
     away(run, report, "API server killed, back after 5 min", host.api_server_gone(), 300)

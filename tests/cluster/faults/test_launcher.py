@@ -49,7 +49,7 @@ def test_launcher_evicted(run, report):
 @pytest.mark.quick
 @both
 def test_launcher_killed_in_place(run, report):
-    """Nobody deletes its workers: they end by themselves, and the next launcher removes them."""
+    """Its workers end without the launcher, and the next launcher removes them."""
     run.start()
     run.until_busy()
     old, workers = run.launcher(), run.workers()
@@ -71,15 +71,16 @@ def test_launcher_killed_in_place(run, report):
 
 
 def test_launcher_out_of_memory(run, report):
-    """Its container holds more than it may; not the workflow's, whose own limit is a fault of the
-    workflow.
+    """Its container holds more than it may.
+
+    Not the workflow's, whose own limit is a fault of the workflow.
     """
     before = host.oom_kills()
     run.start()
     run.until_busy()
     old = run.launcher()
     with host.starved(old):
-        run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+        run.until("an out-of-memory kill", lambda: host.oom_kills() > before)
     run.until_pod("the launcher's end", lambda: old.ended_at)
     ended = old.state["terminated"]
     confirmed = f"oom_kill count up; container ended: {ended['exitCode']} {ended['reason']}"
@@ -116,13 +117,14 @@ def test_interchange_killed(run, report):
 
 
 def test_uninstall_with_a_launcher_that_does_not_listen(run, report):
-    """The launcher is stopped, so it can tell its workers nothing: nothing is left."""
+    """The launcher is stopped, so it cannot stop its workers: nothing is left."""
     uninstalled(run, report, "launcher", lambda pod: [host.main_process(pod)])
 
 
 def test_a_second_launcher_waits_for_the_first(run, report):
-    """An upgrade in mid-run: Helm makes the new Job before it ends the old one; they never work at
-    once.
+    """An upgrade in mid-run: Helm makes the new Job before it ends the old one.
+
+    They never work at once.
 
     The old launcher is stopped (SIGSTOP), so that it takes its whole grace period.
     """

@@ -1,5 +1,6 @@
-"""A node is emptied, or lost; both of the run's workers are on it, the launcher is on the other
-one.
+"""A node is drained, or lost.
+
+Both of the run's workers are on it, the launcher is on the other one.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def test_node_drained(run, report):
     victims = run.workers()
     assert {pod.node for pod in victims} == {THERE}
     try:
-        # Only this run's pods, in case somebody else's are on the node.
+        # Only this run's pods: others may be on the node.
         pods = f"--pod-selector=app.kubernetes.io/instance={run.name},app.kubernetes.io/component=worker"
         kubectl(
             "drain", THERE, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=100s", pods
@@ -74,8 +75,9 @@ def test_node_drained(run, report):
 
 
 def test_node_lost(run, report):
-    """Its kubelet is killed. Its containers live on and still reach the launcher: no task may run
-    twice.
+    """Its kubelet is killed.
+
+    Its containers live on and still reach the launcher: no task may run twice.
     """
     testbed = Testbed()
     run.start(values=placed(), tasks=24)
@@ -103,9 +105,7 @@ def test_node_lost(run, report):
 
 
 def test_token_rotated(run, report):
-    """The account is made anew, so the old token is worth nothing, and kubelet (restarted) mounts a
-    new one.
-    """
+    """The ServiceAccount is new: the old token is invalid; kubelet (restarted) mounts a new one."""
     testbed = Testbed()
     run.start(values=placed(), tasks=24)
     run.until_busy()

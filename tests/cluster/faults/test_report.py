@@ -1,6 +1,4 @@
-"""The counting and the page, without a cluster: a wrong count would make every row of the table
-wrong.
-"""
+"""The counting and the page, without a cluster: a wrong count would spoil every row."""
 
 from __future__ import annotations
 

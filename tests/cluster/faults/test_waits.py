@@ -1,4 +1,4 @@
-"""What may still come is waited for and shown; what no waiting mends ends the run, and says why."""
+"""The run waits for what may still come, and ends with the cause where waiting cannot help."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _exit(run):
 
 
 def test_image_that_comes_late(run, report):
-    """A registry that is pushed to meanwhile: kubelet's own retry heals it, the run goes on."""
+    """The image is pushed meanwhile: kubelet pulls it at its next try, and the run goes on."""
     image = os.environ.get("TEST_IMAGE", images.known()["k8s-parsl"])
     name, _, tag = image.removeprefix(f"{layout.REGISTRY}/").rpartition(":")
     late = f"late-{run.namespace}"
@@ -151,7 +151,7 @@ def test_volume_that_comes_late(run, report):
 
 
 def test_admission_policy_that_denies_the_workers(run, report):
-    """No waiting mends it: 78 at once, with the policy's own words."""
+    """Waiting cannot help: 78 at once, with the policy's own words."""
     name = run.namespace
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     words = "no pods of this kind on a Sunday"

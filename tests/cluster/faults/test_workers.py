@@ -1,5 +1,6 @@
-"""Worker pods that go: one of two, with two tasks in progress on it and free slots on the other; or
-all.
+"""Worker pods that end: one of two, with two tasks in progress, or all.
+
+The other pod has free slots.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .runs import worker_pod
 
 
 def lost(run, victim):
-    """Texts of the line that tells of this pod's loss."""
+    """Texts of the line that reports this pod's loss."""
     return [f"{victim.name}:", victim.name]
 
 
@@ -72,7 +73,7 @@ def test_worker_evicted(run, report):
 
 
 def test_worker_evicted_by_its_kubelet(run, report):
-    """It holds more local storage than its limit: kubelet ends it, without asking anybody."""
+    """It uses more local storage than its limit: kubelet evicts it, without the API."""
     run.start(values=worker_pod(resources={"limits": {"ephemeral-storage": "64Mi"}}), tasks=80)
     run.until_busy()
     victim = run.victim()
@@ -91,9 +92,7 @@ def test_worker_evicted_by_its_kubelet(run, report):
 
 
 def test_worker_past_its_deadline(run, report):
-    """`activeDeadlineSeconds` of the pods: kubelet ends each after that time, and the next ones go
-    on.
-    """
+    """kubelet ends each pod after `activeDeadlineSeconds`, and the next ones go on."""
     # The run lasts longer than the deadline with the grace period after it, or nothing would have
     # to be done again.
     run.start(
@@ -117,12 +116,10 @@ def test_worker_past_its_deadline(run, report):
 
 @both
 def test_worker_out_of_memory(run, report):
-    """A task takes more than the pod's limit: the kernel kills a process, or (cgroup v2) the whole
-    container.
-    """
+    """A task exceeds the pod's limit: the kernel kills a process, or (cgroup v2) the container."""
     before = host.oom_kills()
     run.start(greedy_task=3)
-    run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+    run.until("an out-of-memory kill", lambda: host.oom_kills() > before)
     confirmed = f"the kernel's oom_kill count went up by {host.oom_kills() - before}"
     report(
         run.finish("worker out of memory", confirmed=confirmed, about=["OOMKilled", "ended with"])
@@ -150,8 +147,9 @@ def test_all_workers_deleted(run, report):
 
 
 def test_worker_preempted(run, report, slots):
-    """A pod of a higher PriorityClass takes its place; workers give way, and come back when there
-    is room.
+    """A pod of a higher PriorityClass takes its place.
+
+    Workers give way, and come back when there is room.
     """
     slots.set(2)
     run.start(values=slots.wanted())
@@ -167,9 +165,9 @@ def test_worker_preempted(run, report, slots):
 
 @pytest.mark.disruptive
 def test_network_cut_between_launcher_and_worker(run, report):
-    """Longer than the heartbeat: its tasks run elsewhere, and the worker ends by itself."""
-    # Tasks that the cut meets in their middle: shorter ones would end there, and nobody could be
-    # told.
+    """Longer than the heartbeat: its tasks run elsewhere, and the worker ends on its own."""
+    # The cut must come in the middle of the tasks: shorter ones would end in that worker, and their
+    # results could not be sent.
     run.start(
         values={"executors": {"workers": {"heartbeatPeriod": 2, "heartbeatThreshold": 8}}},
         seconds=15.0,

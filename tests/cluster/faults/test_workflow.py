@@ -1,8 +1,7 @@
-"""The workflow goes, and the launcher beside it stays: it ends the run, says why, and leaves
-nothing.
+"""The workflow ends, and the launcher ends the run with its cause, and leaves nothing.
 
-Where the workflow only lost its interchange, which is none of its own doing, a new launcher goes
-on: `test_launcher`.
+Where the workflow only lost its interchange, which it did not cause, a new launcher goes on:
+`test_launcher`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from .uninstall import uninstalled
 
 
 def ends(run, report, fault, *, confirmed, said):
-    """No launcher tries again; the last word, the record and the exit code tell what it was."""
+    """No launcher tries again; the last line, the record and the exit code say what it was."""
     row = run.finish(fault, confirmed=confirmed, about=[said], spare_slot=False)
     launcher = run.launcher()
     code = launcher.state["terminated"]["exitCode"]
@@ -40,9 +39,7 @@ def until_ended(run, pod):
 
 @pytest.mark.quick
 def test_workflow_container_killed(run, report):
-    """SIGKILL to its first process, which takes Parsl and the workflow along and can say nothing
-    itself.
-    """
+    """SIGKILL to its first process, which ends Parsl and the workflow without a message."""
     run.start()
     run.until_busy()
     launcher = run.launcher()
@@ -58,9 +55,7 @@ def test_workflow_container_killed(run, report):
 
 
 def test_workflow_process_killed(run, report):
-    """SIGKILL to the process that has Parsl and the user's code: the one above it says how it
-    ended.
-    """
+    """SIGKILL to the process of Parsl and the user's code: its parent says how it ended."""
     run.start()
     run.until_busy()
     launcher = run.launcher()
@@ -77,14 +72,12 @@ def test_workflow_process_killed(run, report):
 
 
 def test_workflow_out_of_memory(run, report):
-    """It takes more than the limit of its container: the kernel kills a process, or (cgroup v2) the
-    whole container.
-    """
+    """Over its container's limit: the kernel kills a process, or (cgroup v2) the container."""
     before = host.oom_kills()
     run.start(
         values={"launcher": {"pod": {"resources": {"limits": {"memory": "400Mi"}}}}}, greedy=1
     )
-    run.until("a kill for want of memory", lambda: host.oom_kills() > before)
+    run.until("an out-of-memory kill", lambda: host.oom_kills() > before)
     code = until_ended(run, run.launcher())["exitCode"]
     ends(
         run,
@@ -96,7 +89,7 @@ def test_workflow_out_of_memory(run, report):
 
 
 def test_uninstall_with_a_workflow_that_does_not_listen(run, report):
-    """All of the workflow's container is stopped, so it can tell the launcher nothing."""
+    """All of the workflow's container is stopped, so it can send the launcher nothing."""
     uninstalled(
         run,
         report,

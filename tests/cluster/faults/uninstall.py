@@ -1,6 +1,4 @@
-"""`helm uninstall` while processes of the launcher's pod are stopped (SIGSTOP): nothing is left all
-the same.
-"""
+"""`helm uninstall` while processes of the launcher's pod are stopped (SIGSTOP) leaves nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ SHORT_GRACE = {"launcher": {"pod": {"terminationGracePeriodSeconds": 10}}}
 
 
 def uninstalled(run, report, who, frozen):
-    """Freeze what ``frozen`` finds in the launcher pod of a busy run, uninstall, and report it;
+    """Stop what ``frozen`` finds in the launcher pod of a busy run, uninstall, and report it.
+
     ``who`` names it.
     """
     run.start(values=SHORT_GRACE)
@@ -35,7 +34,7 @@ def uninstalled(run, report, who, frozen):
         spare_slot=False,
         note=f"the last worker pod was gone {after:.1f} s after the launcher's",
     )
-    # What was not done is not lost: the user took the release away.
+    # What was not done is not lost: the user uninstalled the release.
     row.lost, row.message = None, ""
     report(row, outcome="uninstalled", lost=None)
     assert dead is not None

@@ -1,7 +1,6 @@
-"""The same workload on Parsl's own KubernetesProvider, as a user with the same needs would write
-it.
+"""The same workload on Parsl's own KubernetesProvider, as a user would write it.
 
-Run in a Job of its own. Encryption is off: the certificates do not reach upstream's pods. Retries,
+Run in its own Job. Encryption is off: the certificates do not reach upstream's pods. Retries,
 checkpoints and the numbers of pods and workers are those of the other side.
 """
 

@@ -1,5 +1,6 @@
-"""The workflow that is disturbed, delivered as `counted.py`: each task writes into a file of its
-own what it does.
+"""The workflow of the fault tests, delivered as `counted.py`.
+
+Each task writes what it does into its own file.
 
 The same file runs on this project and on Parsl's own KubernetesProvider (`upstream`).
 """
@@ -16,8 +17,9 @@ from parsl import python_app
 
 @python_app(cache=True)
 def count(number, seconds, folder, *, greedy=False):
-    """One task: begins, lives (ten times a second) and ends; ``greedy``: the first try takes all
-    memory there is.
+    """Run one task: it begins, lives (ten times a second) and ends.
+
+    ``greedy``: the first try takes all memory there is.
     """
     import json
     import os
@@ -65,8 +67,7 @@ def warm(number):
 
 
 def main(folder, tasks=12, seconds=3.0, at_once=2, pods=2, slots=4, greedy_task=-1, greedy=0):
-    """``tasks`` tasks, ``at_once`` at a time: fewer than slots, so that a retry never waits for
-    one.
+    """Run ``tasks`` tasks, ``at_once`` at a time, fewer than slots: a retry never waits for one.
 
     Before them, tasks that are not counted, until ``pods`` pods have run one: the fault then meets
     a pool that is complete. ``greedy``: the workflow itself takes all memory there is, the first

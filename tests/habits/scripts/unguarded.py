@@ -1,4 +1,4 @@
-"""Runs when it is imported, and loads a Config of its own."""
+"""Runs when it is imported, and loads its own Config."""
 
 import parsl
 from parsl import python_app

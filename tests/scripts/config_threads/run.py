@@ -1,4 +1,4 @@
-"""Several executors of its own by name, a strategy, a cache, a monitoring that is not there."""
+"""Several executors with names, a strategy, a cache, a monitoring that is not there."""
 
 import parsl
 from parsl import python_app

@@ -1,4 +1,4 @@
-"""Hooks of its own for what goes wrong: in a thread, and at the end."""
+"""Its own hooks for what goes wrong: in a thread, and at the end."""
 
 import sys
 import threading

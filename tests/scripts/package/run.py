@@ -1,4 +1,4 @@
-"""A package beside it, with modules, data and apps of its own."""
+"""A package beside it, with modules, data and apps."""
 
 import parsl
 import settings

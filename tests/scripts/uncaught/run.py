@@ -1,4 +1,4 @@
-"""An uncaught exception of its own, with a cause and a note."""
+"""An uncaught exception, with a cause and a note."""
 
 import parsl
 from parsl import python_app

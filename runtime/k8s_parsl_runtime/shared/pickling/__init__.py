@@ -109,7 +109,7 @@ class Pickler(dill.Pickler):
             self._verdicts[id(value)] = True
             try:
                 Pickler(io.BytesIO(), tolerant=True, verdicts=self._verdicts).dump(value)
-            except Exception:  # noqa: BLE001 (whatever a pickle of the user's raises)
+            except Exception:  # noqa: BLE001 (any error of a user's pickle)
                 self._verdicts[id(value)] = False
         return self._verdicts[id(value)]
 
@@ -130,11 +130,11 @@ def dumps(obj: Any) -> bytes:
     it gets a NameError.
 
     Raises:
-        Exception: whatever the object's own pickling raises.
+        Exception: any error of the object's own pickling.
     """
     try:
         return _dumps(obj, tolerant=False)
-    except Exception:  # noqa: BLE001 (whatever a pickle of the user's raises)
+    except Exception:  # noqa: BLE001 (any error of a user's pickle)
         return _dumps(obj, tolerant=True)
 
 
