@@ -70,16 +70,15 @@ csi:
 {{- end -}}
 
 {{- /*
-Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the PVC's name begins with the namespace's,
-and `cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot
-distinguishes PVC `c` in namespace `a-b` from PVC `b-c` in `a`. (PVC `a-b-c` has one name in `a` and `a-b`: the second
-install fails, see docs/admin/ceph-volume.md.) Other sources are without `cephfs-`.
+Name of a static volume's PersistentVolume: DataONE's `cephfs-<PVC>` where the release has the namespace's name, and
+`cephfs-<namespace>.<PVC>` otherwise, as a PersistentVolume is cluster-scoped. No namespace has a dot, so the dot
+distinguishes PVC `c` in namespace `a-b` from PVC `b-c` in `a`. Other sources are without `cephfs-`.
 */ -}}
 {{- define "k8s-parsl.defaultVolumeName" -}}
 {{- $namespace := .root.Release.Namespace -}}
 {{- $claim := include "k8s-parsl.claimName" . -}}
 {{- $name := $claim -}}
-{{- if not (hasPrefix (printf "%s-" $namespace) $claim) -}}
+{{- if ne $claim (printf "%s-%s" $namespace .key) -}}
 {{- $name = printf "%s.%s" $namespace $claim -}}
 {{- end -}}
 {{- if .volume.cephfs -}}

@@ -470,6 +470,8 @@ def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     [
         ("pdgrun", {}, "cephfs-pdgrun-data"),
         ("pdg", {}, "cephfs-pdg.pdgrun-data"),
+        ("pdgrun-d", {}, "cephfs-pdgrun-d.pdgrun-data"),
+        ("pdgrun-d", {"claimName": "pdgrun-d-ata"}, "cephfs-pdgrun-d.pdgrun-d-ata"),
         ("pdgrun", {"claimName": "other"}, "cephfs-pdgrun.other"),
         ("pdgrun", {"claimName": "pdgrun"}, "cephfs-pdgrun.pdgrun"),
         ("pdgrun", {"volumeName": "mine"}, "mine"),
@@ -477,7 +479,7 @@ def test_a_static_volume_and_its_claim_are_bound_to_each_other(helm, source):
     ],
 )
 def test_a_persistent_volume_has_dataones_name(helm, namespace, volume, name):
-    """`cephfs-<PVC>` where the PVC's name has the namespace, which is added otherwise."""
+    """`cephfs-<PVC>` of a release with the namespace's name; any other has the namespace."""
     data = {"mountPath": "/data", "cephfs": CEPHFS} | volume
     rendered = helm.template(over=MINIMAL | {"storage": {"data": data}}, namespace=namespace)
     assert rendered.one("PersistentVolume")["metadata"]["name"] == name

@@ -312,7 +312,7 @@ class ChartVolume(Volume):
     volume_name: Name | None = Field(
         None,
         description="Name of the PersistentVolume. Empty: `cephfs-<PVC>` if the PVC's name "
-        "begins with `<namespace>-`, otherwise `cephfs-<namespace>.<PVC>` (without `cephfs-` "
+        "is `<namespace>-<key>`, otherwise `cephfs-<namespace>.<PVC>` (without `cephfs-` "
         "for other sources).",
     )
     labels: dict[str, str | None] = Field(
