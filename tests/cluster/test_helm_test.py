@@ -35,7 +35,7 @@ def test_it_runs_two_tasks_by_way_of_the_volume_and_leaves_nothing(dev, program)
     assert dev.wait_for_end(dev.install("--set", "workflow.kwargs.max_zoom=1")) == "Complete", (
         dev.describe()
     )
-    assert ", folder /mnt/k8s-dev-pdg/runs/" in dev.helm("status", dev.name).out
+    assert "in folder /mnt/k8s-dev-pdg/runs/" in dev.helm("status", dev.name).out
     before = files(dev)
     assert any(name.startswith("runs/") for name in before)
     said = dev.helm("test", dev.name, "--timeout", "170s").out
