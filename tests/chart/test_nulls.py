@@ -43,15 +43,20 @@ def merged(base, over):
     return base | over | both
 
 
-TAKEN_AWAY = {
-    ".".join(path): path
-    for path, default in below(DEFAULTS)
-    if (isinstance(default, dict) or default is True) and path not in NEEDED
-}
+def is_needed(path, default):
+    """Return whether templates need the default: of a section, or a flag that is on."""
+    if path in NEEDED:
+        return False
+    if isinstance(default, dict):
+        return len(path) == 1 or path[:1] == ("launcher",)
+    return default is True
+
+
+TAKEN_AWAY = {".".join(path): path for path, default in below(DEFAULTS) if is_needed(path, default)}
 LEFT_OUT = {
     ".".join(path): path
     for path, default in below(DEFAULTS)
-    if not isinstance(default, dict) and default is not True and path not in NEEDED
+    if not is_needed(path, default) and path not in NEEDED
 }
 
 

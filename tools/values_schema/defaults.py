@@ -13,6 +13,9 @@ from typing import Any, cast
 from values_schema.texts import JSON
 
 CONDITION = ("if", "then", "else")
+# Templates read the fields of the sections in it. A section in any other one may be removed, as
+# `workflow.git` by a later values file.
+NESTED = "launcher"
 
 
 def demand(schema: JSON, defaults: JSON) -> JSON:
@@ -26,8 +29,8 @@ def demand(schema: JSON, defaults: JSON) -> JSON:
     for name, default in defaults.items():
         section = definitions.get(_definition(schema["properties"][name]))
         if section is not None and isinstance(default, dict):
-            _demand_all(section, _needed(section, default))
-    _demand_all(schema, _needed(schema, defaults))
+            _demand_all(section, _needed(section, default, sections=name == NESTED))
+    _demand_all(schema, _needed(schema, defaults, sections=True))
     return schema
 
 
@@ -35,15 +38,18 @@ def _definition(field: JSON) -> str:
     return str(field.get("$ref", "")).removeprefix("#/$defs/")
 
 
-def _needed(schema: JSON, defaults: dict[str, Any]) -> list[str]:
-    """Return the keys whose default is a section or a flag; a pod's fields may each be removed."""
+def _needed(schema: JSON, defaults: dict[str, Any], *, sections: bool) -> list[str]:
+    """Return the keys whose default is a flag or, with ``sections``, a section.
+
+    A pod's fields may each be removed.
+    """
     if "volumes" in schema["properties"]:
         return []
     already = schema.get("required", [])
     return [
         key
         for key, default in defaults.items()
-        if key not in already and (isinstance(default, dict) or default is True)
+        if key not in already and (default is True or (sections and isinstance(default, dict)))
     ]
 
 

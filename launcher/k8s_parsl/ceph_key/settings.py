@@ -124,7 +124,8 @@ class CephKeySettings(Model):
     vault: KeySource
     secret: SecretSettings
     adopt: bool = Field(
-        False, description="Take over a Secret of this name that was made in another way."
+        False,
+        description="Take over an existing Secret of this name that k8s-parsl did not create.",
     )
     time_budget: float = Field(
         120.0, gt=0, description="Seconds that Vault and the API server may take to answer."
