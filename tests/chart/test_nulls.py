@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from chart.helm import CHART, MINIMAL
+from k8s_parsl.config.helm_merge import merge
 from k8s_parsl.config.settings import Settings
 from k8s_parsl_runtime.shared.errors import UsageError
 
@@ -31,16 +32,7 @@ def without(path):
         null[key] = {}
         null = null[key]
     null[path[-1]] = None
-    return merged(MINIMAL, values)
-
-
-def merged(base, over):
-    both = {
-        key: merged(base[key], value)
-        for key, value in over.items()
-        if isinstance(base.get(key), dict) and isinstance(value, dict)
-    }
-    return base | over | both
+    return merge(MINIMAL, values, keep_null=True)
 
 
 def is_needed(path, default):

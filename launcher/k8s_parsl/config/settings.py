@@ -391,7 +391,6 @@ class Settings(Model):
             given = read_yaml(path)
             values = merge(values, given)
             empty |= {key: None for key, value in given.items() if value is None}
-            empty = {key: None for key in empty if key not in values}
         source = " + ".join(str(path) for path in files)
         for key in values:
             if key not in SECTIONS:
@@ -399,7 +398,7 @@ class Settings(Model):
                     f"{source}: {key}: there is no such key{did_you_mean(str(key), SECTIONS)}"
                 )
         for key in empty:
-            if key in _SECTIONS_WITH_DEFAULTS:
+            if key in _SECTIONS_WITH_DEFAULTS and key not in values:
                 raise UsageError(
                     f"{source}: {key}: without the line `{key}:`, or with values: "
                     "null takes the defaults away"
