@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 
 import pytest
+
+from runtime.laptop import run_command
 
 FLOW = """
 import atexit, os, sys, threading, time
@@ -113,18 +114,7 @@ def started(tmp_path):
             "logging": {"progressPeriod": 1},
         }
         (tmp_path / "values.yaml").write_text(json.dumps(values))
-        words = [
-            sys.executable,
-            "-m",
-            "k8s_parsl",
-            "run",
-            "-f",
-            "values.yaml",
-            "--path",
-            ".",
-            "--volumes",
-            "volumes",
-        ]
+        words = run_command()
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(words, cwd=tmp_path, text=True, **pipes)
 

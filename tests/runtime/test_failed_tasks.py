@@ -11,6 +11,7 @@ import pytest
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
+from runtime.laptop import run_command
 
 # Each function is a habit of a workflow's; it leaves tasks that failed. Threads are the workers:
 # what a future's owner does with it is the same with any.
@@ -254,18 +255,7 @@ def run(folder, function, more="", executors="workers: {maxWorkersPerNode: 1}"):
     values = f"workflow: {{call: 'flow:{function}', {more}}}\nexecutors: {{{executors}}}\n"
     values += "run: {volume: data}\nstorage: {data: {mountPath: /data, existingClaim: x}}\nparsl: {retries: 1}\n"
     (folder / "values.yaml").write_text(values)
-    words = [
-        sys.executable,
-        "-m",
-        "k8s_parsl",
-        "run",
-        "-f",
-        "values.yaml",
-        "--path",
-        ".",
-        "--volumes",
-        "volumes",
-    ]
+    words = run_command()
     done = subprocess.run(
         words, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )

@@ -18,6 +18,7 @@ from quick import quick
 
 from k8s_parsl.run import laptop
 from k8s_parsl_runtime.shared.errors import Failure, one_line
+from runtime.laptop import run_command
 
 FLOW = """
 import asyncio, json, os, sys
@@ -352,17 +353,6 @@ def test_nothing_in_a_line_is_for_the_terminal(text, shown):
 def test_a_function_called_result_is_no_result(folder):
     (folder / "run.py").write_text("def result(): pass\nimport json\nother = 1\n")
     (folder / "values.yaml").write_text("workflow: {script: run.py}\nexecutors: {workers: {}}\n")
-    words = [
-        sys.executable,
-        "-m",
-        "k8s_parsl",
-        "run",
-        "-f",
-        "values.yaml",
-        "--path",
-        ".",
-        "--volumes",
-        "volumes",
-    ]
+    words = run_command()
     subprocess.run(words, cwd=folder, capture_output=True, check=True, timeout=60)
     assert record(folder)["result"] is None

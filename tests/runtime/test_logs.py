@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-import sys
 import threading
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from k8s_parsl import log
 from k8s_parsl_runtime.shared import kept
 from k8s_parsl_runtime.shared.errors import WorkflowFailed
+from runtime.laptop import run_command
 
 FLOW = """
 import logging, sys
@@ -50,18 +50,7 @@ def ended(tmp_path_factory):
     (folder / "flow.py").write_text(FLOW)
     values = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {"workerInit": "echo init"}}}
     (folder / "values.yaml").write_text(json.dumps(values))
-    words = [
-        sys.executable,
-        "-m",
-        "k8s_parsl",
-        "run",
-        "-f",
-        "values.yaml",
-        "--path",
-        ".",
-        "--volumes",
-        "volumes",
-    ]
+    words = run_command()
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
     (logs,) = folder.glob("volumes/runs/*/logs")
     return done, logs
