@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from chart.helm import CHART, VALUES_FILES, Helm
 from testbed import tools
+from values_schema.helm_schema import values_schema
 
 
 def pytest_addoption(parser):
@@ -34,10 +36,27 @@ def each_helm(request, tools_folder) -> Helm:
     return Helm(tools_folder / request.param)
 
 
+@pytest.fixture(scope="session", params=["helm", pytest.param("helm3", marks=pytest.mark.slow)])
+def helm_in_a_table(request, tools_folder) -> Helm:
+    """Helm 4, and with `-m slow` Helm 3: for tables of which other tests try Helm 3 on a part."""
+    return Helm(tools_folder / request.param)
+
+
 @pytest.fixture(scope="session", params=VALUES_FILES, ids=lambda file: file.stem)
 def values_file(request) -> Path:
     """Each file of values/."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def chart_of_cases(tmp_path_factory) -> Path:
+    """A chart without templates, whose schema checks a list of values files."""
+    one = values_schema()
+    whole = {"$defs": one.pop("$defs"), "properties": {"cases": {"type": "array", "items": one}}}
+    folder = tmp_path_factory.mktemp("cases")
+    (folder / "Chart.yaml").write_text("{apiVersion: v2, name: cases, version: 0.0.0}")
+    (folder / "values.schema.json").write_text(json.dumps(whole))
+    return folder
 
 
 @pytest.fixture(scope="session")

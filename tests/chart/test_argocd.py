@@ -65,13 +65,13 @@ def element(environment: str) -> dict[str, Any]:
 # Renders -------------------------------------------------------------------------------------------------------------
 
 
-def test_unchanged_values_render_byte_for_byte_the_same(each_helm, values_file, tmp_path):
+def test_unchanged_values_render_byte_for_byte_the_same(helm_in_a_table, values_file, tmp_path):
     """At any time and from any folder, or else Argo CD would see a difference."""
     elsewhere = shutil.copytree(CHART, tmp_path / "elsewhere" / "k8s-parsl")
 
     def render(chart):
         options = ["--namespace", "pdgrun", "-f", str(values_file)]
-        return each_helm("template", "pdgrun", str(chart), *options)
+        return helm_in_a_table("template", "pdgrun", str(chart), *options)
 
     first = render(CHART)
     assert render(CHART) == first

@@ -283,8 +283,8 @@ def over(row):
 
 
 @rows(Refused)
-def test_the_chart_refuses_it(each_helm, row):
-    assert row.names in each_helm.refusal(over(row))
+def test_the_chart_refuses_it(helm_in_a_table, row):
+    assert row.names in helm_in_a_table.refusal(over(row))
 
 
 @rows(Shown)

@@ -177,17 +177,6 @@ def test_both_sides_of_a_bound(key, taken, refused):
         assert not validator().is_valid(with_value(key, value)), value
 
 
-@pytest.fixture(scope="session")
-def chart_of_cases(tmp_path_factory) -> Path:
-    """A chart without templates, whose schema checks a list of values files."""
-    one = values_schema()
-    whole = {"$defs": one.pop("$defs"), "properties": {"cases": {"type": "array", "items": one}}}
-    folder = tmp_path_factory.mktemp("cases")
-    (folder / "Chart.yaml").write_text("{apiVersion: v2, name: cases, version: 0.0.0}")
-    (folder / "values.schema.json").write_text(json.dumps(whole))
-    return folder
-
-
 @pytest.mark.parametrize(("key", "taken", "refused"), BOUNDS, ids=[key for key, _, _ in BOUNDS])
 def test_helm_draws_the_same_line(
     helm: Helm, chart_of_cases: Path, key: str, taken: list[Any], refused: list[Any]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import Secret, SecretStr
+from quick import quick
 
 from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object, container
 from k8s_parsl.ceph_key.key import CephKey, check_key
@@ -150,7 +151,9 @@ MEETINGS = {
 }
 
 
-@pytest.mark.parametrize("pair", MEETINGS.values(), ids=MEETINGS.keys())
+@pytest.mark.parametrize(
+    "pair", quick([(pair,) for pair in MEETINGS.values()], 4), ids=MEETINGS.keys()
+)
 @pytest.mark.parametrize("source", ["values", "externalSecret", "vault"])
 def test_two_releases_do_not_meet_outside_of_their_namespaces(helm, pair, source):
     """A second `kubectl apply` would replace the first one's policy, or its volume's key."""
@@ -307,8 +310,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("over", "named"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_wrong_is_refused_by_name_and_no_key_shown(each_helm, over, named):
-    said = each_helm.refusal(over, namespace="science")
+def test_what_is_wrong_is_refused_by_name_and_no_key_shown(helm_in_a_table, over, named):
+    said = helm_in_a_table.refusal(over, namespace="science")
     assert named in said
     assert not any(key in said for key in (KEY, TWICE, KEY[:-4], "PRIVATE"))
 

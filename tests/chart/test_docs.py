@@ -171,7 +171,7 @@ NOT_OF_TEMPLATE = {"--wait", "--server-side=false", "--install", "--create-names
 
 
 @of("helm")
-def test_a_release_of_a_page_renders(each_helm, block, words):
+def test_a_release_of_a_page_renders(helm_in_a_table, block, words):
     """With its values files and all that it sets; other commands have options that there are."""
     verb, *rest = words
     if "…" in rest:
@@ -185,10 +185,10 @@ def test_a_release_of_a_page_renders(each_helm, block, words):
                 for word in rest
                 if word not in NOT_OF_TEMPLATE
             ]
-            each_helm("lint" if verb == "lint" else "template", *rest, check=True)
+            helm_in_a_table("lint" if verb == "lint" else "template", *rest, check=True)
             return
         assert "values/mine.yaml" in files, files
-    help_text = each_helm(*([verb] if verb != "get" else words[:2]), "--help")
+    help_text = helm_in_a_table(*([verb] if verb != "get" else words[:2]), "--help")
     for option in options(rest):
         assert re.search(rf"(^|[\s,]){re.escape(option)}\b", help_text), (
             f"helm {verb} has no {option}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import itertools
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from quick import quick
 
 import k8s_parsl
 import k8s_parsl_runtime
@@ -270,7 +272,12 @@ def test_every_key_of_values_yaml_does_something(helm, path, value):
 
 def without_hashes(helm, values: dict[str, Any]) -> str:
     """Return what is rendered, or Helm's refusal, without hashes."""
-    text = helm("template", "pdgrun", str(CHART), "-f", "-", stdin=json.dumps(values), check=False)
+    return _without_hashes(helm, json.dumps(values))
+
+
+@functools.cache
+def _without_hashes(helm, values: str) -> str:
+    text = helm("template", "pdgrun", str(CHART), "-f", "-", stdin=values, check=False)
     return re.sub(r"\b[0-9a-f]{8}\b", "", text)
 
 
@@ -324,6 +331,7 @@ AS_DEFAULT = {
 }
 
 
+@pytest.mark.slow
 def test_every_key_of_every_key_yaml_does_something(helm):
     """Without it other objects are made, or Helm refuses the values."""
     whole = without_hashes(helm, EVERY)
@@ -376,7 +384,7 @@ UNSAID = [
 ]
 
 
-@pytest.mark.parametrize(("path", "default"), UNSAID, ids=[dotted(path) for path, _ in UNSAID])
+@pytest.mark.parametrize(("path", "default"), quick(UNSAID, 12), ids=[dotted(p) for p, _ in UNSAID])
 def test_a_default_of_a_volume_that_is_set_changes_nothing(helm, path, default):
     """The templates repeat these defaults; they are those that the reference shows."""
     least = {"workflow": {"call": "m:f"}, "executors": {"w": {}}} | VOLUMES

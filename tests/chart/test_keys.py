@@ -73,14 +73,14 @@ def on_a_laptop(folder: Path, text: str) -> Settings:
 
 @pytest.mark.parametrize("name", FREE)
 def test_a_key_that_yaml_reads_as_true_or_false_is_refused_in_words(
-    each_helm: Helm, tmp_path: Path, name: str
+    helm_in_a_table: Helm, tmp_path: Path, name: str
 ) -> None:
     """Otherwise a function gets an argument of another name, and a pod a label `true`."""
     text, place = FREE[name]
     for word, truth in list(WORDS.items())[:: 1 if name == "kwargs" else 4]:
         values = text.replace("KEY", word)
         assert f"at '{place}/{truth}': value must be '{NO_KEYS[truth]['const']}'" in template(
-            each_helm, values
+            helm_in_a_table, values
         )
         with pytest.raises(DataError) as caught:
             on_a_laptop(tmp_path, values)
@@ -90,9 +90,11 @@ def test_a_key_that_yaml_reads_as_true_or_false_is_refused_in_words(
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_in_quotes_it_is_a_key_like_any_other(each_helm: Helm, tmp_path: Path, word: str) -> None:
+def test_in_quotes_it_is_a_key_like_any_other(
+    helm_in_a_table: Helm, tmp_path: Path, word: str
+) -> None:
     text = FREE["a map in it"][0].replace("KEY", f'"{word}"')
-    rendered = each_helm("template", "x", str(CHART), "-f", "-", stdin=text)
+    rendered = helm_in_a_table("template", "x", str(CHART), "-f", "-", stdin=text)
     assert re.search(rf'^ *"{word}": 2$', rendered, re.MULTILINE)
     assert on_a_laptop(tmp_path, text).workflow.kwargs == {"at": {"x": 1, word: 2}}
 
@@ -100,20 +102,20 @@ def test_in_quotes_it_is_a_key_like_any_other(each_helm: Helm, tmp_path: Path, w
 @pytest.mark.parametrize("key", ["htex_local", "GPU", "a.b", "-a", "a-", "a b", "größe", "w" * 31])
 @pytest.mark.parametrize("name", ["executors", "storage"])
 def test_a_name_says_what_it_may_be_made_of(
-    each_helm: Helm, tmp_path: Path, name: str, key: str
+    helm_in_a_table: Helm, tmp_path: Path, name: str, key: str
 ) -> None:
     """In the same words on both sides."""
     text, place = FREE[name]
     values = text.replace("KEY", json.dumps(key))
-    assert f"at '{place}/{key}': value must be '{LABEL_IS}'" in template(each_helm, values)
+    assert f"at '{place}/{key}': value must be '{LABEL_IS}'" in template(helm_in_a_table, values)
     with pytest.raises(UsageError) as caught:
         on_a_laptop(tmp_path, values)
     assert f"{name}.{key}: must be {LABEL_IS}" in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["a/b.py", "a b.py", "", "ä.py", "x" * 254])
-def test_a_files_name_says_what_it_may_be_made_of(each_helm: Helm, key: str) -> None:
-    said = template(each_helm, FREE["files"][0].replace("KEY", json.dumps(key)))
+def test_a_files_name_says_what_it_may_be_made_of(helm_in_a_table: Helm, key: str) -> None:
+    said = template(helm_in_a_table, FREE["files"][0].replace("KEY", json.dumps(key)))
     assert (
         "value must be 'under a name of letters, digits, dots, hyphens and underscores, without a folder'"
         in said

@@ -12,6 +12,7 @@ import zlib
 
 import pytest
 import urllib3
+from quick import quick
 
 from k8s_parsl.config.settings import Git, Settings
 from k8s_parsl.run import checkout, git_client, git_tree
@@ -575,7 +576,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("files", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("files", quick([*SIZES.values()], 2), ids=SIZES.keys())
 def test_a_file_that_no_memory_is_there_for_ends_in_a_line(server, repository, tmp_path, files):
     """As the kernel would kill the process, and no line would say why."""
     done = in_container(server, tmp_path, str(96 * MIB), files())
@@ -587,7 +588,9 @@ def test_a_file_that_no_memory_is_there_for_ends_in_a_line(server, repository, t
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("limit", [str(96 * MIB), "max\n", str(2**63 - 4096), "", "no number"])
+@pytest.mark.parametrize(
+    "limit", quick([str(96 * MIB), "max\n", str(2**63 - 4096), "", "no number"], 1)
+)
 def test_a_file_that_memory_is_there_for_arrives(server, repository, tmp_path, limit):
     done = in_container(server, tmp_path, limit, {"a": os.urandom(4 * MIB), "b": bytes(8 * MIB)})
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from quick import quick
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.record import tasks as recorded
@@ -232,8 +233,13 @@ def test_every_message_is_sent_here():
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("role", "make"),
-    [("supervisor", make) for make in SUPERVISORS.values()]
-    + [("kernel", make) for make in KERNELS.values()],
+    quick(
+        [
+            *(("supervisor", make) for make in SUPERVISORS.values()),
+            *(("kernel", make) for make in KERNELS.values()),
+        ],
+        7,
+    ),
     ids=[*SUPERVISORS, *KERNELS],
 )
 def test_a_flood_of_messages_takes_no_memory(flooded, role, make):

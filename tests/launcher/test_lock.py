@@ -105,6 +105,7 @@ def test_both_environments_have_the_same_version_of_what_is_in_both():
     }, HOW
 
 
+@pytest.mark.slow
 def test_the_bill_of_materials_lists_what_is_locked(tmp_path):
     """`make sbom`: names, versions, licences and who needs whom, of both environments."""
     lock = LOCKS["runtime"] | LOCKS["launcher"]

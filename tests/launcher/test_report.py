@@ -192,7 +192,7 @@ NESTED = [[[[[[[[[[0] * 200_000]]]]]]]]]
         (["é" * 500_000], ["é" * 500_000]),
         (NESTED, NESTED),
         (10**299, 10**299),
-        ([[0] * 300_000] * 20, report.LEFT_OUT),
+        pytest.param([[0] * 300_000] * 20, report.LEFT_OUT, marks=pytest.mark.slow),
     ],
     ids=["deep", "escapes", "indented", "digits", "too large"],
 )

@@ -95,6 +95,7 @@ def test_parsl_makes_the_same_pixels_as_one_process(serial, in_parsl, tmp_path):
     assert result["picture"] == str(tmp_path / "out" / "mosaic.png")
 
 
+@pytest.mark.slow
 def test_running_again_changes_nothing(serial):
     """A second run keeps every file's content, adds no file, and returns the same."""
     expected, folder = serial
@@ -103,6 +104,7 @@ def test_running_again_changes_nothing(serial):
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_batches_do_not_show_in_the_result(serial, tmp_path):
     """For any number of countries and tiles in a task, also over an older output."""
     expected, folder = serial
