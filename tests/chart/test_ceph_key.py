@@ -151,18 +151,16 @@ MEETINGS = {
 }
 
 
-@pytest.mark.parametrize(
-    "pair", quick([(pair,) for pair in MEETINGS.values()], 4), ids=MEETINGS.keys()
-)
+@pytest.mark.parametrize(("one", "other"), quick([*MEETINGS.values()], 4), ids=MEETINGS.keys())
 @pytest.mark.parametrize("source", ["values", "externalSecret", "vault"])
-def test_two_releases_do_not_meet_outside_of_their_namespaces(helm, pair, source):
+def test_two_releases_do_not_meet_outside_of_their_namespaces(helm, one, other, source):
     """A second `kubectl apply` would replace the first one's policy, or its volume's key."""
     secret = {
         "values": USER,
         "externalSecret": EXTERNAL,
         "vault": {"vault": VAULT | {"schedule": "0 3 * * *"}},
     }
-    one, other = (outside(helm, *names, secret[source]) for names in pair)
+    one, other = (outside(helm, *names, secret[source]) for names in (one, other))
     assert one
     assert one.keys().isdisjoint(other)
     handles = [
