@@ -110,6 +110,44 @@ def check(
         raise click.exceptions.Exit(int(failure.exit_code)) from None
 
 
+@commands.command(short_help="List the runs of a volume.")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def runs(folder: Path | None, *, as_json: bool) -> None:
+    """List the runs in FOLDER: when, what, how long, how they ended, tasks, pod-hours.
+
+    FOLDER is a volume's folder, or on a machine without a cluster the one of all volumes. Default:
+    `local`, and in a launcher's pod the volumes of the values.
+    """
+    from k8s_parsl.views import history, terminal
+
+    places = [folder] if folder else history.places()
+    found = [run for place in places for run in history.runs(place)]
+    terminal.print_runs(found, as_json=as_json)
+
+
+@commands.command(short_help="Show one run: tasks, pods, failures.")
+@click.argument("run", default="last")
+@click.option("--task", type=int, help="Number of a task: show only that one.")
+@click.option("--attempt", type=int, help="Attempt that had the task. Default: the last one.")
+@click.option("--failed", is_flag=True, help="Show only what failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(run: str, task: int | None, attempt: int | None, *, failed: bool, as_json: bool) -> None:
+    """Show RUN: its folder, the beginning of its name, or `last` (the default).
+
+    This also works while it runs, and when its launcher is long gone.
+    """
+    from k8s_parsl.views import history, terminal
+
+    found = history.find(run)
+    if task is None:
+        terminal.print_run(found, failed=failed, as_json=as_json)
+        return
+    from k8s_parsl.views import task as tasks
+
+    tasks.print_task(found, attempt, task, as_json=as_json)
+
+
 @commands.command(hidden=True)
 @click.option("--url", required=True, help="The repository, https:// or http://.")
 @click.option("--commit", required=True, help="Full id of the commit.")

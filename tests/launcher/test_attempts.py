@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import attempts
 from k8s_parsl.run.attempts import NO_REASON, Attempt, say_dead
@@ -86,7 +87,7 @@ def test_a_run_without_a_valid_record_did_not_end(runs, make, listed):
     make(folder)
     if listed:
         lists.path(folder.parsl, listed).write_bytes(LIST)
-    attempt, record = Attempt(), new()
+    attempt, record = Attempt(Journal()), new()
     with attempt.recorded():
         assert attempt.take_over(folder, record) is None
         with folder.held():
@@ -101,7 +102,7 @@ def test_a_run_without_a_valid_record_did_not_end(runs, make, listed):
 def test_the_number_of_an_attempt_stays_one_that_can_be_read(runs, number):
     folder = died(runs, attempt=number)
     record = new()
-    Attempt().take_over(folder, record)
+    Attempt(Journal()).take_over(folder, record)
     assert record.attempt == lists.ATTEMPTS
     record.write(folder.record)
     assert Record.read(folder.record) == record
@@ -113,7 +114,7 @@ def test_a_file_may_have_any_time(runs, moment):
     folder = died(runs)
     os.utime(folder.record, (moment, moment))
     record = new()
-    Attempt().take_over(folder, record)
+    Attempt(Journal()).take_over(folder, record)
     assert record.attempts[0]["status"] == "died"
     assert "1970-01-01" <= record.attempts[0]["ended"] <= "9999"
 
@@ -126,7 +127,7 @@ def test_lists_that_a_link_leads_to_are_not_read(tmp_path, runs, part, caplog):
     lists.path(folder.parsl, 7).write_bytes(b'["begun","OUTSIDE"]\n')
     (tmp_path / part).rename(tmp_path / "elsewhere")
     (tmp_path / part).symlink_to(tmp_path / "elsewhere")
-    attempt, record = Attempt(), new()
+    attempt, record = Attempt(Journal()), new()
     with pytest.raises(PermissionDenied, match=f"^{tmp_path / part} is a link"), attempt.recorded():
         attempt.take_over(folder, record)
     assert record.attempt == 1
@@ -140,7 +141,7 @@ def test_a_list_that_is_no_file_is_reported_in_the_first_line(runs, caplog, make
     folder = died(runs)
     folder.parsl.mkdir()
     make(lists.path(folder.parsl, 1))
-    Attempt().take_over(folder, new())
+    Attempt(Journal()).take_over(folder, new())
     assert "the list of begun tasks cannot be read (" in caplog.text
     assert "so no app begins that may not run twice" in caplog.text
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from told import done, failed, kept, submitted
 
 from k8s_parsl.run import conversation as conversations
 from k8s_parsl.run import messages, throttle
@@ -243,7 +244,7 @@ def test_a_strange_greeting_is_refused_and_the_right_one_still_taken(
     assert taken.next(messages.Hello).role == "supervisor"
 
 
-@pytest.mark.parametrize("protocol", [2, 10**40])
+@pytest.mark.parametrize("protocol", [PROTOCOL + 1, 10**40])
 def test_a_runtime_of_another_version_ends_the_run_by_name(
     conversation, client, taken, caplog, protocol
 ):
@@ -498,20 +499,24 @@ WRONG = {
     ),
     "a huge count": (
         "kernel",
-        tasks(["submitted", "app", 10**30]),
+        tasks(["submitted", "app", [[0, 10**30]]]),
         "less than or equal to 1000000000",
     ),
-    "a negative count": ("kernel", tasks(["submitted", "app", -1]), "greater than or equal to 0"),
-    "no time": ("kernel", b'{"type":"tasks","events":[["done","app",NaN]]}\n', "tasks.events.0"),
+    "a negative count": (
+        "kernel",
+        tasks(["submitted", "app", [[-1, 0]]]),
+        "greater than or equal to 0",
+    ),
+    "no time": ("kernel", b'{"type":"tasks","events":[["long","app",NaN]]}\n', "tasks.events.0"),
     "endless time": (
         "kernel",
-        b'{"type":"tasks","events":[["done","app",1e999]]}\n',
+        b'{"type":"tasks","events":[["submitted","app",[[0,1e999]]]]}\n',
         "tasks.events.0",
     ),
-    "a time long ago": ("kernel", tasks(["done", "app", [-0.5, 0]]), "tasks.events.0"),
+    "a time long ago": ("kernel", tasks(done("app", -0.5)), "tasks.events.0"),
     "an unknown event": ("kernel", tasks(["forgotten", "app", 1]), "tasks.events.0"),
-    "too many events": ("kernel", tasks(*[["done", "a", [1, 0]]] * 5001), "at most 5000 items"),
-    "a long app": ("kernel", tasks(["submitted", "a" * 301, 1]), "at most 300 characters"),
+    "too many events": ("kernel", tasks(*[["long", "a", ""]] * 5001), "at most 5000 items"),
+    "a long app": ("kernel", tasks(submitted("a" * 301)), "at most 300 characters"),
     "a long text": (
         "kernel",
         line(type="log", level="INFO", text="x" * 8001),
@@ -576,10 +581,11 @@ def test_what_is_no_message_ends_its_connection(
         b'{"type":"returned","result":' + b"[" * 100 + b"]" * 100 + b"}\n",
         line(type="picture", name="a.png", media="image/png", data="AAAA", last=False),
         tasks(
-            ["done", "app", [3, 0.5]],
-            ["done", "app", None],
-            ["failed", "app", ""],
-            ["submitted", "app", 10**9],
+            done("app", 3.0, 0.5),
+            kept("app"),
+            failed("app", ""),
+            ["submitted", "app", [[0, 10**9]]],
+            ["running", "app", [7, 0, "cpu", "pod", 1.0]],
         ),
         tasks(["long", "app", "a task has run for 900 s"]),
         line(type="cancel", executor="cpu", blocks=[]),

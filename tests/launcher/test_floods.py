@@ -17,11 +17,13 @@ from types import SimpleNamespace
 
 import pytest
 from quick import quick
+from told import done, failed, retried, submitted
 
 from k8s_parsl.config.settings import Executor
-from k8s_parsl.record import tasks as recorded
+from k8s_parsl.journal import times as recorded
+from k8s_parsl.journal.journal import Journal
+from k8s_parsl.journal.times import SAMPLE, Times
 from k8s_parsl.record.report import Record
-from k8s_parsl.record.tasks import SAMPLE, TaskLog, Times
 from k8s_parsl.run import conversation as conversations
 from k8s_parsl.run import events as run_events
 from k8s_parsl.run import kernel, messages
@@ -67,17 +69,29 @@ KERNELS = {
     "registered": lambda n: {"type": "registered", "executor": f"e{n}"},
     "submitted": lambda n: {
         "type": "tasks",
-        "events": [["submitted", f"{i}-{n}".ljust(150), 10**9] for i in range(5000)],
+        "events": [submitted(f"{i}-{n}".ljust(150), 10**9) for i in range(4000)],
     },
     "done, never submitted": lambda n: {
         "type": "tasks",
-        "events": [["done", "a", [i % 9, 0]] for i in range(5000)],
+        "events": [done("a", i % 9, id=i) for i in range(3000)],
     },
     "retried": lambda n: {
         "type": "tasks",
-        "events": [["retried", f"app{i}", n] for i in range(5000)],
+        "events": [retried(f"app{i}") for i in range(3000)],
     },
-    "failed": lambda n: {"type": "tasks", "events": [["failed", "app", f"{n}{TEXT[20:]}"]] * 100},
+    "failed": lambda n: {"type": "tasks", "events": [failed("app", f"{n}{TEXT[20:]}")] * 100},
+    "failed in ever new ways": lambda n: {
+        "type": "tasks",
+        "events": [failed(f"app{n}", TEXT, error=f"E{n}-{i}", call="c" * 1000) for i in range(80)],
+    },
+    "running": lambda n: {
+        "type": "tasks",
+        "events": [
+            ["running", "app", [n * 5000 + i, 0, "cpu", f"pod{i}", 1.0]] for i in range(5000)
+        ],
+    },
+    "workers": lambda n: {"type": "workers", "executor": "cpu", "pod": f"pod{n}", "number": 1},
+    "used": lambda n: {"type": "used", "cpu": 1.0, "memory": n},
     "long": lambda n: {"type": "tasks", "events": [["long", f"app{n}", f"{n}{TEXT[20:]}"]] * 100},
     "log": lambda n: {"type": "log", "level": "INFO", "text": "x\n" * TEXT_CHARACTERS},
     "fault": lambda n: {"type": "fault", "code": 1 + n % 255, "text": TEXT},
@@ -154,7 +168,7 @@ def flooded(identity, monkeypatch):
         "metadata": {"labels": {}},
         "spec": {"containers": [{"name": "worker", "args": []}]},
     }
-    workflow = Workflow(TaskLog(), "memory")
+    workflow = Workflow(Journal(), "memory")
     pods = WorkerPods(
         "cpu",
         Executor(max_blocks=10),
@@ -348,10 +362,11 @@ def test_the_same_tasks_give_the_same_record(monkeypatch):
     monkeypatch.setattr(recorded, "SAMPLE", 10)
     records = []
     for _ in range(2):
-        log = TaskLog()
-        log.take([["done", app, [float(n), 0.0]] for n in range(1000) for app in ("a", "b")])
+        journal = Journal()
+        journal.take_tasks([done(app, float(n)) for n in range(1000) for app in ("a", "b")])
         record = Record("r", "i", workflow="w", versions="v", started="s")
-        record.add(log)
+        with journal.locked() as state:
+            record.add(state)
         records.append(record.tasks)
     assert records[0] == records[1]
     assert [(row["longest_s"], row["total_s"], row["done"]) for row in records[0]] == [

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from told import submitted
 
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
-from k8s_parsl.record.tasks import TaskLog
 
 
 @pytest.mark.parametrize(
@@ -44,9 +45,9 @@ def test_a_silence_is_broken_but_news_come_first(monkeypatch, caplog):
             said.set()
         return "executors.cpu: 0 of 1 worker pods run"
 
-    tasks = TaskLog()
-    tasks.take([["submitted", "f", 2]])
-    with progress.shown(tasks, 0.01, pods):
+    journal = Journal()
+    journal.take_tasks([submitted("f", 2)])
+    with progress.shown(journal, 0.01, pods):
         assert said.wait(30)
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "tasks: 0 of 2 done, 0 failed"

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from parsl.jobs.states import JobState
 from runtime.expansion import HOSTILE, expanded
+from told import reasons
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.kube.pod_state import read
@@ -814,7 +815,7 @@ def test_each_reason_is_counted(make, server):
         pod_of(server, name)
         server.set_status(name, phase="Failed", reason="Evicted", message="low on memory")
         until(pods, name, State.TIMEOUT)
-    assert pods.reasons["Evicted"] == 2
+    assert reasons(pods)["Evicted"] == 2
 
 
 def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_signal(
@@ -833,7 +834,7 @@ def test_a_reason_that_comes_after_the_containers_end_takes_the_place_of_a_mere_
     assert until(pods, name, State.TIMEOUT).message.startswith("Killed")
     server.set_status(name, phase="Failed", reason="Evicted", message="ephemeral storage")
     assert until_message(pods, name, "Evicted").state is State.TIMEOUT
-    assert (pods.reasons["Evicted"], pods.reasons["Killed"]) == (1, 0)
+    assert (reasons(pods)["Evicted"], reasons(pods)["Killed"]) == (1, 0)
     server.wait_for(lambda s: name not in s.pods)
 
 
@@ -854,7 +855,7 @@ def test_pods_that_wait_for_the_same_reason_are_shown_once(five, server, caplog)
         r for r in caplog.records if r.levelname == "WARNING" and "Unschedulable" in r.getMessage()
     ]
     assert len(shown) == 1
-    assert pods.reasons["Unschedulable"] == 5
+    assert reasons(pods)["Unschedulable"] == 5
 
 
 def test_a_summary_says_how_many_run_and_what_the_first_of_the_others_waits_for(five, server):

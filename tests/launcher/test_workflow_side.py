@@ -11,9 +11,11 @@ import threading
 import time
 
 import pytest
+from told import submitted
 
+from k8s_parsl.journal.journal import Journal
+from k8s_parsl.journal.state import KEPT_APPS
 from k8s_parsl.record.report import Picture
-from k8s_parsl.record.tasks import KEPT_APPS, TaskLog
 from k8s_parsl.run import events as run_events
 from k8s_parsl.run import kernel, messages, throttle
 from k8s_parsl.run import workflow as workflows
@@ -110,7 +112,7 @@ def sockets():
 
 @pytest.fixture
 def workflow():
-    return Workflow(TaskLog(), LIMIT, stop_s=0.1)
+    return Workflow(Journal(), LIMIT, stop_s=0.1)
 
 
 @pytest.fixture
@@ -579,9 +581,10 @@ def test_a_process_that_is_stopped_again_and_again_fills_no_log(watched, sockets
 
 def test_a_run_has_only_so_many_apps(workflow):
     for number in range(KEPT_APPS + 100):
-        workflow.take(messages.Tasks(type="tasks", events=[("submitted", f"app{number}", 2)]))
-    assert len(workflow.tasks.apps) == KEPT_APPS + 1
-    assert workflow.tasks.counts() == (2 * (KEPT_APPS + 100), 0, 0)
+        workflow.take(messages.Tasks(type="tasks", events=[submitted(f"app{number}", 2)]))
+    assert workflow.journal.counts() == (2 * (KEPT_APPS + 100), 0, 0)
+    with workflow.journal.locked() as state:
+        assert len(state.apps) == KEPT_APPS + 1
 
 
 def test_events_that_are_not_read_yet_are_bounded(workflow, sockets):

@@ -21,10 +21,11 @@ from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors.high_throughput.errors import ManagerLost
 from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
+from told import reasons
 
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import Amount, Room, workers
-from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.run import messages, plan
 from k8s_parsl.run.block import State
 from k8s_parsl.run.conversation import Conversation
@@ -84,7 +85,7 @@ class Socket:
     """The socket, with what a launcher and a workflow's process have at its ends."""
 
     def __init__(self, pods, folder):
-        self.workflow = Workflow(TaskLog(), "memory")
+        self.workflow = Workflow(Journal(), "memory")
         pods.tell = self.workflow.to_kernel
         self.conversation = Conversation(
             folder / "socket", os.getuid(), self.workflow.take
@@ -244,7 +245,7 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
     second = pipes.next_begun()
     pipes.go_on()
     assert task.result(PATIENCE_S) == second != first
-    assert run.pods.reasons["Killed"] == 1
+    assert reasons(run.pods)["Killed"] == 1
 
 
 @pytest.mark.slow
@@ -297,9 +298,7 @@ def test_a_task_that_runs_is_named_by_its_call(
 ):
     """Not one that waits for a worker, though Parsl calls that one launched, too."""
     told = []
-    reporter = SimpleNamespace(
-        **dict.fromkeys(("submitted", "done", "retried", "failed"), lambda *_: None)
-    )
+    reporter = SimpleNamespace(**dict.fromkeys(("submitted", "tried"), lambda *_: None))
     run = Run(
         server,
         api,
@@ -493,7 +492,7 @@ def test_stop_ends_all_workers_without_the_api(run, pipes):
     first = pipes.next_begun()
     run.executor.stop()
     run.server.wait_for(lambda s: first not in s.pods, PATIENCE_S)
-    assert run.pods.reasons["Completed"] >= 1
+    assert reasons(run.pods)["Completed"] >= 1
 
 
 @pytest.mark.parametrize(

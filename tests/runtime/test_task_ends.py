@@ -14,8 +14,9 @@ from parsl.executors.high_throughput.errors import WorkerLost
 from parsl.serialize import deserialize, pack_apply_message, serialize
 
 from k8s_parsl_runtime.shared import errors, exceptions
+from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
-from k8s_parsl_runtime.worker import deaths, packing, streams, task
+from k8s_parsl_runtime.worker import deaths, measured, packing, streams, task
 from k8s_parsl_runtime.workflow.losses import RetryCost
 
 FLOW = """
@@ -213,10 +214,10 @@ def test_a_result_comes_out_as_it_went_in(value, monkeypatch, tmp_path):
 def test_a_result_says_how_long_the_app_ran(monkeypatch, tmp_path):
     """And not how long its process waited for it."""
     monkeypatch.setattr(task, "_note_crashes", lambda: None)
-    moments = iter([100.0, 107.5])
-    monkeypatch.setattr(task.time, "monotonic", lambda: next(moments))
+    moments = iter([100.0, 107.5, 108.0])
+    monkeypatch.setattr(measured.time, "monotonic", lambda: next(moments))
     buffer = pack_apply_message(lambda: None, (), {}, buffer_threshold=1 << 20)
-    assert deserialize(serialize(task.run(buffer))).execution_s == 7.5
+    assert deserialize(serialize(task.run(buffer))).measures.seconds == 7.5
 
 
 def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch, tmp_path, capsys):
@@ -392,6 +393,7 @@ def typical(cls):
     return cls("bad tile", 3)
 
 
+NO_MEASURES = Measures("0", 0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0.0, 0.0, 0)
 BUILTIN = sorted(
     {
         one
@@ -404,7 +406,7 @@ BUILTIN = sorted(
 
 def sent(error):
     """What the workflow raises where a task raised this."""
-    return deserialize(serialize(packing.failure(error))).value.get_exception()
+    return deserialize(serialize(packing.failure(error, NO_MEASURES))).value.get_exception()
 
 
 @pytest.mark.parametrize("cls", BUILTIN, ids=lambda cls: cls.__name__)

@@ -101,6 +101,8 @@ class PodState:
     workflow: Beside | None = None
     # The pod that created this one: for a worker's pod, the launcher's.
     owner_name: str = ""
+    # Where it runs; empty until it is scheduled.
+    node: str = ""
 
     @property
     def ended(self) -> bool:
@@ -156,6 +158,7 @@ def read(pod: Json) -> PodState:
         finding=_finding(status, conditions, state, deleting=deleting),
         workflow=_beside(status, "workflow") if component == "launcher" else None,
         owner_name=owner.get("name", ""),
+        node=pod.get("spec", {}).get("nodeName") or "",
     )
 
 

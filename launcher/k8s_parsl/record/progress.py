@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from k8s_parsl import log as console
 from k8s_parsl.config.workers import counted
-from k8s_parsl.record.tasks import TaskLog
+from k8s_parsl.journal.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -21,24 +21,24 @@ BAR_PERIOD_S = 0.2
 
 
 @contextmanager
-def shown(tasks: TaskLog, period: float, pods: Callable[[], str] = str) -> Iterator[None]:
+def shown(journal: Journal, period: float, pods: Callable[[], str] = str) -> Iterator[None]:
     """Show the tasks' progress until the block ends.
 
     Args:
-        tasks: what they did so far.
+        journal: what its tasks did so far.
         period: seconds between two log lines.
         pods: says how many worker pods run and wait; empty where there are none.
     """
     if console.on_terminal():
-        with _bar(tasks):
+        with _bar(journal):
             yield
     else:
-        with _lines(tasks, period, pods):
+        with _lines(journal, period, pods):
             yield
 
 
 @contextmanager
-def _bar(tasks: TaskLog) -> Iterator[None]:
+def _bar(journal: Journal) -> Iterator[None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -53,7 +53,7 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
         bar = progress.add_task("tasks", total=None, failed="")
 
         def update() -> None:
-            submitted, done, failed = tasks.counts()
+            submitted, done, failed = journal.counts()
             text = f"{failed} failed" if failed else ""
             # The total is what was handed to Parsl so far: a workflow with stages adds to it as it
             # goes.
@@ -64,14 +64,14 @@ def _bar(tasks: TaskLog) -> Iterator[None]:
 
 
 @contextmanager
-def _lines(tasks: TaskLog, period: float, pods: Callable[[], str]) -> Iterator[None]:
+def _lines(journal: Journal, period: float, pods: Callable[[], str]) -> Iterator[None]:
     said = (0, 0, 0)
     changed_at = time.monotonic()
     said_at = changed_at
 
     def update() -> None:
         nonlocal said, changed_at, said_at
-        counts = tasks.counts()
+        counts = journal.counts()
         now = time.monotonic()
         if counts != said:
             submitted, done, failed = counts

@@ -16,8 +16,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+from k8s_parsl.journal.state import App, State
 from k8s_parsl.record import stored
-from k8s_parsl.record.tasks import AppTasks, TaskLog
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import Begun
 
@@ -135,23 +135,24 @@ class Record:
             file.seek(0)
             file.write(_json(_end(self)).encode().ljust(size))
 
-    def add(self, tasks: TaskLog) -> None:
+    def add(self, state: State) -> None:
         """Take over what the tasks did."""
-        self.tasks = [_row(name, app) for name, app in sorted(tasks.apps.items())]
-        self.failures = list(tasks.failures)
-        self.long_tasks = list(tasks.long)
+        self.tasks = [_row(name, app) for name, app in sorted(state.apps.items())]
+        self.failures = list(state.failures)
+        self.long_tasks = list(state.long)
+        self.reasons = dict(state.reasons.most_common())
 
 
 def rows_of(begun: Begun) -> list[dict[str, Any]]:
     """Return a list of begun tasks as the rows of a record, for an attempt that has left none."""
     rows = []
     for app, tally in sorted(begun.apps.items()):
-        tasks = AppTasks(submitted=tally.begun, done=tally.done, failed=tally.failed)
+        tasks = App(submitted=tally.begun, done=tally.done, failed=tally.failed)
         rows.append(_row(app, tasks))
     return rows
 
 
-def _row(name: str, app: AppTasks) -> dict[str, Any]:
+def _row(name: str, app: App) -> dict[str, Any]:
     seconds = app.seconds
     return {
         "app": name,
@@ -159,7 +160,7 @@ def _row(name: str, app: AppTasks) -> dict[str, Any]:
         "done": app.done,
         "failed": app.failed,
         # Not ended when the run did.
-        "cancelled": max(app.open, 0),
+        "cancelled": app.open,
         "retried": app.retried,
         "median_s": round(seconds.median, 3) if seconds.number else None,
         "longest_s": round(seconds.longest, 3) if seconds.number else None,

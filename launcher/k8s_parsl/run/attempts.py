@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from k8s_parsl.config.workers import counted
+from k8s_parsl.config.settings import Settings
+from k8s_parsl.config.workers import Workers, counted
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record, rows_of, write_page
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import best_effort, now
@@ -48,7 +50,8 @@ LOOK_S = 10.0
 class Attempt:
     """One launcher's attempt at a run, from the moment that the run's folder is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._folder: Folder | None = None
         self._record: Record | None = None
         # Whether this attempt has had the folder for itself.
@@ -67,6 +70,19 @@ class Attempt:
                 stopped = isinstance(error, Stopped)
                 best_effort("keep a record of this start", keep, hurry=lambda: stopped)
             raise
+        finally:
+            self._finish_journal()
+
+    def _finish_journal(self) -> None:
+        """Write what is left of the journal, with the end of an attempt that was not supervised."""
+        if not self._journal.begun:
+            return
+        record = self._record
+        if record and not self._journal.ended:
+            self._journal.end(
+                status=record.status, exit_code=record.exit_code, message=record.message
+            )
+        self._journal.finish()
 
     def take_over(self, folder: Folder, record: Record) -> Record | None:
         """Take over what earlier attempts left in the run's folder; log what runs again.
@@ -86,8 +102,14 @@ class Attempt:
             log.warning("%s", _first_line(record, begun))
         return done
 
-    def begin(self, folder: Folder, record: Record) -> bool:
-        """Write the beginning of the record; the caller holds the folder's lock.
+    def begin(
+        self,
+        folder: Folder,
+        record: Record,
+        settings: Settings,
+        pools: Mapping[str, Workers],
+    ) -> bool:
+        """Write the beginning of record and journal; the caller holds the folder's lock.
 
         Between `take_over` and the lock, an earlier launcher may have done the run.
 
@@ -97,6 +119,19 @@ class Attempt:
         if _take_over(folder, record):
             return True
         self._begun = True
+        self._journal.begin(
+            run=record.run,
+            installation=record.installation,
+            attempt=record.attempt,
+            launcher=record.launcher,
+            workflow=record.workflow,
+            versions=record.versions,
+            code=record.code,
+            started=record.started,
+            settings=settings.model_dump(mode="json", by_alias=True),
+            workers={label: pool.number for label, pool in pools.items()},
+        )
+        self._journal.open(folder.path, record.attempt, folder.volume)
         best_effort("write the record", lambda: record.write(folder.record))
         return False
 

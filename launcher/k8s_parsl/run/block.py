@@ -81,6 +81,15 @@ class Block:
         return State.PENDING
 
     @property
+    def stage(self) -> str:
+        """How far its pod is, for the journal: asked, created, running, ended."""
+        if self.final is not None:
+            return "ended"
+        if self.running_since < math.inf:
+            return "running"
+        return "created" if self.seen else "asked"
+
+    @property
     def message(self) -> str:
         """The reason, and the worker's last lines."""
         if self.finding is None:

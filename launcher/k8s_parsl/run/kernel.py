@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Picture
-from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages
 from k8s_parsl.run.outcome import Told
 from k8s_parsl.run.throttle import Throttle
@@ -68,7 +68,7 @@ class Kernel:
     """The workflow's process as its messages show it.
 
     Args:
-        tasks: gets what its tasks do.
+        journal: gets what its tasks do.
         send: sends it a message; returns whether it is connected.
         keep: gets a failure, for the run's main thread.
         throttle: bounds the lines that it may log.
@@ -76,7 +76,7 @@ class Kernel:
 
     def __init__(
         self,
-        tasks: TaskLog,
+        journal: Journal,
         send: Callable[[Message], bool],
         keep: Callable[[Failure], None],
         throttle: Throttle,
@@ -84,7 +84,7 @@ class Kernel:
         # What it said about its end.
         self.told = Told()
         self.pictures = Pictures()
-        self._tasks = tasks
+        self._journal = journal
         self._send = send
         self._keep = keep
         self._throttle = throttle
@@ -98,6 +98,8 @@ class Kernel:
             messages.Blocks: self._end_blocks,
             messages.Registered: self._registered,
             messages.Tasks: self._take_tasks,
+            messages.Workers: self._workers,
+            messages.Used: self._used,
             messages.Log: self._log,
             messages.Faulted: self._faulted,
             messages.Raised: self._raised,
@@ -154,7 +156,15 @@ class Kernel:
             pods.registered = True
 
     def _take_tasks(self, message: messages.Tasks) -> None:
-        self._tasks.take(message.events)
+        self._journal.take_tasks(message.events)
+
+    def _workers(self, message: messages.Workers) -> None:
+        self._journal.note(
+            "workers", executor=message.executor, pod=message.pod, number=message.number
+        )
+
+    def _used(self, message: messages.Used) -> None:
+        self._journal.note("used", of="workflow", cpu=message.cpu, memory=message.memory)
 
     def _log(self, message: messages.Log) -> None:
         # Each line gets the log's time and level: a line without them is the workflow's own output.

@@ -18,9 +18,9 @@ from pathlib import Path
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
 from k8s_parsl.identity import PREFIX
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
-from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import plan
 from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
@@ -71,12 +71,13 @@ def on_laptop(
     say_dead(base / "runs")
     run = _new_run(base / "runs")
     folder = Folder(base / "runs" / run)
-    attempt = Attempt()
+    journal = Journal()
+    attempt = Attempt(journal)
     with attempt.recorded():
         code = "" if workflow_path else settings.workflow.git.described
         record = new_record(run, "laptop", settings, "", code)
         attempt.take_over(folder, record)
-        _run(settings, workflow_path, python, folders, attempt, record, folder)
+        _run(settings, workflow_path, python, folders, journal, attempt, record, folder)
 
 
 def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
@@ -96,6 +97,7 @@ def _run(
     workflow_path: Path | None,
     python: str,
     folders: Mapping[str, Path],
+    journal: Journal,
     attempt: Attempt,
     record: Record,
     folder: Folder,
@@ -106,7 +108,7 @@ def _run(
         for label, executor in settings.executors.items()
     }
     work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
-    workflow = Workflow(TaskLog(), "the memory of this machine")
+    workflow = Workflow(journal, "the memory of this machine")
     interpreter = python or settings.laptop.python or sys.executable
     with (
         folder.held(),
@@ -117,7 +119,7 @@ def _run(
         _process(interpreter, scratch, workflow),
         Conversation(scratch / SOCKET, os.getuid(), workflow.take) as conversation,
     ):
-        attempt.begin(folder, record)
+        attempt.begin(folder, record, settings, pools)
         record.versions = _greeted(workflow, conversation, interpreter)
         say_workers(pools.values())
         order = plan.preparation(settings, path, work, folders, folder.kept_logs)

@@ -25,8 +25,43 @@ App = Annotated[str, StringConstraints(max_length=APP_CHARACTERS)]
 Text = Annotated[str, StringConstraints(max_length=2 * TEXT_CHARACTERS)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
-# That the app ran, and that the task waited.
-Times = tuple[Seconds, Seconds]
+# Since the epoch.
+Moment = Annotated[float, Field(ge=0, le=10**11, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=0, le=10**18)]
+# The name of a worker pod, or of a laptop's worker pool.
+Pod = Annotated[str, StringConstraints(max_length=253)]
+# The fields of `k8s_parsl_runtime.shared.tries.Try`, in their order. A plain tuple: there is one
+# for each task, and to check it costs half of what a model does.
+TryFields = tuple[
+    Count,  # id
+    Count,  # number
+    Literal["done", "kept", "retried", "lost", "failed", "cancelled"],
+    Label,  # executor
+    Moment,  # submitted
+    Moment | None,  # launched
+    Moment | None,  # sent
+    Moment,  # ended
+    Pod,
+    Annotated[int, Field(ge=0, le=10**6)] | None,  # worker
+    Moment | None,  # began
+    Seconds | None,  # seconds
+    Seconds | None,  # cpu
+    Bytes | None,  # peak
+    Bytes | None,  # arguments
+    Bytes | None,  # result
+    Bytes | None,  # read
+    Bytes | None,  # written
+    Seconds | None,  # delayed
+    Seconds | None,  # throttled
+    Annotated[list[Count], Field(max_length=100)],  # depends
+    Annotated[str, StringConstraints(max_length=100)],  # error
+    Text,
+    Annotated[str, StringConstraints(max_length=1000)],  # call
+]
+# Numbers of tasks: the first and the last of each range.
+Ranges = Annotated[list[tuple[Count, Count]], Field(max_length=5000)]
+# Of a task that runs: its number, that of its try, the executor, the pod, and since when.
+RunningFields = tuple[Count, Count, Label, Pod, Moment]
 
 
 class Model(BaseModel):
@@ -106,12 +141,30 @@ class Tasks(Model):
     type: Literal["tasks"]
     events: Annotated[
         list[
-            tuple[Literal["submitted", "retried"], App, Count]
-            | tuple[Literal["done"], App, Times | None]
-            | tuple[Literal["failed", "long"], App, Text]
+            tuple[Literal["submitted"], App, Ranges]
+            | tuple[Literal["try"], App, TryFields]
+            | tuple[Literal["running"], App, RunningFields]
+            | tuple[Literal["long"], App, Text]
         ],
         Field(max_length=5000),
     ]
+
+
+class Workers(Model):
+    """How many workers of this pod have registered."""
+
+    type: Literal["workers"]
+    executor: Label
+    pod: Pod
+    number: Annotated[int, Field(ge=0, le=10**6)]
+
+
+class Used(Model):
+    """What the workflow's process has used so far."""
+
+    type: Literal["used"]
+    cpu: Seconds
+    memory: Bytes
 
 
 class Log(Model):
@@ -162,7 +215,18 @@ class Picture(Model):
 
 FromSupervisor = Ready | Notice | Ended
 FromKernel = (
-    Submit | Blocks | Registered | Tasks | Log | Faulted | Raised | Unreceived | Returned | Picture
+    Submit
+    | Blocks
+    | Registered
+    | Tasks
+    | Workers
+    | Used
+    | Log
+    | Faulted
+    | Raised
+    | Unreceived
+    | Returned
+    | Picture
 )
 
 _HELLO: TypeAdapter[Hello] = TypeAdapter(Hello)

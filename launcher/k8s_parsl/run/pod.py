@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, workers
 from k8s_parsl.identity import MOUNTED, Identity
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.pod_resources import room_of
 from k8s_parsl.kube.retry import patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
-from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import certificates, changes, plan
 from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
@@ -73,9 +72,9 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
     # This comes first, as its error names the command to type outside a pod.
     identity = Identity.from_environment(environment)
     stop_s = max(float(identity.grace) - CLOSE_S - LEAVE_S, LEAVE_S)
-    workflow = Workflow(TaskLog(), MEMORY_LIMIT, stop_s)
+    workflow = Workflow(Journal(), MEMORY_LIMIT, stop_s)
     uid = int(identity.workflow_uid or os.getuid())
-    attempt = Attempt()
+    attempt = Attempt(workflow.journal)
     with (
         attempt.recorded(),
         stoppable(workflow),
@@ -168,7 +167,7 @@ class _Run:
         say_workers(pools.values())
         wait_until_alone(self.identity, self.api, self.watch)
         with self.folder.held(), kept(self.folder.kept_logs):
-            already_done = self.attempt.begin(self.folder, self.record)
+            already_done = self.attempt.begin(self.folder, self.record, self.settings, pools)
             if already_done:
                 self.workflow.nothing()
                 return
@@ -231,6 +230,7 @@ class _Run:
             arguments=arguments,
             on_fault=self.workflow.fault,
             tell=self.workflow.to_kernel,
+            journal=self.workflow.journal,
         )
 
     def _start(
@@ -258,13 +258,10 @@ class _Run:
         self.record.workers = [str(pool) for pool in pools.values()]
 
     def _supervise(self, pods: Mapping[str, WorkerPods]) -> None:
-        def reasons() -> list[Counter[str]]:
-            return [one.reasons for one in pods.values()]
-
         def summary() -> str:
             return "; ".join(one.summary() for one in pods.values())
 
-        supervise(self.settings, self.workflow, self.record, self.folder, reasons, summary)
+        supervise(self.settings, self.workflow, self.record, self.folder, summary)
 
 
 def _let_in(identity: Identity, folder: Folder, work: Path) -> None:

@@ -1,4 +1,4 @@
-"""Why worker pods waited or ended: counted for the run's record, and shown without repetition."""
+"""Why worker pods waited or ended: shown without repetition."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ class ReasonLog:
     """
 
     def __init__(self) -> None:
-        # How often each reason was met.
-        self.counts: Counter[str] = Counter()
         # How many pods wait for each reason now.
         self._waiting: Counter[str] = Counter()
 
-    def correct(self, finding: Finding) -> None:
-        """Do not count a reason that turned out to be another one."""
-        self.counts -= Counter([finding.reason.name])
-
     def replace(self, pod: str, before: Finding | None, after: Finding | None) -> None:
-        """Take the new finding of a pod; count and show it where its reason is a new one."""
+        """Take the new finding of a pod; show it where its reason is a new one."""
         if before and after and before.reason is after.reason:
             return
         if before and before.reason.kind is Kind.WAIT:
@@ -42,7 +36,6 @@ class ReasonLog:
         name = finding.reason.name
         is_quiet = name in QUIET or self._waiting[name] > 0
         level = logging.DEBUG if is_quiet else logging.WARNING
-        self.counts[name] += 1
         if finding.reason.kind is Kind.WAIT:
             self._waiting[name] += 1
         log.log(level, "worker pod %s: %s", pod, finding)

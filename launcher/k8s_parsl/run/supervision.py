@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,9 +13,9 @@ from pathlib import Path
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record, write_page
-from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
@@ -87,7 +86,6 @@ def supervise(
     workflow: Workflow,
     record: Record,
     folder: Folder,
-    reasons: Callable[[], Iterable[Counter[str]]] = tuple,
     pods: Callable[[], str] = str,
 ) -> None:
     """Wait for the run's end, and keep its record.
@@ -97,7 +95,6 @@ def supervise(
         workflow: its other side.
         record: its record, as it began.
         folder: where it is kept.
-        reasons: returns, for each executor, why worker pods waited or ended, and how often.
         pods: returns how many worker pods run and wait, in one line.
 
     Raises:
@@ -108,10 +105,15 @@ def supervise(
     keep = partial(best_effort, hurry=lambda: workflow.stopped)
     keep("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
-    with progress.shown(workflow.tasks, settings.logging.progress_period, pods):
+    with progress.shown(workflow.journal, settings.logging.progress_period, pods):
         outcome = judged(workflow.result(), settings.workflow.failed_tasks)
     _complete(record, outcome, workflow, time.monotonic() - began)
-    record.reasons = dict(sum(reasons(), Counter()).most_common())
+    workflow.journal.end(
+        status=record.status,
+        exit_code=record.exit_code,
+        message=record.message,
+        workflow_status=record.workflow_status,
+    )
     # The end is known: what is kept of it may fail, and changes nothing.
     keep("write the record", lambda: record.write(folder.record))
     reported = keep("write the report", lambda: write_page(record, folder.page, workflow.pictures))
@@ -158,7 +160,8 @@ def best_effort(
 
 def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: float) -> None:
     end = outcome.failure
-    record.add(workflow.tasks)
+    with workflow.journal.locked() as state:
+        record.add(state)
     record.ended = now()
     record.seconds = round(seconds, 3)
     record.result = outcome.result
@@ -166,7 +169,7 @@ def _complete(record: Record, outcome: Outcome, workflow: Workflow, seconds: flo
     record.exit_code = 0
     record.message = outcome.failed_tasks
     record.workflow_status = outcome.status
-    if end is None and outcome.result is None and not workflow.tasks.counts()[0]:
+    if end is None and outcome.result is None and not workflow.journal.counts()[0]:
         record.message = NOTHING
     if end:
         record.exit_code = int(end.exit_code)
@@ -189,15 +192,15 @@ def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) 
         log.info("the workflow's last lines: %s", line)
     if record.exit_code == 0 and record.message:
         log.warning(record.message)
-    log.info("%s after %.1f s: %s", record.status, record.seconds, _counts(workflow.tasks))
+    log.info("%s after %.1f s: %s", record.status, record.seconds, _counts(workflow.journal))
     for picture in workflow.pictures:
         left_out = "" if picture.content else " (too large for the report)"
         log.info("picture: %s%s", picture.name, left_out)
     log.info("report: %s", report)
 
 
-def _counts(tasks: TaskLog) -> str:
-    submitted, done, failed = tasks.counts()
+def _counts(journal: Journal) -> str:
+    submitted, done, failed = journal.counts()
     cancelled = submitted - done - failed
     text = f"{counted(submitted, 'task')}, {done} done, {failed} failed"
     if cancelled > 0:

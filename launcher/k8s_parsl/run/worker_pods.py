@@ -11,7 +11,6 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.identity import Identity
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.errors import ApiError
 from k8s_parsl.kube.pod_state import PodState, events_finding
@@ -80,6 +80,7 @@ class WorkerPods:
         on_fault: called, from any thread and at most once for each fault, when the cluster cannot
             run what the values ask for.
         tell: sends a message to the workflow's side.
+        journal: gets what becomes of each pod.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class WorkerPods:
         arguments: Callable[[str], Sequence[str]],
         on_fault: Callable[[Failure], None],
         tell: Tell = lambda _: None,
+        journal: Journal | None = None,
     ) -> None:
         # Whether any of its workers has registered: from then on a bad pod no longer ends the run.
         self.registered = False
         self.tell = tell
+        self._journal = journal or Journal()
         self._label = label
         self._limits = {
             Kind.WAIT: executor.pending_timeout,
@@ -121,11 +124,6 @@ class WorkerPods:
         self._events_allowed = True
         watch.listen(self._changed)
         threading.Thread(target=self._look_again, name=f"{label}-deadlines", daemon=True).start()
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """How often each reason was met, for the run's record."""
-        return self._reasons.counts
 
     # What the workflow's side asks for
 
@@ -151,6 +149,7 @@ class WorkerPods:
                 return False
             block = Block(number, name)
             self._blocks.put(block)
+            self._note(block)
             self._tell_of(block)
             self._blocks.making.add(name)
             self._creators.submit(self._make, block, self._failures.hold_off())
@@ -298,6 +297,8 @@ class WorkerPods:
         has_ended = after.final is not None and before.final is None
         if after.finding != before.finding:
             self._show(before, after)
+        if _noted(after) != _noted(before):
+            self._note(after)
         if has_ended and after.seen:
             self._count_end(after)
         if _is_news(before, after):
@@ -307,10 +308,7 @@ class WorkerPods:
                 self._owned.forget(name)
 
     def _show(self, before: Block, after: Block) -> None:
-        """Count a new reason, log it, and end the run at once if waiting cannot help."""
-        if before.finding and before.final:
-            # Kubelet first reported only the signal, and now the reason.
-            self._reasons.correct(before.finding)
+        """Log a new reason, and end the run at once if waiting cannot help."""
         self._reasons.replace(after.name, before.finding, after.finding)
         if after.finding is None:
             return
@@ -356,6 +354,15 @@ class WorkerPods:
                 "blame": block.blame.value,
             }
         )
+
+    def _note(self, block: Block) -> None:
+        """Note in the journal what has become of a block's pod."""
+        state, reason, text = _noted(block)
+        pod = self._watch.get(block.name)
+        node = pod.node if pod else ""
+        facts = {"reason": reason, "text": text, "node": node}
+        said = {name: value for name, value in facts.items() if value}
+        self._journal.note("pod", executor=self._label, pod=block.name, state=state, **said)
 
     # Calls of the API, in the background
 
@@ -429,6 +436,12 @@ class WorkerPods:
             log.warning("worker pod %s, its last lines: %s", name, one_line(lines))
             with self._lock:
                 self._become(replace(self._blocks.by_name[name], last_lines=lines))
+
+
+def _noted(block: Block) -> tuple[str, str, str]:
+    """Return the state, the reason and its text that the journal has of a block."""
+    reason = block.finding.reason.name if block.finding else ""
+    return block.stage, reason, block.message
 
 
 def _is_news(before: Block, after: Block) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Picture
-from k8s_parsl.record.tasks import TaskLog
 from k8s_parsl.run import messages, outcome
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl.run.events import Events
@@ -65,13 +65,13 @@ class Workflow:
     What its process asks for in between is in `Kernel`.
 
     Args:
-        tasks: gets what its tasks do.
+        journal: gets what its tasks do.
         memory_limit: the key that limits its memory, for a message.
         stop_s: seconds that its process has between SIGTERM and SIGKILL.
     """
 
-    def __init__(self, tasks: TaskLog, memory_limit: str, stop_s: float = 10.0) -> None:
-        self.tasks = tasks
+    def __init__(self, journal: Journal, memory_limit: str, stop_s: float = 10.0) -> None:
+        self.journal = journal
         # Whether the main thread goes on to `result`, which waits for an end.
         self.watched = False
         # A signal has come that ends the run.
@@ -80,7 +80,7 @@ class Workflow:
         self._stop_s = stop_s
         self._events = Events()
         self._throttle = Throttle()
-        self._kernel = Kernel(tasks, self._send_kernel, self._events.keep, self._throttle)
+        self._kernel = Kernel(journal, self._send_kernel, self._events.keep, self._throttle)
         self._conversation: Conversation | None = None
         self._container: Container | None = None
         # Since when its process is stopped (SIGSTOP).

@@ -1,9 +1,11 @@
-"""What a task comes to: its result or its exception, and how long its app ran."""
+"""What a task comes to: its result or its exception, and what its worker measured."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from k8s_parsl_runtime.shared.measures import Measures
 
 
 @dataclass(frozen=True)
@@ -11,13 +13,12 @@ class Came:
     """A task's result as the worker sent it; for an exception, Parsl's wrapper of it."""
 
     value: Any
-    # Seconds that the app ran; None where it raised.
-    execution_s: float | None
+    measures: Measures
 
 
-def came(pickled: bytes, execution_s: float | None) -> Came:
+def came(pickled: bytes, measures: tuple[Any, ...]) -> Came:
     """Unpack what a worker has packed, in the workflow's process."""
     # Here, as the launcher imports this package without Parsl.
     from parsl.serialize import deserialize
 
-    return Came(deserialize(pickled), execution_s)
+    return Came(deserialize(pickled), Measures(*measures))

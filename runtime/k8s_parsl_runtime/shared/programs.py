@@ -55,6 +55,12 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def kib_in_memory() -> int:
+    """Return the KiB of memory that this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
 def name_the_user() -> None:
     """Set USER and HOME where the image does not know this uid: Parsl asks for the user's name."""
     try:

@@ -17,7 +17,9 @@ From the kernel:
     retire      executor, blocks: give these no more tasks; delete those that do not end by
                 themselves
     registered  executor: its first worker pod has registered
-    tasks       events: a list of [kind, app, ...], see `record.tasks` of the launcher
+    tasks       events: a list of [kind, app, ...], see `run.messages` of the launcher
+    workers     executor, pod, number: so many workers of this pod have registered
+    used        cpu, memory: what the process itself has used, in seconds, and has, in bytes
     log         level, text: a line for the launcher's log
     fault       code, text: the run cannot go on
     raised      text, traceback: the workflow raised
@@ -51,7 +53,7 @@ from typing import Any
 
 from k8s_parsl_runtime.shared.deadlines import left
 
-PROTOCOL = 1
+PROTOCOL = 2
 # A longer line is no message of ours.
 LINE_BYTES = 1 << 20
 # Longer texts of the workflow container, and longer names of apps, are cut.

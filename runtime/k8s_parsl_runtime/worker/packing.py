@@ -17,6 +17,7 @@ from k8s_parsl_runtime.shared import exceptions
 from k8s_parsl_runtime.shared.came import came
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, describe
+from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
 
 # Parsl's own limit for one buffer.
@@ -26,36 +27,38 @@ BUFFER_BYTES = 1_000_000
 class Packed:
     """A pickled result or exception, which unpickles as `Came` in the workflow's process."""
 
-    def __init__(self, pickled: bytes, seconds: float | None = None) -> None:
+    def __init__(self, pickled: bytes, measures: Measures) -> None:
         self._pickled = pickled
-        self._seconds = seconds
+        self._measures = measures._replace(result=len(pickled))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return came, (self._pickled, self._seconds)
+        # A plain tuple: its pickle does without the name of a class.
+        return came, (self._pickled, tuple(self._measures))
 
 
-def result(value: Any, seconds: float) -> Packed:
-    """Pack what an app returned after so many seconds.
+def result(value: Any, measures: Measures) -> Packed:
+    """Pack what an app returned, with what it used.
 
     Raises:
         Exception: any error of the value's own pickling, with a note.
     """
     try:
-        return Packed(serialize(value, buffer_threshold=BUFFER_BYTES), seconds)
+        return Packed(serialize(value, buffer_threshold=BUFFER_BYTES), measures)
     except Exception as error:
         kind = type(value).__qualname__
         error.add_note(f"the app returned a {kind} that cannot be sent to the workflow")
         raise
 
 
-def failure(error: BaseException) -> Packed:
-    """Pack an exception as the result that Parsl raises.
+def failure(error: BaseException, measures: Measures) -> Packed:
+    """Pack an exception as the result that Parsl raises, with what its app used.
 
     Where it cannot be pickled, it is a TaskFailed with its text.
     """
     trace = error.__traceback__
     exceptions.keep_fields()
-    return Packed(safely(lambda: _pickled(error), lambda _: _text_alone(error, trace), TEXT_S))
+    pickled = safely(lambda: _pickled(error), lambda _: _text_alone(error, trace), TEXT_S)
+    return Packed(pickled, measures)
 
 
 def _pickled(error: BaseException) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import functools
 import os
-import time
 import traceback
 import types
 from typing import Any, NoReturn
@@ -23,41 +22,45 @@ from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
 from k8s_parsl_runtime.shared.task_errors import TaskExited
 from k8s_parsl_runtime.worker import bash_stderr, deaths, limits, packing, streams
+from k8s_parsl_runtime.worker.measured import Measurement
 from k8s_parsl_runtime.worker.packing import Packed
 
 # Frames that are kept from each end of a traceback: the pickle of a deep one fails.
 SHOWN_FRAMES = 30
 
 
-def run(buffer: bytes) -> Packed:
-    """Run a task; return its result, or what it raised.
+def run(buffer: bytes, sent: float = 0.0) -> Packed:
+    """Run a task; return its result, or what it raised, with what it used.
 
     Args:
         buffer: the task as Parsl's executor has packed it.
+        sent: when the interchange sent it, in seconds since the epoch.
     """
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
     since = limits.now()
-    began = time.monotonic()
+    measurement = Measurement(sent)
+    measures = None
     try:
         result = _executed(buffer)
-        seconds = time.monotonic() - began
+        measures = measurement.end()
         streams.flush()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
-            return packing.result(result, seconds)
+            return packing.result(result, measures)
         error = result.e_value
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
         error = _before_wrapping(raised)
     except BaseException as end:  # noqa: BLE001 (it would end this process)
         error = TaskExited(_text_of_end(end)).with_traceback(end.__traceback__)
+    measures = measures or measurement.end()
     if isinstance(error, AppTimeout):
         limits.end_children(since)
     _add_note(error, buffer)
     error = error.with_traceback(_shortened(error.__traceback__))
     streams.show(error)
-    return packing.failure(error)
+    return packing.failure(error, measures)
 
 
 def _executed(buffer: bytes) -> Any:

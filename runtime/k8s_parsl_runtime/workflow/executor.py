@@ -85,6 +85,10 @@ class WatchedExecutor(HighThroughputExecutor):
         """Return why this pod ended; empty, as nothing is known of a laptop's processes."""
         return ""
 
+    def pod_of(self, block: str) -> str:
+        """Return the name by which the journal has the worker pool of this block."""
+        return f"{self.label}-{block}"
+
     def blames(self, pod: str, *, sure: bool) -> bool:  # noqa: ARG002 (PodExecutor knows)
         """Return whether a task may have ended this pod: on a laptop nothing else would."""
         return True
@@ -116,6 +120,7 @@ class WatchedExecutor(HighThroughputExecutor):
         alone = needs.pop(ALONE, False)
         ours = {"resource_spec": needs, ALONE: alone, "task_executor": {"f": programs.TASK}}
         future = super().submit_payload({**context, **ours}, buffer)
+        future.argument_bytes = len(buffer)
         if alone:
             self._alone.add(future)
             future.add_done_callback(self._alone.discard)
@@ -135,13 +140,22 @@ class WatchedExecutor(HighThroughputExecutor):
         slots = int(self.workers_per_node)
         return len(self.tasks) + len(self._alone) * (slots - 1)
 
-    def running(self, seconds: float) -> list[tuple[int, float]]:
+    def running(self, seconds: float) -> list[tuple[int, float, str]]:
         """Return the tasks that a worker has had for longer than ``seconds``.
 
         Returns:
-            (number, seconds) of each; empty where the interchange does not answer.
+            (number, seconds, block) of each; empty where the interchange does not answer.
         """
         return self._interchange.ask(Command.RUNNING, str(seconds)) or []
+
+    def workers(self) -> dict[str, int] | None:
+        """Return the number of workers of each block whose manager has registered.
+
+        Returns:
+            None where the interchange does not answer.
+        """
+        answer = self._interchange.ask(Command.WORKERS, "")
+        return None if answer is None else dict(answer)
 
     # Results.
 
@@ -331,7 +345,7 @@ def _set(future: Any, message: dict[str, Any]) -> None:
         return
     if isinstance(came, Came):
         # The kernel reads it as soon as the future is set.
-        future.execution_s = came.execution_s
+        future.measures = came.measures
         future.set_result(came.value)
     elif succeeded:
         future.set_result(came)

@@ -39,7 +39,7 @@ class PodEnded(ManagerLost):
 class Command(enum.StrEnum):
     """A command on the control socket, as JSON `[command, block]`.
 
-    The answer is a number of managers, but for `RUNNING`.
+    The answer is a number of managers, but for `RUNNING` and `WORKERS`.
     """
 
     LOST = "lost"
@@ -53,8 +53,10 @@ class Command(enum.StrEnum):
     RUNNING = "running"
     """The tasks that run for longer than the seconds that are given in place of a block.
 
-    The answer is a list of [task, seconds].
+    The answer is a list of [task, seconds, block].
     """
+    WORKERS = "workers"
+    """The workers that are there: the answer is a list of [block, number]."""
 
 
 class ControlledInterchange(Interchange):
@@ -102,6 +104,9 @@ class ControlledInterchange(Interchange):
         match Command(command):
             case Command.RUNNING:
                 return self._longer_than(float(block))
+            case Command.WORKERS:
+                managers = self._ready_managers.values()
+                return [(manager["block_id"], manager["worker_count"]) for manager in managers]
             case Command.LOST:
                 self._lost.setdefault(block, time.monotonic())
                 return self._managers_of(block)
@@ -115,22 +120,25 @@ class ControlledInterchange(Interchange):
     def _managers_of(self, block: str) -> int:
         return sum(manager["block_id"] == block for manager in self._ready_managers.values())
 
-    def _longer_than(self, seconds: float) -> list[tuple[int, float]]:
-        """Return the tasks that have run for so many seconds, each with how long."""
+    def _longer_than(self, seconds: float) -> list[tuple[int, float, str]]:
+        """Return the tasks that have run for so many seconds, each with how long, and its block."""
         now = time.monotonic()
-        self._running = {task: self._running.get(task, now) for task in self._running_now()}
-        long: list[tuple[int, float]] = []
+        running = self._running_now()
+        self._running = {task: self._running.get(task, now) for task in running}
+        long: list[tuple[int, float, str]] = []
         for task, since in self._running.items():
             age = now - since
             if age >= seconds:
-                long.append((task, age))
+                long.append((task, age, running[task]))
         return long
 
-    def _running_now(self) -> list[int]:
-        running: list[int] = []
+    def _running_now(self) -> dict[int, str]:
+        """Return the tasks that run, each with its block."""
+        running: dict[int, str] = {}
         for manager in self._ready_managers.values():
             # A manager runs its tasks in their order, one per worker.
-            running += manager["tasks"][: manager["worker_count"]]
+            for task in manager["tasks"][: manager["worker_count"]]:
+                running[task] = manager["block_id"]
         return running
 
     def _apply(self, interesting_managers: set[bytes]) -> None:
@@ -188,6 +196,7 @@ class ControlledInterchange(Interchange):
                 if _is_suspect(task):
                     self._suspects.append(task)
                 else:
+                    _stamp(task)
                     tasks.append(task)
         return tasks
 
@@ -245,6 +254,7 @@ class ControlledInterchange(Interchange):
                 del self._alone[name]
 
     def _send_alone(self, name: bytes, manager: Any, task: Any) -> None:
+        _stamp(task)
         self.manager_sock.send_multipart([name, pickle.dumps([task])])
         self.count += 1
         manager["tasks"].append(task["task_id"])
@@ -254,6 +264,11 @@ class ControlledInterchange(Interchange):
 
 def _is_usable(manager: Any) -> bool:
     return manager["active"] and not manager["draining"]
+
+
+def _stamp(task: Any) -> None:
+    """Have a task's worker know when it was sent: that travels with what it measures."""
+    task["context"]["task_executor"] |= {"k": {"sent": time.time()}}
 
 
 def _is_suspect(task: Any) -> bool:

@@ -14,17 +14,21 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
+from parsl.app.errors import RemoteExceptionWrapper
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.states import States
 
 from k8s_parsl_runtime.shared.errors import Failure, describe
+from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
+from k8s_parsl_runtime.shared.tries import Outcome
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
+from k8s_parsl_runtime.workflow.tries import FUTURE, Tries, is_loss
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ class Kernel(DataFlowKernel):
         self._begun = begun
         self._on_fault = on_fault
         self._options = AppOptions(on_fault)
+        self._tries = Tries()
         self.failed_tasks = FailedTasks()
         # The workflow has ended: a task that fails from now on is cancelled.
         self._ending = False
@@ -75,11 +80,12 @@ class Kernel(DataFlowKernel):
         app = func.__name__
         executors = self._options.executors(app, executors, self.executors)
         app_kwargs = self._options.arguments(app, app_kwargs)
-        self._reporter.submitted(app)
         self._begun.submitted(app)
-        return super().submit(
+        future = super().submit(
             func, app_args, executors, cache, ignore_for_cache, app_kwargs, join=join
         )
+        self._reporter.submitted(app, future.tid)
+        return future
 
     def launch_task(self, task_record: Any) -> Any:
         """Hand a task to its executor, once the list of what has begun has it.
@@ -132,6 +138,7 @@ class Kernel(DataFlowKernel):
         future = task_record["app_fu"]
         with suppress(InvalidStateError):
             if not future.done():
+                self._report(task_record, Outcome.CANCELLED)
                 future.set_exception(TaskCancelled("the run ended before the task did"))
 
     # A task completes in every case: a future that is never set is waited for without end.
@@ -142,7 +149,7 @@ class Kernel(DataFlowKernel):
             if self._ending and _has_failed(future):
                 self._cancel(task_record)
                 return
-            _measure(task_record, future)
+            task_record[FUTURE] = future
             super().handle_exec_update(task_record, future)
 
     def handle_join_update(self, task_record: Any, inner_app_future: Any) -> None:
@@ -187,14 +194,26 @@ class Kernel(DataFlowKernel):
     def _update_task_state(self, task_record: Any, new_state: States) -> None:
         super()._update_task_state(task_record, new_state)
         if new_state is States.fail_retryable:
-            self._reporter.retried(task_record["func_name"])
+            error = _error(task_record[FUTURE])
+            outcome = Outcome.LOST if is_loss(error) else Outcome.RETRIED
+            self._report(task_record, outcome, error, describe(error) if error else "")
+
+    def _report(
+        self,
+        task_record: Any,
+        outcome: Outcome,
+        error: BaseException | None = None,
+        text: str = "",
+    ) -> None:
+        report = self._tries.report(task_record, outcome, error, text)
+        self._reporter.tried(task_record["func_name"], report)
 
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
         app = task_record["func_name"]
-        times = _times(task_record)
-        if times:
-            self.on_done(app, times[0])
-        self._reporter.done(app, times)
+        seconds = _seconds(task_record)
+        if seconds is not None:
+            self.on_done(app, seconds)
+        self._report(task_record, Outcome.DONE if seconds is not None else Outcome.KEPT)
         super()._complete_task_result(task_record, new_state, result)
         is_kept = self.memoizer.is_kept(task_record)
         self._begun.ends(task_record["id"], app, "kept" if is_kept else "done")
@@ -204,7 +223,7 @@ class Kernel(DataFlowKernel):
     ) -> None:
         app = task_record["func_name"]
         text = self.failed_tasks.add(task_record, exception)
-        self._reporter.failed(app, text)
+        self._report(task_record, Outcome.FAILED, exception, text)
         # A task that fails with its dependency is counted; its cause has a line already.
         if text and not isinstance(exception, PropagatedException):
             log.error("app %s%s", text, _after_retries(task_record["try_id"]))
@@ -223,31 +242,27 @@ def _after_retries(retries: int) -> str:
     return f" (after {retries} {word})"
 
 
-def _measure(task_record: Any, future: Any) -> None:
-    """Note how long the app has run: as its worker measured it, or else since its launch."""
-    launched = task_record["try_time_launched"]
-    if launched is None:
-        return  # its dependency failed
-    measured = getattr(future, "execution_s", None)
-    task_record["execution_s"] = _since(launched) if measured is None else measured
+def _error(future: Any) -> BaseException | None:
+    """Return what a try raised: Parsl wraps the exceptions of workers."""
+    try:
+        result = future.result()
+    except BaseException as error:  # noqa: BLE001 (it is what is asked for)
+        return error
+    return result.get_exception() if isinstance(result, RemoteExceptionWrapper) else None
 
 
-def _times(task_record: Any) -> tuple[float, float] | None:
-    """Return how long a task's app ran, and how long the task waited since its launch.
-
-    A join_app waits for the tasks that it has made, other apps for a free worker.
+def _seconds(task_record: Any) -> float | None:
+    """Return how long a task's app ran: as its worker measured it, or else since its launch.
 
     Returns:
-        Both in seconds; None for a task that was not launched.
+        None for a task whose result a checkpoint had.
     """
     launched = task_record["try_time_launched"]
     if task_record.get("from_memo") or launched is None:
         return None
-    # A clock that was set back makes either negative.
-    execution = max(task_record["execution_s"], 0.0)
-    waited = max(_since(launched) - execution, 0.0)
-    return execution, waited
-
-
-def _since(moment: datetime) -> float:
-    return (datetime.now() - moment).total_seconds()  # noqa: DTZ005 (as Parsl's own)
+    measures: Measures | None = getattr(task_record.get(FUTURE), "measures", None)
+    if measures is not None:
+        return measures.seconds
+    since: float = (datetime.now() - launched).total_seconds()  # noqa: DTZ005 (as Parsl's own)
+    # A clock that was set back makes it negative.
+    return max(since, 0.0)

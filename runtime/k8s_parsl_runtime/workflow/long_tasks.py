@@ -73,7 +73,7 @@ class LongTasks:
 
     def look(self, executor: WatchedExecutor) -> None:
         """Name the tasks of an executor that take too long, each once."""
-        for number, seconds in executor.running(LEAST_S):
+        for number, seconds, _ in executor.running(LEAST_S):
             if len(self._named) >= NAMED:
                 return
             task_record = getattr(executor.tasks.get(number), "task_record", None)

@@ -59,6 +59,10 @@ class PodExecutor(WatchedExecutor):
         """
         return self.provider.why(pod)
 
+    def pod_of(self, block: str) -> str:
+        """Return the name of this block's pod."""
+        return self.provider.pod_of(block)
+
     def blames(self, pod: str, *, sure: bool) -> bool:
         """Return whether one of this pod's tasks may have ended it.
 

@@ -48,6 +48,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.long_tasks import LongTasks
+from k8s_parsl_runtime.workflow.observer import Observer
 from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher, ToRoot
 from k8s_parsl_runtime.workflow.watchdog import Watchdog
 
@@ -150,6 +151,7 @@ class Program:
         long_tasks = LongTasks(self._executors, self._reporter.long)
         self._kernel.on_done = long_tasks.done
         long_tasks.start()
+        Observer(self._executors, self._reporter).start()
         self._own = set(threading.enumerate())
 
     def _is_busy(self) -> bool:

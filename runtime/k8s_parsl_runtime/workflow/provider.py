@@ -133,6 +133,12 @@ class LauncherProvider(ExecutionProvider):
             message = self._of_pod(pod).message
         return message.partition("\n")[0]
 
+    def pod_of(self, block: str) -> str:
+        """Return the name of a block's pod, by the launcher's last message; else its number."""
+        with self._lock:
+            seen = self._seen.get(block)
+        return seen.pod if seen and seen.pod else f"{self._label}-{block}"
+
     def blames(self, pod: str, *, sure: bool) -> bool:
         """Return whether one of this pod's own tasks may have ended it.
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 from k8s_parsl_runtime.shared.errors import Failure, describe, one_line, text_of
@@ -20,6 +20,7 @@ from k8s_parsl_runtime.shared.protocol import (
     Message,
     ProtocolError,
 )
+from k8s_parsl_runtime.shared.tries import Try
 
 # How long a task event waits for others.
 PERIOD_S = 0.1
@@ -52,27 +53,17 @@ class Reporter:
         with contextlib.suppress(ProtocolError):
             self._launcher.send(message)
 
-    def submitted(self, app: str) -> None:
-        """Report that a task of ``app`` was handed to Parsl."""
-        self._add("submitted", app)
+    def submitted(self, app: str, number: int) -> None:
+        """Report that the task of this number, of ``app``, was handed to Parsl."""
+        self._add("submitted", app, number)
 
-    def done(self, app: str, times: tuple[float, float] | None) -> None:
-        """Report that a task of ``app`` has its result.
+    def tried(self, app: str, one: Try) -> None:
+        """Report how a try of a task of ``app`` ended."""
+        self._add("try", app, one._replace(text=one.text[:TEXT_CHARACTERS]))
 
-        Args:
-            app: its name.
-            times: the seconds that the app ran, and those that the task waited; None where a
-                checkpoint had the result already.
-        """
-        self._add("done", app, times)
-
-    def retried(self, app: str) -> None:
-        """Report that a task of ``app`` failed and is tried again."""
-        self._add("retried", app)
-
-    def failed(self, app: str, text: str) -> None:
-        """Report that a task of ``app`` failed for good; ``text`` is the reason."""
-        self._add("failed", app, text[:TEXT_CHARACTERS])
+    def running(self, app: str, *facts: Any) -> None:
+        """Report a task of ``app`` that has begun to run; see `observer`."""
+        self._add("running", app, facts)
 
     def long(self, app: str, text: str) -> None:
         """Report that a task of ``app`` takes many times as long as others."""
@@ -123,16 +114,27 @@ class Reporter:
 
 
 def _compact(events: list[list[Any]]) -> list[list[Any]]:
-    """Return events with those that carry only an app's name merged to one with their number."""
-    plain: Counter[tuple[str, str]] = Counter()
+    """Return events with the submitted tasks of each app merged to ranges of their numbers.
+
+    They come first: a task may have ended before its `submitted` was noted.
+    """
+    ranges: defaultdict[str, list[list[int]]] = defaultdict(list)
     rest = []
     for event in events:
-        kind, app, *more = event
-        if more:
-            rest.append(event)
+        kind, app, what = event
+        if kind == "submitted":
+            _add_to_ranges(ranges[app], what)
         else:
-            plain[kind, app] += 1
-    return [[kind, app, number] for (kind, app), number in plain.items()] + rest
+            rest.append(event)
+    return [["submitted", app, numbers] for app, numbers in ranges.items()] + rest
+
+
+def _add_to_ranges(ranges: list[list[int]], number: int) -> None:
+    """Add a number to ranges, each a list of its first and its last number."""
+    if ranges and ranges[-1][1] == number - 1:
+        ranges[-1][1] = number
+    else:
+        ranges.append([number, number])
 
 
 def describe_failure(error: BaseException) -> str:

@@ -1,0 +1,128 @@
+"""The journal of the attempt that this launcher makes: its file, and the state so far."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from k8s_parsl.journal import events
+from k8s_parsl.journal.events import Event
+from k8s_parsl.journal.state import State
+from k8s_parsl.journal.writer import Writer, path_of
+
+# The fields of a try that are moments, and those that are rounded.
+_MOMENTS = {"submitted", "launched", "sent", "ended", "began"}
+_ROUNDED = {"seconds", "cpu", "delayed", "throttled"}
+_COLUMNS = events.COLUMNS["try"]
+_MOMENT_PLACES = [place for place, name in enumerate(_COLUMNS) if name in _MOMENTS]
+_ROUNDED_PLACES = [place for place, name in enumerate(_COLUMNS) if name in _ROUNDED]
+# Digits of a second that are kept.
+DIGITS = 3
+
+
+class Journal:
+    """What happened in this attempt; any thread may add to it and look at its state."""
+
+    def __init__(self) -> None:
+        # Seconds since the epoch.
+        self.started = time.time()
+        self._clock = time.monotonic()
+        self._state = State()
+        self._lock = threading.Lock()
+        self._writer = Writer()
+        # Whether it has its first event, and its last one.
+        self.begun = False
+        self.ended = False
+
+    def begin(self, **facts: Any) -> None:
+        """Note the first event, with what is known of the run."""
+        self.begun = True
+        first = {"event": "run", "version": events.VERSION, "t": 0.0, "at": round(self.started, 3)}
+        event = first | {"columns": events.COLUMNS} | facts
+        with self._lock:
+            self._state.take(event)
+            self._writer.put_first(event)
+
+    def open(self, folder: Path, attempt: int, volume: Path) -> None:
+        """Begin to write the file of this attempt, into the run's folder."""
+        self._writer.open(path_of(folder, attempt), volume)
+
+    def note(self, kind: str, **facts: Any) -> None:
+        """Note an event of now."""
+        with self._lock:
+            self._add({"event": kind, "t": self._now(), **facts})
+
+    def take_tasks(self, told: Iterable[Sequence[Any]]) -> None:
+        """Note what tasks did, as the workflow's process reports it (`run.messages.Tasks`)."""
+        with self._lock:
+            now = self._now()
+            for kind, app, what in told:
+                event = {"event": kind, "t": now, "app": app, **self._of(kind, what)}
+                self._add(event)
+
+    @contextmanager
+    def locked(self) -> Iterator[State]:
+        """Hold the state still while the block reads it; nothing is noted meanwhile."""
+        with self._lock:
+            self._state.now = max(self._state.now, self._now())
+            yield self._state
+
+    def end(self, **facts: Any) -> None:
+        """Note the last event, with how the attempt ended."""
+        self.ended = True
+        self.note("end", **facts)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many tasks were submitted, done and failed so far."""
+        with self._lock:
+            return self._state.counts()
+
+    def finish(self) -> None:
+        """Write what is left; wait for the volume only for a moment."""
+        self._writer.finish()
+
+    def _now(self) -> float:
+        return round(time.monotonic() - self._clock, DIGITS)
+
+    def _since_start(self, moment: float) -> float:
+        return round(moment - self.started, DIGITS)
+
+    def _add(self, event: Event) -> None:
+        self._state.take(event)
+        self._writer.put(event)
+
+    def _of(self, kind: str, what: Any) -> Event:
+        """Return the fields of an event by what the workflow's process says of it."""
+        match kind:
+            case "submitted":
+                return {"ids": what}
+            case "try":
+                return {"of": self._relative(what)}
+            case "running":
+                task, number, executor, pod, since = what
+                return {
+                    "task": task,
+                    "try": number,
+                    "executor": executor,
+                    "pod": pod,
+                    "since": self._since_start(since),
+                }
+            case _:
+                return {"text": what}
+
+    def _relative(self, fields: Sequence[Any]) -> list[Any]:
+        """Return a try, its moments since the beginning, without empty fields at its end."""
+        values = list(fields)
+        for place in _MOMENT_PLACES:
+            if values[place] is not None:
+                values[place] = self._since_start(values[place])
+        for place in _ROUNDED_PLACES:
+            if values[place] is not None:
+                values[place] = round(values[place], DIGITS)
+        while values and values[-1] in ("", None, [], ()):
+            values.pop()
+        return values

@@ -1,0 +1,87 @@
+"""Reads journals: of a run that goes on, of one that has ended, and of one that was cut off."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from k8s_parsl.journal import events
+from k8s_parsl.journal.events import Event
+from k8s_parsl.journal.writer import COMPRESSED, FOLDER, SUFFIX
+from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.attempts import ATTEMPTS
+
+PART_BYTES = 1 << 20
+_NAME = re.compile(rf"([0-9]{{1,7}})({re.escape(COMPRESSED)}|{re.escape(SUFFIX)})")
+
+
+def journals(folder: Path, volume: Path) -> dict[int, Path]:
+    """Return the journals of a run by attempt, in their order.
+
+    Args:
+        folder: of the run.
+        volume: the folder below which nothing may be a link.
+
+    Raises:
+        OSError: the folder cannot be read, or is a link.
+    """
+    found: dict[int, Path] = {}
+    try:
+        names = files.names(folder / FOLDER, volume)
+    except FileNotFoundError:
+        return found
+    # Where compression was interrupted there are both: the plain one is whole.
+    for name in sorted(names, key=lambda name: name.endswith(SUFFIX)):
+        match = _NAME.fullmatch(name)
+        if match and int(match[1]) <= ATTEMPTS:
+            found[int(match[1])] = folder / FOLDER / name
+    return dict(sorted(found.items()))
+
+
+def read(path: Path, volume: Path) -> Iterator[Event]:
+    """Yield the events of a journal; lines that are torn, or none of ours, are left out.
+
+    Args:
+        path: the file.
+        volume: the folder below which nothing may be a link.
+
+    Raises:
+        OSError: it cannot be read, or is a link.
+    """
+    for line in _lines(path, volume):
+        event = events.event_of(line)
+        if event is not None:
+            yield event
+
+
+def _lines(path: Path, volume: Path) -> Iterator[bytes]:
+    rest = b""
+    for part in _parts(path, volume):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from lines
+        if len(rest) > events.LINE_BYTES:
+            # None of ours: its end is looked for, and it is not kept.
+            rest = rest[: events.LINE_BYTES + 1]
+    if rest:
+        yield rest
+
+
+def _parts(path: Path, volume: Path) -> Iterator[bytes]:
+    packed = path.name.endswith(COMPRESSED)
+    with os.fdopen(files.opened(path, volume, os.O_RDONLY), "rb") as file:
+        unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        while content := file.read(PART_BYTES):
+            if not packed:
+                yield content
+                continue
+            try:
+                # In parts, as a few bytes may be many when unpacked.
+                while content:
+                    yield unpack.decompress(content, PART_BYTES)
+                    content = unpack.unconsumed_tail
+            except zlib.error:
+                # Damaged: what came before holds.
+                return

@@ -1,0 +1,389 @@
+"""The state of a run: a fold of the events of one attempt's journal, in a bounded size.
+
+It never fails: a journal on a volume may have been written by anyone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from k8s_parsl.journal import events
+from k8s_parsl.journal.events import Event
+from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.journal.times import Times
+from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
+from k8s_parsl_runtime.shared.tries import Outcome, Try
+
+# Apps kept apart; beyond that they are only counted.
+KEPT_APPS = 1000
+OTHERS = "(other apps)"
+# Of each app, the slowest tries that are kept.
+SLOWEST = 10
+# Pods that have ended and are kept one by one; the others are only counted.
+KEPT_PODS = 2000
+# Workers with a row of their own.
+KEPT_WORKERS = 500
+# Kinds of failures, by app and type of the exception.
+KEPT_KINDS = 100
+# The latest events that a reader may want to see.
+KEPT_NEWS = 100
+# Tasks that are known to run; an interchange has fewer workers.
+KEPT_RUNNING = 50_000
+TEXT_CHARACTERS = 4000
+
+
+@dataclass(slots=True)
+class App:
+    """What the tasks of one app did."""
+
+    submitted: int = 0
+    done: int = 0
+    # Of these, those whose result a checkpoint had.
+    kept: int = 0
+    failed: int = 0
+    retried: int = 0
+    lost: int = 0
+    cancelled: int = 0
+    # Seconds that the app ran, of those that were done.
+    seconds: Times = field(default_factory=Times)
+    # Seconds in total that they waited since they could run.
+    waited: float = 0.0
+    cpu: float = 0.0
+    delayed: float = 0.0
+    throttled: float = 0.0
+    peak: int = 0
+    read: int = 0
+    written: int = 0
+    arguments: int = 0
+    result: int = 0
+    # (seconds, task, pod, call), the least first.
+    slowest: list[tuple[float, int, str, str]] = field(default_factory=list)
+
+    @property
+    def open(self) -> int:
+        """How many have not ended; at the end of the run these are cancelled."""
+        return max(self.submitted - self.done - self.failed, 0)
+
+
+@dataclass(slots=True)
+class Running:
+    """A task that runs."""
+
+    app: str
+    executor: str
+    pod: str
+    since: float
+
+
+@dataclass(slots=True)
+class Pod:
+    """A worker pod, or a laptop's worker pool. Moments are seconds since the attempt began."""
+
+    executor: str
+    asked: float
+    state: str = "asked"
+    # Since when it is in this state, as far as the timeline has it.
+    since: float = 0.0
+    node: str = ""
+    reason: str = ""
+    text: str = ""
+    running: float | None = None
+    registered: float | None = None
+    ended: float | None = None
+    workers: int = 0
+    tasks: int = 0
+    busy: float = 0.0
+
+
+@dataclass(slots=True)
+class Failed:
+    """Tasks of one app that failed in one way."""
+
+    app: str
+    error: str
+    count: int = 0
+    first_task: int = 0
+    text: str = ""
+    call: str = ""
+    pod: str = ""
+    last: float = 0.0
+
+
+@dataclass(slots=True)
+class Used:
+    """What a process has used: CPU seconds so far, bytes of memory now and at most."""
+
+    cpu: float = 0.0
+    memory: int = 0
+    peak: int = 0
+
+
+class State:
+    """What the journal of one attempt says so far."""
+
+    def __init__(self) -> None:
+        # The first event, which has the run's settings and versions.
+        self.run: Event = {}
+        # The last one, if there is an end.
+        self.end: Event = {}
+        # Seconds since the attempt's beginning, of the latest event.
+        self.now = 0.0
+        self.apps: dict[str, App] = {}
+        # By executor and number.
+        self.running: dict[tuple[str, int], Running] = {}
+        self.pods: dict[str, Pod] = {}
+        self.ended_pods: Counter[str] = Counter()
+        # Why pods waited or ended, and how often.
+        self.reasons: Counter[str] = Counter()
+        self.failures: list[tuple[str, str]] = []
+        self.kinds: dict[tuple[str, str], Failed] = {}
+        # Tasks that were named while they ran, as they took many times as long as others.
+        self.long: list[tuple[str, str]] = []
+        self.used: dict[str, Used] = {}
+        self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
+        self.timeline = Timeline()
+        # Rows of workers: (pod, worker).
+        self.workers: set[tuple[str, int]] = set()
+        # Lines of the journal that the volume did not take.
+        self.left_out = 0
+        self._columns: list[str] = events.COLUMNS["try"]
+        self._takes: Mapping[str, Callable[[Event], None]] = {
+            "run": self._take_run,
+            "submitted": self._take_submitted,
+            "try": self._take_try,
+            "running": self._take_running,
+            "long": self._take_long,
+            "pod": self._take_pod,
+            "workers": self._take_workers,
+            "used": self._take_used,
+            "news": self._take_news,
+            "gap": self._take_gap,
+            "end": self._take_end,
+        }
+
+    def take(self, event: Event) -> None:
+        """Add an event; one of an unknown kind, or with wrong fields, changes nothing else."""
+        take = self._takes.get(event.get("event", ""))
+        if take is None:
+            return
+        with suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError):
+            self.now = max(self.now, float(event.get("t", 0.0)))
+            take(event)
+
+    # Totals
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many tasks were submitted, done and failed so far."""
+        apps = list(self.apps.values())
+        submitted = sum(app.submitted for app in apps)
+        done = sum(app.done for app in apps)
+        failed = sum(app.failed for app in apps)
+        return submitted, done, failed
+
+    # Events
+
+    def _take_run(self, event: Event) -> None:
+        self.run = event
+        columns = event.get("columns", {}).get("try")
+        if isinstance(columns, list):
+            self._columns = [str(name) for name in columns]
+
+    def _app(self, name: str) -> App:
+        if name not in self.apps and len(self.apps) >= KEPT_APPS:
+            name = OTHERS
+        return self.apps.setdefault(name, App())
+
+    def _take_submitted(self, event: Event) -> None:
+        app = self._app(str(event["app"]))
+        for first, last in event["ids"]:
+            app.submitted += max(last - first + 1, 0)
+
+    def _take_running(self, event: Event) -> None:
+        if len(self.running) >= KEPT_RUNNING:
+            return
+        self.running[event["executor"], event["task"]] = Running(
+            str(event["app"]), event["executor"], event["pod"], float(event["since"])
+        )
+
+    def _take_try(self, event: Event) -> None:
+        one = events.try_of(event, self._columns)
+        if one is None:
+            return
+        name = str(event["app"])
+        app = self._app(name)
+        self.running.pop((one.executor, one.id), None)
+        self._count(app, one)
+        if one.seconds is not None and one.outcome != Outcome.KEPT:
+            self._measure(name, app, one, one.seconds)
+        if one.outcome in (Outcome.DONE, Outcome.KEPT, Outcome.FAILED):
+            how = "failed" if one.outcome == Outcome.FAILED else "done"
+            self.timeline.add(f"{how}/{self._shown(name)}", one.ended)
+        if one.outcome == Outcome.FAILED:
+            self._note_failure(name, one)
+
+    def _shown(self, app: str) -> str:
+        return app if app in self.apps else OTHERS
+
+    def _count(self, app: App, one: Try) -> None:
+        match one.outcome:
+            case Outcome.DONE:
+                app.done += 1
+            case Outcome.KEPT:
+                app.done += 1
+                app.kept += 1
+            case Outcome.FAILED:
+                app.failed += 1
+            case Outcome.RETRIED:
+                app.retried += 1
+            case Outcome.LOST:
+                app.lost += 1
+            case Outcome.CANCELLED:
+                app.cancelled += 1
+
+    def _measure(self, name: str, app: App, one: Try, seconds: float) -> None:
+        """Add what a try used, which ran in a worker."""
+        if one.outcome == Outcome.DONE:
+            app.seconds.add(seconds)
+        begin = began(one, seconds)
+        if one.launched is not None:
+            app.waited += max(begin - one.launched, 0.0)
+            self.timeline.spread("ready", one.launched, begin)
+        app.cpu += one.cpu or 0.0
+        app.delayed += one.delayed or 0.0
+        app.throttled += one.throttled or 0.0
+        app.peak = max(app.peak, one.peak or 0)
+        app.read += one.read or 0
+        app.written += one.written or 0
+        app.arguments += one.arguments or 0
+        app.result += one.result or 0
+        self.timeline.spread(f"busy/{self._shown(name)}", begin, begin + seconds)
+        self._measure_worker(one, begin, seconds)
+        slow = (seconds, one.id, one.pod, one.call)
+        if len(app.slowest) < SLOWEST:
+            heapq.heappush(app.slowest, slow)
+        elif seconds > app.slowest[0][0]:
+            heapq.heapreplace(app.slowest, slow)
+
+    def _measure_worker(self, one: Try, begin: float, seconds: float) -> None:
+        pod = self.pods.get(one.pod)
+        if pod:
+            pod.tasks += 1
+            pod.busy += seconds
+        worker = (one.pod, one.worker or 0)
+        if worker not in self.workers:
+            if len(self.workers) >= KEPT_WORKERS or not one.pod:
+                return
+            self.workers.add(worker)
+        self.timeline.spread(f"worker/{worker[0]}/{worker[1]}", begin, begin + seconds)
+
+    def _note_failure(self, name: str, one: Try) -> None:
+        text = one.text[:TEXT_CHARACTERS]
+        if len(self.failures) < KEPT_FAILURES:
+            self.failures.append((name, text))
+        kind = (self._shown(name), one.error)
+        if kind not in self.kinds and len(self.kinds) >= KEPT_KINDS:
+            kind = (OTHERS, "")
+        failed = self.kinds.setdefault(
+            kind, Failed(*kind, first_task=one.id, text=text, call=one.call, pod=one.pod)
+        )
+        failed.count += 1
+        failed.last = one.ended
+
+    def _take_long(self, event: Event) -> None:
+        if len(self.long) < KEPT_FAILURES:
+            self.long.append((str(event["app"]), str(event["text"])))
+
+    def _take_pod(self, event: Event) -> None:
+        name = str(event["pod"])
+        at = float(event["t"])
+        pod = self.pods.get(name)
+        if pod is None:
+            pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
+        state = str(event["state"])
+        reason = str(event.get("reason", ""))
+        self._settle(pod, at)
+        if reason and reason != pod.reason:
+            if pod.state == "ended":
+                # Kubelet first reported only the signal, and now the reason.
+                self.reasons -= Counter([pod.reason])
+            self.reasons[reason] += 1
+        pod.state = state
+        pod.reason = reason
+        pod.text = str(event.get("text", ""))
+        pod.node = str(event.get("node", "") or pod.node)
+        if state == "running" and pod.running is None:
+            pod.running = at
+        if state == "ended":
+            pod.ended = at
+            self._forget_old_pods()
+
+    def _settle(self, pod: Pod, at: float) -> None:
+        """Put the time that a pod was in its state into the timeline, up to this moment."""
+        if pod.state != "ended":
+            self.timeline.spread(f"pods/{pod_key(pod)}", pod.since, at)
+            if pod.workers:
+                self.timeline.spread("workers", pod.since, at, pod.workers)
+        pod.since = at
+
+    def settle(self) -> None:
+        """Bring the timeline of the pods up to the latest event."""
+        for pod in self.pods.values():
+            self._settle(pod, self.now)
+
+    def _forget_old_pods(self) -> None:
+        if len(self.pods) <= KEPT_PODS:
+            return
+        ended = [name for name, pod in self.pods.items() if pod.ended is not None]
+        for name in ended[: max(len(ended) - KEPT_PODS // 2, 0)]:
+            self.ended_pods[self.pods.pop(name).executor] += 1
+
+    def _take_workers(self, event: Event) -> None:
+        name = str(event["pod"])
+        at = float(event["t"])
+        pod = self.pods.get(name)
+        if pod is None:
+            pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
+        self._settle(pod, at)
+        pod.workers = int(event["number"])
+        if pod.registered is None and pod.workers:
+            pod.registered = at
+            pod.state = "working"
+
+    def _take_used(self, event: Event) -> None:
+        used = self.used.setdefault(str(event["of"]), Used())
+        used.cpu = float(event["cpu"])
+        used.memory = int(event["memory"])
+        used.peak = max(used.peak, used.memory)
+
+    def _take_news(self, event: Event) -> None:
+        self.news.append((float(event["t"]), str(event["text"])[:TEXT_CHARACTERS]))
+
+    def _take_gap(self, event: Event) -> None:
+        self.left_out += int(event["lines"])
+
+    def _take_end(self, event: Event) -> None:
+        self.settle()
+        self.end = event
+
+
+def began(one: Try, seconds: float) -> float:
+    """Return when a try began, by the launcher's clock.
+
+    The worker's node may have another time: its task cannot have begun before it was sent, nor
+    have ended after its result came.
+    """
+    earliest = one.sent or one.launched or one.submitted
+    latest = one.ended - seconds
+    by_worker = latest if one.began is None else one.began
+    return min(max(by_worker, earliest), max(latest, earliest))
+
+
+def pod_key(pod: Pod) -> str:
+    """Return by what the timeline counts a pod: its state, and while it waits its reason."""
+    if pod.state in ("running", "working"):
+        return pod.state
+    return pod.reason or pod.state

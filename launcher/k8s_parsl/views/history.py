@@ -1,0 +1,151 @@
+"""The runs of a volume: found by their folders, told by their records and journals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k8s_parsl.identity import MOUNTED
+from k8s_parsl.journal import reader
+from k8s_parsl.journal.state import State
+from k8s_parsl.record.report import Record
+from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.errors import DataError, UsageError
+
+RUNS = "runs"
+# Where a laptop's runs are, by default (`k8s-parsl run --volumes`).
+LAPTOP = Path("local")
+LAST = "last"
+NO_END = "no end is known"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the run and its installation, or on a laptop when it began."""
+        return self.folder.name
+
+    @property
+    def volume(self) -> Path:
+        """The folder of the volume, which may be reached by a link."""
+        return self.folder.parents[1]
+
+    @property
+    def record(self) -> Record | None:
+        """The record of its last attempt; None where there is none that can be read."""
+        return Record.read(self.folder / "record.json")
+
+    def is_alive(self) -> bool:
+        """Return whether a launcher works on it now: it holds the folder's lock."""
+        try:
+            number = files.opened(self.folder / "lock", self.volume, os.O_RDONLY)
+        except (OSError, files.Refused):
+            return False
+        with os.fdopen(number, "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def states(self) -> dict[int, State]:
+        """Return the state of each attempt that has a journal, by its number.
+
+        Raises:
+            DataError: a journal cannot be read.
+        """
+        try:
+            journals = reader.journals(self.folder, self.volume)
+            return {attempt: self._state(file) for attempt, file in journals.items()}
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or self.folder}: the journal cannot be read: {error.strerror}"
+            ) from None
+
+    def events(self, attempt: int) -> Iterator[dict[str, Any]]:
+        """Yield the events of an attempt; none where it has no journal."""
+        journals = reader.journals(self.folder, self.volume)
+        if attempt in journals:
+            yield from reader.read(journals[attempt], self.volume)
+
+    def _state(self, journal: Path) -> State:
+        state = State()
+        for event in reader.read(journal, self.volume):
+            state.take(event)
+        return state
+
+
+def places() -> list[Path]:
+    """Return the folders where runs are looked for if none is named."""
+    settings = MOUNTED / "settings.yaml"
+    if not settings.exists():
+        return [LAPTOP]
+    from k8s_parsl.config.settings import Settings
+
+    found = Settings.from_file(settings)
+    return [Path(volume.mount_path) for volume in found.storage.values()]
+
+
+def runs(folder: Path) -> list[Run]:
+    """Return the runs of a volume, of a folder with one folder a volume, or of a `runs` folder.
+
+    Returns:
+        The latest one last.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    folder = folder.absolute()
+    parents = [folder] if folder.name == RUNS else [folder / RUNS, *folder.glob(f"*/{RUNS}")]
+    found = [
+        Run(path)
+        for parent in parents
+        if parent.is_dir() and not parent.is_symlink()
+        for path in parent.iterdir()
+        if path.is_dir() and not path.is_symlink()
+    ]
+    return sorted(found, key=_began)
+
+
+def find(name: str) -> Run:
+    """Return a run by its folder, by the beginning of its name, or the `last` one.
+
+    Raises:
+        UsageError: there is no such run, or several.
+    """
+    path = Path(name)
+    if (path / "record.json").exists() or (path / "journal").is_dir():
+        return Run(path.absolute())
+    where = [place for place in places() if place.is_dir()]
+    known = [run for place in where for run in runs(place)]
+    looked = ", ".join(map(str, where)) or f"{LAPTOP}, which does not exist"
+    if name == LAST and known:
+        return max(known, key=_began)
+    found = [run for run in known if name and run.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(run.name for run in found[:10])
+        raise UsageError(f"{name}: several runs begin like this: {names}")
+    raise UsageError(
+        f"{name}: no such run in {looked}; name the run's folder, or see k8s-parsl runs"
+    )
+
+
+def _began(run: Run) -> float:
+    """Return when a run began: its lock is made then, and is never written again."""
+    try:
+        return (run.folder / "lock").lstat().st_mtime
+    except OSError:
+        return run.folder.lstat().st_mtime

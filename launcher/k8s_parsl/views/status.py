@@ -1,0 +1,263 @@
+"""The state of a run as one JSON document, of which page, report and `show` are made.
+
+Its size is bounded, however many tasks and pods there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from k8s_parsl.journal.state import App, Pod, State, pod_key
+from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.journal.times import BOUNDS
+from k8s_parsl.views import why
+
+FORMAT = 1
+# Rows of each list.
+SHOWN_APPS = 100
+SHOWN_RUNNING = 200
+SHOWN_PODS = 200
+SHOWN_WORKERS = 100
+SHOWN_FAILURES = 50
+# Slices of the latest past by which the rate of tasks is measured.
+RATE_SLICES = 8
+
+Json = dict[str, Any]
+
+
+def status(state: State) -> Json:
+    """Return the status of an attempt, with moments in seconds since it began."""
+    state.settle()
+    submitted, done, failed = state.counts()
+    rows = {name: _app(name, app) for name, app in state.apps.items()}
+    most = sorted(rows.values(), key=lambda row: -row["submitted"])
+    return {
+        "format": FORMAT,
+        "run": _run(state),
+        "seconds": round(state.now, 3),
+        "status": str(state.end.get("status", "running")),
+        "exit_code": state.end.get("exit_code"),
+        "message": str(state.end.get("message", "")),
+        "tasks": {
+            "submitted": submitted,
+            "done": done,
+            "failed": failed,
+            "running": len(state.running),
+            "cancelled": sum(app.cancelled for app in state.apps.values()),
+            "retried": sum(app.retried for app in state.apps.values()),
+            "lost": sum(app.lost for app in state.apps.values()),
+        },
+        "seconds_left": seconds_left(state),
+        "apps": most[:SHOWN_APPS],
+        "executors": _executors(state),
+        "waits": _waits(state),
+        "running": _running(state),
+        "failures": _failures(state),
+        "long": [{"app": app, "text": text} for app, text in state.long],
+        "pods": _pods(state),
+        "reasons": dict(state.reasons.most_common()),
+        "used": {
+            name: {"cpu": round(used.cpu, 2), "memory": used.memory, "peak": used.peak}
+            for name, used in state.used.items()
+        },
+        "why": why.explain(state),
+        "timeline": _timeline(state),
+        "lines_left_out": state.left_out,
+    }
+
+
+def _run(state: State) -> Json:
+    names = ("run", "installation", "attempt", "launcher", "workflow", "versions", "code")
+    known = {name: state.run.get(name, "") for name in names}
+    return known | {"started": state.run.get("started", ""), "at": state.run.get("at", 0.0)}
+
+
+def _app(name: str, app: App) -> Json:
+    seconds = app.seconds
+    low, median, high = seconds.quantiles(0.1, 0.5, 0.9)
+    slowest = sorted(app.slowest, reverse=True)
+    return {
+        "app": name,
+        "submitted": app.submitted,
+        "done": app.done,
+        "kept": app.kept,
+        "failed": app.failed,
+        "retried": app.retried,
+        "lost": app.lost,
+        "cancelled": app.cancelled,
+        "open": max(app.open - app.cancelled, 0),
+        "p10_s": round(low, 3),
+        "median_s": round(median, 3),
+        "p90_s": round(high, 3),
+        "longest_s": round(seconds.longest, 3),
+        "total_s": round(seconds.total, 3),
+        "waited_s": round(app.waited, 3),
+        "cpu_s": round(app.cpu, 3),
+        "peak_bytes": app.peak,
+        "read_bytes": app.read,
+        "written_bytes": app.written,
+        "histogram": {"bounds": list(BOUNDS), "counts": list(seconds.buckets)},
+        "slowest": [
+            {"seconds": round(took, 3), "task": task, "pod": pod, "call": call}
+            for took, task, pod, call in slowest
+        ],
+    }
+
+
+def seconds_left(state: State) -> float | None:
+    """Return how long the tasks that are there will take, at the rate of the last minutes.
+
+    Returns:
+        None where nothing has ended lately, or nothing is left.
+    """
+    submitted, done, failed = state.counts()
+    left = submitted - done - failed
+    if left <= 0 or state.end:
+        return None
+    width = state.timeline.width
+    ended = Counter[int]()
+    for how in ("done/", "failed/"):
+        for _, row in state.timeline.rows(how, state.now):
+            for place, count in enumerate(row[-RATE_SLICES:]):
+                ended[place] += int(count)
+    span = min(RATE_SLICES * width, state.now)
+    rate = sum(ended.values()) / span if span else 0.0
+    return round(left / rate, 1) if rate else None
+
+
+def _executors(state: State) -> list[Json]:
+    numbers = state.run.get("workers", {})
+    settings = state.run.get("settings", {}).get("executors", {})
+    labels = {*numbers, *(pod.executor for pod in state.pods.values())}
+    return [_executor(state, label, numbers, settings.get(label, {})) for label in sorted(labels)]
+
+
+def _executor(state: State, label: str, numbers: Json, settings: Json) -> Json:
+    pods = [pod for pod in state.pods.values() if pod.executor == label and pod.ended is None]
+    states = Counter(pod_key(pod) for pod in pods)
+    busy = sum(one.executor == label for one in state.running.values())
+    return {
+        "executor": label,
+        "workers_per_pod": numbers.get(label, 0),
+        "most_pods": settings.get("maxBlocks", 0),
+        "pods": dict(states),
+        "workers": sum(pod.workers for pod in pods),
+        "busy": busy,
+    }
+
+
+def _waits(state: State) -> list[Json]:
+    """Return what the run waits for, most first: worker pods by reason, and the workflow's code."""
+    by_reason: dict[str, list[Pod]] = {}
+    for pod in state.pods.values():
+        if pod.ended is None and pod.reason and pod.state in ("asked", "created"):
+            by_reason.setdefault(pod.reason, []).append(pod)
+    return [
+        {"reason": reason, "pods": len(pods), "text": pods[0].text}
+        for reason, pods in sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _running(state: State) -> list[Json]:
+    longest = sorted(state.running.items(), key=lambda item: item[1].since)[:SHOWN_RUNNING]
+    return [
+        {
+            "task": number,
+            "app": one.app,
+            "executor": executor,
+            "pod": one.pod,
+            "seconds": round(state.now - one.since, 1),
+        }
+        for (executor, number), one in longest
+    ]
+
+
+def _failures(state: State) -> list[Json]:
+    kinds = sorted(state.kinds.values(), key=lambda kind: -kind.count)[:SHOWN_FAILURES]
+    return [
+        {
+            "app": kind.app,
+            "error": kind.error,
+            "count": kind.count,
+            "first_task": kind.first_task,
+            "text": kind.text,
+            "pod": kind.pod,
+        }
+        for kind in kinds
+    ]
+
+
+def _pods(state: State) -> Json:
+    latest = sorted(state.pods.items(), key=lambda item: -item[1].asked)[:SHOWN_PODS]
+    ended = sum(state.ended_pods.values())
+    return {
+        "number": len(state.pods) + ended,
+        "shown": [
+            {
+                "pod": name,
+                "executor": pod.executor,
+                "state": pod.state,
+                "reason": pod.reason,
+                "text": pod.text[:500],
+                "node": pod.node,
+                "workers": pod.workers,
+                "asked": pod.asked,
+                "running": pod.running,
+                "registered": pod.registered,
+                "ended": pod.ended,
+                "tasks": pod.tasks,
+                "busy_s": round(pod.busy, 1),
+            }
+            for name, pod in latest
+        ],
+    }
+
+
+def _timeline(state: State) -> Json:
+    """Return the rows over time, each with a number for each slice.
+
+    `busy` and `workers` are worker-seconds, `pods` are pod-seconds by state, `ready` is
+    task-seconds of tasks that wait for a worker; `done` and `failed` are numbers of tasks.
+    """
+    timeline = state.timeline
+    running = _of_running(state)
+    rows: dict[str, dict[str, list[float]]] = {}
+    for name in ("busy", "done", "failed", "pods"):
+        rows[name] = dict(timeline.rows(f"{name}/", state.now))
+    for app, row in running.items():
+        before = rows["busy"].get(app, [0.0] * len(row))
+        rows["busy"][app] = [one + other for one, other in zip(before, row, strict=False)]
+    workers = sorted(state.workers)[:SHOWN_WORKERS]
+    return {
+        "width": timeline.width,
+        **{name: _rounded(row) for name, row in rows.items()},
+        "workers": _round(timeline.row("workers", state.now)),
+        "ready": _round(timeline.row("ready", state.now)),
+        "by_worker": [
+            {
+                "pod": pod,
+                "worker": number,
+                "busy": _round(timeline.row(f"worker/{pod}/{number}", state.now)),
+            }
+            for pod, number in workers
+        ],
+    }
+
+
+def _of_running(state: State) -> dict[str, list[float]]:
+    """Return the rows of the tasks that run now, whose ends the timeline does not have yet."""
+    overlay = Timeline()
+    overlay.width = state.timeline.width
+    for one in state.running.values():
+        overlay.spread(one.app, one.since, state.now)
+    return {app: overlay.row(app, state.now) for app in overlay.keys()}  # noqa: SIM118 (no dict)
+
+
+def _rounded(rows: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: _round(row) for name, row in rows.items()}
+
+
+def _round(row: list[float]) -> list[float]:
+    return [round(value, 2) if math.isfinite(value) else 0.0 for value in row]

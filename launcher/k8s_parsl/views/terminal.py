@@ -1,0 +1,255 @@
+"""Runs on a terminal: a table of them, and one told in full.
+
+What a workflow may have named is printed without control characters: a terminal acts on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from k8s_parsl.journal.state import State
+from k8s_parsl.record.report import Record
+from k8s_parsl.views.history import NO_END, Run
+from k8s_parsl.views.status import status
+from k8s_parsl_runtime.shared.errors import bounded
+
+Json = dict[str, Any]
+RUNNING = "running"
+DIED = "died"
+
+
+def console() -> Console:
+    """Return the console of standard output; a pipe gets lines of any length."""
+    made = Console(highlight=False, soft_wrap=True)
+    return made if made.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
+
+
+def summary(run: Run) -> Json:
+    """Return one run as a row: when, what, how long, how it ended, tasks, pod-hours."""
+    record = run.record
+    states = run.states()
+    state = states[max(states)] if states else State()
+    tasks = _totals(record, state)
+    seconds = record.seconds if record and record.ended else state.now
+    return {
+        "run": run.name,
+        "folder": str(run.folder),
+        "started": _first(record.started if record else "", state.run.get("started", "")),
+        "workflow": _first(record.workflow if record else "", state.run.get("workflow", "")),
+        "seconds": round(seconds, 1),
+        "status": how_it_ended(run, record),
+        "attempts": max([*states, record.attempt if record else 1]),
+        **tasks,
+        "pod_hours": round(sum(map(pod_seconds, states.values())) / 3600, 3),
+    }
+
+
+def how_it_ended(run: Run, record: Record | None) -> str:
+    """Return the run's status; of one without an end, whether its launcher still runs."""
+    if record and record.status != RUNNING:
+        return record.status
+    return RUNNING if run.is_alive() else f"{DIED}: {NO_END}"
+
+
+def pod_seconds(state: State) -> float:
+    """Return for how long an attempt's worker pods have run, in total."""
+    total = 0.0
+    for name in ("running", "working"):
+        total += sum(state.timeline.row(f"pods/{name}", state.now))
+    open_pods = [pod for pod in state.pods.values() if pod.ended is None]
+    return total + sum(
+        max(state.now - pod.since, 0.0) for pod in open_pods if pod.state in ("running", "working")
+    )
+
+
+def _totals(record: Record | None, state: State) -> Json:
+    if state.apps or record is None:
+        submitted, done, failed = state.counts()
+        return {"tasks": submitted, "done": done, "failed": failed}
+    return {
+        "tasks": sum(row["submitted"] for row in record.tasks),
+        "done": sum(row["done"] for row in record.tasks),
+        "failed": sum(row["failed"] for row in record.tasks),
+    }
+
+
+def _first(*texts: str) -> str:
+    return next((text for text in texts if text), "")
+
+
+def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
+    """Print the runs, a line each."""
+    rows = [summary(run) for run in found]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, side in (
+        ("RUN", "left"),
+        ("STARTED", "left"),
+        ("WORKFLOW", "left"),
+        ("TOOK", "right"),
+        ("STATUS", "left"),
+        ("TASKS", "right"),
+        ("FAILED", "right"),
+        ("POD-HOURS", "right"),
+    ):
+        table.add_column(head, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        tasks = f"{row['done']}/{row['tasks']}"
+        cells = (
+            row["run"],
+            row["started"],
+            row["workflow"],
+            duration(row["seconds"]),
+            row["status"],
+            tasks,
+            str(row["failed"] or ""),
+            f"{row['pod_hours']:.2f}",
+        )
+        table.add_row(*(plain(cell) for cell in cells))
+    console().print(table)
+    if not rows:
+        console().print("no run has been here yet")
+
+
+def print_json(value: Any) -> None:
+    """Print JSON that no terminal acts on."""
+    print(json.dumps(value, indent=1))  # noqa: T201 (it is what the command is for)
+
+
+def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
+    """Print one run in full; with ``failed`` only its failures."""
+    states = run.states()
+    record = run.record
+    documents = [status(state) for _, state in sorted(states.items())]
+    document = documents[-1] if documents else {}
+    if as_json:
+        shown = document.get("failures", []) if failed else _with_end(run, record, documents)
+        print_json(shown)
+        return
+    lines = failures(document) if failed else told(run, record, documents)
+    out = console()
+    for line in lines:
+        out.print(line)
+
+
+def _with_end(run: Run, record: Record | None, documents: list[Json]) -> Json:
+    row = summary(run)
+    result = record.result if record else None
+    message = record.message if record else ""
+    return row | {"message": message, "result": result, "per_attempt": documents}
+
+
+def told(run: Run, record: Record | None, documents: list[Json]) -> Iterator[Text]:
+    """Yield the lines about a run."""
+    row = summary(run)
+    yield Text.assemble((plain_text(row["workflow"]), "bold"), f"  {row['status']}")
+    facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
+    if record and record.versions:
+        facts.append(record.versions)
+    if record and record.code:
+        facts.append(record.code)
+    yield plain(" · ".join(facts))
+    if record and record.message:
+        yield plain(record.message)
+    if len(documents) > 1:
+        yield from _attempts(documents)
+    if not documents:
+        yield plain("it has no journal: see record.json and logs in its folder")
+        return
+    document = documents[-1]
+    yield from _apps(document)
+    yield from _executors(document)
+    if document["why"]["sentence"]:
+        yield plain(document["why"]["sentence"])
+    yield from failures(document)
+    if document["lines_left_out"]:
+        yield plain(
+            f"the volume did not take {document['lines_left_out']} lines of the journal: the"
+            " numbers above lack them"
+        )
+    yield plain(f"folder: {row['folder']}")
+
+
+def _attempts(documents: list[Json]) -> Iterator[Text]:
+    for document in documents:
+        tasks = document["tasks"]
+        ended = document["status"] if document["exit_code"] is not None else f"{DIED}: {NO_END}"
+        yield plain(
+            f"attempt {document['run']['attempt']}: {ended} after"
+            f" {duration(document['seconds'])}; {tasks['done']} of {tasks['submitted']} tasks done"
+        )
+
+
+def _apps(document: Json) -> Iterator[Text]:
+    for app in document["apps"]:
+        counts = [f"{app['done']} of {app['submitted']} done"]
+        rare = ("kept", "failed", "retried", "lost", "cancelled")
+        counts += [f"{app[name]} {name}" for name in rare if app[name]]
+        took = ""
+        if app["total_s"]:
+            took = (
+                f"; median {duration(app['median_s'])}, longest {duration(app['longest_s'])},"
+                f" memory up to {size(app['peak_bytes'])}"
+            )
+        yield plain(f"  {app['app']}: {', '.join(counts)}{took}")
+
+
+def _executors(document: Json) -> Iterator[Text]:
+    for one in document["executors"]:
+        pods = ", ".join(f"{number} {state}" for state, number in sorted(one["pods"].items()))
+        if pods:
+            yield plain(
+                f"  executors.{one['executor']}: worker pods: {pods}; {one['workers']} workers,"
+                f" {one['busy']} busy"
+            )
+    for wait in document["waits"]:
+        yield plain(f"  waiting ({wait['pods']} pods): {wait['text'] or wait['reason']}")
+
+
+def failures(document: Json) -> Iterator[Text]:
+    """Yield the failures, the most frequent first."""
+    for one in document.get("failures", []):
+        times = "once" if one["count"] == 1 else f"{one['count']} times"
+        where = f" in {one['pod']}" if one["pod"] else ""
+        yield plain(f"  failed {times} (first task {one['first_task']}{where}): {one['text']}")
+
+
+def plain(text: str) -> Text:
+    """Return a text as it is, without markup and control characters."""
+    return Text(plain_text(text))
+
+
+def plain_text(text: str) -> str:
+    """Return a text without what a terminal acts on."""
+    return bounded(str(text), 2000)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: 0.25 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours == 0:
+        return f"{minutes} min {rest} s"
+    return f"{hours} h {minutes} min"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes with a binary unit, as Kubernetes writes it."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"

@@ -1,0 +1,132 @@
+"""Why is it slow: where the workers' time went, and what to do about the largest part.
+
+The time of all the workers that the run may have, while it ran, is divided among what they did and
+what kept them from it. docs/user/why-slow.md explains each part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k8s_parsl.journal.state import State
+
+# A straggler has run for so many times the median of its app, and for so long.
+STRAGGLES = 4.0
+STRAGGLES_S = 5.0
+# A smaller part is not worth a word.
+LEAST = 0.03
+
+WORDS = {
+    "computing": "computing",
+    "waiting for data": "reading and writing, or waiting for other programs",
+    "throttled": "held back by the CPU limit",
+    "crowded": "ready to run, but without a CPU: others had it",
+    "waiting for pods": "waiting for worker pods",
+    "stragglers": "waiting for a few long tasks",
+    "waiting for tasks": "waiting for tasks: the workflow had none for them",
+}
+ADVICE = {
+    "waiting for data": "give tasks larger pieces of data, or use faster storage",
+    "throttled": "raise executors.<label>.pod.resources.limits.cpu, or remove that limit",
+    "crowded": "give the pods a CPU for each worker (requests.cpu), or the node fewer pods",
+    "waiting for pods": "see the reason; minBlocks and initBlocks keep pods ready",
+    "stragglers": "split the longest tasks, or start them first",
+    "waiting for tasks": "submit more tasks before the workflow waits for results",
+}
+
+
+def explain(state: State) -> dict[str, Any]:
+    """Return the parts of the workers' time and a sentence.
+
+    Returns:
+        `parts`: a list of `{what, share, detail}`, the largest first; `sentence`: empty where the
+        run is too young to say.
+    """
+    seconds = _parts(state)
+    total = sum(seconds.values())
+    if total <= 0:
+        return {"parts": [], "sentence": ""}
+    details = _details(state)
+    parts = [
+        {"what": what, "share": round(amount / total, 4), "detail": details.get(what, "")}
+        for what, amount in sorted(seconds.items(), key=lambda item: -item[1])
+        if amount / total >= LEAST
+    ]
+    return {"parts": parts, "sentence": _sentence(parts)}
+
+
+def _parts(state: State) -> dict[str, float]:
+    """Divide the workers' time, slice by slice."""
+    width = state.timeline.width
+    most = _most_workers(state)
+    busy = _summed(state, "busy/")
+    workers = state.timeline.row("workers", state.now)
+    ready = state.timeline.row("ready", state.now)
+    straggling = state.timeline.row("straggling", state.now)
+    parts = dict.fromkeys(WORDS, 0.0)
+    for place, present in enumerate(workers):
+        span = min(width, max(state.now - place * width, 0.0))
+        here = max(present, busy[place])
+        idle = here - busy[place]
+        absent = max(most * span - here, 0.0)
+        # Tasks that could run, but for which there was no worker.
+        missed = min(absent, ready[place])
+        parts["waiting for pods"] += missed
+        rest = idle + absent - missed
+        slow = min(rest, straggling[place])
+        parts["stragglers"] += slow
+        parts["waiting for tasks"] += rest - slow
+    _divide_busy(state, sum(busy), parts)
+    return parts
+
+
+def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
+    cpu = sum(app.cpu for app in state.apps.values())
+    throttled = sum(app.throttled for app in state.apps.values())
+    delayed = sum(app.delayed for app in state.apps.values())
+    left = busy
+    for what, seconds in (("computing", cpu), ("throttled", throttled), ("crowded", delayed)):
+        parts[what] = min(seconds, left)
+        left -= parts[what]
+    parts["waiting for data"] = left
+
+
+def _most_workers(state: State) -> int:
+    """Return how many workers the run may have at once."""
+    executors = state.run.get("settings", {}).get("executors", {})
+    most = 0
+    for label, number in state.run.get("workers", {}).items():
+        most += int(number) * int(executors.get(label, {}).get("maxBlocks", 1))
+    return most
+
+
+def _summed(state: State, prefix: str) -> list[float]:
+    rows = [row for _, row in state.timeline.rows(prefix, state.now)]
+    if not rows:
+        return [0.0] * len(state.timeline.row("workers", state.now))
+    return [sum(values) for values in zip(*rows, strict=True)]
+
+
+def _details(state: State) -> dict[str, str]:
+    details: dict[str, str] = {}
+    reasons = [
+        (sum(row), name)
+        for name, row in state.timeline.rows("pods/", state.now)
+        if name not in ("running", "working")
+    ]
+    if reasons:
+        details["waiting for pods"] = max(reasons)[1]
+    return details
+
+
+def _sentence(parts: list[dict[str, Any]]) -> str:
+    said = []
+    for part in parts:
+        detail = f" ({part['detail']})" if part["detail"] else ""
+        said.append(f"{part['share']:.0%} {WORDS[part['what']]}{detail}")
+    if not said:
+        return ""
+    text = f"the workers' time: {', '.join(said)}"
+    largest = parts[0]["what"]
+    advice = ADVICE.get(largest, "")
+    return f"{text}; {advice}" if advice else text

@@ -1,0 +1,161 @@
+"""Measures a task in its worker process: a few system calls of about a microsecond each.
+
+https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html
+https://man7.org/linux/man-pages/man5/proc_pid_io.5.html
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from k8s_parsl_runtime.shared.measures import Measures
+
+# Written to `clear_refs`: the peak begins again at what the process has now.
+RESET_PEAK = b"5"
+KIB = 1024
+# The pod's count of throttled time is read no more often than this.
+THROTTLED_S = 0.1
+# The count in cgroup v2 and v1, and its unit in seconds.
+_THROTTLED = (
+    (Path("/sys/fs/cgroup/cpu.stat"), "throttled_usec", 1e-6),
+    (Path("/sys/fs/cgroup/cpu/cpu.stat"), "throttled_time", 1e-9),
+)
+# Peaks of processes that the task started and waited for, in KiB.
+_children: list[int] = []
+
+
+class Measurement:
+    """The measurement of one task, from its beginning on.
+
+    Args:
+        sent: when the interchange sent the task, in seconds since the epoch.
+    """
+
+    def __init__(self, sent: float) -> None:
+        _note_children()
+        _children.clear()
+        _reset_peak()
+        self._sent = sent
+        self._began = time.time()
+        self._cpu = _cpu()
+        self._io = _io()
+        self._delayed = _delayed()
+        self._clock = time.monotonic()
+
+    def end(self) -> Measures:
+        """Return what the task has used until now, with no size of its result yet."""
+        seconds = time.monotonic() - self._clock
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        read, written = _io()
+        return Measures(
+            block=os.environ.get("PARSL_WORKER_BLOCK_ID", ""),
+            worker=int(os.environ.get("PARSL_WORKER_RANK", "0")),
+            sent=self._sent,
+            began=self._began,
+            seconds=seconds,
+            cpu=max(_cpu() - self._cpu, 0.0),
+            peak=max([own.ru_maxrss, *_children]) * KIB,
+            read=max(read - self._io[0], 0),
+            written=max(written - self._io[1], 0),
+            delayed=max(_delayed() - self._delayed, 0.0),
+            throttled=_throttled_since_last(),
+            result=0,
+        )
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of this process and of those below it that have ended."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def _reset_peak() -> None:
+    """Forget the peak of earlier tasks; where the kernel does not, it is that of the process."""
+    with suppress(OSError):
+        os.write(_own_file("clear_refs", os.O_WRONLY), RESET_PEAK)
+
+
+def _io() -> tuple[int, int]:
+    """Return how many bytes this process, and those below it that have ended, read and wrote."""
+    with suppress(OSError, ValueError, IndexError):
+        lines = os.pread(_own_file("io", os.O_RDONLY), 512, 0).split()
+        # rchar: N wchar: N ...
+        return int(lines[1]), int(lines[3])
+    return 0, 0
+
+
+def _delayed() -> float:
+    """Return for how many seconds this process could run, but got no CPU.
+
+    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
+    """
+    with suppress(OSError, ValueError, IndexError):
+        counts = os.pread(_own_file("schedstat", os.O_RDONLY), 128, 0).split()
+        return int(counts[1]) * 1e-9
+    return 0.0
+
+
+@functools.cache
+def _own_file(name: str, flags: int) -> int:
+    """Open a file of this process in /proc, for as long as it runs."""
+    return os.open(f"/proc/self/{name}", flags | os.O_CLOEXEC)
+
+
+# Throttling is counted for the pod as a whole; its workers share it.
+
+
+class _Throttled:
+    """The pod's count of throttled time, as it was read last."""
+
+    read_at = 0.0
+    seconds = 0.0
+
+
+def _throttled_since_last() -> float:
+    """Return this worker's share of the throttled time since the last reading, in seconds."""
+    now = time.monotonic()
+    if now - _Throttled.read_at < THROTTLED_S:
+        return 0.0
+    seconds = _throttled()
+    since_last = max(seconds - _Throttled.seconds, 0.0) if _Throttled.read_at else 0.0
+    _Throttled.read_at = now
+    _Throttled.seconds = seconds
+    return since_last / int(os.environ.get("PARSL_WORKER_COUNT", "1"))
+
+
+def _throttled() -> float:
+    for file, key, unit in _THROTTLED:
+        with suppress(OSError, ValueError, KeyError):
+            counts = dict(line.split() for line in file.read_text().splitlines())
+            return int(counts[key]) * unit
+    return 0.0
+
+
+@functools.cache
+def _note_children() -> None:
+    """Have `subprocess` note the peak memory of each process that it waits for.
+
+    The kernel only tells the largest of all that this process has ever had.
+    """
+    kind: Any = subprocess.Popen
+    kind._try_wait = _try_wait  # noqa: SLF001 (`tests/runtime/test_measured.py` pins it)
+
+
+def _try_wait(self: Any, wait_flags: int) -> tuple[int, int]:
+    """Wait as `subprocess.Popen._try_wait` does, by `wait4`."""
+    try:
+        process, status, usage = os.wait4(self.pid, wait_flags)
+    except ChildProcessError:
+        # Another thread has waited for it.
+        return self.pid, 0
+    if process == self.pid:
+        _children.append(usage.ru_maxrss)
+    return process, status

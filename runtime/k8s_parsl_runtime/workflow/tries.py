@@ -1,0 +1,129 @@
+"""What the launcher's journal gets of each try of a task, from Parsl's record of it.
+
+It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import defaultdict
+from datetime import datetime
+from typing import Any
+
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+
+from k8s_parsl_runtime.shared.measures import Measures
+from k8s_parsl_runtime.shared.tries import Outcome, Try
+from k8s_parsl_runtime.workflow import causes
+
+# Tasks that one try names as those that it depends on.
+DEPENDS = 50
+# Of each app, the slowest tries are reported with their calls.
+SLOWEST = 10
+# Shorter ones are never among them: to write a call takes longer than to run such a task.
+SLOW_S = 0.5
+CALL_CHARACTERS = 300
+# In a task's record: the future of the try that has just ended.
+FUTURE = "k8s_parsl_future"
+
+
+class Tries:
+    """Makes the reports of one kernel's tries."""
+
+    def __init__(self) -> None:
+        # By app: the seconds of its slowest tries so far, the least first.
+        self._slowest: defaultdict[str, list[float]] = defaultdict(list)
+
+    def report(
+        self,
+        task_record: Any,
+        outcome: Outcome,
+        error: BaseException | None = None,
+        text: str = "",
+    ) -> Try:
+        """Return the report of the try that has ended.
+
+        Args:
+            task_record: Parsl's.
+            outcome: how it ended.
+            error: what it raised.
+            text: the same in words.
+        """
+        future = task_record.get(FUTURE)
+        measures: Measures | None = getattr(future, "measures", None)
+        ended = time.time()
+        one = Try(
+            id=task_record["id"],
+            number=task_record["try_id"],
+            outcome=outcome,
+            executor=task_record["executor"],
+            submitted=_moment(task_record["time_invoked"]) or ended,
+            launched=_moment(task_record["try_time_launched"]),
+            sent=None,
+            ended=ended,
+            arguments=getattr(future, "argument_bytes", None),
+            depends=_depends(task_record),
+            error=type(error).__name__[:100] if error else "",
+            text=text,
+        )
+        if measures is not None and outcome is not Outcome.KEPT:
+            return self._measured(task_record, one, measures)
+        return one._replace(pod=lost_pod(error))
+
+    def _measured(self, task_record: Any, one: Try, measures: Measures) -> Try:
+        executor = task_record["dfk"].executors.get(task_record["executor"])
+        pod = executor.pod_of(measures.block) if hasattr(executor, "pod_of") else ""
+        call = ""
+        if one.error or self._is_slow(task_record["func_name"], measures.seconds):
+            call = causes.call(
+                task_record["func_name"], task_record["args"], task_record["kwargs"]
+            )[:CALL_CHARACTERS]
+        return one._replace(
+            sent=measures.sent or None,
+            pod=pod,
+            worker=measures.worker,
+            began=measures.began,
+            seconds=measures.seconds,
+            cpu=measures.cpu,
+            peak=measures.peak,
+            result=measures.result,
+            read=measures.read,
+            written=measures.written,
+            delayed=measures.delayed,
+            throttled=measures.throttled,
+            call=call,
+        )
+
+    def _is_slow(self, app: str, seconds: float) -> bool:
+        """Return whether a try is one of the slowest of its app so far."""
+        if seconds < SLOW_S:
+            return False
+        slowest = self._slowest[app]
+        if len(slowest) < SLOWEST:
+            heapq.heappush(slowest, seconds)
+            return True
+        return heapq.heappushpop(slowest, seconds) < seconds
+
+
+def is_loss(error: BaseException | None) -> bool:
+    """Return whether an error says that the task's worker was lost."""
+    return isinstance(error, ManagerLost | WorkerLost)
+
+
+def lost_pod(error: BaseException | None) -> str:
+    """Return the name of the pod whose loss this error reports; empty for any other error."""
+    if isinstance(error, ManagerLost):
+        return str(error.manager_id.decode(errors="replace"))
+    if isinstance(error, WorkerLost):
+        return str(error.hostname)
+    return ""
+
+
+def _moment(of: datetime | None) -> float | None:
+    return of.timestamp() if of else None
+
+
+def _depends(task_record: Any) -> tuple[int, ...]:
+    numbers = [getattr(future, "tid", None) for future in task_record["depends"][:DEPENDS]]
+    return tuple(number for number in numbers if isinstance(number, int))

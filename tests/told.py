@@ -1,0 +1,52 @@
+"""What the workflow's process tells the launcher of tasks, in short."""
+
+from __future__ import annotations
+
+import time
+
+from k8s_parsl_runtime.shared.tries import Try
+
+
+def submitted(app, number=1, first=0):
+    return ("submitted", app, [(first, first + number - 1)])
+
+
+def tried(app, outcome="done", seconds=None, waited=0.0, **more):
+    """The end of a try that could begin ``waited`` seconds before it ran for ``seconds``."""
+    ended = time.time()
+    launched = None if seconds is None else ended - seconds - waited
+    fields = {
+        "id": 0,
+        "number": 0,
+        "outcome": outcome,
+        "executor": "cpu",
+        "submitted": launched or ended,
+        "launched": launched,
+        "sent": None,
+        "ended": ended,
+        "began": None if seconds is None else ended - seconds,
+        "seconds": seconds,
+    }
+    return ("try", app, tuple(Try(**fields | more)))
+
+
+def done(app, seconds=1.0, waited=0.0, **more):
+    return tried(app, "done", seconds, waited, **more)
+
+
+def kept(app):
+    return tried(app, "kept")
+
+
+def retried(app):
+    return tried(app, "retried", 1.0)
+
+
+def failed(app, text="", **more):
+    return tried(app, "failed", 1.0, text=text, **more)
+
+
+def reasons(pods):
+    """How often each reason was met, of these worker pods."""
+    with pods._journal.locked() as state:
+        return state.reasons.copy()
