@@ -74,7 +74,10 @@ class Journal:
     def end(self, **facts: Any) -> None:
         """Note the last event, with how the attempt ended."""
         self.ended = True
-        self.note("end", **facts)
+        with self._lock:
+            event = {"event": "end", "t": self._now(), **facts}
+            self._state.take(event)
+            self._writer.put(event, always=True)
 
     def counts(self) -> tuple[int, int, int]:
         """Return how many tasks were submitted, done and failed so far."""

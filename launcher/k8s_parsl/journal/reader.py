@@ -26,7 +26,8 @@ def journals(folder: Path, volume: Path) -> dict[int, Path]:
         volume: the folder below which nothing may be a link.
 
     Raises:
-        OSError: the folder cannot be read, or is a link.
+        OSError: the folder cannot be read.
+        Refused: it is a link.
     """
     found: dict[int, Path] = {}
     try:
@@ -49,7 +50,8 @@ def read(path: Path, volume: Path) -> Iterator[Event]:
         volume: the folder below which nothing may be a link.
 
     Raises:
-        OSError: it cannot be read, or is a link.
+        OSError: it cannot be read.
+        Refused: it is a link.
     """
     for line in _lines(path, volume):
         event = events.event_of(line)

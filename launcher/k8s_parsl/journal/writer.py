@@ -73,13 +73,18 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
-    def put(self, event: Event) -> None:
-        """Add an event's line."""
+    def put(self, event: Event, *, always: bool = False) -> None:
+        """Add an event's line.
+
+        Args:
+            event: what happened.
+            always: also where so much waits for the volume that others are left out.
+        """
         line = events.line(event)
         with self._changed:
             if self._ended:
                 return
-            if self._bytes + len(line) > QUEUE_BYTES:
+            if self._bytes + len(line) > QUEUE_BYTES and not always:
                 if not self._left_out:
                     self._left_out_since = event.get("t", 0.0)
                 self._left_out += 1
