@@ -185,9 +185,8 @@ class Site:
         values = read_yaml(ROOT / "values" / f"{environment}.yaml")
         for more in over:
             values = merge(values, more)
-        (self.repository.folder / "values" / f"{environment}.yaml").write_text(
-            yaml.safe_dump(values)
-        )
+        # JSON has its keys in quotes: YAML reads y without them as true.
+        (self.repository.folder / "values" / f"{environment}.yaml").write_text(json.dumps(values))
 
     def dev(self, *over):
         """values/dev.yaml on a folder of this machine, with the images of the testbed; the commit."""

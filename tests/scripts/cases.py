@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 # What a run leaves that is not the script's: Parsl's own folder, and byte code.
 NOT_THEIRS = ("runinfo", "__pycache__")
 # A line of Parsl's own, or of a traceback through Parsl and the standard library.
-_FRAME = re.compile(r'^  File "(?!.*/run\.py").*\n(?:    .*\n)*', re.MULTILINE)
+_FRAME = re.compile(r'^  File "(?!.*/run\.py").*\n(?:(?:    .*|\^+)\n)*', re.MULTILINE)
 # In seconds; a test that needs more has found a fault.
 PATIENCE_S = 120
 
