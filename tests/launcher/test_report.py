@@ -18,8 +18,10 @@ from k8s_parsl import untrusted
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import KEPT_APPS, KEPT_FAILURES, OTHERS
 from k8s_parsl.record import report, stored
-from k8s_parsl.record.report import PART, Picture, Record, write_page
+from k8s_parsl.record.report import Picture, Record
 from k8s_parsl.run import messages
+from k8s_parsl.views import page as views_page
+from k8s_parsl.views.page import PART, write_page
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 from k8s_parsl_runtime.shared.protocol import ProtocolError
 
@@ -220,7 +222,7 @@ def test_the_pictures_that_a_result_names_are_in_the_page(tmp_path, record):
     page = (tmp_path / "report.html").read_text()
     assert f'src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"' in page
     assert page.count("<img") == 1
-    assert "http" not in page.split("<body>")[0]
+    assert "://" not in page.split("<body>")[0]
 
 
 @pytest.mark.parametrize("size", [1, 2, PART - 1, PART, PART + 1, 3 * PART + 2])
@@ -257,7 +259,7 @@ def test_a_page_that_breaks_off_leaves_the_one_before(tmp_path, record, monkeypa
         yield "AAAA"
         raise MemoryError
 
-    monkeypatch.setattr(report, "_base64", broken)
+    monkeypatch.setattr(views_page, "_base64", broken)
     with pytest.raises(MemoryError):
         write_page(record, tmp_path / "report.html", [Picture("/a.png", "image/png", PIXEL)])
     assert (tmp_path / "report.html").read_text() == before
@@ -288,7 +290,10 @@ def test_what_a_workflow_says_is_text_and_no_markup(tmp_path, record):
     record.result = {"<script>": "<script>alert(3)</script>"}
     record.failures = [("<script>", "<script>alert(4)</script>")]
     write_page(record, tmp_path / "report.html", [Picture('"><script>', "image/png", PIXEL)])
-    assert "<script>" not in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in page
+    # Its own: the status as JSON, and two programs.
+    assert page.count("<script") == 3
 
 
 def test_a_table_wider_than_a_phone_scrolls_by_itself(tmp_path, record):
@@ -309,7 +314,7 @@ def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
     write_page(record, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     cells = re.findall(r'<td data-head="([^"]+)"[^>]*>([^<]+)</td>', page)
-    assert [name for name, _ in cells] == re.findall(r"<th>([^<]+)</th>", page)[1:10]
+    assert [name for name, _ in cells] == re.findall(r'<th scope="col">([^<]+)</th>', page)[1:12]
     shown = {"submitted": "11", "done": "12", "failed": "13", "cancelled": "14", "retried": "15"}
     assert {name.lower(): value for name, value in cells[:5]} == shown
     assert cells[5:] == [
@@ -317,6 +322,8 @@ def test_on_a_phone_each_number_has_its_name_beside_it(tmp_path, record):
         ("Longest s", "21.00"),
         ("Total s", "16.00"),
         ("Waited s", "17.00"),
+        ("CPU s", "\N{EN DASH}"),
+        ("Peak memory", "\N{EN DASH}"),
     ]
     assert "content: attr(data-head)" in page
 
@@ -572,7 +579,10 @@ def test_the_page_has_the_attempts_before_and_names_the_key(tmp_path, record):
     assert "attempt 2" in page
     assert "1 (pod-1)" in page
     assert "died: &lt;no word&gt;" in page
-    assert "<td>5</td><td>3</td><td>0</td>" in page
+    assert (
+        '<td data-head="Tasks begun">5</td><td data-head="Done">3</td><td data-head="Failed">0</td>'
+        in page
+    )
     assert "(parsl.retryLostTasks): tile." in page
 
 

@@ -1,18 +1,13 @@
-"""What a run leaves: its record, for programs, and one page, for people.
-
-The page is one file: the workflow's pictures are inside it.
-"""
+"""What a run leaves for programs: its record."""
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +31,6 @@ NO_END = (
 )
 # Integers beyond this are written as texts.
 LARGEST_INT = 10**300
-# The page is written in pieces of about this size; three bytes are four characters of base64.
-PART = 3 << 16
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class Record:
         """
         why: object
         try:
-            return cls(**stored.read(files.read(path, _volume(path), RECORD_BYTES)))
+            return cls(**stored.read(files.read(path, volume_of(path), RECORD_BYTES)))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -130,7 +123,7 @@ class Record:
 
     def _write_end(self, path: Path) -> None:
         """Write over the record of the run's start, which needs no space on a full volume."""
-        with os.fdopen(files.opened(path, _volume(path), os.O_RDWR), "r+b") as file:
+        with os.fdopen(files.opened(path, volume_of(path), os.O_RDWR), "r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             file.write(_json(_end(self)).encode().ljust(size))
@@ -200,10 +193,10 @@ def _json(record: Record) -> str:
 def _text_of(record: Record, indent: int | None) -> str:
     # Not by `asdict`, which copies the whole result.
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return _dumps(values, indent=indent) + "\n"
+    return written(values, indent=indent) + "\n"
 
 
-def _dumps(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> str:
+def written(value: Any, *, ensure_ascii: bool = True, indent: int | None = 1) -> str:
     """Return JSON that any reader takes, for any value that the workflow's side sent."""
     return json.dumps(_plain(value), indent=indent, allow_nan=False, ensure_ascii=ensure_ascii)
 
@@ -234,60 +227,12 @@ def _text(value: Any) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    files.write(path, _volume(path), text.encode(errors="replace"))
+    files.write(path, volume_of(path), text.encode(errors="replace"))
 
 
-def _volume(path: Path) -> Path:
+def volume_of(path: Path) -> Path:
     """Return the folder below which nothing may be a link: that of the volume.
 
     ``path`` is `<run.volume>/runs/<run>/record.json`, or another file beside it.
     """
     return path.parents[2]
-
-
-def write_page(record: Record, path: Path, pictures: Sequence[Picture] = ()) -> None:
-    """Write the report.
-
-    Raises:
-        OSError: it was not written.
-    """
-    import jinja2  # only at the end: the first worker pods do not wait for its import
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    source = package_files("k8s_parsl.record").joinpath("report.html.j2").read_text("utf-8")
-    page = environment.from_string(source).generate(
-        record=record,
-        pictures=[_shown(picture) for picture in pictures if picture.content],
-        result=_dumps(record.result, ensure_ascii=False),
-        cancelled=any(row["cancelled"] for row in record.tasks),
-    )
-    files.write(path, _volume(path), _pieces(page))
-
-
-def _shown(picture: Picture) -> dict[str, Any]:
-    return {"name": picture.name, "media": picture.media, "parts": _base64(picture.content)}
-
-
-def _base64(content: bytes) -> Iterator[str]:
-    """Yield a content in base64, part by part."""
-    for start in range(0, len(content), PART):
-        yield base64.b64encode(content[start : start + PART]).decode()
-
-
-def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield texts in pieces that are written at once.
-
-    The template gives single words, and a picture as a whole would take much memory.
-    """
-    waiting: list[bytes] = []
-    size = 0
-    for text in texts:
-        waiting.append(text.encode(errors="replace"))
-        size += len(waiting[-1])
-        if size >= PART:
-            yield b"".join(waiting)
-            waiting = []
-            size = 0
-    yield b"".join(waiting)

@@ -22,9 +22,10 @@ from typing import Any
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.record.report import Record, rows_of, write_page
+from k8s_parsl.record.report import Record, rows_of
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import best_effort, now
+from k8s_parsl.views.page import write_page
 from k8s_parsl_runtime.shared import attempts as lists
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import Begun, may_run_twice

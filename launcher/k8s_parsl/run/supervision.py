@@ -15,11 +15,13 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
-from k8s_parsl.record.report import Record, write_page
+from k8s_parsl.record.report import Record
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, heeding
+from k8s_parsl.views.page import write_page
+from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import Stopped
 
@@ -114,9 +116,13 @@ def supervise(
         message=record.message,
         workflow_status=record.workflow_status,
     )
+    with workflow.journal.locked() as state:
+        shown = status(state)
     # The end is known: what is kept of it may fail, and changes nothing.
     keep("write the record", lambda: record.write(folder.record))
-    reported = keep("write the report", lambda: write_page(record, folder.page, workflow.pictures))
+    reported = keep(
+        "write the report", lambda: write_page(record, folder.page, workflow.pictures, shown)
+    )
     page = str(folder.page) if reported else "none"
     # What the workflow raised it has printed itself.
     lines = [] if outcome.raised else record.last_lines

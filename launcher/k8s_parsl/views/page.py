@@ -1,0 +1,181 @@
+"""The page of a run: while it runs the launcher serves it, at its end it is the report.
+
+It is one file: scripts, plots and the workflow's pictures are inside it. Without JavaScript it
+tells all but the plots. tools/page_assets says what the plots are drawn with.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+from k8s_parsl.journal.state import State
+from k8s_parsl.record.report import Picture, Record, volume_of, written
+from k8s_parsl.views.status import Json, status
+from k8s_parsl.views.words import duration, size
+from k8s_parsl_runtime.shared import files
+
+# The page is written in pieces of about this size; three bytes are four characters of base64.
+PART = 3 << 16
+# Rows of the table of slow tasks.
+SLOWEST = 12
+NOTHING = "\N{EN DASH}"
+
+
+def write_page(
+    record: Record, path: Path, pictures: Sequence[Picture] = (), of: Json | None = None
+) -> None:
+    """Write the report.
+
+    Args:
+        record: the run's.
+        path: the file.
+        pictures: those that the workflow's result names.
+        of: the run's status; without, as for a start that failed, there is none.
+
+    Raises:
+        OSError: it was not written.
+    """
+    template = _template()
+    page = template.generate(**_facts(record, of or status(State()), pictures), fragment=False)
+    files.write(path, volume_of(path), _pieces(page))
+
+
+def whole(record: Record, of: Json) -> str:
+    """Return the live page."""
+    page: str = _template().render(**_facts(record, of, live=True), fragment=False)
+    return page
+
+
+def fragment(record: Record, of: Json) -> str:
+    """Return the part of the live page that changes."""
+    part: str = _template().render(**_facts(record, of, live=True), fragment=True)
+    return part
+
+
+def policy() -> str:
+    """Return the page's Content-Security-Policy: its own scripts and styles, and no other."""
+    scripts = " ".join(_hash(_asset(name)) for name in ("plot.js", "page.js"))
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
+        f" script-src {scripts}; connect-src 'self'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _facts(
+    record: Record, of: Json, pictures: Sequence[Picture] = (), *, live: bool = False
+) -> dict[str, Any]:
+    return {
+        "record": record,
+        "status": of,
+        "live": live,
+        "title": _title(record, of, live=live),
+        "apps": [_row(row) for row in of["apps"] or record.tasks],
+        "slowest": _slowest(of["apps"]),
+        "pictures": [_shown(picture) for picture in pictures if picture.content],
+        "result": written(record.result, ensure_ascii=False),
+        "status_json": _in_script(of),
+        "css": _asset("page.css"),
+        "library": _asset("plot.js"),
+        "script": _asset("page.js"),
+        "policy": policy(),
+        "release": metadata.version("k8s-parsl"),
+        "again": _again(record),
+    }
+
+
+def _title(record: Record, of: Json, *, live: bool) -> str:
+    if not live:
+        return f"{record.workflow} · {record.status}"
+    tasks = of["tasks"]
+    return f"{tasks['done']} of {tasks['submitted']} · {record.workflow}"
+
+
+def _row(row: Json) -> Json:
+    """Return the cells of an app; a time that no task has is a dash."""
+    has_times = bool(row.get("total_s"))
+    counts = [row["submitted"], row["done"], row["failed"], row["cancelled"], row["retried"]]
+    times = [row.get(name) for name in ("median_s", "longest_s", "total_s", "waited_s", "cpu_s")]
+    cells = [*map(str, counts)]
+    for place, value in enumerate(times):
+        is_shown = value is not None and (has_times or place > 1)
+        cells.append(f"{value:.2f}" if is_shown else NOTHING)
+    peak = row.get("peak_bytes") or 0
+    cells.append(size(peak) if peak else NOTHING)
+    return {"app": row["app"], "cells": cells}
+
+
+def _slowest(apps: list[Json]) -> list[Json]:
+    found = [slow | {"app": app["app"]} for app in apps for slow in app["slowest"] if slow["call"]]
+    return sorted(found, key=lambda one: -one["seconds"])[:SLOWEST]
+
+
+def _again(record: Record) -> str:
+    if record.launcher:
+        return "set run.id to another value, and helm upgrade"
+    return "the same k8s-parsl run command"
+
+
+def _in_script(value: Any) -> str:
+    """Return JSON that no HTML parser takes for an end of its script."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@functools.cache
+def _template() -> Any:
+    import jinja2  # here: the first worker pods do not wait for its import
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["duration"] = duration
+    return environment.from_string(_source("page.html.j2"))
+
+
+def _source(name: str) -> str:
+    return package_files("k8s_parsl.views").joinpath(name).read_text("utf-8")
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return _source(f"assets/{name}")
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _shown(picture: Picture) -> dict[str, Any]:
+    return {"name": picture.name, "media": picture.media, "parts": _base64(picture.content)}
+
+
+def _base64(content: bytes) -> Iterator[str]:
+    """Yield a content in base64, part by part."""
+    for start in range(0, len(content), PART):
+        yield base64.b64encode(content[start : start + PART]).decode()
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield texts in pieces that are written at once.
+
+    The template gives single words, and a picture as a whole would take much memory.
+    """
+    waiting: list[bytes] = []
+    length = 0
+    for text in texts:
+        waiting.append(text.encode(errors="replace"))
+        length += len(waiting[-1])
+        if length >= PART:
+            yield b"".join(waiting)
+            waiting = []
+            length = 0
+    yield b"".join(waiting)
