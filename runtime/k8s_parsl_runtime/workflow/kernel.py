@@ -18,17 +18,17 @@ from parsl.app.errors import RemoteExceptionWrapper
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.dataflow.errors import PropagatedException
+from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 
 from k8s_parsl_runtime.shared.errors import Failure, describe
-from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
-from k8s_parsl_runtime.workflow.tries import FUTURE, Tries, is_loss
+from k8s_parsl_runtime.workflow.tries import FUTURE, Tries, is_loss, measures_of
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,9 @@ class Kernel(DataFlowKernel):
         if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
             self._write_begin(task_record)
         future = super().launch_task(task_record)
-        future.task_record = task_record
+        # A result that is known comes as the future of the task that had it first.
+        if not isinstance(future, AppFuture):
+            future.task_record = task_record
         return future
 
     def _write_begin(self, task_record: Any) -> None:
@@ -260,7 +262,7 @@ def _seconds(task_record: Any) -> float | None:
     launched = task_record["try_time_launched"]
     if task_record.get("from_memo") or launched is None:
         return None
-    measures: Measures | None = getattr(task_record.get(FUTURE), "measures", None)
+    measures = measures_of(task_record)
     if measures is not None:
         return measures.seconds
     since: float = (datetime.now() - launched).total_seconds()  # noqa: DTZ005 (as Parsl's own)

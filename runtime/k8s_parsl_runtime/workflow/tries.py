@@ -50,8 +50,7 @@ class Tries:
             error: what it raised.
             text: the same in words.
         """
-        future = task_record.get(FUTURE)
-        measures: Measures | None = getattr(future, "measures", None)
+        measures = measures_of(task_record)
         ended = time.time()
         one = Try(
             id=task_record["id"],
@@ -62,7 +61,7 @@ class Tries:
             launched=_moment(task_record["try_time_launched"]),
             sent=None,
             ended=ended,
-            arguments=getattr(future, "argument_bytes", None),
+            arguments=_noted(task_record, "argument_bytes"),
             depends=_depends(task_record),
             error=type(error).__name__[:100] if error else "",
             text=text,
@@ -104,6 +103,22 @@ class Tries:
             heapq.heappush(slowest, seconds)
             return True
         return heapq.heappushpop(slowest, seconds) < seconds
+
+
+def measures_of(task_record: Any) -> Measures | None:
+    """Return what the worker measured of the try that has just ended; None where it has not."""
+    measures: Measures | None = _noted(task_record, "measures")
+    return measures
+
+
+def _noted(task_record: Any, name: str) -> Any:
+    """Return what our executor has noted at the future of a task's latest try.
+
+    Not by `getattr`: where a checkpoint had the result, that is the future of another task, and
+    Parsl makes a task of each attribute that it is asked for.
+    """
+    future = task_record.get(FUTURE)
+    return None if future is None else vars(future).get(name)
 
 
 def is_loss(error: BaseException | None) -> bool:
