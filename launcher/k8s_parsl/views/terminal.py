@@ -90,6 +90,9 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
+    if not rows:
+        console().print("no run has been here yet")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head, side in (
         ("RUN", "left"),
@@ -116,8 +119,6 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
         )
         table.add_row(*(plain(cell) for cell in cells))
     console().print(table)
-    if not rows:
-        console().print("no run has been here yet")
 
 
 def print_json(value: Any) -> None:

@@ -1,0 +1,369 @@
+"""Runs told from their folders: `k8s-parsl runs` and `show`, the status, and why a run is slow."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from told import done, failed, kept, retried, submitted
+
+from k8s_parsl.journal.journal import Journal
+from k8s_parsl.journal.state import State
+from k8s_parsl.record.report import Record
+from k8s_parsl.run.folder import Folder
+from k8s_parsl.views import history, page, why
+from k8s_parsl.views.status import status
+from k8s_parsl.views.words import duration, size
+
+HOSTILE = "</script><script>alert(1)</script>\x1b[31m\x07[bold]{{7*7}}&amp;\u202e"
+
+
+def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
+    """A run of this name on a volume, with a failed task."""
+    folder = Folder(volume / "runs" / name)
+    folder.make(folder.path)
+    (folder.path / "lock").touch()
+    journal = Journal()
+    settings = {"executors": {"cpu": {"maxBlocks": 2}}}
+    facts = {"run": name, "attempt": attempt, "workflow": "tiles:main", "workers": {"cpu": 2}}
+    journal.begin(**facts, settings=settings, started="2026-11-27T10:00:00+00:00")
+    journal.open(folder.path, attempt, folder.volume)
+    journal.note("pod", executor="cpu", pod="pod-0", state="running", node="n1")
+    journal.note("workers", executor="cpu", pod="pod-0", number=2)
+    journal.take_tasks([submitted(app, tasks)])
+    journal.take_tasks(
+        [
+            done(app, 1.0, id=number, pod="pod-0", call=f"{app}({number})")
+            for number in range(tasks - 1)
+        ]
+    )
+    journal.take_tasks([failed(app, f"{app}(3): ValueError: no land", id=3, error="ValueError")])
+    record = Record(name, "i", "tiles:main", "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
+    record.attempt = attempt
+    if ends:
+        record.status, record.exit_code, record.ended = (
+            "done with failures",
+            0,
+            "2026-11-27T10:01:00",
+        )
+        record.message, record.seconds = "1 task failed", 60.0
+        with journal.locked() as state:
+            record.add(state)
+        journal.end(status=record.status, exit_code=0, message=record.message)
+    record.write(folder.record)
+    journal._writer.finish(30)
+    return folder
+
+
+def command(*words, cwd):
+    """What `k8s-parsl words` prints, and its exit code."""
+    run = subprocess.run(
+        [sys.executable, "-m", "k8s_parsl", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+    return run.returncode, run.stdout, run.stderr
+
+
+# Commands ------------------------------------------------------------------------------------------
+
+
+def test_runs_lists_each_run_in_a_line(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    make(tmp_path / "local" / "data", "two", ends=False)
+    code, said, _ = command("runs", cwd=tmp_path)
+    assert code == 0
+    head, *rows = said.splitlines()
+    assert head.split() == [
+        "RUN",
+        "STARTED",
+        "WORKFLOW",
+        "TOOK",
+        "STATUS",
+        "TASKS",
+        "FAILED",
+        "POD-HOURS",
+    ]
+    first, second = sorted(rows)
+    assert "one" in first and "done with failures" in first and "3/4" in first
+    assert "two" in second and "died: no end is known" in second
+
+
+@pytest.mark.parametrize("where", [".", "local", "local/data", "local/data/runs"])
+def test_runs_finds_them_from_any_folder_above(tmp_path, where):
+    make(tmp_path / "local" / "data", "one")
+    code, said, _ = command("runs", where, "--json", cwd=tmp_path)
+    found = json.loads(said)
+    expected = [] if where == "." else ["one"]
+    assert (code, [row["run"] for row in found]) == (0, expected)
+
+
+def test_a_run_whose_launcher_works_is_running(tmp_path):
+    folder = make(tmp_path / "local" / "data", "one", ends=False)
+    with folder.held():
+        _, said, _ = command("show", "one", cwd=tmp_path)
+    assert said.splitlines()[0].split() == ["tiles:main", "running"]
+
+
+def test_show_tells_a_run_in_full(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    code, said, _ = command("show", cwd=tmp_path)
+    assert code == 0
+    assert "tiles:main  done with failures" in said
+    assert "  tile: 3 of 4 done, 1 failed; median 1.00 s, longest 1.00 s" in said
+    assert "  failed once (first task 3): tile(3): ValueError: no land" in said
+    assert "the workers' time: " in said
+    assert f"folder: {tmp_path}/local/data/runs/one" in said
+
+
+def test_show_tells_of_a_run_whose_launcher_is_gone_for_good(tmp_path):
+    make(tmp_path / "local" / "data", "one", ends=False)
+    code, said, _ = command("show", "one", cwd=tmp_path)
+    assert code == 0
+    assert "died: no end is known" in said
+    assert "3 of 4 done" in said
+
+
+def test_show_tells_of_each_attempt(tmp_path):
+    make(tmp_path / "local" / "data", "one", attempt=1, ends=False)
+    make(tmp_path / "local" / "data", "one", attempt=2)
+    _, said, _ = command("show", "one", cwd=tmp_path)
+    assert "attempt 1: died: no end is known" in said
+    assert "attempt 2: done with failures" in said
+
+
+def test_show_one_task(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    code, said, _ = command("show", "one", "--task", 1, cwd=tmp_path)
+    assert code == 0
+    assert "task 1, try 0 of tile: done" in said
+    assert "ran in pod-0" in said
+    assert "call: tile(1)" in said
+    (only,) = json.loads(command("show", "one", "--task", 1, "--json", cwd=tmp_path)[1])
+    assert (only["app"], only["id"], only["seconds"]) == ("tile", 1, 1.0)
+
+
+def test_show_what_failed(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    _, said, _ = command("show", "one", "--failed", cwd=tmp_path)
+    assert said.strip() == "failed once (first task 3): tile(3): ValueError: no land"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["show", "nix"],
+            "nix: no such run in local; name the run's folder, or see k8s-parsl runs",
+        ),
+        (["show", "o"], "o: several runs begin like this: o1, o2"),
+        (
+            ["show", "o1", "--task", "77"],
+            "--task: attempt 1 of run o1 knows of no end of a task 77",
+        ),
+        (["runs", "nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_what_is_not_there_is_a_line_that_names_it(tmp_path, words, line):
+    for name in ("o1", "o2"):
+        make(tmp_path / "local" / "data", name)
+    code, _, said = command(*words, cwd=tmp_path)
+    assert (code, said.strip()) == (64, f"k8s-parsl: {line}")
+
+
+def test_a_folder_without_runs_says_so(tmp_path):
+    code, said, _ = command("runs", tmp_path, cwd=tmp_path)
+    assert (code, said.strip()) == (0, "no run has been here yet")
+
+
+def test_what_a_workflow_names_does_nothing_to_a_terminal(tmp_path):
+    """Control characters, markup of rich's, and bidirectional marks."""
+    make(tmp_path / "local" / "data", "one", app=HOSTILE)
+    for words in (["show", "one"], ["show", "one", "--failed"], ["show", "one", "--task", "1"]):
+        _, said, _ = command(*words, cwd=tmp_path)
+        assert re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", said) is None
+        assert "[bold]" in said
+
+
+def test_an_older_run_without_a_journal_is_listed_and_shown(tmp_path):
+    folder = make(tmp_path / "local" / "data", "one")
+    for path in (folder.path / "journal").iterdir():
+        path.unlink()
+    _, said, _ = command("runs", cwd=tmp_path)
+    assert "3/4" in said
+    _, said, _ = command("show", "one", cwd=tmp_path)
+    assert "it has no journal: see record.json and logs in its folder" in said
+
+
+def test_a_link_among_the_runs_is_no_run(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    (tmp_path / "local" / "data" / "runs" / "two").symlink_to(tmp_path)
+    assert [run.name for run in history.runs(tmp_path / "local" / "data")] == ["one"]
+
+
+# The status ----------------------------------------------------------------------------------------
+
+
+def test_the_status_of_many_tasks_is_small():
+    """100,000 tasks of 200 apps on 300 pods."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 4})
+    for number in range(300):
+        journal.note("pod", executor="cpu", pod=f"pod-{number}", state="running")
+        journal.note("workers", executor="cpu", pod=f"pod-{number}", number=4)
+    for number in range(20_000):
+        journal.take_tasks(
+            [
+                submitted(f"app{number % 200}", 5, number * 5),
+                *[done(f"app{number % 200}", 1.0, id=number, pod=f"pod-{number % 300}")] * 5,
+            ]
+        )
+    with journal.locked() as state:
+        document = status(state)
+    assert document["tasks"]["done"] == 100_000
+    assert len(json.dumps(document)) < 1_500_000
+
+
+def test_the_time_left_is_by_the_rate_of_the_last_minutes():
+    journal = Journal()
+    journal.take_tasks([submitted("f", 100)])
+    with journal.locked() as state:
+        state.now = 10.0
+        assert status(state)["seconds_left"] is None
+        for number in range(40):
+            state.timeline.add("done/f", 2.0 + number / 5)
+            state.apps["f"].done += 1
+        state.now = 10.0
+        assert status(state)["seconds_left"] == pytest.approx(60 / (40 / 8), rel=0.3)
+
+
+def test_the_page_escapes_whatever_a_workflow_names():
+    journal = Journal()
+    journal.begin(run=HOSTILE, workflow=HOSTILE, workers={HOSTILE: 1})
+    journal.note(
+        "pod", executor=HOSTILE, pod=HOSTILE, state="created", reason=HOSTILE, text=HOSTILE
+    )
+    journal.take_tasks([submitted(HOSTILE, 4), ["running", HOSTILE, [0, 0, "cpu", HOSTILE, 1.0]]])
+    journal.take_tasks([done(HOSTILE, 1.0, id=1, pod=HOSTILE, call=HOSTILE), retried(HOSTILE)])
+    journal.take_tasks([failed(HOSTILE, HOSTILE, error=HOSTILE, id=2), kept(HOSTILE)])
+    record = Record(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, code=HOSTILE, message=HOSTILE)
+    with journal.locked() as state:
+        document = status(state)
+    text = page.whole(record, document)
+    assert "<script>alert" not in text
+    assert text.count("<script") == 3
+    assert "49" not in re.sub(r"\d{3,}", "", text.split("<footer")[0].split("</style>")[1])
+
+
+def test_the_fragment_is_the_part_of_the_page_that_changes():
+    journal = Journal()
+    journal.begin(run="r", workflow="tiles:main", workers={"cpu": 2})
+    journal.take_tasks([submitted("f", 3), done("f", 1.0)])
+    record = Record("r", "i", "tiles:main", "v", "now")
+    with journal.locked() as state:
+        document = status(state)
+    part = page.fragment(record, document)
+    assert part.strip().startswith("<main") and part.strip().endswith("</main>")
+    assert part.strip() in page.whole(record, document)
+    assert len(part) < 50_000
+
+
+def test_without_javascript_the_page_says_how_far_the_run_is_and_what_it_waits_for():
+    journal = Journal()
+    journal.begin(run="r", workflow="tiles:main", workers={"cpu": 2})
+    journal.note(
+        "pod",
+        executor="cpu",
+        pod="p",
+        state="created",
+        reason="Unschedulable",
+        text="0/3 nodes fit",
+    )
+    journal.take_tasks([submitted("f", 3), done("f", 1.0)])
+    record = Record("r", "i", "tiles:main", "v", "now")
+    with journal.locked() as state:
+        part = page.fragment(record, status(state))
+    assert "<dd>1 of 3</dd>" in part
+    assert "1 worker pod: 0/3 nodes fit" in part
+
+
+# Why it is slow ------------------------------------------------------------------------------------
+
+
+class Story:
+    """A state with the time of four workers, told by hand: 100 s."""
+
+    def __init__(self, most=4):
+        self.state = State()
+        self.state.take({"event": "run", "t": 0.0, "workers": {"cpu": 1}, "settings": {
+            "executors": {"cpu": {"maxBlocks": most}}}})  # fmt: skip
+        self.state.now = 100.0
+
+    def workers(self, number, begin=0.0, end=100.0):
+        self.state.timeline.spread("workers", begin, end, number)
+        return self
+
+    def busy(self, number, begin=0.0, end=100.0, cpu=1.0, throttled=0.0, delayed=0.0):
+        app = self.state._app("f")
+        seconds = number * (end - begin)
+        app.cpu += cpu * seconds
+        app.throttled += throttled * seconds
+        app.delayed += delayed * seconds
+        self.state.timeline.spread("busy/f", begin, end, number)
+        return self
+
+    def ready(self, number, begin=0.0, end=100.0):
+        self.state.timeline.spread("ready", begin, end, number)
+        return self
+
+    def pods(self, key, number, begin=0.0, end=100.0):
+        self.state.timeline.spread(f"pods/{key}", begin, end, number)
+        return self
+
+
+STORIES = {
+    "all is well": (Story().workers(4).busy(4), "computing", ""),
+    "quota": (Story().workers(1).busy(1).ready(9).pods("QuotaExceeded", 3), "waiting for pods", "QuotaExceeded"),
+    "a serial workflow": (Story().workers(4).busy(1), "waiting for tasks", ""),
+    "a serial workflow, whose other pods were never asked for": (
+        Story().workers(1).busy(1), "waiting for tasks", ""),
+    "a CPU limit": (Story().workers(4).busy(4, cpu=0.2, throttled=0.7), "throttled", ""),
+    "a full node": (Story().workers(4).busy(4, cpu=0.3, delayed=0.6), "crowded", ""),
+    "a slow volume": (Story().workers(4).busy(4, cpu=0.1), "waiting for data", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("story", "first", "detail"), STORIES.values(), ids=STORIES)
+def test_the_right_cause_is_named_first(story, first, detail):
+    found = why.explain(story.state)
+    assert (found["parts"][0]["what"], found["parts"][0]["detail"]) == (first, detail)
+    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1.0, abs=0.1)
+    assert found["sentence"].startswith(f"the workers' time: {found['parts'][0]['share']:.0%} ")
+
+
+def test_a_run_without_workers_yet_has_no_such_sentence():
+    assert why.explain(State()) == {"parts": [], "sentence": ""}
+
+
+# Words ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.254, "0.25 s"), (12.4, "12 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (0, "0.00 s")],
+)
+def test_a_duration_is_said_as_people_say_it(seconds, said):
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 B"), (1023, "1023 B"), (5 << 20, "5 MiB"), (3 << 30, "3 GiB"), (2 << 40, "2.0 TiB")],
+)
+def test_a_size_has_kubernetes_units(number, said):
+    assert size(number) == said
