@@ -164,7 +164,7 @@ def test_show_what_failed(tmp_path):
         (["show", "o"], "o: several runs begin like this: o1, o2"),
         (
             ["show", "o1", "--task", "77"],
-            "--task: attempt 1 of run o1 knows of no end of a task 77",
+            "--task: attempt 1 of run o1 has no task 77 that has ended",
         ),
         (["runs", "nowhere"], "there is no folder nowhere"),
     ],

@@ -13,7 +13,7 @@ from k8s_parsl_runtime.shared.tries import Try
 
 # Raised when a reader of the older format would misread the newer one.
 VERSION = 1
-# A longer line is none of ours.
+# A longer line is not ours.
 LINE_BYTES = 4 << 20
 
 Event = dict[str, Any]

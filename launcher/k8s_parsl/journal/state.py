@@ -25,7 +25,7 @@ OTHERS = "(other apps)"
 SLOWEST = 10
 # Pods that have ended and are kept one by one; the others are only counted.
 KEPT_PODS = 2000
-# Workers with a row of their own.
+# Workers that have a row in the timeline.
 KEPT_WORKERS = 500
 # Kinds of failures, by app and type of the exception.
 KEPT_KINDS = 100

@@ -62,7 +62,7 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
     """Print one task.
 
     Raises:
-        UsageError: the attempt knows of no such task.
+        UsageError: the attempt has no such task.
     """
     attempts = list(reader.journals(run.folder, run.volume))
     if attempt is None:
@@ -70,7 +70,7 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
     found = tries(run, attempt, number)
     if not found:
         raise UsageError(
-            f"--task: attempt {attempt} of run {run.name} knows of no end of a task {number}"
+            f"--task: attempt {attempt} of run {run.name} has no task {number} that has ended"
         )
     if as_json:
         print_json([{"app": app, **one._asdict()} for app, one in found])
