@@ -16,6 +16,7 @@ from k8s_parsl.config.workers import Workers, counted
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record
+from k8s_parsl.run import usage
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
@@ -107,7 +108,10 @@ def supervise(
     keep = partial(best_effort, hurry=lambda: workflow.stopped)
     keep("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
-    with progress.shown(workflow.journal, settings.logging.progress_period, pods):
+    with (
+        usage.noted(workflow.journal),
+        progress.shown(workflow.journal, settings.logging.progress_period, pods),
+    ):
         outcome = judged(workflow.result(), settings.workflow.failed_tasks)
     _complete(record, outcome, workflow, time.monotonic() - began)
     workflow.journal.end(
@@ -127,6 +131,8 @@ def supervise(
     # What the workflow raised it has printed itself.
     lines = [] if outcome.raised else record.last_lines
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
+    if shown["why"]["sentence"]:
+        log.info("%s", shown["why"]["sentence"])
     log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
     if record.status == "stopped" and record.launcher and folder.lasts:
         log.info(

@@ -115,7 +115,7 @@ class Observer:
         self._reporter.send(
             {
                 "type": "used",
-                "cpu": used.ru_utime + used.ru_stime,
+                "cpu": round(used.ru_utime + used.ru_stime, 3),
                 "memory": kib_in_memory() * 1024,
             }
         )
