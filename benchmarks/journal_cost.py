@@ -11,10 +11,10 @@ medians, and the median of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -57,8 +57,6 @@ def tasks_a_second(checkout: Path, tasks: int) -> float:
             command, cwd=folder, env=environment, check=True, capture_output=True
         )
         (record,) = Path(folder).glob("local/runs/*/record.json")
-        import json
-
         return float(json.loads(record.read_text())["result"])
 
 
@@ -85,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -23,6 +23,11 @@ from k8s_parsl_runtime.workflow.tries import FUTURE, Tries, measures_of
 MIB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def _another_worker():
+    measured._place.cache_clear()
+
+
 def of(task):
     """The measures of a task."""
     measurement = Measurement(time.time())
@@ -55,7 +60,8 @@ def test_the_peak_of_a_process_that_the_task_started_counts():
     large = of(child(300 * MIB))
     small = of(child(1 * MIB))
     assert large.peak > 300 * MIB
-    assert small.peak < large.peak - 200 * MIB
+    # At least what this process has: the kernel counts from the fork on.
+    assert small.peak < large.peak - 50 * MIB
 
 
 def test_cpu_time_is_of_the_task_and_of_the_processes_that_it_waits_for():

@@ -49,9 +49,19 @@ def try_of(event: Event, columns: list[str]) -> Try | None:
     values = event.get("of")
     if not isinstance(values, list):
         return None
+    if columns == COLUMNS["try"]:
+        return _try(values)
     named = dict(zip(columns, values, strict=False))
     known = {name: named[name] for name in Try._fields if name in named}
     try:
         return Try(**known)
+    except TypeError:
+        return None
+
+
+def _try(values: list[Any]) -> Try | None:
+    """Return a try by its values, in our order; empty ones at its end may be left out."""
+    try:
+        return Try(*values)
     except TypeError:
         return None

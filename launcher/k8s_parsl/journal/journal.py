@@ -13,6 +13,7 @@ from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.state import State
 from k8s_parsl.journal.writer import Writer, path_of
+from k8s_parsl_runtime.shared.tries import Try
 
 # The fields of a try that are moments, and those that are rounded.
 _MOMENTS = {"submitted", "launched", "sent", "ended", "began"}
@@ -60,9 +61,12 @@ class Journal:
         """Note what tasks did, as the workflow's process reports it (`run.messages.Tasks`)."""
         with self._lock:
             now = self._now()
+            self._state.now = max(self._state.now, now)
             for kind, app, what in told:
-                event = {"event": kind, "t": now, "app": app, **self._of(kind, what)}
-                self._add(event)
+                if kind == "try":
+                    self._add_try(now, app, what)
+                else:
+                    self._add({"event": kind, "t": now, "app": app, **self._of(kind, what)})
 
     @contextmanager
     def locked(self) -> Iterator[State]:
@@ -98,13 +102,17 @@ class Journal:
         self._state.take(event)
         self._writer.put(event)
 
+    def _add_try(self, now: float, app: str, fields: Sequence[Any]) -> None:
+        """Add the end of a try: there is one for each task, so no event is read to add it up."""
+        values = self._relative(fields)
+        self._state.take_try(app, Try(*values))
+        self._writer.put({"event": "try", "t": now, "app": app, "of": values})
+
     def _of(self, kind: str, what: Any) -> Event:
         """Return the fields of an event by what the workflow's process says of it."""
         match kind:
             case "submitted":
                 return {"ids": what}
-            case "try":
-                return {"of": self._relative(what)}
             case "running":
                 task, number, executor, pod, since = what
                 return {

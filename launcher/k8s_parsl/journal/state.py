@@ -211,9 +211,11 @@ class State:
 
     def _take_try(self, event: Event) -> None:
         one = events.try_of(event, self._columns)
-        if one is None:
-            return
-        name = str(event["app"])
+        if one is not None:
+            self.take_try(str(event["app"]), one)
+
+    def take_try(self, name: str, one: Try) -> None:
+        """Add the end of a try of a task of the app ``name``."""
         app = self._app(name)
         self.running.pop((one.executor, one.id), None)
         self._count(app, one)

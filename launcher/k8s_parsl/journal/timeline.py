@@ -35,6 +35,9 @@ class Timeline:
         last = self._place(end)
         first = int(begin / self.width)
         row = self._row(key, last)
+        if first == last:
+            row[last] += rate * (end - begin)
+            return
         for place in range(first, last + 1):
             since = max(begin, place * self.width)
             until = min(end, (place + 1) * self.width)

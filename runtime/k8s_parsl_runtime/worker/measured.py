@@ -27,7 +27,8 @@ _THROTTLED = (
     (Path("/sys/fs/cgroup/cpu.stat"), "throttled_usec", 1e-6),
     (Path("/sys/fs/cgroup/cpu/cpu.stat"), "throttled_time", 1e-9),
 )
-# Peaks of processes that the task started and waited for, in KiB.
+# Peaks of processes that the task started and waited for, in KiB. The kernel counts from the fork
+# on, so each is at least what this process had.
 _children: list[int] = []
 
 
@@ -44,7 +45,7 @@ class Measurement:
         _reset_peak()
         self._sent = sent
         self._began = time.time()
-        self._cpu = _cpu()
+        self._cpu = _cpu(resource.getrusage(resource.RUSAGE_SELF))
         self._io = _io()
         self._delayed = _delayed()
         self._clock = time.monotonic()
@@ -54,25 +55,33 @@ class Measurement:
         seconds = time.monotonic() - self._clock
         own = resource.getrusage(resource.RUSAGE_SELF)
         read, written = _io()
+        block, worker, workers = _place()
         return Measures(
-            block=os.environ.get("PARSL_WORKER_BLOCK_ID", ""),
-            worker=int(os.environ.get("PARSL_WORKER_RANK", "0")),
+            block=block,
+            worker=worker,
             sent=self._sent,
             began=self._began,
             seconds=seconds,
-            cpu=max(_cpu() - self._cpu, 0.0),
+            cpu=max(_cpu(own) - self._cpu, 0.0),
             peak=max([own.ru_maxrss, *_children]) * KIB,
             read=max(read - self._io[0], 0),
             written=max(written - self._io[1], 0),
             delayed=max(_delayed() - self._delayed, 0.0),
-            throttled=_throttled_since_last(),
+            throttled=_throttled_since_last() / workers,
             result=0,
         )
 
 
-def _cpu() -> float:
+@functools.cache
+def _place() -> tuple[str, int, int]:
+    """Return this worker's block, its place in the pool, and the number of workers there."""
+    block = os.environ.get("PARSL_WORKER_BLOCK_ID", "")
+    worker = int(os.environ.get("PARSL_WORKER_RANK", "0"))
+    return block, worker, int(os.environ.get("PARSL_WORKER_COUNT", "1"))
+
+
+def _cpu(own: resource.struct_rusage) -> float:
     """Return the CPU seconds of this process and of those below it that have ended."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
@@ -120,7 +129,7 @@ class _Throttled:
 
 
 def _throttled_since_last() -> float:
-    """Return this worker's share of the throttled time since the last reading, in seconds."""
+    """Return the pod's throttled time since the last reading, in seconds."""
     now = time.monotonic()
     if now - _Throttled.read_at < THROTTLED_S:
         return 0.0
@@ -128,7 +137,7 @@ def _throttled_since_last() -> float:
     since_last = max(seconds - _Throttled.seconds, 0.0) if _Throttled.read_at else 0.0
     _Throttled.read_at = now
     _Throttled.seconds = seconds
-    return since_last / int(os.environ.get("PARSL_WORKER_COUNT", "1"))
+    return since_last
 
 
 def _throttled() -> float:
