@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from k8s_parsl.config.settings import Settings
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import attempts
@@ -25,6 +26,8 @@ FIELDS = {
     "started": "2026-01-01T00:00:00+00:00",
 }
 LIST = b'["begun","append"]\n["done","append"]\n'
+
+SETTINGS = Settings.parse({"workflow": {"call": "m:f"}, "executors": {"cpu": {}}}, "values")
 
 
 def new():
@@ -91,7 +94,7 @@ def test_a_run_without_a_valid_record_did_not_end(runs, make, listed):
     with attempt.recorded():
         assert attempt.take_over(folder, record) is None
         with folder.held():
-            assert not attempt.begin(folder, record)
+            assert not attempt.begin(folder, record, SETTINGS, {})
     assert record.attempt == listed + 1
     assert [one["message"] for one in record.attempts] == ["its record cannot be read"][:listed]
     if make is not a_folder:
