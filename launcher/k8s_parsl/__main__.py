@@ -1,4 +1,4 @@
-"""The command line: `run` and `check` for people, `checkout` and `ceph-key` for the chart's pods.
+"""The command line: for people, and `checkout` and `ceph-key` for the chart's pods.
 
 At every end the last line says what happened, and so does the pod's termination message.
 """
@@ -146,6 +146,23 @@ def show(run: str, task: int | None, attempt: int | None, *, failed: bool, as_js
     from k8s_parsl.views import task as tasks
 
     tasks.print_task(found, attempt, task, as_json=as_json)
+
+
+@commands.command(short_help="Remove old runs of a volume; a dry run without --yes.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--days", type=click.FloatRange(min=0), help="Runs that ended so many days ago.")
+@click.option("--keep", type=click.IntRange(min=0), help="All but so many of the latest runs.")
+@click.option("--yes", is_flag=True, help="Remove them. Without it, the command only lists them.")
+def prune(folder: Path, days: float | None, keep: int | None, *, yes: bool) -> None:
+    """Remove the folders of old runs in FOLDER: report, journal, logs, checkpoints, working folder.
+
+    A run whose launcher works stays. What the workflow wrote elsewhere on the volume stays, too.
+    """
+    from k8s_parsl.views import terminal
+
+    if days is None and keep is None:
+        raise errors.UsageError("prune: say which runs: --days or --keep")
+    terminal.print_pruned(folder, days, keep, remove=yes)
 
 
 @commands.command(hidden=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from told import done, failed, kept, retried, submitted
@@ -204,6 +206,71 @@ def test_a_link_among_the_runs_is_no_run(tmp_path):
     make(tmp_path / "local" / "data", "one")
     (tmp_path / "local" / "data" / "runs" / "two").symlink_to(tmp_path)
     assert [run.name for run in history.runs(tmp_path / "local" / "data")] == ["one"]
+
+
+# Pruning -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def five(tmp_path):
+    """A volume with five runs, a day apart; the last one is of today."""
+    volume = tmp_path / "local" / "data"
+    for number in range(5):
+        folder = make(volume, f"r{number}")
+        age = time.time() - (4 - number) * 86_400
+        for name in ("record.json", "lock"):
+            os.utime(folder.path / name, (age, age))
+    return volume
+
+
+def left(volume):
+    return sorted(path.name for path in (volume / "runs").iterdir())
+
+
+def test_prune_first_says_what_it_would_remove(tmp_path, five):
+    code, said, _ = command("prune", five, "--keep", 2, cwd=tmp_path)
+    assert code == 0
+    assert f"{five}/runs/r0 (4 newer runs)" in said
+    assert re.search(r"would be removed: 3 runs, .* KiB; --yes removes them", said)
+    assert len(left(five)) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "stay"),
+    [
+        (["--keep", 2], ["r3", "r4"]),
+        (["--keep", 0], []),
+        (["--days", 2], ["r3", "r4"]),
+        (["--days", 3.5, "--keep", 3], ["r2", "r3", "r4"]),
+        (["--days", 100], ["r0", "r1", "r2", "r3", "r4"]),
+    ],
+)
+def test_prune_removes_by_age_and_by_number(tmp_path, five, options, stay):
+    code, said, _ = command("prune", five, *options, "--yes", cwd=tmp_path)
+    assert (code, left(five)) == (0, stay)
+    assert f"removed: {5 - len(stay)} run" in said
+
+
+def test_a_run_whose_launcher_works_stays(tmp_path, five):
+    with Folder(five / "runs" / "r0").held():
+        command("prune", five, "--keep", 0, "--yes", cwd=tmp_path)
+    assert left(five) == ["r0"]
+
+
+def test_prune_follows_no_link(tmp_path, five):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "data").touch()
+    (five / "runs" / "r0" / "work").symlink_to(elsewhere)
+    (five / "runs" / "linked").symlink_to(elsewhere)
+    command("prune", five, "--keep", 0, "--yes", cwd=tmp_path)
+    assert (elsewhere / "data").exists()
+    assert left(five) == ["linked"]
+
+
+def test_prune_asks_which(tmp_path, five):
+    code, _, said = command("prune", five, cwd=tmp_path)
+    assert (code, said.strip()) == (64, "k8s-parsl: prune: say which runs: --days or --keep")
 
 
 # The status ----------------------------------------------------------------------------------------

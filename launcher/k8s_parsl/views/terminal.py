@@ -6,7 +6,9 @@ What a workflow may have named is printed without control characters: a terminal
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,10 +17,12 @@ from rich.text import Text
 
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
+from k8s_parsl.views import history, prune
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
-from k8s_parsl_runtime.shared.errors import bounded
+from k8s_parsl_runtime.shared.errors import PermissionDenied, bounded
+from k8s_parsl_runtime.shared.files import Refused
 
 Json = dict[str, Any]
 RUNNING = "running"
@@ -119,6 +123,38 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
         )
         table.add_row(*(plain(cell) for cell in cells))
     console().print(table)
+
+
+def print_pruned(folder: Path, days: float | None, keep: int | None, *, remove: bool) -> None:
+    """Print, and with ``remove`` also remove, the old runs of a folder.
+
+    Raises:
+        Failure: there is no such folder, or a run could not be removed.
+    """
+    out = console()
+    freed = 0
+    failed = 0
+    by_volume: defaultdict[Path, list[Run]] = defaultdict(list)
+    for run in history.runs(folder):
+        by_volume[run.volume].append(run)
+    chosen = [old for runs in by_volume.values() for old in prune.old_runs(runs, days, keep)]
+    for old in chosen:
+        freed += prune.size_of(old.run)
+        out.print(plain(f"{old.run.folder} ({old.why})"))
+        if not remove:
+            continue
+        try:
+            prune.remove(old.run)
+        except (OSError, Refused) as error:
+            failed += 1
+            out.print(plain(f"  not removed: {error}"))
+    runs_text = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+    if remove:
+        out.print(f"removed: {runs_text}, {size(freed)}")
+    else:
+        out.print(f"would be removed: {runs_text}, {size(freed)}; --yes removes them")
+    if failed:
+        raise PermissionDenied(f"{failed} of {runs_text} could not be removed, see above")
 
 
 def print_json(value: Any) -> None:
