@@ -392,6 +392,26 @@ class Story:
         self.state.timeline.spread(f"pods/{key}", begin, end, number)
         return self
 
+    def short_tasks(self):
+        for _ in range(100):
+            self.state._app("f").seconds.add(1.0)
+        return self
+
+    def long_task(self, begin, end):
+        self.state.take(
+            {
+                "event": "pod",
+                "t": 0,
+                "pod": "p",
+                "executor": "cpu",
+                "state": "running",
+                "node": "n2",
+            }
+        )
+        self.busy(1, begin, end)
+        self.state.note_straggler("f", "p", begin + 5, end)
+        return self
+
 
 STORIES = {
     "all is well": (Story().workers(4).busy(4), "computing", ""),
@@ -401,6 +421,8 @@ STORIES = {
         Story().workers(1).busy(1), "waiting for tasks", ""),
     "a CPU limit": (Story().workers(4).busy(4, cpu=0.2, throttled=0.7), "throttled", ""),
     "a full node": (Story().workers(4).busy(4, cpu=0.3, delayed=0.6), "crowded", ""),
+    "one long task": (
+        Story().short_tasks().busy(4, 0, 20).workers(4).long_task(20, 100), "stragglers", "f on node n2"),
     "a slow volume": (Story().workers(4).busy(4, cpu=0.1), "waiting for data", ""),
 }  # fmt: skip
 
@@ -411,6 +433,20 @@ def test_the_right_cause_is_named_first(story, first, detail):
     assert (found["parts"][0]["what"], found["parts"][0]["detail"]) == (first, detail)
     assert sum(part["share"] for part in found["parts"]) == pytest.approx(1.0, abs=0.1)
     assert found["sentence"].startswith(f"the workers' time: {found['parts'][0]['share']:.0%} ")
+
+
+def test_a_task_that_runs_for_long_while_others_have_ended_is_a_straggler():
+    """Also before its end."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 2}, settings={"executors": {"cpu": {"maxBlocks": 1}}})
+    journal.note("pod", executor="cpu", pod="p", state="running", node="n2")
+    journal.note("workers", executor="cpu", pod="p", number=2)
+    journal.take_tasks([submitted("f", 11), *[done("f", 1.0, id=number) for number in range(10)]])
+    journal.take_tasks([["running", "f", [10, 0, "cpu", "p", journal.started]]])
+    with journal.locked() as state:
+        state.now = 200.0
+        parts = {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
+    assert parts["stragglers"] > 0.3
 
 
 def test_a_run_without_workers_yet_has_no_such_sentence():

@@ -6,6 +6,7 @@ It never fails: a journal on a volume may have been written by anyone.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,6 +32,13 @@ KEPT_WORKERS = 500
 KEPT_KINDS = 100
 # The latest events that a reader may want to see.
 KEPT_NEWS = 100
+# A straggler has run for so many times the mean of its app, and for so long.
+STRAGGLES = 4.0
+STRAGGLES_S = 5.0
+# The mean of an app is known from so many tasks on.
+MEAN_OF = 3
+# Pairs of app and node whose stragglers are counted.
+KEPT_STRAGGLERS = 200
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
@@ -144,6 +152,8 @@ class State:
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
         self.used: dict[str, Used] = {}
+        # Seconds that stragglers ran for longer than others, by app and node.
+        self.stragglers: Counter[tuple[str, str]] = Counter()
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
         self.timeline = Timeline()
         # Rows of workers: (pod, worker).
@@ -263,12 +273,32 @@ class State:
         app.arguments += one.arguments or 0
         app.result += one.result or 0
         self.timeline.spread(f"busy/{self._shown(name)}", begin, begin + seconds)
+        if seconds >= STRAGGLES_S:
+            since = begin + self.usual(name)
+            self.note_straggler(self._shown(name), one.pod, since, begin + seconds)
         self._measure_worker(one, begin, seconds)
         slow = (seconds, one.id, one.pod, one.call)
         if len(app.slowest) < SLOWEST:
             heapq.heappush(app.slowest, slow)
         elif seconds > app.slowest[0][0]:
             heapq.heapreplace(app.slowest, slow)
+
+    def usual(self, name: str) -> float:
+        """Return how long a task of this app may run before it is a straggler, in seconds."""
+        seconds = self._app(name).seconds
+        if seconds.number < MEAN_OF:
+            return math.inf
+        return max(STRAGGLES * seconds.total / seconds.number, STRAGGLES_S)
+
+    def note_straggler(self, app: str, pod: str, begin: float, end: float) -> None:
+        """Note that a task, until its end, ran for longer than is usual: from ``begin`` on."""
+        if begin >= end:
+            return
+        self.timeline.spread("straggling", begin, end)
+        found = self.pods.get(pod)
+        place = (app, found.node if found else "")
+        if place in self.stragglers or len(self.stragglers) < KEPT_STRAGGLERS:
+            self.stragglers[place] += end - begin  # type: ignore[assignment]
 
     def _measure_worker(self, one: Try, begin: float, seconds: float) -> None:
         pod = self.pods.get(one.pod)

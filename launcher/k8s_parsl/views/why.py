@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from k8s_parsl.journal.state import State
+from k8s_parsl.journal.timeline import Timeline
 
-# A straggler has run for so many times the median of its app, and for so long.
-STRAGGLES = 4.0
-STRAGGLES_S = 5.0
 # A smaller part is not worth a word.
 LEAST = 0.03
 
@@ -62,7 +60,7 @@ def _parts(state: State) -> dict[str, float]:
     busy = _summed(state, "busy/")
     workers = state.timeline.row("workers", state.now)
     ready = state.timeline.row("ready", state.now)
-    straggling = state.timeline.row("straggling", state.now)
+    straggling = _straggling(state)
     parts = dict.fromkeys(WORDS, 0.0)
     for place, present in enumerate(workers):
         span = min(width, max(state.now - place * width, 0.0))
@@ -73,11 +71,22 @@ def _parts(state: State) -> dict[str, float]:
         missed = min(absent, ready[place])
         parts["waiting for pods"] += missed
         rest = idle + absent - missed
-        slow = min(rest, straggling[place])
+        slow = rest * min(straggling[place] / span, 1.0) if span else 0.0
         parts["stragglers"] += slow
         parts["waiting for tasks"] += rest - slow
     _divide_busy(state, sum(busy), parts)
     return parts
+
+
+def _straggling(state: State) -> list[float]:
+    """Return for how long of each slice a straggler ran; one that still runs counts, too."""
+    overlay = Timeline()
+    overlay.width = state.timeline.width
+    for one in state.running.values():
+        overlay.spread("straggling", one.since + state.usual(one.app), state.now)
+    ended = state.timeline.row("straggling", state.now)
+    running = overlay.row("straggling", state.now)
+    return [one + other for one, other in zip(ended, running, strict=False)]
 
 
 def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
@@ -116,6 +125,9 @@ def _details(state: State) -> dict[str, str]:
     ]
     if reasons:
         details["waiting for pods"] = max(reasons)[1]
+    if state.stragglers:
+        (app, node), _ = state.stragglers.most_common(1)[0]
+        details["stragglers"] = f"{app} on node {node}" if node else app
     return details
 
 
