@@ -130,6 +130,8 @@
       figure.hidden = false;
       const plot = draw[figure.dataset.plot](figure, of);
       const place = figure.querySelector(".drawn");
+      // The figure has a name, and the tables have the numbers.
+      if (plot) plot.setAttribute("aria-hidden", "true");
       place.replaceChildren(...(plot ? [plot] : []));
       figure.hidden = !plot;
     }
