@@ -131,7 +131,10 @@ class Used:
 
 
 class State:
-    """What the journal of one attempt says so far."""
+    """What the journal of one attempt says so far.
+
+    One class, as it is one fold: each kind of event has a method that adds it to the same fields.
+    """
 
     def __init__(self) -> None:
         # The first event, which has the run's settings and versions.
