@@ -1,0 +1,39 @@
+"""What the launcher itself uses: CPU time and memory, every few seconds an event of the journal."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from k8s_parsl.journal.journal import Journal
+from k8s_parsl_runtime.shared.programs import kib_in_memory
+
+# As the workflow's process does.
+PERIOD_S = 5.0
+
+
+@contextmanager
+def noted(journal: Journal) -> Iterator[None]:
+    """Note what this process has used, until the block ends."""
+    ended = threading.Event()
+
+    def loop() -> None:
+        _note(journal)
+        while not ended.wait(PERIOD_S):
+            _note(journal)
+
+    thread = threading.Thread(target=loop, name="usage", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _note(journal: Journal) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = round(used.ru_utime + used.ru_stime, 3)
+    journal.note("used", of="launcher", cpu=cpu, memory=kib_in_memory() * 1024)
