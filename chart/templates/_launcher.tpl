@@ -52,12 +52,25 @@ template:
   metadata:
     labels:
       {{- include "k8s-parsl.podLabels" $context | nindent 6 }}
-    {{- with $pod.annotations }}
+    {{- with include "k8s-parsl.launcherAnnotations" (dict "root" .root "pod" $pod) | fromJson }}
     annotations:
       {{- include "k8s-parsl.yaml" . | nindent 6 }}
     {{- end }}
   spec:
     {{- include "k8s-parsl.launcherPodSpec" $context | nindent 4 }}
+{{- end -}}
+
+{{- /* The annotations of the launcher's pod: the values', and those by which a Prometheus finds it, as JSON. */ -}}
+{{- define "k8s-parsl.launcherAnnotations" -}}
+{{- $annotations := dict -}}
+{{- with .root.Values.metrics -}}
+{{- if and .enabled .annotations -}}
+{{- $_ := set $annotations "prometheus.io/scrape" "true" -}}
+{{- $_ := set $annotations "prometheus.io/port" (toString .port) -}}
+{{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{- end -}}
+{{- mergeOverwrite $annotations (.pod.annotations | default dict) | toJson -}}
 {{- end -}}
 
 {{- /*
@@ -111,6 +124,13 @@ containers:
   - name: launcher
     args: [run]
     {{- include "k8s-parsl.ourContainerFields" . | nindent 4 }}
+    {{- with .root.Values.metrics }}
+    {{- if .enabled }}
+    ports:
+      - name: metrics
+        containerPort: {{ .port }}
+    {{- end }}
+    {{- end }}
     env:
       {{- include "k8s-parsl.identityEnv" . | nindent 6 }}
       {{- $env := dict "ours" (dict "HOME" "/tmp") "given" .root.Values.launcher.env }}

@@ -92,6 +92,10 @@ FIXED: dict[str, Any] = {
     "executors.a.availableAccelerators": 0,
     "executors.a.maxBlocks": 1,
     "image.runtime": "inject",
+    "metrics.enabled": True,
+    "metrics.podMonitor.enabled": True,
+    # Not a worker port.
+    "metrics.port": 9090,
     "namespaced.create": True,
     "networkPolicy.create": True,
     "networkPolicy.restrictEgress": True,
@@ -115,6 +119,8 @@ LEFT_OUT = {
 }
 # The chart's own rule for the keys of every map.
 ONE_LINE = {"type": "string", "pattern": r"^[^\n\r]*\Z", "maxLength": 1000}
+# A request of a device, whose name has a slash, needs the same limit.
+NO_DEVICE = ONE_LINE | {"pattern": r"^[^\n\r/]*\Z"}
 Path = tuple[str, ...]
 JSON = dict[str, Any]
 
@@ -229,7 +235,8 @@ class Values:
             refused = [
                 name for name, below in node.get("properties", {}).items() if not _allows(below)
             ]
-            key = self._text(ONE_LINE | {"not": {"enum": refused}}, (*path, "KEY"))
+            rule = NO_DEVICE if path[-1:] == ("requests",) else ONE_LINE
+            key = self._text(rule | {"not": {"enum": refused}}, (*path, "KEY"))
             made[str(key)] = self._of(
                 more if isinstance(more, dict) else {"type": "string"}, (*path, "*")
             )

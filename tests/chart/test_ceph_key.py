@@ -206,7 +206,8 @@ def test_no_kind_of_the_whole_cluster_is_forgotten(helm):
         for item in helm.template(file, over=EVERYTHING).objects
     }
     namespaced = {
-        "ConfigMap", "CronJob", "ExternalSecret", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod", "Role",
+        "ConfigMap", "CronJob", "ExternalSecret", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod",
+        "PodMonitor", "Role",
         "RoleBinding", "Secret", "ServiceAccount",
     }  # fmt: skip
     assert kinds - namespaced == CLUSTER_WIDE

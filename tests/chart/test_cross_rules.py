@@ -77,6 +77,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         volumes("/a", readOnly=True) | {"run": {"volume": "v0"}},
         "run.volume",
     ),
+    "a page on a worker port": ({"page": {"port": 24000}}, "page.port"),
+    "metrics on a worker port": (
+        {"metrics": {"enabled": True, "port": 24001}, "executors": {"a": {}, "workers": {}}},
+        "metrics.port",
+    ),
+    "page and metrics on one port": ({"metrics": {"enabled": True, "port": 8080}}, "metrics.port"),
     "a volume in another": (volumes("/a", "/a/b"), "mountPath"),
     "a volume in another, the other way round": (volumes("/a/b", "/a"), "mountPath"),
     "a volume far inside another": (volumes("/a", "/b", "/a/c/d"), "mountPath"),
@@ -92,6 +98,9 @@ TAKEN: dict[str, dict[str, Any]] = {
     "as many accelerators as workers": workers(availableAccelerators=2, maxWorkersPerNode=2),
     "a repository and a commit": {"workflow": {"git": {"url": "https://a/b", "commit": COMMIT}}},
     "a run on a volume": volumes("/a") | {"run": {"volume": "v0"}},
+    "a page above the worker ports": {"page": {"port": 24001}},
+    "a page that is off, on a worker port": {"page": {"enabled": False, "port": 24000}},
+    "metrics that are off, on the page's port": {"metrics": {"port": 8080}},
     "volumes side by side": volumes("/a", "/ab", "/a-b", "/b/a"),
 }
 

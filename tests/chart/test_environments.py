@@ -202,6 +202,9 @@ OTHER: dict[str, Any] = {
     "launcher.env": [{"name": "A", "value": "b"}],
     "launcher.runtimeVolume": "image",
     "job.annotations": {"a": "b"},
+    "metrics.from": [{"podSelector": {}}],
+    "metrics.podMonitor.labels": {"a": "b"},
+    "metrics.podMonitor.interval": "7s",
     "serviceAccount.annotations": {"a": "b"},
 }
 # Keys that go together: one of `call` and `script`, and those of `git`.
@@ -223,6 +226,14 @@ OF_AN_IMAGE = (
     "image.runtime",
     "launcher.runtimeVolume",
 )
+BESIDE |= {
+    f"metrics.{key}": {"metrics": {"enabled": True}} for key in ("port", "from", "annotations")
+}
+BESIDE |= {
+    f"metrics.podMonitor.{key}": {"metrics": {"enabled": True, "podMonitor": {"enabled": True}}}
+    for key in ("labels", "interval")
+}
+BESIDE["metrics.podMonitor.enabled"] = {"metrics": {"enabled": True}}
 BESIDE |= {key: {"image": {"repository": "any"}} for key in OF_AN_IMAGE}
 # Read only on a laptop: test_settings.py.
 NOT_THE_CHARTS = {"laptop.python"}
@@ -424,6 +435,8 @@ def test_every_setting_is_read_by_launcher_or_runtime():
             "Parsl",
             "Volume",
             "Logging",
+            "Page",
+            "Metrics",
             "Laptop",
         )
     ]

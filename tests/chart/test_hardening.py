@@ -227,6 +227,8 @@ def allows(rule: Object, port: int, source: dict[str, str]) -> bool:
     """Return whether a rule for incoming traffic allows this port to a pod with these labels."""
     if "ports" in rule and port not in [entry["port"] for entry in rule["ports"]]:
         return False
+    if "from" not in rule:
+        return True
     selectors = [peer["podSelector"] for peer in rule["from"] if "podSelector" in peer]
     return any(selects(selector, source) for selector in selectors)
 

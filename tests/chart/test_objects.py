@@ -277,13 +277,18 @@ def test_workers_have_the_runs_keys_only_where_it_is_encrypted(helm):
 
 
 def test_there_is_a_port_for_each_executor(helm):
-    """Of the workflow's container, in which the interchange listens."""
+    """Of the workflow's container, in which the interchange listens.
+
+    The launcher's own listens to Prometheus alone, where that is asked for.
+    """
     launcher = helm.template(EVERY_KEY).launcher
     assert [port["containerPort"] for port in container(launcher, "workflow")["ports"]] == [
         25000,
         25001,
     ]
-    assert "ports" not in container(launcher, "launcher")
+    metrics = {"name": "metrics", "containerPort": 9191}
+    assert container(launcher, "launcher")["ports"] == [metrics]
+    assert "ports" not in container(helm.template(over=MINIMAL).launcher, "launcher")
 
 
 def test_pod_is_overridden_by_kind_and_by_executor(helm):
@@ -575,7 +580,7 @@ def test_every_object_is_valid_for_kubernetes(helm, values_file):
     rendered = helm.template(values_file)
     for version in ("1.31", "1.37"):
         for item in rendered.objects:
-            if item["kind"] != "ExternalSecret":  # another project's
+            if item["kind"] not in ("ExternalSecret", "PodMonitor"):  # other projects'
                 kubernetes_validate.validate(item, version, strict=True)
         for label, worker in rendered.workers.items():
             manifest = worker | {"metadata": worker["metadata"] | {"name": f"worker-{label}"}}

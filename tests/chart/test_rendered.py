@@ -73,6 +73,7 @@ def test_the_address_of_every_kind_that_the_chart_makes(each_helm):
         "ExternalSecret": f"/apis/external-secrets.io/v1{base}/externalsecrets",
         "Job": f"/apis/batch/v1{base}/jobs",
         "NetworkPolicy": f"/apis/networking.k8s.io/v1{base}/networkpolicies",
+        "PodMonitor": f"/apis/monitoring.coreos.com/v1{base}/podmonitors",
         "PersistentVolume": "/api/v1/persistentvolumes",
         "PersistentVolumeClaim": f"/api/v1{base}/persistentvolumeclaims",
         "Pod": f"/api/v1{base}/pods",

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from chart.helm import CHART, MINIMAL, VALUES
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.model import Model
-from k8s_parsl.config.settings import Executor, Laptop, Settings, Volume, launcher_part
+from k8s_parsl.config.settings import Executor, Laptop, Metrics, Settings, Volume, launcher_part
 from values_schema.chart_values import Values
 
 
@@ -197,4 +197,7 @@ def test_the_launchers_part_has_no_key_of_the_charts(helm, values_file, tmp_path
     assert all(executor.keys() <= known for executor in settings["executors"].values())
     known = {field.alias for field in Volume.model_fields.values()}
     assert all(volume.keys() <= known for volume in settings["storage"].values())
-    assert settings.keys() == launcher_part({}).keys() | {"run", "workflow", "parsl", "logging"}
+    known = {field.alias for field in Metrics.model_fields.values()}
+    assert settings["metrics"].keys() == known
+    sections = {"run", "workflow", "parsl", "logging", "page", "metrics"}
+    assert settings.keys() == launcher_part({}).keys() | sections

@@ -22,6 +22,8 @@ from k8s_parsl.config.settings import (
     Git,
     Laptop,
     Logging,
+    Metrics,
+    Page,
     Parsl,
     Run,
     Workflow,
@@ -125,6 +127,48 @@ class ChartParsl(Parsl):
     retry_lost_tasks: Annotated[Any, WithJsonSchema(APPS)] = Field(
         "cached", description=Parsl.model_fields["retry_lost_tasks"].description
     )
+
+
+# As the CRD has it: https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.Duration
+DURATION = (
+    r"^(0|(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$"
+)
+
+
+class PodMonitor(Model):
+    """A PodMonitor, by which the Prometheus Operator finds the launcher's pod."""
+
+    enabled: bool = Field(
+        False,
+        description="Create it. The cluster needs the CRD `podmonitors.monitoring.coreos.com`, and "
+        "you the permission.",
+    )
+    labels: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Its labels, by which a Prometheus selects PodMonitors.",
+    )
+    interval: Annotated[str, text(Rule(DURATION, "a duration such as 30s or 1m, or empty"))] = (
+        Field("", description="How often Prometheus asks. Empty: as often as it asks others.")
+    )
+
+
+class ChartMetrics(Metrics):
+    """Metrics for Prometheus, on all addresses of the launcher's pod.
+
+    On a laptop only the page has them (docs/admin/metrics.md).
+    """
+
+    from_: Annotated[Any, list_of("NetworkPolicyPeer", NETWORKING)] = Field(
+        (),
+        alias="from",
+        description="Who may ask, as `from` of a NetworkPolicy. Empty: any pod and any address.",
+    )
+    annotations: bool = Field(
+        False,
+        description="Annotate the launcher's pod with `prometheus.io/scrape`, `port` and `path`, "
+        "which some Prometheus servers look for.",
+    )
+    pod_monitor: PodMonitor = Field(default_factory=PodMonitor)
 
 
 class LauncherResources(Model):
@@ -337,6 +381,8 @@ class Values(Model):
         "`<function>-<instance>`, for example `dev-0`.",
     )
     logging: Logging = Field(default_factory=Logging)
+    page: Page = Field(default_factory=Page)
+    metrics: ChartMetrics = Field(default_factory=ChartMetrics)
     laptop: Laptop = Field(default_factory=Laptop)
     pod: Pod = Field(default_factory=Pod)
     launcher: Launcher = Field(default_factory=Launcher)

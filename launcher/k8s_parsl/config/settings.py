@@ -329,6 +329,40 @@ class Logging(Model):
     )
 
 
+# Below 1024 only root may listen, and no container of ours is root's.
+ListenPort = Annotated[int, Field(ge=1024, le=65535)]
+
+
+class Page(Model):
+    """The run's status over HTTP, on the loopback address of the launcher's pod or of a laptop.
+
+    `kubectl port-forward` reaches it; nothing on the pod network does.
+    """
+
+    enabled: bool = Field(
+        True, description="Serve `/status.json`, `/metrics` and `/healthz` while the run goes on."
+    )
+    port: ListenPort = Field(
+        8080,
+        description="Its port on 127.0.0.1. On a laptop, where no values file sets it: a free "
+        "port, which the log names.",
+    )
+
+
+class Metrics(Model):
+    """Metrics for Prometheus, on all addresses of the launcher's pod.
+
+    On a laptop only the page has them (docs/admin/metrics.md).
+    """
+
+    enabled: bool = Field(
+        False,
+        description="Serve `/metrics`, and nothing else, on the pod network, and allow it in the "
+        "NetworkPolicy.",
+    )
+    port: ListenPort = Field(9090, description="Port of the launcher's pod for `/metrics`.")
+
+
 class Laptop(Model):
     """What `k8s-parsl run` uses on a laptop. The chart does not read it."""
 
@@ -350,6 +384,8 @@ class Settings(Model):
     parsl: Parsl = Field(default_factory=Parsl)
     storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
     logging: Logging = Field(default_factory=Logging)
+    page: Page = Field(default_factory=Page)
+    metrics: Metrics = Field(default_factory=Metrics)
     laptop: Laptop = Field(default_factory=Laptop)
 
     @model_validator(mode="after")
@@ -374,6 +410,23 @@ class Settings(Model):
                 raise ValueError(
                     f"storage.{other}.mountPath: {inner} is inside storage.{one}.mountPath {outer}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        taken = {
+            self.parsl.worker_port + index: f"executors.{label}"
+            for index, label in enumerate(sorted(self.executors))
+        }
+        for key, section in (("page", self.page), ("metrics", self.metrics)):
+            if not section.enabled:
+                continue
+            if section.port in taken:
+                raise ValueError(
+                    f"{key}.port: {section.port} is the port of {taken[section.port]}: "
+                    "choose another one"
+                )
+            taken[section.port] = key
         return self
 
     @classmethod
@@ -416,6 +469,8 @@ SECTIONS = (
     "parsl",
     "storage",
     "logging",
+    "page",
+    "metrics",
     "laptop",
     "pod",
     "launcher",
@@ -438,11 +493,12 @@ _SECTIONS_WITH_DEFAULTS = frozenset(SECTIONS) - {
     "global",
 }
 # The sections that the launcher reads, apart from `executors` and `storage`.
-_SECTIONS_READ = ("run", "workflow", "parsl", "logging", "laptop")
+_SECTIONS_READ = ("run", "workflow", "parsl", "logging", "page", "metrics", "laptop")
 # Keys inside the launcher's own sections that only the chart reads; the template
 # `k8s-parsl.settings` leaves out the same ones, and a test for each values file ties the two.
 _CHARTS_OF_WORKFLOW = ("files",)
 _CHARTS_OF_EXECUTOR = ("pod",)
+_CHARTS_OF_METRICS = ("from", "annotations", "podMonitor")
 
 
 def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -453,6 +509,8 @@ def launcher_part(values: Mapping[str, Any]) -> dict[str, Any]:
     part = _only(values, _SECTIONS_READ)
     if isinstance(part.get("workflow"), Mapping):
         part["workflow"] = _without(part["workflow"], _CHARTS_OF_WORKFLOW)
+    if isinstance(part.get("metrics"), Mapping):
+        part["metrics"] = _without(part["metrics"], _CHARTS_OF_METRICS)
     part["executors"] = _each(
         values.get("executors", {}), lambda executor: _without(executor, _CHARTS_OF_EXECUTOR)
     )

@@ -131,6 +131,8 @@ class Attempt:
             started=record.started,
             settings=settings.model_dump(mode="json", by_alias=True),
             workers={label: pool.number for label, pool in pools.items()},
+            pools=[str(pool) for pool in pools.values()],
+            attempts=record.attempts,
         )
         self._journal.open(folder.path, record.attempt, folder.volume)
         best_effort("write the record", lambda: record.write(folder.record))

@@ -34,6 +34,7 @@ from k8s_parsl.run.supervision import (
     supervise,
 )
 from k8s_parsl.run.workflow import Container, Workflow
+from k8s_parsl.views.server import ports_on_laptop
 from k8s_parsl_runtime.shared import files, signals
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
@@ -135,7 +136,7 @@ def _run(
         )
         workflow.start(order, {})
         record.workers = [str(pool) for pool in pools.values()]
-        supervise(settings, workflow, record, folder)
+        supervise(settings, workflow, record, folder, ports_on_laptop(settings))
 
 
 def _room(executor: Executor) -> Room:

@@ -43,6 +43,7 @@ from k8s_parsl.run.supervision import (
 from k8s_parsl.run.takeover import wait_until_alone
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
+from k8s_parsl.views.server import ports_in_pod
 from k8s_parsl_runtime.shared import volumes
 from k8s_parsl_runtime.shared.deadlines import apart, within
 from k8s_parsl_runtime.shared.volumes import Mount
@@ -261,7 +262,8 @@ class _Run:
         def summary() -> str:
             return "; ".join(one.summary() for one in pods.values())
 
-        supervise(self.settings, self.workflow, self.record, self.folder, summary)
+        ports = ports_in_pod(self.settings)
+        supervise(self.settings, self.workflow, self.record, self.folder, ports, summary)
 
 
 def _let_in(identity: Identity, folder: Folder, work: Path) -> None:

@@ -22,6 +22,7 @@ from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, heeding
 from k8s_parsl.views.page import write_page
+from k8s_parsl.views.server import Ports, serving
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import Stopped
@@ -89,6 +90,7 @@ def supervise(
     workflow: Workflow,
     record: Record,
     folder: Folder,
+    ports: Ports,
     pods: Callable[[], str] = str,
 ) -> None:
     """Wait for the run's end, and keep its record.
@@ -98,6 +100,7 @@ def supervise(
         workflow: its other side.
         record: its record, as it began.
         folder: where it is kept.
+        ports: where its page and its metrics are served.
         pods: returns how many worker pods run and wait, in one line.
 
     Raises:
@@ -108,13 +111,15 @@ def supervise(
     keep = partial(best_effort, hurry=lambda: workflow.stopped)
     keep("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
+    journal = workflow.journal
     with (
-        usage.noted(workflow.journal),
-        progress.shown(workflow.journal, settings.logging.progress_period, pods),
+        serving(journal, ports),
+        usage.noted(journal),
+        progress.shown(journal, settings.logging.progress_period, pods),
     ):
         outcome = judged(workflow.result(), settings.workflow.failed_tasks)
     _complete(record, outcome, workflow, time.monotonic() - began)
-    workflow.journal.end(
+    journal.end(
         status=record.status,
         exit_code=record.exit_code,
         message=record.message,

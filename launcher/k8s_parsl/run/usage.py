@@ -19,6 +19,7 @@ def noted(journal: Journal) -> Iterator[None]:
     ended = threading.Event()
 
     def loop() -> None:
+        _note(journal)
         while not ended.wait(PERIOD_S):
             _note(journal)
 

@@ -48,6 +48,28 @@ def write_page(
     files.write(path, volume_of(path), _pieces(page))
 
 
+def record_of(state: State) -> Record:
+    """Return the record of a run that goes on, as far as its journal has it."""
+    run = state.run
+    parsl = run.get("settings", {}).get("parsl", {})
+    return Record(
+        str(run.get("run", "")),
+        str(run.get("installation", "")),
+        str(run.get("workflow", "")),
+        str(run.get("versions", "")),
+        str(run.get("started", "")),
+        str(run.get("code", "")),
+        launcher=str(run.get("launcher", "")),
+        attempt=run.get("attempt", 1),
+        attempts=run.get("attempts", []),
+        workers=run.get("pools", []),
+        retry_lost_tasks=parsl.get("retryLostTasks", "cached"),
+        failures=list(state.failures),
+        long_tasks=list(state.long),
+        reasons=dict(state.reasons.most_common()),
+    )
+
+
 def whole(record: Record, of: Json) -> str:
     """Return the live page."""
     page: str = _template().render(**_facts(record, of, live=True), fragment=False)

@@ -51,7 +51,7 @@ def status(state: State) -> Json:
         },
         "seconds_left": seconds_left(state),
         "apps": most[:SHOWN_APPS],
-        "executors": _executors(state),
+        "executors": executors(state),
         "waits": _waits(state),
         "running": _running(state),
         "failures": _failures(state),
@@ -127,7 +127,8 @@ def seconds_left(state: State) -> float | None:
     return round(left / rate, 1) if rate else None
 
 
-def _executors(state: State) -> list[Json]:
+def executors(state: State) -> list[Json]:
+    """Return a row for each executor: its pods that have not ended, its workers."""
     numbers = state.run.get("workers", {})
     settings = state.run.get("settings", {}).get("executors", {})
     labels = {*numbers, *(pod.executor for pod in state.pods.values())}
