@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from k8s_parsl.journal import events, reader
 from k8s_parsl.journal.state import began
 from k8s_parsl.views.history import Run
-from k8s_parsl.views.terminal import console, duration, plain, print_json, size
+from k8s_parsl.views.terminal import console, plain, print_json
+from k8s_parsl.views.words import duration, size
 from k8s_parsl_runtime.shared.errors import UsageError
 from k8s_parsl_runtime.shared.tries import Try
 

@@ -17,6 +17,7 @@ from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.status import status
+from k8s_parsl.views.words import duration, size
 from k8s_parsl_runtime.shared.errors import bounded
 
 Json = dict[str, Any]
@@ -230,26 +231,3 @@ def plain(text: str) -> Text:
 def plain_text(text: str) -> str:
     """Return a text without what a terminal acts on."""
     return bounded(str(text), 2000)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: 0.25 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours == 0:
-        return f"{minutes} min {rest} s"
-    return f"{hours} h {minutes} min"
-
-
-def size(number: int) -> str:
-    """Return a number of bytes with a binary unit, as Kubernetes writes it."""
-    amount = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

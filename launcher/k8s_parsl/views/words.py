@@ -1,0 +1,26 @@
+"""Durations and sizes in words."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: 0.25 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours == 0:
+        return f"{minutes} min {rest} s"
+    return f"{hours} h {minutes} min"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes with a binary unit, as Kubernetes writes it."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
