@@ -316,6 +316,7 @@ AS_DEFAULT = {
     "storage.dev-0.accessModes",
     "image.runtime",
     "rbac.create",
+    "rbac.events",
     "networkPolicy.create",
     "admin.create",
     "namespaced.create",
@@ -424,6 +425,7 @@ def test_every_setting_is_read_by_launcher_or_runtime():
             "Parsl",
             "Volume",
             "Logging",
+            "Notify",
             "Laptop",
         )
     ]

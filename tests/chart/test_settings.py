@@ -197,4 +197,10 @@ def test_the_launchers_part_has_no_key_of_the_charts(helm, values_file, tmp_path
     assert all(executor.keys() <= known for executor in settings["executors"].values())
     known = {field.alias for field in Volume.model_fields.values()}
     assert all(volume.keys() <= known for volume in settings["storage"].values())
-    assert settings.keys() == launcher_part({}).keys() | {"run", "workflow", "parsl", "logging"}
+    assert settings.keys() == launcher_part({}).keys() | {
+        "run",
+        "workflow",
+        "parsl",
+        "logging",
+        "notify",
+    }

@@ -329,6 +329,37 @@ class Logging(Model):
     )
 
 
+class Notify(Model):
+    """Messages about a run, to chat, mail or a webhook (docs/user/notify.md)."""
+
+    secret: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
+        max_length=253,
+        description="A Secret in the release's namespace with URLs of "
+        "[apprise](https://appriseit.com), one a line: where the launcher sends messages about the "
+        "run. Empty: it sends none. On a laptop the environment variable `K8S_PARSL_NOTIFY_URL` "
+        "has the URLs.",
+    )
+    secret_key: str = Field(
+        "url",
+        pattern=r"^[-._a-zA-Z0-9]+$",
+        max_length=253,
+        description="The key of the Secret that has the URLs.",
+    )
+    when: tuple[Literal["end", "failure", "stall"], ...] = Field(
+        ("end", "failure", "stall"),
+        description="What the launcher sends a message about, each once for an attempt: `end` (the "
+        "run has ended), `failure` (a first task has failed), `stall` (no task has ended for "
+        "`stallAfter` seconds, though tasks are open).",
+    )
+    stall_after: float = Field(
+        3600.0,
+        gt=0,
+        description="Seconds without the end of a task after which a run with open tasks stalls.",
+    )
+
+
 class Laptop(Model):
     """What `k8s-parsl run` uses on a laptop. The chart does not read it."""
 
@@ -350,6 +381,7 @@ class Settings(Model):
     parsl: Parsl = Field(default_factory=Parsl)
     storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
     logging: Logging = Field(default_factory=Logging)
+    notify: Notify = Field(default_factory=Notify)
     laptop: Laptop = Field(default_factory=Laptop)
 
     @model_validator(mode="after")
@@ -416,6 +448,7 @@ SECTIONS = (
     "parsl",
     "storage",
     "logging",
+    "notify",
     "laptop",
     "pod",
     "launcher",
@@ -438,7 +471,7 @@ _SECTIONS_WITH_DEFAULTS = frozenset(SECTIONS) - {
     "global",
 }
 # The sections that the launcher reads, apart from `executors` and `storage`.
-_SECTIONS_READ = ("run", "workflow", "parsl", "logging", "laptop")
+_SECTIONS_READ = ("run", "workflow", "parsl", "logging", "notify", "laptop")
 # Keys inside the launcher's own sections that only the chart reads; the template
 # `k8s-parsl.settings` leaves out the same ones, and a test for each values file ties the two.
 _CHARTS_OF_WORKFLOW = ("files",)
