@@ -133,6 +133,9 @@ containers:
     {{- end }}
     env:
       {{- include "k8s-parsl.identityEnv" . | nindent 6 }}
+      {{- with include "k8s-parsl.notifyEnv" . }}
+      {{- . | nindent 6 }}
+      {{- end }}
       {{- $env := dict "ours" (dict "HOME" "/tmp") "given" .root.Values.launcher.env }}
       {{- include "k8s-parsl.env" $env | trim | nindent 6 }}
     volumeMounts:
@@ -164,4 +167,17 @@ volumes:
   - name: launcher-tmp
     emptyDir: {}
   {{- include "k8s-parsl.volumes" . | nindent 2 }}
+{{- end -}}
+
+{{- /*
+The URLs for messages about the run. Only the container `launcher` has them, and not the one of `helm test`. A Secret
+that is missing costs the messages, and not the run.
+*/ -}}
+{{- define "k8s-parsl.notifyEnv" -}}
+{{- $notify := .root.Values.notify | default dict -}}
+{{- if and $notify.secret (ne (get (.more | default dict) "k8s-parsl/run") "test") -}}
+- name: K8S_PARSL_NOTIFY_URL
+  valueFrom:
+    secretKeyRef: {name: {{ $notify.secret | quote }}, key: {{ $notify.secretKey | default "url" | quote }}, optional: true}
+{{- end -}}
 {{- end -}}

@@ -7,7 +7,7 @@ launcher/k8s_parsl/config/ returns the same, with `laptop`; a test compares the 
 {{- range $label := include "k8s-parsl.executorLabels" . | fromJsonArray -}}
 {{- $_ := set $executors $label (omit (index $.Values.executors $label) "pod") -}}
 {{- end -}}
-{{- $values := pick .Values "run" "parsl" "logging" "page" -}}
+{{- $values := pick .Values "run" "parsl" "logging" "notify" "page" -}}
 {{- $_ := set $values "metrics" (omit .Values.metrics "from" "annotations" "podMonitor") -}}
 {{- $_ := set $values "workflow" (omit .Values.workflow "files") -}}
 {{- $_ := set $values "executors" $executors -}}

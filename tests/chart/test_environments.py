@@ -327,6 +327,7 @@ AS_DEFAULT = {
     "storage.dev-0.accessModes",
     "image.runtime",
     "rbac.create",
+    "rbac.events",
     "networkPolicy.create",
     "admin.create",
     "namespaced.create",
@@ -437,6 +438,7 @@ def test_every_setting_is_read_by_launcher_or_runtime():
             "Logging",
             "Page",
             "Metrics",
+            "Notify",
             "Laptop",
         )
     ]

@@ -63,7 +63,7 @@ def test_any_other_key_may_be_left_empty(helm, path):
     assert helm.refusal(without(path)) == ""
 
 
-@pytest.mark.parametrize("section", ["run", "parsl", "storage", "logging", "rbac"])
+@pytest.mark.parametrize("section", ["run", "parsl", "storage", "logging", "notify", "rbac"])
 def test_a_laptop_refuses_an_empty_section_as_helm_does(tmp_path, section):
     file = tmp_path / "values.yaml"
     file.write_text(f"workflow: {{call: 'a:b'}}\nexecutors: {{w: {{}}}}\n{section}:\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.helm import CHART, MINIMAL, VALUES, Object, container
+from chart.helm import CHART, MINIMAL, REPOSITORY, VALUES, Object, container
 from k8s_parsl.check import permissions
 from k8s_parsl.identity import Identity
 from k8s_parsl_runtime.shared.errors import ExitCode
@@ -47,11 +48,53 @@ def test_the_launcher_has_exactly_the_rights_it_uses(helm, values_file):
     assert [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
         (["pods"], None, ["create", "delete", "list", "watch"]),
         (["pods/log"], None, ["get"]),
-        (["events"], None, ["list"]),
+        (["events"], None, ["create", "list"]),
         (["configmaps"], ["pdgrun"], ["get"]),
         (["secrets"], ["pdgrun-certificates", "pdgrun-certificates-test"], ["create", "patch"]),
     ]
     assert {tuple(rule["apiGroups"]) for rule in rules} == {("",)}
+
+
+def test_without_rbac_events_the_launcher_has_no_right_to_create_events(helm):
+    """For users who lack it: Kubernetes lets no user grant a permission that they do not have."""
+    with_events = helm.template(DEV).one("Role")
+    (role,) = helm.template(DEV, over={"rbac": {"events": False}}).of("launcher", "Role")
+    verbs = {rule["resources"][0]: rule["verbs"] for rule in role["rules"]}
+    assert verbs["events"] == ["list"]
+    assert role["metadata"]["name"] != with_events["metadata"]["name"]
+
+
+def test_the_role_for_users_has_all_that_the_launchers_role_grants(helm):
+    """Else they could not install it."""
+    text = (REPOSITORY / "deploy" / "role-for-users.yaml").read_text("utf-8")
+    users = next(yaml.safe_load_all(text))
+    for rule in helm.template(DEV).one("Role")["rules"]:
+        for resource in rule["resources"]:
+            allowed = {
+                verb
+                for one in users["rules"]
+                if resource in one["resources"]
+                for verb in one["verbs"]
+            }
+            assert set(rule["verbs"]) <= allowed, resource
+
+
+def test_only_the_launcher_has_the_urls_for_messages(helm):
+    """By a reference to the Secret that may be missing; not the one of `helm test`, no worker."""
+    notify = {"notify": {"secret": "pdg-notify", "secretKey": "urls"}}
+    rendered = helm.template(DEV, over=notify)
+    reference = {"secretKeyRef": {"name": "pdg-notify", "key": "urls", "optional": True}}
+    assert environment(rendered.launcher, "launcher")["K8S_PARSL_NOTIFY_URL"] == reference
+    rest = copy.deepcopy(rendered.objects)
+    for item in rest:
+        if item["kind"] == "Job" and "launcher" in item["metadata"]["name"]:
+            for one in item["spec"]["template"]["spec"]["containers"]:
+                one.pop("env", None) if one["name"] == "launcher" else None
+    assert "K8S_PARSL_NOTIFY_URL" not in str(rest)
+    assert "NOTIFY" not in str(environment(rendered.launcher, "workflow"))
+    named = [item for item in rest if "pdg-notify" in str(item)]
+    assert [item["metadata"]["name"].rpartition("-")[0] for item in named] == ["pdgrun-settings"]
+    assert "NOTIFY" not in str(helm.template(DEV).objects)
 
 
 def test_check_asks_for_the_rights_that_the_role_grants(helm, values_file):

@@ -199,5 +199,5 @@ def test_the_launchers_part_has_no_key_of_the_charts(helm, values_file, tmp_path
     assert all(volume.keys() <= known for volume in settings["storage"].values())
     known = {field.alias for field in Metrics.model_fields.values()}
     assert settings["metrics"].keys() == known
-    sections = {"run", "workflow", "parsl", "logging", "page", "metrics"}
+    sections = {"run", "workflow", "parsl", "logging", "notify", "page", "metrics"}
     assert settings.keys() == launcher_part({}).keys() | sections

@@ -647,6 +647,11 @@ def test_added_rights_are_of_no_use_under_the_policy(account, product):
     assert "may create only pods" in account.create(config_map)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}
     assert "may create only pods" in account.create(secret)
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "x"}, "reason": "RunDone"}
+    about = {"kind": "Pod", "name": "x", "namespace": product.namespace}
+    assert "may create only pods" in account.create(event | {"involvedObject": about})
+    about["kind"] = "Job"
+    assert "created" in account.create(event | {"involvedObject": about})
     assert "created" in account.create(secret | {"metadata": {"name": "product-certificates"}})
     account.use(product.kubectl("create", "token", "product-launcher"))
     assert "ValidatingAdmissionPolicy" in account.create(account.worker())

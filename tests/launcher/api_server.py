@@ -26,6 +26,8 @@ class ApiServer:
         self.pods, self.secrets, self.events, self.calls = {}, {}, [], []
         # What a pod was before each event, by the event's version.
         self.before = {}
+        # Events that were created, in their order.
+        self.created_events = []
         # By the pod's uid, and by its name.
         self.pod_events, self.logs = {}, {}
         # For `check`: other objects by (plural, namespace, name); plurals that the caller may not
@@ -67,7 +69,10 @@ class ApiServer:
         self.http.server_close()
 
     def refuse(self, method, code, message, headers=None, times=1):
-        """The next ``times`` calls with ``method`` fail with ``code``."""
+        """The next ``times`` calls with ``method`` fail with ``code``.
+
+        ``method`` may also have the end of a path: "POST /events".
+        """
         self.answers += [(method, code, message, headers or {})] * times
 
     def put(self, kind, pod):
@@ -165,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return True
             for answer in state.answers:
-                if answer[0] == self.command:
+                method, _, end = answer[0].partition(" ")
+                if method == self.command and urlsplit(self.path).path.endswith(end):
                     state.answers.remove(answer)
                     self._body()
                     self._status(*answer[1:])
@@ -277,6 +283,9 @@ class _Handler(BaseHTTPRequestHandler):
         if url.query == "dryRun=All" or url.path.endswith("accessreviews"):
             self._try_out(_place(url.path)[0], pod)
             return
+        if _place(url.path)[0] == "events":
+            self._create_event(pod)
+            return
         name = pod["metadata"]["name"]
         if name in state.pods:
             self._status(409, f'pods "{name}" already exists')
@@ -285,6 +294,28 @@ class _Handler(BaseHTTPRequestHandler):
         pod["status"] = {"phase": "Pending"}
         state.put("ADDED", pod)
         self._json(201, pod)
+
+    def _create_event(self, event):
+        """As the real server does: it refuses one of another namespace than its object's."""
+        state = self.server_state
+        if ("create", "events") in state.denied:
+            self._status(
+                403, 'events is forbidden: User "x" cannot create resource "events" in API group ""'
+            )
+            return
+        if event["involvedObject"]["namespace"] != event["metadata"]["namespace"]:
+            self._status(422, "involvedObject.namespace: does not match event.namespace")
+            return
+        with state.changed:
+            names = [made["metadata"]["name"] for made in state.created_events]
+            if event["metadata"]["name"] not in names:
+                state.created_events.append(event)
+                names = []
+            state.changed.notify_all()
+        if names:
+            self._status(409, "events already exists")
+        else:
+            self._json(201, event)
 
     def do_DELETE(self):
         if self._canned():

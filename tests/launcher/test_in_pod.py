@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from hooks import Hook
 from quick import quick
 
 from k8s_parsl.run import attempts, messages, supervision
@@ -103,6 +105,8 @@ class Launcher:
         (self.code / "flow.py").write_text(FLOW)
         (self.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER))
         self.status = None
+        # More environment variables of the container `launcher`.
+        self.environment = {}
 
     @property
     def run_folder(self):
@@ -131,7 +135,7 @@ class Launcher:
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             try:
-                launcher_pod.in_pod(facts, self.mounted, Path(short, "socket"))
+                launcher_pod.in_pod(facts | self.environment, self.mounted, Path(short, "socket"))
             except BaseException:
                 # As kubelet does: by itself it would wait for another launcher.
                 process.terminate()
@@ -328,6 +332,77 @@ def test_a_workflow_that_raises(launcher, server):
     assert record["last_lines"][-1] == "ValueError: no 1"
     assert server.pods == {}
     assert launcher.status == 1
+
+
+def owned_by_a_job(server, identity):
+    """Put the launcher's own pod there, as the Job's controller creates it."""
+    job = {"apiVersion": "batch/v1", "kind": "Job", "name": "pdgrun-launcher-abc12345", "uid": "j"}
+    labels = {
+        f"app.kubernetes.io/{key}": value
+        for key, value in (
+            ("name", "k8s-parsl"),
+            ("instance", "pdgrun"),
+            ("component", "launcher"),
+        )
+    } | {"k8s-parsl/run": identity.run}
+    metadata = {"name": identity.pod_name, "uid": identity.pod_uid, "labels": labels}
+    server.put("ADDED", {"metadata": metadata | {"ownerReferences": [job]}})
+
+
+def test_the_end_of_a_run_is_reported(launcher, server, caplog):
+    """By a message and by Events; the log has no part of the URL."""
+    caplog.set_level("DEBUG")
+    owned_by_a_job(server, launcher.identity)
+    hook = Hook()
+    launcher.environment = {"K8S_PARSL_NOTIFY_URL": hook.url}
+    with pytest.raises(WorkflowFailed):
+        launcher.run("badly", notify={"secret": "pdg-notify"}, logging={"level": "DEBUG"})
+    hook.close()
+    (message,) = hook.posted
+    assert re.match(r"pdgrun: failed after .* \(flow:badly\)$", message["title"])
+    lines = message["message"].splitlines()
+    assert f"report: {launcher.run_folder}/report.html" in lines
+    assert any(line.startswith("the workflow raised ValueError: no 1") for line in lines)
+    assert [event["reason"] for event in server.created_events] == ["RunStarted", "RunFailed"]
+    assert "t0ken" not in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_run_that_fails_before_its_first_pod_is_reported_too(launcher, server):
+    owned_by_a_job(server, launcher.identity)
+    hook = Hook()
+    launcher.environment = {"K8S_PARSL_NOTIFY_URL": hook.url}
+    with pytest.raises(UsageError):
+        launcher.run("wel")
+    hook.close()
+    assert [message["title"].split(" after ")[0] for message in hook.posted] == ["pdgrun: failed"]
+    assert [event["reason"] for event in server.created_events] == ["RunStarted", "RunFailed"]
+
+
+def test_a_run_that_is_done_already_is_not_reported_again(launcher, server):
+    owned_by_a_job(server, launcher.identity)
+    hook = Hook()
+    launcher.environment = {"K8S_PARSL_NOTIFY_URL": hook.url}
+    launcher.run("well")
+    launcher.run("well")
+    hook.close()
+    assert len(hook.posted) == 1
+    assert [event["reason"] for event in server.created_events] == ["RunStarted", "RunDone"]
+
+
+def test_no_event_and_no_message_keeps_a_run_from_its_end(launcher, server, caplog):
+    """With an API server that takes no Events, and a service that does not answer."""
+    owned_by_a_job(server, launcher.identity)
+    server.hangs = r"^POST /api/v1/namespaces/\w+/events"
+    hook = Hook()
+    hook.hangs = True
+    launcher.environment = {"K8S_PARSL_NOTIFY_URL": hook.url}
+    launcher.run("well")
+    assert launcher.record["status"] == "done"
+    ended = datetime.fromisoformat(launcher.record["ended"]).timestamp()
+    assert time.time() - ended < 16
+    assert "did not take the message about: end" in caplog.text
+    hook.close()
 
 
 def test_a_workflow_that_crashes(launcher, server):

@@ -87,6 +87,17 @@ def test_the_launchers_account_is_asked_for_by_name(cluster, api):
     assert {who for who, _ in cluster.reviews} == {"system:serviceaccount:science:pdgrun-launcher"}
 
 
+def test_without_the_permission_for_events_there_is_only_a_remark(cluster, api):
+    """The run goes on without them."""
+    cluster.objects["serviceaccounts", NS, "pdgrun-launcher"] = {"metadata": {}}
+    cluster.denied = {("create", "events")}
+    assert said(api, installed()) == []
+    line = only(api, installed(), Status.NOTE)
+    assert line.startswith(
+        "the launcher's ServiceAccount pdgrun-launcher has no permission to create events"
+    )
+
+
 def installed(**changes):
     """Return an installed release, without values and PVCs."""
     pods = {

@@ -63,7 +63,7 @@ def test_healthz_is_one_line(page):
     [
         *((method, path, 200) for method in ("GET", "HEAD") for path in site.ROUTES),
         ("GET", "/status.json?a=b", 200),
-        ("GET", "/", 404),
+        ("GET", "/index.html", 404),
         ("GET", "/status.json/", 404),
         ("GET", "/../etc/passwd", 404),
         ("GET", "/%00", 404),
@@ -78,7 +78,7 @@ def test_only_get_and_head_of_known_paths_are_answered(page, method, path, statu
     """Whatever it is, with the headers of a page that may load nothing."""
     said, headers, body = ask(page, path, method=method)
     assert said == status
-    assert headers["Content-Security-Policy"] == "default-src 'none'"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
     assert ("Allow" in headers) == (status == 405)
@@ -291,7 +291,7 @@ def test_a_header_of_a_megabyte_is_refused_and_not_kept(page):
     [
         b"\0" * 100 + b"\r\n\r\n",
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /nowhere HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
         b"GET /status.json HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",

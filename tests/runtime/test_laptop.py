@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hooks import Hook
 from launcher.git_server import GitServer, git
 
 from k8s_parsl_runtime.shared.programs import START
@@ -273,6 +274,36 @@ def test_the_users_code_gets_no_credentials_for_git(folder, from_git):
     assert not [
         value for value in (in_workflow | in_task).values() if value in ("ada", "t0ken", "/another")
     ]
+
+
+def test_messages_about_a_run_come_from_a_laptop_too(folder):
+    """Their URL is nowhere: not in the log at DEBUG, the run's folder, or the user's code."""
+    (folder / "mine").mkdir()
+    (folder / "mine" / "flow.py").write_text(SEES)
+    (folder / "debug.yaml").write_text('{"logging": {"level": "DEBUG"}}')
+    words = ["run", "-f", "values.yaml", "-f", "debug.yaml", "--volumes", "volumes"]
+    hook = Hook()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "k8s_parsl", *words, "--path", "mine"],
+            cwd=folder,
+            env=os.environ | {"K8S_PARSL_NOTIFY_URL": hook.url, "no_proxy": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        hook.close()
+    assert done.returncode == 0, done.stderr
+    (message,) = hook.posted
+    assert re.match(r"k8s-parsl: done after .* \(flow:main\)$", message["title"])
+    (page,) = (folder / "volumes").rglob("report.html")
+    assert f"report: {page}" in message["message"].splitlines()
+    assert set(record(folder)[0]["result"][0]) == {"K8S_PARSL_SCRATCH"}
+    kept = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+    assert len(kept) > 5
+    for part in (b"t0ken", b"s3cret", b"json://"):
+        assert [text for text in [*kept, done.stderr.encode()] if part in text] == []
 
 
 def test_a_path_that_is_given_takes_the_place_of_git(folder, from_git):

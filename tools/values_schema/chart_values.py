@@ -23,6 +23,7 @@ from k8s_parsl.config.settings import (
     Laptop,
     Logging,
     Metrics,
+    Notify,
     Page,
     Parsl,
     Run,
@@ -35,6 +36,7 @@ from values_schema.texts import (
     JSON,
     NO_KEYS,
     Cidr,
+    DataKey,
     FileName,
     ImageReference,
     OptionalName,
@@ -107,6 +109,12 @@ class ChartExecutor(Executor):
         description="The same keys as `pod`, for the worker pods of this executor. They override "
         "`worker.pod`.",
     )
+
+
+class ChartNotify(Notify):
+    """Messages about a run, to chat, mail or a webhook (docs/user/notify.md)."""
+
+    secret_key: DataKey = Field("url", description=Notify.model_fields["secret_key"].description)
 
 
 LOST_TASKS = ("cached", "all", "none")
@@ -279,6 +287,11 @@ class RBAC(Model):
     create: bool = Field(
         True, description="Create the Role, and the RoleBinding to the launcher's ServiceAccount."
     )
+    events: bool = Field(
+        True,
+        description="The Role lets the launcher create Events, which `kubectl describe job` shows. "
+        "Set it to false if you may not grant that permission.",
+    )
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -383,6 +396,7 @@ class Values(Model):
     logging: Logging = Field(default_factory=Logging)
     page: Page = Field(default_factory=Page)
     metrics: ChartMetrics = Field(default_factory=ChartMetrics)
+    notify: ChartNotify = Field(default_factory=ChartNotify)
     laptop: Laptop = Field(default_factory=Laptop)
     pod: Pod = Field(default_factory=Pod)
     launcher: Launcher = Field(default_factory=Launcher)

@@ -25,6 +25,9 @@ VERBS = ("create", "get", "patch", "delete")
 # Helm's record of a release: https://helm.sh/docs/topics/advanced/#storage-backends
 RECORD = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sh.helm.release.v1"}}
 
+# The one permission that a run can do without.
+CREATE_EVENTS = "create events"
+
 
 def permissions(api: Api, rendered: Rendered) -> Iterator[Result]:
     """Check the permissions of the caller and of the launcher's ServiceAccount.
@@ -193,6 +196,7 @@ def launcher_permissions(release: str, certificates: str) -> list[tuple[str, str
         ("list", "pods", ""),
         ("watch", "pods", ""),
         ("get", "pods/log", ""),
+        ("create", "events", ""),
         ("list", "events", ""),
         ("get", "configmaps", release),
     ]
@@ -223,6 +227,12 @@ def _launcher(api: Api, rendered: Rendered) -> Iterator[Result]:
         command = "kubectl auth can-i --list --as system:serviceaccount:NAMESPACE:ACCOUNT"
         yield not_checked(f"permissions of {who} ({command})", error)
         return
+    if CREATE_EVENTS in missing:
+        missing.remove(CREATE_EVENTS)
+        yield note(
+            f"{who} has no permission to {CREATE_EVENTS}: kubectl describe job shows none of the"
+            " run's Events"
+        )
     if missing:
         yield problem(
             f"{who} has no permission to {', '.join(missing)}; ask for its Role: "

@@ -363,6 +363,37 @@ class Metrics(Model):
     port: ListenPort = Field(9090, description="Port of the launcher's pod for `/metrics`.")
 
 
+class Notify(Model):
+    """Messages about a run, to chat, mail or a webhook (docs/user/notify.md)."""
+
+    secret: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
+        max_length=253,
+        description="A Secret in the release's namespace with URLs of "
+        "[apprise](https://appriseit.com), one a line: where the launcher sends messages about the "
+        "run. Empty: it sends none. On a laptop the environment variable `K8S_PARSL_NOTIFY_URL` "
+        "has the URLs.",
+    )
+    secret_key: str = Field(
+        "url",
+        pattern=r"^[-._a-zA-Z0-9]+$",
+        max_length=253,
+        description="The key of the Secret that has the URLs.",
+    )
+    when: tuple[Literal["end", "failure", "stall"], ...] = Field(
+        ("end", "failure", "stall"),
+        description="What the launcher sends a message about, each once for an attempt: `end` (the "
+        "run has ended), `failure` (a first task has failed), `stall` (no task has ended for "
+        "`stallAfter` seconds, though tasks are open).",
+    )
+    stall_after: float = Field(
+        3600.0,
+        gt=0,
+        description="Seconds without the end of a task after which a run with open tasks stalls.",
+    )
+
+
 class Laptop(Model):
     """What `k8s-parsl run` uses on a laptop. The chart does not read it."""
 
@@ -386,6 +417,7 @@ class Settings(Model):
     logging: Logging = Field(default_factory=Logging)
     page: Page = Field(default_factory=Page)
     metrics: Metrics = Field(default_factory=Metrics)
+    notify: Notify = Field(default_factory=Notify)
     laptop: Laptop = Field(default_factory=Laptop)
 
     @model_validator(mode="after")
@@ -471,6 +503,7 @@ SECTIONS = (
     "logging",
     "page",
     "metrics",
+    "notify",
     "laptop",
     "pod",
     "launcher",
@@ -493,7 +526,16 @@ _SECTIONS_WITH_DEFAULTS = frozenset(SECTIONS) - {
     "global",
 }
 # The sections that the launcher reads, apart from `executors` and `storage`.
-_SECTIONS_READ = ("run", "workflow", "parsl", "logging", "page", "metrics", "laptop")
+_SECTIONS_READ = (
+    "run",
+    "workflow",
+    "parsl",
+    "logging",
+    "notify",
+    "page",
+    "metrics",
+    "laptop",
+)
 # Keys inside the launcher's own sections that only the chart reads; the template
 # `k8s-parsl.settings` leaves out the same ones, and a test for each values file ties the two.
 _CHARTS_OF_WORKFLOW = ("files",)

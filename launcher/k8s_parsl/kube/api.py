@@ -135,6 +135,19 @@ class Api:
         items: list[dict[str, Any]] = self._transport.json("GET", events, query)["items"]
         return items
 
+    def create_event(self, manifest: Mapping[str, Any]) -> None:
+        """Create an Event; one of its name is there already if the answer of a try was lost.
+
+        Raises:
+            ApiError: the server refused it, or did not answer.
+        """
+        events = of_kind("Event", self.namespace).path
+        try:
+            self._transport.json("POST", events, body=manifest)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+
     def list_pods(self, selector: str) -> tuple[list[dict[str, Any]], str]:
         """Return the pods that match a label selector, and the resourceVersion to watch from.
 

@@ -103,6 +103,9 @@ class PodState:
     owner_name: str = ""
     # Where it runs; empty until it is scheduled.
     node: str = ""
+    # The Job that created this one: for a launcher's pod, the release's.
+    job: str = ""
+    job_uid: str = ""
 
     @property
     def ended(self) -> bool:
@@ -143,7 +146,8 @@ def read(pod: Json) -> PodState:
     terminated = state.get("terminated")
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     deleting = "deletionTimestamp" in metadata
-    owner = _owner_pod(metadata)
+    owner = _owner(metadata, "Pod")
+    job = _owner(metadata, "Job")
     return PodState(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -159,6 +163,8 @@ def read(pod: Json) -> PodState:
         workflow=_beside(status, "workflow") if component == "launcher" else None,
         owner_name=owner.get("name", ""),
         node=pod.get("spec", {}).get("nodeName") or "",
+        job=job.get("name", ""),
+        job_uid=job.get("uid", ""),
     )
 
 
@@ -202,9 +208,9 @@ def _states(status: Json, field: str) -> list[Json]:
     return [container.get("state", {}) for container in status.get(field, [])]
 
 
-def _owner_pod(metadata: Json) -> Json:
+def _owner(metadata: Json, kind: str) -> Json:
     for owner in metadata.get("ownerReferences", []):
-        if owner.get("kind") == "Pod":
+        if owner.get("kind") == kind:
             reference: Json = owner
             return reference
     return {}

@@ -25,6 +25,8 @@ from k8s_parsl.run import plan
 from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
+from k8s_parsl.run.lookout import Lookout
+from k8s_parsl.run.notifier import notifier
 from k8s_parsl.run.supervision import (
     new_record,
     say_linked,
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 
 END_S = 15.0
 SOCKET = "socket"
+# In messages about the run: there is no release.
+NAME = "k8s-parsl"
 # The path of a socket has at most 107 bytes: https://man7.org/linux/man-pages/man7/unix.7.html
 LONGEST_TEMPDIR = 50
 # Environment variables that another interpreter must not get.
@@ -74,11 +78,13 @@ def on_laptop(
     folder = Folder(base / "runs" / run)
     journal = Journal()
     attempt = Attempt(journal)
-    with attempt.recorded():
+    lookout = Lookout(journal)
+    lookout.add(lambda: notifier(settings.notify, os.environ, NAME, str(folder.page)))
+    with lookout, attempt.recorded():
         code = "" if workflow_path else settings.workflow.git.described
         record = new_record(run, "laptop", settings, "", code)
         attempt.take_over(folder, record)
-        _run(settings, workflow_path, python, folders, journal, attempt, record, folder)
+        _run(settings, workflow_path, python, folders, journal, attempt, record, folder, lookout)
 
 
 def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
@@ -102,6 +108,7 @@ def _run(
     attempt: Attempt,
     record: Record,
     folder: Folder,
+    lookout: Lookout,
 ) -> None:
     path = _code(settings, workflow_path, folder)
     pools = {
@@ -135,6 +142,7 @@ def _run(
             pools=pools,
         )
         workflow.start(order, {})
+        lookout.begin()
         record.workers = [str(pool) for pool in pools.values()]
         supervise(settings, workflow, record, folder, ports_on_laptop(settings))
 
@@ -304,9 +312,9 @@ def _wait(process: subprocess.Popen[bytes], workflow: Workflow) -> None:
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables of this process that the workflow's process gets.
 
-    Left out are those of this Python interpreter, and those of k8s-parsl. The latter are either
-    git credentials, which only the launcher needs, or come from another run: a task of a run may
-    start `k8s-parsl run`.
+    Left out are those of this Python interpreter, and those of k8s-parsl. The latter are git
+    credentials or URLs for messages, which only the launcher needs, or come from another run: a
+    task of a run may start `k8s-parsl run`.
     """
     return {
         key: value

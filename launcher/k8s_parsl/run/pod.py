@@ -30,6 +30,9 @@ from k8s_parsl.run import certificates, changes, plan
 from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.folder import Folder
+from k8s_parsl.run.job_events import job_events
+from k8s_parsl.run.lookout import Lookout
+from k8s_parsl.run.notifier import notifier
 from k8s_parsl.run.own_pod import OwnPod
 from k8s_parsl.run.pod_manifest import owner_reference
 from k8s_parsl.run.supervision import (
@@ -76,7 +79,9 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
     workflow = Workflow(Journal(), MEMORY_LIMIT, stop_s)
     uid = int(identity.workflow_uid or os.getuid())
     attempt = Attempt(workflow.journal)
+    lookout = Lookout(workflow.journal)
     with (
+        lookout,
         attempt.recorded(),
         stoppable(workflow),
         Conversation(socket, uid, workflow.take) as conversation,
@@ -97,7 +102,13 @@ def in_pod(environment: Mapping[str, str], mounted: Path = MOUNTED, socket: Path
                 _say_changes(settings, done)
                 workflow.nothing()
                 return
-            run = _Run(identity, settings, mounted, api, watch, workflow, attempt, folder, record)
+            page = str(folder.page) if folder.lasts else ""
+            release = identity.release
+            lookout.add(lambda: job_events(identity, api, watch))
+            lookout.add(lambda: notifier(settings.notify, environment, release, page))
+            run = _Run(
+                identity, settings, mounted, api, watch, workflow, attempt, folder, record, lookout
+            )
             run.go()
         finally:
             watch.stop()
@@ -149,6 +160,7 @@ class _Run:
     attempt: Attempt
     folder: Folder
     record: Record
+    lookout: Lookout
 
     def go(self) -> None:
         """Run it to its end.
@@ -244,6 +256,7 @@ class _Run:
         for label, executor in self.settings.executors.items():
             for number in range(executor.init_blocks):
                 pods[label].submit(str(number))
+        self.lookout.begin()
         order = plan.start(
             self.settings,
             path=self._code,

@@ -1,0 +1,192 @@
+"""Sends messages about a run to the services that the user has named (docs/user/notify.md).
+
+The URLs are secrets: no log line has any part of one. Each message has its thread and its process
+(`send`), so neither a service that does not answer nor apprise itself can hold up the run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from k8s_parsl.config.settings import Notify
+from k8s_parsl.identity import PREFIX
+from k8s_parsl.journal.state import State
+from k8s_parsl.views.notify import END, Notice, Triggers, lines_of, named, notice
+
+log = logging.getLogger(__name__)
+
+# Where the chart puts what Secret `notify.secret` holds, and a laptop's user the same.
+VARIABLE = "K8S_PARSL_NOTIFY_URL"
+# A message has so long to be sent, with all its tries.
+SEND_S = 10.0
+# Pauses before the further tries of the message about the end.
+PAUSES_S = (1.0, 2.0)
+# Import of apprise included.
+CHECK_S = 30.0
+# More lines of the Secret are not read.
+MOST_URLS = 20
+MOST_CHARACTERS = 64 * 1024
+HELP = "see https://appriseit.com/services"
+
+
+def notifier(
+    settings: Notify, environment: Mapping[str, str], name: str, report: str
+) -> Notifier | None:
+    """Return what sends the messages of a run; None where the user wants none.
+
+    Args:
+        settings: about what there are messages.
+        environment: has the URLs.
+        name: of the release, for the subject.
+        report: where the report will be; empty if there is none.
+    """
+    if not settings.when:
+        return None
+    found = lines_of(environment.get(VARIABLE, "")[:MOST_CHARACTERS])
+    if not found:
+        _say_none(settings)
+        return None
+    urls = dict(list(found.items())[:MOST_URLS])
+    if len(found) > len(urls):
+        log.warning("notify.secret: only the first %d URLs get messages", MOST_URLS)
+    return Notifier(settings, urls, name, report)
+
+
+def _say_none(settings: Notify) -> None:
+    if settings.secret:
+        log.warning(
+            "notify.secret: no messages about the run: %s is not set; in a pod it is read from"
+            " Secret %s, key %s (notify.secretKey), on a laptop set it yourself",
+            VARIABLE,
+            settings.secret,
+            settings.secret_key,
+        )
+
+
+class Notifier:
+    """Sends each message once, and says in one line where it could not.
+
+    Args:
+        settings: about what there are messages.
+        urls: by the number of their line in the Secret.
+        name: of the release.
+        report: where the report will be; empty if there is none.
+    """
+
+    def __init__(self, settings: Notify, urls: Mapping[int, str], name: str, report: str) -> None:
+        self._settings = settings
+        self._urls = urls
+        self._name = name
+        self._report = report
+        self._triggers = Triggers(settings)
+        self._threads: list[threading.Thread] = []
+        # The end of the run does not wait for it.
+        _thread("check", self._check).start()
+
+    def look(self, state: State) -> None:
+        """Send the messages that are due, each in its thread."""
+        for about in self._triggers.due(state):
+            stall_after = self._settings.stall_after
+            due = notice(about, state, self._name, stall_after, self._report)
+            self._in_thread(due)
+
+    def finish(self, deadline: float) -> None:
+        """Wait for the messages, but no longer than to a moment of the monotonic clock."""
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        if any(thread.is_alive() for thread in self._threads):
+            log.warning("%s: the run ends before the message about it was taken", self._key)
+
+    @property
+    def _key(self) -> str:
+        if self._settings.secret:
+            return f"notify.secret: Secret {self._settings.secret}"
+        return f"notify.secret: {VARIABLE}"
+
+    def _in_thread(self, due: Notice) -> None:
+        thread = _thread(due.about, lambda: self._send(due))
+        self._threads.append(thread)
+        thread.start()
+
+    def _check(self) -> None:
+        """Warn about URLs that are wrong."""
+        known = _worked(self._urls, None, CHECK_S)
+        if known is None:
+            return
+        wrong = self._urls.keys() - known
+        if wrong:
+            log.warning(
+                "%s: %s of it: no URL of a service that apprise knows; %s",
+                self._key,
+                named(wrong),
+                HELP,
+            )
+
+    def _send(self, due: Notice) -> None:
+        deadline = time.monotonic() + SEND_S
+        left = dict(self._urls)
+        pauses = (0.0, *PAUSES_S) if due.about == END else (0.0,)
+        for pause in pauses:
+            if time.monotonic() + pause >= deadline:
+                break
+            time.sleep(pause)
+            taken = _worked(left, asdict(due), deadline - time.monotonic()) or set()
+            left = {line: url for line, url in left.items() if line not in taken}
+            if not left:
+                log.info("sent the message about: %s", due.about)
+                return
+        log.warning(
+            "%s: the services of %s did not take the message about: %s (within %.0f s)",
+            self._key,
+            named(left),
+            due.about,
+            SEND_S,
+        )
+
+
+def _thread(name: str, act: Callable[[], None]) -> threading.Thread:
+    return threading.Thread(target=act, name=f"notify {name}", daemon=True)
+
+
+def _worked(
+    urls: Mapping[int, str], message: Mapping[str, Any] | None, seconds: float
+) -> Collection[int] | None:
+    """Return the lines whose URL worked: it is well formed, and its service took the message.
+
+    Returns:
+        None where the process that should find out could not, or was too late.
+    """
+    order = {"urls": urls, "message": message, "seconds": seconds}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    # -P: no module of the working directory.
+    command = [sys.executable, "-P", "-m", "k8s_parsl.run.send"]
+    try:
+        process = subprocess.Popen(  # noqa: S603 (this program)
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    except OSError:
+        return None
+    try:
+        told, _ = process.communicate(json.dumps(order), seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        told, _ = process.communicate()
+        if message is None:
+            return None
+    if message is None and process.returncode:
+        return None
+    return {int(line) for line in told.split() if line.isdecimal()}
