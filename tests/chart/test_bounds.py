@@ -81,6 +81,8 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("parsl.workerPort", [1024, 65000], [1023, 65001]),
     ("logging.level", ["DEBUG", "INFO", "WARNING", "ERROR"], ["info", "FATAL"]),
     ("logging.progressPeriod", [0.1], [0]),
+    ("logging.keepPerPod", ["1k", "8Mi", "1.5Gi", "1T"], ["", "0", "0Mi", "8", "8MiB", "-1Mi", "1Pi", 8388608]),
+    ("logging.keepPerRun", ["1k", "256Mi", "2Gi"], ["", "0Gi", "256", "256MB", None]),
     ("worker.tolerationSeconds", [0, 300], [-1]),
     ("storage", [{"dev-0": CLAIM}], [{"Dev": CLAIM}, {"a" * 31: CLAIM}]),
     ("storage.dev-0.mountPath", ["/a", "/a b"], ["/", "a", "/a/", "/a:b"]),
