@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from k8s_parsl_runtime.shared.errors import Failure, bounded
-from k8s_parsl_runtime.shared.kept import Kept
+from k8s_parsl_runtime.shared.kept import LIMITS, Kept, Limits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,11 +138,12 @@ def _encoded(line: str) -> bytes:
 
 
 @contextmanager
-def kept(folder: str) -> Iterator[None]:
+def kept(folder: str, limits: Limits = LIMITS) -> Iterator[None]:
     """Keep the log in a folder, with the failure that ends the block.
 
     Args:
         folder: Empty to keep nothing.
+        limits: how much of it is kept.
     """
     if not folder:
         yield
@@ -155,7 +156,7 @@ def kept(folder: str) -> Iterator[None]:
     root.removeHandler(_early)
     _early.records.clear()
     root.addHandler(handler)
-    file.open(folder)
+    file.open(folder, limits)
     try:
         yield
     except Failure as failure:

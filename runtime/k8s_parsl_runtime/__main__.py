@@ -101,13 +101,16 @@ def _option(arguments: Sequence[str], name: str, default: str) -> str:
 def _laptop_pool(arguments: Sequence[str]) -> int:
     """Run the pool, and keep its output in a file.
 
-    The first two arguments are the file's folder and the executor's label.
+    The first arguments are the file's folder, the two limits of what is kept, and the executor's
+    label.
     """
+    from k8s_parsl_runtime.shared.kept import Limits
     from k8s_parsl_runtime.worker import tee
 
-    folder, label, *rest = arguments
+    folder, per_pod, per_run, label, *rest = arguments
     block = _option(rest, "--block_id", "0")
-    tee.begin(folder, f"{label}-{block}")
+    workers = int(_option(rest, "--max_workers_per_node", "0"))
+    tee.begin(folder, f"{label}-{block}", Limits(int(per_pod), int(per_run)), workers)
     return _pool(rest)
 
 

@@ -90,6 +90,8 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("notify.secretKey", ["url", "A_b.c-d", "a" * 253], ["", "a b", "a/b", "a" * 254]),
     ("notify.when", [[], ["end"], ["end", "failure", "stall"]], ["end", ["start"], [True], None]),
     ("notify.stallAfter", [0.1, 1e9], [0, -1]),
+    ("logging.keepPerPod", ["1k", "8Mi", "1.5Gi", "1T"], ["", "0", "0Mi", "8", "8MiB", "-1Mi", "1Pi", 8388608]),
+    ("logging.keepPerRun", ["1k", "256Mi", "2Gi"], ["", "0Gi", "256", "256MB", None]),
     ("worker.tolerationSeconds", [0, 300], [-1]),
     ("storage", [{"dev-0": CLAIM}], [{"Dev": CLAIM}, {"a" * 31: CLAIM}]),
     ("storage.dev-0.mountPath", ["/a", "/a b"], ["/", "a", "/a/", "/a:b"]),

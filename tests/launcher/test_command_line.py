@@ -19,7 +19,13 @@ def help_of(*words):
 def test_help_shows_the_commands_that_people_use():
     """A scientist should not have to guess which of them are for pods."""
     listed = help_of().partition("Commands:\n")[2]
-    assert re.findall(r"^  (\S+)", listed, re.MULTILINE) == ["check", "prune", "run", "runs", "show"]
+    assert re.findall(r"^  (\S+)", listed, re.MULTILINE) == [
+        "check",
+        "prune",
+        "run",
+        "runs",
+        "show",
+    ]
 
 
 @pytest.mark.parametrize("command", ["ceph-key", "checkout"])

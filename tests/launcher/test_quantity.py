@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kubernetes.utils.quantity import parse_quantity
 
-from k8s_parsl.kube.quantity import quantity
+from k8s_parsl.config.quantity import quantity
 
 NUMBERS = ["0", "1", "2.5", ".5", "5.", "-1", "+3", "007", "123456789"]
 SUFFIXES = [

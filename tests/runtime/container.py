@@ -11,6 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from k8s_parsl_runtime.shared.kept import LIMITS
 from k8s_parsl_runtime.shared.programs import START
 from k8s_parsl_runtime.shared.protocol import Channel
 
@@ -82,6 +83,7 @@ class Container:
             code=code,
             work=str(self.folder / "work"),
             logs=str(self.folder / "logs"),
+            keep=list(LIMITS),
         )
         return self.next("supervisor", "ready")
 
@@ -108,6 +110,7 @@ class Container:
             volumes=[str(self.folder)],
             run_dir=str(self.folder / "runs"),
             logs=str(self.folder / "logs"),
+            keep=list(LIMITS),
             attempt=1,
             address="",
             keys={},

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl_runtime.shared import kept
-from k8s_parsl_runtime.shared.kept import Kept
+from k8s_parsl_runtime.shared.kept import Kept, Limits
 
 MARK = "== k8s-parsl: "
 
@@ -67,11 +67,9 @@ def test_lines_of_two_streams_stay_whole(tmp_path, source):
     ]
 
 
-def test_a_file_keeps_its_beginning_and_its_end(tmp_path, source, said, monkeypatch):
+def test_a_file_keeps_its_beginning_and_its_end(tmp_path, source, said):
     """However much comes; and it says that something is left out."""
-    monkeypatch.setattr(kept, "BEGIN_BYTES", 2000)
-    monkeypatch.setattr(kept, "END_BYTES", 2000)
-    source.open(str(tmp_path))
+    source.open(str(tmp_path), Limits(source=4000))
     for number in range(5000):
         source.add(f"line {number}\n".encode())
         if number % 50 == 0:
@@ -89,9 +87,8 @@ def test_a_file_keeps_its_beginning_and_its_end(tmp_path, source, said, monkeypa
     assert said == []
 
 
-def test_the_two_files_of_a_little_more_than_one_are_all_of_it(tmp_path, source, monkeypatch):
-    monkeypatch.setattr(kept, "BEGIN_BYTES", 500)
-    source.open(str(tmp_path))
+def test_the_two_files_of_a_little_more_than_one_are_all_of_it(tmp_path, source):
+    source.open(str(tmp_path), Limits(source=1000))
     source.add(b"".join(b"line %d\n" % number for number in range(100)))
     source.finish()
     assert lines(tmp_path) + lines(tmp_path, "pod-0.end.log") == [
@@ -282,16 +279,14 @@ def test_a_log_has_the_mode_of_its_folder(tmp_path, source, mode):
     assert (tmp_path / "logs/pod-0.log").stat().st_mode & 0o777 == mode & 0o666
 
 
-def test_the_logs_of_a_run_are_bounded_together(tmp_path, said, monkeypatch):
-    monkeypatch.setattr(kept, "FOLDER_BYTES", 10_000)
-    monkeypatch.setattr(kept, "LOOK_BYTES", 1000)
+def test_the_logs_of_a_run_are_bounded_together(tmp_path, said):
     for number in range(20):
         source = Kept(f"pod-{number}", said.append)
-        source.open(str(tmp_path))
+        source.open(str(tmp_path), Limits(folder=10_000))
         source.add(b"x" * 999 + b"\n")
         source.finish()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 12_000
-    assert said[0].endswith("the run's logs have 0 MiB already")
+    assert said[0].endswith("the run's logs have 10000 bytes already (logging.keepPerRun)")
 
 
 def drained(source):

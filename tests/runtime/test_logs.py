@@ -63,10 +63,10 @@ def ended(tmp_path_factory):
         ("workflow.log", "the workflow's print"),
         ("workflow.log", "ERROR:root:the workflow's log: caught by the workflow"),
         ("workflow.log", "the end"),
-        ("cpu-0.log", "print of 1"),
-        ("cpu-0.log", "error of 1"),
-        ("cpu-0.log", "error of a shell"),
-        ("cpu-0.log", "ValueError: caught by the workflow"),
+        ("cpu-0.log", "[task 0] print of 1"),
+        ("cpu-0.log", "[task 0] error of 1"),
+        ("cpu-0.log", "[task 1] error of a shell"),
+        ("cpu-0.log", "[task 2] ValueError: caught by the workflow"),
     ],
 )
 def test_each_output_is_in_the_file_of_its_program(ended, file, line):

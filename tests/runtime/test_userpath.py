@@ -169,7 +169,15 @@ def test_a_laptops_pool_has_folders_and_working_directory_by_its_own_command(tmp
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "/theirs", userpath.VARIABLE: "/shell"}
     done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True)
     place, arguments, first, seen = json.loads(done.stdout)
-    assert (place, arguments) == (str(work), ["laptop-pool", "", "cpu", "--max_workers_per_node=1"])
+    assert (place, arguments) == (
+        str(work),
+        [
+            "laptop-pool",
+            "",
+            "8388608",
+            "268435456",
+        ],
+    )
     assert first != "/theirs"
     assert seen["PYTHONPATH"] == ""
     assert seen[userpath.VARIABLE].split(":") == [f"{code}/jobs", str(code), "/shell", "/theirs"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from k8s_parsl.kube.quantity import quantity
+from k8s_parsl.config.quantity import quantity
 
 Manifest = Mapping[str, Any]
 # Of each resource, by its name.

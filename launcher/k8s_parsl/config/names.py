@@ -15,6 +15,9 @@ LABEL_IS = (
 Label = Annotated[str, StringConstraints(pattern=LABEL, max_length=LABEL_LENGTH)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
 
+# One of Kubernetes' quantities, with a unit: a number of bytes alone is easily one digit wrong.
+SIZE = r"^[1-9][0-9]*(\.[0-9]+)?([kMGT]|[KMGT]i)$"
+
 NAME_IS = "a name of a-z, 0-9, hyphens and dots that begins and ends with a letter or a digit"
 RELATIVE_PATH_IS = "a path such as flows/daily, without a slash at either end and without . or .."
 ABSOLUTE_PATH_IS = "an absolute path such as /data, without a colon and without a slash at its end"
@@ -27,6 +30,7 @@ MUST_BE = {
     r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$": f"{NAME_IS}, or empty",
     r"^[^/\s](.*[^/\s])?$": "a path in Vault, without a slash or a space at either end",
     r"^[A-Za-z0-9][-A-Za-z0-9_.,:/]*$": DEVICE_IS,
+    SIZE: "a size such as 8Mi or 1Gi",
 }
 """What a text must be, by the pattern of the models: few readers know what a pattern means.
 

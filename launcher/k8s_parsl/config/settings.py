@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 from k8s_parsl.config.helm_merge import merge
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.model import Model
-from k8s_parsl.config.names import AbsolutePath, Label
+from k8s_parsl.config.names import SIZE, AbsolutePath, Label
 from k8s_parsl.config.nearest import did_you_mean
 from k8s_parsl_runtime.shared.errors import UsageError
 
@@ -38,6 +38,8 @@ Accelerators = Annotated[
         },
     ),
 ]
+
+Size = Annotated[str, StringConstraints(pattern=SIZE)]
 
 
 class Run(Model):
@@ -319,13 +321,23 @@ class Volume(Model):
 
 
 class Logging(Model):
-    """What the launcher logs, and how often."""
+    """What the launcher logs and how often, and how much output a run keeps."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that the launcher logs."
     )
     progress_period: float = Field(
         10.0, gt=0, description="Seconds between two progress lines if there is no terminal."
+    )
+    keep_per_pod: Size = Field(
+        "8Mi",
+        description="How much of the output of a worker pod is kept on the run's volume, such as "
+        "`64Mi`: half for its beginning, half for its end. The same holds for launcher and "
+        "workflow.",
+    )
+    keep_per_run: Size = Field(
+        "256Mi",
+        description="How much output of all pods of a run is kept on its volume together.",
     )
 
 

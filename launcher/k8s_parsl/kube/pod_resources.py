@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from k8s_parsl.config.quantity import quantity
 from k8s_parsl.config.workers import Amount, Room
-from k8s_parsl.kube.quantity import quantity
 
 
 def room_of(label: str, pod: Mapping[str, Any]) -> Room:

@@ -120,7 +120,7 @@ def _run(
     interpreter = python or settings.laptop.python or sys.executable
     with (
         folder.held(),
-        kept(folder.kept_logs),
+        kept(folder.kept_logs, plan.limits(settings)),
         stoppable(workflow),
         _scratch() as scratch,
         # The process waits for the socket, and ends with the conversation.

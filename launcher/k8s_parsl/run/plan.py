@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from k8s_parsl.config.quantity import quantity
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import Room, Workers, workers
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError
+from k8s_parsl_runtime.shared.kept import Limits
 from k8s_parsl_runtime.shared.keys import PRIVATE
 from k8s_parsl_runtime.shared.protocol import Message
 
@@ -43,7 +45,19 @@ def preparation(
         [str(folders[volume.mount_path]), volume.read_only, f"storage.{key}"]
         for key, volume in settings.storage.items()
     ]
-    return {"mounts": mounts, "code": code(settings, path), "work": str(work), "logs": logs}
+    return {
+        "mounts": mounts,
+        "code": code(settings, path),
+        "work": str(work),
+        "logs": logs,
+        "keep": list(limits(settings)),
+    }
+
+
+def limits(settings: Settings) -> Limits:
+    """Return how much output the run keeps."""
+    logging = settings.logging
+    return Limits(int(quantity(logging.keep_per_pod)), int(quantity(logging.keep_per_run)))
 
 
 def start(
@@ -89,6 +103,7 @@ def start(
         "volumes": [str(folder) for folder in folders.values()],
         "run_dir": str(run_dir),
         "logs": logs,
+        "keep": list(limits(settings)),
         "attempt": attempt,
         "address": address,
         "keys": dict(keys or {}),
@@ -185,7 +200,7 @@ def worker_arguments(
     if executor.worker_init:
         entry_arguments.append(f"--init={executor.worker_init}")
     if logs:
-        entry_arguments += ["--logs", logs]
+        entry_arguments += ["--logs", logs, "--keep", *map(str, limits(settings))]
     if not is_shared(settings, work):
         entry_arguments += ["--data", path[0]]
     pool_arguments = _pool_arguments(

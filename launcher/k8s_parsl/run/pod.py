@@ -179,7 +179,8 @@ class _Run:
         }
         say_workers(pools.values())
         wait_until_alone(self.identity, self.api, self.watch)
-        with self.folder.held(), kept(self.folder.kept_logs):
+        limits = plan.limits(self.settings)
+        with self.folder.held(), kept(self.folder.kept_logs, limits):
             already_done = self.attempt.begin(self.folder, self.record, self.settings, pools)
             if already_done:
                 self.workflow.nothing()

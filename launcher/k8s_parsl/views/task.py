@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from k8s_parsl.journal import events, reader
 from k8s_parsl.journal.state import began
 from k8s_parsl.views.history import Run
+from k8s_parsl.views.output import Output, of_try
 from k8s_parsl.views.terminal import console, plain, print_json
 from k8s_parsl.views.words import duration, size
 from k8s_parsl_runtime.shared.errors import UsageError
@@ -34,9 +37,23 @@ def tries(run: Run, attempt: int, number: int) -> list[tuple[str, Try]]:
     return found
 
 
-def told(found: list[tuple[str, Try]]) -> Iterator[str]:
+@dataclass(frozen=True)
+class Told:
+    """One try of a task, with what it printed."""
+
+    app: str
+    one: Try
+    output: Output
+
+    def document(self) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        return {"app": self.app, **self.one._asdict(), **asdict(self.output)}
+
+
+def told(found: list[Told]) -> Iterator[str]:
     """Yield the lines about a task."""
-    for app, one in found:
+    for row in found:
+        app, one = row.app, row.one
         yield f"task {one.id}, try {one.number} of {app}: {one.outcome}"
         if one.call:
             yield f"  call: {one.call}"
@@ -56,6 +73,19 @@ def told(found: list[tuple[str, Try]]) -> Iterator[str]:
             yield f"  takes the results of tasks {', '.join(map(str, one.depends))}"
         if one.text:
             yield f"  {one.text}"
+        yield from _told_output(row.output)
+
+
+def _told_output(output: Output) -> Iterator[str]:
+    parts = {
+        "printed": output.printed,
+        f"the last lines of {output.pod}": output.pod_end,
+        "not read": output.unread,
+    }
+    for head, lines in parts.items():
+        if lines:
+            yield f"  {head}:"
+            yield from (f"    {line}" for line in lines)
 
 
 def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> None:
@@ -67,13 +97,13 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
     attempts = list(reader.journals(run.folder, run.volume))
     if attempt is None:
         attempt = max(attempts, default=1)
-    found = tries(run, attempt, number)
+    found = [Told(app, one, of_try(run, attempt, one)) for app, one in tries(run, attempt, number)]
     if not found:
         raise UsageError(
             f"--task: attempt {attempt} of run {run.name} has no task {number} that has ended"
         )
     if as_json:
-        print_json([{"app": app, **one._asdict()} for app, one in found])
+        print_json([row.document() for row in found])
         return
     out = console()
     for line in told(found):

@@ -13,17 +13,15 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import bounded
 
-# Of one source: its first output, in NAME.log, and its latest, in NAME.end.log.
-BEGIN_BYTES = 4 << 20
-END_BYTES = 4 << 20
-# Of all files in the folder; beyond that nothing more is kept.
-FOLDER_BYTES = 256 << 20
-# After so many bytes of one file, the size of the folder is looked at again.
+# After so many bytes of one file, the size of the folder is looked at again; and at least so often
+# until one file alone would fill it.
 LOOK_BYTES = 1 << 20
+LOOKS = 16
 # How much may wait for the volume.
 QUEUE_BYTES = 4 << 20
 # A line without an end is cut here.
@@ -34,6 +32,19 @@ SUFFIX = ".log"
 END_SUFFIX = ".end.log"
 
 Say = Callable[[str], object]
+
+
+class Limits(NamedTuple):
+    """How much output a run keeps, in bytes."""
+
+    # Of one source: half for its first output, in NAME.log, and half for its latest, in
+    # NAME.end.log.
+    source: int = 8 << 20
+    # Of all files in the folder; beyond that nothing more is kept.
+    folder: int = 256 << 20
+
+
+LIMITS = Limits()
 
 
 class Kept:
@@ -59,18 +70,19 @@ class Kept:
         self._ended = False
         self._thread: threading.Thread | None = None
 
-    def open(self, folder: str) -> None:
+    def open(self, folder: str, limits: Limits = LIMITS) -> None:
         """Begin to write into ``folder``, first what came before this call.
 
         Args:
             folder: of the run's logs; empty: nothing is kept.
+            limits: how much of it is kept.
         """
         if not folder:
             self.close()
             return
         if self._thread is None:
             self._thread = threading.Thread(
-                target=self._run, args=(folder,), name="kept output", daemon=True
+                target=self._run, args=(folder, limits), name="kept output", daemon=True
             )
             self._thread.start()
 
@@ -127,9 +139,9 @@ class Kept:
 
     # On the thread that writes ----------------------------------------------------------------
 
-    def _run(self, folder: str) -> None:
+    def _run(self, folder: str, limits: Limits) -> None:
         try:
-            file = _File(Path(folder).absolute(), self._name)
+            file = _File(Path(folder).absolute(), self._name, limits)
         except (OSError, files.Refused) as error:
             self._report(_why(error, folder))
             self.close()
@@ -171,6 +183,7 @@ class _File:
     Args:
         folder: `<run.volume>/runs/<run>/logs`.
         name: of the files, without their suffixes.
+        limits: how much is kept.
 
     Raises:
         Refused: one of them, or a folder on the way from the volume, is a link; or it is no regular
@@ -178,7 +191,7 @@ class _File:
         OSError: they cannot be written, or the folder is full.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, limits: Limits) -> None:
         # Nothing below the volume may be a link.
         volume = folder.parents[2]
         # Where a user has removed the run's folder, it is not made again.
@@ -186,9 +199,11 @@ class _File:
         self._path = folder
         self._folder = files.entered(folder, volume)
         self._name = name
+        self._half = limits.source // 2
+        self._folder_bytes = limits.folder
         self._until_look = 0
         self._begin = self._open(name + SUFFIX)
-        self._left = BEGIN_BYTES - os.fstat(self._begin).st_size
+        self._left = self._half - os.fstat(self._begin).st_size
         self._end = -1
         self._end_bytes = 0
         self.write(_mark(datetime.now(UTC).isoformat(timespec="seconds")))
@@ -220,7 +235,7 @@ class _File:
         if self._end < 0:
             self._end = self._open(self._name + END_SUFFIX)
             self._end_bytes = os.fstat(self._end).st_size
-        if self._end_bytes + len(lines) > END_BYTES:
+        if self._end_bytes + len(lines) > self._half:
             self._begin_end_again(lines)
             return
         files.write_all(self._end, lines)
@@ -228,7 +243,7 @@ class _File:
 
     def _begin_end_again(self, lines: bytes) -> None:
         """Replace the second file by one that has the latest half of its output, and ``lines``."""
-        half = END_BYTES // 2
+        half = self._half // 2
         keep = max(half - len(lines), 0)
         before = os.pread(self._end, keep, max(self._end_bytes - keep, 0))
         latest = (before + lines)[-half:]
@@ -259,9 +274,11 @@ class _File:
             return
         with os.scandir(self._folder) as entries:
             used = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
-        if used >= FOLDER_BYTES:
-            raise OSError(None, f"the run's logs have {FOLDER_BYTES >> 20} MiB already")
-        self._until_look = LOOK_BYTES
+        if used >= self._folder_bytes:
+            raise OSError(
+                None, f"the run's logs have {self._folder_bytes} bytes already (logging.keepPerRun)"
+            )
+        self._until_look = min(LOOK_BYTES, self._folder_bytes // LOOKS)
 
 
 def _why(error: OSError | files.Refused, folder: str = "") -> str:

@@ -62,3 +62,14 @@ class Try(NamedTuple):
     text: str = ""
     # The call with its arguments, of a failed try and of the slowest ones.
     call: str = ""
+
+
+def tag(task: int, number: int) -> str:
+    """Return what is before each line that a task printed.
+
+    Args:
+        task: the task's number.
+        number: that of its try.
+    """
+    tried_again = f" try {number}" if number else ""
+    return f"[task {task}{tried_again}] "

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared import keys, programs, threads, userpath, volumes, workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Stopped, Temporary
+from k8s_parsl_runtime.shared.kept import LIMITS, Limits
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.versions import misfit, versions
 from k8s_parsl_runtime.shared.volumes import Mount, read_mounts
@@ -42,7 +43,12 @@ def main(arguments: Sequence[str]) -> None:
         Failure: why the pod ends, other than well.
     """
     options = _parser().parse_args(arguments)
-    tee.begin(options.logs, os.environ.get("K8S_PARSL_POD_NAME") or socket.gethostname())
+    tee.begin(
+        options.logs,
+        os.environ.get("K8S_PARSL_POD_NAME") or socket.gethostname(),
+        Limits(*options.keep),
+        _options(options.pool).max_workers_per_node,
+    )
     if options.init:
         run_init(options.init, _without_init(arguments))
     check_versions(options.expect)
@@ -70,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--path", default="", help="the user's folders for PYTHONPATH: /one:/two")
     parser.add_argument("--work", default="", help="working directory of the tasks")
     parser.add_argument("--logs", default="", help="folder in which the output is kept")
+    parser.add_argument(
+        "--keep", type=int, nargs=2, default=LIMITS, help="bytes that a pod and a run keep there"
+    )
     parser.add_argument(
         "--data",
         default="",
@@ -234,6 +243,7 @@ def _options(pool_arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-a", dest="address")
     parser.add_argument("--port")
     parser.add_argument("--block_id")
+    parser.add_argument("--max_workers_per_node", type=int, default=0)
     parser.add_argument("--logdir", default=programs.SCRATCH)
     parser.add_argument("--hb_threshold", type=float, default=120.0)
     known, _ = parser.parse_known_args(list(pool_arguments))

@@ -1,18 +1,79 @@
-"""Standard output and error of a worker process, which its tasks share with those of others."""
+"""Standard output and error of a worker process: its own pipes, which say which task prints."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, describe
+from k8s_parsl_runtime.worker import tags
 
+# For C's setvbuf, in glibc and musl: write each line at once.
+_IOLBF = 1
 # A longer traceback is cut.
 SHOWN_CHARACTERS = 20_000
+
+
+@contextmanager
+def of_task(task: int | None, number: int) -> Iterator[None]:
+    """Mark what this process prints as a task's.
+
+    Args:
+        task: the task's number; None where it has none.
+        number: that of its try.
+    """
+    pipes = _own_pipes()
+    if task is None or pipes is None:
+        yield
+        return
+    _mark(pipes, pipes.begin_marker(task, number))
+    try:
+        yield
+    finally:
+        flush()
+        _mark(pipes, pipes.end_marker)
+
+
+@functools.cache
+def _own_pipes() -> tags.Pipes | None:
+    """Print to this process's own pipes from now on; return them, or None where there are none."""
+    folder = os.environ.get(tags.FOLDER)
+    if not folder:
+        return None
+    # Asked once: a task may change the environment.
+    pipes = tags.Pipes(folder, int(os.environ["PARSL_WORKER_RANK"]))
+    flush()
+    try:
+        ends = [pipes.open(stream) for stream in tags.STREAMS]
+    except OSError:
+        # Nothing reads them.
+        return None
+    for stream, end in zip(tags.STREAMS, ends, strict=True):
+        os.dup2(end, stream)
+        os.close(end)
+    with contextlib.suppress(Exception):
+        # C buffers what goes into a pipe until it is much.
+        _c().setvbuf(_c_stream("stdout"), None, _IOLBF, 0)
+    return pipes
+
+
+def _mark(pipes: tags.Pipes, marker: bytes) -> None:
+    """Write a marker into both pipes, whatever a task has made of the descriptors."""
+    for stream in tags.STREAMS:
+        with contextlib.suppress(OSError):
+            # A task may have closed each descriptor, and have opened a file of that number.
+            end = pipes.open(stream)
+            try:
+                os.write(end, marker)
+            finally:
+                os.close(end)
 
 
 def print_by_lines() -> None:
@@ -31,6 +92,9 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    with contextlib.suppress(Exception):
+        # Not all of C's streams: another thread may hold one, and wait for its input.
+        _c().fflush(_c_stream("stdout"))
 
 
 def show(error: BaseException) -> None:
@@ -74,3 +138,13 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@functools.cache
+def _c() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _c_stream(name: str) -> ctypes.c_void_p:
+    """Return one of C's own streams."""
+    return ctypes.c_void_p.in_dll(_c(), name)

@@ -29,13 +29,20 @@ from k8s_parsl_runtime.worker.packing import Packed
 SHOWN_FRAMES = 30
 
 
-def run(buffer: bytes, sent: float = 0.0) -> Packed:
+def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int = 0) -> Packed:
     """Run a task; return its result, or what it raised, with what it used.
 
     Args:
         buffer: the task as Parsl's executor has packed it.
         sent: when the interchange sent it, in seconds since the epoch.
+        task: its number, by which its output is tagged.
+        number: that of its try.
     """
+    with streams.of_task(task, number):
+        return _run(buffer, sent)
+
+
+def _run(buffer: bytes, sent: float) -> Packed:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep

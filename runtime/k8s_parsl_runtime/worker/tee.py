@@ -1,25 +1,25 @@
 """A process that copies what a worker prints: to the pod's output, and into the run's folder.
 
 It reads from all of the worker's processes, and none of them waits for the volume (`shared.kept`).
+It says which task printed a line (`tags`), also where nothing is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import sys
 import time
 from dataclasses import dataclass
-from typing import NoReturn
 
-from k8s_parsl_runtime.shared.kept import FINISH_S, Kept
+from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared.kept import FINISH_S, LIMITS, Kept, Limits
+from k8s_parsl_runtime.worker import tags
+from k8s_parsl_runtime.worker.copying import Copy, write
 
 # Names the running copy to the program that this process becomes.
 HANDED_ON = "K8S_PARSL_TEE"
-# File descriptors of standard output and error.
-STREAMS = (1, 2)
 # They come from a terminal, or for the worker's whole process group; it still prints something.
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -35,19 +35,21 @@ class _Tee:
 _running: _Tee | None = None
 
 
-def begin(folder: str, name: str) -> None:
+def begin(folder: str, name: str, limits: Limits = LIMITS, workers: int = 0) -> None:
     """Copy all that this process and those below it print; call it before any thread starts.
 
     Args:
         folder: of the run's logs; empty: nothing is kept.
         name: of the file there, without its suffix.
+        limits: how much is kept.
+        workers: the number of worker processes, each of which gets its own pipes.
     """
     global _running  # noqa: PLW0603 (a process has one standard output)
     if handed_on := os.environ.pop(HANDED_ON, ""):
         process, stop = map(int, handed_on.split())
         _running = _Tee(process, stop)
-    elif folder:
-        _running = _start(folder, name)
+    else:
+        _running = _start(folder, name, limits, workers)
 
 
 def hand_on() -> None:
@@ -77,23 +79,37 @@ def end() -> None:
             time.sleep(0.01)
 
 
-def _start(folder: str, name: str) -> _Tee:
+def _start(folder: str, name: str, limits: Limits, workers: int) -> _Tee:
     """Put a new process between this one and its standard output and error."""
-    pipes = {stream: os.pipe() for stream in STREAMS}
+    pipes = {stream: os.pipe() for stream in tags.STREAMS}
     stopped, stop = os.pipe()
+    ready, begun = os.pipe()
+    of_workers = _make_pipes(workers)
+    kept = Kept(name, lambda line: write(2, f"{line}\n".encode()))
     sys.stdout.flush()
     sys.stderr.flush()
     # A signal that comes before the new process ignores it waits until then.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
     process = os.fork()
     if process == 0:
-        os.close(stop)
-        for _, theirs in pipes.values():
-            os.close(theirs)
-        ends = {ours: stream for stream, (ours, _) in pipes.items()}
-        _copy(ends, stopped, folder, name)
+        try:
+            for end in (stop, ready, *(theirs for _, theirs in pipes.values())):
+                os.close(end)
+            _ignore_signals()
+            copy = Copy(kept, {ours: stream for stream, (ours, _) in pipes.items()}, stopped)
+            copy.add_workers(of_workers, workers)
+            os.close(begun)
+            kept.open(folder, limits)
+            copy.run()
+            kept.finish()
+        finally:
+            os._exit(0)
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-    os.close(stopped)
+    os.close(begun)
+    # A worker process can open its named pipes only once they are read.
+    os.read(ready, 1)
+    for end in (ready, stopped):
+        os.close(end)
     for stream, (ours, theirs) in pipes.items():
         os.dup2(theirs, stream)
         os.close(theirs)
@@ -101,47 +117,16 @@ def _start(folder: str, name: str) -> _Tee:
     return _Tee(process, stop)
 
 
-def _copy(ends: dict[int, int], stopped: int, folder: str, name: str) -> NoReturn:
-    """Copy, until every other process has closed its end or `end` is called; then end this one.
-
-    Args:
-        ends: the pipes to read from, each with the stream that its content goes to.
-        stopped: the pipe that `end` writes to.
-        folder: of the run's logs.
-        name: of the file there, without its suffix.
-    """
-    try:
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        kept = Kept(name, lambda line: _write(2, f"{line}\n".encode()))
-        kept.open(folder)
-        _pass_on(ends, stopped, kept)
-        kept.finish()
-    finally:
-        os._exit(0)
+def _make_pipes(workers: int) -> str:
+    """Make the named pipes of the worker processes, and have these know their folder."""
+    folder = programs.scratch("output-")
+    for worker in range(workers):
+        for stream in tags.STREAMS:
+            os.mkfifo(tags.Pipes(folder, worker).path(stream), 0o600)
+    os.environ[tags.FOLDER] = folder
+    return folder
 
 
-def _pass_on(ends: dict[int, int], stopped: int, kept: Kept) -> None:
-    with selectors.DefaultSelector() as selector:
-        for end in (stopped, *ends):
-            selector.register(end, selectors.EVENT_READ)
-        # 0 once it has to end: then only what is there already is read.
-        timeout = None
-        left = set(ends)
-        while left and (ready := selector.select(timeout)):
-            for key, _ in ready:
-                chunk = os.read(key.fd, 65536)
-                if key.fd == stopped:
-                    timeout = 0
-                elif chunk:
-                    _write(ends[key.fd], chunk)
-                    kept.add(chunk, ends[key.fd])
-                    continue
-                selector.unregister(key.fd)
-                left.discard(key.fd)
-
-
-def _write(stream: int, chunk: bytes) -> None:
-    with contextlib.suppress(OSError):
-        while chunk:
-            chunk = chunk[os.write(stream, chunk) :]
+def _ignore_signals() -> None:
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)

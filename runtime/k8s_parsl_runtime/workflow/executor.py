@@ -10,6 +10,7 @@ import math
 import pickle
 import subprocess
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from parsl.app.errors import RemoteExceptionWrapper
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # How long to wait for the reason of an interchange that gave up and ended.
 LAST_WORD_S = 5.0
+# The task that this thread hands to its executor: its number, and that of its try.
+LAUNCHED: ContextVar[tuple[int | None, int]] = ContextVar("launched", default=(None, 0))
 # In place of a task's number, where the exception is that of the interchange itself.
 OF_THE_INTERCHANGE = -1
 # Settings that HighThroughputExecutor takes under their own names.
@@ -118,7 +121,9 @@ class WatchedExecutor(HighThroughputExecutor):
         """
         needs = dict(context.get("resource_spec", {}))
         alone = needs.pop(ALONE, False)
-        ours = {"resource_spec": needs, ALONE: alone, "task_executor": {"f": programs.TASK}}
+        number, try_number = LAUNCHED.get()
+        program = {"f": programs.TASK, "k": {"task": number, "number": try_number}}
+        ours = {"resource_spec": needs, ALONE: alone, "task_executor": program}
         future = super().submit_payload({**context, **ours}, buffer)
         future.argument_bytes = len(buffer)
         if alone:

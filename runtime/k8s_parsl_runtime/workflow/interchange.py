@@ -268,7 +268,7 @@ def _is_usable(manager: Any) -> bool:
 
 def _stamp(task: Any) -> None:
     """Have a task's worker know when it was sent: that travels with what it measures."""
-    task["context"]["task_executor"] |= {"k": {"sent": time.time()}}
+    task["context"]["task_executor"].setdefault("k", {})["sent"] = time.time()
 
 
 def _is_suspect(task: Any) -> bool:

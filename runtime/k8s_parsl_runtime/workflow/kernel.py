@@ -26,6 +26,7 @@ from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
+from k8s_parsl_runtime.workflow.executor import LAUNCHED
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.tries import FUTURE, Tries, is_loss, measures_of
@@ -95,7 +96,11 @@ class Kernel(DataFlowKernel):
         """
         if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
             self._write_begin(task_record)
-        future = super().launch_task(task_record)
+        token = LAUNCHED.set((task_record["id"], task_record["try_id"]))
+        try:
+            future = super().launch_task(task_record)
+        finally:
+            LAUNCHED.reset(token)
         # A result that is known comes as the future of the task that had it first.
         if not isinstance(future, AppFuture):
             future.task_record = task_record

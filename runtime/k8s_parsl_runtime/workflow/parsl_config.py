@@ -86,7 +86,7 @@ def _pool_command(plan: Message, label: str) -> str:
         "PYTHONPATH=",
         *(f"{name}={value}" for name, value in limits.items()),
     ]
-    pool = programs.command("laptop-pool", plan["logs"], label)
+    pool = programs.command("laptop-pool", plan["logs"], *map(str, plan["keep"]), label)
     # Not by `env`, which takes an interpreter's path with a `=` for one more variable.
     return f"cd {shlex.quote(plan['work'])} && {' '.join(variables)} {shlex.join(pool)}"
 

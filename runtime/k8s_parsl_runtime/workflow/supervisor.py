@@ -24,7 +24,7 @@ from types import FrameType
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.shared.errors import ExitCode
-from k8s_parsl_runtime.shared.kept import Kept
+from k8s_parsl_runtime.shared.kept import Kept, Limits
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, connect
 from k8s_parsl_runtime.shared.versions import misfit, versions
@@ -234,7 +234,7 @@ class Supervisor:
 
     def _prepare(self, order: Message) -> None:
         self._launcher.send(preparation.look(order))
-        self._kept.open(order["logs"])
+        self._kept.open(order["logs"], Limits(*order["keep"]))
 
     def _do_nothing(self, _: Message) -> None:
         self._nothing = True
