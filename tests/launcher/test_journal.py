@@ -334,6 +334,7 @@ WRONG = [
     {"event": "workers", "pod": "p", "executor": "c", "number": "many", "t": 1},
     {"event": "used", "of": "x"},
     {"event": "gap", "lines": None},
+    {"event": "facts", "columns": 7, "workers": "many"},
     {"event": "run", "columns": "no"},
     {"event": "run", "columns": {"try": ["id", 7]}},
     {"event": "unknown"},
@@ -351,6 +352,15 @@ def test_an_event_that_is_none_changes_nothing_else(event):
     found.take({"event": "submitted", "t": 1.0, "app": "b", "ids": [[0, 1]]})
     found.settle()
     assert found.apps["b"].submitted == 2
+
+
+def test_what_becomes_known_later_belongs_to_the_run():
+    """On a laptop the versions, as the workflow's process is greeted after the first event."""
+    journal = Journal()
+    journal.begin(run="r", versions="")
+    journal.note("facts", versions="py3.11/parsl2026.10.26")
+    with journal.locked() as found:
+        assert (found.run["run"], found.run["versions"]) == ("r", "py3.11/parsl2026.10.26")
 
 
 def test_a_newer_column_is_left_out_and_an_older_journal_lacks_one():

@@ -166,6 +166,7 @@ class State:
         self._columns: list[str] = events.COLUMNS["try"]
         self._takes: Mapping[str, Callable[[Event], None]] = {
             "run": self._take_run,
+            "facts": self._take_facts,
             "submitted": self._take_submitted,
             "try": self._take_try,
             "running": self._take_running,
@@ -204,6 +205,11 @@ class State:
         columns = event.get("columns", {}).get("try")
         if isinstance(columns, list):
             self._columns = [str(name) for name in columns]
+
+    def _take_facts(self, event: Event) -> None:
+        """Add what became known of the run after its first event."""
+        more = {name: value for name, value in event.items() if name not in ("event", "t")}
+        self.run = self.run | more
 
     def _app(self, name: str) -> App:
         if name not in self.apps and len(self.apps) >= KEPT_APPS:

@@ -129,6 +129,7 @@ def _run(
     ):
         attempt.begin(folder, record, settings, pools)
         record.versions = _greeted(workflow, conversation, interpreter)
+        journal.note("facts", versions=record.versions)
         say_workers(pools.values())
         order = plan.preparation(settings, path, work, folders, folder.kept_logs)
         say_linked(work, workflow.prepare(order))
