@@ -478,8 +478,8 @@ def test_a_timeline_keeps_every_second_however_long_the_run():
         end = begin + chance.random() * 300
         timeline.spread("busy", begin, end, 2.0)
         total += 2 * (end - begin)
-    assert len(timeline.row("busy", 1e9)[:16]) == 16
     assert sum(timeline.row("busy", 11_000)) == pytest.approx(total)
+    assert len(timeline.row("busy", 1e9)) <= 16
     assert timeline.width * 16 >= 10_000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.views import history, page, why
+from k8s_parsl.views import history, metrics, page, terminal, why
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
 
@@ -470,3 +471,92 @@ def test_a_duration_is_said_as_people_say_it(seconds, said):
 )
 def test_a_size_has_kubernetes_units(number, said):
     assert size(number) == said
+
+
+# A journal that anyone may have written ------------------------------------------------------------
+
+
+KINDS = (
+    "run",
+    "facts",
+    "submitted",
+    "try",
+    "running",
+    "long",
+    "pod",
+    "workers",
+    "used",
+    "news",
+    "gap",
+    "end",
+)
+FIELDS = (
+    *(
+        "app",
+        "of",
+        "ids",
+        "task",
+        "executor",
+        "pod",
+        "since",
+        "text",
+        "state",
+        "reason",
+        "node",
+        "t",
+    ),
+    *(
+        "number",
+        "cpu",
+        "memory",
+        "lines",
+        "columns",
+        "workers",
+        "settings",
+        "attempts",
+        "pools",
+        "run",
+    ),
+    *("status", "exit_code", "message", "attempt", "started", "versions", "at"),
+)
+VALUES = (
+    *(
+        None,
+        True,
+        -1,
+        0,
+        7,
+        10**30,
+        1e308,
+        -1e300,
+        float("inf"),
+        "",
+        "x",
+        HOSTILE,
+        "\udcff",
+        "a" * 10_000,
+    ),
+    *([], {}, [[]], [[0, 10**12]], {"executors": 7}, {"executors": {"cpu": {"maxBlocks": "x"}}}),
+    *({"cpu": "many"}, {"cpu": 10**20}, {"try": "x"}, [None] * 50, ["x"] * 50, [1e300] * 50),
+    *([1, 0, "done", "cpu", 1, 1, 1, 2, "p", 0, 1, 1], [1, 0, "failed", "cpu", 1, None, None, 1e9]),
+)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(40))
+def test_every_view_of_any_journal_can_be_made(seed):
+    """Status, page, terminal and metrics of events that hold anything."""
+    chance = random.Random(seed)
+    state = State()
+    for _ in range(300):
+        fields = chance.sample(FIELDS, chance.randrange(1, 12))
+        event = {name: chance.choice(VALUES) for name in fields}
+        if chance.random() < 0.3:
+            event["t"] = chance.choice((1.0, 50.0, 1000.0))
+        state.take({"event": chance.choice(KINDS)} | event)
+    document = status(state)
+    json.dumps(document)
+    page.whole(page.record_of(state), document)
+    metrics.text(list(metrics.families(state)))
+    notify_text = list(terminal.failures(document))
+    assert len(notify_text) <= 50

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
-from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.journal.timeline import LONGEST_S, Timeline
 from k8s_parsl.journal.times import Times
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.shared.tries import Outcome, Try
@@ -42,6 +42,20 @@ KEPT_STRAGGLERS = 200
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
+KEPT_EXECUTORS = 100
+# A larger number of workers or pods is not ours.
+MOST = 10**6
+# What is known of a run, and of which kind it is; anything else is left out.
+FACTS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("run", "installation", "launcher", "workflow"), str),
+    **dict.fromkeys(("versions", "code", "started"), str),
+    "attempt": int,
+    "at": (int, float),
+    "settings": dict,
+    "workers": dict,
+    "pools": list,
+    "attempts": list,
+}
 
 
 @dataclass(slots=True)
@@ -75,6 +89,14 @@ class App:
     def open(self) -> int:
         """How many have not ended; at the end of the run these are cancelled."""
         return max(self.submitted - self.done - self.failed, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """What the values say of an executor."""
+
+    workers_per_pod: int = 0
+    most_pods: int = 1
 
 
 @dataclass(slots=True)
@@ -139,6 +161,7 @@ class State:
     def __init__(self) -> None:
         # The first event, which has the run's settings and versions.
         self.run: Event = {}
+        self.executors: dict[str, Executor] = {}
         # The last one, if there is an end.
         self.end: Event = {}
         # Seconds since the attempt's beginning, of the latest event.
@@ -185,7 +208,7 @@ class State:
         if take is None:
             return
         with suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            self.now = max(self.now, float(event.get("t", 0.0)))
+            self.now = max(self.now, min(float(event.get("t", 0.0)), LONGEST_S))
             take(event)
 
     # Totals
@@ -201,15 +224,16 @@ class State:
     # Events
 
     def _take_run(self, event: Event) -> None:
-        self.run = event
-        columns = event.get("columns", {}).get("try")
-        if isinstance(columns, list):
-            self._columns = [str(name) for name in columns]
+        self._take_facts(event)
+        columns = event["columns"]["try"]
+        self._columns = [str(name) for name in columns]
 
     def _take_facts(self, event: Event) -> None:
         """Add what became known of the run after its first event."""
-        more = {name: value for name, value in event.items() if name not in ("event", "t")}
-        self.run = self.run | more
+        for name, kind in FACTS.items():
+            if isinstance(event.get(name), kind):
+                self.run[name] = event[name]
+        self.executors = _executors(self.run)
 
     def _app(self, name: str) -> App:
         if name not in self.apps and len(self.apps) >= KEPT_APPS:
@@ -372,6 +396,7 @@ class State:
 
     def settle(self) -> None:
         """Bring the timeline of the pods up to the latest event."""
+        self.timeline.reach(self.now)
         for pod in self.pods.values():
             self._settle(pod, self.now)
 
@@ -409,6 +434,23 @@ class State:
     def _take_end(self, event: Event) -> None:
         self.settle()
         self.end = event
+
+
+def _executors(run: Event) -> dict[str, Executor]:
+    """Return the executors that a run's first event names; with less where that is not as ours."""
+    found = {}
+    settings = run.get("settings", {}).get("executors")
+    for label, number in list(run.get("workers", {}).items())[:KEPT_EXECUTORS]:
+        own = settings.get(label) if isinstance(settings, dict) else None
+        most = own.get("maxBlocks") if isinstance(own, dict) else None
+        found[str(label)] = Executor(_count(number, 0), _count(most, 1))
+    return found
+
+
+def _count(value: object, otherwise: int) -> int:
+    if isinstance(value, int) and 0 <= value <= MOST:
+        return value
+    return otherwise
 
 
 def began(one: Try, seconds: float) -> float:

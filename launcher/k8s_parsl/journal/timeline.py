@@ -9,6 +9,8 @@ from collections.abc import Iterator
 SLICES = 240
 # The width of a slice at the beginning, in seconds.
 FIRST_WIDTH_S = 1.0
+# A moment beyond this, some 30 years, is taken for it.
+LONGEST_S = 1e9
 
 
 class Timeline:
@@ -29,7 +31,8 @@ class Timeline:
 
     def spread(self, key: str, begin: float, end: float, rate: float = 1.0) -> None:
         """Add ``rate`` for each second from ``begin`` to ``end``."""
-        begin = max(begin, 0.0)
+        begin = _bounded(begin)
+        end = _bounded(end)
         if end <= begin:
             return
         last = self._place(end)
@@ -44,13 +47,17 @@ class Timeline:
             if until > since:
                 row[place] += rate * (until - since)
 
+    def reach(self, moment: float) -> None:
+        """Make the slices wide enough for this moment."""
+        self._place(moment)
+
     def keys(self) -> list[str]:
         """Return the keys that have an amount."""
         return sorted(self._rows)
 
     def row(self, key: str, until: float) -> list[float]:
         """Return the amounts of a key, a number for each slice up to the moment ``until``."""
-        number = int(max(until, 0.0) / self.width) + 1
+        number = self._place(until) + 1
         row = self._rows.get(key, [])[:number]
         return row + [0.0] * (number - len(row))
 
@@ -62,7 +69,7 @@ class Timeline:
 
     def _place(self, at: float) -> int:
         """Return the slice of a moment; make all wider until there is one."""
-        at = max(at, 0.0)
+        at = _bounded(at)
         while at >= self._most * self.width:
             self._widen()
         return int(at / self.width)
@@ -77,3 +84,10 @@ class Timeline:
         for key, row in self._rows.items():
             pairs = zip(row[::2], [*row[1::2], 0.0], strict=False)
             self._rows[key] = [one + other for one, other in pairs]
+
+
+def _bounded(moment: float) -> float:
+    """Return a moment that a timeline can have; what is no number is 0."""
+    if not moment >= 0:
+        return 0.0
+    return min(moment, LONGEST_S)

@@ -6,6 +6,7 @@ Strict in kinds, with bounds on numbers; the bound of its texts and lists is tha
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -80,6 +81,15 @@ class _Stored(_Model):
     launcher: str = ""
     attempts: list[_Attempt] = []
     retry_lost_tasks: str | list[str] = ""
+
+
+def attempts(given: list[Any]) -> list[dict[str, Any]]:
+    """Return those of a list that are attempts as a record has them."""
+    found = []
+    for one in given:
+        with suppress(ValidationError):
+            found.append(_Attempt.model_validate(one).model_dump())
+    return found
 
 
 def read(content: bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from k8s_parsl.journal.state import State
+from k8s_parsl.record import stored
 from k8s_parsl.record.report import Picture, Record, volume_of, written
 from k8s_parsl.views.status import Json, status
 from k8s_parsl.views.words import duration, size
@@ -51,7 +52,6 @@ def write_page(
 def record_of(state: State) -> Record:
     """Return the record of a run that goes on, as far as its journal has it."""
     run = state.run
-    parsl = run.get("settings", {}).get("parsl", {})
     return Record(
         str(run.get("run", "")),
         str(run.get("installation", "")),
@@ -61,13 +61,20 @@ def record_of(state: State) -> Record:
         str(run.get("code", "")),
         launcher=str(run.get("launcher", "")),
         attempt=run.get("attempt", 1),
-        attempts=run.get("attempts", []),
-        workers=run.get("pools", []),
-        retry_lost_tasks=parsl.get("retryLostTasks", "cached"),
+        attempts=stored.attempts(run.get("attempts", [])),
+        workers=[str(pool) for pool in run.get("pools", [])],
+        retry_lost_tasks=_retry_lost_tasks(run.get("settings", {}).get("parsl")),
         failures=list(state.failures),
         long_tasks=list(state.long),
         reasons=dict(state.reasons.most_common()),
     )
+
+
+def _retry_lost_tasks(parsl: object) -> str | list[str]:
+    value = parsl.get("retryLostTasks") if isinstance(parsl, dict) else None
+    if isinstance(value, list | tuple):
+        return [str(app) for app in value]
+    return str(value or "cached")
 
 
 def whole(record: Record, of: Json) -> str:

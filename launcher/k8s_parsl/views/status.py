@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from k8s_parsl.journal.state import App, Pod, State, pod_key
+from k8s_parsl.journal.state import App, Executor, Pod, State, pod_key
 from k8s_parsl.journal.timeline import Timeline
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views import why
@@ -17,6 +17,7 @@ from k8s_parsl.views import why
 FORMAT = 1
 # Rows of each list.
 SHOWN_APPS = 100
+SHOWN_EXECUTORS = 100
 SHOWN_RUNNING = 200
 SHOWN_PODS = 200
 SHOWN_WORKERS = 100
@@ -129,20 +130,19 @@ def seconds_left(state: State) -> float | None:
 
 def executors(state: State) -> list[Json]:
     """Return a row for each executor: its pods that have not ended, its workers."""
-    numbers = state.run.get("workers", {})
-    settings = state.run.get("settings", {}).get("executors", {})
-    labels = {*numbers, *(pod.executor for pod in state.pods.values())}
-    return [_executor(state, label, numbers, settings.get(label, {})) for label in sorted(labels)]
+    labels = {*state.executors, *(pod.executor for pod in state.pods.values())}
+    return [_executor(state, label) for label in sorted(labels)[:SHOWN_EXECUTORS]]
 
 
-def _executor(state: State, label: str, numbers: Json, settings: Json) -> Json:
+def _executor(state: State, label: str) -> Json:
+    known = state.executors.get(label, Executor())
     pods = [pod for pod in state.pods.values() if pod.executor == label and pod.ended is None]
     states = Counter(pod_key(pod) for pod in pods)
     busy = sum(one.executor == label for one in state.running.values())
     return {
         "executor": label,
-        "workers_per_pod": numbers.get(label, 0),
-        "most_pods": settings.get("maxBlocks", 0),
+        "workers_per_pod": known.workers_per_pod,
+        "most_pods": known.most_pods,
         "pods": dict(states),
         "workers": sum(pod.workers for pod in pods),
         "busy": busy,

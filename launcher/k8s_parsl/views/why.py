@@ -102,11 +102,7 @@ def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
 
 def _most_workers(state: State) -> int:
     """Return how many workers the run may have at once."""
-    executors = state.run.get("settings", {}).get("executors", {})
-    most = 0
-    for label, number in state.run.get("workers", {}).items():
-        most += int(number) * int(executors.get(label, {}).get("maxBlocks", 1))
-    return most
+    return sum(one.workers_per_pod * one.most_pods for one in state.executors.values())
 
 
 def _summed(state: State, prefix: str) -> list[float]:
