@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def report(tmp_path_factory):
     return f"file://{folder}/report.html"
 
 
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "user" / "images"
 LOOKS = [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")]
 
 
@@ -96,6 +98,16 @@ def test_it_fits_and_a_screen_reader_finds_its_way(report, size, scheme):
         page.wait_for_selector("#drawn-why svg")
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         assert violations(page) == []
+        if "UPDATE_SCREENSHOTS" in os.environ:
+            name = f"{'desktop' if size == DESKTOP else 'phone'}-{scheme}"
+            page.screenshot(path=IMAGES / f"page-{name}.png")
+
+
+@pytest.mark.parametrize("name", ["desktop-light", "desktop-dark", "phone-light", "phone-dark"])
+def test_the_docs_show_it(name):
+    """Pictures that the test above takes (UPDATE_SCREENSHOTS=1)."""
+    assert (IMAGES / f"page-{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert f"images/page-{name}.png" in (IMAGES.parent / "results.md").read_text()
 
 
 def test_every_plot_is_drawn(report):

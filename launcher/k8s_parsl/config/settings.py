@@ -346,13 +346,13 @@ ListenPort = Annotated[int, Field(ge=1024, le=65535)]
 
 
 class Page(Model):
-    """The run's status over HTTP, on the loopback address of the launcher's pod or of a laptop.
+    """The run's page, on the loopback address of the launcher's pod or of a laptop.
 
     `kubectl port-forward` reaches it; nothing on the pod network does.
     """
 
     enabled: bool = Field(
-        True, description="Serve `/status.json`, `/metrics` and `/healthz` while the run goes on."
+        True, description="Serve the run's page, `/status.json`, `/metrics` and `/healthz`, while it runs."
     )
     port: ListenPort = Field(
         8080,
