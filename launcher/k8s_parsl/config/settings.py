@@ -352,7 +352,8 @@ class Page(Model):
     """
 
     enabled: bool = Field(
-        True, description="Serve the run's page, `/status.json`, `/metrics` and `/healthz`, while it runs."
+        True,
+        description="Serve the run's page, `/status.json` and `/metrics`, while it runs.",
     )
     port: ListenPort = Field(
         8080,
