@@ -26,6 +26,7 @@ def tried(app, outcome="done", seconds=None, waited=0.0, **more):
         "ended": ended,
         "began": None if seconds is None else ended - seconds,
         "seconds": seconds,
+        "pod": "" if seconds is None else "pod-0",
     }
     return ("try", app, tuple(Try(**fields | more)))
 

@@ -119,7 +119,7 @@ def test_show_tells_a_run_in_full(tmp_path):
     assert code == 0
     assert "tiles:main  done with failures" in said
     assert "  tile: 3 of 4 done, 1 failed; median 1.00 s, longest 1.00 s" in said
-    assert "  failed once (first task 3): tile(3): ValueError: no land" in said
+    assert "  failed once (first task 3 in pod-0): tile(3): ValueError: no land" in said
     assert "the workers' time: " in said
     assert f"folder: {tmp_path}/local/data/runs/one" in said
 
@@ -154,7 +154,7 @@ def test_show_one_task(tmp_path):
 def test_show_what_failed(tmp_path):
     make(tmp_path / "local" / "data", "one")
     _, said, _ = command("show", "one", "--failed", cwd=tmp_path)
-    assert said.strip() == "failed once (first task 3): tile(3): ValueError: no land"
+    assert said.strip() == "failed once (first task 3 in pod-0): tile(3): ValueError: no land"
 
 
 @pytest.mark.parametrize(

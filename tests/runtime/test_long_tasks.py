@@ -30,7 +30,9 @@ class Executor:
         self.seconds[number] = seconds
 
     def running(self, least):
-        return [(number, seconds) for number, seconds in self.seconds.items() if seconds >= least]
+        return [
+            (number, seconds, "0") for number, seconds in self.seconds.items() if seconds >= least
+        ]
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from k8s_parsl.journal.journal import Journal
 from k8s_parsl.run import messages
 from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
-from k8s_parsl_runtime.shared.protocol import LINKED, Channel, encode
+from k8s_parsl_runtime.shared.programs import START
+from k8s_parsl_runtime.shared.protocol import LINKED, PROTOCOL, Channel, encode
 from k8s_parsl_runtime.shared.tries import Try
 from k8s_parsl_runtime.workflow import kernel, preparation, program, supervisor
 from k8s_parsl_runtime.workflow import pictures as sent_pictures
@@ -411,3 +412,8 @@ def test_a_pod_that_is_gone_or_will_be_is_passed_on_at_once(provider):
     provider.take({"type": "drain", "executor": "cpu", "block": "1"})
     provider.take({"type": "lost", "executor": "cpu", "block": "1"})
     assert provider.control.words == [("drain", "1"), ("lost", "1")]
+
+
+def test_a_python_that_is_too_old_greets_by_the_same_protocol():
+    """It cannot import the number: that file is for any Python 3."""
+    assert f'"protocol": {PROTOCOL},' in Path(START).read_text()

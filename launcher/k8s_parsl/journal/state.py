@@ -294,9 +294,11 @@ class State:
         if one.outcome == Outcome.DONE:
             app.seconds.add(seconds)
         begin = began(one, seconds)
-        if one.launched is not None:
-            app.waited += max(begin - one.launched, 0.0)
-            self.timeline.spread("ready", one.launched, begin)
+        if one.pod:
+            self._measure_worker(name, app, one, begin, seconds)
+        else:
+            # A join_app has run in the workflow's process, and waited for the tasks that it made.
+            app.waited += max(one.ended - begin - seconds, 0.0)
         app.cpu += one.cpu or 0.0
         app.delayed += one.delayed or 0.0
         app.throttled += one.throttled or 0.0
@@ -305,11 +307,6 @@ class State:
         app.written += one.written or 0
         app.arguments += one.arguments or 0
         app.result += one.result or 0
-        self.timeline.spread(f"busy/{self._shown(name)}", begin, begin + seconds)
-        if seconds >= STRAGGLES_S:
-            since = begin + self.usual(name)
-            self.note_straggler(self._shown(name), one.pod, since, begin + seconds)
-        self._measure_worker(one, begin, seconds)
         slow = (seconds, one.id, one.pod, one.call)
         if len(app.slowest) < SLOWEST:
             heapq.heappush(app.slowest, slow)
@@ -333,7 +330,15 @@ class State:
         if place in self.stragglers or len(self.stragglers) < KEPT_STRAGGLERS:
             self.stragglers[place] += end - begin  # type: ignore[assignment]
 
-    def _measure_worker(self, one: Try, begin: float, seconds: float) -> None:
+    def _measure_worker(self, name: str, app: App, one: Try, begin: float, seconds: float) -> None:
+        """Add the time of the worker that had a try, and the time that the task waited for it."""
+        if one.launched is not None:
+            app.waited += max(begin - one.launched, 0.0)
+            self.timeline.spread("ready", one.launched, begin)
+        end = begin + seconds
+        self.timeline.spread(f"busy/{self._shown(name)}", begin, end)
+        if seconds >= STRAGGLES_S:
+            self.note_straggler(self._shown(name), one.pod, begin + self.usual(name), end)
         pod = self.pods.get(one.pod)
         if pod:
             pod.tasks += 1

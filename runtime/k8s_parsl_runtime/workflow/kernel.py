@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import InvalidStateError
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Any
 
 from parsl.app.errors import RemoteExceptionWrapper
@@ -29,7 +28,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.reporter import Reporter
-from k8s_parsl_runtime.workflow.tries import FUTURE, Tries, is_loss, measures_of
+from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, is_loss, measures_of, note_end
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +156,7 @@ class Kernel(DataFlowKernel):
                 self._cancel(task_record)
                 return
             task_record[FUTURE] = future
+            note_end(task_record)
             super().handle_exec_update(task_record, future)
 
     def handle_join_update(self, task_record: Any, inner_app_future: Any) -> None:
@@ -264,12 +264,10 @@ def _seconds(task_record: Any) -> float | None:
     Returns:
         None for a task whose result a checkpoint had.
     """
-    launched = task_record["try_time_launched"]
-    if task_record.get("from_memo") or launched is None:
+    if task_record.get("from_memo") or task_record["try_time_launched"] is None:
         return None
     measures = measures_of(task_record)
     if measures is not None:
         return measures.seconds
-    since: float = (datetime.now() - launched).total_seconds()  # noqa: DTZ005 (as Parsl's own)
-    # A clock that was set back makes it negative.
-    return max(since, 0.0)
+    seconds: float = task_record.get(RAN, 0.0)
+    return seconds

@@ -16,6 +16,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 from k8s_parsl_runtime.workflow import causes
+from k8s_parsl_runtime.workflow.app_options import INTERNAL
 
 # Tasks that one try names as those that it depends on.
 DEPENDS = 50
@@ -26,6 +27,8 @@ SLOW_S = 0.5
 CALL_CHARACTERS = 300
 # In a task's record: the future of the try that has just ended.
 FUTURE = "k8s_parsl_future"
+# In the record of a task of this process, such as a join_app: the seconds that its function ran.
+RAN = "k8s_parsl_ran"
 
 
 class Tries:
@@ -68,6 +71,8 @@ class Tries:
         )
         if measures is not None and outcome is not Outcome.KEPT:
             return self._measured(task_record, one, measures)
+        if outcome in (Outcome.DONE, Outcome.FAILED) and RAN in task_record:
+            return one._replace(began=one.launched, seconds=task_record[RAN])
         return one._replace(pod=lost_pod(error))
 
     def _measured(self, task_record: Any, one: Try, measures: Measures) -> Try:
@@ -103,6 +108,15 @@ class Tries:
             heapq.heappush(slowest, seconds)
             return True
         return heapq.heappushpop(slowest, seconds) < seconds
+
+
+def note_end(task_record: Any) -> None:
+    """Note how long the function of a task of this process has run, which no worker measures."""
+    launched = task_record["try_time_launched"]
+    if task_record["executor"] != INTERNAL or launched is None:
+        return
+    # A clock that was set back makes it negative.
+    task_record[RAN] = max((datetime.now() - launched).total_seconds(), 0.0)  # noqa: DTZ005
 
 
 def measures_of(task_record: Any) -> Measures | None:
