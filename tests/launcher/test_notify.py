@@ -229,7 +229,7 @@ def test_each_message_comes_once(hook, monkeypatch):
         "pdgrun: stopped",
     ]
     assert [message["type"] for message in hook.posted] == ["failure", "warning", "info"]
-    assert "first failure: tile, task 0: ValueError: no" in hook.posted[0]["message"]
+    assert "first failure: tile, task 0 in pod-0: ValueError: no" in hook.posted[0]["message"]
 
 
 def test_every_line_of_the_secret_is_a_service_and_one_bad_one_costs_only_itself(hook, caplog):

@@ -311,7 +311,10 @@ def test_what_is_no_request_gets_an_error_and_the_next_client_an_answer(page, re
             b"HTTP/1.0 5",
         )
     assert ask(page)[0] == 200
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    ours = [
+        record for record in caplog.records if "views" in record.name or "waitress" in record.name
+    ]
+    assert [record for record in ours if record.levelno >= logging.WARNING] == []
 
 
 def test_many_who_ask_at_once_make_one_answer(journal, monkeypatch):
