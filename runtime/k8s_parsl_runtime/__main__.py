@@ -21,6 +21,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except SystemExit as end:
         # Parsl's pool ends so, with a thread that still waits for an interchange which is gone.
         code = exit_status(end)
+    except BaseException:  # noqa: BLE001 (Python's own end would wait for the pool's threads)
+        traceback.print_exc()
+        code = ExitCode.INTERNAL
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
