@@ -345,10 +345,10 @@ class State:
             pod.busy += seconds
         worker = (one.pod, one.worker or 0)
         if worker not in self.workers:
-            if len(self.workers) >= KEPT_WORKERS or not one.pod:
+            if len(self.workers) >= KEPT_WORKERS:
                 return
             self.workers.add(worker)
-        self.timeline.spread(f"worker/{worker[0]}/{worker[1]}", begin, begin + seconds)
+        self.timeline.spread(f"worker/{worker[0]}/{worker[1]}", begin, end)
 
     def _note_failure(self, name: str, one: Try) -> None:
         text = one.text[:TEXT_CHARACTERS]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from k8s_parsl import log as console
 from k8s_parsl.config.workers import counted
 from k8s_parsl.journal.journal import Journal
+from k8s_parsl.periodic import every
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _bar(journal: Journal) -> Iterator[None]:
             # goes.
             progress.update(bar, completed=done + failed, total=submitted or None, failed=text)
 
-        with _every(BAR_PERIOD_S, update):
+        with every(BAR_PERIOD_S, update, "progress"):
             yield
 
 
@@ -83,7 +83,7 @@ def _lines(journal: Journal, period: float, pods: Callable[[], str]) -> Iterator
             log.info("nothing new for %.0f s: %s", now - changed_at, waiting(counts, pods()))
             said_at = now
 
-    with _every(period, update):
+    with every(period, update, "progress"):
         yield
 
 
@@ -95,21 +95,3 @@ def waiting(counts: tuple[int, int, int], pods: str) -> str:
         return "no task is open; the workflow's own code runs"
     tasks = f"{counted(left, 'task')} of {submitted} open"
     return f"{tasks}; {pods}" if pods else tasks
-
-
-@contextmanager
-def _every(period: float, update: Callable[[], None]) -> Iterator[None]:
-    ended = threading.Event()
-
-    def loop() -> None:
-        while not ended.wait(period):
-            update()
-
-    thread = threading.Thread(target=loop, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        update()

@@ -125,7 +125,7 @@ def supervise(
         message=record.message,
         workflow_status=record.workflow_status,
     )
-    with workflow.journal.locked() as state:
+    with journal.locked() as state:
         shown = status(state)
     # The end is known: what is kept of it may fail, and changes nothing.
     keep("write the record", lambda: record.write(folder.record))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import resource
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from k8s_parsl.journal.journal import Journal
+from k8s_parsl.periodic import every
 from k8s_parsl_runtime.shared.programs import kib_in_memory
 
 PERIOD_S = 5.0
@@ -16,21 +16,9 @@ PERIOD_S = 5.0
 @contextmanager
 def noted(journal: Journal) -> Iterator[None]:
     """Note the launcher's CPU time and memory until the block ends, and once at its end."""
-    ended = threading.Event()
-
-    def loop() -> None:
-        _note(journal)
-        while not ended.wait(PERIOD_S):
-            _note(journal)
-
-    thread = threading.Thread(target=loop, name="usage", daemon=True)
-    thread.start()
-    try:
+    _note(journal)
+    with every(PERIOD_S, lambda: _note(journal), "usage"):
         yield
-    finally:
-        ended.set()
-        thread.join()
-        _note(journal)
 
 
 def _note(journal: Journal) -> None:

@@ -89,6 +89,7 @@ def fragment(record: Record, of: Json) -> str:
     return part
 
 
+@functools.cache
 def policy() -> str:
     """Return the page's Content-Security-Policy: its own scripts and styles, and no other."""
     scripts = " ".join(_hash(_asset(name)) for name in ("plot.js", "page.js"))
@@ -115,7 +116,7 @@ def _facts(
         "library": _asset("plot.js"),
         "script": _asset("page.js"),
         "policy": policy(),
-        "release": metadata.version("k8s-parsl"),
+        "release": _release(),
         "again": _again(record),
     }
 
@@ -171,6 +172,11 @@ def _template() -> Any:
 
 def _source(name: str) -> str:
     return package_files("k8s_parsl.views").joinpath(name).read_text("utf-8")
+
+
+@functools.cache
+def _release() -> str:
+    return metadata.version("k8s-parsl")
 
 
 @functools.cache

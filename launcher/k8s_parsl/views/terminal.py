@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,8 @@ def console() -> Console:
     return made if made.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
 
 
-def summary(run: Run) -> Json:
+def summary(run: Run, record: Record | None, states: Mapping[int, State]) -> Json:
     """Return one run as a row: when, what, how long, how it ended, tasks, pod-hours."""
-    record = run.record
-    states = run.states()
     state = states[max(states)] if states else State()
     tasks = _totals(record, state)
     seconds = record.seconds if record and record.ended else state.now
@@ -64,13 +62,9 @@ def how_it_ended(run: Run, record: Record | None) -> str:
 
 def pod_seconds(state: State) -> float:
     """Return for how long an attempt's worker pods have run, in total."""
-    total = 0.0
-    for name in ("running", "working"):
-        total += sum(state.timeline.row(f"pods/{name}", state.now))
-    open_pods = [pod for pod in state.pods.values() if pod.ended is None]
-    return total + sum(
-        max(state.now - pod.since, 0.0) for pod in open_pods if pod.state in ("running", "working")
-    )
+    state.settle()
+    rows = (state.timeline.row(f"pods/{name}", state.now) for name in ("running", "working"))
+    return sum(map(sum, rows))
 
 
 def _totals(record: Record | None, state: State) -> Json:
@@ -90,7 +84,7 @@ def _first(*texts: str) -> str:
 
 def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     """Print the runs, a line each."""
-    rows = [summary(run) for run in found]
+    rows = [summary(run, run.record, run.states()) for run in found]
     if as_json:
         print_json(rows)
         return
@@ -168,26 +162,25 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
     record = run.record
     documents = [status(state) for _, state in sorted(states.items())]
     document = documents[-1] if documents else {}
+    row = summary(run, record, states)
     if as_json:
-        shown = document.get("failures", []) if failed else _with_end(run, record, documents)
+        shown = document.get("failures", []) if failed else _with_end(row, record, documents)
         print_json(shown)
         return
-    lines = failures(document) if failed else told(run, record, documents)
+    lines = failures(document) if failed else told(row, record, documents)
     out = console()
     for line in lines:
         out.print(line)
 
 
-def _with_end(run: Run, record: Record | None, documents: list[Json]) -> Json:
-    row = summary(run)
+def _with_end(row: Json, record: Record | None, documents: list[Json]) -> Json:
     result = record.result if record else None
     message = record.message if record else ""
     return row | {"message": message, "result": result, "per_attempt": documents}
 
 
-def told(run: Run, record: Record | None, documents: list[Json]) -> Iterator[Text]:
-    """Yield the lines about a run."""
-    row = summary(run)
+def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Text]:
+    """Yield the lines about a run, whose `summary` is ``row``."""
     yield Text.assemble((plain_text(row["workflow"]), "bold"), f"  {row['status']}")
     facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
     if record and record.versions:

@@ -27,8 +27,9 @@ from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
+from k8s_parsl_runtime.workflow.losses import is_loss
 from k8s_parsl_runtime.workflow.reporter import Reporter
-from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, is_loss, measures_of, note_end
+from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, note_end
 
 log = logging.getLogger(__name__)
 

@@ -96,7 +96,7 @@ class RetryCost:
             return self._given_up
         if isinstance(error, WorkerDied) and error.killed and self._is_loss(task_record):
             return self._killed(error, task_record)
-        if isinstance(error, ManagerLost | WorkerLost):
+        if is_loss(error):
             return self._lost(error, task_record)
         _log_retry(error, task_record, self._retries)
         return 1
@@ -150,24 +150,24 @@ class RetryCost:
         if isinstance(error, WorkerLost):
             # The kernel ended a process for memory, and the pod is about to end with it.
             return True
-        return isinstance(error, PodEnded) and self._blames(_pod(error), sure=sure)
+        return isinstance(error, PodEnded) and self._blames(pod_of(error), sure=sure)
 
     def _give_up(self, error: Exception, times: int, refused: str) -> float:
-        pod = _pod(error)
+        pod = pod_of(error)
         why = self._why(pod)
         reason = f"; worker pod {pod}: {why}" if why else ""
         error.add_note(f"lost {times} times, not run again ({refused}){reason}")
         return self._given_up
 
     def _reason(self, error: Exception) -> str:
-        why = self._why(_pod(error))
+        why = self._why(pod_of(error))
         if not why and isinstance(error, WorkerLost):
             return OUT_OF_MEMORY
         return why
 
     def _log_loss(self, error: Exception, *, suspects: bool) -> None:
         """Log the loss of a pod, once."""
-        pod = _pod(error)
+        pod = pod_of(error)
         if pod in self._logged:
             return
         self._logged.add(pod)
@@ -193,10 +193,15 @@ def _log_retry(error: Exception, task_record: Any, retries: int) -> None:
     log.info("app %s: %s; tried again (retry %d of %d)", call, why, number, retries)
 
 
-def _pod(error: Any) -> str:
+def is_loss(error: BaseException | None) -> bool:
+    """Return whether an error says that the task's worker was lost."""
+    return isinstance(error, ManagerLost | WorkerLost)
+
+
+def pod_of(error: Any) -> str:
     """Return the name of an error's pod, which is also that of its manager."""
     if isinstance(error, ManagerLost):
-        return str(error.manager_id.decode())
+        return str(error.manager_id.decode(errors="replace"))
     return str(error.hostname)
 
 

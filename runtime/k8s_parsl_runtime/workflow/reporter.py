@@ -59,7 +59,9 @@ class Reporter:
 
     def tried(self, app: str, one: Try) -> None:
         """Report how a try of a task of ``app`` ended."""
-        self._add("try", app, one._replace(text=one.text[:TEXT_CHARACTERS]))
+        if len(one.text) > TEXT_CHARACTERS:
+            one = one._replace(text=one.text[:TEXT_CHARACTERS])
+        self._add("try", app, one)
 
     def running(self, app: str, *facts: Any) -> None:
         """Report a task of ``app`` that has begun to run; see `observer`."""

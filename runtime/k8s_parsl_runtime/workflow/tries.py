@@ -11,12 +11,11 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Any
 
-from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
-
 from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.app_options import INTERNAL
+from k8s_parsl_runtime.workflow.losses import is_loss, pod_of
 
 # Tasks that one try names as those that it depends on.
 DEPENDS = 50
@@ -73,7 +72,7 @@ class Tries:
             return self._measured(task_record, one, measures)
         if outcome in (Outcome.DONE, Outcome.FAILED) and RAN in task_record:
             return one._replace(began=one.launched, seconds=task_record[RAN])
-        return one._replace(pod=lost_pod(error))
+        return one._replace(pod=pod_of(error) if is_loss(error) else "")
 
     def _measured(self, task_record: Any, one: Try, measures: Measures) -> Try:
         executor = task_record["dfk"].executors.get(task_record["executor"])
@@ -133,20 +132,6 @@ def _noted(task_record: Any, name: str) -> Any:
     """
     future = task_record.get(FUTURE)
     return None if future is None else vars(future).get(name)
-
-
-def is_loss(error: BaseException | None) -> bool:
-    """Return whether an error says that the task's worker was lost."""
-    return isinstance(error, ManagerLost | WorkerLost)
-
-
-def lost_pod(error: BaseException | None) -> str:
-    """Return the name of the pod whose loss this error reports; empty for any other error."""
-    if isinstance(error, ManagerLost):
-        return str(error.manager_id.decode(errors="replace"))
-    if isinstance(error, WorkerLost):
-        return str(error.hostname)
-    return ""
 
 
 def _moment(of: datetime | None) -> float | None:
