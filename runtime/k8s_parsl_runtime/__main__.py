@@ -67,6 +67,9 @@ def _interchange(arguments: Sequence[str]) -> int:
     # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl. It ends
     # when its parent does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from k8s_parsl_runtime.shared import parsl_logging
+
+    parsl_logging.make_only_what_is_written()
     from k8s_parsl_runtime.workflow import interchange
 
     interchange.main(arguments)
@@ -77,10 +80,12 @@ def _pool(arguments: Sequence[str]) -> int:
     """Run Parsl's own program, as `python -m` would; its imports do not see the user's folders."""
     import runpy
 
-    from k8s_parsl_runtime.worker import deaths, manager_log
+    from k8s_parsl_runtime.shared import parsl_logging
+    from k8s_parsl_runtime.worker import deaths, forks, manager_log
 
     manager_log.be_calm()
     deaths.watch()
+    parsl_logging.make_only_what_is_written()
     threads.put(os.environ)
     # Without it Parsl counts the node's CPUs, and starts no more workers than that.
     os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
@@ -89,6 +94,7 @@ def _pool(arguments: Sequence[str]) -> int:
 
     sys.argv = [pool.__file__, *arguments]
     userpath.put()
+    forks.begin()
     del sys.modules[pool.__name__]
     runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
     return ExitCode.DONE
