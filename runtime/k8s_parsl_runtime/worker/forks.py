@@ -109,7 +109,8 @@ def begin() -> None:
 
 
 def _serve(listener: int, alive: int) -> None:
-    """Fork worker processes, until the pool has ended."""
+    """Fork worker processes, until the pool has ended, also where that is killed."""
+    programs.end_with_parent()
     try:
         forkserver.main(listener, alive, [])
     finally:
