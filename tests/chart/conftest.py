@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chart.helm import CHART, VALUES_FILES, Helm
-from testbed import tools
+from chart.helm import CHART, VALUES_FILES, Helm, Server
+from testbed import parts, tools
 from values_schema.helm_schema import values_schema
 
 
@@ -25,21 +25,42 @@ def tools_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def helm(tools_folder) -> Helm:
+def helm_server():
+    """Helm 4 as a process that stays, if `make cluster` has compiled it here; None otherwise."""
+    folder = parts.compiled("helm")
+    if folder is None:
+        yield None
+        return
+    server = Server(folder / "helm-server")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def helms(tools_folder, helm_server) -> dict[str, Helm]:
+    """The two Helms by their programs. Too few tests use Helm 3 to compile a server of it."""
+    return {
+        "helm": Helm(tools_folder / "helm", helm_server),
+        "helm3": Helm(tools_folder / "helm3"),
+    }
+
+
+@pytest.fixture(scope="session")
+def helm(helms) -> Helm:
     """Helm 4."""
-    return Helm(tools_folder / "helm")
+    return helms["helm"]
 
 
 @pytest.fixture(scope="session", params=["helm", "helm3"])
-def each_helm(request, tools_folder) -> Helm:
+def each_helm(request, helms) -> Helm:
     """Helm 4, then Helm 3."""
-    return Helm(tools_folder / request.param)
+    return helms[request.param]
 
 
 @pytest.fixture(scope="session", params=["helm", pytest.param("helm3", marks=pytest.mark.slow)])
-def helm_in_a_table(request, tools_folder) -> Helm:
+def helm_in_a_table(request, helms) -> Helm:
     """Helm 4, and with `-m slow` Helm 3: for tables of which other tests try Helm 3 on a part."""
-    return Helm(tools_folder / request.param)
+    return helms[request.param]
 
 
 @pytest.fixture(scope="session", params=VALUES_FILES, ids=lambda file: file.stem)

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,15 +113,54 @@ class Rendered:
         }
 
 
+class Server:
+    """Helm as a process that stays: a start of Helm takes longer than most renders."""
+
+    def __init__(self, program: Path) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Memory is collected only above the limit: that is rare, and so cheap.
+            env=_environment() | {"GOMEMLIMIT": "256MiB"},
+        )
+
+    def run(self, args: tuple[str, ...], stdin: str) -> tuple[int, str]:
+        """Run a command of Helm; return its exit status and what it printed."""
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None
+        assert answers is not None
+        asked = {"args": args, "stdin": stdin, "folder": str(Path.cwd())}
+        with self._lock:
+            requests.write(f"{json.dumps(asked)}\n")
+            requests.flush()
+            line = answers.readline()
+        if not line:
+            raise AssertionError(f"Helm's server ended at: helm {' '.join(args)}")
+        answer = json.loads(line)
+        return answer["code"], answer["text"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
 @dataclass(frozen=True)
 class Helm:
     """One of the two Helms that the chart works with."""
 
     program: Path
+    server: Server | None = None
+    """The same Helm, for `helm template`; not with --debug, which shows a schema that is compiled."""
 
     def __call__(self, *args: str, stdin: str = "", check: bool = True) -> str:
         """What ``helm args`` prints, on both channels."""
-        code, text = _run(self.program, args, stdin)
+        if self.server is not None and args[0] == "template" and "--debug" not in args:
+            code, text = self.server.run(args, stdin)
+        else:
+            code, text = start(self.program, args, stdin)
         if check and code:
             raise AssertionError(f"helm {' '.join(args)}\n{text}")
         return text
@@ -174,27 +214,31 @@ def _template(
         "-",
         *args,
     ]
-    if chart == CHART and not args and _is_valid(files, over):
-        # Helm takes as long to compile the schema as for all the rest.
+    if helm.server is None and chart == CHART and not args and _is_valid(files, over):
+        # Helm takes as long to compile the schema as for all the rest, and its server compiles it
+        # once.
         command.append("--skip-schema-validation")
     text = helm(*command, stdin=over)
     return Rendered(text, tuple(item for item in yaml.load_all(text, FAST) if item))
 
 
-def _run(program: Path, args: tuple[str, ...], stdin: str) -> tuple[int, str]:
-    """Run Helm; return its exit status and what it printed."""
-    # Too short a life for a garbage collector: a quarter of its time.
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "GOGC": "off"}
+def start(program: Path, args: tuple[str, ...], stdin: str) -> tuple[int, str]:
+    """Start Helm; return its exit status and what it printed."""
     done = subprocess.run(
         [str(program), *args],
         input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=_environment(),
         check=False,
     )
     return done.returncode, done.stdout
+
+
+def _environment() -> dict[str, str]:
+    # Too short a life for a garbage collector: a quarter of its time.
+    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "GOGC": "off"}
 
 
 def _is_valid(files: tuple[Path, ...], over: str) -> bool:

@@ -36,6 +36,7 @@ from k8s_parsl_runtime.shared.errors import (
     WorkflowFailed,
 )
 from k8s_parsl_runtime.shared.programs import START
+from launcher import user_python
 
 FLOW = """
 import os
@@ -95,8 +96,8 @@ WORKER = {
 class Launcher:
     """One installation: its volume, its mounted files, and runs of its launcher."""
 
-    def __init__(self, folder, identity):
-        self.folder, self.identity = folder, identity
+    def __init__(self, folder, identity, python):
+        self.folder, self.identity, self.python = folder, identity, python
         self.volume, self.mounted, self.code = (
             folder / name for name in ("volume", "mounted", "code")
         )
@@ -130,7 +131,7 @@ class Launcher:
             for name, value in dataclasses.asdict(self.identity).items()
         }
         with tempfile.TemporaryDirectory() as short:
-            command = [sys.executable, "-I", START, "workflow", "--socket", f"{short}/socket"]
+            command = [self.python, "-I", START, "workflow", "--socket", f"{short}/socket"]
             process = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -149,10 +150,16 @@ class Launcher:
         return json.loads(file.read_text())
 
 
+@pytest.fixture(scope="session")
+def python(tmp_path_factory):
+    """The Python of the workflow container."""
+    return user_python.make(tmp_path_factory.mktemp("user") / "python")
+
+
 @pytest.fixture
-def launcher(tmp_path, identity, api, server, monkeypatch):
+def launcher(tmp_path, identity, api, server, monkeypatch, python):
     monkeypatch.setattr(launcher_pod, "Api", lambda namespace: api)
-    return Launcher(tmp_path, dataclasses.replace(identity, pod_ip="127.0.0.1"))
+    return Launcher(tmp_path, dataclasses.replace(identity, pod_ip="127.0.0.1"), python)
 
 
 def made(server):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from testbed import cluster, images, layout, tools
+from testbed import cluster, images, layout, parts, tools
 from testbed.layout import TestbedError
 from testbed.snapshot import Snapshot
 
@@ -45,6 +45,8 @@ def main() -> int:
 
 
 def _up() -> int:
+    # The cluster does not need it, but the tests of the chart take less time with it.
+    parts.ensure("helm")
     if not cluster.up():
         print("the testbed runs already", file=sys.stderr)
     print(f"registry {layout.REGISTRY}")

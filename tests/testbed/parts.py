@@ -40,6 +40,8 @@ class Part:
     """The one module that is not compiled as it is."""
     files: dict[str, str] = field(default_factory=dict)
     """Files of that module, each with the file of our folder that takes its place."""
+    patches: tuple[str, ...] = field(default=())
+    """Files of our folder that change files of that module; git applies them."""
 
     @property
     def folder(self) -> Path:
@@ -75,7 +77,14 @@ PARTS = {
                 "pkg/generator/register/register.go": "generators.go",
             },
         ),
-        # A linter: for the tests of the chart, not for the cluster.
+        # For the tests of the chart, not for the cluster: Helm 4 as a process that stays …
+        Part(
+            "helm",
+            {"helm-server": "."},
+            changed="helm.sh/helm/v4",
+            patches=("jsonschema.patch",),
+        ),
+        # … and a linter.
         Part("kube-score", {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"}),
     )
 }
@@ -94,13 +103,23 @@ def ensure(name: str) -> Path:
     return target
 
 
+def compiled(name: str) -> Path | None:
+    """Return the folder of the part's programs, or None if the cache does not have them."""
+    part = PARTS[name]
+    try:
+        target = cache_dir() / "testbed" / f"{name}-{key(part, _go_version())}"
+    except TestbedError:
+        return None
+    return target if target.exists() else None
+
+
 def key(part: Part, go_version: str) -> str:
     """Return a hash of what the compiled programs depend on, as 12 hex digits."""
     digest = hashlib.sha256(
         f"{go_version}\n{LINKER_FLAGS}\n{sorted(part.programs.items())}\n{part.stamped}\n".encode()
     )
     for source in sorted(part.folder.iterdir()):
-        if source.suffix == ".go" or source.name in {"go.mod", "go.sum"}:
+        if source.suffix in {".go", ".patch"} or source.name in {"go.mod", "go.sum"}:
             digest.update(f"{source.name}\n".encode() + source.read_bytes())
     for theirs, ours in sorted(part.files.items()):
         digest.update(f"{part.changed}/{theirs}\n{ours}\n".encode())
@@ -198,10 +217,30 @@ def _changed_module(part: Part, folder: Path) -> list[str]:
         if not (copy / theirs).is_file():
             raise TestbedError(f"{part.name}: {part.changed} has no {theirs} any more")
         shutil.copyfile(part.folder / ours, copy / theirs)
+    for patch in part.patches:
+        _apply(part, part.folder / patch, copy)
     shutil.copyfile(part.folder / "go.sum", folder / "go.sum")
     text = (part.folder / "go.mod").read_text()
     (folder / "go.mod").write_text(f"{text}\nreplace {part.changed} => {copy}\n")
     return [f"-modfile={folder / 'go.mod'}"]
+
+
+def _apply(part: Part, patch: Path, folder: Path) -> None:
+    """Change the files of a folder; the patch has to fit line by line."""
+    # Without a repository above it, whose paths these would be.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    done = subprocess.run(
+        ["git", "apply", str(patch)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise TestbedError(
+            f"{part.name}: {patch.name} does not fit {part.changed}: {done.stderr.strip()}"
+        )
 
 
 def _version_flags(part: Part) -> list[str]:

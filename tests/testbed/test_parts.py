@@ -56,7 +56,7 @@ def test_every_part_is_pinned(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [part for part in PARTS.values() if part.changed], ids=lambda part: part.name
+    "part", [part for part in PARTS.values() if part.files], ids=lambda part: part.name
 )
 def test_what_takes_a_modules_place_is_there_and_counts(part: Part) -> None:
     assert f"{part.changed} v" in (part.folder / "go.mod").read_text()
@@ -65,6 +65,35 @@ def test_what_takes_a_modules_place_is_there_and_counts(part: Part) -> None:
         part, files={f"other/{theirs}": ours for theirs, ours in part.files.items()}
     )
     assert parts.key(elsewhere, "go1.26.0") != parts.key(part, "go1.26.0")
+
+
+@pytest.mark.parametrize(
+    "part", [part for part in PARTS.values() if part.patches], ids=lambda part: part.name
+)
+def test_a_patch_of_a_module_is_there_and_counts(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"{part.changed} v" in (part.folder / "go.mod").read_text()
+    before = parts.key(part, "go1.26.0")
+    shutil.copytree(part.folder, tmp_path / part.name)
+    monkeypatch.setattr(parts, "GO_MODULES", tmp_path)
+    assert parts.key(part, "go1.26.0") == before
+    for patch in part.patches:
+        with (part.folder / patch).open("a") as file:
+            file.write("\n")
+    assert parts.key(part, "go1.26.0") != before
+
+
+def test_a_patch_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """As after an upgrade of the module whose lines it changes."""
+    (tmp_path / "a.go").write_text("package b\n")
+    patch = tmp_path / "a.patch"
+    patch.write_text("--- a/a.go\n+++ b/a.go\n@@ -1 +1 @@\n-package a\n+package c\n")
+    with pytest.raises(layout.TestbedError, match=r"a\.patch does not fit helm\.sh/helm/v4: error"):
+        parts._apply(PARTS["helm"], patch, tmp_path)
+    (tmp_path / "a.go").write_text("package a\n")
+    parts._apply(PARTS["helm"], patch, tmp_path)
+    assert (tmp_path / "a.go").read_text() == "package c\n"
 
 
 def test_kubernetes_reports_the_version_it_was_compiled_from() -> None:
