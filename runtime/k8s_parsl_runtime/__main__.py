@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from k8s_parsl_runtime.shared import threads, userpath
+from k8s_parsl_runtime.shared import imports, threads, userpath
 from k8s_parsl_runtime.shared.errors import ExitCode, Failure, exit_status, last_word, one_line
 
 
@@ -67,7 +67,11 @@ def _interchange(arguments: Sequence[str]) -> int:
     # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl. It ends
     # when its parent does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from k8s_parsl_runtime.workflow import interchange
+    with imports.without("kubernetes"):
+        from k8s_parsl_runtime.shared import parsl_logging
+
+        parsl_logging.make_only_what_is_written()
+        from k8s_parsl_runtime.workflow import interchange
 
     interchange.main(arguments)
     return ExitCode.DONE
@@ -77,18 +81,25 @@ def _pool(arguments: Sequence[str]) -> int:
     """Run Parsl's own program, as `python -m` would; its imports do not see the user's folders."""
     import runpy
 
-    from k8s_parsl_runtime.worker import deaths, manager_log
-
-    manager_log.be_calm()
-    deaths.watch()
     threads.put(os.environ)
     # Without it Parsl counts the node's CPUs, and starts no more workers than that.
     os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
-    # Import all that it imports before the user's folders are on the path.
-    import parsl.executors.high_throughput.process_worker_pool as pool
+    with imports.without("kubernetes"):
+        from k8s_parsl_runtime.shared import parsl_logging
+        from k8s_parsl_runtime.worker import deaths, forks, manager_log
+
+        manager_log.be_calm()
+        deaths.watch()
+        parsl_logging.make_only_what_is_written()
+        # Import all that it imports before the user's folders are on the path, and all that a task
+        # needs before worker processes are forked.
+        import parsl.executors.high_throughput.process_worker_pool as pool
+
+        from k8s_parsl_runtime.worker import task  # noqa: F401
 
     sys.argv = [pool.__file__, *arguments]
     userpath.put()
+    forks.begin()
     del sys.modules[pool.__name__]
     runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
     return ExitCode.DONE

@@ -65,7 +65,7 @@ class Launcher:
             return socket.recv_json()
 
     def submit(self, number, **context):
-        context["task_executor"] = {"f": programs.TASK}
+        context["task_executor"] = {"f": programs.TASK, "a": [0.0, None, 0]}
         self.tasks.put({"task_id": number, "context": context, "buffer": b""})
 
     def turns(self):

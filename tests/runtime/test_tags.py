@@ -10,50 +10,78 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl_runtime.worker import tags
+from k8s_parsl_runtime.worker.places import Place, Places, Run
 from k8s_parsl_runtime.worker.tags import Pipes, Tagged
 from runtime.pipes import Pipes as Ends
 
 PIPES = Pipes("/tmp/output-abc123", 0)
-END = PIPES.end_marker
 
 
-def begin(task, number=0):
-    return PIPES.begin_marker(task, number)
+def end(task, number=0):
+    return PIPES.marker(Run(task, number))
 
 
-def tagged(*chunks):
+def tagged(*chunks, run=None):
+    """What is made of chunks, each read while this try ran, or with a try of its own."""
     lines = Tagged(PIPES.folder)
-    return b"".join([*(lines.take(chunk) for chunk in chunks), lines.finish()])
+    with_runs = [chunk if isinstance(chunk, tuple) else (chunk, run) for chunk in chunks]
+    return b"".join([*(lines.take(*chunk) for chunk in with_runs), lines.finish()])
 
 
-TEXT = b"before\n" + begin(17) + b"one\ntwo" + END + b"idle\n" + begin(18, 1) + b"three\n" + END
-TOLD = b"before\n[task 17] one\n[task 17] two\nidle\n[task 18 try 1] three\n"
+# As a reader finds it: a try runs until its marker is there as a whole.
+PRINTED = [
+    (b"before\n", None),
+    (b"one\ntwo" + end(17), Run(17, 0)),
+    (b"idle\n", None),
+    (b"three\n" + end(18, 1), Run(18, 1)),
+    (b"behind\nstill", None),
+    (b"four", Run(19, 0)),
+]
+TOLD = (
+    b"before\n[task 17] one\n[task 17] two\nidle\n[task 18 try 1] three\nbehind\nstill\n"
+    b"[task 19] four\n"
+)
 
 
-@pytest.mark.parametrize("size", range(1, len(TEXT) + 1))
+@pytest.mark.parametrize("size", range(1, max(len(text) for text, _ in PRINTED) + 1))
 def test_each_line_of_a_task_has_its_tag_wherever_a_read_ends(size):
     """Also where it ends in a marker; a line that the task has not ended is ended."""
-    chunks = [TEXT[start : start + size] for start in range(0, len(TEXT), size)]
+    chunks = [
+        (text[start : start + size], run)
+        for text, run in PRINTED
+        for start in range(0, len(text), size)
+    ]
     assert tagged(*chunks) == TOLD
 
 
+def test_what_is_read_after_the_next_task_has_begun_has_the_tag_of_the_one_that_printed_it():
+    assert tagged(b"one\ntwo" + end(17) + b"three\n", run=Run(18, 1)) == (
+        b"[task 17] one\n[task 17] two\n[task 18 try 1] three\n"
+    )
+
+
+def test_what_is_printed_between_two_tasks_has_no_tag():
+    assert tagged(PIPES.marker(None) + b"idle\n" + PIPES.marker(None) + b"8\n", run=Run(8, 0)) == (
+        b"idle\n[task 8] 8\n"
+    )
+
+
 def test_an_empty_line_is_one_and_a_task_that_prints_nothing_has_none():
-    assert tagged(begin(1) + b"\n\n" + END + begin(2) + END) == b"[task 1] \n[task 1] \n"
+    assert tagged(b"\n\n" + end(1) + end(2)) == b"[task 1] \n[task 1] \n"
 
 
 def test_a_line_without_an_end_is_cut_and_no_part_of_it_is_lost_or_without_a_tag():
-    chunks = [begin(3), *[b"x" * 65536] * 160, b"y" + END]
-    found = tagged(*chunks).splitlines()
+    found = tagged(*[b"x" * 65536] * 160, b"y" + end(3), run=Run(3, 0)).splitlines()
     assert {line[:9] for line in found} == {b"[task 3] "}
     assert b"".join(line[9:] for line in found) == b"x" * 65536 * 160 + b"y"
     assert max(map(len, found)) < 3 * tags.PART_BYTES
 
 
 def test_a_marker_behind_a_long_line_is_found_wherever_the_line_is_cut():
-    for extra in range(len(begin(4)) + 2):
-        text = b"x" * (tags.PART_BYTES - extra) + begin(4) + b"four\n"
-        chunks = [text[: tags.PART_BYTES + 1], text[tags.PART_BYTES + 1 :]]
-        assert tagged(*chunks).endswith(b"x\n[task 4] four\n")
+    for extra in range(len(end(4)) + 2):
+        text = b"x" * (tags.PART_BYTES - extra) + end(4)
+        chunks = [text[: tags.PART_BYTES + 1], text[tags.PART_BYTES + 1 :], b"four\n"]
+        assert tagged(*chunks, run=Run(4, 1)).endswith(b"x\n[task 4 try 1] four\n")
 
 
 @pytest.mark.parametrize(
@@ -69,13 +97,36 @@ def test_a_marker_behind_a_long_line_is_found_wherever_the_line_is_cut():
     ],
 )
 def test_what_is_no_marker_is_output(text):
-    assert tagged(begin(5) + text + b"\n" + END) == b"[task 5] " + text + b"\n"
+    assert tagged(text + b"\n" + end(5), run=Run(5, 0)) == b"[task 5] " + text + b"\n"
 
 
-def test_a_task_that_prints_a_marker_misleads_only_up_to_the_next_task():
-    """Of its own worker: every other one has its own pipes."""
-    told = tagged(begin(6) + begin(99) + b"mine\n" + END + begin(7) + b"seven\n" + END)
-    assert told == b"[task 99] mine\n[task 7] seven\n"
+def test_a_task_that_prints_a_marker_misleads_about_its_own_output_alone():
+    """Every other worker has its own pipes."""
+    told = tagged(b"mine\n" + end(99) + b"more\n" + end(6), (b"7\n" + end(7), None), run=Run(6, 0))
+    assert told == b"[task 99] mine\n[task 6] more\n[task 7] 7\n"
+
+
+# Shared memory ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [Run(0, 0), Run(17, 3), Run(10**9, 0), Run(2**40, 2**20 - 1)])
+def test_a_place_says_which_task_runs_in_each_process_that_has_it(tmp_path, run):
+    place = Places.make(str(tmp_path), 600).of(599)
+    other = Places(str(tmp_path)).of(599)
+    words = [other.word]
+    place.begin(run)
+    assert Place.running(other.word) == run
+    words.append(other.word)
+    place.end()
+    assert Place.running(other.word) is None
+    words.append(other.word)
+    assert len({*words, Places(str(tmp_path)).of(598).word}) == 3
+
+
+def test_a_number_of_tries_beyond_all_bounds_is_told_as_the_highest(tmp_path):
+    place = Places.make(str(tmp_path), 1).of(0)
+    place.begin(Run(5, 10**9))
+    assert Place.running(place.word) == Run(5, 2**20 - 1)
 
 
 # Real processes, as worker processes of a pool ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from parsl.executors.high_throughput.errors import WorkerLost
 from parsl.serialize import deserialize, pack_apply_message, serialize
 
 from k8s_parsl_runtime.shared import errors, exceptions
+from k8s_parsl_runtime.shared.came import unpacked
 from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
 from k8s_parsl_runtime.worker import deaths, measured, packing, streams, task
@@ -203,7 +204,7 @@ def ran(function, *arguments, monkeypatch, tmp_path):
     monkeypatch.setenv("PARSL_WORKER_RANK", "0")
     monkeypatch.setattr(task, "_note_crashes", lambda: None)
     buffer = pack_apply_message(function, arguments, {}, buffer_threshold=1 << 20)
-    return deserialize(serialize(task.run(buffer))).value
+    return unpacked(task.run(buffer)).value
 
 
 @pytest.mark.parametrize("value", [None, 0, "x" * 3_000_000, [1, {"a": (2,)}], b"\0" * 10, {1, 2}])
@@ -217,7 +218,7 @@ def test_a_result_says_how_long_the_app_ran(monkeypatch, tmp_path):
     moments = iter([100.0, 107.5, 108.0])
     monkeypatch.setattr(measured.time, "monotonic", lambda: next(moments))
     buffer = pack_apply_message(lambda: None, (), {}, buffer_threshold=1 << 20)
-    assert deserialize(serialize(task.run(buffer))).measures.seconds == 7.5
+    assert unpacked(task.run(buffer)).measures.seconds == 7.5
 
 
 def test_what_a_task_raises_is_printed_as_the_workflow_may_catch_it(monkeypatch, tmp_path, capsys):
@@ -406,7 +407,7 @@ BUILTIN = sorted(
 
 def sent(error):
     """What the workflow raises where a task raised this."""
-    return deserialize(serialize(packing.failure(error, NO_MEASURES))).value.get_exception()
+    return unpacked(packing.failure(error, NO_MEASURES)).value.get_exception()
 
 
 @pytest.mark.parametrize("cls", BUILTIN, ids=lambda cls: cls.__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import accumulate
 
 # A timeline has between half as many slices and this number.
 SLICES = 240
@@ -11,6 +12,31 @@ SLICES = 240
 FIRST_WIDTH_S = 1.0
 # A moment beyond this, some 30 years, is taken for it.
 LONGEST_S = 1e9
+
+
+class _Row:
+    """The amounts of one key.
+
+    What lasts for whole slices is kept as a rate, with the slices where it begins and ends: it
+    costs the same however long it lasts.
+    """
+
+    def __init__(self) -> None:
+        self.amounts: list[float] = []
+        # By slice, by how much the rate is higher than in the one before it.
+        self.changes: list[float] = []
+
+    def reach(self, place: int) -> None:
+        """Have so many slices, and one more."""
+        missing = place + 1 - len(self.amounts)
+        if missing > 0:
+            self.amounts += [0.0] * missing
+            self.changes += [0.0] * missing
+
+    def total(self, width: float) -> list[float]:
+        """Return the amount of each slice."""
+        rates = accumulate(self.changes)
+        return [amount + rate * width for amount, rate in zip(self.amounts, rates, strict=True)]
 
 
 class Timeline:
@@ -22,12 +48,14 @@ class Timeline:
     def __init__(self, slices: int = SLICES) -> None:
         self.width = FIRST_WIDTH_S
         self._most = slices
-        self._rows: defaultdict[str, list[float]] = defaultdict(list)
+        self._rows: defaultdict[str, _Row] = defaultdict(_Row)
 
     def add(self, key: str, at: float, amount: float = 1.0) -> None:
         """Add an amount at a moment, in seconds since the beginning."""
         place = self._place(at)
-        self._row(key, place)[place] += amount
+        row = self._rows[key]
+        row.reach(place)
+        row.amounts[place] += amount
 
     def spread(self, key: str, begin: float, end: float, rate: float = 1.0) -> None:
         """Add ``rate`` for each second from ``begin`` to ``end``."""
@@ -37,15 +65,15 @@ class Timeline:
             return
         last = self._place(end)
         first = int(begin / self.width)
-        row = self._row(key, last)
+        row = self._rows[key]
+        row.reach(last)
         if first == last:
-            row[last] += rate * (end - begin)
+            row.amounts[last] += rate * (end - begin)
             return
-        for place in range(first, last + 1):
-            since = max(begin, place * self.width)
-            until = min(end, (place + 1) * self.width)
-            if until > since:
-                row[place] += rate * (until - since)
+        row.amounts[first] += rate * ((first + 1) * self.width - begin)
+        row.amounts[last] += rate * (end - last * self.width)
+        row.changes[first + 1] += rate
+        row.changes[last] -= rate
 
     def reach(self, moment: float) -> None:
         """Make the slices wide enough for this moment."""
@@ -58,8 +86,9 @@ class Timeline:
     def row(self, key: str, until: float) -> list[float]:
         """Return the amounts of a key, a number for each slice up to the moment ``until``."""
         number = self._place(until) + 1
-        row = self._rows.get(key, [])[:number]
-        return row + [0.0] * (number - len(row))
+        known = self._rows.get(key)
+        amounts = known.total(self.width)[:number] if known else []
+        return amounts + [0.0] * (number - len(amounts))
 
     def rows(self, prefix: str, until: float) -> Iterator[tuple[str, list[float]]]:
         """Yield the rest of each key with this prefix, and its row."""
@@ -74,16 +103,13 @@ class Timeline:
             self._widen()
         return int(at / self.width)
 
-    def _row(self, key: str, place: int) -> list[float]:
-        row = self._rows[key]
-        row.extend([0.0] * (place + 1 - len(row)))
-        return row
-
     def _widen(self) -> None:
+        for row in self._rows.values():
+            amounts = row.total(self.width)
+            pairs = zip(amounts[::2], [*amounts[1::2], 0.0], strict=False)
+            row.amounts = [one + other for one, other in pairs]
+            row.changes = [0.0] * len(row.amounts)
         self.width *= 2
-        for key, row in self._rows.items():
-            pairs = zip(row[::2], [*row[1::2], 0.0], strict=False)
-            self._rows[key] = [one + other for one, other in pairs]
 
 
 def _bounded(moment: float) -> float:

@@ -13,9 +13,18 @@ from typing import NamedTuple
 
 from k8s_parsl_runtime.shared.kept import Kept
 from k8s_parsl_runtime.worker import tags
+from k8s_parsl_runtime.worker.places import Place, Places
 from k8s_parsl_runtime.worker.tags import Tagged
 
-READ_BYTES = 64 << 10
+# More than a pipe holds: one reading has all that was printed before it.
+READ_BYTES = 128 << 10
+
+
+class Worker(NamedTuple):
+    """Whose pipe it is that is read."""
+
+    place: Place
+    lines: Tagged
 
 
 class Source(NamedTuple):
@@ -23,7 +32,7 @@ class Source(NamedTuple):
 
     stream: int
     # Of a worker process's pipe.
-    lines: Tagged | None = None
+    worker: Worker | None = None
 
 
 def write(stream: int, chunk: bytes) -> None:
@@ -57,13 +66,14 @@ class Copy:
     def add_workers(self, folder: str, workers: int) -> None:
         """Read the named pipes of worker processes too; one without such a pipe has no tags."""
         _allow_files()
-        for worker in range(workers):
-            pipes = tags.Pipes(folder, worker)
+        places = Places(folder)
+        for number in range(workers):
+            pipes = tags.Pipes(folder, number)
             for stream in tags.STREAMS:
                 with contextlib.suppress(OSError):
                     # Open for writing too, it has no end between two worker processes.
                     end = os.open(pipes.path(stream), os.O_RDWR | os.O_NONBLOCK)
-                    source = Source(stream, Tagged(folder))
+                    source = Source(stream, Worker(places.of(number), Tagged(folder)))
                     self._selector.register(end, selectors.EVENT_READ, source)
 
     def run(self) -> None:
@@ -76,27 +86,22 @@ class Copy:
                 self._read(key.fd, key.data)
         for key in self._selector.get_map().values():
             source: Source = key.data
-            if source.lines is not None:
-                self._put(key.fd, source.stream, source.lines.finish())
+            if source.worker is not None:
+                self._put(key.fd, source.stream, source.worker.lines.finish())
 
     def _read(self, end: int, source: Source | None) -> None:
-        chunk = os.read(end, READ_BYTES)
         if source is None:
             self._timeout = 0
             self._selector.unregister(end)
-        elif chunk:
-            self._pass_on(end, source, chunk)
-        else:
-            self._selector.unregister(end)
-
-    def _pass_on(self, end: int, source: Source, chunk: bytes) -> None:
-        if source.lines is None:
+        elif source.worker is not None:
+            self._put(end, source.stream, _tagged(end, source.stream, source.worker))
+        elif chunk := os.read(end, READ_BYTES):
             # As it comes: what waits for an answer has no end of line.
             write(source.stream, chunk)
             self._kept.add(chunk, source.stream)
             self._note_end(source.stream, chunk)
-            return
-        self._put(end, source.stream, source.lines.take(chunk))
+        else:
+            self._selector.unregister(end)
 
     def _put(self, end: int, stream: int, lines: bytes) -> None:
         """Write whole lines; a line that the pool has not ended is ended first."""
@@ -112,6 +117,31 @@ class Copy:
             self._open_lines.discard(stream)
         else:
             self._open_lines.add(stream)
+
+
+def _tagged(end: int, stream: int, worker: Worker) -> bytes:
+    """Read what a worker process has printed; return the lines that are complete, with their tags.
+
+    Where the task changes meanwhile, a marker may be there by now.
+    """
+    text = b""
+    with worker.place.reading():
+        while True:
+            before = worker.place.word
+            chunk = _available(end)
+            worker.place.add(stream, len(chunk))
+            text += chunk
+            word = worker.place.word
+            if word == before or not chunk:
+                return worker.lines.take(text, worker.place.running(word))
+
+
+def _available(end: int) -> bytes:
+    """Return what can be read at once."""
+    try:
+        return os.read(end, READ_BYTES)
+    except BlockingIOError:
+        return b""
 
 
 def _allow_files() -> None:

@@ -2,8 +2,7 @@
 
 Parsl's pool only reports such a process as lost. It calls `is_alive` and then raises WorkerLost:
 here the first notes the exit code, and an exception with the cause replaces the second. A process
-that dies must not block the others: they share a queue, whose lock it may hold. If the pool's own
-helper is killed, the pool ends: it would go on with heartbeats, but without a worker.
+that dies must not block the others: they share a queue, whose lock it may hold.
 
 tests/runtime/test_parsl_contract.py pins what this uses of Parsl.
 """
@@ -13,13 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing import connection, current_process, queues
-from multiprocessing.context import SpawnProcess
-from multiprocessing.managers import SyncManager
+from multiprocessing import current_process, queues
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +24,7 @@ from parsl.executors.high_throughput import errors
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
+from k8s_parsl_runtime.worker import forks
 
 # Names the folder where worker processes write what Python knows about a crash.
 FOLDER = "K8S_PARSL_CRASHES"
@@ -45,13 +39,8 @@ _KILLED_BEFORE = oom_kills()
 _WorkerLost = errors.WorkerLost
 
 
-class Worker(SpawnProcess):
-    """A worker process whose exit code is noted, and that ends with its pool."""
-
-    def run(self) -> None:
-        """Work, until the pool ends, also where that is killed."""
-        programs.end_with_parent()
-        super().run()
+class Worker(forks.Worker):
+    """A worker process whose exit code is noted."""
 
     def is_alive(self) -> bool:
         """Return whether it runs; note its exit code once it does not."""
@@ -91,31 +80,10 @@ def watch() -> None:
     # The folder of the sockets of `multiprocessing`, which a pool that is killed leaves behind.
     configuration: dict[str, str] = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     configuration["tempdir"] = programs.scratch("mp-")
-    multiprocessing.SpawnContext.Manager = functools.partial(
-        _helper, multiprocessing.SpawnContext.Manager
-    )
+    multiprocessing.SpawnContext.Manager = forks.Shared
     multiprocessing.SpawnContext.Process = Worker
     multiprocessing.SpawnContext.Queue = functools.partial(Queue, ctx=multiprocessing.SpawnContext)
     errors.WorkerLost = lost
-
-
-def _helper(parsls: Callable[[], SyncManager]) -> SyncManager:
-    """Start and watch the process in which the pool and its workers keep what they share."""
-    helper = parsls()
-    threading.Thread(target=_end_with, args=(helper,), name="helper", daemon=True).start()
-    return helper
-
-
-def _end_with(helper: Any) -> None:
-    """End this pool when its helper is killed."""
-    connection.wait([helper._process.sentinel])  # noqa: SLF001 (there is no other way to it)
-    # At its own end the pool has called it by then.
-    if helper.shutdown.still_active():
-        # The process that reads this one's output may have been killed, too.
-        with suppress(OSError):
-            sys.stderr.write("the helper process of this worker pool was killed\n")
-            sys.stderr.flush()
-        os._exit(1)
 
 
 def notes(worker: int) -> Path:

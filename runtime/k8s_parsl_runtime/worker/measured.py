@@ -1,5 +1,8 @@
 """Measures a task in its worker process: a few system calls of about a microsecond each.
 
+A task that ends within a millisecond has its times and its memory measured, and no more: what it
+reads and writes counts for a later task of the same worker, as does what it waits for a CPU.
+
 https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html
 https://man7.org/linux/man-pages/man5/proc_pid_io.5.html
 """
@@ -13,13 +16,17 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from k8s_parsl_runtime.shared.measures import Measures
 
 # Written to `clear_refs`: the peak begins again at what the process has now.
 RESET_PEAK = b"5"
 KIB = 1024
+# A task that ends sooner is a short one.
+SHORT_S = 0.001
+# Counts of the last task's end are those of the next one's beginning if they are no older.
+FRESH_S = 0.02
 # The pod's count of throttled time is read no more often than this.
 THROTTLED_S = 0.1
 # The count in cgroup v2 and v1, and its unit in seconds.
@@ -32,6 +39,16 @@ _THROTTLED = (
 _children: list[int] = []
 
 
+class _Counts(NamedTuple):
+    """What this process, and those below it that have ended, have used by a moment."""
+
+    at: float
+    children_cpu: float
+    read: int
+    written: int
+    delayed: float
+
+
 class Measurement:
     """The measurement of one task, from its beginning on.
 
@@ -42,34 +59,56 @@ class Measurement:
     def __init__(self, sent: float) -> None:
         _note_children()
         _children.clear()
-        _reset_peak()
         self._sent = sent
         self._began = time.time()
-        self._cpu = _cpu(resource.getrusage(resource.RUSAGE_SELF))
-        self._io = _io()
-        self._delayed = _delayed()
         self._clock = time.monotonic()
+        self._before = _counts_of_begin(self._clock)
+        self._cpu = _cpu(resource.getrusage(resource.RUSAGE_SELF))
 
     def end(self) -> Measures:
         """Return what the task has used until now, with no size of its result yet."""
-        seconds = time.monotonic() - self._clock
+        now = time.monotonic()
         own = resource.getrusage(resource.RUSAGE_SELF)
-        read, written = _io()
+        before = self._before
+        after = before if now - self._clock < SHORT_S else _counts_of_end(now)
         block, worker, workers = _place()
         return Measures(
             block=block,
             worker=worker,
             sent=self._sent,
             began=self._began,
-            seconds=seconds,
-            cpu=max(_cpu(own) - self._cpu, 0.0),
+            seconds=now - self._clock,
+            cpu=max(_cpu(own) - self._cpu + after.children_cpu - before.children_cpu, 0.0),
             peak=max([own.ru_maxrss, *_children]) * KIB,
-            read=max(read - self._io[0], 0),
-            written=max(written - self._io[1], 0),
-            delayed=max(_delayed() - self._delayed, 0.0),
-            throttled=_throttled_since_last() / workers,
+            read=max(after.read - before.read, 0),
+            written=max(after.written - before.written, 0),
+            delayed=max(after.delayed - before.delayed, 0.0),
+            throttled=_throttled_since_last(now) / workers,
             result=0,
         )
+
+
+class _Latest:
+    """The counts that were read last."""
+
+    counts: _Counts | None = None
+
+
+def _counts_of_begin(now: float) -> _Counts:
+    """Return the counts at a task's beginning; those of the last task's end where they are new."""
+    latest = _Latest.counts
+    if latest is None or now - latest.at > FRESH_S:
+        return _counts_of_end(now)
+    return latest
+
+
+def _counts_of_end(now: float) -> _Counts:
+    """Read the counts at a task's end, and forget the peak of its memory."""
+    children = _cpu(resource.getrusage(resource.RUSAGE_CHILDREN))
+    counts = _Counts(now, children, *_io(), _delayed())
+    _Latest.counts = counts
+    _reset_peak()
+    return counts
 
 
 @functools.cache
@@ -80,10 +119,9 @@ def _place() -> tuple[str, int, int]:
     return block, worker, int(os.environ.get("PARSL_WORKER_COUNT", "1"))
 
 
-def _cpu(own: resource.struct_rusage) -> float:
-    """Return the CPU seconds of this process and of those below it that have ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+def _cpu(usage: resource.struct_rusage) -> float:
+    """Return CPU seconds."""
+    return usage.ru_utime + usage.ru_stime
 
 
 def _reset_peak() -> None:
@@ -128,9 +166,8 @@ class _Throttled:
     seconds = 0.0
 
 
-def _throttled_since_last() -> float:
+def _throttled_since_last(now: float) -> float:
     """Return the pod's throttled time since the last reading, in seconds."""
-    now = time.monotonic()
     if now - _Throttled.read_at < THROTTLED_S:
         return 0.0
     seconds = _throttled()

@@ -14,7 +14,7 @@ from parsl.app.errors import RemoteExceptionWrapper
 from parsl.serialize import deserialize, serialize
 
 from k8s_parsl_runtime.shared import exceptions
-from k8s_parsl_runtime.shared.came import came
+from k8s_parsl_runtime.shared.came import packed
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, describe
 from k8s_parsl_runtime.shared.measures import Measures
@@ -24,33 +24,21 @@ from k8s_parsl_runtime.shared.task_errors import TaskFailed
 BUFFER_BYTES = 1_000_000
 
 
-class Packed:
-    """A pickled result or exception, which unpickles as `Came` in the workflow's process."""
-
-    def __init__(self, pickled: bytes, measures: Measures) -> None:
-        self._pickled = pickled
-        self._measures = measures._replace(result=len(pickled))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A plain tuple: its pickle does without the name of a class.
-        return came, (self._pickled, tuple(self._measures))
-
-
-def result(value: Any, measures: Measures) -> Packed:
+def result(value: Any, measures: Measures) -> bytes:
     """Pack what an app returned, with what it used.
 
     Raises:
         Exception: any error of the value's own pickling, with a note.
     """
     try:
-        return Packed(serialize(value, buffer_threshold=BUFFER_BYTES), measures)
+        return packed(serialize(value, buffer_threshold=BUFFER_BYTES), measures)
     except Exception as error:
         kind = type(value).__qualname__
         error.add_note(f"the app returned a {kind} that cannot be sent to the workflow")
         raise
 
 
-def failure(error: BaseException, measures: Measures) -> Packed:
+def failure(error: BaseException, measures: Measures) -> bytes:
     """Pack an exception as the result that Parsl raises, with what its app used.
 
     Where it cannot be pickled, it is a TaskFailed with its text.
@@ -58,7 +46,7 @@ def failure(error: BaseException, measures: Measures) -> Packed:
     trace = error.__traceback__
     exceptions.keep_fields()
     pickled = safely(lambda: _pickled(error), lambda _: _text_alone(error, trace), TEXT_S)
-    return Packed(pickled, measures)
+    return packed(pickled, measures)
 
 
 def _pickled(error: BaseException) -> bytes:

@@ -10,10 +10,13 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, describe
 from k8s_parsl_runtime.worker import tags
+from k8s_parsl_runtime.worker.output import Output
+from k8s_parsl_runtime.worker.places import Run
 
 # For C's setvbuf, in glibc and musl: write each line at once.
 _IOLBF = 1
@@ -23,57 +26,43 @@ SHOWN_CHARACTERS = 20_000
 
 @contextmanager
 def of_task(task: int | None, number: int) -> Iterator[None]:
-    """Mark what this process prints as a task's.
+    """Tag what this process prints as a task's.
 
     Args:
         task: the task's number; None where it has none.
         number: that of its try.
     """
-    pipes = _own_pipes()
-    if task is None or pipes is None:
+    output = _own_output()
+    if task is None or output is None:
         yield
+        flush()
         return
-    _mark(pipes, pipes.begin_marker(task, number))
+    run = Run(task, number)
+    output.begin(run)
     try:
         yield
     finally:
         flush()
-        _mark(pipes, pipes.end_marker)
+        output.end(run)
 
 
 @functools.cache
-def _own_pipes() -> tags.Pipes | None:
-    """Print to this process's own pipes from now on; return them, or None where there are none."""
+def _own_output() -> Output | None:
+    """Print to this process's own pipes from now on; return None where there are none."""
     folder = os.environ.get(tags.FOLDER)
     if not folder:
         return None
-    # Asked once: a task may change the environment.
-    pipes = tags.Pipes(folder, int(os.environ["PARSL_WORKER_RANK"]))
     flush()
     try:
-        ends = [pipes.open(stream) for stream in tags.STREAMS]
+        # Asked once: a task may change the environment.
+        output = Output(tags.Pipes(folder, int(os.environ["PARSL_WORKER_RANK"])))
     except OSError:
         # Nothing reads them.
         return None
-    for stream, end in zip(tags.STREAMS, ends, strict=True):
-        os.dup2(end, stream)
-        os.close(end)
     with contextlib.suppress(Exception):
         # C buffers what goes into a pipe until it is much.
         _c().setvbuf(_c_stream("stdout"), None, _IOLBF, 0)
-    return pipes
-
-
-def _mark(pipes: tags.Pipes, marker: bytes) -> None:
-    """Write a marker into both pipes, whatever a task has made of the descriptors."""
-    for stream in tags.STREAMS:
-        with contextlib.suppress(OSError):
-            # A task may have closed each descriptor, and have opened a file of that number.
-            end = pipes.open(stream)
-            try:
-                os.write(end, marker)
-            finally:
-                os.close(end)
+    return output
 
 
 def print_by_lines() -> None:
@@ -82,9 +71,11 @@ def print_by_lines() -> None:
     Call it with every task: the user's code may replace the streams.
     """
     _reopen_closed()
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
         with contextlib.suppress(Exception):
-            stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+            if not stream.line_buffering or stream.write_through:
+                stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def flush() -> None:
@@ -145,6 +136,7 @@ def _c() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
+@functools.cache
 def _c_stream(name: str) -> ctypes.c_void_p:
     """Return one of C's own streams."""
     return ctypes.c_void_p.in_dll(_c(), name)

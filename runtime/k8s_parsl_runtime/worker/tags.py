@@ -1,8 +1,9 @@
 """Says which task of a worker process printed a line: `[task 17] `, or `[task 17 try 1] `.
 
-Each worker process has two named pipes of its own, in place of standard output and error. Where a
-task begins and ends, it writes a marker into both. The process that reads them (`copying`) puts the
-task's tag before each line between the two.
+Each worker process has two named pipes of its own, in place of standard output and error. The
+process that reads them (`copying`) sees in the shared memory of `places` which task runs, and puts
+its tag before each line. If something was printed by the time that a task begins or ends, a marker
+in both pipes says whose it is: it may be read later.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from k8s_parsl_runtime.shared.tries import tag
+from k8s_parsl_runtime.worker.places import Run
 
 # Names the folder of the named pipes.
 FOLDER = "K8S_PARSL_TASK_OUTPUT"
@@ -46,14 +47,10 @@ class Pipes:
         os.set_blocking(end, True)
         return end
 
-    def begin_marker(self, task: int, number: int) -> bytes:
-        """Return what says that a task begins: its number, and that of its try."""
-        return _start(self.folder) + b"%d %d\n" % (task, number)
-
-    @property
-    def end_marker(self) -> bytes:
-        """What says that no task runs."""
-        return _start(self.folder) + b"-\n"
+    def marker(self, run: Run | None) -> bytes:
+        """Return what says that this try, or none, has printed what is before."""
+        whose = b"%d %d" % run if run else b"-"
+        return _start(self.folder) + whose + b"\n"
 
 
 def _start(folder: str) -> bytes:
@@ -74,42 +71,53 @@ class Tagged:
 
     def __init__(self, folder: str) -> None:
         self._start = _start(folder)
-        self._marker = re.compile(re.escape(self._start) + rb"(?:(\d{1,18}) (\d{1,18})|-)\n")
-        self._tag = b""
-        # The part of a line that has come so far.
+        self._marker = re.compile(re.escape(self._start) + rb"(?:(\d{1,13}) (\d{1,7})|-)\n")
+        # The part of a line that has come so far, and the try that ran then.
         self._part = b""
+        self._run: Run | None = None
 
-    def take(self, chunk: bytes) -> bytes:
-        """Take output as it comes; return the lines that are complete by now."""
+    def take(self, chunk: bytes, run: Run | None) -> bytes:
+        """Take output as it comes; return the lines that are complete by now.
+
+        Args:
+            chunk: the output.
+            run: the try that printed what is behind the last marker; None for none.
+        """
         text = self._part + chunk
-        self._part = b""
         lines = []
         # To look for it first is much faster than the pattern.
         if self._start in text:
             begin = 0
             for found in self._marker.finditer(text):
-                lines.append(self._ended(text[begin : found.start()]))
                 task, number = found.groups()
-                self._tag = tag(int(task), int(number)).encode() if task else b""
+                of = Run(int(task), int(number)) if task else None
+                lines.append(_ended(text[begin : found.start()], of))
                 begin = found.end()
             text = text[begin:]
+        elif run != self._run:
+            # What came after a marker is of a child that outlives its task.
+            lines.append(_ended(self._part, self._run))
+            text = chunk
         end = text.rfind(b"\n") + 1
         if len(text) - end > PART_BYTES:
             # A marker may begin in the last bytes.
             end = len(text) - MARKER_BYTES
-        lines.append(self._ended(text[:end]))
+        lines.append(_ended(text[:end], run))
         self._part = text[end:]
+        self._run = run
         return b"".join(lines)
 
     def finish(self) -> bytes:
         """Return the line that has not ended."""
         part = self._part
         self._part = b""
-        return self._ended(part)
+        return _ended(part, self._run)
 
-    def _ended(self, lines: bytes) -> bytes:
-        """Return lines with their tag, and the last one with an end."""
-        if not lines:
-            return b""
-        inner = lines.removesuffix(b"\n")
-        return self._tag + inner.replace(b"\n", b"\n" + self._tag) + b"\n"
+
+def _ended(lines: bytes, run: Run | None) -> bytes:
+    """Return lines with their tag, and the last one with an end."""
+    if not lines:
+        return b""
+    tag = run.tag if run else b""
+    inner = lines.removesuffix(b"\n")
+    return tag + inner.replace(b"\n", b"\n" + tag) + b"\n"

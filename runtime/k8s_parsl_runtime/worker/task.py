@@ -23,13 +23,12 @@ from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
 from k8s_parsl_runtime.shared.task_errors import TaskExited
 from k8s_parsl_runtime.worker import bash_stderr, deaths, limits, packing, streams
 from k8s_parsl_runtime.worker.measured import Measurement
-from k8s_parsl_runtime.worker.packing import Packed
 
 # Frames that are kept from each end of a traceback: the pickle of a deep one fails.
 SHOWN_FRAMES = 30
 
 
-def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int = 0) -> Packed:
+def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int = 0) -> bytes:
     """Run a task; return its result, or what it raised, with what it used.
 
     Args:
@@ -42,7 +41,7 @@ def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int =
         return _run(buffer, sent)
 
 
-def _run(buffer: bytes, sent: float) -> Packed:
+def _run(buffer: bytes, sent: float) -> bytes:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
@@ -52,7 +51,6 @@ def _run(buffer: bytes, sent: float) -> Packed:
     try:
         result = _executed(buffer)
         measures = measurement.end()
-        streams.flush()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
             return packing.result(result, measures)

@@ -17,6 +17,7 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.kept import FINISH_S, LIMITS, Kept, Limits
 from k8s_parsl_runtime.worker import tags
 from k8s_parsl_runtime.worker.copying import Copy, write
+from k8s_parsl_runtime.worker.places import Places
 
 # Names the running copy to the program that this process becomes.
 HANDED_ON = "K8S_PARSL_TEE"
@@ -120,6 +121,7 @@ def _start(folder: str, name: str, limits: Limits, workers: int) -> _Tee:
 def _make_pipes(workers: int) -> str:
     """Make the named pipes of the worker processes, and have these know their folder."""
     folder = programs.scratch("output-")
+    Places.make(folder, workers)
     for worker in range(workers):
         for stream in tags.STREAMS:
             os.mkfifo(tags.Pipes(folder, worker).path(stream), 0o600)

@@ -61,10 +61,23 @@ def let_go() -> None:
 
 
 def _write_files() -> None:
+    # By type, as a run of many tasks has many millions of objects of few types.
+    is_file: dict[type, bool] = {}
     for one in gc.get_objects():
-        with contextlib.suppress(Exception):
-            if isinstance(one, io.IOBase) and not one.closed:
-                one.flush()
+        kind = type(one)
+        if kind not in is_file:
+            is_file[kind] = _is_file(kind)
+        if is_file[kind]:
+            with contextlib.suppress(Exception):
+                if not one.closed:
+                    one.flush()
+
+
+def _is_file(kind: type) -> bool:
+    try:
+        return issubclass(kind, io.IOBase)
+    except Exception:  # noqa: BLE001 (a user's metaclass may raise anything)
+        return False
 
 
 def run_function(call: str, kwargs: Mapping[str, Any], path: str) -> Any:

@@ -25,7 +25,7 @@ from parsl.jobs.states import TERMINAL_STATES
 from parsl.serialize import deserialize
 
 from k8s_parsl_runtime.shared import programs
-from k8s_parsl_runtime.shared.came import Came
+from k8s_parsl_runtime.shared.came import unpacked
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
 from k8s_parsl_runtime.workflow import interchange_process, staging, unsendable
@@ -122,7 +122,7 @@ class WatchedExecutor(HighThroughputExecutor):
         needs = dict(context.get("resource_spec", {}))
         alone = needs.pop(ALONE, False)
         number, try_number = LAUNCHED.get()
-        program = {"f": programs.TASK, "k": {"task": number, "number": try_number}}
+        program = {"f": programs.TASK, "a": [0.0, number, try_number]}
         ours = {"resource_spec": needs, ALONE: alone, "task_executor": program}
         future = super().submit_payload({**context, **ours}, buffer)
         future.argument_bytes = len(buffer)
@@ -342,24 +342,20 @@ def _set(future: Any, message: dict[str, Any]) -> None:
     """Complete a task's future by the interchange's message of its result or its exception."""
     succeeded = "result" in message
     try:
-        came = deserialize(message["result"]) if succeeded else _exception(message["exception"])
+        sent = deserialize(message["result" if succeeded else "exception"])
+        came = unpacked(sent)
     except BaseException as error:  # noqa: BLE001 (unpickling runs the user's code)
         future.set_exception(
             TaskFailed(f"the workflow cannot read what the task returned: {describe(error)}")
         )
         return
-    if isinstance(came, Came):
+    if came is not None:
         # The kernel reads it as soon as the future is set.
         future.measures = came.measures
         future.set_result(came.value)
     elif succeeded:
-        future.set_result(came)
+        future.set_result(sent)
+    elif isinstance(sent, RemoteExceptionWrapper):
+        future.set_exception(sent.get_exception())
     else:
-        future.set_exception(came)
-
-
-def _exception(data: bytes) -> Any:
-    came = deserialize(data)
-    if isinstance(came, RemoteExceptionWrapper):
-        return came.get_exception()
-    return came
+        future.set_exception(sent)

@@ -268,7 +268,8 @@ def _is_usable(manager: Any) -> bool:
 
 def _stamp(task: Any) -> None:
     """Have a task's worker know when it was sent: that travels with what it measures."""
-    task["context"]["task_executor"].setdefault("k", {})["sent"] = time.time()
+    arguments = task["context"]["task_executor"]["a"]
+    arguments[0] = time.time()
 
 
 def _is_suspect(task: Any) -> bool:

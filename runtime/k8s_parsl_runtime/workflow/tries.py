@@ -24,6 +24,7 @@ SLOWEST = 10
 # Shorter ones are never among them: to write a call takes longer than to run such a task.
 SLOW_S = 0.5
 CALL_CHARACTERS = 300
+TYPE_CHARACTERS = 100
 # In a task's record: the future of the try that has just ended.
 FUTURE = "k8s_parsl_future"
 # In the record of a task of this process, such as a join_app: the seconds that its function ran.
@@ -53,49 +54,65 @@ class Tries:
             text: the same in words.
         """
         measures = measures_of(task_record)
+        if outcome is Outcome.KEPT or measures is None:
+            return self._unmeasured(task_record, outcome, error, text)
+        app = task_record["func_name"]
+        executor = task_record["dfk"].executors.get(task_record["executor"])
+        pod = executor.pod_of(measures.block) if hasattr(executor, "pod_of") else ""
+        call = ""
+        if error or self._is_slow(app, measures.seconds):
+            call = causes.call(app, task_record["args"], task_record["kwargs"])[:CALL_CHARACTERS]
+        # By position, and at once: there is one for each task.
+        return Try(
+            task_record["id"],
+            task_record["try_id"],
+            outcome,
+            task_record["executor"],
+            _moment(task_record["time_invoked"]) or measures.began,
+            _moment(task_record["try_time_launched"]),
+            measures.sent or None,
+            time.time(),
+            pod,
+            measures.worker,
+            measures.began,
+            measures.seconds,
+            measures.cpu,
+            measures.peak,
+            _noted(task_record, "argument_bytes"),
+            measures.result,
+            measures.read,
+            measures.written,
+            measures.delayed,
+            measures.throttled,
+            _depends(task_record),
+            _type_of(error),
+            text,
+            call,
+        )
+
+    def _unmeasured(
+        self, task_record: Any, outcome: Outcome, error: BaseException | None, text: str
+    ) -> Try:
+        """Return the report of a try that no worker has measured."""
         ended = time.time()
-        one = Try(
+        launched = _moment(task_record["try_time_launched"])
+        ran_here = outcome in (Outcome.DONE, Outcome.FAILED) and RAN in task_record
+        return Try(
             id=task_record["id"],
             number=task_record["try_id"],
             outcome=outcome,
             executor=task_record["executor"],
             submitted=_moment(task_record["time_invoked"]) or ended,
-            launched=_moment(task_record["try_time_launched"]),
+            launched=launched,
             sent=None,
             ended=ended,
+            pod=pod_of(error) if is_loss(error) else "",
+            began=launched if ran_here else None,
+            seconds=task_record[RAN] if ran_here else None,
             arguments=_noted(task_record, "argument_bytes"),
             depends=_depends(task_record),
-            error=type(error).__name__[:100] if error else "",
+            error=_type_of(error),
             text=text,
-        )
-        if measures is not None and outcome is not Outcome.KEPT:
-            return self._measured(task_record, one, measures)
-        if outcome in (Outcome.DONE, Outcome.FAILED) and RAN in task_record:
-            return one._replace(began=one.launched, seconds=task_record[RAN])
-        return one._replace(pod=pod_of(error) if is_loss(error) else "")
-
-    def _measured(self, task_record: Any, one: Try, measures: Measures) -> Try:
-        executor = task_record["dfk"].executors.get(task_record["executor"])
-        pod = executor.pod_of(measures.block) if hasattr(executor, "pod_of") else ""
-        call = ""
-        if one.error or self._is_slow(task_record["func_name"], measures.seconds):
-            call = causes.call(
-                task_record["func_name"], task_record["args"], task_record["kwargs"]
-            )[:CALL_CHARACTERS]
-        return one._replace(
-            sent=measures.sent or None,
-            pod=pod,
-            worker=measures.worker,
-            began=measures.began,
-            seconds=measures.seconds,
-            cpu=measures.cpu,
-            peak=measures.peak,
-            result=measures.result,
-            read=measures.read,
-            written=measures.written,
-            delayed=measures.delayed,
-            throttled=measures.throttled,
-            call=call,
         )
 
     def _is_slow(self, app: str, seconds: float) -> bool:
@@ -134,10 +151,17 @@ def _noted(task_record: Any, name: str) -> Any:
     return None if future is None else vars(future).get(name)
 
 
+def _type_of(error: BaseException | None) -> str:
+    return type(error).__name__[:TYPE_CHARACTERS] if error else ""
+
+
 def _moment(of: datetime | None) -> float | None:
     return of.timestamp() if of else None
 
 
 def _depends(task_record: Any) -> tuple[int, ...]:
-    numbers = [getattr(future, "tid", None) for future in task_record["depends"][:DEPENDS]]
+    depends = task_record["depends"]
+    if not depends:
+        return ()
+    numbers = [getattr(future, "tid", None) for future in depends[:DEPENDS]]
     return tuple(number for number in numbers if isinstance(number, int))

@@ -1,0 +1,128 @@
+"""The worker processes of a pool: forked from one process that has all their imports.
+
+Parsl starts each as a new Python, which imports Parsl again, and keeps what they share in one more
+process. Here that is shared memory, and the server that forks is `multiprocessing`'s own: it is a
+fork of the pool itself, from before the pool has threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import socket
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from parsl import multiprocessing
+
+from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.worker.manager_log import POOL
+
+# A pool has no more worker processes.
+MOST_WORKERS = 4096
+# The pool's argument for debug logs.
+DEBUG = {"--debug", "-d"}
+
+
+class Worker(ForkServerProcess):
+    """A worker process, which ends with its pool."""
+
+    def run(self) -> None:
+        """Work, until the pool ends, also where that is killed."""
+        programs.end_with_parent()
+        if not DEBUG & set(sys.argv):
+            # Parsl writes three lines for each task, into a file that grows without end.
+            logging.getLogger(POOL).setLevel(logging.WARNING)
+        super().run()
+
+
+class InProgress:
+    """The task that each worker process has, as Parsl's pool asks for it.
+
+    Only its number is known, which is all that the pool uses.
+    """
+
+    def __init__(self) -> None:
+        # 0 for none; a number that is written half does not exist.
+        self._tasks: Any = multiprocessing.SpawnContext.RawArray(ctypes.c_int64, MOST_WORKERS)
+
+    def __setitem__(self, worker: int, task: dict[str, Any]) -> None:
+        self._tasks[worker] = task["task_id"] + 1
+
+    def pop(self, worker: int) -> dict[str, int]:
+        """Take the task of a worker process.
+
+        Raises:
+            KeyError: it has none.
+        """
+        task = self._tasks[worker]
+        self._tasks[worker] = 0
+        if not task:
+            raise KeyError(worker)
+        return {"task_id": task - 1}
+
+
+class Shared:
+    """What the pool and its worker processes share, in place of a `multiprocessing` manager."""
+
+    def dict(self) -> InProgress:
+        """Return where the pool looks up which task a worker has."""
+        return InProgress()
+
+    def Queue(self) -> Any:  # noqa: N802 (the name that Parsl's pool calls)
+        """Return the way of monitoring messages to the pool."""
+        return multiprocessing.SpawnContext.Queue()
+
+
+def begin() -> None:
+    """Start the server that forks the worker processes.
+
+    Call it when all is imported, and before this process has another thread.
+    """
+    resource_tracker.ensure_running()
+    with socket.socket(socket.AF_UNIX) as listener:
+        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+        listener.bind(address)
+        Path(address).chmod(0o600)
+        listener.listen()
+        alive, keep_alive = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        server = os.fork()
+        if server == 0:
+            os.close(keep_alive)
+            _serve(listener.detach(), alive)
+    os.close(alive)
+    # https://github.com/python/cpython/blob/3.11/Lib/multiprocessing/forkserver.py: as its own
+    # start leaves them.
+    state: Any = forkserver._forkserver  # noqa: SLF001
+    state._forkserver_address = address  # noqa: SLF001
+    state._forkserver_alive_fd = keep_alive  # noqa: SLF001
+    state._forkserver_pid = server  # noqa: SLF001
+    threading.Thread(target=_end_with, args=(server,), name="forks", daemon=True).start()
+
+
+def _serve(listener: int, alive: int) -> None:
+    """Fork worker processes, until the pool has ended, also where that is killed."""
+    programs.end_with_parent()
+    try:
+        forkserver.main(listener, alive, [])
+    finally:
+        os._exit(0)
+
+
+def _end_with(server: int) -> None:
+    """End this pool when the server is killed: its worker processes end with it."""
+    with suppress(ChildProcessError):
+        os.waitpid(server, 0)
+    # The process that reads this one's output may have been killed, too.
+    with suppress(OSError):
+        sys.stderr.write("the process that starts the workers of this pool was killed\n")
+        sys.stderr.flush()
+    os._exit(1)

@@ -1,0 +1,196 @@
+"""Worker processes are forked from one that has all imports, and share memory with their pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k8s_parsl_runtime.worker.forks import InProgress
+
+FLOW = """
+import os, random, sys
+from parsl import python_app
+
+@python_app
+def seen(_):
+    import os, random, sys, time
+    parent = os.getppid()
+    status = dict(line.split(":", 1) for line in open(f"/proc/{parent}/status"))
+    time.sleep(0.3)
+    return {
+        "worker": os.getpid(),
+        "parent": parent,
+        "threads": int(status["Threads"]),
+        "random": random.random(),
+        "kubernetes": "kubernetes" in sys.modules,
+    }
+
+def main():
+    return [task.result() for task in [seen(number) for number in range(8)]]
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a workflow on a laptop; return its record and its log."""
+
+    def start(flow, values):
+        (tmp_path / "flow.py").write_text(flow)
+        (tmp_path / "values.yaml").write_text(values)
+        done = subprocess.run(
+            [sys.executable, "-m", "k8s_parsl", "run", "-f", "values.yaml", "--path", "."],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        (record,) = tmp_path.glob("local/runs/*/record.json")
+        return json.loads(record.read_text()), done.stderr
+
+    return start
+
+
+VALUES = """
+workflow: {call: "flow:main"}
+executors: {cpu: {maxWorkersPerNode: 4, coresPerWorker: 0.1, maxBlocks: 1}}
+"""
+
+
+def test_all_workers_of_a_pool_are_forks_of_one_process_without_threads(run):
+    record, log = run(FLOW, VALUES)
+    found = record["result"]
+    assert found, log
+    assert len({one["parent"] for one in found}) == 1
+    assert {one["threads"] for one in found} == {1}
+    assert len({one["worker"] for one in found}) > 1
+
+
+def test_forks_have_random_numbers_of_their_own_and_no_client_of_kubernetes(run):
+    record, _ = run(FLOW, VALUES)
+    found = record["result"]
+    assert len({one["random"] for one in found}) == len(found)
+    assert not any(one["kubernetes"] for one in found)
+
+
+def test_no_log_of_a_worker_grows_with_its_tasks(run, tmp_path):
+    record, _ = run(FLOW.replace("range(8)", "range(60)").replace("0.3", "0.0"), VALUES)
+    assert len(record["result"]) == 60
+    logs = list(tmp_path.glob("local/runs/*/parsl/**/worker_*.log"))
+    assert logs
+    assert sum(log.read_text().count("executor task") for log in logs) == 0
+
+
+def test_a_debug_run_still_has_the_lines_of_each_task(run, tmp_path):
+    record, _ = run(FLOW, VALUES.replace("maxBlocks: 1", "maxBlocks: 1, workerDebug: true"))
+    assert len(record["result"]) == 8
+    logs = tmp_path.glob("local/runs/*/parsl/**/worker_*.log")
+    assert sum(log.read_text().count("Completed executor task") for log in logs) == 8
+
+
+# What is shared ------------------------------------------------------------------------------------
+
+
+def test_the_task_of_a_worker_is_known_until_it_is_taken():
+    tasks = InProgress()
+    tasks[3] = {"task_id": 0, "buffer": b"x"}
+    tasks[4] = {"task_id": 17}
+    assert tasks.pop(3) == {"task_id": 0}
+    assert tasks.pop(4) == {"task_id": 17}
+    for worker in (0, 3, 4):
+        with pytest.raises(KeyError):
+            tasks.pop(worker)
+
+
+POOL = """
+import os, sys, time
+from k8s_parsl_runtime.worker import deaths, forks
+deaths.watch()
+from parsl.multiprocessing import SpawnContext
+
+def work(ready, tasks, results):
+    ready.put(os.getpid())
+    time.sleep(600)
+
+forks.begin()
+if __name__ == "__main__":
+    ready = SpawnContext.Queue()
+    tasks = forks.Shared().dict()
+    monitoring = forks.Shared().Queue()
+    for number in range(3):
+        SpawnContext.Process(
+            target=work, args=(ready, tasks, monitoring), name=f"w-{number}"
+        ).start()
+    print(*[ready.get() for _ in range(3)], flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def pool(tmp_path):
+    file = tmp_path / "pool.py"
+    file.write_text(POOL)
+    environment = {**os.environ, "K8S_PARSL_SCRATCH": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def running(pid):
+    """Whether a process is there, and no zombie."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def ended(pids):
+    """Wait for the end of processes that are no children of this one."""
+    for pid in pids:
+        try:
+            file = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            select.select([file], [], [], 30)
+        finally:
+            os.close(file)
+    return not any(map(running, pids))
+
+
+def test_a_pool_whose_server_of_forks_is_killed_ends_and_says_so(pool):
+    """It would go on with heartbeats, but could start no worker."""
+    workers = [int(word) for word in pool.stdout.readline().split()]
+    (server,) = {parent_of(worker) for worker in workers}
+    assert server != pool.pid
+    os.kill(server, signal.SIGKILL)
+    _, errors = pool.communicate(timeout=30)
+    assert pool.returncode == 1
+    assert "the process that starts the workers of this pool was killed" in errors
+    assert ended([server, *workers])
+
+
+def test_with_a_pool_that_is_killed_all_its_forks_end(pool):
+    workers = [int(word) for word in pool.stdout.readline().split()]
+    (server,) = {parent_of(worker) for worker in workers}
+    pool.kill()
+    pool.wait(timeout=30)
+    assert ended([server, *workers])
