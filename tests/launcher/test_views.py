@@ -18,8 +18,10 @@ from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl.run.folder import Folder
 from k8s_parsl.views import history, metrics, page, terminal, why
+from k8s_parsl.views.resources import requested_and_used
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
+from k8s_parsl_runtime.shared.tries import Try
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\x07[bold]{{7*7}}&amp;\u202e"
 
@@ -454,6 +456,99 @@ def test_a_run_without_workers_yet_has_no_such_sentence():
     assert why.explain(State()) == {"parts": [], "sentence": ""}
 
 
+# Requested against used ----------------------------------------------------------------------------
+
+
+def used(requests, *tries, workers=2, of="pod", app="tile", reason=""):
+    """What is said of an executor with these requests of a pod, and tries of (CPU s, bytes)."""
+    journal = Journal()
+    resources = {"of": of, "requests": requests, "limits": {}}
+    journal.begin(run="r", workers={"cpu": workers}, resources={"cpu": resources})
+    if reason:
+        journal.note("pod", executor="cpu", pod="pod-9", state="ended", reason=reason)
+    journal.take_tasks(
+        done(app, 10.0, id=number, cpu=cpu, peak=peak) for number, (cpu, peak) in enumerate(tries)
+    )
+    with journal.locked() as state:
+        (only,) = requested_and_used(state)
+    return only
+
+
+GIB = 1 << 30
+EIGHT = {"cpu": 4.0, "memory": 8 * GIB}
+
+
+def test_what_a_task_used_is_said_beside_what_its_worker_has():
+    found = used(EIGHT, (4.0, GIB), (2.0, int(1.2 * GIB)), (3.0, GIB))
+    (row,) = found["apps"]
+    assert row["sentence"] == (
+        "a task of app tile used at most 1.2 GiB of the 4 GiB that its worker has,"
+        " and 0.4 of its 2 CPUs"
+    )
+    assert (row["tries"], row["mean_cpus"], row["most_cpus"]) == (3, 0.3, 0.4)
+
+
+LITTLE = [(4.0, GIB)] * 3
+KEY = "executors.cpu.pod.resources.requests"
+ADVICE = {
+    "less is enough": (
+        (EIGHT, *LITTLE),
+        [
+            f"{KEY}.memory may be lower: 2816Mi is enough for the 2 workers of a pod",
+            f"{KEY}.cpu may be lower: the 2 workers used 0.8 of 4 CPUs at most; or have more workers"
+            " in a pod",
+        ],
+    ),
+    "all of it was used": (({"cpu": 1.0, "memory": 2 * GIB}, *[(5.0, GIB)] * 3), [
+        f"raise {KEY}.memory to 2816Mi, or have fewer workers in a pod"]),
+    "more CPUs than requested": (({"cpu": 1.0, "memory": 3 * GIB}, *[(10.0, GIB)] * 3), [
+        f"tasks used more CPUs than their pods request: raise {KEY}.cpu to 2"]),
+    "nothing is requested": (({"cpu": 0, "memory": 0}, *LITTLE), [
+        f"{KEY}.memory of 2816Mi is enough for the 2 workers of a pod",
+        f"{KEY}.cpu of 0.8 is what the 2 workers of a pod used at most"]),
+    "it fits": (({"cpu": 1.0, "memory": 3 * GIB}, *LITTLE), []),
+    "too few tries": ((EIGHT, *LITTLE[:2]), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "advice"), ADVICE.values(), ids=ADVICE)
+def test_it_says_what_to_lower_or_raise(given, advice):
+    assert used(*given)["advice"] == advice
+
+
+def test_a_pod_that_was_out_of_memory_needs_more_whatever_was_measured():
+    """The task that took it had no measures."""
+    assert used(EIGHT, *LITTLE, reason="OOMKilled")["advice"][0] == (
+        f"worker pods were OOMKilled: raise {KEY}.memory, or have fewer workers in a pod"
+    )
+
+
+def test_on_a_laptop_it_says_what_to_request_in_a_cluster():
+    found = used(EIGHT, *LITTLE, workers=1, of="pool")
+    assert found["advice"] == [f"{KEY}.memory of 1536Mi is enough for the worker of a pod"]
+
+
+def test_the_time_of_the_pods_is_beside_the_cpu_time_of_the_tasks():
+    state = State()
+    resources = {"cpu": {"requests": {"cpu": 4, "memory": 0}}}
+    state.take({"event": "run", "t": 0, "columns": {"try": []}, "workers": {"cpu": 4},
+        "resources": resources})  # fmt: skip
+    for at, kind in ((0, "asked"), (10, "running"), (30, "ended")):
+        state.take({"event": "pod", "t": at, "executor": "cpu", "pod": "p", "state": kind})
+    state.take_try("f", Try(0, 0, "done", "cpu", 0, 0, 0, 30, pod="p", seconds=20.0, cpu=15.0))
+    (found,) = requested_and_used(state)
+    assert (found["cpu_s"], found["requested_cpu_s"]) == (15.0, 80.0)
+
+
+def test_the_page_and_show_have_requested_and_used(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    _, said, _ = command("show", "one", cwd=tmp_path)
+    assert "a task of app tile used at most 0 B" in said
+    run = history.find(str(tmp_path / "local" / "data" / "runs" / "one"))
+    (state,) = run.states().values()
+    assert "What tasks used of what their worker has" in page.fragment(run.record, status(state))
+
+
 # Words ---------------------------------------------------------------------------------------------
 
 
@@ -467,7 +562,15 @@ def test_a_duration_is_said_as_people_say_it(seconds, said):
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(0, "0 B"), (1023, "1023 B"), (5 << 20, "5 MiB"), (3 << 30, "3 GiB"), (2 << 40, "2.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (5 << 20, "5 MiB"),
+        (1 << 28, "256 MiB"),
+        (5 << 28, "1.2 GiB"),
+        (3 << 30, "3 GiB"),
+        (2 << 40, "2.0 TiB"),
+    ],
 )
 def test_a_size_has_kubernetes_units(number, said):
     assert size(number) == said
@@ -513,6 +616,7 @@ FIELDS = (
         "columns",
         "workers",
         "settings",
+        "resources",
         "attempts",
         "pools",
         "run",
@@ -537,6 +641,10 @@ VALUES = (
         "a" * 10_000,
     ),
     *([], {}, [[]], [[0, 10**12]], {"executors": 7}, {"executors": {"cpu": {"maxBlocks": "x"}}}),
+    *(
+        {"cpu": {"requests": {"cpu": 1e308, "memory": -1}, "limits": 7, "of": []}},
+        {"cpu": {"of": 1}},
+    ),
     *({"cpu": "many"}, {"cpu": 10**20}, {"try": "x"}, [None] * 50, ["x"] * 50, [1e300] * 50),
     *([1, 0, "done", "cpu", 1, 1, 1, 2, "p", 0, 1, 1], [1, 0, "failed", "cpu", 1, None, None, 1e9]),
 )

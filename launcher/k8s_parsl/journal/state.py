@@ -16,6 +16,7 @@ from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.timeline import LONGEST_S, Timeline
 from k8s_parsl.journal.times import Times
+from k8s_parsl.journal.usages import MOST_BYTES, Usages
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
@@ -39,6 +40,8 @@ STRAGGLES_S = 5.0
 MEAN_OF = 3
 # Pairs of app and node whose stragglers are counted.
 KEPT_STRAGGLERS = 200
+# States of a pod that runs.
+RUNS = ("running", "working")
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
@@ -52,7 +55,7 @@ FACTS: Mapping[str, type | tuple[type, ...]] = {
     "attempt": int,
     "at": (int, float),
     "settings": dict,
-    "workers": dict,
+    **dict.fromkeys(("workers", "resources"), dict),
     "pools": list,
     "attempts": list,
 }
@@ -97,6 +100,13 @@ class Executor:
 
     workers_per_pod: int = 0
     most_pods: int = 1
+    # What its workers run in: a pod, or a laptop's pool.
+    of: str = "pod"
+    # CPUs and bytes of memory that each pod requests, and may use at most; 0 where nothing says it.
+    cpu: float = 0.0
+    memory: int = 0
+    cpu_limit: float = 0.0
+    memory_limit: int = 0
 
 
 @dataclass(slots=True)
@@ -178,6 +188,9 @@ class State:
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
         self.used: dict[str, Used] = {}
+        self.usages = Usages()
+        # For how many seconds the pods of each executor have run.
+        self.pod_seconds: Counter[str] = Counter()
         # Seconds that stragglers ran for longer than others, by app and node.
         self.stragglers: Counter[tuple[str, str]] = Counter()
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
@@ -339,6 +352,7 @@ class State:
         self.timeline.spread(f"busy/{self._shown(name)}", begin, end)
         if seconds >= STRAGGLES_S:
             self.note_straggler(self._shown(name), one.pod, begin + self.usual(name), end)
+        self.usages.add(self._shown(name), one, seconds)
         pod = self.pods.get(one.pod)
         if pod:
             pod.tasks += 1
@@ -395,6 +409,8 @@ class State:
         """Put the time that a pod was in its state into the timeline, up to this moment."""
         if pod.state != "ended":
             self.timeline.spread(f"pods/{pod_key(pod)}", pod.since, at)
+            if pod.state in RUNS and at > pod.since:
+                self.pod_seconds[pod.executor] += min(at - pod.since, LONGEST_S)  # type: ignore[assignment]
             if pod.workers:
                 self.timeline.spread("workers", pod.since, at, pod.workers)
         pod.since = at
@@ -445,17 +461,40 @@ def _executors(run: Event) -> dict[str, Executor]:
     """Return the executors that a run's first event names; with less where that is not as ours."""
     found = {}
     settings = run.get("settings", {}).get("executors")
+    resources = run.get("resources")
     for label, number in list(run.get("workers", {}).items())[:KEPT_EXECUTORS]:
-        own = settings.get(label) if isinstance(settings, dict) else None
-        most = own.get("maxBlocks") if isinstance(own, dict) else None
-        found[str(label)] = Executor(_count(number, 0), _count(most, 1))
+        most = _inside(_inside(settings, label), "maxBlocks")
+        own = _inside(resources, label)
+        requests = _inside(own, "requests")
+        limits = _inside(own, "limits")
+        found[str(label)] = Executor(
+            workers_per_pod=_count(number, 0),
+            most_pods=_count(most, 1),
+            of="pool" if _inside(own, "of") == "pool" else "pod",
+            cpu=_amount(_inside(requests, "cpu")),
+            memory=int(_amount(_inside(requests, "memory"))),
+            cpu_limit=_amount(_inside(limits, "cpu")),
+            memory_limit=int(_amount(_inside(limits, "memory"))),
+        )
     return found
+
+
+def _inside(value: object, key: str) -> object:
+    """Return what a key of an object has; None where it is no object."""
+    return value.get(key) if isinstance(value, dict) else None
 
 
 def _count(value: object, otherwise: int) -> int:
     if isinstance(value, int) and 0 <= value <= MOST:
         return value
     return otherwise
+
+
+def _amount(value: object) -> float:
+    """Return a number of CPUs or bytes; 0 for what is none."""
+    if isinstance(value, int | float) and 0 <= value <= MOST_BYTES:
+        return value
+    return 0.0
 
 
 def began(one: Try, seconds: float) -> float:
@@ -472,6 +511,6 @@ def began(one: Try, seconds: float) -> float:
 
 def pod_key(pod: Pod) -> str:
     """Return by what the timeline counts a pod: its state, and while it waits its reason."""
-    if pod.state in ("running", "working"):
+    if pod.state in RUNS:
         return pod.state
     return pod.reason or pod.state

@@ -20,7 +20,7 @@ from k8s_parsl.journal.state import State
 from k8s_parsl.record import stored
 from k8s_parsl.record.report import Picture, Record, volume_of, written
 from k8s_parsl.views.status import Json, status
-from k8s_parsl.views.words import duration, size
+from k8s_parsl.views.words import decimal, duration, size
 from k8s_parsl_runtime.shared import files
 
 # The page is written in pieces of about this size; three bytes are four characters of base64.
@@ -166,7 +166,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters["duration"] = duration
+    environment.filters.update(duration=duration, size=size, decimal=decimal)
     return environment.from_string(_source("page.html.j2"))
 
 

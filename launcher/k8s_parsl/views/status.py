@@ -13,6 +13,7 @@ from k8s_parsl.journal.state import App, Executor, Pod, State, pod_key
 from k8s_parsl.journal.timeline import Timeline
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views import why
+from k8s_parsl.views.resources import requested_and_used
 
 FORMAT = 1
 # Rows of each list.
@@ -53,6 +54,7 @@ def status(state: State) -> Json:
         "seconds_left": seconds_left(state),
         "apps": most[:SHOWN_APPS],
         "executors": executors(state),
+        "resources": requested_and_used(state),
         "waits": _waits(state),
         "running": _running(state),
         "failures": _failures(state),

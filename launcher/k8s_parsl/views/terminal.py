@@ -198,6 +198,7 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     document = documents[-1]
     yield from _apps(document)
     yield from _executors(document)
+    yield from _resources(document)
     if document["why"]["sentence"]:
         yield plain(document["why"]["sentence"])
     yield from failures(document)
@@ -243,6 +244,14 @@ def _executors(document: Json) -> Iterator[Text]:
             )
     for wait in document["waits"]:
         yield plain(f"  waiting ({wait['pods']} pods): {wait['text'] or wait['reason']}")
+
+
+def _resources(document: Json) -> Iterator[Text]:
+    for one in document["resources"]:
+        for app in one["apps"]:
+            yield plain(f"  {app['sentence']}")
+        for text in one["advice"]:
+            yield plain(f"  {text}")
 
 
 def failures(document: Json) -> Iterator[Text]:
