@@ -143,9 +143,7 @@ def show(run: str, task: int | None, attempt: int | None, *, failed: bool, as_js
     if task is None:
         terminal.print_run(found, failed=failed, as_json=as_json)
         return
-    from k8s_parsl.views import task as tasks
-
-    tasks.print_task(found, attempt, task, as_json=as_json)
+    terminal.print_task(found, attempt, task, as_json=as_json)
 
 
 @commands.command(short_help="Remove old runs of a volume; a dry run without --yes.")

@@ -147,7 +147,7 @@ def test_show_one_task(tmp_path):
     code, said, _ = command("show", "one", "--task", 1, cwd=tmp_path)
     assert code == 0
     assert "task 1, try 0 of tile: done" in said
-    assert "ran in pod-0" in said
+    assert "ran in: pod-0" in said
     assert "call: tile(1)" in said
     (only,) = json.loads(command("show", "one", "--task", 1, "--json", cwd=tmp_path)[1])
     assert (only["app"], only["id"], only["seconds"]) == ("tile", 1, 1.0)
@@ -169,7 +169,7 @@ def test_show_what_failed(tmp_path):
         (["show", "o"], "o: several runs begin like this: o1, o2"),
         (
             ["show", "o1", "--task", "77"],
-            "--task: attempt 1 of run o1 has no task 77 that has ended",
+            "--task: attempt 1 of run o1 has no task 77 that has ended or runs",
         ),
         (["runs", "nowhere"], "there is no folder nowhere"),
     ],
@@ -495,8 +495,10 @@ ADVICE = {
         (EIGHT, *LITTLE),
         [
             f"{KEY}.memory may be lower: 2816Mi is enough for the 2 workers of a pod",
-            f"{KEY}.cpu may be lower: the 2 workers used 0.8 of 4 CPUs at most; or have more workers"
-            " in a pod",
+            (
+                f"{KEY}.cpu may be lower: the 2 workers used 0.8 of 4 CPUs at most; or have more"
+                " workers in a pod"
+            ),
         ],
     ),
     "all of it was used": (({"cpu": 1.0, "memory": 2 * GIB}, *[(5.0, GIB)] * 3), [

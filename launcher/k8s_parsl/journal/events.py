@@ -22,6 +22,24 @@ Event = dict[str, Any]
 # of a task.
 COLUMNS = {"try": list(Try._fields)}
 
+# A number of ours is no larger, and a list of tasks no longer.
+MOST = 1 << 60
+KEPT_DEPENDS = 100
+_NUMBERS = ("worker", "peak", "arguments", "result", "read", "written")
+_MEASURES = ("launched", "sent", "began", "seconds", "cpu", "delayed", "throttled")
+_REQUIRED: dict[str, type] = {
+    **dict.fromkeys(("id", "number"), int),
+    **dict.fromkeys(("outcome", "executor"), str),
+    **dict.fromkeys(("submitted", "ended"), float),
+}
+_KINDS: dict[str, type] = {
+    **_REQUIRED,
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(_MEASURES, float),
+    **dict.fromkeys(("pod", "error", "text", "call"), str),
+}
+_DEFAULTS = Try._field_defaults | {"launched": None, "sent": None}
+
 _to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _from_json = JSONDecoder().decode
 
@@ -57,6 +75,44 @@ def try_of(event: Event, columns: list[str]) -> Try | None:
         return Try(**known)
     except TypeError:
         return None
+
+
+def columns_of(event: Event) -> list[str]:
+    """Return the columns of tries that a file's first event names; ours where it names none."""
+    columns = event.get("columns")
+    named = columns.get("try") if isinstance(columns, dict) else None
+    if not isinstance(named, list):
+        return COLUMNS["try"]
+    return [str(name) for name in named]
+
+
+def sound(one: Try) -> Try | None:
+    """Return a try whose fields are all of their kind: what is not becomes the field's default.
+
+    `State` adds tries up without this, and bears what it cannot add. A reader of a single try needs
+    it, as anyone may have written the journal.
+
+    Returns:
+        None where a field that each try has is wrong.
+    """
+    right = {name: _is_one(kind, getattr(one, name)) for name, kind in _KINDS.items()}
+    if not all(right[name] for name in _REQUIRED):
+        return None
+    defaults = {name: _DEFAULTS[name] for name, is_right in right.items() if not is_right}
+    depends = one.depends if isinstance(one.depends, list | tuple) else ()
+    kept = tuple(task for task in depends[:KEPT_DEPENDS] if _is_one(int, task))
+    return one._replace(**defaults, depends=kept)
+
+
+def _is_one(kind: type, value: object) -> bool:
+    """Return whether a value is a text, or a number of ours."""
+    if kind is str:
+        return isinstance(value, str)
+    if isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) <= MOST
+    return isinstance(value, int) and 0 <= value <= MOST
 
 
 def _try(values: list[Any]) -> Try | None:

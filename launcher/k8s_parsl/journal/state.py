@@ -147,10 +147,23 @@ class Failed:
     error: str
     count: int = 0
     first_task: int = 0
+    # The number of the try that was its last.
+    number: int = 0
     text: str = ""
     call: str = ""
     pod: str = ""
     last: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTask:
+    """One task that failed."""
+
+    app: str
+    id: int
+    number: int
+    pod: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -184,6 +197,8 @@ class State:
         # Why pods waited or ended, and how often.
         self.reasons: Counter[str] = Counter()
         self.failures: list[tuple[str, str]] = []
+        # The first tasks that failed, one by one.
+        self.failed: list[FailedTask] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
@@ -238,8 +253,7 @@ class State:
 
     def _take_run(self, event: Event) -> None:
         self._take_facts(event)
-        columns = event["columns"]["try"]
-        self._columns = [str(name) for name in columns]
+        self._columns = events.columns_of(event)
 
     def _take_facts(self, event: Event) -> None:
         """Add what became known of the run after its first event."""
@@ -368,11 +382,20 @@ class State:
         text = one.text[:TEXT_CHARACTERS]
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append((name, text))
+            self.failed.append(FailedTask(name, int(one.id), int(one.number), one.pod, text))
         kind = (self._shown(name), one.error)
         if kind not in self.kinds and len(self.kinds) >= KEPT_KINDS:
             kind = (OTHERS, "")
         failed = self.kinds.setdefault(
-            kind, Failed(*kind, first_task=one.id, text=text, call=one.call, pod=one.pod)
+            kind,
+            Failed(
+                *kind,
+                first_task=int(one.id),
+                number=int(one.number),
+                text=text,
+                call=one.call,
+                pod=one.pod,
+            ),
         )
         failed.count += 1
         failed.last = one.ended

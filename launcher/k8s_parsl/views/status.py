@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from k8s_parsl.journal.state import App, Executor, Pod, State, pod_key
+from k8s_parsl.journal.state import App, Executor, FailedTask, Pod, State, pod_key
 from k8s_parsl.journal.timeline import Timeline
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views import why
@@ -23,6 +23,9 @@ SHOWN_RUNNING = 200
 SHOWN_PODS = 200
 SHOWN_WORKERS = 100
 SHOWN_FAILURES = 50
+SHOWN_FAILED = 100
+# Of the text of each of these.
+FAILED_CHARACTERS = 1000
 # Slices of the latest past by which the rate of tasks is measured.
 RATE_SLICES = 8
 
@@ -58,6 +61,7 @@ def status(state: State) -> Json:
         "waits": _waits(state),
         "running": _running(state),
         "failures": _failures(state),
+        "failed_tasks": _failed_tasks(state),
         "long": [{"app": app, "text": text} for app, text in state.long],
         "pods": _pods(state),
         "reasons": dict(state.reasons.most_common()),
@@ -189,6 +193,25 @@ def _failures(state: State) -> list[Json]:
             "pod": kind.pod,
         }
         for kind in kinds
+    ]
+
+
+def _failed_tasks(state: State) -> list[Json]:
+    """Return tasks that failed one by one: first one of each kind, then the earliest ones."""
+    of_kinds = [
+        FailedTask(kind.app, kind.first_task, kind.number, kind.pod, kind.text)
+        for kind in state.kinds.values()
+    ]
+    by_task = {one.id: one for one in [*of_kinds, *state.failed]}
+    return [
+        {
+            "app": one.app,
+            "task": one.id,
+            "try": one.number,
+            "pod": one.pod,
+            "text": one.text[:FAILED_CHARACTERS],
+        }
+        for one in list(by_task.values())[:SHOWN_FAILED]
     ]
 
 

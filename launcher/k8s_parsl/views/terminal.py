@@ -17,7 +17,7 @@ from rich.text import Text
 
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
-from k8s_parsl.views import history, prune
+from k8s_parsl.views import history, prune, task
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
@@ -171,6 +171,22 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
     out = console()
     for line in lines:
         out.print(line)
+
+
+def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> None:
+    """Print one task.
+
+    Raises:
+        UsageError: the attempt has no such task.
+        DataError: the journal cannot be read.
+    """
+    _, rows = task.find(run, attempt, number)
+    if as_json:
+        print_json([row.document() for row in rows])
+        return
+    out = console()
+    for line in task.told(rows):
+        out.print(plain(line))
 
 
 def _with_end(row: Json, record: Record | None, documents: list[Json]) -> Json:
