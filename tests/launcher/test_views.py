@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,14 +14,16 @@ import time
 import pytest
 from told import done, failed, kept, retried, submitted
 
+from k8s_parsl.journal import events
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.views import history, metrics, page, terminal, why
+from k8s_parsl.views import export, history, metrics, page, terminal, why
 from k8s_parsl.views.resources import requested_and_used
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
+from k8s_parsl_runtime.shared.errors import UsageError
 from k8s_parsl_runtime.shared.tries import Try
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\x07[bold]{{7*7}}&amp;\u202e"
@@ -151,6 +154,80 @@ def test_show_one_task(tmp_path):
     assert "call: tile(1)" in said
     (only,) = json.loads(command("show", "one", "--task", 1, "--json", cwd=tmp_path)[1])
     assert (only["app"], only["id"], only["seconds"]) == ("tile", 1, 1.0)
+
+
+def test_show_html_writes_the_page_of_a_run_that_has_ended(tmp_path):
+    """As its report is, without the workflow's pictures."""
+    folder = make(tmp_path / "local" / "data", "one")
+    code, said, _ = command("show", "one", "--html", "page.html", cwd=tmp_path)
+    assert (code, said) == (0, "page.html\n")
+    text = (tmp_path / "page.html").read_text()
+    with_report = Record.read(folder.record)
+    (state,) = history.Run(folder.path).states().values()
+    page.write_page(with_report, folder.page, (), status(state))
+    assert text == folder.page.read_text()
+    assert ">done with failures</span>" in text
+    assert "data-live>" not in text
+
+
+def test_show_html_of_a_run_that_goes_on_says_how_far_it_is(tmp_path):
+    folder = make(tmp_path / "local" / "data", "one", ends=False)
+    with folder.held():
+        code, _, _ = command("show", "one", "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert code == 0
+    text = (tmp_path / "page.html").read_text()
+    assert ">running</span>" in text
+    assert "What the run waits for" in text
+    assert "no end is known" not in text
+
+
+def test_show_html_of_a_run_whose_launcher_died_says_that_it_has_no_end(tmp_path):
+    make(tmp_path / "local" / "data", "one", ends=False)
+    command("show", "one", "--html", "page.html", cwd=tmp_path)
+    text = (tmp_path / "page.html").read_text()
+    assert ">died</span>" in text
+    assert "no end is known" in text
+    assert "tile(3): ValueError: no land" in text
+
+
+@pytest.mark.parametrize("gone", ["record.json", "journal"])
+def test_show_html_makes_a_page_of_what_is_left_of_a_run(tmp_path, gone):
+    folder = make(tmp_path / "local" / "data", "one")
+    if gone == "journal":
+        shutil.rmtree(folder.path / gone)
+    else:
+        (folder.path / gone).unlink()
+    code, _, _ = command("show", folder.path, "--html", "page.html", cwd=tmp_path)
+    assert code == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "tiles:main" in text
+    assert ">done with failures</span>" in text
+
+
+def test_show_html_of_a_task_writes_the_tasks_page(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    code, _, _ = command("show", "one", "--task", 1, "--html", "task.html", cwd=tmp_path)
+    assert code == 0
+    text = (tmp_path / "task.html").read_text()
+    assert "<title>Task 1 of tile" in text
+    assert "the run</a>" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "line"),
+    [
+        (["--html", "no/page.html"], 77,
+            "--html: no/page.html cannot be written: No such file or directory"),
+        (["--html", "."], 64, "Invalid value for '--html': File '.' is a directory. (k8s-parsl --help)"),
+        (["--html", "p", "--json"], 64, "--html: the page has it all; leave out --json and --failed"),
+        (["--html", "p", "--task", "77"], 64,
+            "--task: attempt 1 of run one has no task 77 that has ended or runs"),
+    ],
+)  # fmt: skip
+def test_an_html_file_that_cannot_be_made_is_one_line(tmp_path, words, exit_code, line):
+    make(tmp_path / "local" / "data", "one")
+    code, _, said = command("show", "one", *words, cwd=tmp_path)
+    assert (code, said.strip()) == (exit_code, f"k8s-parsl: {line}")
 
 
 def test_show_what_failed(tmp_path):
@@ -652,21 +729,105 @@ VALUES = (
 )
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(40))
-def test_every_view_of_any_journal_can_be_made(seed):
-    """Status, page, terminal and metrics of events that hold anything."""
+def any_events(seed, number=300):
+    """Events that hold anything, the same ones for a seed."""
     chance = random.Random(seed)
-    state = State()
-    for _ in range(300):
+    for _ in range(number):
         fields = chance.sample(FIELDS, chance.randrange(1, 12))
         event = {name: chance.choice(VALUES) for name in fields}
         if chance.random() < 0.3:
             event["t"] = chance.choice((1.0, 50.0, 1000.0))
-        state.take({"event": chance.choice(KINDS)} | event)
+        yield {"event": chance.choice(KINDS)} | event
+
+
+# A try as ours are.
+TRY = [7, 0, "failed", "cpu", 0.0, 0.1, 0.2, 3.0, "p", 0, 1.0, 2.0, 1.5, 1 << 20, 1, 2, 3, 4, 0.1,
+    0.2, [1, 2], "ValueError", "f(7): ValueError", "f(7)"]  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(40))
+def test_every_view_of_any_journal_can_be_made(seed):
+    """Status, page, terminal and metrics of events that hold anything."""
+    state = State()
+    for event in any_events(seed):
+        state.take(event)
     document = status(state)
     json.dumps(document)
     page.whole(page.record_of(state), document)
     metrics.text(list(metrics.families(state)))
     notify_text = list(terminal.failures(document))
     assert len(notify_text) <= 50
+
+
+# A try with one field that is not of its kind, for each field.
+ALMOST = [
+    [*TRY[:place], wrong, *TRY[place + 1 :]]
+    for place in range(len(TRY))
+    for wrong in (None, True, -1, 10**400, 1e308, float("nan"), "x" * 9000, HOSTILE, [], {}, [[]])
+]
+COLUMNS_OF_ANYTHING = (None, 7, "id", [], [[]], [None] * 30, {"try": 7}, {"try": [[], {}, None]},
+    {"try": ["id", "id", "id"]}, {"try": list(Try._fields)})  # fmt: skip
+
+
+def any_run(volume, seed, columns):
+    """A run whose journal holds anything, and what it printed; no record of it."""
+    folder = Folder(volume / "runs" / "r1")
+    folder.make(folder.path / "journal")
+    folder.make(folder.logs)
+    chance = random.Random(seed)
+    tries = [
+        {"event": "try", "t": 1.0, "app": chance.choice(VALUES), "of": chance.choice(ALMOST)}
+        for _ in range(300)
+    ]
+    running = [
+        {"event": "running", "t": 1.0, "app": "f", "task": 7, "try": chance.choice(VALUES),
+         "executor": chance.choice(VALUES), "pod": chance.choice(VALUES), "since": 1.0}
+        for _ in range(20)
+    ]  # fmt: skip
+    several = [*any_events(seed, 100), *tries, *running]
+    chance.shuffle(several)
+    first = {"event": "run", "t": 0.0, "columns": columns}
+    text = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in [first, *several])
+    (folder.path / "journal" / "1.jsonl").write_text(text)
+    (folder.logs / "p.log").write_bytes(bytes(range(256)) + f"\n[task 7] {HOSTILE}".encode() * 9)
+    return folder
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(40))
+def test_any_journal_on_a_volume_can_be_shown(tmp_path, seed, capsys):
+    """By `show`, `show --task`, and each with `--json` or `--html`; nothing is an internal error."""
+    columns = COLUMNS_OF_ANYTHING[seed % len(COLUMNS_OF_ANYTHING)]
+    run = history.find(str(any_run(tmp_path, seed, columns).path))
+    terminal.print_run(run, failed=False, as_json=False)
+    terminal.print_run(run, failed=False, as_json=True)
+    terminal.print_runs([run], as_json=False)
+    file = tmp_path / "page.html"
+    export.write_run(run, file)
+    assert b"<script>alert" not in file.read_bytes()
+    shown = 0
+    for number in (7, 0, 1):
+        try:
+            terminal.print_task(run, None, number, as_json=False)
+        except UsageError:
+            continue
+        terminal.print_task(run, None, number, as_json=True)
+        export.write_task(run, None, number, file)
+        assert b"<script>alert" not in file.read_bytes()
+        assert file.stat().st_size < 2_000_000
+        shown += 1
+    # By columns that name no task nothing can be found.
+    assert shown or columns in COLUMNS_OF_ANYTHING[-3:-1]
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", capsys.readouterr().out) is None
+
+
+def test_a_field_that_is_not_of_its_kind_is_left_out_and_the_others_stay():
+    one = events.sound(Try(*TRY)._replace(peak="many", cpu=True, text=7, depends=[1, "x", -1, 2]))
+    assert one == Try(*TRY)._replace(peak=None, cpu=None, text="", depends=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["id", "number", "outcome", "executor", "submitted", "ended"])
+@pytest.mark.parametrize("wrong", [None, True, [], {}, float("inf"), float("nan")])
+def test_a_try_without_what_each_try_has_is_none(name, wrong):
+    assert events.sound(Try(*TRY)._replace(**{name: wrong})) is None

@@ -25,19 +25,25 @@ COLUMNS = {"try": list(Try._fields)}
 # A number of ours is no larger, and a list of tasks no longer.
 MOST = 1 << 60
 KEPT_DEPENDS = 100
-_NUMBERS = ("worker", "peak", "arguments", "result", "read", "written")
-_MEASURES = ("launched", "sent", "began", "seconds", "cpu", "delayed", "throttled")
-_REQUIRED: dict[str, type] = {
-    **dict.fromkeys(("id", "number"), int),
-    **dict.fromkeys(("outcome", "executor"), str),
-    **dict.fromkeys(("submitted", "ended"), float),
+_NUMBERS = frozenset((int, float))
+# The types of each field of a try, and the least number that it may have: `began` is by the clock
+# of another machine, so it may be before the beginning.
+_TEXT = (frozenset((str,)), 0)
+_NUMBER = (frozenset((int,)), 0)
+_MAYBE_NUMBER = (frozenset((int, type(None))), 0)
+_MOMENT = (frozenset((int, float)), -MOST)
+_MAYBE_MOMENT = (frozenset((int, float, type(None))), -MOST)
+_FIELDS = {
+    **dict.fromkeys(("id", "number"), _NUMBER),
+    **dict.fromkeys(("outcome", "executor", "pod", "error", "text", "call"), _TEXT),
+    **dict.fromkeys(("submitted", "ended"), _MOMENT),
+    **dict.fromkeys(("launched", "sent", "began"), _MAYBE_MOMENT),
+    **dict.fromkeys(("seconds", "cpu", "delayed", "throttled"), _MAYBE_MOMENT),
+    **dict.fromkeys(("worker", "peak", "arguments", "result", "read", "written"), _MAYBE_NUMBER),
+    "depends": (frozenset((list, tuple)), 0),
 }
-_KINDS: dict[str, type] = {
-    **_REQUIRED,
-    **dict.fromkeys(_NUMBERS, int),
-    **dict.fromkeys(_MEASURES, float),
-    **dict.fromkeys(("pod", "error", "text", "call"), str),
-}
+_CHECKS = [_FIELDS[name] for name in Try._fields]
+# What a field has that is wrong; one that is not here makes the whole try wrong.
 _DEFAULTS = Try._field_defaults | {"launched": None, "sent": None}
 
 _to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -89,30 +95,32 @@ def columns_of(event: Event) -> list[str]:
 def sound(one: Try) -> Try | None:
     """Return a try whose fields are all of their kind: what is not becomes the field's default.
 
-    `State` adds tries up without this, and bears what it cannot add. A reader of a single try needs
-    it, as anyone may have written the journal.
+    Anyone may have written a journal on a volume.
 
     Returns:
         None where a field that each try has is wrong.
     """
-    right = {name: _is_one(kind, getattr(one, name)) for name, kind in _KINDS.items()}
-    if not all(right[name] for name in _REQUIRED):
-        return None
-    defaults = {name: _DEFAULTS[name] for name, is_right in right.items() if not is_right}
-    depends = one.depends if isinstance(one.depends, list | tuple) else ()
-    kept = tuple(task for task in depends[:KEPT_DEPENDS] if _is_one(int, task))
-    return one._replace(**defaults, depends=kept)
+    wrong = []
+    values: tuple[Any, ...] = one
+    # Written out, as there is one for each task.
+    for name, value, (types, least) in zip(Try._fields, values, _CHECKS, strict=True):
+        kind = type(value)
+        # No number is within these bounds that is none (NaN).
+        if kind in types and (kind not in _NUMBERS or least <= value <= MOST):
+            continue
+        if name not in _DEFAULTS:
+            return None
+        wrong.append(name)
+    if wrong:
+        one = one._replace(**{name: _DEFAULTS[name] for name in wrong})
+    if not one.depends:
+        return one
+    depends = [task for task in one.depends[:KEPT_DEPENDS] if _is_number(task)]
+    return one._replace(depends=tuple(depends))
 
 
-def _is_one(kind: type, value: object) -> bool:
-    """Return whether a value is a text, or a number of ours."""
-    if kind is str:
-        return isinstance(value, str)
-    if isinstance(value, bool):
-        return False
-    if kind is float:
-        return isinstance(value, int | float) and abs(value) <= MOST
-    return isinstance(value, int) and 0 <= value <= MOST
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
 
 
 def _try(values: list[Any]) -> Try | None:

@@ -281,11 +281,12 @@ class State:
 
     def _take_try(self, event: Event) -> None:
         one = events.try_of(event, self._columns)
-        if one is not None:
-            self.take_try(str(event["app"]), one)
+        checked = one and events.sound(one)
+        if checked:
+            self.take_try(str(event["app"]), checked)
 
     def take_try(self, name: str, one: Try) -> None:
-        """Add the end of a try of a task of the app ``name``."""
+        """Add the end of a try of a task of the app ``name``, whose fields are of their kind."""
         app = self._app(name)
         self.running.pop((one.executor, one.id), None)
         self._count(app, one)
