@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from told import done, failed, kept, retried, submitted
@@ -64,6 +65,10 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
     record.write(folder.record)
     journal._writer.finish(30)
     return folder
+
+
+# One that has left nothing.
+RUN = history.Run(Path("/nowhere/runs/r"))
 
 
 def command(*words, cwd):
@@ -439,6 +444,34 @@ def test_without_javascript_the_page_says_how_far_the_run_is_and_what_it_waits_f
     assert "1 worker pod: 0/3 nodes fit" in part
 
 
+def test_page_and_show_say_which_code_and_images_ran_and_why_pods_were_asked_for():
+    journal = Journal()
+    journal.begin(run="r", workflow="tiles:main", workers={"cpu": 2})
+    journal.note("facts", code="sha256:c0de of 3 files", image="registry/flow@sha256:1")
+    for number in range(2):
+        image = {"image": "registry/flow@sha256:2"}
+        for _ in range(2):
+            journal.note("pod", executor="cpu", pod=f"p{number}", state="running", **image)
+    journal.note("scaling", executor="cpu", **{"from": 1, "to": 4}, why="9 open tasks")
+    with journal.locked() as state:
+        document, record = status(state), page.record_of(state)
+    text = page.whole(record, document)
+    said = "\n".join(
+        map(str, terminal.told(terminal.summary(RUN, None, {1: state}), None, [document]))
+    )
+    for part in (
+        "sha256:c0de of 3 files",
+        "registry/flow@sha256:1",
+        "registry/flow@sha256:2",
+        "(2 pods)",
+        "9 open tasks",
+    ):
+        assert part in text
+        assert part in said
+    assert "1 decision to scale" in text
+    assert "executors.cpu: 1 to 4 pods after 0.00 s: 9 open tasks" in said
+
+
 # Why it is slow ------------------------------------------------------------------------------------
 
 
@@ -667,6 +700,7 @@ KINDS = (
     "long",
     "pod",
     "workers",
+    "scaling",
     "used",
     "news",
     "gap",
@@ -696,6 +730,10 @@ FIELDS = (
         "workers",
         "settings",
         "resources",
+        "image",
+        "from",
+        "to",
+        "why",
         "attempts",
         "pools",
         "run",

@@ -33,6 +33,10 @@ KEPT_WORKERS = 500
 KEPT_KINDS = 100
 # The latest events that a reader may want to see.
 KEPT_NEWS = 100
+# The latest decisions to scale, and pairs of executor and image.
+KEPT_SCALINGS = 200
+KEPT_IMAGES = 100
+IMAGE_CHARACTERS = 500
 # A straggler has run for so many times the mean of its app, and for so long.
 STRAGGLES = 4.0
 STRAGGLES_S = 5.0
@@ -51,7 +55,7 @@ MOST = 10**6
 # What is known of a run, and of which kind it is; anything else is left out.
 FACTS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("run", "installation", "launcher", "workflow"), str),
-    **dict.fromkeys(("versions", "code", "started"), str),
+    **dict.fromkeys(("versions", "code", "image", "started"), str),
     "attempt": int,
     "at": (int, float),
     "settings": dict,
@@ -137,6 +141,18 @@ class Pod:
     workers: int = 0
     tasks: int = 0
     busy: float = 0.0
+    has_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A decision to have more worker pods, or fewer."""
+
+    at: float
+    executor: str
+    before: int
+    after: int
+    why: str
 
 
 @dataclass(slots=True)
@@ -209,6 +225,10 @@ class State:
         # Seconds that stragglers ran for longer than others, by app and node.
         self.stragglers: Counter[tuple[str, str]] = Counter()
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
+        # The latest decisions to scale.
+        self.scalings: deque[Scaling] = deque(maxlen=KEPT_SCALINGS)
+        # How many pods of an executor had an image.
+        self.images: Counter[tuple[str, str]] = Counter()
         self.timeline = Timeline()
         # Rows of workers: (pod, worker).
         self.workers: set[tuple[str, int]] = set()
@@ -223,6 +243,7 @@ class State:
             "running": self._take_running,
             "long": self._take_long,
             "pod": self._take_pod,
+            "scaling": self._take_scaling,
             "workers": self._take_workers,
             "used": self._take_used,
             "news": self._take_news,
@@ -423,6 +444,7 @@ class State:
         pod.reason = reason
         pod.text = str(event.get("text", ""))
         pod.node = str(event.get("node", "") or pod.node)
+        self._count_image(pod, str(event.get("image", "")))
         if state == "running" and pod.running is None:
             pod.running = at
         if state == "ended":
@@ -451,6 +473,25 @@ class State:
         ended = [name for name, pod in self.pods.items() if pod.ended is not None]
         for name in ended[: max(len(ended) - KEPT_PODS // 2, 0)]:
             self.ended_pods[self.pods.pop(name).executor] += 1
+
+    def _count_image(self, pod: Pod, image: str) -> None:
+        """Count a pod whose image became known, once."""
+        place = (pod.executor, image[:IMAGE_CHARACTERS])
+        is_kept = place in self.images or len(self.images) < KEPT_IMAGES
+        if image and is_kept and not pod.has_image:
+            pod.has_image = True
+            self.images[place] += 1
+
+    def _take_scaling(self, event: Event) -> None:
+        self.scalings.append(
+            Scaling(
+                float(event["t"]),
+                str(event["executor"])[:TEXT_CHARACTERS],
+                int(event["from"]),
+                int(event["to"]),
+                str(event["why"])[:TEXT_CHARACTERS],
+            )
+        )
 
     def _take_workers(self, event: Event) -> None:
         name = str(event["pod"])

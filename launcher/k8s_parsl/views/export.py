@@ -48,7 +48,7 @@ def write_task(run: Run, attempt: int | None, number: int, path: Path) -> None:
 
 
 def record_of(run: Run, state: State) -> Record:
-    """Return a run's record; where it has no end, with what the journal and the lock know of it."""
+    """Return a run's record; where it has no end, with what journal and lock say of it."""
     record = run.record or page.record_of(state)
     if record.status != RUNNING:
         return record

@@ -104,6 +104,7 @@ def record_of(state: State) -> Record:
         str(run.get("versions", "")),
         str(run.get("started", "")),
         str(run.get("code", "")),
+        str(run.get("image", "")),
         launcher=str(run.get("launcher", "")),
         attempt=run.get("attempt", 1),
         attempts=stored.attempts(run.get("attempts", [])),

@@ -111,8 +111,8 @@ ROUTES: Mapping[str, Route] = {
 class Tasks:
     """The pages of tasks, which are read from the run's folder: its journal, and its logs.
 
-    The volume may not answer. So each is read in a thread of its own, for which a client waits only
-    so long, and no more than `TASKS_AT_ONCE` are read at a time.
+    The volume may not answer. So each is read in its own thread, for which a client waits only so
+    long, and no more than `TASKS_AT_ONCE` are read at a time.
     """
 
     def __init__(self, journal: Journal) -> None:

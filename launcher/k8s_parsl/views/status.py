@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from k8s_parsl.journal.state import App, Executor, FailedTask, Pod, State, pod_key
@@ -69,6 +70,11 @@ def status(state: State) -> Json:
             name: {"cpu": round(used.cpu, 2), "memory": used.memory, "peak": used.peak}
             for name, used in state.used.items()
         },
+        "scalings": [asdict(one) for one in state.scalings],
+        "images": [
+            {"executor": executor, "image": image, "pods": pods}
+            for (executor, image), pods in sorted(state.images.items())
+        ],
         "why": why.explain(state),
         "timeline": _timeline(state),
         "lines_left_out": state.left_out,
@@ -76,7 +82,7 @@ def status(state: State) -> Json:
 
 
 def _run(state: State) -> Json:
-    names = ("run", "installation", "attempt", "launcher", "workflow", "versions", "code")
+    names = ("run", "installation", "attempt", "launcher", "workflow", "versions", "code", "image")
     known = {name: state.run.get(name, "") for name in names}
     return known | {"started": state.run.get("started", ""), "at": state.run.get("at", 0.0)}
 

@@ -27,6 +27,8 @@ from k8s_parsl_runtime.shared.files import Refused
 Json = dict[str, Any]
 RUNNING = "running"
 DIED = "died"
+# The latest decisions to scale.
+SHOWN_SCALINGS = 10
 
 
 def console() -> Console:
@@ -201,8 +203,10 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
     if record and record.versions:
         facts.append(record.versions)
-    if record and record.code:
-        facts.append(record.code)
+    code = record.code if record else ""
+    code = code or str(documents[-1]["run"]["code"] if documents else "")
+    if code:
+        facts.append(code)
     yield plain(" · ".join(facts))
     if record and record.message:
         yield plain(record.message)
@@ -217,6 +221,7 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     yield from _resources(document)
     if document["why"]["sentence"]:
         yield plain(document["why"]["sentence"])
+    yield from _scalings_and_images(document)
     yield from failures(document)
     if document["lines_left_out"]:
         yield plain(
@@ -268,6 +273,18 @@ def _resources(document: Json) -> Iterator[Text]:
             yield plain(f"  {app['sentence']}")
         for text in one["advice"]:
             yield plain(f"  {text}")
+
+
+def _scalings_and_images(document: Json) -> Iterator[Text]:
+    if image := document["run"]["image"]:
+        yield plain(f"  the workflow's image: {image}")
+    for one in document["images"]:
+        yield plain(f"  executors.{one['executor']}: image {one['image']} ({one['pods']} pods)")
+    for one in document["scalings"][-SHOWN_SCALINGS:]:
+        yield plain(
+            f"  executors.{one['executor']}: {one['before']} to {one['after']} pods after"
+            f" {duration(one['at'])}: {one['why']}"
+        )
 
 
 def failures(document: Json) -> Iterator[Text]:
