@@ -41,11 +41,11 @@ class Timeline:
         if first == last:
             row[last] += rate * (end - begin)
             return
-        for place in range(first, last + 1):
-            since = max(begin, place * self.width)
-            until = min(end, (place + 1) * self.width)
-            if until > since:
-                row[place] += rate * (until - since)
+        row[first] += rate * ((first + 1) * self.width - begin)
+        whole = rate * self.width
+        for place in range(first + 1, last):
+            row[place] += whole
+        row[last] += rate * max(end - last * self.width, 0.0)
 
     def reach(self, moment: float) -> None:
         """Make the slices wide enough for this moment."""

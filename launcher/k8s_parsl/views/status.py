@@ -292,4 +292,7 @@ def _rounded(rows: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _round(row: list[float]) -> list[float]:
-    return [round(value, 2) if math.isfinite(value) else 0.0 for value in row]
+    if not math.isfinite(sum(row)):
+        row = [value if math.isfinite(value) else 0.0 for value in row]
+    # Most are 0, which is shorter than 0.0.
+    return [round(value, 2) if value else 0 for value in row]
