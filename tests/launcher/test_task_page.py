@@ -256,6 +256,7 @@ def test_the_report_has_the_last_lines_of_failed_tasks_inside_it(made):
     text = report_of(*made)
     assert 'href="task/' not in text
     assert '<a href="#task-3">3</a>' in text
+    assert 'Task <a href="#task-3">3</a>: tile(3): ValueError: no land' in text
     (tail,) = re.findall(r'<details id="task-3">(.*?)</details>', text, re.DOTALL)
     assert "ValueError: no land" in tail
     assert f"the last lines of {POD}" in tail
