@@ -126,7 +126,7 @@ class Tasks:
             return line("the run has not begun", "404 Not Found")
         if not self._free.acquire(blocking=False):
             return line("other tasks are being read; ask again", "503 Service Unavailable")
-        folder, attempt, _ = place
+        folder, attempt = place
         try:
             return apart(lambda: self._read(Run(folder), attempt, number), TASK_S)
         except TimeoutError:
