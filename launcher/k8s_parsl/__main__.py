@@ -132,20 +132,43 @@ def runs(folder: Path | None, *, as_json: bool) -> None:
 @click.option("--attempt", type=int, help="Attempt that had the task. Default: the last one.")
 @click.option("--failed", is_flag=True, help="Show only what failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(run: str, task: int | None, attempt: int | None, *, failed: bool, as_json: bool) -> None:
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the page of the run, or with --task of the task, into FILE.",
+)
+def show(
+    run: str,
+    task: int | None,
+    attempt: int | None,
+    html: Path | None,
+    *,
+    failed: bool,
+    as_json: bool,
+) -> None:
     """Show RUN: its folder, the beginning of its name, or `last` (the default).
 
     This also works while it runs, and when its launcher is long gone.
     """
     from k8s_parsl.views import history, terminal
 
+    if html and (failed or as_json):
+        raise errors.UsageError("--html: the page has it all; leave out --json and --failed")
     found = history.find(run)
+    if html:
+        from k8s_parsl.views import export
+
+        if task is None:
+            export.write_run(found, html)
+        else:
+            export.write_task(found, attempt, task, html)
+        click.echo(html)
+        return
     if task is None:
         terminal.print_run(found, failed=failed, as_json=as_json)
         return
-    from k8s_parsl.views import task as tasks
-
-    tasks.print_task(found, attempt, task, as_json=as_json)
+    terminal.print_task(found, attempt, task, as_json=as_json)
 
 
 @commands.command(short_help="Remove old runs of a volume; a dry run without --yes.")

@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 import threading
+from decimal import Decimal
 
 import pytest
 
 from k8s_parsl.config.settings import Settings
+from k8s_parsl.config.workers import Amount, Room, workers
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import attempts
@@ -99,6 +101,21 @@ def test_a_run_without_a_valid_record_did_not_end(runs, make, listed):
     assert [one["message"] for one in record.attempts] == ["its record cannot be read"][:listed]
     if make is not a_folder:
         assert Record.read(folder.record) == record
+
+
+def test_the_journal_begins_with_what_each_pod_requests(runs):
+    folder = Folder(runs / "r1")
+    journal = Journal()
+    attempt, record = Attempt(journal), new()
+    room = Room(memory=Amount(Decimal(4 << 30), ""), requested=Decimal(2))
+    pools = {"cpu": workers("cpu", SETTINGS.executors["cpu"], room)}
+    with attempt.recorded():
+        attempt.take_over(folder, record)
+        with folder.held():
+            attempt.begin(folder, record, SETTINGS, pools)
+        with journal.locked() as state:
+            found = state.executors["cpu"]
+    assert (found.cpu, found.memory, found.cpu_limit, found.of) == (2.0, 4 << 30, 0.0, "pod")
 
 
 @pytest.mark.parametrize("number", [lists.ATTEMPTS - 1, lists.ATTEMPTS])

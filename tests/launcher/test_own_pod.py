@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.kube.pod_state import read
 from k8s_parsl.run import own_pod
 from k8s_parsl.run.own_pod import OwnPod
@@ -20,6 +21,7 @@ class Workflow:
     """Stands for the run: records what OwnPod reports about the container."""
 
     def __init__(self):
+        self.journal = Journal()
         self.reports, self.changed = [], threading.Condition()
 
     def container(self, seen):
@@ -70,6 +72,21 @@ def test_a_container_that_starts_and_runs_needs_no_word(container, workflow, cap
     container(waits("ContainerCreating"), waits("PodInitializing"), RUNS, RUNS)
     assert workflow.reports == []
     assert caplog.records == []
+
+
+def test_the_image_of_the_container_is_noted_once_it_is_known(identity, workflow):
+    own = OwnPod(identity, workflow)
+    labels = {"app.kubernetes.io/component": "launcher"}
+    metadata = {"name": identity.pod_name, "uid": "u", "labels": labels}
+    for image in ("", "registry/flow@sha256:1", "registry/flow@sha256:1"):
+        statuses = [
+            {"name": "launcher", "state": RUNS, "imageID": "registry/k8s-parsl@sha256:0"},
+            {"name": "workflow", "state": RUNS, "imageID": image},
+        ]
+        status = {"phase": "Running", "containerStatuses": statuses}
+        own.changed(identity.pod_name, read({"metadata": metadata, "status": status}))
+    with workflow.journal.locked() as state:
+        assert state.run == {"image": "registry/flow@sha256:1"}
 
 
 def test_other_pods_of_the_release_are_not_this_one(container, workflow):

@@ -6,20 +6,26 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from told import done, failed, kept, retried, submitted
 
+from k8s_parsl.journal import events
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl.run.folder import Folder
-from k8s_parsl.views import history, metrics, page, terminal, why
+from k8s_parsl.views import export, history, metrics, page, terminal, why
+from k8s_parsl.views.resources import requested_and_used
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
+from k8s_parsl_runtime.shared.errors import UsageError
+from k8s_parsl_runtime.shared.tries import Try
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\x07[bold]{{7*7}}&amp;\u202e"
 
@@ -59,6 +65,10 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
     record.write(folder.record)
     journal._writer.finish(30)
     return folder
+
+
+# One that has left nothing.
+RUN = history.Run(Path("/nowhere/runs/r"))
 
 
 def command(*words, cwd):
@@ -145,10 +155,84 @@ def test_show_one_task(tmp_path):
     code, said, _ = command("show", "one", "--task", 1, cwd=tmp_path)
     assert code == 0
     assert "task 1, try 0 of tile: done" in said
-    assert "ran in pod-0" in said
+    assert "ran in: pod-0" in said
     assert "call: tile(1)" in said
     (only,) = json.loads(command("show", "one", "--task", 1, "--json", cwd=tmp_path)[1])
     assert (only["app"], only["id"], only["seconds"]) == ("tile", 1, 1.0)
+
+
+def test_show_html_writes_the_page_of_a_run_that_has_ended(tmp_path):
+    """As its report is, without the workflow's pictures."""
+    folder = make(tmp_path / "local" / "data", "one")
+    code, said, _ = command("show", "one", "--html", "page.html", cwd=tmp_path)
+    assert (code, said) == (0, "page.html\n")
+    text = (tmp_path / "page.html").read_text()
+    with_report = Record.read(folder.record)
+    (state,) = history.Run(folder.path).states().values()
+    page.write_page(with_report, folder.page, (), status(state))
+    assert text == folder.page.read_text()
+    assert ">done with failures</span>" in text
+    assert "data-live>" not in text
+
+
+def test_show_html_of_a_run_that_goes_on_says_how_far_it_is(tmp_path):
+    folder = make(tmp_path / "local" / "data", "one", ends=False)
+    with folder.held():
+        code, _, _ = command("show", "one", "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert code == 0
+    text = (tmp_path / "page.html").read_text()
+    assert ">running</span>" in text
+    assert "What the run waits for" in text
+    assert "no end is known" not in text
+
+
+def test_show_html_of_a_run_whose_launcher_died_says_that_it_has_no_end(tmp_path):
+    make(tmp_path / "local" / "data", "one", ends=False)
+    command("show", "one", "--html", "page.html", cwd=tmp_path)
+    text = (tmp_path / "page.html").read_text()
+    assert ">died</span>" in text
+    assert "no end is known" in text
+    assert "tile(3): ValueError: no land" in text
+
+
+@pytest.mark.parametrize("gone", ["record.json", "journal"])
+def test_show_html_makes_a_page_of_what_is_left_of_a_run(tmp_path, gone):
+    folder = make(tmp_path / "local" / "data", "one")
+    if gone == "journal":
+        shutil.rmtree(folder.path / gone)
+    else:
+        (folder.path / gone).unlink()
+    code, _, _ = command("show", folder.path, "--html", "page.html", cwd=tmp_path)
+    assert code == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "tiles:main" in text
+    assert ">done with failures</span>" in text
+
+
+def test_show_html_of_a_task_writes_the_tasks_page(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    code, _, _ = command("show", "one", "--task", 1, "--html", "task.html", cwd=tmp_path)
+    assert code == 0
+    text = (tmp_path / "task.html").read_text()
+    assert "<title>Task 1 of tile" in text
+    assert "the run</a>" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "line"),
+    [
+        (["--html", "no/page.html"], 77,
+            "--html: no/page.html cannot be written: No such file or directory"),
+        (["--html", "."], 64, "Invalid value for '--html': File '.' is a directory. (k8s-parsl --help)"),
+        (["--html", "p", "--json"], 64, "--html: the page has it all; leave out --json and --failed"),
+        (["--html", "p", "--task", "77"], 64,
+            "--task: attempt 1 of run one has no task 77 that has ended or runs"),
+    ],
+)  # fmt: skip
+def test_an_html_file_that_cannot_be_made_is_one_line(tmp_path, words, exit_code, line):
+    make(tmp_path / "local" / "data", "one")
+    code, _, said = command("show", "one", *words, cwd=tmp_path)
+    assert (code, said.strip()) == (exit_code, f"k8s-parsl: {line}")
 
 
 def test_show_what_failed(tmp_path):
@@ -167,7 +251,7 @@ def test_show_what_failed(tmp_path):
         (["show", "o"], "o: several runs begin like this: o1, o2"),
         (
             ["show", "o1", "--task", "77"],
-            "--task: attempt 1 of run o1 has no task 77 that has ended",
+            "--task: attempt 1 of run o1 has no task 77 that has ended or runs",
         ),
         (["runs", "nowhere"], "there is no folder nowhere"),
     ],
@@ -360,6 +444,34 @@ def test_without_javascript_the_page_says_how_far_the_run_is_and_what_it_waits_f
     assert "1 worker pod: 0/3 nodes fit" in part
 
 
+def test_page_and_show_say_which_code_and_images_ran_and_why_pods_were_asked_for():
+    journal = Journal()
+    journal.begin(run="r", workflow="tiles:main", workers={"cpu": 2})
+    journal.note("facts", code="sha256:c0de of 3 files", image="registry/flow@sha256:1")
+    for number in range(2):
+        image = {"image": "registry/flow@sha256:2"}
+        for _ in range(2):
+            journal.note("pod", executor="cpu", pod=f"p{number}", state="running", **image)
+    journal.note("scaling", executor="cpu", **{"from": 1, "to": 4}, why="9 open tasks")
+    with journal.locked() as state:
+        document, record = status(state), page.record_of(state)
+    text = page.whole(record, document)
+    said = "\n".join(
+        map(str, terminal.told(terminal.summary(RUN, None, {1: state}), None, [document]))
+    )
+    for part in (
+        "sha256:c0de of 3 files",
+        "registry/flow@sha256:1",
+        "registry/flow@sha256:2",
+        "(2 pods)",
+        "9 open tasks",
+    ):
+        assert part in text
+        assert part in said
+    assert "1 decision to scale" in text
+    assert re.search(r"executors\.cpu: 1 to 4 pods after \d.* s: 9 open tasks", said)
+
+
 # Why it is slow ------------------------------------------------------------------------------------
 
 
@@ -454,6 +566,101 @@ def test_a_run_without_workers_yet_has_no_such_sentence():
     assert why.explain(State()) == {"parts": [], "sentence": ""}
 
 
+# Requested against used ----------------------------------------------------------------------------
+
+
+def used(requests, *tries, workers=2, of="pod", app="tile", reason=""):
+    """What is said of an executor with these requests of a pod, and tries of (CPU s, bytes)."""
+    journal = Journal()
+    resources = {"of": of, "requests": requests, "limits": {}}
+    journal.begin(run="r", workers={"cpu": workers}, resources={"cpu": resources})
+    if reason:
+        journal.note("pod", executor="cpu", pod="pod-9", state="ended", reason=reason)
+    journal.take_tasks(
+        done(app, 10.0, id=number, cpu=cpu, peak=peak) for number, (cpu, peak) in enumerate(tries)
+    )
+    with journal.locked() as state:
+        (only,) = requested_and_used(state)
+    return only
+
+
+GIB = 1 << 30
+EIGHT = {"cpu": 4.0, "memory": 8 * GIB}
+
+
+def test_what_a_task_used_is_said_beside_what_its_worker_has():
+    found = used(EIGHT, (4.0, GIB), (2.0, int(1.2 * GIB)), (3.0, GIB))
+    (row,) = found["apps"]
+    assert row["sentence"] == (
+        "a task of app tile used at most 1.2 GiB of the 4 GiB that its worker has,"
+        " and 0.4 of its 2 CPUs"
+    )
+    assert (row["tries"], row["mean_cpus"], row["most_cpus"]) == (3, 0.3, 0.4)
+
+
+LITTLE = [(4.0, GIB)] * 3
+KEY = "executors.cpu.pod.resources.requests"
+ADVICE = {
+    "less is enough": (
+        (EIGHT, *LITTLE),
+        [
+            f"{KEY}.memory may be lower: 2816Mi is enough for the 2 workers of a pod",
+            (
+                f"{KEY}.cpu may be lower: the 2 workers used 0.8 of 4 CPUs at most; or have more"
+                " workers in a pod"
+            ),
+        ],
+    ),
+    "all of it was used": (({"cpu": 1.0, "memory": 2 * GIB}, *[(5.0, GIB)] * 3), [
+        f"raise {KEY}.memory to 2816Mi, or have fewer workers in a pod"]),
+    "more CPUs than requested": (({"cpu": 1.0, "memory": 3 * GIB}, *[(10.0, GIB)] * 3), [
+        f"tasks used more CPUs than their pods request: raise {KEY}.cpu to 2"]),
+    "nothing is requested": (({"cpu": 0, "memory": 0}, *LITTLE), [
+        f"{KEY}.memory of 2816Mi is enough for the 2 workers of a pod",
+        f"{KEY}.cpu of 0.8 is what the 2 workers of a pod used at most"]),
+    "it fits": (({"cpu": 1.0, "memory": 3 * GIB}, *LITTLE), []),
+    "too few tries": ((EIGHT, *LITTLE[:2]), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "advice"), ADVICE.values(), ids=ADVICE)
+def test_it_says_what_to_lower_or_raise(given, advice):
+    assert used(*given)["advice"] == advice
+
+
+def test_a_pod_that_was_out_of_memory_needs_more_whatever_was_measured():
+    """The task that took it had no measures."""
+    assert used(EIGHT, *LITTLE, reason="OOMKilled")["advice"][0] == (
+        f"worker pods were OOMKilled: raise {KEY}.memory, or have fewer workers in a pod"
+    )
+
+
+def test_on_a_laptop_it_says_what_to_request_in_a_cluster():
+    found = used(EIGHT, *LITTLE, workers=1, of="pool")
+    assert found["advice"] == [f"{KEY}.memory of 1536Mi is enough for the worker of a pod"]
+
+
+def test_the_time_of_the_pods_is_beside_the_cpu_time_of_the_tasks():
+    state = State()
+    resources = {"cpu": {"requests": {"cpu": 4, "memory": 0}}}
+    state.take({"event": "run", "t": 0, "columns": {"try": []}, "workers": {"cpu": 4},
+        "resources": resources})  # fmt: skip
+    for at, kind in ((0, "asked"), (10, "running"), (30, "ended")):
+        state.take({"event": "pod", "t": at, "executor": "cpu", "pod": "p", "state": kind})
+    state.take_try("f", Try(0, 0, "done", "cpu", 0, 0, 0, 30, pod="p", seconds=20.0, cpu=15.0))
+    (found,) = requested_and_used(state)
+    assert (found["cpu_s"], found["requested_cpu_s"]) == (15.0, 80.0)
+
+
+def test_the_page_and_show_have_requested_and_used(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    _, said, _ = command("show", "one", cwd=tmp_path)
+    assert "a task of app tile used at most 0 B" in said
+    run = history.find(str(tmp_path / "local" / "data" / "runs" / "one"))
+    (state,) = run.states().values()
+    assert "What tasks used of what their worker has" in page.fragment(run.record, status(state))
+
+
 # Words ---------------------------------------------------------------------------------------------
 
 
@@ -467,7 +674,15 @@ def test_a_duration_is_said_as_people_say_it(seconds, said):
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(0, "0 B"), (1023, "1023 B"), (5 << 20, "5 MiB"), (3 << 30, "3 GiB"), (2 << 40, "2.0 TiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (5 << 20, "5 MiB"),
+        (1 << 28, "256 MiB"),
+        (5 << 28, "1.2 GiB"),
+        (3 << 30, "3 GiB"),
+        (2 << 40, "2.0 TiB"),
+    ],
 )
 def test_a_size_has_kubernetes_units(number, said):
     assert size(number) == said
@@ -485,6 +700,7 @@ KINDS = (
     "long",
     "pod",
     "workers",
+    "scaling",
     "used",
     "news",
     "gap",
@@ -513,6 +729,11 @@ FIELDS = (
         "columns",
         "workers",
         "settings",
+        "resources",
+        "image",
+        "from",
+        "to",
+        "why",
         "attempts",
         "pools",
         "run",
@@ -537,26 +758,114 @@ VALUES = (
         "a" * 10_000,
     ),
     *([], {}, [[]], [[0, 10**12]], {"executors": 7}, {"executors": {"cpu": {"maxBlocks": "x"}}}),
+    *(
+        {"cpu": {"requests": {"cpu": 1e308, "memory": -1}, "limits": 7, "of": []}},
+        {"cpu": {"of": 1}},
+    ),
     *({"cpu": "many"}, {"cpu": 10**20}, {"try": "x"}, [None] * 50, ["x"] * 50, [1e300] * 50),
     *([1, 0, "done", "cpu", 1, 1, 1, 2, "p", 0, 1, 1], [1, 0, "failed", "cpu", 1, None, None, 1e9]),
 )
+
+
+def any_events(seed, number=300):
+    """Events that hold anything, the same ones for a seed."""
+    chance = random.Random(seed)
+    for _ in range(number):
+        fields = chance.sample(FIELDS, chance.randrange(1, 12))
+        event = {name: chance.choice(VALUES) for name in fields}
+        if chance.random() < 0.3:
+            event["t"] = chance.choice((1.0, 50.0, 1000.0))
+        yield {"event": chance.choice(KINDS)} | event
+
+
+# A try as ours are.
+TRY = [7, 0, "failed", "cpu", 0.0, 0.1, 0.2, 3.0, "p", 0, 1.0, 2.0, 1.5, 1 << 20, 1, 2, 3, 4, 0.1,
+    0.2, [1, 2], "ValueError", "f(7): ValueError", "f(7)"]  # fmt: skip
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(40))
 def test_every_view_of_any_journal_can_be_made(seed):
     """Status, page, terminal and metrics of events that hold anything."""
-    chance = random.Random(seed)
     state = State()
-    for _ in range(300):
-        fields = chance.sample(FIELDS, chance.randrange(1, 12))
-        event = {name: chance.choice(VALUES) for name in fields}
-        if chance.random() < 0.3:
-            event["t"] = chance.choice((1.0, 50.0, 1000.0))
-        state.take({"event": chance.choice(KINDS)} | event)
+    for event in any_events(seed):
+        state.take(event)
     document = status(state)
     json.dumps(document)
     page.whole(page.record_of(state), document)
     metrics.text(list(metrics.families(state)))
     notify_text = list(terminal.failures(document))
     assert len(notify_text) <= 50
+
+
+# A try with one field that is not of its kind, for each field.
+ALMOST = [
+    [*TRY[:place], wrong, *TRY[place + 1 :]]
+    for place in range(len(TRY))
+    for wrong in (None, True, -1, 10**400, 1e308, float("nan"), "x" * 9000, HOSTILE, [], {}, [[]])
+]
+COLUMNS_OF_ANYTHING = (None, 7, "id", [], [[]], [None] * 30, {"try": 7}, {"try": [[], {}, None]},
+    {"try": ["id", "id", "id"]}, {"try": list(Try._fields)})  # fmt: skip
+
+
+def any_run(volume, seed, columns):
+    """A run whose journal holds anything, and what it printed; no record of it."""
+    folder = Folder(volume / "runs" / "r1")
+    folder.make(folder.path / "journal")
+    folder.make(folder.logs)
+    chance = random.Random(seed)
+    tries = [
+        {"event": "try", "t": 1.0, "app": chance.choice(VALUES), "of": chance.choice(ALMOST)}
+        for _ in range(300)
+    ]
+    running = [
+        {"event": "running", "t": 1.0, "app": "f", "task": 7, "try": chance.choice(VALUES),
+         "executor": chance.choice(VALUES), "pod": chance.choice(VALUES), "since": 1.0}
+        for _ in range(20)
+    ]  # fmt: skip
+    several = [*any_events(seed, 100), *tries, *running]
+    chance.shuffle(several)
+    first = {"event": "run", "t": 0.0, "columns": columns}
+    text = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in [first, *several])
+    (folder.path / "journal" / "1.jsonl").write_text(text)
+    (folder.logs / "p.log").write_bytes(bytes(range(256)) + f"\n[task 7] {HOSTILE}".encode() * 9)
+    return folder
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(40))
+def test_any_journal_on_a_volume_can_be_shown(tmp_path, seed, capsys):
+    """By `show`, `show --task`, and each with `--json` or `--html`; nothing is an internal error."""
+    columns = COLUMNS_OF_ANYTHING[seed % len(COLUMNS_OF_ANYTHING)]
+    run = history.find(str(any_run(tmp_path, seed, columns).path))
+    terminal.print_run(run, failed=False, as_json=False)
+    terminal.print_run(run, failed=False, as_json=True)
+    terminal.print_runs([run], as_json=False)
+    file = tmp_path / "page.html"
+    export.write_run(run, file)
+    assert b"<script>alert" not in file.read_bytes()
+    shown = 0
+    for number in (7, 0, 1):
+        try:
+            terminal.print_task(run, None, number, as_json=False)
+        except UsageError:
+            continue
+        terminal.print_task(run, None, number, as_json=True)
+        export.write_task(run, None, number, file)
+        assert b"<script>alert" not in file.read_bytes()
+        assert file.stat().st_size < 2_000_000
+        shown += 1
+    # By columns that name no task nothing can be found.
+    assert shown or columns in COLUMNS_OF_ANYTHING[-3:-1]
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", capsys.readouterr().out) is None
+
+
+def test_a_field_that_is_not_of_its_kind_is_left_out_and_the_others_stay():
+    one = events.sound(Try(*TRY)._replace(peak="many", cpu=True, text=7, depends=[1, "x", -1, 2]))
+    assert one == Try(*TRY)._replace(peak=None, cpu=None, text="", depends=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["id", "number", "outcome", "executor", "submitted", "ended"])
+@pytest.mark.parametrize("wrong", [None, True, [], {}, float("inf"), float("nan")])
+def test_a_try_without_what_each_try_has_is_none(name, wrong):
+    assert events.sound(Try(*TRY)._replace(**{name: wrong})) is None

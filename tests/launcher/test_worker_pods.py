@@ -143,6 +143,16 @@ def running(server, name):
     )
 
 
+def test_the_image_that_a_pod_runs_is_noted(pods, server):
+    name = submitted(pods)
+    pod_of(server, name)
+    status = {"name": "worker", "state": {"running": {}}, "imageID": "registry/flow@sha256:1"}
+    server.set_status(name, phase="Running", containerStatuses=[status])
+    until(pods, name, State.RUNNING)
+    with pods._journal.locked() as state:
+        assert state.images == {("cpu", "registry/flow@sha256:1"): 1}
+
+
 def ended(server, name, code, reason="Error", message="", phase="Failed"):
     state = {"terminated": {"exitCode": code, "reason": reason, "message": message}}
     server.set_status(name, phase=phase, containerStatuses=[{"name": "worker", "state": state}])

@@ -139,3 +139,19 @@ def test_how_it_reads():
     assert str(pool({"maxWorkersPerNode": 2}, {"cpu": "1"})) == (
         f"executors.a: 1 worker in each pod, not 2 (maxWorkersPerNode): {LIMITS}.cpu is 1, coresPerWorker 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("limits", "requests", "expected"),
+    [
+        ({"cpu": 2, "memory": "4Gi"}, {"cpu": "500m", "memory": "1Gi"}, (0.5, 1 << 30)),
+        # As Kubernetes has it: a limit is the request where there is none.
+        ({"cpu": 2, "memory": "4Gi"}, None, (2.0, 4 << 30)),
+        (None, {"memory": "64Mi"}, (0.0, 64 << 20)),
+        (None, None, (0.0, 0)),
+    ],
+)
+def test_what_a_pod_requests_is_known_of_its_workers(limits, requests, expected):
+    """For the journal, which compares it with what tasks use."""
+    found = pool({}, limits, requests).requests
+    assert (found.cpu, found.memory) == expected

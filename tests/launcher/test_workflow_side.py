@@ -15,7 +15,7 @@ from told import submitted
 
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import KEPT_APPS
-from k8s_parsl.record.report import Picture
+from k8s_parsl.record.report import Picture, Record
 from k8s_parsl.run import events as run_events
 from k8s_parsl.run import kernel, messages, throttle
 from k8s_parsl.run import workflow as workflows
@@ -233,6 +233,18 @@ def test_the_container_is_asked_to_look_at_code_and_volumes(watched, sockets):
     watched.take(messages.Ready(type="ready", linked=["big.nc"]))
     assert watched.prepare({"work": "/work"}) == ["big.nc"]
     assert sockets.sent == [("supervisor", {"type": "prepare", "work": "/work"})]
+
+
+@pytest.mark.parametrize(
+    ("git", "known"), [("", "sha256:1 of 2 files"), ("repo 1a2b", "repo 1a2b")]
+)
+def test_the_digest_of_the_code_is_noted_where_no_commit_says_more(watched, git, known):
+    watched.journal.begin(run="r", code=git)
+    watched.take(messages.checked("supervisor", b'{"type":"code","digest":"sha256:1 of 2 files"}'))
+    with watched.journal.locked() as state:
+        record = Record("r", "i", "w", "v", "now", code=git)
+        record.add(state)
+    assert (state.run["code"], record.code) == (known, known)
 
 
 def test_what_is_wrong_with_code_or_volumes_is_the_runs_end(watched):

@@ -470,6 +470,25 @@ def test_blocks_that_are_scaled_in_end_by_themselves(run, pipes):
     assert task.result(PATIENCE_S) == busy
 
 
+def test_each_decision_to_scale_is_told_with_its_reason(run, pipes):
+    told = []
+    while len(run.executor.connected_managers()) < 2:
+        pass
+    run.executor.on_scaled = lambda *facts: told.append(facts)
+    run.call(named, str(pipes.folder))
+    pipes.next_begun()
+    # The idle one; of the other there is nothing to say.
+    run.executor.scale_in_facade(2, max_idletime=0.0)
+    run.executor.scale_in_facade(2, max_idletime=0.0)
+    run.executor.scale_out_facade(1)
+    run.executor.on_scaled = lambda *_: None
+    pipes.go_on()
+    assert told == [
+        ("cpu", 2, 1, "idle for longer than 0 s (parsl.maxIdletime)"),
+        ("cpu", 1, 2, "1 open tasks, and 1 workers asked for"),
+    ]
+
+
 def test_workers_end_when_the_launcher_is_gone(run, pipes):
     """In mid-task, and long before they would miss a heartbeat; without a call of the API."""
     run.call(named, str(pipes.folder))

@@ -147,6 +147,28 @@ def test_the_page_has_the_run_while_it_goes_on_and_ends_with_it(start):
         get(f"{page}/healthz")
 
 
+def test_a_tasks_page_has_its_traceback_while_the_run_goes_on(start, folder):
+    """And the run's status says which code runs, and why it asked for workers."""
+    run = start()
+    page = run.address()
+    failed = until(lambda: json.loads(get(f"{page}/status.json")), lambda now: now["failed_tasks"])
+    task = failed["failed_tasks"][0]["task"]
+    text = until(lambda: get(f"{page}/task/{task}"), lambda text: "ValueError: this one" in text)
+    assert "Traceback (most recent call last):" in text
+    document = json.loads(get(f"{page}/status.json"))
+    first = document["scalings"][0]
+    assert (first["executor"], first["before"], first["why"]) == ("workers", 0, "initBlocks")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64} of \d files", document["run"]["code"])
+    (used,) = document["resources"]
+    assert (used["executor"], used["of"]) == ("workers", "pool")
+    assert run.end() == 0
+    record = next(folder.glob("volumes/data/runs/*/record.json"))
+    assert json.loads(record.read_text())["code"] == document["run"]["code"]
+    report = (record.parent / "report.html").read_text()
+    assert f'id="task-{task}"' in report
+    assert "Traceback (most recent call last):" in report
+
+
 def test_a_taken_port_is_a_warning_with_its_key_and_the_run_goes_on(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

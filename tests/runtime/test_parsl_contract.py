@@ -78,6 +78,8 @@ def test_the_release_is_one_that_was_read():
         (HighThroughputExecutor.shutdown, ["self", "timeout"]),
         (HighThroughputExecutor.connected_blocks, ["self"]),
         (HighThroughputExecutor.scale_in, ["self", "blocks", "max_idletime"]),
+        (HighThroughputExecutor.scale_out_facade, ["self", "n"]),
+        (HighThroughputExecutor.scale_in_facade, ["self", "n", "max_idletime"]),
         (HighThroughputExecutor.connected_managers, ["self"]),
         (HighThroughputExecutor.connected_managers_packages, ["self"]),
         (HighThroughputExecutor.set_bad_state_and_fail_all, ["self", "exception"]),

@@ -20,6 +20,8 @@ from parsl.jobs.states import JobState
 from k8s_parsl.config.settings import Executor
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.run import messages
+from k8s_parsl.run.kernel import Kernel
+from k8s_parsl.run.throttle import Throttle
 from k8s_parsl_runtime.shared import workdir
 from k8s_parsl_runtime.shared.errors import ConfigurationError
 from k8s_parsl_runtime.shared.programs import START
@@ -124,6 +126,17 @@ def test_many_failures_with_long_texts_at_once_are_all_counted(launcher):
         launcher.reporter.tried("a", ended("failed", text="\N{SNOWMAN}" * 100_000))
     launcher.reporter.flush()
     assert sum(len(message.events) for message in taken(launcher)) == 500
+
+
+def test_a_decision_to_scale_is_an_event_with_its_reason(launcher):
+    launcher.reporter.scaled("cpu", 1, 3, "9 open tasks, and 2 workers asked for")
+    (message,) = taken(launcher)
+    journal = Journal()
+    kernel = Kernel(journal, lambda _: True, lambda _: None, Throttle())
+    assert kernel.take(message)
+    with journal.locked() as state:
+        ((_, *facts),) = [dataclasses.astuple(one) for one in state.scalings]
+    assert facts == ["cpu", 1, 3, "9 open tasks, and 2 workers asked for"]
 
 
 def test_a_clock_that_is_put_back_makes_no_negative_time():

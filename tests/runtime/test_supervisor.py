@@ -17,6 +17,7 @@ import pytest
 from k8s_parsl_runtime.shared.kept import Kept
 from k8s_parsl_runtime.shared.protocol import PROTOCOL
 from k8s_parsl_runtime.shared.versions import versions
+from k8s_parsl_runtime.workflow import digest
 from k8s_parsl_runtime.workflow.output import LAST_LINES, LINE_CHARACTERS, Output
 
 
@@ -45,6 +46,16 @@ def test_it_greets_with_its_versions_before_anything_else(container):
         "versions": versions(),
     }
     assert one.hellos["kernel"] == {"type": "hello", "role": "kernel", "protocol": PROTOCOL}
+
+
+def test_it_says_which_code_runs_after_its_answer(container, tmp_path):
+    """The first worker pods wait for the answer, and not for the digest."""
+    one = container().greet()
+    (one.folder / "flow.py").write_text("def main(): pass\n")
+    expected = digest.of_code(one.folder)
+    answer = one.prepare(call="flow:main")
+    assert answer["type"] == "ready" and "fault" not in answer
+    assert one.next("supervisor", "code") == {"type": "code", "digest": str(expected)}
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,19 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a worker pod requests, or may use at most; 0 where nothing says it.
+
+    Args:
+        cpu: CPUs.
+        memory: bytes.
+    """
+
+    cpu: float = 0.0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """What a worker pod may use, as far as the values say it; on a laptop what the machine has.
 
@@ -41,6 +54,7 @@ class Room:
         memory: the limit, in bytes.
         gpus: the limit.
         requested: CPUs that the pod is given where nothing limits them.
+        requested_memory: bytes that the pod requests.
         of: what has the room: a pod, or a laptop, whose pools are processes of one machine.
         pools: how many share it.
     """
@@ -49,8 +63,25 @@ class Room:
     memory: Amount | None = None
     gpus: Amount | None = None
     requested: Decimal = Decimal()
+    requested_memory: Decimal = Decimal()
     of: str = "pod"
     pools: int = 1
+
+    @property
+    def limits(self) -> Resources:
+        """What a pod may use at most."""
+        cpus = self.cpus.value if self.cpus else Decimal()
+        memory = self.memory.value if self.memory else Decimal()
+        return Resources(round(float(cpus) / self.pools, 3), int(memory) // self.pools)
+
+    @property
+    def requests(self) -> Resources:
+        """What a pod requests; as in Kubernetes, its limit where it requests nothing."""
+        limits = self.limits
+        return Resources(
+            round(float(self.requested), 3) or limits.cpu,
+            int(self.requested_memory) or limits.memory,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +95,8 @@ class Workers:
         accelerators: one for each worker, where the executor has any.
         why: what makes them fewer than `maxWorkersPerNode`; empty where nothing does.
         of: what they run in, as `Room` has it.
+        requests: of the pod.
+        limits: of the pod.
     """
 
     label: str
@@ -72,6 +105,8 @@ class Workers:
     accelerators: tuple[str, ...] = ()
     why: str = ""
     of: str = "pod"
+    requests: Resources = Resources()
+    limits: Resources = Resources()
 
     def __str__(self) -> str:
         each = f"executors.{self.label}: {counted(self.number, 'worker')} in each {self.of}"
@@ -115,6 +150,8 @@ def workers(label: str, executor: Executor, room: Room) -> Workers:
         accelerators=_accelerators(executor)[: bound.number],
         why=why,
         of=room.of,
+        requests=room.requests,
+        limits=room.limits,
     )
 
 

@@ -22,6 +22,30 @@ Event = dict[str, Any]
 # of a task.
 COLUMNS = {"try": list(Try._fields)}
 
+# A number of ours is no larger, and a list of tasks no longer.
+MOST = 1 << 60
+KEPT_DEPENDS = 100
+_NUMBERS = frozenset((int, float))
+# The types of each field of a try, and the least number that it may have: `began` is by the clock
+# of another machine, so it may be before the beginning.
+_TEXT = (frozenset((str,)), 0)
+_NUMBER = (frozenset((int,)), 0)
+_MAYBE_NUMBER = (frozenset((int, type(None))), 0)
+_MOMENT = (frozenset((int, float)), -MOST)
+_MAYBE_MOMENT = (frozenset((int, float, type(None))), -MOST)
+_FIELDS = {
+    **dict.fromkeys(("id", "number"), _NUMBER),
+    **dict.fromkeys(("outcome", "executor", "pod", "error", "text", "call"), _TEXT),
+    **dict.fromkeys(("submitted", "ended"), _MOMENT),
+    **dict.fromkeys(("launched", "sent", "began"), _MAYBE_MOMENT),
+    **dict.fromkeys(("seconds", "cpu", "delayed", "throttled"), _MAYBE_MOMENT),
+    **dict.fromkeys(("worker", "peak", "arguments", "result", "read", "written"), _MAYBE_NUMBER),
+    "depends": (frozenset((list, tuple)), 0),
+}
+_CHECKS = [_FIELDS[name] for name in Try._fields]
+# What a field has that is wrong; one that is not here makes the whole try wrong.
+_DEFAULTS = Try._field_defaults | {"launched": None, "sent": None}
+
 _to_json = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 _from_json = JSONDecoder().decode
 
@@ -57,6 +81,46 @@ def try_of(event: Event, columns: list[str]) -> Try | None:
         return Try(**known)
     except TypeError:
         return None
+
+
+def columns_of(event: Event) -> list[str]:
+    """Return the columns of tries that a file's first event names; ours where it names none."""
+    columns = event.get("columns")
+    named = columns.get("try") if isinstance(columns, dict) else None
+    if not isinstance(named, list):
+        return COLUMNS["try"]
+    return [str(name) for name in named]
+
+
+def sound(one: Try) -> Try | None:
+    """Return a try whose fields are all of their kind: what is not becomes the field's default.
+
+    Anyone may have written a journal on a volume.
+
+    Returns:
+        None where a field that each try has is wrong.
+    """
+    wrong = []
+    values: tuple[Any, ...] = one
+    # Written out, as there is one for each task.
+    for name, value, (types, least) in zip(Try._fields, values, _CHECKS, strict=True):
+        kind = type(value)
+        # No number is within these bounds that is none (NaN).
+        if kind in types and (kind not in _NUMBERS or least <= value <= MOST):
+            continue
+        if name not in _DEFAULTS:
+            return None
+        wrong.append(name)
+    if wrong:
+        one = one._replace(**{name: _DEFAULTS[name] for name in wrong})
+    if not one.depends:
+        return one
+    depends = [task for task in one.depends[:KEPT_DEPENDS] if _is_number(task)]
+    return one._replace(depends=tuple(depends))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
 
 
 def _try(values: list[Any]) -> Try | None:

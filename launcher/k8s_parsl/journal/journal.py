@@ -35,6 +35,8 @@ class Journal:
         self._state = State()
         self._lock = threading.Lock()
         self._writer = Writer()
+        # The run's folder and the number of the attempt, once it is written.
+        self.place: tuple[Path, int] | None = None
         # Whether it has its first event, and its last one.
         self.begun = False
         self.ended = False
@@ -51,6 +53,7 @@ class Journal:
     def open(self, folder: Path, attempt: int, volume: Path) -> None:
         """Begin to write the file of this attempt, into the run's folder."""
         self._writer.open(path_of(folder, attempt), volume)
+        self.place = (folder, attempt)
 
     def note(self, kind: str, **facts: Any) -> None:
         """Note an event of now."""

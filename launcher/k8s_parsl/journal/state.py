@@ -16,6 +16,7 @@ from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.timeline import LONGEST_S, Timeline
 from k8s_parsl.journal.times import Times
+from k8s_parsl.journal.usages import MOST_BYTES, Usages
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
@@ -32,6 +33,10 @@ KEPT_WORKERS = 500
 KEPT_KINDS = 100
 # The latest events that a reader may want to see.
 KEPT_NEWS = 100
+# The latest decisions to scale, and pairs of executor and image.
+KEPT_SCALINGS = 200
+KEPT_IMAGES = 100
+IMAGE_CHARACTERS = 500
 # A straggler has run for so many times the mean of its app, and for so long.
 STRAGGLES = 4.0
 STRAGGLES_S = 5.0
@@ -39,6 +44,8 @@ STRAGGLES_S = 5.0
 MEAN_OF = 3
 # Pairs of app and node whose stragglers are counted.
 KEPT_STRAGGLERS = 200
+# States of a pod that runs.
+RUNS = ("running", "working")
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
@@ -48,11 +55,11 @@ MOST = 10**6
 # What is known of a run, and of which kind it is; anything else is left out.
 FACTS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("run", "installation", "launcher", "workflow"), str),
-    **dict.fromkeys(("versions", "code", "started"), str),
+    **dict.fromkeys(("versions", "code", "image", "started"), str),
     "attempt": int,
     "at": (int, float),
     "settings": dict,
-    "workers": dict,
+    **dict.fromkeys(("workers", "resources"), dict),
     "pools": list,
     "attempts": list,
 }
@@ -97,6 +104,13 @@ class Executor:
 
     workers_per_pod: int = 0
     most_pods: int = 1
+    # What its workers run in: a pod, or a laptop's pool.
+    of: str = "pod"
+    # CPUs and bytes of memory that each pod requests, and may use at most; 0 where nothing says it.
+    cpu: float = 0.0
+    memory: int = 0
+    cpu_limit: float = 0.0
+    memory_limit: int = 0
 
 
 @dataclass(slots=True)
@@ -127,6 +141,18 @@ class Pod:
     workers: int = 0
     tasks: int = 0
     busy: float = 0.0
+    has_image: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A decision to have more worker pods, or fewer."""
+
+    at: float
+    executor: str
+    before: int
+    after: int
+    why: str
 
 
 @dataclass(slots=True)
@@ -137,10 +163,23 @@ class Failed:
     error: str
     count: int = 0
     first_task: int = 0
+    # The number of the try that was its last.
+    number: int = 0
     text: str = ""
     call: str = ""
     pod: str = ""
     last: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTask:
+    """One task that failed."""
+
+    app: str
+    id: int
+    number: int
+    pod: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -174,13 +213,22 @@ class State:
         # Why pods waited or ended, and how often.
         self.reasons: Counter[str] = Counter()
         self.failures: list[tuple[str, str]] = []
+        # The first tasks that failed, one by one.
+        self.failed: list[FailedTask] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
         self.used: dict[str, Used] = {}
+        self.usages = Usages()
+        # For how many seconds the pods of each executor have run.
+        self.pod_seconds: Counter[str] = Counter()
         # Seconds that stragglers ran for longer than others, by app and node.
         self.stragglers: Counter[tuple[str, str]] = Counter()
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
+        # The latest decisions to scale.
+        self.scalings: deque[Scaling] = deque(maxlen=KEPT_SCALINGS)
+        # How many pods of an executor had an image.
+        self.images: Counter[tuple[str, str]] = Counter()
         self.timeline = Timeline()
         # Rows of workers: (pod, worker).
         self.workers: set[tuple[str, int]] = set()
@@ -195,6 +243,7 @@ class State:
             "running": self._take_running,
             "long": self._take_long,
             "pod": self._take_pod,
+            "scaling": self._take_scaling,
             "workers": self._take_workers,
             "used": self._take_used,
             "news": self._take_news,
@@ -225,8 +274,7 @@ class State:
 
     def _take_run(self, event: Event) -> None:
         self._take_facts(event)
-        columns = event["columns"]["try"]
-        self._columns = [str(name) for name in columns]
+        self._columns = events.columns_of(event)
 
     def _take_facts(self, event: Event) -> None:
         """Add what became known of the run after its first event."""
@@ -254,11 +302,12 @@ class State:
 
     def _take_try(self, event: Event) -> None:
         one = events.try_of(event, self._columns)
-        if one is not None:
-            self.take_try(str(event["app"]), one)
+        checked = one and events.sound(one)
+        if checked:
+            self.take_try(str(event["app"]), checked)
 
     def take_try(self, name: str, one: Try) -> None:
-        """Add the end of a try of a task of the app ``name``."""
+        """Add the end of a try of a task of the app ``name``, whose fields are of their kind."""
         app = self._app(name)
         self.running.pop((one.executor, one.id), None)
         self._count(app, one)
@@ -339,6 +388,7 @@ class State:
         self.timeline.spread(f"busy/{self._shown(name)}", begin, end)
         if seconds >= STRAGGLES_S:
             self.note_straggler(self._shown(name), one.pod, begin + self.usual(name), end)
+        self.usages.add(self._shown(name), one, seconds)
         pod = self.pods.get(one.pod)
         if pod:
             pod.tasks += 1
@@ -354,11 +404,20 @@ class State:
         text = one.text[:TEXT_CHARACTERS]
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append((name, text))
+            self.failed.append(FailedTask(name, int(one.id), int(one.number), one.pod, text))
         kind = (self._shown(name), one.error)
         if kind not in self.kinds and len(self.kinds) >= KEPT_KINDS:
             kind = (OTHERS, "")
         failed = self.kinds.setdefault(
-            kind, Failed(*kind, first_task=one.id, text=text, call=one.call, pod=one.pod)
+            kind,
+            Failed(
+                *kind,
+                first_task=int(one.id),
+                number=int(one.number),
+                text=text,
+                call=one.call,
+                pod=one.pod,
+            ),
         )
         failed.count += 1
         failed.last = one.ended
@@ -385,6 +444,7 @@ class State:
         pod.reason = reason
         pod.text = str(event.get("text", ""))
         pod.node = str(event.get("node", "") or pod.node)
+        self._count_image(pod, str(event.get("image", "")))
         if state == "running" and pod.running is None:
             pod.running = at
         if state == "ended":
@@ -395,6 +455,8 @@ class State:
         """Put the time that a pod was in its state into the timeline, up to this moment."""
         if pod.state != "ended":
             self.timeline.spread(f"pods/{pod_key(pod)}", pod.since, at)
+            if pod.state in RUNS and at > pod.since:
+                self.pod_seconds[pod.executor] += min(at - pod.since, LONGEST_S)  # type: ignore[assignment]
             if pod.workers:
                 self.timeline.spread("workers", pod.since, at, pod.workers)
         pod.since = at
@@ -411,6 +473,25 @@ class State:
         ended = [name for name, pod in self.pods.items() if pod.ended is not None]
         for name in ended[: max(len(ended) - KEPT_PODS // 2, 0)]:
             self.ended_pods[self.pods.pop(name).executor] += 1
+
+    def _count_image(self, pod: Pod, image: str) -> None:
+        """Count a pod whose image became known, once."""
+        place = (pod.executor, image[:IMAGE_CHARACTERS])
+        is_kept = place in self.images or len(self.images) < KEPT_IMAGES
+        if image and is_kept and not pod.has_image:
+            pod.has_image = True
+            self.images[place] += 1
+
+    def _take_scaling(self, event: Event) -> None:
+        self.scalings.append(
+            Scaling(
+                float(event["t"]),
+                str(event["executor"])[:TEXT_CHARACTERS],
+                int(event["from"]),
+                int(event["to"]),
+                str(event["why"])[:TEXT_CHARACTERS],
+            )
+        )
 
     def _take_workers(self, event: Event) -> None:
         name = str(event["pod"])
@@ -445,17 +526,40 @@ def _executors(run: Event) -> dict[str, Executor]:
     """Return the executors that a run's first event names; with less where that is not as ours."""
     found = {}
     settings = run.get("settings", {}).get("executors")
+    resources = run.get("resources")
     for label, number in list(run.get("workers", {}).items())[:KEPT_EXECUTORS]:
-        own = settings.get(label) if isinstance(settings, dict) else None
-        most = own.get("maxBlocks") if isinstance(own, dict) else None
-        found[str(label)] = Executor(_count(number, 0), _count(most, 1))
+        most = _inside(_inside(settings, label), "maxBlocks")
+        own = _inside(resources, label)
+        requests = _inside(own, "requests")
+        limits = _inside(own, "limits")
+        found[str(label)] = Executor(
+            workers_per_pod=_count(number, 0),
+            most_pods=_count(most, 1),
+            of="pool" if _inside(own, "of") == "pool" else "pod",
+            cpu=_amount(_inside(requests, "cpu")),
+            memory=int(_amount(_inside(requests, "memory"))),
+            cpu_limit=_amount(_inside(limits, "cpu")),
+            memory_limit=int(_amount(_inside(limits, "memory"))),
+        )
     return found
+
+
+def _inside(value: object, key: str) -> object:
+    """Return what a key of an object has; None where it is no object."""
+    return value.get(key) if isinstance(value, dict) else None
 
 
 def _count(value: object, otherwise: int) -> int:
     if isinstance(value, int) and 0 <= value <= MOST:
         return value
     return otherwise
+
+
+def _amount(value: object) -> float:
+    """Return a number of CPUs or bytes; 0 for what is none."""
+    if isinstance(value, int | float) and 0 <= value <= MOST_BYTES:
+        return value
+    return 0.0
 
 
 def began(one: Try, seconds: float) -> float:
@@ -472,6 +576,6 @@ def began(one: Try, seconds: float) -> float:
 
 def pod_key(pod: Pod) -> str:
     """Return by what the timeline counts a pod: its state, and while it waits its reason."""
-    if pod.state in ("running", "working"):
+    if pod.state in RUNS:
         return pod.state
     return pod.reason or pod.state

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import statistics
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, insort
 
 # Times of which the median is taken; beyond that each time has the same chance to be one of them.
 SAMPLE = 4000
@@ -27,6 +26,7 @@ class Times:
         self.longest = 0.0
         # How many there are up to each of `BOUNDS`, and beyond the last.
         self.buckets = [0] * (len(BOUNDS) + 1)
+        # In their order: a view asks often.
         self._sample = array("f")
         # The same times give the same record.
         self._random = random.Random(0)  # noqa: S311
@@ -37,21 +37,25 @@ class Times:
         self.total += seconds
         self.longest = max(self.longest, seconds)
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
-        if self.number <= SAMPLE:
-            self._sample.append(seconds)
-            return
-        place = self._random.randrange(self.number)
-        if place < SAMPLE:
-            self._sample[place] = seconds
+        if self.number > SAMPLE:
+            place = self._random.randrange(self.number)
+            if place >= SAMPLE:
+                return
+            # Whichever it is: each has the same chance, in any order.
+            self._sample.pop(place)
+        insort(self._sample, seconds)
 
     @property
     def median(self) -> float:
         """Their median in seconds; there has to be a time."""
-        return statistics.median(self._sample)
+        middle = len(self._sample) // 2
+        if len(self._sample) % 2:
+            return self._sample[middle]
+        return (self._sample[middle - 1] + self._sample[middle]) / 2
 
     def quantiles(self, *parts: float) -> list[float]:
         """Return the times at these parts of their order, from 0 to 1; 0 where there is none."""
-        ordered = sorted(self._sample)
-        if not ordered:
+        number = len(self._sample)
+        if not number:
             return [0.0] * len(parts)
-        return [ordered[min(int(part * len(ordered)), len(ordered) - 1)] for part in parts]
+        return [self._sample[min(int(part * number), number - 1)] for part in parts]

@@ -21,6 +21,7 @@ def room_of(label: str, pod: Mapping[str, Any]) -> Room:
         memory=_limit(limits, "memory", key),
         gpus=_gpus(limits, key),
         requested=quantity(requests.get("cpu", 0)),
+        requested_memory=quantity(requests.get("memory", 0)),
     )
 
 

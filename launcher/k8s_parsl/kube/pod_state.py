@@ -106,6 +106,8 @@ class PodState:
     # The Job that created this one: for a launcher's pod, the release's.
     job: str = ""
     job_uid: str = ""
+    # What kubelet says of the user's image, with its digest; empty until it is there.
+    image: str = ""
 
     @property
     def ended(self) -> bool:
@@ -165,6 +167,7 @@ def read(pod: Json) -> PodState:
         node=pod.get("spec", {}).get("nodeName") or "",
         job=job.get("name", ""),
         job_uid=job.get("uid", ""),
+        image=_image(status, "workflow" if component == "launcher" else component),
     )
 
 
@@ -202,6 +205,17 @@ def _container_state(status: Json, name: str) -> Json:
             state: Json = container.get("state", {})
             return state
     return {}
+
+
+def _image(status: Json, name: str) -> str:
+    """Return the image of a container as kubelet has it: with a digest, where it was pulled.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#ContainerStatus
+    """
+    for container in status.get("containerStatuses", []):
+        if container["name"] == name:
+            return str(container.get("imageID") or "")
+    return ""
 
 
 def _states(status: Json, field: str) -> list[Json]:

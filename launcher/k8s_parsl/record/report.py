@@ -51,8 +51,10 @@ class Record:
     workflow: str
     versions: str
     started: str
-    # Repository and commit of the workflow's code, where it is from git.
+    # Repository and commit of the workflow's code, or the digest of its files.
     code: str = ""
+    # The image of the workflow container, as kubelet has it.
+    image: str = ""
     status: str = "running"
     ended: str = ""
     seconds: float = 0.0
@@ -134,6 +136,8 @@ class Record:
         self.failures = list(state.failures)
         self.long_tasks = list(state.long)
         self.reasons = dict(state.reasons.most_common())
+        self.code = self.code or str(state.run.get("code", ""))
+        self.image = str(state.run.get("image", ""))
 
 
 def rows_of(begun: Begun) -> list[dict[str, Any]]:

@@ -64,6 +64,7 @@ class _Stored(_Model):
     versions: str
     started: str
     code: str = ""
+    image: str = ""
     status: str = ""
     ended: str = ""
     seconds: Seconds = 0.0

@@ -132,6 +132,7 @@ class Attempt:
             settings=settings.model_dump(mode="json", by_alias=True),
             workers={label: pool.number for label, pool in pools.items()},
             pools=[str(pool) for pool in pools.values()],
+            resources={label: _resources(pool) for label, pool in pools.items()},
             attempts=record.attempts,
         )
         self._journal.open(folder.path, record.attempt, folder.volume)
@@ -155,6 +156,15 @@ class Attempt:
             record.seconds = round(seconds, 3)
             record.write(folder.record)
             write_page(record, folder.page)
+
+
+def _resources(pool: Workers) -> dict[str, Any]:
+    """Return what each pod of an executor requests and may use, for the journal."""
+    return {
+        "of": pool.of,
+        "requests": {"cpu": pool.requests.cpu, "memory": pool.requests.memory},
+        "limits": {"cpu": pool.limits.cpu, "memory": pool.limits.memory},
+    }
 
 
 def _take_over(folder: Folder, record: Record) -> Record | None:

@@ -98,6 +98,7 @@ class Kernel:
             messages.Blocks: self._end_blocks,
             messages.Registered: self._registered,
             messages.Tasks: self._take_tasks,
+            messages.Scaled: self._scaled,
             messages.Workers: self._workers,
             messages.Used: self._used,
             messages.Log: self._log,
@@ -157,6 +158,10 @@ class Kernel:
 
     def _take_tasks(self, message: messages.Tasks) -> None:
         self._journal.take_tasks(message.events)
+
+    def _scaled(self, message: messages.Scaled) -> None:
+        moved = {"from": message.before, "to": message.after}
+        self._journal.note("scaling", executor=message.executor, **moved, why=message.why)
 
     def _workers(self, message: messages.Workers) -> None:
         self._journal.note(

@@ -110,6 +110,13 @@ class Notice(Model):
     type: Literal["stopped", "continued", "terminating"]
 
 
+class Code(Model):
+    """Which code the workflow is, where it is from no git repository."""
+
+    type: Literal["code"]
+    digest: Annotated[str, StringConstraints(max_length=200)]
+
+
 class Ended(Model):
     """How the workflow's process ended (k8s_parsl_runtime.workflow.supervisor)."""
 
@@ -167,6 +174,16 @@ class Tasks(Model):
         ],
         Field(max_length=5000),
     ]
+
+
+class Scaled(Model):
+    """Parsl asks for more worker pods, or for fewer."""
+
+    type: Literal["scaled"]
+    executor: Label
+    before: Annotated[int, Field(ge=0, le=10**6)]
+    after: Annotated[int, Field(ge=0, le=10**6)]
+    why: Annotated[str, StringConstraints(max_length=300)]
 
 
 class Workers(Model):
@@ -232,12 +249,13 @@ class Picture(Model):
     last: bool
 
 
-FromSupervisor = Ready | Notice | Ended
+FromSupervisor = Ready | Notice | Code | Ended
 FromKernel = (
     Submit
     | Blocks
     | Registered
     | Tasks
+    | Scaled
     | Workers
     | Used
     | Log

@@ -24,11 +24,15 @@ class OwnPod:
         self._name = identity.pod_name
         self._workflow = workflow
         self._seen: Beside | None = None
+        self._image = ""
         self._timer: threading.Timer | None = None
 
     def changed(self, name: str, pod: PodState | None) -> None:
         """Take a change of a pod; on the watch's thread."""
-        if name != self._name or pod is None or pod.workflow == self._seen:
+        if name != self._name or pod is None:
+            return
+        self._note_image(pod.image)
+        if pod.workflow == self._seen:
             return
         self._seen = pod.workflow
         if pod.workflow is None:
@@ -37,6 +41,12 @@ class OwnPod:
             self._workflow.container(_ended(pod.workflow.finding))
         else:
             self._cannot_start(pod.workflow.finding)
+
+    def _note_image(self, image: str) -> None:
+        """Note once which image the workflow container has."""
+        if image and not self._image:
+            self._image = image
+            self._workflow.journal.note("facts", image=image)
 
     def waits(self) -> bool:
         """Return whether the workflow container is not started yet."""

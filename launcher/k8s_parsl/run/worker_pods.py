@@ -359,8 +359,11 @@ class WorkerPods:
         """Note in the journal what has become of a block's pod."""
         state, reason, text = _noted(block)
         pod = self._watch.get(block.name)
-        node = pod.node if pod else ""
-        facts = {"reason": reason, "text": text, "node": node}
+        facts = {"reason": reason, "text": text}
+        if pod:
+            facts |= {"node": pod.node}
+            # Once, as it has a hundred characters.
+            facts |= {"image": pod.image} if state == "running" else {}
         said = {name: value for name, value in facts.items() if value}
         self._journal.note("pod", executor=self._label, pod=block.name, state=state, **said)
 

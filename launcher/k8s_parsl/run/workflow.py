@@ -97,8 +97,17 @@ class Workflow:
         """Take a message from the socket; called on the thread of its connection."""
         if isinstance(message, messages.Hello) and message.role == "kernel":
             self._kernel.begin()
+        elif isinstance(message, messages.Code):
+            self._code(message)
         elif not self._kernel.take(message):
             self._events.keep(message)
+
+    def _code(self, message: messages.Code) -> None:
+        """Note which code runs; a commit of a git repository says more."""
+        with self.journal.locked() as state:
+            known = state.run.get("code")
+        if not known:
+            self.journal.note("facts", code=message.digest)
 
     def fault(self, fault: Failure) -> None:
         """End the run, which cannot go on or was stopped: the first reason counts."""

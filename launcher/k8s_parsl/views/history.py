@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from k8s_parsl.identity import MOUNTED
 from k8s_parsl.journal import reader
+from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl_runtime.shared import files
@@ -63,19 +64,42 @@ class Run:
         Raises:
             DataError: a journal cannot be read.
         """
-        try:
+        with self._readable():
             journals = reader.journals(self.folder, self.volume)
             return {attempt: self._state(file) for attempt, file in journals.items()}
+
+    def attempts(self) -> list[int]:
+        """Return the numbers of the attempts that have a journal, in their order.
+
+        Raises:
+            DataError: the folder of the journals cannot be read.
+        """
+        with self._readable():
+            return list(reader.journals(self.folder, self.volume))
+
+    def events(self, attempt: int, holding: Sequence[bytes] = ()) -> Iterator[Event]:
+        """Yield the events of an attempt; none where it has no journal.
+
+        Args:
+            attempt: its number.
+            holding: only those whose lines have one of these in them.
+
+        Raises:
+            DataError: the journal cannot be read.
+        """
+        with self._readable():
+            journals = reader.journals(self.folder, self.volume)
+            if attempt in journals:
+                yield from reader.read(journals[attempt], self.volume, holding)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise DataError(
                 f"{error.filename or self.folder}: the journal cannot be read: {error.strerror}"
             ) from None
-
-    def events(self, attempt: int) -> Iterator[dict[str, Any]]:
-        """Yield the events of an attempt; none where it has no journal."""
-        journals = reader.journals(self.folder, self.volume)
-        if attempt in journals:
-            yield from reader.read(journals[attempt], self.volume)
 
     def _state(self, journal: Path) -> State:
         state = State()

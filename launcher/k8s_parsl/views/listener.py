@@ -13,8 +13,8 @@ from waitress.wasyncore import close_all
 
 from k8s_parsl.views.site import Site
 
-# Of each listener.
-THREADS = 2
+# Of each listener: two may read the volume for the page of a task (`site.TASKS_AT_ONCE`).
+THREADS = 4
 CONNECTIONS = 64
 # How long a connection lasts at most, however slowly it asks or reads.
 CONNECTION_S = 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,12 @@ LOGS = "logs"
 SHOWN_LINES = 200
 SHOWN_POD_LINES = 20
 LINE_CHARACTERS = 2000
-# A longer line is read in parts, and no more of a file: another pod may have made it.
+# A longer line is read in parts, and no more of all logs: another pod may have made them.
 LINE_BYTES = 256 << 10
-FILE_BYTES = 1 << 30
+ALL_BYTES = 4 << 30
+# Events that name a pod have one of these in their line.
+POD_WORDS = (b'"pod"',)
+LEFT_OUT = "(earlier lines are left out here: k8s-parsl show has more)"
 # After these, the end of the pod's output may say more.
 BAD_ENDS = (Outcome.FAILED, Outcome.LOST, Outcome.RETRIED)
 
@@ -38,35 +41,37 @@ class Output:
     unread: list[str] = field(default_factory=list)
 
 
-def of_try(run: Run, attempt: int, one: Try) -> Output:
+def of_try(run: Run, attempt: int, one: Try, logs: Logs) -> Output:
     """Return the output of a try.
 
     Of a try that ended with its worker the journal may not know the pod: all of the attempt's are
     looked at.
+
+    Args:
+        run: the run.
+        attempt: the number of the attempt that had the task.
+        one: the try.
+        logs: the run's.
     """
-    logs = _Logs(run)
-    start = tag(one.id, one.number).encode()
     output = Output()
     for pod in _pods(run, attempt, one, logs):
-        lines = logs.lines(pod)
-        output.printed = _shown((line for line in lines if line.startswith(start)), SHOWN_LINES)
+        output.printed = logs.printed(pod, one.id, one.number)
         if output.printed or pod == one.pod:
             output.pod = pod
             break
     if output.pod and one.outcome in BAD_ENDS:
-        output.pod_end = _shown(logs.lines(output.pod), SHOWN_POD_LINES)
-    output.printed = [line.removeprefix(start.decode()) for line in output.printed]
+        output.pod_end = logs.end(output.pod)
     output.unread = list(logs.unread)
     return output
 
 
-def _pods(run: Run, attempt: int, one: Try, logs: _Logs) -> Iterable[str]:
+def _pods(run: Run, attempt: int, one: Try, logs: Logs) -> Iterable[str]:
     """Return the pods whose logs may have the output of a try."""
     if one.outcome == Outcome.KEPT:
         return ()
     if one.pod and logs.has(one.pod):
         return (one.pod,)
-    of_attempt = (str(event.get("pod", "")) for event in run.events(attempt))
+    of_attempt = (str(event.get("pod", "")) for event in run.events(attempt, POD_WORDS))
     return [pod for pod in dict.fromkeys(of_attempt) if logs.has(pod)]
 
 
@@ -75,12 +80,33 @@ def _shown(lines: Iterable[bytes], number: int) -> list[str]:
     return [bounded(line.decode(errors="replace"), LINE_CHARACTERS) for line in last]
 
 
-class _Logs:
+def ending(lines: Iterable[str], most: int) -> list[str]:
+    """Return the last lines that have no more characters than this, with a note of the others."""
+    kept = list(_ending(list(lines), most))
+    return kept[::-1]
+
+
+def _ending(lines: Sequence[str], most: int) -> Iterator[str]:
+    left = most
+    for line in reversed(lines):
+        left -= len(line) + 1
+        if left < 0:
+            yield LEFT_OUT
+            return
+        yield line
+
+
+class Logs:
     """The folder of a run's logs; nothing in it that is a link is followed."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, most_bytes: int = ALL_BYTES) -> None:
         self._run = run
         self._folder = run.folder / LOGS
+        # How much more is read.
+        self._left = most_bytes
+        self._most = most_bytes
+        # The last lines of each pod that were asked for.
+        self._ends: dict[str, list[str]] = {}
         # In their order, each once.
         self.unread: dict[str, None] = {}
         self._names = self._listed()
@@ -88,6 +114,25 @@ class _Logs:
     def has(self, pod: str) -> bool:
         """Return whether a pod has a log."""
         return f"{pod}{SUFFIX}" in self._names
+
+    def printed(self, pod: str, task: int, number: int, lines: int = SHOWN_LINES) -> list[str]:
+        """Return the last lines that a try of a task printed.
+
+        Args:
+            pod: where it ran.
+            task: the task's number.
+            number: that of its try.
+            lines: how many.
+        """
+        start = tag(task, number).encode()
+        own = (line.removeprefix(start) for line in self.lines(pod) if line.startswith(start))
+        return _shown(own, lines)
+
+    def end(self, pod: str) -> list[str]:
+        """Return the last lines of a pod."""
+        if pod not in self._ends:
+            self._ends[pod] = _shown(self.lines(pod), SHOWN_POD_LINES)
+        return self._ends[pod]
 
     def lines(self, pod: str) -> Iterator[bytes]:
         """Yield the lines of a pod, without their ends."""
@@ -107,8 +152,11 @@ class _Logs:
     def _lines_of(self, path: Path) -> Iterator[bytes]:
         try:
             with os.fdopen(files.opened(path, self._run.volume, os.O_RDONLY), "rb") as file:
-                while file.tell() < FILE_BYTES and (line := file.readline(LINE_BYTES)):
+                while self._left > 0 and (line := file.readline(LINE_BYTES)):
+                    self._left -= len(line)
                     yield line.rstrip(b"\n")
+            if self._left <= 0:
+                self.unread[f"only the first {self._most >> 20} MiB of the logs were read"] = None
         except (OSError, files.Refused) as error:
             self._note(error)
 

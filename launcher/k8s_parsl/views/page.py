@@ -10,24 +10,38 @@ import base64
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.resources import files as package_files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from k8s_parsl.journal.state import State
 from k8s_parsl.record import stored
 from k8s_parsl.record.report import Picture, Record, volume_of, written
+from k8s_parsl.views.history import Run
+from k8s_parsl.views.output import Logs, ending
 from k8s_parsl.views.status import Json, status
-from k8s_parsl.views.words import duration, size
+from k8s_parsl.views.words import decimal, duration, size
 from k8s_parsl_runtime.shared import files
 
 # The page is written in pieces of about this size; three bytes are four characters of base64.
 PART = 3 << 16
 # Rows of the table of slow tasks.
 SLOWEST = 12
+# Failed tasks whose last lines the report has, and how much of each.
+TAILS = 20
+TAIL_LINES = 40
+TAIL_CHARACTERS = 8000
+# Of the logs, what is read for them.
+TAILS_BYTES = 512 << 20
+# Apps whose tasks the script draws (page.js).
+DRAWN_APPS = 8
 NOTHING = "\N{EN DASH}"
+
+# A part of a task's output: its head, and its lines.
+Part = tuple[str, str]
 
 
 def write_page(
@@ -44,9 +58,40 @@ def write_page(
     Raises:
         OSError: it was not written.
     """
-    template = _template()
-    page = template.generate(**_facts(record, of or status(State()), pictures), fragment=False)
-    files.write(path, volume_of(path), _pieces(page))
+    files.write(path, volume_of(path), report(record, of, pictures, Run(path.parent)))
+
+
+def report(
+    record: Record, of: Json | None, pictures: Sequence[Picture], run: Run
+) -> Iterator[bytes]:
+    """Yield the report in pieces.
+
+    Args:
+        record: the run's.
+        of: the run's status; None: there is none.
+        pictures: those that the workflow's result names.
+        run: the run, whose folder has the logs.
+    """
+    document = of or status(State())
+    tails = _tails(document["failed_tasks"], run)
+    facts = _facts(record, document, pictures, tails=tails)
+    return _pieces(template().generate(**facts, fragment=False))
+
+
+def _tails(failed: Sequence[Json], run: Run) -> dict[int, list[Part]]:
+    """Return how the output of failed tasks ended, by task."""
+    logs = Logs(run, TAILS_BYTES)
+    return {one["task"]: list(_tail(one, logs)) for one in failed[:TAILS]}
+
+
+def _tail(one: Json, logs: Logs) -> Iterator[Part]:
+    pod = one["pod"]
+    if not isinstance(pod, str) or not logs.has(pod):
+        return
+    printed = logs.printed(pod, one["task"], one["try"], TAIL_LINES)
+    for head, lines in (("printed", printed), (f"the last lines of {pod}", logs.end(pod))):
+        if lines:
+            yield head, "\n".join(ending(lines, TAIL_CHARACTERS))
 
 
 def record_of(state: State) -> Record:
@@ -59,6 +104,7 @@ def record_of(state: State) -> Record:
         str(run.get("versions", "")),
         str(run.get("started", "")),
         str(run.get("code", "")),
+        str(run.get("image", "")),
         launcher=str(run.get("launcher", "")),
         attempt=run.get("attempt", 1),
         attempts=stored.attempts(run.get("attempts", [])),
@@ -79,20 +125,20 @@ def _retry_lost_tasks(parsl: object) -> str | list[str]:
 
 def whole(record: Record, of: Json) -> str:
     """Return the live page."""
-    page: str = _template().render(**_facts(record, of, live=True), fragment=False)
+    page: str = template().render(**_facts(record, of, live=True), fragment=False)
     return page
 
 
 def fragment(record: Record, of: Json) -> str:
     """Return the part of the live page that changes."""
-    part: str = _template().render(**_facts(record, of, live=True), fragment=True)
+    part: str = template().render(**_facts(record, of, live=True), fragment=True)
     return part
 
 
 @functools.cache
 def policy() -> str:
     """Return the page's Content-Security-Policy: its own scripts and styles, and no other."""
-    scripts = " ".join(_hash(_asset(name)) for name in ("plot.js", "page.js"))
+    scripts = " ".join(_hash(asset(name)) for name in ("plot.js", "page.js"))
     return (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
         f" script-src {scripts}; connect-src 'self'; base-uri 'none'; form-action 'none'"
@@ -100,9 +146,15 @@ def policy() -> str:
 
 
 def _facts(
-    record: Record, of: Json, pictures: Sequence[Picture] = (), *, live: bool = False
+    record: Record,
+    of: Json,
+    pictures: Sequence[Picture] = (),
+    *,
+    live: bool = False,
+    tails: Mapping[int, Sequence[Part]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     return {
+        "tails": tails,
         "record": record,
         "status": of,
         "live": live,
@@ -111,12 +163,12 @@ def _facts(
         "slowest": _slowest(of["apps"]),
         "pictures": [_shown(picture) for picture in pictures if picture.content],
         "result": written(record.result, ensure_ascii=False),
-        "status_json": _in_script(of),
-        "css": _asset("page.css"),
-        "library": _asset("plot.js"),
-        "script": _asset("page.js"),
+        "status_json": _in_script(_drawn(of)),
+        "css": asset("page.css"),
+        "library": asset("plot.js"),
+        "script": asset("page.js"),
         "policy": policy(),
-        "release": _release(),
+        "release": release(),
         "again": _again(record),
     }
 
@@ -153,6 +205,12 @@ def _again(record: Record) -> str:
     return "the same k8s-parsl run command"
 
 
+def _drawn(of: Json) -> Json:
+    """Return what the page's script draws: the tables have the rest."""
+    apps = [{"app": row["app"], "histogram": row["histogram"]} for row in of["apps"]]
+    return {"timeline": of["timeline"], "why": of["why"], "apps": apps[:DRAWN_APPS]}
+
+
 def _in_script(value: Any) -> str:
     """Return JSON that no HTML parser takes for an end of its script."""
     text = json.dumps(value, separators=(",", ":"))
@@ -160,14 +218,15 @@ def _in_script(value: Any) -> str:
 
 
 @functools.cache
-def _template() -> Any:
+def template(name: str = "page.html.j2") -> Any:
+    """Return a template of ours, which escapes what is put into it."""
     import jinja2  # here: the first worker pods do not wait for its import
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters["duration"] = duration
-    return environment.from_string(_source("page.html.j2"))
+    environment.filters.update(duration=duration, size=size, decimal=decimal)
+    return environment.from_string(_source(name))
 
 
 def _source(name: str) -> str:
@@ -175,12 +234,14 @@ def _source(name: str) -> str:
 
 
 @functools.cache
-def _release() -> str:
+def release() -> str:
+    """Return our own version."""
     return metadata.version("k8s-parsl")
 
 
 @functools.cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file of the page: its style, or one of its scripts."""
     return _source(f"assets/{name}")
 
 

@@ -14,8 +14,12 @@ from typing import Any
 
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
-from k8s_parsl.views import page
+from k8s_parsl.views import page, task
+from k8s_parsl.views.history import Run
 from k8s_parsl.views.status import Json, status
+from k8s_parsl.views.task_page import SHOWN_TRIES, task_page
+from k8s_parsl_runtime.shared.deadlines import apart
+from k8s_parsl_runtime.shared.errors import Failure, one_line
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,11 @@ log = logging.getLogger(__name__)
 # make: meanwhile the journal stands still, and with it the run.
 FRESH_S = 1.0
 FRESH_TIMES = 10
+# How long a client waits for the page of a task; how many are read at once; how much of the logs.
+TASK_S = 10.0
+TASKS_AT_ONCE = 2
+TASK_BYTES = 64 << 20
+TASK = re.compile(r"/task/([0-9]{1,9})")
 METHODS = ("GET", "HEAD")
 LINE = "text/plain; charset=utf-8"
 # A page may load nothing, from nowhere.
@@ -49,6 +58,11 @@ Route = Callable[[Journal], Answer]
 def line(text: str, status: str = "200 OK") -> Answer:
     """Return an answer of one line."""
     return Answer(LINE, f"{text}\n".encode(), status)
+
+
+def html(text: str) -> Answer:
+    """Return an answer that is a page."""
+    return Answer("text/html; charset=utf-8", text.encode(errors="replace"), policy=page.policy())
 
 
 def _healthz(_: Journal) -> Answer:
@@ -81,8 +95,7 @@ def _html(journal: Journal, make: Callable[[Record, Json], str]) -> Answer:
     with journal.locked() as state:
         document = status(state)
         record = page.record_of(state)
-    text = make(record, document)
-    return Answer("text/html; charset=utf-8", text.encode(errors="replace"), policy=page.policy())
+    return html(make(record, document))
 
 
 METRICS: Mapping[str, Route] = {"/metrics": _metrics}
@@ -93,6 +106,44 @@ ROUTES: Mapping[str, Route] = {
     "/status.json": _status,
     **METRICS,
 }
+
+
+class Tasks:
+    """The pages of tasks, which are read from the run's folder: its journal, and its logs.
+
+    The volume may not answer. So each is read in its own thread, for which a client waits only so
+    long, and no more than `TASKS_AT_ONCE` are read at a time.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._free = threading.BoundedSemaphore(TASKS_AT_ONCE)
+
+    def answer(self, number: int) -> Answer:
+        """Return the page of a task."""
+        place = self._journal.place
+        if place is None:
+            return line("the run has not begun", "404 Not Found")
+        if not self._free.acquire(blocking=False):
+            return line("other tasks are being read; ask again", "503 Service Unavailable")
+        folder, attempt = place
+        try:
+            return apart(lambda: self._read(Run(folder), attempt, number), TASK_S)
+        except TimeoutError:
+            return line("the volume does not answer; ask again", "503 Service Unavailable")
+        except (Failure, OSError) as error:
+            return line(one_line(str(error)), "500 Internal Server Error")
+
+    def _read(self, run: Run, attempt: int, number: int) -> Answer:
+        """Read a task; the place that it has taken is free again, however long that takes."""
+        try:
+            rows = task.tell(run, attempt, number, SHOWN_TRIES, TASK_BYTES)
+            if not rows:
+                text = f"attempt {attempt} has no task {number} that has ended, or has run for 1 s"
+                return line(text, "404 Not Found")
+            return html(task_page(run, attempt, rows, back="/"))
+        finally:
+            self._free.release()
 
 
 class Site:
@@ -109,6 +160,8 @@ class Site:
         """
         self._pages = {path: _Page(path, route, journal) for path, route in routes.items()}
         self._any_host = any_host
+        # Where the page is, which links to them.
+        self._tasks = Tasks(journal) if "/" in routes else None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, as WSGI has it."""
@@ -131,10 +184,13 @@ class Site:
             return line("ask for localhost or an IP address", "421 Misdirected Request")
         if environ["REQUEST_METHOD"] not in METHODS:
             return line("only GET and HEAD", "405 Method Not Allowed")
-        found = self._pages.get(environ["PATH_INFO"])
-        if found is None:
-            return line(f"no such path; there are: {', '.join(self._pages)}", "404 Not Found")
-        return found.answer()
+        path = environ["PATH_INFO"]
+        if found := self._pages.get(path):
+            return found.answer()
+        named = TASK.fullmatch(path)
+        if named and self._tasks:
+            return self._tasks.answer(int(named[1]))
+        return line(f"no such path; there are: {', '.join(self._pages)}", "404 Not Found")
 
 
 def is_address(host: str) -> bool:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
-from k8s_parsl.journal.state import App, Executor, Pod, State, pod_key
+from k8s_parsl.journal.state import App, Executor, FailedTask, Pod, State, pod_key
 from k8s_parsl.journal.timeline import Timeline
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views import why
+from k8s_parsl.views.resources import requested_and_used
 
 FORMAT = 1
 # Rows of each list.
@@ -22,6 +24,9 @@ SHOWN_RUNNING = 200
 SHOWN_PODS = 200
 SHOWN_WORKERS = 100
 SHOWN_FAILURES = 50
+SHOWN_FAILED = 100
+# Of the text of each of these.
+FAILED_CHARACTERS = 1000
 # Slices of the latest past by which the rate of tasks is measured.
 RATE_SLICES = 8
 
@@ -53,9 +58,11 @@ def status(state: State) -> Json:
         "seconds_left": seconds_left(state),
         "apps": most[:SHOWN_APPS],
         "executors": executors(state),
+        "resources": requested_and_used(state),
         "waits": _waits(state),
         "running": _running(state),
         "failures": _failures(state),
+        "failed_tasks": _failed_tasks(state),
         "long": [{"app": app, "text": text} for app, text in state.long],
         "pods": _pods(state),
         "reasons": dict(state.reasons.most_common()),
@@ -63,6 +70,11 @@ def status(state: State) -> Json:
             name: {"cpu": round(used.cpu, 2), "memory": used.memory, "peak": used.peak}
             for name, used in state.used.items()
         },
+        "scalings": [asdict(one) for one in state.scalings],
+        "images": [
+            {"executor": executor, "image": image, "pods": pods}
+            for (executor, image), pods in sorted(state.images.items())
+        ],
         "why": why.explain(state),
         "timeline": _timeline(state),
         "lines_left_out": state.left_out,
@@ -70,7 +82,7 @@ def status(state: State) -> Json:
 
 
 def _run(state: State) -> Json:
-    names = ("run", "installation", "attempt", "launcher", "workflow", "versions", "code")
+    names = ("run", "installation", "attempt", "launcher", "workflow", "versions", "code", "image")
     known = {name: state.run.get(name, "") for name in names}
     return known | {"started": state.run.get("started", ""), "at": state.run.get("at", 0.0)}
 
@@ -190,6 +202,25 @@ def _failures(state: State) -> list[Json]:
     ]
 
 
+def _failed_tasks(state: State) -> list[Json]:
+    """Return tasks that failed one by one: first one of each kind, then the earliest ones."""
+    of_kinds = [
+        FailedTask(kind.app, kind.first_task, kind.number, kind.pod, kind.text)
+        for kind in state.kinds.values()
+    ]
+    by_task = {one.id: one for one in [*of_kinds, *state.failed]}
+    return [
+        {
+            "app": one.app,
+            "task": one.id,
+            "try": one.number,
+            "pod": one.pod,
+            "text": one.text[:FAILED_CHARACTERS],
+        }
+        for one in list(by_task.values())[:SHOWN_FAILED]
+    ]
+
+
 def _pods(state: State) -> Json:
     latest = sorted(state.pods.items(), key=lambda item: -item[1].asked)[:SHOWN_PODS]
     ended = sum(state.ended_pods.values())
@@ -261,4 +292,7 @@ def _rounded(rows: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _round(row: list[float]) -> list[float]:
-    return [round(value, 2) if math.isfinite(value) else 0.0 for value in row]
+    if not math.isfinite(sum(row)):
+        row = [value if math.isfinite(value) else 0.0 for value in row]
+    # Most are 0, which is shorter than 0.0.
+    return [round(value, 2) if value else 0 for value in row]

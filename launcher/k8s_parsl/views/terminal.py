@@ -17,7 +17,7 @@ from rich.text import Text
 
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
-from k8s_parsl.views import history, prune
+from k8s_parsl.views import history, prune, task
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
@@ -27,6 +27,8 @@ from k8s_parsl_runtime.shared.files import Refused
 Json = dict[str, Any]
 RUNNING = "running"
 DIED = "died"
+# The latest decisions to scale.
+SHOWN_SCALINGS = 10
 
 
 def console() -> Console:
@@ -173,6 +175,22 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
         out.print(line)
 
 
+def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> None:
+    """Print one task.
+
+    Raises:
+        UsageError: the attempt has no such task.
+        DataError: the journal cannot be read.
+    """
+    _, rows = task.find(run, attempt, number)
+    if as_json:
+        print_json([row.document() for row in rows])
+        return
+    out = console()
+    for line in task.told(rows):
+        out.print(plain(line))
+
+
 def _with_end(row: Json, record: Record | None, documents: list[Json]) -> Json:
     result = record.result if record else None
     message = record.message if record else ""
@@ -185,8 +203,10 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
     if record and record.versions:
         facts.append(record.versions)
-    if record and record.code:
-        facts.append(record.code)
+    code = record.code if record else ""
+    code = code or str(documents[-1]["run"]["code"] if documents else "")
+    if code:
+        facts.append(code)
     yield plain(" · ".join(facts))
     if record and record.message:
         yield plain(record.message)
@@ -198,8 +218,10 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     document = documents[-1]
     yield from _apps(document)
     yield from _executors(document)
+    yield from _resources(document)
     if document["why"]["sentence"]:
         yield plain(document["why"]["sentence"])
+    yield from _scalings_and_images(document)
     yield from failures(document)
     if document["lines_left_out"]:
         yield plain(
@@ -243,6 +265,26 @@ def _executors(document: Json) -> Iterator[Text]:
             )
     for wait in document["waits"]:
         yield plain(f"  waiting ({wait['pods']} pods): {wait['text'] or wait['reason']}")
+
+
+def _resources(document: Json) -> Iterator[Text]:
+    for one in document["resources"]:
+        for app in one["apps"]:
+            yield plain(f"  {app['sentence']}")
+        for text in one["advice"]:
+            yield plain(f"  {text}")
+
+
+def _scalings_and_images(document: Json) -> Iterator[Text]:
+    if image := document["run"]["image"]:
+        yield plain(f"  the workflow's image: {image}")
+    for one in document["images"]:
+        yield plain(f"  executors.{one['executor']}: image {one['image']} ({one['pods']} pods)")
+    for one in document["scalings"][-SHOWN_SCALINGS:]:
+        yield plain(
+            f"  executors.{one['executor']}: {one['before']} to {one['after']} pods after"
+            f" {duration(one['at'])}: {one['why']}"
+        )
 
 
 def failures(document: Json) -> Iterator[Text]:

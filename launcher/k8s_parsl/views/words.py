@@ -25,6 +25,12 @@ def size(number: int) -> str:
     amount = float(number)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
-            return f"{amount:.0f} {unit}"
+            return f"{decimal(amount, 1) if amount < 10 else round(amount)} {unit}"
         amount /= 1024
     return f"{amount:.1f} TiB"
+
+
+def decimal(number: float, digits: int = 2) -> str:
+    """Return a number without zeros at its end: 0.4, 2, 1.25."""
+    text = f"{number:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

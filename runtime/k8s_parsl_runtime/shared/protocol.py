@@ -7,6 +7,7 @@ as data from outside: each line has a bound, and each message is checked before 
 From the supervisor:
     hello       role, protocol, versions; fault where this image does not fit
     ready       fault where code, volumes or working directory do not fit, else none
+    code        digest: of the workflow's files, as it begins
     stopped     the workflow's process was stopped by a signal (SIGSTOP)
     continued   the workflow's process goes on after that
     ended       how the workflow's process ended: see `Ended`
@@ -18,6 +19,7 @@ From the kernel:
                 themselves
     registered  executor: its first worker pod has registered
     tasks       events: a list of [kind, app, ...], see `run.messages` of the launcher
+    scaled      executor, before, after, why: Parsl asks for more worker pods, or for fewer
     workers     executor, pod, number: so many workers of this pod have registered
     used        cpu, memory: what the process itself has used, in seconds, and has, in bytes
     log         level, text: a line for the launcher's log

@@ -83,6 +83,12 @@ class WatchedExecutor(HighThroughputExecutor):
         self.interchange_died = False
         # Futures of the tasks that have a pod to themselves.
         self._alone: set[Any] = set()
+        # Told of each decision to scale: the label, how many blocks there were and are, and why.
+        self.on_scaled: Callable[[str, int, int, str], object] = lambda *_: None
+        # Parsl has asked for the first blocks, `initBlocks` of them.
+        self._has_first_blocks = False
+        # Parsl comes to its end, which ends all blocks.
+        self._stopping = False
 
     def why(self, pod: str) -> str:  # noqa: ARG002 (PodExecutor knows)
         """Return why this pod ended; empty, as nothing is known of a laptop's processes."""
@@ -212,6 +218,7 @@ class WatchedExecutor(HighThroughputExecutor):
 
     def stop(self) -> None:
         """End every manager now, also one with tasks."""
+        self._stopping = True
         self._interchange.stop_managers()
 
     def shutdown(self, timeout: float = 10.0) -> None:
@@ -284,6 +291,41 @@ class WatchedExecutor(HighThroughputExecutor):
         """End all blocks, without the interchange."""
         self.provider.cancel(list(self.job_ids_to_block))
         self._interchange.close()
+
+    def scale_out_facade(self, n: int) -> list[str]:
+        """Start some blocks, as Parsl decided; return them."""
+        before = len(self._active())
+        why = self._why_more(before)
+        self._has_first_blocks = True
+        made: list[str] = super().scale_out_facade(n)
+        if made:
+            self.on_scaled(self.label, before, before + len(made), why)
+        return made
+
+    def _why_more(self, blocks: int) -> str:
+        """Return why Parsl asks for blocks beyond these."""
+        if not self._has_first_blocks:
+            return "initBlocks"
+        tasks = self.outstanding()
+        return f"{tasks} open tasks, and {blocks * self.workers_per_node} workers asked for"
+
+    def scale_in_facade(self, n: int, max_idletime: float | None = None) -> list[str]:
+        """End some blocks, as Parsl decided; return them."""
+        before = set(self._active())
+        ended: list[str] = super().scale_in_facade(n, max_idletime)
+        # One that is drained already may be chosen again.
+        left = before.difference(ended)
+        if left != before:
+            why = self._why_fewer(max_idletime)
+            self.on_scaled(self.label, len(before), len(left), why)
+        return ended
+
+    def _why_fewer(self, max_idletime: float | None) -> str:
+        if self._stopping:
+            return "the run ends"
+        if max_idletime is None:
+            return "no task is open for parsl.maxIdletime"
+        return f"idle for longer than {max_idletime:g} s (parsl.maxIdletime)"
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
         """End some blocks: any (at the end of the run), or those that have been idle for long.

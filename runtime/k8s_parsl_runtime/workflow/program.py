@@ -143,6 +143,8 @@ class Program:
         self._executors = parsl_config.executors(
             plan, cert_dir, self._reporter.send, self._reporter.fault
         )
+        for executor in self._executors:
+            executor.on_scaled = self._reporter.scaled
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         config = parsl_config.config(plan, self._executors)
         self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)

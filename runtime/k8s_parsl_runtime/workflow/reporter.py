@@ -71,6 +71,11 @@ class Reporter:
         """Report that a task of ``app`` takes many times as long as others."""
         self._add("long", app, text)
 
+    def scaled(self, executor: str, before: int, after: int, why: str) -> None:
+        """Report that Parsl asks for more worker pods, or for fewer."""
+        facts = {"executor": executor, "before": before, "after": after, "why": why}
+        self.send({"type": "scaled", **facts})
+
     def fault(self, failure: Failure) -> None:
         """Report that the run cannot go on."""
         self.flush()

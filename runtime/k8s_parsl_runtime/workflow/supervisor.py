@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
 
 from k8s_parsl_runtime.shared import programs, userpath
@@ -28,7 +29,7 @@ from k8s_parsl_runtime.shared.kept import Kept, Limits
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.protocol import PROTOCOL, Channel, Message, connect
 from k8s_parsl_runtime.shared.versions import misfit, versions
-from k8s_parsl_runtime.workflow import orphans, preparation
+from k8s_parsl_runtime.workflow import digest, orphans, preparation
 from k8s_parsl_runtime.workflow.output import Output
 
 # The launcher's container starts after this one; its image may have to be pulled first.
@@ -235,6 +236,17 @@ class Supervisor:
     def _prepare(self, order: Message) -> None:
         self._launcher.send(preparation.look(order))
         self._kept.open(order["logs"], Limits(*order["keep"]))
+        # Not before the answer: the first worker pods wait for it.
+        _in_background("digest", self._send_digest, order)
+
+    def _send_digest(self, order: Message) -> None:
+        """Tell the launcher which code this is; a folder that cannot be read has no digest."""
+        with contextlib.suppress(OSError, ValueError):
+            beside = [order["work"], order["logs"], *(path for path, *_ in order["mounts"])]
+            folder = Path(userpath.of_code(**order["code"])[0])
+            found = digest.of_code(folder, [Path(path) for path in beside if path])
+            if found:
+                self._launcher.send({"type": "code", "digest": str(found)})
 
     def _do_nothing(self, _: Message) -> None:
         self._nothing = True

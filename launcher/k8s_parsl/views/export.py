@@ -1,0 +1,81 @@
+"""The page of a run or of a task as a file, made from the run's folder at any time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from k8s_parsl.journal.state import State
+from k8s_parsl.record.report import NO_END, Record
+from k8s_parsl.views import page, task
+from k8s_parsl.views.history import Run
+from k8s_parsl.views.status import status
+from k8s_parsl.views.task_page import SHOWN_TRIES, task_page
+from k8s_parsl.views.terminal import DIED, RUNNING
+from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.errors import PermissionDenied
+
+# A clock of the year 9999 is the last one that a date can have.
+LATEST = 253_402_300_799.0
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write the page of a run, also of one that goes on, or whose launcher is gone.
+
+    Raises:
+        DataError: its journal cannot be read.
+        PermissionDenied: the file cannot be written.
+    """
+    states = run.states()
+    state = states[max(states)] if states else State()
+    _write(path, page.report(record_of(run, state), status(state), (), run))
+
+
+def write_task(run: Run, attempt: int | None, number: int, path: Path) -> None:
+    """Write the page of a task.
+
+    Raises:
+        UsageError: the attempt has no such task.
+        DataError: the journal cannot be read.
+        PermissionDenied: the file cannot be written.
+    """
+    attempt, rows = task.find(run, attempt, number)
+    text = task_page(run, attempt, rows[-SHOWN_TRIES:])
+    _write(path, text.encode(errors="replace"))
+
+
+def record_of(run: Run, state: State) -> Record:
+    """Return a run's record; where it has no end, with what journal and lock say of it."""
+    record = run.record or page.record_of(state)
+    if record.status != RUNNING:
+        return record
+    if state.end:
+        # The launcher died after the last event, before it wrote the record.
+        return replace(
+            record,
+            status=str(state.end.get("status", "")),
+            message=str(state.end.get("message", "")),
+            seconds=state.now,
+            ended=_moment(state),
+        )
+    if run.is_alive():
+        return replace(record, message="")
+    return replace(record, status=DIED, message=NO_END, seconds=state.now, ended=_moment(state))
+
+
+def _moment(state: State) -> str:
+    """Return when the journal's latest event was, as records have times."""
+    began = state.run.get("at", 0.0)
+    latest = min(began + state.now, LATEST) if 0 < began <= LATEST else time.time()
+    return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
+
+
+def _write(path: Path, content: bytes | Iterable[bytes]) -> None:
+    try:
+        whole = path.absolute()
+        files.write(whole, whole.parent, content)
+    except OSError as error:
+        raise PermissionDenied(f"--html: {path} cannot be written: {error.strerror}") from None
