@@ -6,6 +6,7 @@ what kept them from it. docs/user/why-slow.md explains each part.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from k8s_parsl.journal.state import State
@@ -83,7 +84,8 @@ def _straggling(state: State) -> list[float]:
     overlay = Timeline()
     overlay.width = state.timeline.width
     for one in state.running.values():
-        overlay.spread("straggling", one.since + state.usual(one.app), state.now)
+        beyond = state.beyond(one.app, state.now - one.since)
+        overlay.spread("straggling", state.now - beyond, state.now)
     ended = state.timeline.row("straggling", state.now)
     running = overlay.row("straggling", state.now)
     return [one + other for one, other in zip(ended, running, strict=False)]
@@ -98,6 +100,17 @@ def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
         parts[what] = min(seconds, left)
         left -= parts[what]
     parts["waiting for data"] = left
+    _take_stalled(state.stalled, parts)
+
+
+def _take_stalled(stalled: float, parts: dict[str, float]) -> None:
+    """Count the time that stragglers lost as theirs: other tasks of their apps did not lose it."""
+    taken_from = ("crowded", "waiting for data")
+    lost = sum(parts[what] for what in taken_from)
+    share = min(stalled / lost, 1.0) if lost > 0 else 0.0
+    for what in taken_from:
+        parts["stragglers"] += parts[what] * share
+        parts[what] *= 1 - share
 
 
 def _most_workers(state: State) -> int:
@@ -121,10 +134,21 @@ def _details(state: State) -> dict[str, str]:
     ]
     if reasons:
         details["waiting for pods"] = max(reasons)[1]
-    if state.stragglers:
-        (app, node), _ = state.stragglers.most_common(1)[0]
+    stragglers = _stragglers(state)
+    if stragglers:
+        (app, node), _ = stragglers.most_common(1)[0]
         details["stragglers"] = f"{app} on node {node}" if node else app
     return details
+
+
+def _stragglers(state: State) -> Counter[tuple[str, str]]:
+    """Return for how long stragglers ran beyond others, by app and node; also those of now."""
+    found = Counter(state.stragglers)
+    for one in state.running.values():
+        beyond = state.beyond(one.app, state.now - one.since)
+        if beyond:
+            found[one.app, state.node(one.pod)] += beyond  # type: ignore[assignment]
+    return found
 
 
 def _sentence(parts: list[dict[str, Any]]) -> str:
