@@ -421,6 +421,8 @@ STORIES = {
     "a serial workflow, whose other pods were never asked for": (
         Story().workers(1).busy(1), "waiting for tasks", ""),
     "a CPU limit": (Story().workers(4).busy(4, cpu=0.2, throttled=0.7), "throttled", ""),
+    "a CPU limit, as the kernel tells it": (
+        Story().workers(4).busy(4, cpu=0.2, throttled=0.45, delayed=0.8), "throttled", ""),
     "a full node": (Story().workers(4).busy(4, cpu=0.3, delayed=0.6), "crowded", ""),
     "one long task": (
         Story().short_tasks().busy(4, 0, 20).workers(4).long_task(20, 100), "stragglers", "f on node n2"),
@@ -450,6 +452,22 @@ def test_a_task_that_runs_for_long_while_others_have_ended_is_a_straggler():
     assert parts["stragglers"] > 0.3
 
 
+def test_a_worker_with_a_task_that_still_runs_does_not_wait_for_tasks():
+    """What such a task does with its time is known once it has ended."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 2}, settings={"executors": {"cpu": {"maxBlocks": 1}}})
+    journal.note("workers", executor="cpu", pod="p", number=2)
+    begin = journal.started
+    first = done("f", 10.0, cpu=10.0, launched=begin, began=begin, ended=begin + 10, pod="p")
+    journal.take_tasks([submitted("f", 3), first])
+    for number in (1, 2):
+        journal.take_tasks([["running", "f", [number, 0, "cpu", "p", begin + 10]]])
+    with journal.locked() as state:
+        state.now = 20.0
+        parts = {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
+    assert parts == {"computing": pytest.approx(0.5), "waiting for tasks": pytest.approx(0.5)}
+
+
 def a_run_with_one_long_task(**long):
     """Ten tasks of a second, and one that ended 60 s later: its measures."""
     journal = Journal()
@@ -473,6 +491,7 @@ def test_a_straggler_is_measured_by_the_others_alone():
     assert state.stragglers == {("f", "n2"): pytest.approx(59.0)}
     assert parts["stragglers"] == pytest.approx(0.5, abs=0.05)
     assert parts["computing"] == pytest.approx(0.5, abs=0.1)
+    assert not why.explain(state)["sentence"].endswith(why.STALLED_ADVICE)
 
 
 @pytest.mark.parametrize(
@@ -487,7 +506,9 @@ def test_a_straggler_is_measured_by_the_others_alone():
     ids=["stalled", "crowded", "throttled"],
 )
 def test_what_a_straggler_lost_counts_as_its_own(measures, share):
-    _, parts = a_run_with_one_long_task(**measures)
+    state, parts = a_run_with_one_long_task(**measures)
+    if share > 0.5:
+        assert why.explain(state)["sentence"].endswith(why.STALLED_ADVICE)
     assert parts["stragglers"] == pytest.approx(share, abs=0.05)
 
 

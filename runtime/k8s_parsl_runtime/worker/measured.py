@@ -41,6 +41,7 @@ class Measurement:
 
     def __init__(self, sent: float) -> None:
         _note_children()
+        _note_throttled()
         _children.clear()
         _reset_peak()
         self._sent = sent
@@ -128,13 +129,19 @@ class _Throttled:
     seconds = 0.0
 
 
+@functools.cache
+def _note_throttled() -> None:
+    """Read the count before this worker's first task: what came before is not that task's."""
+    _throttled_since_last()
+
+
 def _throttled_since_last() -> float:
     """Return the pod's throttled time since the last reading, in seconds."""
     now = time.monotonic()
     if now - _Throttled.read_at < THROTTLED_S:
         return 0.0
     seconds = _throttled()
-    since_last = max(seconds - _Throttled.seconds, 0.0) if _Throttled.read_at else 0.0
+    since_last = max(seconds - _Throttled.seconds, 0.0)
     _Throttled.read_at = now
     _Throttled.seconds = seconds
     return since_last
