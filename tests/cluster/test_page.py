@@ -115,6 +115,7 @@ def test_the_tiles_example_watched_from_start_to_end(dev):
     assert told["apps"] == end["apps"]
 
 
+@pytest.mark.slow
 def test_after_a_launchers_sigkill_the_page_comes_back_and_the_report_has_both_attempts(dev):
     said = install(dev)
     first = launcher(dev)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from told import done, failed, kept, retried, submitted
@@ -523,6 +524,11 @@ def test_what_comes_after_the_end_changes_no_number_of_the_attempt():
     assert after["why"] == before["why"]
     assert after["seconds"] == before["seconds"] == 60.0
     assert after["pods"]["shown"][0]["state"] == "ended"
+
+
+def test_the_docs_explain_each_part():
+    page = (Path(__file__).parents[2] / "docs" / "user" / "why-slow.md").read_text()
+    assert [words for words in why.WORDS.values() if f"\n| {words} |" not in page] == []
 
 
 def test_a_run_without_workers_yet_has_no_such_sentence():
