@@ -64,7 +64,7 @@ def until(page, expression):
 
     Playwright's own wait_for_function needs `eval`, which the page's policy forbids.
     """
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + 2 * PATIENCE_S
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"{expression}\n{page.inner_text('body')}"
         page.wait_for_timeout(100)
@@ -72,7 +72,7 @@ def until(page, expression):
 
 def until_all_done(page):
     """Look at it until the last task is done: the example has more than 100."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + 2 * PATIENCE_S
     while (tasks := status_in(page)["tasks"])["done"] <= 100 or tasks["done"] < tasks["submitted"]:
         assert time.monotonic() < end, tasks
         page.wait_for_timeout(100)

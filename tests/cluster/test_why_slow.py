@@ -161,7 +161,7 @@ def test_one_slow_node(dev):
     dev.values += ["--set-json", f"executors.workers.pod.topologySpreadConstraints={SPREAD}"]
     # Without a limit of its own: its container does not count this as throttled.
     dev.values += ["--set", "executors.workers.pod.resources.limits.cpu=null"]
-    job = ready(dev, "burning", count=12, cpu_seconds=0.4)
+    job = ready(dev, "burning", count=12, cpu_seconds=0.8)
     pods = workers(dev)
     assert {pod.node for pod in pods} == set(Testbed.nodes)
     (slow,) = [pod for pod in pods if pod.node == Testbed.nodes[1]]
