@@ -202,13 +202,15 @@ class Release:
             ]
         )
 
-    def python(self, code, claim=None, mount="/mnt/k8s-dev-pdg", name="k8s-parsl-tiles"):
+    def python(
+        self, code, claim=None, mount="/mnt/k8s-dev-pdg", name="k8s-parsl-tiles", labels=None
+    ):
         """What ``code`` prints in a pod of the workflow's image with the claim mounted."""
         used, name = image(name), f"look-{uuid.uuid4().hex[:6]}"
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": labels or {}},
             "spec": {
                 "restartPolicy": "Never",
                 "securityContext": restricted.POD,

@@ -651,6 +651,10 @@ def test_added_rights_are_of_no_use_under_the_policy(account, product):
     about = {"kind": "Pod", "name": "x", "namespace": product.namespace}
     assert "may create only pods" in account.create(event | {"involvedObject": about})
     about["kind"] = "Job"
+    for name in ("x", "product-launcher-0a1b2c3d-launcher-0a1b2c3d", ""):
+        about["name"] = name
+        assert "may create only pods" in account.create(event | {"involvedObject": about})
+    about["name"] = product.job().name
     assert "created" in account.create(event | {"involvedObject": about})
     assert "created" in account.create(secret | {"metadata": {"name": "product-certificates"}})
     account.use(product.kubectl("create", "token", "product-launcher"))

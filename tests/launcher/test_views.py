@@ -533,6 +533,8 @@ STORIES = {
     "a serial workflow, whose other pods were never asked for": (
         Story().workers(1).busy(1), "waiting for tasks", ""),
     "a CPU limit": (Story().workers(4).busy(4, cpu=0.2, throttled=0.7), "throttled", ""),
+    "a CPU limit, as the kernel tells it": (
+        Story().workers(4).busy(4, cpu=0.2, throttled=0.45, delayed=0.8), "throttled", ""),
     "a full node": (Story().workers(4).busy(4, cpu=0.3, delayed=0.6), "crowded", ""),
     "one long task": (
         Story().short_tasks().busy(4, 0, 20).workers(4).long_task(20, 100), "stragglers", "f on node n2"),
@@ -560,6 +562,84 @@ def test_a_task_that_runs_for_long_while_others_have_ended_is_a_straggler():
         state.now = 200.0
         parts = {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
     assert parts["stragglers"] > 0.3
+
+
+def test_a_worker_with_a_task_that_still_runs_does_not_wait_for_tasks():
+    """What such a task does with its time is known once it has ended."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 2}, settings={"executors": {"cpu": {"maxBlocks": 1}}})
+    journal.note("workers", executor="cpu", pod="p", number=2)
+    begin = journal.started
+    first = done("f", 10.0, cpu=10.0, launched=begin, began=begin, ended=begin + 10, pod="p")
+    journal.take_tasks([submitted("f", 3), first])
+    for number in (1, 2):
+        journal.take_tasks([["running", "f", [number, 0, "cpu", "p", begin + 10]]])
+    with journal.locked() as state:
+        state.now = 20.0
+        parts = {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
+    assert parts == {"computing": pytest.approx(0.5), "waiting for tasks": pytest.approx(0.5)}
+
+
+def a_run_with_one_long_task(**long):
+    """Ten tasks of a second, and one that ended 60 s later: its measures."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 2}, settings={"executors": {"cpu": {"maxBlocks": 1}}})
+    journal.note("pod", executor="cpu", pod="p", state="running", node="n2")
+    journal.note("workers", executor="cpu", pod="p", number=2)
+    begin = journal.started
+    moments = {"launched": begin, "began": begin, "pod": "p"}
+    short = [done("f", 1.0, id=n, ended=begin + 1, cpu=1.0, **moments) for n in range(10)]
+    journal.take_tasks([submitted("f", 11), *short])
+    journal.take_tasks([done("f", 60.0, id=10, ended=begin + 60, worker=1, **moments | long)])
+    with journal.locked() as state:
+        state.now = 60.0
+        state.settle()
+        return state, {part["what"]: part["share"] for part in why.explain(state)["parts"]}
+
+
+def test_a_straggler_is_measured_by_the_others_alone():
+    """The other worker waits for it from the mean of the others on, which its own time is not in."""
+    state, parts = a_run_with_one_long_task(cpu=60.0)
+    assert state.stragglers == {("f", "n2"): pytest.approx(59.0)}
+    assert parts["stragglers"] == pytest.approx(0.5, abs=0.05)
+    assert parts["computing"] == pytest.approx(0.5, abs=0.1)
+    assert not why.explain(state)["sentence"].endswith(why.STALLED_ADVICE)
+
+
+@pytest.mark.parametrize(
+    ("measures", "share"),
+    [
+        # Nothing says why it took long: it counts as a slow place.
+        ({"cpu": 1.0}, 0.9),
+        ({"cpu": 1.0, "delayed": 50.0}, 0.9),
+        # The CPU limit is a cause of its own.
+        ({"cpu": 1.0, "throttled": 59.0}, 0.45),
+    ],
+    ids=["stalled", "crowded", "throttled"],
+)
+def test_what_a_straggler_lost_counts_as_its_own(measures, share):
+    state, parts = a_run_with_one_long_task(**measures)
+    if share > 0.5:
+        assert why.explain(state)["sentence"].endswith(why.STALLED_ADVICE)
+    assert parts["stragglers"] == pytest.approx(share, abs=0.05)
+
+
+def test_what_comes_after_the_end_changes_no_number_of_the_attempt():
+    """Its worker pods end a moment later: `show` has the same sentence as the report."""
+    state, _ = a_run_with_one_long_task(cpu=60.0)
+    state.take({"event": "end", "t": 60.0, "status": "done", "exit_code": 0})
+    before = status(state)
+    late = {"event": "pod", "t": 75.0, "executor": "cpu", "pod": "p", "state": "ended"}
+    state.take(late)
+    after = status(state)
+    assert after["why"] == before["why"]
+    assert after["seconds"] == before["seconds"] == 60.0
+    assert after["pods"]["shown"][0]["state"] == "ended"
+
+
+def test_the_docs_explain_each_part():
+    page = (Path(__file__).parents[2] / "docs" / "user" / "why-slow.md").read_text()
+    assert [words for words in why.WORDS.values() if f"\n| {words} |" not in page] == []
 
 
 def test_a_run_without_workers_yet_has_no_such_sentence():

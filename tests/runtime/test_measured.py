@@ -153,6 +153,18 @@ def test_throttled_time_is_the_pods_divided_by_its_workers(monkeypatch, tmp_path
     assert of(lambda: None).throttled == expected / 2
 
 
+def test_the_first_task_of_a_worker_has_its_throttled_time_and_not_that_of_the_start(
+    monkeypatch, tmp_path
+):
+    stat = tmp_path / "cpu.stat"
+    stat.write_text("throttled_usec 1000000\n")
+    monkeypatch.setattr(measured, "_THROTTLED", ((stat, "throttled_usec", 1e-6),))
+    monkeypatch.setattr(measured, "THROTTLED_S", 0.0)
+    monkeypatch.setattr(measured._Throttled, "read_at", 0.0)
+    measured._note_throttled.cache_clear()
+    assert of(lambda: stat.write_text("throttled_usec 3000000\n")).throttled == 2.0
+
+
 # In the workflow's process -------------------------------------------------------------------------
 
 

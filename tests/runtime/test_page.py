@@ -207,11 +207,11 @@ def prometheus(tmp_path_factory):
 
 
 @contextmanager
-def scraping(program, folder, target):
-    """Run a Prometheus that scrapes a launcher; yield its address."""
+def scraping(program, folder, **found):
+    """Run a Prometheus that scrapes a launcher, found by these configurations; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         own = f"127.0.0.1:{free.getsockname()[1]}"
-    job = {"job_name": "k8s-parsl", "static_configs": [{"targets": [target]}]}
+    job = {"job_name": "k8s-parsl", **found}
     config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
     (folder / "prometheus.yaml").write_text(json.dumps(config))
     command = [
@@ -247,7 +247,8 @@ def has_numbers(rows):
 def test_prometheus_scrapes_a_run_and_the_queries_of_the_page_answer(prometheus, start, folder):
     run = start()
     page = run.address()
-    with scraping(prometheus, folder, page.removeprefix("http://")) as asked:
+    target = {"targets": [page.removeprefix("http://")]}
+    with scraping(prometheus, folder, static_configs=[target]) as asked:
         until(lambda: answer(asked, "up == 1"))
         for query in QUERIES:
             if WITHOUT_PODS in query:

@@ -64,7 +64,7 @@ class Journal:
         """Note what tasks did, as the workflow's process reports it (`run.messages.Tasks`)."""
         with self._lock:
             now = self._now()
-            self._state.now = max(self._state.now, now)
+            self._state.reach(now)
             for kind, app, what in told:
                 if kind == "try":
                     self._add_try(now, app, what)
@@ -75,7 +75,7 @@ class Journal:
     def locked(self) -> Iterator[State]:
         """Hold the state still while the block reads it; nothing is noted meanwhile."""
         with self._lock:
-            self._state.now = max(self._state.now, self._now())
+            self._state.reach(self._now())
             yield self._state
 
     def end(self, **facts: Any) -> None:

@@ -6,7 +6,6 @@ It never fails: a journal on a volume may have been written by anyone.
 from __future__ import annotations
 
 import heapq
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -224,6 +223,8 @@ class State:
         self.pod_seconds: Counter[str] = Counter()
         # Seconds that stragglers ran for longer than others, by app and node.
         self.stragglers: Counter[tuple[str, str]] = Counter()
+        # Of these, the seconds in which they did not compute, for no reason that is known.
+        self.stalled = 0.0
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
         # The latest decisions to scale.
         self.scalings: deque[Scaling] = deque(maxlen=KEPT_SCALINGS)
@@ -257,8 +258,13 @@ class State:
         if take is None:
             return
         with suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            self.now = max(self.now, min(float(event.get("t", 0.0)), LONGEST_S))
+            self.reach(float(event.get("t", 0.0)))
             take(event)
+
+    def reach(self, moment: float) -> None:
+        """Note that it is so late; what comes after the end no longer counts as the attempt's."""
+        if not self.end:
+            self.now = max(self.now, min(moment, LONGEST_S))
 
     # Totals
 
@@ -340,9 +346,11 @@ class State:
 
     def _measure(self, name: str, app: App, one: Try, seconds: float) -> None:
         """Add what a try used, which ran in a worker."""
+        begin = began(one, seconds)
+        if one.pod and seconds >= STRAGGLES_S:
+            self._weigh(self._shown(name), one, begin, seconds)
         if one.outcome == Outcome.DONE:
             app.seconds.add(seconds)
-        begin = began(one, seconds)
         if one.pod:
             self._measure_worker(name, app, one, begin, seconds)
         else:
@@ -362,22 +370,39 @@ class State:
         elif seconds > app.slowest[0][0]:
             heapq.heapreplace(app.slowest, slow)
 
-    def usual(self, name: str) -> float:
-        """Return how long a task of this app may run before it is a straggler, in seconds."""
-        seconds = self._app(name).seconds
-        if seconds.number < MEAN_OF:
-            return math.inf
-        return max(STRAGGLES * seconds.total / seconds.number, STRAGGLES_S)
+    def beyond(self, name: str, seconds: float) -> float:
+        """Return for how long a task that ran for so long did so beyond others of its app.
+
+        Returns:
+            0 for a task that is no straggler.
+        """
+        others = self._app(name).seconds
+        if others.number < MEAN_OF:
+            return 0.0
+        mean = others.total / others.number
+        return seconds - mean if seconds > max(STRAGGLES * mean, STRAGGLES_S) else 0.0
+
+    def _weigh(self, name: str, one: Try, begin: float, seconds: float) -> None:
+        """Note a straggler, before its own time is among those of the others."""
+        beyond = self.beyond(name, seconds)
+        if not beyond:
+            return
+        end = begin + seconds
+        self.note_straggler(name, one.pod, end - beyond, end)
+        computed = (one.cpu or 0.0) + (one.throttled or 0.0)
+        self.stalled += beyond * max(1 - computed / seconds, 0.0)
 
     def note_straggler(self, app: str, pod: str, begin: float, end: float) -> None:
-        """Note that a task, until its end, ran for longer than is usual: from ``begin`` on."""
-        if begin >= end:
-            return
+        """Note that a task, until its end, ran for longer than others: from ``begin`` on."""
         self.timeline.spread("straggling", begin, end)
-        found = self.pods.get(pod)
-        place = (app, found.node if found else "")
+        place = (app, self.node(pod))
         if place in self.stragglers or len(self.stragglers) < KEPT_STRAGGLERS:
             self.stragglers[place] += end - begin  # type: ignore[assignment]
+
+    def node(self, pod: str) -> str:
+        """Return the node of a pod; empty where it is not known."""
+        found = self.pods.get(pod)
+        return found.node if found else ""
 
     def _measure_worker(self, name: str, app: App, one: Try, begin: float, seconds: float) -> None:
         """Add the time of the worker that had a try, and the time that the task waited for it."""
@@ -386,8 +411,6 @@ class State:
             self.timeline.spread("ready", one.launched, begin)
         end = begin + seconds
         self.timeline.spread(f"busy/{self._shown(name)}", begin, end)
-        if seconds >= STRAGGLES_S:
-            self.note_straggler(self._shown(name), one.pod, begin + self.usual(name), end)
         self.usages.add(self._shown(name), one, seconds)
         pod = self.pods.get(one.pod)
         if pod:
@@ -453,6 +476,7 @@ class State:
 
     def _settle(self, pod: Pod, at: float) -> None:
         """Put the time that a pod was in its state into the timeline, up to this moment."""
+        at = min(at, self.now)
         if pod.state != "ended":
             self.timeline.spread(f"pods/{pod_key(pod)}", pod.since, at)
             if pod.state in RUNS and at > pod.since:

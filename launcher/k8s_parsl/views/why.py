@@ -6,9 +6,11 @@ what kept them from it. docs/user/why-slow.md explains each part.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-from k8s_parsl.journal.state import State
+from k8s_parsl.journal.state import Running, State
 from k8s_parsl.journal.timeline import Timeline
 
 # A smaller part is not worth a word.
@@ -31,6 +33,10 @@ ADVICE = {
     "stragglers": "split the longest tasks, or start them first",
     "waiting for tasks": "submit more tasks before the workflow waits for results",
 }
+# Where stragglers hardly computed: longer tasks are not what they are.
+STALLED_ADVICE = (
+    "these tasks did not compute for longer than others: look at the node, and its data"
+)
 
 
 def explain(state: State) -> dict[str, Any]:
@@ -50,22 +56,24 @@ def explain(state: State) -> dict[str, Any]:
         for what, amount in sorted(seconds.items(), key=lambda item: -item[1])
         if amount / total >= LEAST
     ]
-    return {"parts": parts, "sentence": _sentence(parts)}
+    return {"parts": parts, "sentence": _sentence(parts, _advice(state, parts))}
 
 
 def _parts(state: State) -> dict[str, float]:
-    """Divide the workers' time, slice by slice."""
+    """Divide the workers' time, slice by slice; without that of tasks that still run."""
     width = state.timeline.width
     most = _most_workers(state)
     busy = _summed(state, "busy/")
     workers = state.timeline.row("workers", state.now)
     ready = state.timeline.row("ready", state.now)
+    running = _of_running(state, lambda one: one.since)
     straggling = _straggling(state)
     parts = dict.fromkeys(WORDS, 0.0)
     for place, present in enumerate(workers):
         span = min(width, max(state.now - place * width, 0.0))
-        here = max(present, busy[place])
-        idle = here - busy[place]
+        occupied = busy[place] + running[place]
+        here = max(present, occupied)
+        idle = here - occupied
         absent = max(most * span - here, 0.0)
         # Tasks that could run, but for which there was no worker.
         missed = min(absent, ready[place])
@@ -78,14 +86,23 @@ def _parts(state: State) -> dict[str, float]:
     return parts
 
 
-def _straggling(state: State) -> list[float]:
-    """Return for how long of each slice a straggler ran; one that still runs counts, too."""
+def _of_running(state: State, since: Callable[[Running], float]) -> list[float]:
+    """Return for how long of each slice there were tasks that still run, each from a moment on."""
     overlay = Timeline()
     overlay.width = state.timeline.width
     for one in state.running.values():
-        overlay.spread("straggling", one.since + state.usual(one.app), state.now)
+        overlay.spread("", since(one), state.now)
+    return overlay.row("", state.now)
+
+
+def _straggling(state: State) -> list[float]:
+    """Return for how long of each slice a straggler ran; one that still runs counts, too."""
+
+    def straggles_since(one: Running) -> float:
+        return state.now - state.beyond(one.app, state.now - one.since)
+
     ended = state.timeline.row("straggling", state.now)
-    running = overlay.row("straggling", state.now)
+    running = _of_running(state, straggles_since)
     return [one + other for one, other in zip(ended, running, strict=False)]
 
 
@@ -93,11 +110,24 @@ def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
     cpu = sum(app.cpu for app in state.apps.values())
     throttled = sum(app.throttled for app in state.apps.values())
     delayed = sum(app.delayed for app in state.apps.values())
+    # A process that its CPU limit holds back can run, too: the kernel counts it as delayed.
+    delayed = max(delayed - throttled, 0.0)
     left = busy
     for what, seconds in (("computing", cpu), ("throttled", throttled), ("crowded", delayed)):
         parts[what] = min(seconds, left)
         left -= parts[what]
     parts["waiting for data"] = left
+    _take_stalled(state.stalled, parts)
+
+
+def _take_stalled(stalled: float, parts: dict[str, float]) -> None:
+    """Count the time that stragglers lost as theirs: other tasks of their apps did not lose it."""
+    taken_from = ("crowded", "waiting for data")
+    lost = sum(parts[what] for what in taken_from)
+    share = min(stalled / lost, 1.0) if lost > 0 else 0.0
+    for what in taken_from:
+        parts["stragglers"] += parts[what] * share
+        parts[what] *= 1 - share
 
 
 def _most_workers(state: State) -> int:
@@ -121,13 +151,32 @@ def _details(state: State) -> dict[str, str]:
     ]
     if reasons:
         details["waiting for pods"] = max(reasons)[1]
-    if state.stragglers:
-        (app, node), _ = state.stragglers.most_common(1)[0]
+    stragglers = _stragglers(state)
+    if stragglers:
+        (app, node), _ = stragglers.most_common(1)[0]
         details["stragglers"] = f"{app} on node {node}" if node else app
     return details
 
 
-def _sentence(parts: list[dict[str, Any]]) -> str:
+def _stragglers(state: State) -> Counter[tuple[str, str]]:
+    """Return for how long stragglers ran beyond others, by app and node; also those of now."""
+    found = Counter(state.stragglers)
+    for one in state.running.values():
+        beyond = state.beyond(one.app, state.now - one.since)
+        if beyond:
+            found[one.app, state.node(one.pod)] += beyond  # type: ignore[assignment]
+    return found
+
+
+def _advice(state: State, parts: list[dict[str, Any]]) -> str:
+    """Return what to do about the largest part."""
+    largest = parts[0]["what"] if parts else ""
+    if largest == "stragglers" and state.stalled > state.stragglers.total() / 2:
+        return STALLED_ADVICE
+    return ADVICE.get(largest, "")
+
+
+def _sentence(parts: list[dict[str, Any]], advice: str) -> str:
     said = []
     for part in parts:
         detail = f" ({part['detail']})" if part["detail"] else ""
@@ -135,6 +184,4 @@ def _sentence(parts: list[dict[str, Any]]) -> str:
     if not said:
         return ""
     text = f"the workers' time: {', '.join(said)}"
-    largest = parts[0]["what"]
-    advice = ADVICE.get(largest, "")
     return f"{text}; {advice}" if advice else text

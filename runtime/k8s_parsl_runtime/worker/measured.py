@@ -58,6 +58,7 @@ class Measurement:
 
     def __init__(self, sent: float) -> None:
         _note_children()
+        _note_throttled()
         _children.clear()
         self._sent = sent
         self._began = time.time()
@@ -166,12 +167,18 @@ class _Throttled:
     seconds = 0.0
 
 
+@functools.cache
+def _note_throttled() -> None:
+    """Read the count before this worker's first task: what came before is not that task's."""
+    _throttled_since_last(time.monotonic())
+
+
 def _throttled_since_last(now: float) -> float:
     """Return the pod's throttled time since the last reading, in seconds."""
     if now - _Throttled.read_at < THROTTLED_S:
         return 0.0
     seconds = _throttled()
-    since_last = max(seconds - _Throttled.seconds, 0.0) if _Throttled.read_at else 0.0
+    since_last = max(seconds - _Throttled.seconds, 0.0)
     _Throttled.read_at = now
     _Throttled.seconds = seconds
     return since_last
