@@ -23,10 +23,10 @@ import yaml
 from hooks import Hook
 from quick import quick
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.run import attempts, messages, supervision
 from k8s_parsl.run import pod as launcher_pod
 from k8s_parsl.run import workflow as workflows
-from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,

@@ -13,10 +13,10 @@ import time
 import pytest
 from told import done, failed, kept, retried, submitted
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.views import history, metrics, page, terminal, why
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import usage
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, heeding

@@ -14,7 +14,6 @@ from k8s_parsl_runtime.shared.errors import bounded
 from k8s_parsl_runtime.shared.kept import END_SUFFIX, SUFFIX
 from k8s_parsl_runtime.shared.tries import Outcome, Try, tag
 
-LOGS = "logs"
 # Lines that are shown of a task, and of the pod of a task that failed.
 SHOWN_LINES = 200
 SHOWN_POD_LINES = 20
@@ -80,7 +79,7 @@ class _Logs:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._folder = run.folder / LOGS
+        self._folder = run.folder.logs
         # In their order, each once.
         self.unread: dict[str, None] = {}
         self._names = self._listed()
@@ -97,7 +96,7 @@ class _Logs:
 
     def _listed(self) -> frozenset[str]:
         try:
-            return frozenset(files.names(self._folder, self._run.volume))
+            return frozenset(files.names(self._folder, self._run.folder.volume))
         except FileNotFoundError:
             return frozenset()
         except (OSError, files.Refused) as error:
@@ -106,7 +105,7 @@ class _Logs:
 
     def _lines_of(self, path: Path) -> Iterator[bytes]:
         try:
-            with os.fdopen(files.opened(path, self._run.volume, os.O_RDONLY), "rb") as file:
+            with os.fdopen(files.opened(path, self._run.folder.volume, os.O_RDONLY), "rb") as file:
                 while file.tell() < FILE_BYTES and (line := file.readline(LINE_BYTES)):
                     yield line.rstrip(b"\n")
         except (OSError, files.Refused) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -55,17 +54,16 @@ def remove(run: Run) -> None:
     Raises:
         OSError: it cannot be removed, or a launcher has begun to work on it.
     """
-    number = files.opened(run.folder / "lock", run.volume, os.O_RDWR | os.O_CREAT)
-    with os.fdopen(number, "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        files.refuse_link(run.folder, run.volume)
-        shutil.rmtree(run.folder)
+    folder = run.folder
+    with folder.left(os.O_CREAT):
+        files.refuse_link(folder.path, folder.volume)
+        shutil.rmtree(folder.path)
 
 
 def size_of(run: Run) -> int:
     """Return how many bytes the files of a run have."""
     total = 0
-    for folder, _, names in os.walk(run.folder):
+    for folder, _, names in os.walk(run.folder.path):
         for name in names:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 (a million files)
@@ -76,9 +74,10 @@ def size_of(run: Run) -> int:
 
 def _last_written(run: Run) -> float:
     """Return when the run's record was written last, in seconds since the epoch."""
-    for name in ("record.json", "lock", "."):
+    folder = run.folder
+    for path in (folder.record, folder.lock, folder.path):
         try:
-            return (run.folder / name).lstat().st_mtime
+            return path.lstat().st_mtime
         except OSError:
             continue
     return time.time()

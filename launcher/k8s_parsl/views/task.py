@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from k8s_parsl.journal import events, reader
+from k8s_parsl.journal import events
 from k8s_parsl.journal.state import began
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.output import Output, of_try
@@ -94,7 +94,7 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
     Raises:
         UsageError: the attempt has no such task.
     """
-    attempts = list(reader.journals(run.folder, run.volume))
+    attempts = list(run.journals())
     if attempt is None:
         attempt = max(attempts, default=1)
     found = [Told(app, one, of_try(run, attempt, one)) for app, one in tries(run, attempt, number)]

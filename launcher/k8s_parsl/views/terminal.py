@@ -42,7 +42,7 @@ def summary(run: Run, record: Record | None, states: Mapping[int, State]) -> Jso
     seconds = record.seconds if record and record.ended else state.now
     return {
         "run": run.name,
-        "folder": str(run.folder),
+        "folder": str(run.folder.path),
         "started": _first(record.started if record else "", state.run.get("started", "")),
         "workflow": _first(record.workflow if record else "", state.run.get("workflow", "")),
         "seconds": round(seconds, 1),
@@ -130,11 +130,11 @@ def print_pruned(folder: Path, days: float | None, keep: int | None, *, remove: 
     failed = 0
     by_volume: defaultdict[Path, list[Run]] = defaultdict(list)
     for run in history.runs(folder):
-        by_volume[run.volume].append(run)
+        by_volume[run.folder.volume].append(run)
     chosen = [old for runs in by_volume.values() for old in prune.old_runs(runs, days, keep)]
     for old in chosen:
         freed += prune.size_of(old.run)
-        out.print(plain(f"{old.run.folder} ({old.why})"))
+        out.print(plain(f"{old.run.folder.path} ({old.why})"))
         if not remove:
             continue
         try:
