@@ -185,6 +185,8 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert "--block_id=1" in arguments
     record = launcher.record
     work = f"{launcher.volume}/runs/abc12345-11111111/work"
+    assert record["release"] == "science/pdgrun"
+    assert record["pod_seconds"] is not None
     assert (record["status"], record["exit_code"], record["result"]) == (
         "done",
         0,

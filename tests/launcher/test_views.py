@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
+from k8s_parsl.run import attempts
 from k8s_parsl.views import history, metrics, page, terminal, why
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
@@ -24,8 +26,8 @@ from k8s_parsl.views.words import duration, size
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\x07[bold]{{7*7}}&amp;\u202e"
 
 
-def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
-    """A run of this name on a volume, with a failed task."""
+def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more):
+    """A run of this name on a volume, with a failed task; its record has ``more``."""
     folder = Folder(volume / "runs" / name)
     folder.make(folder.path)
     (folder.path / "lock").touch()
@@ -45,7 +47,7 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
     )
     journal.take_tasks([failed(app, f"{app}(3): ValueError: no land", id=3, error="ValueError")])
     record = Record(name, "i", "tiles:main", "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
-    record.attempt = attempt
+    record = dataclasses.replace(record, attempt=attempt, **more)
     if ends:
         record.status, record.exit_code, record.ended = (
             "done with failures",
@@ -201,6 +203,46 @@ def test_an_older_run_without_a_journal_is_listed_and_shown(tmp_path):
     assert "3/4" in said
     _, said, _ = command("show", "one", cwd=tmp_path)
     assert "it has no journal: see record.json and logs in its folder" in said
+
+
+def pod_hours(tmp_path):
+    _, said, _ = command("runs", "--json", cwd=tmp_path)
+    (row,) = json.loads(said)
+    return row["pod_hours"]
+
+
+def unreadable(folder, attempt=1):
+    """A folder in the place of a journal: what reads it ends with exit code 65."""
+    (folder.path / "journal" / f"{attempt}.jsonl.gz").unlink()
+    (folder.path / "journal" / f"{attempt}.jsonl.gz").mkdir()
+
+
+def test_runs_reads_no_journal_of_an_attempt_that_the_record_knows_whole(tmp_path):
+    folder = make(tmp_path / "local" / "data", "one", pod_seconds=7200.0)
+    unreadable(folder)
+    _, said, _ = command("runs", "--json", cwd=tmp_path)
+    (row,) = json.loads(said)
+    assert (row["tasks"], row["done"], row["failed"], row["pod_hours"]) == (4, 3, 1, 2.0)
+
+
+def test_runs_counts_pod_hours_from_the_journal_where_the_record_lacks_them(tmp_path):
+    """As a record of version 1 does, and one whose launcher died."""
+    folder = make(tmp_path / "local" / "data", "one")
+    assert pod_hours(tmp_path) < 1
+    unreadable(folder)
+    code, _, said = command("runs", cwd=tmp_path)
+    assert (code, "the journal cannot be read" in said) == (65, True)
+
+
+def test_pod_hours_are_those_of_all_attempts(tmp_path):
+    volume = tmp_path / "local" / "data"
+    folder = make(volume, "one", attempt=1, pod_seconds=3600.0)
+    unreadable(folder)
+    earlier = dataclasses.asdict(Record.read(folder.record))
+    kept = {name: earlier[name] for name in attempts.KEPT_FIELDS}
+    make(volume, "one", attempt=2, pod_seconds=7200.0, attempts=[kept])
+    unreadable(folder, 2)
+    assert pod_hours(tmp_path) == 3.0
 
 
 def test_a_link_among_the_runs_is_no_run(tmp_path):

@@ -42,6 +42,8 @@ KEPT_STRAGGLERS = 200
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
+# The states of a pod whose container runs; with workers it works.
+RUNS = ("running", "working")
 KEPT_EXECUTORS = 100
 # A larger number of workers or pods is not ours.
 MOST = 10**6
@@ -405,6 +407,12 @@ class State:
         for pod in self.pods.values():
             self._settle(pod, self.now)
 
+    def pod_seconds(self) -> float:
+        """Return for how long the worker pods have run, in total."""
+        self.settle()
+        rows = (self.timeline.row(f"pods/{name}", self.now) for name in RUNS)
+        return sum(map(sum, rows))
+
     def _forget_old_pods(self) -> None:
         if len(self.pods) <= KEPT_PODS:
             return
@@ -472,6 +480,6 @@ def began(one: Try, seconds: float) -> float:
 
 def pod_key(pod: Pod) -> str:
     """Return by what the timeline counts a pod: its state, and while it waits its reason."""
-    if pod.state in ("running", "working"):
+    if pod.state in RUNS:
         return pod.state
     return pod.reason or pod.state

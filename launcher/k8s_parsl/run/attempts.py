@@ -37,7 +37,10 @@ NO_REASON = "its launcher ended without saying why"
 # Earlier attempts that a record keeps: the first, and the last ones.
 KEPT_ATTEMPTS = 50
 # Of an attempt, what the next one's record keeps.
-KEPT_FIELDS = ("attempt", "launcher", "started", "ended", "status", "exit_code", "message", "tasks")
+KEPT_FIELDS = (
+    *("attempt", "launcher", "started", "ended", "status", "exit_code", "message", "tasks"),
+    "pod_seconds",
+)
 # Apps that an attempt's first line names.
 NAMED = 10
 # A laptop's earlier runs that are looked at for a launcher that died.
@@ -199,6 +202,7 @@ def _unknown(attempt: int) -> dict[str, Any]:
         "status": DIED,
         "message": "its record cannot be read",
         "tasks": [],
+        "pod_seconds": None,
     }
     return dict.fromkeys(KEPT_FIELDS, "") | known
 

@@ -132,6 +132,7 @@ def _record(identity: Identity, settings: Settings, folder: Folder) -> Record:
     installation = folder.path.name.rpartition("-")[2]
     record = new_record(identity.run, installation, settings, "", settings.workflow.git.described)
     record.launcher = identity.pod_name
+    record.release = f"{identity.namespace}/{identity.release}"
     return record
 
 

@@ -127,6 +127,7 @@ def supervise(
     )
     with journal.locked() as state:
         shown = status(state)
+        record.pod_seconds = round(state.pod_seconds(), 3)
     # The end is known: what is kept of it may fail, and changes nothing.
     keep("write the record", lambda: record.write(folder.record))
     reported = keep(

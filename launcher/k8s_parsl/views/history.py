@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,21 @@ class Run:
         """
         return reader.journals(self.folder.path, self.folder.volume)
 
-    def states(self) -> dict[int, State]:
+    def states(self, but: Container[int] = ()) -> dict[int, State]:
         """Return the state of each attempt that has a journal, by its number.
+
+        Args:
+            but: attempts whose journals are not read.
 
         Raises:
             DataError: a journal cannot be read.
         """
         try:
-            return {attempt: self._state(file) for attempt, file in self.journals().items()}
+            return {
+                attempt: self._state(file)
+                for attempt, file in self.journals().items()
+                if attempt not in but
+            }
         except OSError as error:
             where = error.filename or self.folder.path
             raise DataError(f"{where}: the journal cannot be read: {error.strerror}") from None

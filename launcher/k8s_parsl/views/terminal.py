@@ -35,9 +35,21 @@ def console() -> Console:
     return made if made.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
 
 
-def summary(run: Run, record: Record | None, states: Mapping[int, State]) -> Json:
-    """Return one run as a row: when, what, how long, how it ended, tasks, pod-hours."""
-    state = states[max(states)] if states else State()
+def summary(run: Run, record: Record | None, states: Mapping[int, State] | None = None) -> Json:
+    """Return one run as a row: when, what, how long, how it ended, tasks, pod-hours.
+
+    Args:
+        run: the run.
+        record: its record.
+        states: of its attempts; without, only the journals of attempts are read whose pod-hours the
+            record lacks.
+    """
+    pods = record.pod_seconds_by_attempt() if record else {}
+    if states is None:
+        states = run.states(but=pods)
+    pods = {attempt: state.pod_seconds() for attempt, state in states.items()} | pods
+    last = max([*pods, record.attempt if record else 1])
+    state = states.get(last, State())
     tasks = _totals(record, state)
     seconds = record.seconds if record and record.ended else state.now
     return {
@@ -47,9 +59,9 @@ def summary(run: Run, record: Record | None, states: Mapping[int, State]) -> Jso
         "workflow": _first(record.workflow if record else "", state.run.get("workflow", "")),
         "seconds": round(seconds, 1),
         "status": how_it_ended(run, record),
-        "attempts": max([*states, record.attempt if record else 1]),
+        "attempts": last,
         **tasks,
-        "pod_hours": round(sum(map(pod_seconds, states.values())) / 3600, 3),
+        "pod_hours": round(sum(pods.values()) / 3600, 3),
     }
 
 
@@ -58,13 +70,6 @@ def how_it_ended(run: Run, record: Record | None) -> str:
     if record and record.status != RUNNING:
         return record.status
     return RUNNING if run.is_alive() else f"{DIED}: {NO_END}"
-
-
-def pod_seconds(state: State) -> float:
-    """Return for how long an attempt's worker pods have run, in total."""
-    state.settle()
-    rows = (state.timeline.row(f"pods/{name}", state.now) for name in ("running", "working"))
-    return sum(map(sum, rows))
 
 
 def _totals(record: Record | None, state: State) -> Json:
@@ -84,7 +89,7 @@ def _first(*texts: str) -> str:
 
 def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     """Print the runs, a line each."""
-    rows = [summary(run, run.record, run.states()) for run in found]
+    rows = [summary(run, run.record) for run in found]
     if as_json:
         print_json(rows)
         return
