@@ -155,6 +155,25 @@ def test_a_run_from_values_to_report(folder):
     assert "report: " in done.stderr
 
 
+def test_a_runs_end_removes_older_runs_where_the_values_say_so(folder):
+    """After its record and report; a run that cannot be read stays, and changes nothing else."""
+    runs = folder / "volumes/data/runs"
+    for name, installation in (("20260101-000000", "laptop"), ("23e0daf7", "pods")):
+        (runs / name).mkdir(parents=True)
+        facts = dict.fromkeys(("run", "workflow", "versions", "started"), "x")
+        text = json.dumps(facts | {"installation": installation, "status": "done"})
+        (runs / name / "record.json").write_text(text)
+    (runs / "begins").mkdir()
+    done = run(folder, more="run: {volume: data, keepRuns: 1}\n")
+    assert done.returncode == 0, done.stderr
+    (own,) = {path.name for path in runs.iterdir()} - {"23e0daf7", "begins"}
+    assert (runs / own / "report.html").exists()
+    report, removed = done.stderr.index("report: "), done.stderr.index("run.keepRuns, ")
+    assert report < removed
+    line = done.stderr[removed:].splitlines()[0]
+    assert line == "run.keepRuns, run.keepDays: removed 1 old run: 20260101-000000"
+
+
 @pytest.mark.slow
 def test_the_example_with_two_executors(tmp_path):
     """`make run` with examples/names: both executors are local processes."""

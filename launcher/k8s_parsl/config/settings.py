@@ -55,6 +55,19 @@ class Run(Model):
         "(`<mountPath>/runs/<run>-<installation>/`: record, report, checkpoints, logs). Empty: "
         "the pod has them, and they are lost when the pod is deleted.",
     )
+    keep_runs: int | None = Field(
+        None,
+        ge=1,
+        description="Keep so many of the release's latest runs on `run.volume`, the one that ends "
+        "among them: at its end, a run removes the folders of older ones, with all that is in "
+        "them. Empty: all are kept.",
+    )
+    keep_days: float | None = Field(
+        None,
+        gt=0,
+        description="The same, by age: remove the release's runs that ended so many days ago or "
+        "earlier. With both keys, a run goes that one of them removes.",
+    )
 
 
 GIT_URL = r"^(https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:%\[\]]+)(:[0-9]{1,5})?/[^\s?#@]+)?$"

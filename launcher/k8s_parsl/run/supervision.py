@@ -22,6 +22,7 @@ from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, heeding
 from k8s_parsl.views.page import write_page
+from k8s_parsl.views.prune import remove_old
 from k8s_parsl.views.server import Ports, serving
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.deadlines import apart
@@ -140,6 +141,8 @@ def supervise(
     if shown["why"]["sentence"]:
         log.info("%s", shown["why"]["sentence"])
     log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
+    if not workflow.stopped:
+        best_effort("remove old runs", lambda: _remove_old(settings, record, folder))
     if record.status == "stopped" and record.launcher and folder.lasts:
         log.info(
             "tasks that had not ended are lost; the next launcher of this run keeps the results of"
@@ -215,6 +218,17 @@ def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) 
         left_out = "" if picture.content else " (too large for the report)"
         log.info("picture: %s%s", picture.name, left_out)
     log.info("report: %s", report)
+
+
+def _remove_old(settings: Settings, record: Record, folder: Folder) -> None:
+    """Remove old runs of this release, as the values say; log one line where there are some."""
+    keys = settings.run
+    if not folder.lasts or (keys.keep_runs is None and keys.keep_days is None):
+        return
+    removed = remove_old(folder, record, keys.keep_days, keys.keep_runs)
+    if said := str(removed):
+        level = logging.WARNING if removed.left else logging.INFO
+        log.log(level, "run.keepRuns, run.keepDays: %s", said)
 
 
 def _counts(journal: Journal) -> str:
