@@ -46,11 +46,11 @@ executors: {{cpu: {{maxWorkersPerNode: 2, maxBlocks: 1, initBlocks: 1, prefetchC
 """
 
 
-def tasks_a_second(checkout: Path, tasks: int) -> float:
-    """Run the workflow once with a checkout's launcher; return its tasks a second."""
+def tasks_a_second(checkout: Path, tasks: int, more: str = "") -> float:
+    """Run the workflow once with a checkout's launcher, and ``more`` values; return its speed."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "flow.py").write_text(WORKFLOW)
-        Path(folder, "values.yaml").write_text(VALUES.format(tasks=tasks))
+        Path(folder, "values.yaml").write_text(VALUES.format(tasks=tasks) + more)
         command = [str(checkout / ".venv/bin/k8s-parsl"), "run", "-f", "values.yaml", "--path", "."]
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         subprocess.run(  # noqa: S603

@@ -81,6 +81,8 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("parsl.retryLostTasks", ["cached", "all", "none", [], ["tile"]], ["some", True, [1]]),
     ("parsl.encrypted", [True, False], ["true", 1]),
     ("parsl.workerPort", [1024, 65000], [1023, 65001]),
+    ("parsl.monitoring.enabled", [True, False], ["yes", 1, None]),
+    ("parsl.monitoring.resourceMonitoringInterval", [0, 0.5, 3600], [-1, "30", None]),
     ("logging.level", ["DEBUG", "INFO", "WARNING", "ERROR"], ["info", "FATAL"]),
     ("logging.progressPeriod", [0.1], [0]),
     ("page.enabled", [True, False], ["yes", 1, None]),

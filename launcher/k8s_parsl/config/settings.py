@@ -281,6 +281,23 @@ class Executor(Model):
         return self
 
 
+class Monitoring(Model):
+    """Parsl's own monitoring: an SQLite database of the tasks, in the run's folder."""
+
+    enabled: bool = Field(
+        False,
+        description="Let Parsl write its monitoring database, `parsl/monitoring.db` in the run's "
+        "folder. The workflow's image needs `parsl[monitoring]`. It makes short tasks much slower "
+        "([what it costs](results.md#parsls-monitoring-database)).",
+    )
+    resource_monitoring_interval: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds between two measurements of a task's CPU and memory, for which Parsl "
+        "starts one more process for each task. 0: no such process, only begin and end.",
+    )
+
+
 class Parsl(Model):
     """Arguments of Parsl's Config, and what all its executors share."""
 
@@ -322,6 +339,7 @@ class Parsl(Model):
         "the next ports. Avoid 32768 to 60999: an outgoing connection of that pod may use such a "
         "port.",
     )
+    monitoring: Monitoring = Field(default_factory=Monitoring)
 
 
 class Volume(Model):
