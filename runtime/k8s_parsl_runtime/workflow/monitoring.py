@@ -9,6 +9,7 @@ It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 from typing import Any
@@ -28,11 +29,13 @@ def hub(plan: Message) -> MonitoringHub | None:
     Raises:
         ConfigurationError: this environment lacks a package that it needs.
     """
-    monitoring = plan["parsl"]["monitoring"]
+    parsl = plan["parsl"]
+    monitoring = parsl["monitoring"]
     if not monitoring["enabled"]:
         return None
     try:
-        import parsl.monitoring.db_manager  # noqa: F401 (without sqlalchemy it raises)
+        # Without sqlalchemy it raises.
+        importlib.import_module("parsl.monitoring.db_manager")
     except Exception as error:  # noqa: BLE001 (a package that is broken, too)
         raise ConfigurationError(
             "parsl.monitoring.enabled: install parsl[monitoring] in the workflow's environment"
