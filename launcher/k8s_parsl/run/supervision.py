@@ -20,7 +20,7 @@ from k8s_parsl.record.report import Record
 from k8s_parsl.run import usage
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
-from k8s_parsl.stopping import STOPPING, Interrupted, heeding
+from k8s_parsl.stopping import STOPPING, Interrupted, handling_signals
 from k8s_parsl.views.page import write_page
 from k8s_parsl.views.prune import remove_old
 from k8s_parsl.views.server import Ports, serving
@@ -69,7 +69,7 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
         if not workflow.watched:
             raise Interrupted(stopped)
 
-    with heeding(STOPPING, stop):
+    with handling_signals(STOPPING, stop):
         yield
 
 
