@@ -3,8 +3,9 @@
     python benchmarks/throughput.py [--other PATH] [--tasks 4000] [--rounds 5]
 
 PATH is a checkout with its own .venv, such as one of the commit before a change. Without it the
-same checkout runs once with the journal, the tags of printed lines and the page, and once without
-them. Each round runs the same workflow once with each, in turns, on this machine, with two workers.
+same checkout runs once as it is, and once without the journal: there no task is measured, reported,
+or has its lines tagged. Each round runs the same workflow once with each, in turns, on this
+machine, with two workers.
 
 The workflow itself takes the time between its first submit and its last result, when all workers
 have started. CPU time is that of all processes of the run meanwhile: it says more than the time
@@ -25,7 +26,6 @@ from typing import NamedTuple
 import click
 
 HERE = Path(__file__).resolve().parents[1]
-WITHOUT = HERE / "benchmarks" / "without_journal"
 TICKS = os.sysconf("SC_CLK_TCK")
 # How long the processes of a run may still work on what is reported of its tasks.
 SETTLE_S = 1.0
@@ -38,12 +38,25 @@ def noop(i):
     return i
 
 @python_app
-def warm(i):
+def warm(i, with_journal):
     import time
+    if not with_journal:
+        from k8s_parsl_runtime.shared.measures import Measures
+        from k8s_parsl_runtime.worker import measured, streams
+        nothing = Measures("", 0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0.0, 0.0, 0)
+        measured.Measurement.__init__ = lambda *_: None
+        measured.Measurement.end = lambda _: nothing
+        streams._own_output = lambda: None
     time.sleep(0.5)
 
-def main(n, begun, go, ended, gone):
-    [one.result() for one in [warm(i) for i in range(4)]]
+def main(n, with_journal, begun, go, ended, gone):
+    [one.result() for one in [warm(i, with_journal) for i in range(4)]]
+    if not with_journal:
+        from k8s_parsl_runtime.workflow.reporter import Reporter
+        from k8s_parsl_runtime.workflow.tries import Tries
+        Tries.report = lambda *_, **__: None
+        Reporter.submitted = lambda *_: None
+        Reporter.tried = lambda *_: None
     open(begun, "w").write("begun")
     open(go).read()
     began = time.perf_counter()
@@ -66,7 +79,9 @@ class Side(NamedTuple):
 
     name: str
     checkout: Path
-    environment: dict[str, str]
+    with_journal: bool = True
+    # In addition.
+    values: str = ""
 
 
 class Figures(NamedTuple):
@@ -87,13 +102,13 @@ def measure(side: Side, tasks: int) -> Figures:
         for path in pipes.values():
             os.mkfifo(path)
         Path(folder, "flow.py").write_text(WORKFLOW)
-        kwargs = json.dumps({"n": tasks, **pipes})
-        Path(folder, "values.yaml").write_text(VALUES.format(kwargs=kwargs))
+        kwargs = json.dumps({"n": tasks, "with_journal": side.with_journal, **pipes})
+        Path(folder, "values.yaml").write_text(VALUES.format(kwargs=kwargs) + side.values)
         command = [str(side.checkout / ".venv/bin/k8s-parsl"), "run", "-f", "values.yaml"]
         run = subprocess.Popen(  # noqa: S603
             [*command, "--path", "."],
             cwd=folder,
-            env={**os.environ, "PYTHONWARNINGS": "ignore", **side.environment},
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -136,10 +151,10 @@ def _line(pid: int, parents: dict[int, int]) -> list[int]:
 
 def sides(other: Path | None) -> tuple[Side, Side]:
     """Return what is compared."""
-    this = Side("this", HERE, {})
+    this = Side("this", HERE)
     if other is not None:
-        return this, Side("other", other, {})
-    return this, Side("no journal", HERE, {"PYTHONPATH": str(WITHOUT)})
+        return this, Side("other", other)
+    return this, Side("no journal", HERE, with_journal=False)
 
 
 @click.command()

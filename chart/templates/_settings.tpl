@@ -7,7 +7,13 @@ launcher/k8s_parsl/config/ returns the same, with `laptop`; a test compares the 
 {{- range $label := include "k8s-parsl.executorLabels" . | fromJsonArray -}}
 {{- $_ := set $executors $label (omit (index $.Values.executors $label) "pod") -}}
 {{- end -}}
-{{- $values := pick .Values "run" "parsl" "logging" "notify" "page" -}}
+{{- /* Helm 3 keeps a null, and Helm 4 drops it: both have to name the same run. */ -}}
+{{- $run := dict -}}
+{{- range $key, $value := .Values.run -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $run $key $value }}{{ end -}}
+{{- end -}}
+{{- $values := pick .Values "parsl" "logging" "notify" "page" -}}
+{{- $_ := set $values "run" $run -}}
 {{- $_ := set $values "metrics" (omit .Values.metrics "from" "annotations" "podMonitor") -}}
 {{- $_ := set $values "workflow" (omit .Values.workflow "files") -}}
 {{- $_ := set $values "executors" $executors -}}

@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from k8s_parsl.log import to_stderr
-from k8s_parsl.stopping import STOPPING, Interrupted, heed, interrupt
+from k8s_parsl.stopping import STOPPING, Interrupted, handle_signals, interrupt
 from k8s_parsl_runtime.shared import errors
 
 
@@ -225,7 +225,7 @@ def main() -> NoReturn:
     """Run a command, and end with an exit code of `errors.ExitCode`."""
     # PID 1 of a container gets no signal that it has no handler for. A run sets its own handlers
     # later. Python itself has one for SIGINT.
-    heed((number for number in STOPPING if number != signal.SIGINT), interrupt)
+    handle_signals((number for number in STOPPING if number != signal.SIGINT), interrupt)
     to_stderr()
     code = _guarded()
     # Not sys.exit: threads of Parsl's or of the workflow's must not keep a finished launcher alive.

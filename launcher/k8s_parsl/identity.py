@@ -13,6 +13,8 @@ from pathlib import Path
 from k8s_parsl_runtime.shared.errors import ConfigurationError, UsageError
 
 PREFIX = "K8S_PARSL_"
+# Where the chart puts what Secret `notify.secret` holds, and a laptop's user the same.
+NOTIFY_URLS = f"{PREFIX}NOTIFY_URL"
 # The run of `helm test` (chart/templates/tests/test.yaml); all others are 8 hex digits.
 TEST = "test"
 # The label of the run: a worker pod has it from its launcher, a launcher's pod from the chart.

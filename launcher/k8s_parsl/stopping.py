@@ -19,7 +19,7 @@ class Interrupted(BaseException):
     It is not an Exception: code that catches those and continues would swallow it.
 
     Args:
-        stopped: The failure that `heeding` raises in its place.
+        stopped: The failure that `handling_signals` raises in its place.
     """
 
     def __init__(self, stopped: Stopped) -> None:
@@ -32,7 +32,9 @@ def interrupt(number: int, _frame: object) -> NoReturn:
     raise Interrupted(Stopped(f"{signal.Signals(number).name}: stopped from outside"))
 
 
-def heed(numbers: Iterable[int], handler: Callable[[int, object], None]) -> dict[int, Any]:
+def handle_signals(
+    numbers: Iterable[int], handler: Callable[[int, object], None]
+) -> dict[int, Any]:
     """Have signals call ``handler``.
 
     A signal that is ignored stays ignored, as `nohup` wants it.
@@ -48,13 +50,15 @@ def heed(numbers: Iterable[int], handler: Callable[[int, object], None]) -> dict
 
 
 @contextmanager
-def heeding(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Have signals call ``handler`` inside of the block, as `heed` does.
+def handling_signals(
+    numbers: Iterable[int], handler: Callable[[int, object], None]
+) -> Iterator[None]:
+    """Have signals call ``handler`` inside of the block, as `handle_signals` does.
 
     Raises:
         Stopped: the handler raised Interrupted.
     """
-    before = heed(numbers, handler)
+    before = handle_signals(numbers, handler)
     try:
         yield
     except Interrupted as interrupted:

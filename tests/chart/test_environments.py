@@ -411,7 +411,8 @@ def asks_for(node: ast.AST) -> str:
         case ast.Attribute(attr=str(name)):
             return name
         case ast.Subscript(
-            value=ast.Name(id="parsl" | "executor"), slice=ast.Constant(value=str(name))
+            value=ast.Name(id="parsl" | "executor" | "monitoring"),
+            slice=ast.Constant(value=str(name)),
         ):
             return name
     return ""
@@ -434,6 +435,7 @@ def test_every_setting_is_read_by_launcher_or_runtime():
             "Git",
             "Executor",
             "Parsl",
+            "Monitoring",
             "Volume",
             "Logging",
             "Page",

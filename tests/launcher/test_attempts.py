@@ -12,11 +12,11 @@ import pytest
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Amount, Room, workers
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import attempts
 from k8s_parsl.run.attempts import NO_REASON, Attempt, say_dead
-from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import attempts as lists
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 

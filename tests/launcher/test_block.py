@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from k8s_parsl.kube.pod_state import PodState
-from k8s_parsl.kube.reasons import Kind, find
+from k8s_parsl.kube.reasons import ReasonClass, find
 from k8s_parsl.run import block as block_module
 from k8s_parsl.run.block import Blame, Block, State
 
@@ -15,7 +15,7 @@ ASKED_FOR = Block("0", "p")
 RUNNING = replace(ASKED_FOR, seen=True, running_since=10.0)
 CANCELLED = replace(RUNNING, cancelled=True)
 RETIRED = replace(RUNNING, retired_at=15.0)
-LIMITS = {Kind.WAIT: 60.0, Kind.CONFIGURATION: 30.0}
+LIMITS = {ReasonClass.WAIT: 60.0, ReasonClass.CONFIGURATION: 30.0}
 
 
 def pod(

@@ -23,10 +23,10 @@ import yaml
 from hooks import Hook
 from quick import quick
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.run import attempts, messages, supervision
 from k8s_parsl.run import pod as launcher_pod
 from k8s_parsl.run import workflow as workflows
-from k8s_parsl.run.folder import Folder
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import (
     ConfigurationError,
@@ -192,6 +192,8 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert "--block_id=1" in arguments
     record = launcher.record
     work = f"{launcher.volume}/runs/abc12345-11111111/work"
+    assert record["release"] == "science/pdgrun"
+    assert record["pod_seconds"] is not None
     assert (record["status"], record["exit_code"], record["result"]) == (
         "done",
         0,

@@ -19,12 +19,13 @@ from hooks import Hook, mail_server
 from told import failed, submitted
 
 from k8s_parsl.config.settings import Notify
+from k8s_parsl.identity import NOTIFY_URLS
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.run import lookout as lookouts
 from k8s_parsl.run import notifier as notifiers
 from k8s_parsl.run.lookout import Lookout
-from k8s_parsl.run.notifier import MOST_URLS, VARIABLE, notifier
+from k8s_parsl.run.notifier import MOST_URLS, notifier
 from k8s_parsl.views.notify import Triggers, notice
 from k8s_parsl_runtime.shared.tries import Try
 
@@ -201,7 +202,7 @@ def a_journal(**facts):
 def watched(journal, urls, settings=ALL):
     """A lookout over the journal that has begun; its block ends with the run."""
     watch = Lookout(journal)
-    watch.add(lambda: notifier(settings, {VARIABLE: urls}, "pdgrun", "/report.html"))
+    watch.add(lambda: notifier(settings, {NOTIFY_URLS: urls}, "pdgrun", "/report.html"))
     watch.begin()
     return watch
 
@@ -238,7 +239,7 @@ def test_every_line_of_the_secret_is_a_service_and_one_bad_one_costs_only_itself
     run_to_its_end(urls)
     assert len(hook.posted) == len(other.posted) == 1
     (line,) = said(caplog)
-    assert line.startswith(f"notify.secret: {VARIABLE}: the services of line 4 did not take")
+    assert line.startswith(f"notify.secret: {NOTIFY_URLS}: the services of line 4 did not take")
     other.close()
 
 
@@ -295,7 +296,7 @@ def test_a_run_that_was_stopped_waits_less(hook, monkeypatch, caplog):
     hook.hangs = True
     assert run_to_its_end(hook.url, status="stopped") < 4
     assert said(caplog) == [
-        f"notify.secret: {VARIABLE}: the run ends before the message about it was taken"
+        f"notify.secret: {NOTIFY_URLS}: the run ends before the message about it was taken"
     ]
 
 
@@ -394,7 +395,7 @@ def test_a_secret_that_is_missing_is_one_line(caplog):
 
 def test_without_notify_there_is_no_line_and_no_thread(caplog):
     assert notifier(ALL, {}, "pdgrun", "") is None
-    assert notifier(Notify(when=()), {VARIABLE: "json://x"}, "pdgrun", "") is None
+    assert notifier(Notify(when=()), {NOTIFY_URLS: "json://x"}, "pdgrun", "") is None
     assert said(caplog) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k8s_parsl.kube.pod_state import events_finding, read
-from k8s_parsl.kube.reasons import REASONS, Kind
+from k8s_parsl.kube.reasons import REASONS, ReasonClass
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 
@@ -28,29 +28,36 @@ DELETING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 @pytest.mark.parametrize(
     ("code", "reason", "message", "metadata", "found", "kind"),
     [
-        (0, "Completed", "", {}, "Completed", Kind.END),
-        (1, "Error", "no such library", {}, "Error", Kind.END),
-        (137, "OOMKilled", "", {}, "OOMKilled", Kind.LOSS),
+        (0, "Completed", "", {}, "Completed", ReasonClass.END),
+        (1, "Error", "no such library", {}, "Error", ReasonClass.END),
+        (137, "OOMKilled", "", {}, "OOMKilled", ReasonClass.LOSS),
         # cgroup v1: the kernel killed one process, and the rest of the container ended well.
-        (0, "OOMKilled", "", {}, "OOMKilled", Kind.LOSS),
-        (75, "Error", "OOMKilled: 1 process", {}, "OOMKilled", Kind.LOSS),
+        (0, "OOMKilled", "", {}, "OOMKilled", ReasonClass.LOSS),
+        (75, "Error", "OOMKilled: 1 process", {}, "OOMKilled", ReasonClass.LOSS),
         (
             75,
             "Error",
             "MountGone: /data: Transport endpoint is not connected",
             {},
             "MountGone",
-            Kind.LOSS,
+            ReasonClass.LOSS,
         ),
-        (75, "Error", "Completed: no worker says so", {}, "Error", Kind.END),
-        (137, "Error", "", {}, "Killed", Kind.LOSS),
-        (137, "Error", "", DELETING, "Deleted", Kind.LOSS),
-        (143, "Error", "SIGTERM", DELETING, "Deleted", Kind.LOSS),
-        (0, "Completed", "", DELETING, "Deleted", Kind.LOSS),
-        (143, "Error", "SIGTERM", {}, "Terminated", Kind.LOSS),
-        (78, "Error", "use one image for both", {}, "WorkerConfiguration", Kind.CONFIGURATION),
-        (77, "Error", "/data: uid 1000 may not", {}, "WorkerPermission", Kind.CONFIGURATION),
-        (128, "StartError", "exec: no such file", {}, "StartError", Kind.CONFIGURATION),
+        (75, "Error", "Completed: no worker says so", {}, "Error", ReasonClass.END),
+        (137, "Error", "", {}, "Killed", ReasonClass.LOSS),
+        (137, "Error", "", DELETING, "Deleted", ReasonClass.LOSS),
+        (143, "Error", "SIGTERM", DELETING, "Deleted", ReasonClass.LOSS),
+        (0, "Completed", "", DELETING, "Deleted", ReasonClass.LOSS),
+        (143, "Error", "SIGTERM", {}, "Terminated", ReasonClass.LOSS),
+        (
+            78,
+            "Error",
+            "use one image for both",
+            {},
+            "WorkerConfiguration",
+            ReasonClass.CONFIGURATION,
+        ),
+        (77, "Error", "/data: uid 1000 may not", {}, "WorkerPermission", ReasonClass.CONFIGURATION),
+        (128, "StartError", "exec: no such file", {}, "StartError", ReasonClass.CONFIGURATION),
     ],
 )
 def test_the_end_of_a_container(code, reason, message, metadata, found, kind):

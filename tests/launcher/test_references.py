@@ -159,3 +159,62 @@ def test_the_git_servers_secret_has_to_be_there(cluster, api):
     }
     rendered = needs(launcher=pod("launcher", "pdgrun-launcher", initContainers=[checkout]))
     assert only(api, rendered) == "there is no Secret pdg-git in namespace science, which env names"
+
+
+def with_messages(key="url"):
+    """A release with `notify.secret`; kubelet would start its launcher without the Secret, too."""
+    source = {"secretKeyRef": {"name": "pdg-notify", "key": key, "optional": True}}
+    launcher = {
+        "name": "launcher",
+        "image": "example.org/tiles:1",
+        "env": [{"name": "K8S_PARSL_NOTIFY_URL", "valueFrom": source}],
+    }
+    return needs(launcher=pod("launcher", "pdgrun-launcher", containers=[launcher]))
+
+
+def secret(*managed):
+    """A Secret as the API server keeps it: with who has set which of its fields."""
+    fields = [{"manager": "kubectl-create", "fieldsV1": one} for one in managed]
+    return {"metadata": {"name": "pdg-notify", "managedFields": fields}, "data": {"x": "eA=="}}
+
+
+def test_the_secret_of_messages_has_to_be_there(cluster, api):
+    line = only(api, with_messages())
+    assert line == "there is no Secret pdg-notify in namespace science, which notify.secret names"
+
+
+@pytest.mark.parametrize(
+    ("managed", "known"),
+    [
+        (({"f:data": {".": {}, "f:urls": {}, "f:more": {}}, "f:type": {}},), "more, urls"),
+        (({"f:data": {"f:urls": {}}}, {"f:stringData": {"f:late": {}}}), "late, urls"),
+    ],
+)
+def test_the_secret_of_messages_has_to_have_its_key(cluster, api, managed, known):
+    """Without a look at its values."""
+    cluster.objects["secrets", NS, "pdg-notify"] = secret(*managed)
+    assert only(api, with_messages()) == (
+        "Secret pdg-notify in namespace science has no key url, which notify.secretKey names"
+        f" (it has: {known})"
+    )
+    assert said(api, with_messages(key="urls")) == []
+
+
+@pytest.mark.parametrize("managed", [(), ({"f:metadata": {}},), ({"f:data": {".": {}}},)])
+def test_a_secret_whose_keys_are_not_known_is_enough(cluster, api, managed):
+    cluster.objects["secrets", NS, "pdg-notify"] = secret(*managed)
+    assert said(api, with_messages()) == []
+
+
+def test_each_key_that_a_variable_takes_has_to_be_there(cluster, api):
+    """One that is optional need not."""
+    variables = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "pdg", "key": name, **more}}}
+        for name, more in (("A", {}), ("B", {}), ("C", {"optional": True}))
+    ]
+    container = {"name": "launcher", "image": "example.org/tiles:1", "env": variables}
+    rendered = needs(launcher=pod("launcher", "pdgrun-launcher", containers=[container]))
+    cluster.objects["secrets", NS, "pdg"] = secret({"f:data": {"f:A": {}}})
+    assert only(api, rendered) == (
+        "Secret pdg in namespace science has no key B, which env names (it has: A)"
+    )

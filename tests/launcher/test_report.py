@@ -110,6 +110,8 @@ NO_RECORDS = {
     "an exit code that is a text": but(exit_code="0"),
     "an exit code out of range": but(exit_code=256),
     "names that are numbers": but(retry_lost_tasks=[1]),
+    "a later version": but(version=stored.VERSION + 1),
+    "a negative time of pods": but(pod_seconds=-1),
     "an unknown key": but(**{"\x1b[2J\nforged": 1}),
     "a key that is missing": b'{"run": "r"}',
     "deep": b"[" * 200_000,
@@ -145,6 +147,14 @@ def test_a_record_that_is_too_large_is_not_read(tmp_path, caplog, size):
     assert f"{path}: it is larger than 8 MiB; taken as a run that did not end" in caplog.text
 
 
+def test_a_record_of_the_first_version_is_read(tmp_path):
+    """It has no key `version`, and does not know the pods' time."""
+    path = tmp_path / "record.json"
+    path.write_bytes(but())
+    record = Record.read(path)
+    assert (record.version, record.pod_seconds, record.release) == (1, None, "")
+
+
 def test_every_field_of_a_record_can_be_read(record):
     """With all that it may have."""
     assert set(stored._Stored.model_fields) == {one.name for one in dataclasses.fields(Record)}
@@ -162,6 +172,7 @@ def test_a_record_with_everything_is_read_back_as_it_was_written(tmp_path, recor
         "ended": "b",
         "status": "died",
         "message": "no word",
+        "pod_seconds": 3600.5,
     }
     record.attempts = [earlier | {"exit_code": None, "tasks": record.tasks}] * 50
     record.attempt, record.launcher, record.workers, record.reasons = (
@@ -171,6 +182,7 @@ def test_a_record_with_everything_is_read_back_as_it_was_written(tmp_path, recor
         {"Evicted": 3},
     )
     record.status, record.exit_code, record.workflow_status, record.seconds = "failed", 1, 255, 12.5
+    record.release, record.pod_seconds = "science/pdgrun", 12.25
     record.retry_lost_tasks, record.last_lines, record.message = (
         ["tile"],
         ["\x1b[2J", "é\n"],

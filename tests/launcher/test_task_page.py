@@ -10,9 +10,9 @@ import pytest
 from browser import DESKTOP, PHONE, opened, violations
 from told import done, failed, retried, submitted, tried
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.views import page, site, task
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.server import Ports

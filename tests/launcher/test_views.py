@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -9,18 +10,20 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from told import done, failed, kept, retried, submitted
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal import events
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
-from k8s_parsl.run.folder import Folder
-from k8s_parsl.views import export, history, metrics, page, terminal, why
+from k8s_parsl.run import attempts
+from k8s_parsl.views import export, history, metrics, page, prune, terminal, why
 from k8s_parsl.views.resources import requested_and_used
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
@@ -30,8 +33,8 @@ from k8s_parsl_runtime.shared.tries import Try
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\x07[bold]{{7*7}}&amp;\u202e"
 
 
-def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
-    """A run of this name on a volume, with a failed task."""
+def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more):
+    """A run of this name on a volume, with a failed task; its record has ``more``."""
     folder = Folder(volume / "runs" / name)
     folder.make(folder.path)
     (folder.path / "lock").touch()
@@ -51,7 +54,7 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile"):
     )
     journal.take_tasks([failed(app, f"{app}(3): ValueError: no land", id=3, error="ValueError")])
     record = Record(name, "i", "tiles:main", "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
-    record.attempt = attempt
+    record = dataclasses.replace(record, attempt=attempt, **more)
     if ends:
         record.status, record.exit_code, record.ended = (
             "done with failures",
@@ -287,6 +290,46 @@ def test_an_older_run_without_a_journal_is_listed_and_shown(tmp_path):
     assert "it has no journal: see record.json and logs in its folder" in said
 
 
+def pod_hours(tmp_path):
+    _, said, _ = command("runs", "--json", cwd=tmp_path)
+    (row,) = json.loads(said)
+    return row["pod_hours"]
+
+
+def unreadable(folder, attempt=1):
+    """A folder in the place of a journal: what reads it ends with exit code 65."""
+    (folder.path / "journal" / f"{attempt}.jsonl.gz").unlink()
+    (folder.path / "journal" / f"{attempt}.jsonl.gz").mkdir()
+
+
+def test_runs_reads_no_journal_of_an_attempt_that_the_record_knows_whole(tmp_path):
+    folder = make(tmp_path / "local" / "data", "one", pod_seconds=7200.0)
+    unreadable(folder)
+    _, said, _ = command("runs", "--json", cwd=tmp_path)
+    (row,) = json.loads(said)
+    assert (row["tasks"], row["done"], row["failed"], row["pod_hours"]) == (4, 3, 1, 2.0)
+
+
+def test_runs_counts_pod_hours_from_the_journal_where_the_record_lacks_them(tmp_path):
+    """As a record of version 1 does, and one whose launcher died."""
+    folder = make(tmp_path / "local" / "data", "one")
+    assert pod_hours(tmp_path) < 1
+    unreadable(folder)
+    code, _, said = command("runs", cwd=tmp_path)
+    assert (code, "the journal cannot be read" in said) == (65, True)
+
+
+def test_pod_hours_are_those_of_all_attempts(tmp_path):
+    volume = tmp_path / "local" / "data"
+    folder = make(volume, "one", attempt=1, pod_seconds=3600.0)
+    unreadable(folder)
+    earlier = dataclasses.asdict(Record.read(folder.record))
+    kept = {name: earlier[name] for name in attempts.KEPT_FIELDS}
+    make(volume, "one", attempt=2, pod_seconds=7200.0, attempts=[kept])
+    unreadable(folder, 2)
+    assert pod_hours(tmp_path) == 3.0
+
+
 def test_a_link_among_the_runs_is_no_run(tmp_path):
     make(tmp_path / "local" / "data", "one")
     (tmp_path / "local" / "data" / "runs" / "two").symlink_to(tmp_path)
@@ -356,6 +399,137 @@ def test_prune_follows_no_link(tmp_path, five):
 def test_prune_asks_which(tmp_path, five):
     code, _, said = command("prune", five, cwd=tmp_path)
     assert (code, said.strip()) == (64, "k8s-parsl: prune: say which runs: --days or --keep")
+
+
+# At the end of a run
+
+
+def ours(volume, name, days=0.0, *, release="science/pdgrun", **more):
+    """A run of the release, which ended so many days ago."""
+    folder = make(volume, name, release=release, **more)
+    moment = time.time() - days * 86_400
+    for path in (folder.record, folder.lock):
+        os.utime(path, (moment, moment))
+    return folder
+
+
+def ended(volume, days=None, keep=None, *, own="now"):
+    """What a run of the release says and leaves at its end."""
+    folder = Folder(volume / "runs" / own)
+    with folder.held():
+        removed = prune.remove_old(folder, Record.read(folder.record), days, keep)
+    return str(removed), left(volume)
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """Four runs of a release, a day apart, and the one that ends now."""
+    for number in range(4):
+        ours(tmp_path, f"r{number}", days=4 - number)
+    ours(tmp_path, "now")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("days", "keep", "stay"),
+    [
+        (None, 3, ["now", "r2", "r3"]),
+        (None, 1, ["now"]),
+        (None, 9, ["now", "r0", "r1", "r2", "r3"]),
+        (2.5, None, ["now", "r2", "r3"]),
+        (2.5, 2, ["now", "r3"]),
+        (1e9, None, ["now", "r0", "r1", "r2", "r3"]),
+    ],
+)
+def test_a_runs_end_removes_by_age_and_by_number(volume, days, keep, stay):
+    said, found = ended(volume, days, keep)
+    assert found == stay
+    number = 5 - len(stay)
+    assert said.startswith(f"removed {number} old run") == bool(number)
+
+
+def test_a_runs_end_says_in_one_line_which_runs_it_removed(volume):
+    assert ended(volume, keep=3)[0] == "removed 2 old runs: r0, r1"
+
+
+OTHERS = {
+    "another release": {"release": "science/other"},
+    "the same name in another namespace": {"release": "arctic/pdgrun"},
+    "a laptop's": {"release": ""},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_runs_end_leaves_the_runs_of_others(volume, other):
+    ours(volume, "other", days=100, **other)
+    assert ended(volume, days=1, keep=1)[1] == ["now", "other"]
+
+
+def test_a_runs_end_leaves_what_has_no_record(volume):
+    """It may be a run that begins, and anyone may have put a link there."""
+    for name in ("begins", "linked"):
+        folder = ours(volume, name, days=100)
+        folder.record.unlink()
+        folder.lock.touch()
+    (volume / "runs" / "linked" / "record.json").symlink_to(volume / "runs/r0/record.json")
+    assert ended(volume, keep=1)[1] == ["begins", "linked", "now"]
+
+
+def test_a_runs_end_leaves_a_run_whose_launcher_works(volume):
+    with Folder(volume / "runs" / "r0").held():
+        assert ended(volume, keep=1)[1] == ["now", "r0"]
+
+
+def test_the_run_that_ends_stays_also_where_others_began_later(volume):
+    """It may be one that was resumed."""
+    assert ended(volume, days=0.5, keep=1, own="r0")[1] == ["now", "r0"]
+
+
+def test_a_laptops_runs_are_of_the_laptop(tmp_path):
+    for number in range(3):
+        ours(tmp_path, f"r{number}", days=3 - number, release="", installation="laptop")
+    ours(tmp_path, "pods", days=9, release="", installation="23e0daf7")
+    assert ended(tmp_path, keep=1, own="r2")[1] == ["pods", "r2"]
+
+
+@pytest.fixture
+def everyones():
+    """A folder that every user may enter. Another session of pytest changes the mode of `tmp_path`."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from k8s_parsl.folder import Folder
+from k8s_parsl.record.report import Record
+from k8s_parsl.views import prune
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+own = Folder(Path(sys.argv[1]) / "runs" / "now")
+print(prune.remove_old(own, Record.read(own.record), None, 3))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user than root is needed")
+def test_a_folder_that_cannot_be_removed_keeps_its_record_for_the_next_time(everyones):
+    """Such as one with files of the workflow's, which runs as another user."""
+    volume = everyones
+    for name in ("r0", "r1", "r2", "r3", "now"):
+        ours(volume, name)
+    for path in [volume, *volume.rglob("*")]:
+        os.chown(path, 65534, 65534)
+    folder = Folder(volume / "runs" / "r0")
+    folder.make(folder.work)
+    (folder.work / "data").touch()
+    words = [sys.executable, "-c", AS_NOBODY, str(volume)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.startswith(
+        "removed 1 old run: r1; could not remove r0: [Errno 13] Permission"
+    ), done.stderr
+    assert left(volume) == ["now", "r0", "r2", "r3"]
+    assert Record.read(folder.record).release == "science/pdgrun"
+    assert ended(volume, keep=3) == ("removed 1 old run: r0", ["now", "r2", "r3"])
 
 
 # The status ----------------------------------------------------------------------------------------

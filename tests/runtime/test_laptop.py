@@ -146,12 +146,32 @@ def test_a_run_from_values_to_report(folder):
     kept, page = record(folder)
     assert kept["status"] == "done"
     assert kept["result"] == {"squares": [0, 1, 4, 9, 16]}
+    assert 0 < kept["pod_seconds"] <= kept["seconds"]
     (row,) = kept["tasks"]
     assert (row["app"], row["submitted"], row["done"], row["failed"]) == ("square", 5, 5, 0)
     numbers = dict(re.findall(r'<td data-head="([^"]+)">([^<]+)</td>', page))
     assert "<td>square</td>" in page
     assert (numbers["Submitted"], numbers["Done"], numbers["Failed"]) == ("5", "5", "0")
     assert "report: " in done.stderr
+
+
+def test_a_runs_end_removes_older_runs_where_the_values_say_so(folder):
+    """After its record and report; a run that cannot be read stays, and changes nothing else."""
+    runs = folder / "volumes/data/runs"
+    for name, installation in (("20260101-000000", "laptop"), ("23e0daf7", "pods")):
+        (runs / name).mkdir(parents=True)
+        facts = dict.fromkeys(("run", "workflow", "versions", "started"), "x")
+        text = json.dumps(facts | {"installation": installation, "status": "done"})
+        (runs / name / "record.json").write_text(text)
+    (runs / "begins").mkdir()
+    done = run(folder, more="run: {volume: data, keepRuns: 1}\n")
+    assert done.returncode == 0, done.stderr
+    (own,) = {path.name for path in runs.iterdir()} - {"23e0daf7", "begins"}
+    assert (runs / own / "report.html").exists()
+    report, removed = done.stderr.index("report: "), done.stderr.index("run.keepRuns, ")
+    assert report < removed
+    line = done.stderr[removed:].splitlines()[0]
+    assert line == "run.keepRuns, run.keepDays: removed 1 old run: 20260101-000000"
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ from parsl.executors.high_throughput.manager_record import ManagerRecord
 from parsl.jobs.job_status_poller import JobStatusPoller
 from parsl.jobs.states import TERMINAL_STATES, JobState
 from parsl.jobs.strategy import Strategy
+from parsl.monitoring import MonitoringHub
+from parsl.monitoring.radios import zmq_router
 from parsl.providers import LocalProvider
 from parsl.serialize import facade
 from parsl.version import VERSION
@@ -138,6 +140,14 @@ def test_the_worker_arguments_are_parsls_own(monkeypatch, more, encrypted):
     ours.initialize_scaling()
     ours._interchange.close()
     assert arguments[arguments.index("--") + 1 :] == ours._get_launch_command("7").split()[1:]
+
+
+def test_the_processes_of_parsls_monitoring_are_started_by_these_names():
+    """`monitoring` puts its own functions there. Without an endpoint, run_dir has the database."""
+    start = inspect.getsource(MonitoringHub.start)
+    assert "target=dbm_starter," in start
+    assert 'f"sqlite:///{os.fspath(config_run_dir)}/monitoring.db"' in start
+    assert "target=zmq_router_starter," in inspect.getsource(zmq_router.start_zmq_receiver)
 
 
 def test_a_laptops_worker_is_parsls_own_program():

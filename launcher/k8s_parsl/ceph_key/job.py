@@ -17,7 +17,7 @@ from k8s_parsl.ceph_key.secret import Writer, manifest
 from k8s_parsl.ceph_key.settings import CephKeySettings, KeyKv
 from k8s_parsl.ceph_key.vault import Reading, Vault
 from k8s_parsl.kube.api import Api
-from k8s_parsl.stopping import heeding, interrupt
+from k8s_parsl.stopping import handling_signals, interrupt
 from k8s_parsl_runtime.shared.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def in_pod(config: Path) -> None:
     logging.getLogger("k8s_parsl").setLevel("INFO")
     settings = CephKeySettings.from_file(config)
     # By an exception, so that the Vault token is revoked on the way out.
-    with heeding((signal.SIGTERM,), interrupt):
+    with handling_signals((signal.SIGTERM,), interrupt):
         copy(settings, Api(settings.secret.namespace))
 
 

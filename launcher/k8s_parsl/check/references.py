@@ -5,6 +5,7 @@ What the release itself creates counts as existing. Of a Secret only the metadat
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from k8s_parsl.check.release import CEPH_KEY, Rendered, containers
 from k8s_parsl.check.result import Result, not_checked, ok, problem
 from k8s_parsl.config.helm_yaml import yaml_mapping
+from k8s_parsl.identity import NOTIFY_URLS
 from k8s_parsl.kube.api import METADATA_ONLY, Api
 from k8s_parsl.kube.errors import ApiError
 from k8s_parsl.kube.resource import of_kind
@@ -227,33 +229,58 @@ class Reference:
     kind: str
     name: str
     field: str
+    # The key of it that the pod needs, and the field that names that; empty for all of them.
+    key: str = ""
+    key_field: str = ""
 
 
 def _secrets_and_config_maps(api: Api, rendered: Rendered) -> Iterator[Result]:
     """Check the Secrets and ConfigMaps that the pods need and this release does not create."""
     created = {(item["kind"], item["metadata"]["name"]) for item in rendered.installs}
     created |= {("Secret", rendered.certificates), ("ConfigMap", "kube-root-ca.crt")}
-    needed = {}
+    needed: defaultdict[tuple[str, str], list[Reference]] = defaultdict(list)
     for pod in rendered.pods:
         for reference in _references(pod.manifest):
-            needed[reference.kind, reference.name] = reference
-    for key, reference in needed.items():
-        if key not in created:
-            yield _referenced(api, reference)
+            needed[reference.kind, reference.name].append(reference)
+    for named, references in needed.items():
+        if named not in created:
+            yield _referenced(api, references)
 
 
-def _referenced(api: Api, reference: Reference) -> Result:
-    what = f"{reference.kind} {reference.name}"
-    resource = of_kind(reference.kind, api.namespace)
+def _referenced(api: Api, references: list[Reference]) -> Result:
+    """Check what all these refer to, and its keys."""
+    first = references[0]
+    what = f"{first.kind} {first.name}"
+    resource = of_kind(first.kind, api.namespace)
     try:
-        found = api.find(resource, reference.name, accept=METADATA_ONLY)
+        found = api.find(resource, first.name, accept=METADATA_ONLY)
     except ApiError as error:
         return not_checked(what, error)
     if found is None:
         return problem(
-            f"there is no {what} in namespace {api.namespace}, which {reference.field} names"
+            f"there is no {what} in namespace {api.namespace}, which {first.field} names"
         )
+    keys = _keys(found)
+    for reference in references:
+        if keys and reference.key and reference.key not in keys:
+            return problem(
+                f"{what} in namespace {api.namespace} has no key {reference.key}, which"
+                f" {reference.key_field} names (it has: {', '.join(sorted(keys))})"
+            )
     return ok(f"{what} exists")
+
+
+def _keys(metadata_only: Manifest) -> set[str]:
+    """Return the keys of a Secret or ConfigMap; empty where they are not known.
+
+    Its metadata says which program has set which of its fields, so no value is read.
+    """
+    keys = set()
+    for manager in metadata_only["metadata"].get("managedFields", []):
+        fields = manager.get("fieldsV1", {})
+        for content in ("f:data", "f:stringData", "f:binaryData"):
+            keys |= {name.removeprefix("f:") for name in fields.get(content, {}) if name != "."}
+    return keys
 
 
 def _references(pod: Manifest) -> Iterator[Reference]:
@@ -266,6 +293,9 @@ def _references(pod: Manifest) -> Iterator[Reference]:
             yield from _needed(source, "envFrom", "secretRef", "configMapRef")
         for variable in container.get("env", []):
             source = variable.get("valueFrom", {})
+            if variable["name"] == NOTIFY_URLS:
+                # Optional for kubelet only, as a run can do without messages.
+                yield _notify(source["secretKeyRef"])
             yield from _needed(source, "env", "secretKeyRef", "configMapKeyRef")
     for volume in spec.get("volumes", []):
         for source in (volume, *volume.get("projected", {}).get("sources", [])):
@@ -279,4 +309,9 @@ def _needed(
         reference = source.get(key)
         if reference and not reference.get("optional"):
             # Only a volume of a Secret calls it secretName.
-            yield Reference(kind, reference.get("secretName") or reference["name"], field)
+            name = reference.get("secretName") or reference["name"]
+            yield Reference(kind, name, field, reference.get("key", ""), field)
+
+
+def _notify(source: Manifest) -> Reference:
+    return Reference("Secret", source["name"], "notify.secret", source["key"], "notify.secretKey")

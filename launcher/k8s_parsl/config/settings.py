@@ -55,6 +55,19 @@ class Run(Model):
         "(`<mountPath>/runs/<run>-<installation>/`: record, report, checkpoints, logs). Empty: "
         "the pod has them, and they are lost when the pod is deleted.",
     )
+    keep_runs: int | None = Field(
+        None,
+        ge=1,
+        description="Keep so many of the release's latest runs on `run.volume`, the one that ends "
+        "among them: at its end, a run removes the folders of older ones, with all that is in "
+        "them. Empty: all are kept.",
+    )
+    keep_days: float | None = Field(
+        None,
+        gt=0,
+        description="The same, by age: remove the release's runs that ended so many days ago or "
+        "earlier. With both keys, a run goes that one of them removes.",
+    )
 
 
 GIT_URL = r"^(https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:%\[\]]+)(:[0-9]{1,5})?/[^\s?#@]+)?$"
@@ -268,6 +281,23 @@ class Executor(Model):
         return self
 
 
+class Monitoring(Model):
+    """Parsl's own monitoring: an SQLite database of the tasks, in the run's folder."""
+
+    enabled: bool = Field(
+        False,
+        description="Let Parsl write its monitoring database, `parsl/monitoring.db` in the run's "
+        "folder. The workflow's image needs `parsl[monitoring]`. It makes short tasks much slower "
+        "([what it costs](results.md#parsls-monitoring-database)).",
+    )
+    resource_monitoring_interval: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds between two measurements of a task's CPU and memory, for which Parsl "
+        "starts one more process for each task. 0: no such process, only begin and end.",
+    )
+
+
 class Parsl(Model):
     """Arguments of Parsl's Config, and what all its executors share."""
 
@@ -309,6 +339,7 @@ class Parsl(Model):
         "the next ports. Avoid 32768 to 60999: an outgoing connection of that pod may use such a "
         "port.",
     )
+    monitoring: Monitoring = Field(default_factory=Monitoring)
 
 
 class Volume(Model):

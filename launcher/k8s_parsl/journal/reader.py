@@ -8,9 +8,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from k8s_parsl.folder import JOURNAL
 from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
-from k8s_parsl.journal.writer import COMPRESSED, FOLDER, SUFFIX
+from k8s_parsl.journal.writer import COMPRESSED, SUFFIX
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import ATTEMPTS
 
@@ -31,14 +32,14 @@ def journals(folder: Path, volume: Path) -> dict[int, Path]:
     """
     found: dict[int, Path] = {}
     try:
-        names = files.names(folder / FOLDER, volume)
+        names = files.names(folder / JOURNAL, volume)
     except FileNotFoundError:
         return found
     # Where compression was interrupted there are both: the plain one is whole.
     for name in sorted(names, key=lambda name: name.endswith(SUFFIX)):
         match = _NAME.fullmatch(name)
         if match and int(match[1]) <= ATTEMPTS:
-            found[int(match[1])] = folder / FOLDER / name
+            found[int(match[1])] = folder / JOURNAL / name
     return dict(sorted(found.items()))
 
 

@@ -6,7 +6,7 @@ It never fails: a journal on a volume may have been written by anyone.
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,11 +43,11 @@ STRAGGLES_S = 5.0
 MEAN_OF = 3
 # Pairs of app and node whose stragglers are counted.
 KEPT_STRAGGLERS = 200
-# States of a pod that runs.
-RUNS = ("running", "working")
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
+# The states of a pod whose container runs; with workers it works.
+RUNS = ("running", "working")
 KEPT_EXECUTORS = 100
 # A larger number of workers or pods is not ours.
 MOST = 10**6
@@ -220,7 +220,7 @@ class State:
         self.used: dict[str, Used] = {}
         self.usages = Usages()
         # For how many seconds the pods of each executor have run.
-        self.pod_seconds: Counter[str] = Counter()
+        self.seconds_of_pods: defaultdict[str, float] = defaultdict(float)
         # Seconds that stragglers ran for longer than others, by app and node.
         self.stragglers: Counter[tuple[str, str]] = Counter()
         # Of these, the seconds in which they did not compute, for no reason that is known.
@@ -480,7 +480,7 @@ class State:
         if pod.state != "ended":
             self.timeline.spread(f"pods/{pod_key(pod)}", pod.since, at)
             if pod.state in RUNS and at > pod.since:
-                self.pod_seconds[pod.executor] += min(at - pod.since, LONGEST_S)  # type: ignore[assignment]
+                self.seconds_of_pods[pod.executor] += min(at - pod.since, LONGEST_S)
             if pod.workers:
                 self.timeline.spread("workers", pod.since, at, pod.workers)
         pod.since = at
@@ -490,6 +490,11 @@ class State:
         self.timeline.reach(self.now)
         for pod in self.pods.values():
             self._settle(pod, self.now)
+
+    def pod_seconds(self) -> float:
+        """Return for how long the worker pods have run, in total."""
+        self.settle()
+        return sum(self.seconds_of_pods.values())
 
     def _forget_old_pods(self) -> None:
         if len(self.pods) <= KEPT_PODS:

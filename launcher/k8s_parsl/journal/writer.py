@@ -16,14 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from k8s_parsl.folder import JOURNAL
 from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
 from k8s_parsl_runtime.shared import files
 
 log = logging.getLogger(__name__)
 
-# The run's folder has the journals in this one.
-FOLDER = "journal"
 SUFFIX = ".jsonl"
 COMPRESSED = ".jsonl.gz"
 # How long an event waits for others, and how much may wait for the volume.
@@ -42,7 +41,7 @@ PART_BYTES = 1 << 20
 
 def path_of(folder: Path, attempt: int) -> Path:
     """Return the file of an attempt, in the run's folder."""
-    return folder / FOLDER / f"{attempt}{SUFFIX}"
+    return folder / JOURNAL / f"{attempt}{SUFFIX}"
 
 
 class Writer:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from k8s_parsl.kube import mount_errors
-from k8s_parsl.kube.reasons import REASONS, Finding, Kind, find
+from k8s_parsl.kube.reasons import REASONS, Finding, ReasonClass, find
 from k8s_parsl_runtime.shared.errors import ExitCode
 
 Json = Mapping[str, Any]
@@ -126,7 +126,7 @@ class PodState:
         """Whether it still runs, but is being deleted, or the cluster is about to end it."""
         if self.ended:
             return False
-        lost = self.finding is not None and self.finding.reason.kind is Kind.LOSS
+        lost = self.finding is not None and self.finding.reason.kind is ReasonClass.LOSS
         return self.deleting or lost
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from k8s_parsl_runtime.shared.errors import ExitCode, one_line
 
 
-class Kind(enum.Enum):
+class ReasonClass(enum.Enum):
     """The class of a reason."""
 
     LOSS = "loss"
@@ -47,7 +47,7 @@ class Reason:
     """
 
     name: str
-    kind: Kind
+    kind: ReasonClass
     say: str
     at_once: bool = False
     exit_code: ExitCode = ExitCode.CONFIGURATION
@@ -56,107 +56,123 @@ class Reason:
 
 
 _ROWS = (
-    Reason("Deleted", Kind.LOSS, "the pod was deleted"),
-    Reason("Evicted", Kind.LOSS, "its node ran short of resources and evicted the pod"),
+    Reason("Deleted", ReasonClass.LOSS, "the pod was deleted"),
+    Reason("Evicted", ReasonClass.LOSS, "its node ran short of resources and evicted the pod"),
     Reason(
         "StorageLimit",
-        Kind.LOSS,
+        ReasonClass.LOSS,
         "it used more ephemeral storage than its limit",
         by_tasks=True,
     ),
-    Reason("Preempted", Kind.LOSS, "the scheduler preempted it for a pod of higher priority"),
-    Reason("NodeLost", Kind.LOSS, "its node is unreachable or was deleted"),
-    Reason("Drained", Kind.LOSS, "its node is being drained"),
-    Reason("NodeShutdown", Kind.LOSS, "its node is shutting down"),
-    Reason("Terminated", Kind.LOSS, "its node sent SIGTERM, though the pod was not deleted"),
+    Reason(
+        "Preempted", ReasonClass.LOSS, "the scheduler preempted it for a pod of higher priority"
+    ),
+    Reason("NodeLost", ReasonClass.LOSS, "its node is unreachable or was deleted"),
+    Reason("Drained", ReasonClass.LOSS, "its node is being drained"),
+    Reason("NodeShutdown", ReasonClass.LOSS, "its node is shutting down"),
+    Reason("Terminated", ReasonClass.LOSS, "its node sent SIGTERM, though the pod was not deleted"),
     Reason(
         "OOMKilled",
-        Kind.LOSS,
+        ReasonClass.LOSS,
         "it used more memory than resources.limits.memory",
         by_worker=True,
         by_tasks=True,
     ),
     Reason(
         "Killed",
-        Kind.LOSS,
+        ReasonClass.LOSS,
         "SIGKILL from outside; its node may have run out of memory",
         by_tasks=True,
     ),
-    Reason("MountGone", Kind.LOSS, "a mounted volume stopped responding", by_worker=True),
+    Reason("MountGone", ReasonClass.LOSS, "a mounted volume stopped responding", by_worker=True),
     Reason(
-        "LauncherGone", Kind.LOSS, "the worker lost its connection to the launcher", by_worker=True
+        "LauncherGone",
+        ReasonClass.LOSS,
+        "the worker lost its connection to the launcher",
+        by_worker=True,
     ),
-    Reason("DeadlineExceeded", Kind.LOSS, "it ran longer than the pod's activeDeadlineSeconds"),
-    Reason("UnexpectedAdmissionError", Kind.LOSS, "the kubelet of its node rejected it"),
-    Reason("Unschedulable", Kind.WAIT, "no node can take it"),
-    Reason("UnboundClaim", Kind.WAIT, "a PVC that it uses is not bound yet"),
-    Reason("QuotaExceeded", Kind.WAIT, "a ResourceQuota of the namespace is used up"),
+    Reason(
+        "DeadlineExceeded", ReasonClass.LOSS, "it ran longer than the pod's activeDeadlineSeconds"
+    ),
+    Reason("UnexpectedAdmissionError", ReasonClass.LOSS, "the kubelet of its node rejected it"),
+    Reason("Unschedulable", ReasonClass.WAIT, "no node can take it"),
+    Reason("UnboundClaim", ReasonClass.WAIT, "a PVC that it uses is not bound yet"),
+    Reason("QuotaExceeded", ReasonClass.WAIT, "a ResourceQuota of the namespace is used up"),
     Reason(
         "CreateContainerConfigError",
-        Kind.WAIT,
+        ReasonClass.WAIT,
         "a Secret or ConfigMap that it uses does not exist yet",
     ),
-    Reason("FailedMount", Kind.WAIT, "a volume cannot be mounted"),
-    Reason("FailedCreatePodSandBox", Kind.WAIT, "its network cannot be set up"),
+    Reason("FailedMount", ReasonClass.WAIT, "a volume cannot be mounted"),
+    Reason("FailedCreatePodSandBox", ReasonClass.WAIT, "its network cannot be set up"),
     Reason(
         "ContainerCreating",
-        Kind.WAIT,
+        ReasonClass.WAIT,
         "its image is being pulled, or its volumes are being mounted",
     ),
-    Reason("MissingClaim", Kind.CONFIGURATION, "a PVC that it uses does not exist"),
-    Reason("ErrImagePull", Kind.CONFIGURATION, "its image cannot be pulled"),
-    Reason("ImagePullBackOff", Kind.CONFIGURATION, "its image cannot be pulled"),
+    Reason("MissingClaim", ReasonClass.CONFIGURATION, "a PVC that it uses does not exist"),
+    Reason("ErrImagePull", ReasonClass.CONFIGURATION, "its image cannot be pulled"),
+    Reason("ImagePullBackOff", ReasonClass.CONFIGURATION, "its image cannot be pulled"),
     Reason(
         "ImagePullDenied",
-        Kind.CONFIGURATION,
+        ReasonClass.CONFIGURATION,
         "the image does not exist, or its registry requires a login: set imagePullSecrets to a "
         "Secret of type kubernetes.io/dockerconfigjson",
     ),
     Reason(
         "ErrImageNeverPull",
-        Kind.CONFIGURATION,
+        ReasonClass.CONFIGURATION,
         "its image is not on the node, and pullPolicy is Never",
     ),
-    Reason("InvalidImageName", Kind.CONFIGURATION, "its image name is invalid", at_once=True),
-    Reason("CreateContainerError", Kind.CONFIGURATION, "the container cannot be created"),
-    Reason("RunContainerError", Kind.CONFIGURATION, "the container cannot be started"),
-    Reason("StartError", Kind.CONFIGURATION, "the container cannot be started", at_once=True),
-    Reason("Invalid", Kind.CONFIGURATION, "the API server rejects the pod's spec", at_once=True),
+    Reason(
+        "InvalidImageName", ReasonClass.CONFIGURATION, "its image name is invalid", at_once=True
+    ),
+    Reason("CreateContainerError", ReasonClass.CONFIGURATION, "the container cannot be created"),
+    Reason("RunContainerError", ReasonClass.CONFIGURATION, "the container cannot be started"),
+    Reason(
+        "StartError", ReasonClass.CONFIGURATION, "the container cannot be started", at_once=True
+    ),
+    Reason(
+        "Invalid", ReasonClass.CONFIGURATION, "the API server rejects the pod's spec", at_once=True
+    ),
     Reason(
         "Forbidden",
-        Kind.CONFIGURATION,
+        ReasonClass.CONFIGURATION,
         "the launcher's ServiceAccount has no permission to create it",
         at_once=True,
         exit_code=ExitCode.PERMISSION,
     ),
     Reason(
         "Refused",
-        Kind.CONFIGURATION,
+        ReasonClass.CONFIGURATION,
         "admission (PodSecurity, LimitRange, a webhook) rejects the pod",
         at_once=True,
     ),
     Reason(
-        "NameTaken", Kind.CONFIGURATION, "another pod has its name: delete that one", at_once=True
+        "NameTaken",
+        ReasonClass.CONFIGURATION,
+        "another pod has its name: delete that one",
+        at_once=True,
     ),
     Reason(
         "WorkerConfiguration",
-        Kind.CONFIGURATION,
+        ReasonClass.CONFIGURATION,
         "the worker found a configuration error",
         at_once=True,
     ),
     Reason(
         "WorkerPermission",
-        Kind.CONFIGURATION,
+        ReasonClass.CONFIGURATION,
         "the worker has no permission for a file, a volume or a git repository",
         at_once=True,
         exit_code=ExitCode.PERMISSION,
     ),
-    Reason("Completed", Kind.END, "the worker ended"),
-    Reason("Error", Kind.END, "the worker failed", by_tasks=True),
+    Reason("Completed", ReasonClass.END, "the worker ended"),
+    Reason("Error", ReasonClass.END, "the worker failed", by_tasks=True),
 )
 REASONS: Mapping[str, Reason] = {row.name: row for row in _ROWS}
 # The keys that say how long a reason may last.
-_DEADLINES = {Kind.WAIT: "pendingTimeout", Kind.CONFIGURATION: "configurationTimeout"}
+_DEADLINES = {ReasonClass.WAIT: "pendingTimeout", ReasonClass.CONFIGURATION: "configurationTimeout"}
 
 
 def table() -> str:

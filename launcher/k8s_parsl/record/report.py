@@ -79,6 +79,11 @@ class Record:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     # Whose tasks may run twice (`parsl.retryLostTasks`).
     retry_lost_tasks: str | Sequence[str] = "cached"
+    # `<namespace>/<release>`; empty on a laptop.
+    release: str = ""
+    # For how long this attempt's worker pods ran, in total; None where it is not known.
+    pod_seconds: float | None = None
+    version: int = stored.VERSION
 
     @property
     def is_done(self) -> bool:
@@ -130,6 +135,15 @@ class Record:
             file.seek(0)
             file.write(_json(_end(self)).encode().ljust(size))
 
+    def pod_seconds_by_attempt(self) -> dict[int, float]:
+        """Return for how long the worker pods of each attempt ran, as far as it is known."""
+        own = {"attempt": self.attempt, "pod_seconds": self.pod_seconds}
+        return {
+            one["attempt"]: one["pod_seconds"]
+            for one in (*self.attempts, own)
+            if one["pod_seconds"] is not None
+        }
+
     def add(self, state: State) -> None:
         """Take over what the tasks did."""
         self.tasks = [_row(name, app) for name, app in sorted(state.apps.items())]
@@ -178,6 +192,7 @@ def _end(record: Record) -> Record:
         failures=[],
         long_tasks=[],
         reasons={},
+        pod_seconds=None,
         result=None,
         last_lines=[],
         message=record.message[:1000],

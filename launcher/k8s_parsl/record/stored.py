@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from k8s_parsl import untrusted
 from k8s_parsl_runtime.shared.attempts import ATTEMPTS
 
+# Of the format. 1 has no `version`, `release` and `pod_seconds`.
+VERSION = 2
 Number = Annotated[int, Field(ge=1, le=ATTEMPTS)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Seconds = Annotated[float, Field(ge=0, le=10**15, allow_inf_nan=False)]
@@ -53,6 +55,7 @@ class _Attempt(_Model):
     exit_code: ExitStatus | Literal[""] | None = None
     message: str = ""
     tasks: list[_Row] = []
+    pod_seconds: Seconds | None = None
 
 
 class _Stored(_Model):
@@ -82,6 +85,9 @@ class _Stored(_Model):
     launcher: str = ""
     attempts: list[_Attempt] = []
     retry_lost_tasks: str | list[str] = ""
+    release: str = ""
+    pod_seconds: Seconds | None = None
+    version: Annotated[int, Field(ge=1, le=VERSION)] = 1
 
 
 def attempts(given: list[Any]) -> list[dict[str, Any]]:
@@ -105,4 +111,4 @@ def read(content: bytes) -> dict[str, Any]:
         raise ValueError(untrusted.refusal(error, "record")) from None
     # The result is not copied: it may be large.
     values = record.model_dump(exclude={"result"}) | {"result": record.result}
-    return {name: values[name] for name in record.model_fields_set}
+    return {name: values[name] for name in {*record.model_fields_set, "version"}}

@@ -7,9 +7,7 @@ anything can fail, so that a refused or failed start leaves one, too.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +19,9 @@ from typing import Any
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record, rows_of
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.supervision import best_effort, now
 from k8s_parsl.views.page import write_page
 from k8s_parsl_runtime.shared import attempts as lists
@@ -39,7 +37,10 @@ NO_REASON = "its launcher ended without saying why"
 # Earlier attempts that a record keeps: the first, and the last ones.
 KEPT_ATTEMPTS = 50
 # Of an attempt, what the next one's record keeps.
-KEPT_FIELDS = ("attempt", "launcher", "started", "ended", "status", "exit_code", "message", "tasks")
+KEPT_FIELDS = (
+    *("attempt", "launcher", "started", "ended", "status", "exit_code", "message", "tasks"),
+    "pod_seconds",
+)
 # Apps that an attempt's first line names.
 NAMED = 10
 # A laptop's earlier runs that are looked at for a launcher that died.
@@ -211,6 +212,7 @@ def _unknown(attempt: int) -> dict[str, Any]:
         "status": DIED,
         "message": "its record cannot be read",
         "tasks": [],
+        "pod_seconds": None,
     }
     return dict.fromkeys(KEPT_FIELDS, "") | known
 
@@ -332,8 +334,7 @@ def _say_all_dead(runs: Path) -> None:
 
 
 def _say_dead(folder: Folder) -> None:
-    with os.fdopen(files.opened(folder.path / "lock", folder.volume, os.O_RDWR), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with folder.left():
         record = Record.read(folder.record)
         if record is None or record.status != "running":
             return

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from k8s_parsl.kube.pod_state import PodState
-from k8s_parsl.kube.reasons import Finding, Kind, find
+from k8s_parsl.kube.reasons import Finding, ReasonClass, find
 
 # A pod that ran this long ends a row of failures.
 SETTLED_S = 30.0
@@ -154,7 +154,7 @@ class Block:
     def _leaving(self, pod: PodState, now: float) -> Block:
         """Return the end of a block that may finish its tasks, but that Parsl can replace now."""
         finding = find("Deleted")
-        if pod.finding and pod.finding.reason.kind is Kind.LOSS:
+        if pod.finding and pod.finding.reason.kind is ReasonClass.LOSS:
             finding = pod.finding
         return self._final(State.TIMEOUT, finding, now)
 
@@ -178,7 +178,7 @@ class Block:
 
         The reason of an end that was wanted is left out, unless it is an error in the values.
         """
-        if self.ending and finding and finding.reason.kind is not Kind.CONFIGURATION:
+        if self.ending and finding and finding.reason.kind is not ReasonClass.CONFIGURATION:
             finding = None
         return replace(self.found(finding, now), final=state)
 
@@ -211,7 +211,7 @@ class Block:
             return False
         return now > max(self.asked_at, self.finding_since) + CREATING_S
 
-    def overdue(self, limits: dict[Kind, float], now: float) -> bool:
+    def overdue(self, limits: dict[ReasonClass, float], now: float) -> bool:
         """Return whether it has waited for longer than the class of its reason allows."""
         if self.finding is None or self.cancelled:
             return False
@@ -219,7 +219,7 @@ class Block:
 
 
 def _state_at_end(finding: Finding) -> State:
-    if finding.reason.kind is Kind.LOSS:
+    if finding.reason.kind is ReasonClass.LOSS:
         return State.TIMEOUT
     if finding.reason.name == "Completed":
         return State.COMPLETED
@@ -236,4 +236,4 @@ def _same_fault(one: Finding | None, other: Finding | None) -> bool:
     if one.reason is other.reason:
         return True
     kinds = {one.reason.kind, other.reason.kind}
-    return kinds == {Kind.CONFIGURATION}
+    return kinds == {ReasonClass.CONFIGURATION}

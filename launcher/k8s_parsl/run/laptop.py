@@ -17,6 +17,7 @@ from pathlib import Path
 
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
+from k8s_parsl.folder import RUNS, Folder
 from k8s_parsl.identity import PREFIX
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.log import kept
@@ -24,7 +25,6 @@ from k8s_parsl.record.report import Record
 from k8s_parsl.run import plan
 from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.lookout import Lookout
 from k8s_parsl.run.notifier import notifier
 from k8s_parsl.run.supervision import (
@@ -73,9 +73,9 @@ def on_laptop(
     base = parent.absolute()
     if settings.run.volume:
         base = folders[settings.storage[settings.run.volume].mount_path]
-    say_dead(base / "runs")
-    run = _new_run(base / "runs")
-    folder = Folder(base / "runs" / run)
+    say_dead(base / RUNS)
+    run = _new_run(base / RUNS)
+    folder = Folder(base / RUNS / run)
     journal = Journal()
     attempt = Attempt(journal)
     lookout = Lookout(journal)

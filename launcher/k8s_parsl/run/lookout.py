@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
-from k8s_parsl.stopping import STOPPING, heeding
+from k8s_parsl.stopping import STOPPING, handling_signals
 from k8s_parsl_runtime.shared.deadlines import apart
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Lookout:
 
     def _wait(self, thread: threading.Thread) -> None:
         hurried: list[int] = []
-        with heeding(STOPPING, lambda number, _: hurried.append(number)):
+        with handling_signals(STOPPING, lambda number, _: hurried.append(number)):
             try:
                 apart(thread.join, END_S + 1, lambda: bool(hurried), 0)
             except TimeoutError:

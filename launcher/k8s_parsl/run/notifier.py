@@ -18,14 +18,12 @@ from dataclasses import asdict
 from typing import Any
 
 from k8s_parsl.config.settings import Notify
-from k8s_parsl.identity import PREFIX
+from k8s_parsl.identity import NOTIFY_URLS, PREFIX
 from k8s_parsl.journal.state import State
 from k8s_parsl.views.notify import END, Notice, Triggers, lines_of, named, notice
 
 log = logging.getLogger(__name__)
 
-# Where the chart puts what Secret `notify.secret` holds, and a laptop's user the same.
-VARIABLE = "K8S_PARSL_NOTIFY_URL"
 # A message has so long to be sent, with all its tries.
 SEND_S = 10.0
 # Pauses before the further tries of the message about the end.
@@ -51,7 +49,7 @@ def notifier(
     """
     if not settings.when:
         return None
-    found = lines_of(environment.get(VARIABLE, "")[:MOST_CHARACTERS])
+    found = lines_of(environment.get(NOTIFY_URLS, "")[:MOST_CHARACTERS])
     if not found:
         _say_none(settings)
         return None
@@ -66,7 +64,7 @@ def _say_none(settings: Notify) -> None:
         log.warning(
             "notify.secret: no messages about the run: %s is not set; in a pod it is read from"
             " Secret %s, key %s (notify.secretKey), on a laptop set it yourself",
-            VARIABLE,
+            NOTIFY_URLS,
             settings.secret,
             settings.secret_key,
         )
@@ -110,7 +108,7 @@ class Notifier:
     def _key(self) -> str:
         if self._settings.secret:
             return f"notify.secret: Secret {self._settings.secret}"
-        return f"notify.secret: {VARIABLE}"
+        return f"notify.secret: {NOTIFY_URLS}"
 
     def _in_thread(self, due: Notice) -> None:
         thread = _thread(due.about, lambda: self._send(due))

@@ -7,7 +7,7 @@ import threading
 
 from k8s_parsl.identity import Identity
 from k8s_parsl.kube.pod_state import Beside, PodState
-from k8s_parsl.kube.reasons import Finding, Kind
+from k8s_parsl.kube.reasons import Finding, ReasonClass
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl_runtime.shared.errors import ConfigurationError, WorkflowFailed
 
@@ -59,7 +59,7 @@ class OwnPod:
 
     def _cannot_start(self, finding: Finding) -> None:
         log.warning("the workflow container is not started: %s", finding)
-        if finding.reason.kind is Kind.WAIT:
+        if finding.reason.kind is ReasonClass.WAIT:
             return
         container = Container(
             ConfigurationError(

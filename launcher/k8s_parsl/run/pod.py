@@ -18,6 +18,7 @@ from typing import Any
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, workers
+from k8s_parsl.folder import RUNS, Folder
 from k8s_parsl.identity import MOUNTED, Identity
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.kube.api import Api
@@ -29,7 +30,6 @@ from k8s_parsl.record.report import Record
 from k8s_parsl.run import certificates, changes, plan
 from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.job_events import job_events
 from k8s_parsl.run.lookout import Lookout
 from k8s_parsl.run.notifier import notifier
@@ -125,13 +125,14 @@ def _folder(identity: Identity, settings: Settings, api: Api) -> Folder:
         volumes.check([Mount(str(base), False, f"storage.{settings.run.volume}")], str(base))
     # Its name has the installation in it: after an uninstall and an install the same values make
     # another run.
-    return Folder(base / "runs" / f"{identity.run}-{installation[:8]}", lasts)
+    return Folder(base / RUNS / f"{identity.run}-{installation[:8]}", lasts)
 
 
 def _record(identity: Identity, settings: Settings, folder: Folder) -> Record:
     installation = folder.path.name.rpartition("-")[2]
     record = new_record(identity.run, installation, settings, "", settings.workflow.git.described)
     record.launcher = identity.pod_name
+    record.release = f"{identity.namespace}/{identity.release}"
     return record
 
 

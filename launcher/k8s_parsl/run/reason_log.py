@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from k8s_parsl.kube.reasons import Finding, Kind
+from k8s_parsl.kube.reasons import Finding, ReasonClass
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class ReasonLog:
         """Take the new finding of a pod; show it where its reason is a new one."""
         if before and after and before.reason is after.reason:
             return
-        if before and before.reason.kind is Kind.WAIT:
+        if before and before.reason.kind is ReasonClass.WAIT:
             self._waiting[before.reason.name] -= 1
         if after:
             self._add(pod, after)
@@ -36,6 +36,6 @@ class ReasonLog:
         name = finding.reason.name
         is_quiet = name in QUIET or self._waiting[name] > 0
         level = logging.DEBUG if is_quiet else logging.WARNING
-        if finding.reason.kind is Kind.WAIT:
+        if finding.reason.kind is ReasonClass.WAIT:
             self._waiting[name] += 1
         log.log(level, "worker pod %s: %s", pod, finding)

@@ -13,15 +13,16 @@ from pathlib import Path
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import usage
-from k8s_parsl.run.folder import Folder
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.workflow import Workflow
-from k8s_parsl.stopping import STOPPING, Interrupted, heeding
+from k8s_parsl.stopping import STOPPING, Interrupted, handling_signals
 from k8s_parsl.views.page import write_page
+from k8s_parsl.views.prune import remove_old
 from k8s_parsl.views.server import Ports, serving
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.deadlines import apart
@@ -68,7 +69,7 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
         if not workflow.watched:
             raise Interrupted(stopped)
 
-    with heeding(STOPPING, stop):
+    with handling_signals(STOPPING, stop):
         yield
 
 
@@ -127,6 +128,7 @@ def supervise(
     )
     with journal.locked() as state:
         shown = status(state)
+        record.pod_seconds = round(state.pod_seconds(), 3)
     # The end is known: what is kept of it may fail, and changes nothing.
     keep("write the record", lambda: record.write(folder.record))
     reported = keep(
@@ -139,6 +141,8 @@ def supervise(
     if shown["why"]["sentence"]:
         log.info("%s", shown["why"]["sentence"])
     log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
+    if not workflow.stopped:
+        best_effort("remove old runs", lambda: _remove_old(settings, record, folder))
     if record.status == "stopped" and record.launcher and folder.lasts:
         log.info(
             "tasks that had not ended are lost; the next launcher of this run keeps the results of"
@@ -214,6 +218,17 @@ def _say_end(record: Record, lines: list[str], workflow: Workflow, report: str) 
         left_out = "" if picture.content else " (too large for the report)"
         log.info("picture: %s%s", picture.name, left_out)
     log.info("report: %s", report)
+
+
+def _remove_old(settings: Settings, record: Record, folder: Folder) -> None:
+    """Remove old runs of this release, as the values say; log one line where there are some."""
+    keys = settings.run
+    if not folder.lasts or (keys.keep_runs is None and keys.keep_days is None):
+        return
+    removed = remove_old(folder, record, keys.keep_days, keys.keep_runs)
+    if said := str(removed):
+        level = logging.WARNING if removed.left else logging.INFO
+        log.log(level, "run.keepRuns, run.keepDays: %s", said)
 
 
 def _counts(journal: Journal) -> str:

@@ -22,7 +22,7 @@ from k8s_parsl.journal.journal import Journal
 from k8s_parsl.kube.api import Api
 from k8s_parsl.kube.errors import ApiError
 from k8s_parsl.kube.pod_state import PodState, events_finding
-from k8s_parsl.kube.reasons import Finding, Kind
+from k8s_parsl.kube.reasons import Finding, ReasonClass
 from k8s_parsl.kube.retry import pauses
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.run import failures
@@ -103,8 +103,8 @@ class WorkerPods:
         self._journal = journal or Journal()
         self._label = label
         self._limits = {
-            Kind.WAIT: executor.pending_timeout,
-            Kind.CONFIGURATION: executor.configuration_timeout,
+            ReasonClass.WAIT: executor.pending_timeout,
+            ReasonClass.CONFIGURATION: executor.configuration_timeout,
         }
         self._template = template
         self._identity = identity
@@ -313,7 +313,7 @@ class WorkerPods:
         if after.finding is None:
             return
         reason = after.finding.reason
-        if reason.kind is Kind.CONFIGURATION and reason.at_once:
+        if reason.kind is ReasonClass.CONFIGURATION and reason.at_once:
             self._fault(after)
 
     def _count_end(self, block: Block) -> None:
@@ -326,7 +326,7 @@ class WorkerPods:
         now = time.monotonic()
         if block.settled(now):
             self._failures.settled()
-        ended_by_itself = block.finding.reason.kind is Kind.END
+        ended_by_itself = block.finding.reason.kind is ReasonClass.END
         self._failures.add(now, own=ended_by_itself)
         if ended_by_itself and self._failures.own >= failures.EARLY:
             count = self._failures.own

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from k8s_parsl.folder import RUNS, Folder
 from k8s_parsl.identity import MOUNTED
 from k8s_parsl.journal import reader
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
-from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
-RUNS = "runs"
 # Where a laptop's runs are, by default (`k8s-parsl run --volumes`).
 LAPTOP = Path("local")
 LAST = "last"
@@ -26,47 +23,48 @@ NO_END = "no end is known"
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one run."""
+    """A run, as its folder tells it."""
 
-    folder: Path
+    folder: Folder
 
     @property
     def name(self) -> str:
-        """The folder's name: the run and its installation, or on a laptop when it began."""
+        """That of its folder."""
         return self.folder.name
-
-    @property
-    def volume(self) -> Path:
-        """The folder of the volume, which may be reached by a link."""
-        return self.folder.parents[1]
 
     @property
     def record(self) -> Record | None:
         """The record of its last attempt; None where there is none that can be read."""
-        return Record.read(self.folder / "record.json")
+        return Record.read(self.folder.record)
 
     def is_alive(self) -> bool:
         """Return whether a launcher works on it now: it holds the folder's lock."""
-        try:
-            number = files.opened(self.folder / "lock", self.volume, os.O_RDONLY)
-        except (OSError, files.Refused):
-            return False
-        with os.fdopen(number, "rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return self.folder.is_held()
 
-    def states(self) -> dict[int, State]:
+    def journals(self) -> dict[int, Path]:
+        """Return the journal of each attempt that has one, by its number.
+
+        Raises:
+            OSError: their folder cannot be read.
+            Refused: it is a link.
+        """
+        return reader.journals(self.folder.path, self.folder.volume)
+
+    def states(self, but: Container[int] = ()) -> dict[int, State]:
         """Return the state of each attempt that has a journal, by its number.
+
+        Args:
+            but: attempts whose journals are not read.
 
         Raises:
             DataError: a journal cannot be read.
         """
         with self._readable():
-            journals = reader.journals(self.folder, self.volume)
-            return {attempt: self._state(file) for attempt, file in journals.items()}
+            return {
+                attempt: self._state(file)
+                for attempt, file in self.journals().items()
+                if attempt not in but
+            }
 
     def attempts(self) -> list[int]:
         """Return the numbers of the attempts that have a journal, in their order.
@@ -75,7 +73,7 @@ class Run:
             DataError: the folder of the journals cannot be read.
         """
         with self._readable():
-            return list(reader.journals(self.folder, self.volume))
+            return list(self.journals())
 
     def events(self, attempt: int, holding: Sequence[bytes] = ()) -> Iterator[Event]:
         """Yield the events of an attempt; none where it has no journal.
@@ -88,22 +86,21 @@ class Run:
             DataError: the journal cannot be read.
         """
         with self._readable():
-            journals = reader.journals(self.folder, self.volume)
+            journals = self.journals()
             if attempt in journals:
-                yield from reader.read(journals[attempt], self.volume, holding)
+                yield from reader.read(journals[attempt], self.folder.volume, holding)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise DataError(
-                f"{error.filename or self.folder}: the journal cannot be read: {error.strerror}"
-            ) from None
+            where = error.filename or self.folder.path
+            raise DataError(f"{where}: the journal cannot be read: {error.strerror}") from None
 
     def _state(self, journal: Path) -> State:
         state = State()
-        for event in reader.read(journal, self.volume):
+        for event in reader.read(journal, self.folder.volume):
             state.take(event)
         return state
 
@@ -133,7 +130,7 @@ def runs(folder: Path) -> list[Run]:
     folder = folder.absolute()
     parents = [folder] if folder.name == RUNS else [folder / RUNS, *folder.glob(f"*/{RUNS}")]
     found = [
-        Run(path)
+        Run(Folder(path))
         for parent in parents
         if parent.is_dir() and not parent.is_symlink()
         for path in parent.iterdir()
@@ -148,9 +145,9 @@ def find(name: str) -> Run:
     Raises:
         UsageError: there is no such run, or several.
     """
-    path = Path(name)
-    if (path / "record.json").exists() or (path / "journal").is_dir():
-        return Run(path.absolute())
+    named = Folder(Path(name).absolute())
+    if named.record.exists() or named.journals.is_dir():
+        return Run(named)
     where = [place for place in places() if place.is_dir()]
     known = [run for place in where for run in runs(place)]
     looked = ", ".join(map(str, where)) or f"{LAPTOP}, which does not exist"
@@ -170,6 +167,6 @@ def find(name: str) -> Run:
 def _began(run: Run) -> float:
     """Return when a run began: its lock is made then, and is never written again."""
     try:
-        return (run.folder / "lock").lstat().st_mtime
+        return run.folder.lock.lstat().st_mtime
     except OSError:
-        return run.folder.lstat().st_mtime
+        return run.folder.path.lstat().st_mtime

@@ -14,7 +14,6 @@ from k8s_parsl_runtime.shared.errors import bounded
 from k8s_parsl_runtime.shared.kept import END_SUFFIX, SUFFIX
 from k8s_parsl_runtime.shared.tries import Outcome, Try, tag
 
-LOGS = "logs"
 # Lines that are shown of a task, and of the pod of a task that failed.
 SHOWN_LINES = 200
 SHOWN_POD_LINES = 20
@@ -101,7 +100,7 @@ class Logs:
 
     def __init__(self, run: Run, most_bytes: int = ALL_BYTES) -> None:
         self._run = run
-        self._folder = run.folder / LOGS
+        self._folder = run.folder.logs
         # How much more is read.
         self._left = most_bytes
         self._most = most_bytes
@@ -142,7 +141,7 @@ class Logs:
 
     def _listed(self) -> frozenset[str]:
         try:
-            return frozenset(files.names(self._folder, self._run.volume))
+            return frozenset(files.names(self._folder, self._run.folder.volume))
         except FileNotFoundError:
             return frozenset()
         except (OSError, files.Refused) as error:
@@ -151,7 +150,7 @@ class Logs:
 
     def _lines_of(self, path: Path) -> Iterator[bytes]:
         try:
-            with os.fdopen(files.opened(path, self._run.volume, os.O_RDONLY), "rb") as file:
+            with os.fdopen(files.opened(path, self._run.folder.volume, os.O_RDONLY), "rb") as file:
                 while self._left > 0 and (line := file.readline(LINE_BYTES)):
                     self._left -= len(line)
                     yield line.rstrip(b"\n")

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.state import State
 from k8s_parsl.record import stored
 from k8s_parsl.record.report import Picture, Record, volume_of, written
@@ -58,7 +59,7 @@ def write_page(
     Raises:
         OSError: it was not written.
     """
-    files.write(path, volume_of(path), report(record, of, pictures, Run(path.parent)))
+    files.write(path, volume_of(path), report(record, of, pictures, Run(Folder(path.parent))))
 
 
 def report(

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from k8s_parsl.config.workers import counted
+from k8s_parsl.folder import Folder
+from k8s_parsl.record.report import Record
+from k8s_parsl.views import history
 from k8s_parsl.views.history import Run
 from k8s_parsl_runtime.shared import files
 
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
+# Runs that the log's line names.
+NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,25 @@ class Old:
 
     run: Run
     why: str
+
+
+@dataclass
+class Removed:
+    """What became of old runs."""
+
+    # Of those that are gone.
+    names: list[str] = field(default_factory=list)
+    # Of those that could not be removed, with the reason.
+    left: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return one line; empty where there was no old run."""
+        parts = []
+        if self.names:
+            parts.append(f"removed {counted(len(self.names), 'old run')}: {_some(self.names)}")
+        if self.left:
+            parts.append(f"could not remove {_some(self.left)}")
+        return "; ".join(parts)
 
 
 def old_runs(
@@ -52,20 +78,84 @@ def old_runs(
 def remove(run: Run) -> None:
     """Remove a run's folder, with all that is in it; links in it are removed, not followed.
 
+    What is interrupted goes on the next time: the record goes last.
+
     Raises:
+        Refused: the folder is a link, or is reached by one.
         OSError: it cannot be removed, or a launcher has begun to work on it.
     """
-    number = files.opened(run.folder / "lock", run.volume, os.O_RDWR | os.O_CREAT)
-    with os.fdopen(number, "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        files.refuse_link(run.folder, run.volume)
-        shutil.rmtree(run.folder)
+    folder = run.folder
+    last = (folder.record.name, folder.lock.name)
+    with folder.left(os.O_CREAT), _entered(folder.path, folder.volume) as inside:
+        names = sorted(os.listdir(inside), key=lambda name: name in last)  # noqa: PTH208
+        for name in names:
+            _remove(name, inside)
+    with _entered(folder.path.parent, folder.volume) as runs:
+        os.rmdir(folder.name, dir_fd=runs)
+
+
+def remove_old(own: Folder, record: Record, days: float | None, keep: int | None) -> Removed:
+    """Remove old runs of a release, at the end of a run of it.
+
+    The volume may have runs of other releases: only those go whose record names this one.
+
+    Args:
+        own: the folder of the run that ends, which stays.
+        record: its record.
+        days: see `old_runs`.
+        keep: see `old_runs`; the run that ends is one of them.
+    """
+    found = history.runs(own.path.parent)
+    ours = [run for run in found if run.folder.path == own.path or _is_of(run, record)]
+    done = Removed()
+    for old in old_runs(ours, days, keep):
+        if old.run.folder.path == own.path:
+            continue
+        try:
+            remove(old.run)
+        except (OSError, files.Refused) as error:
+            done.left.append(f"{old.run.name}: {error}")
+        else:
+            done.names.append(old.run.name)
+    return done
+
+
+def _is_of(run: Run, record: Record) -> bool:
+    """Return whether a run is of the release that wrote ``record``."""
+    try:
+        other = run.record
+    except files.Refused:
+        return False
+    return other is not None and _owner(other) == _owner(record)
+
+
+def _owner(record: Record) -> str:
+    """Return whose run it is: a release's, or the laptop's."""
+    return record.release or record.installation
+
+
+def _remove(name: str, folder: int) -> None:
+    """Remove what has this name in an open folder."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        shutil.rmtree(name, dir_fd=folder)
+
+
+@contextmanager
+def _entered(folder: Path, volume: Path) -> Iterator[int]:
+    """Hold a folder of a volume open."""
+    descriptor = files.entered(folder, volume)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def size_of(run: Run) -> int:
     """Return how many bytes the files of a run have."""
     total = 0
-    for folder, _, names in os.walk(run.folder):
+    for folder, _, names in os.walk(run.folder.path):
         for name in names:
             try:
                 total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 (a million files)
@@ -74,11 +164,17 @@ def size_of(run: Run) -> int:
     return total
 
 
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return f"{', '.join(texts[:NAMED])}{more}"
+
+
 def _last_written(run: Run) -> float:
     """Return when the run's record was written last, in seconds since the epoch."""
-    for name in ("record.json", "lock", "."):
+    folder = run.folder
+    for path in (folder.record, folder.lock, folder.path):
         try:
-            return (run.folder / name).lstat().st_mtime
+            return path.lstat().st_mtime
         except OSError:
             continue
     return time.time()

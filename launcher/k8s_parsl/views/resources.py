@@ -41,7 +41,7 @@ def _executor(state: State, label: str, apps: dict[str, Usage]) -> Json:
     workers = max(known.workers_per_pod, 1)
     most = sorted(apps.items(), key=lambda item: -item[1].seconds)[:SHOWN_APPS]
     cpu_s = sum(usage.cpu for usage in apps.values())
-    pod_s = float(state.pod_seconds[label])
+    pod_s = state.seconds_of_pods.get(label, 0.0)
     return {
         "executor": label,
         "of": known.of,

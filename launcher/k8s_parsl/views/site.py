@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.views import page, task
@@ -128,7 +129,7 @@ class Tasks:
             return line("other tasks are being read; ask again", "503 Service Unavailable")
         folder, attempt = place
         try:
-            return apart(lambda: self._read(Run(folder), attempt, number), TASK_S)
+            return apart(lambda: self._read(Run(Folder(folder)), attempt, number), TASK_S)
         except TimeoutError:
             return line("the volume does not answer; ask again", "503 Service Unavailable")
         except (Failure, OSError) as error:

@@ -37,21 +37,33 @@ def console() -> Console:
     return made if made.is_terminal else Console(highlight=False, soft_wrap=True, width=200)
 
 
-def summary(run: Run, record: Record | None, states: Mapping[int, State]) -> Json:
-    """Return one run as a row: when, what, how long, how it ended, tasks, pod-hours."""
-    state = states[max(states)] if states else State()
+def summary(run: Run, record: Record | None, states: Mapping[int, State] | None = None) -> Json:
+    """Return one run as a row: when, what, how long, how it ended, tasks, pod-hours.
+
+    Args:
+        run: the run.
+        record: its record.
+        states: of its attempts; without, only the journals of attempts are read whose pod-hours the
+            record lacks.
+    """
+    pods = record.pod_seconds_by_attempt() if record else {}
+    if states is None:
+        states = run.states(but=pods)
+    pods = {attempt: state.pod_seconds() for attempt, state in states.items()} | pods
+    last = max([*pods, record.attempt if record else 1])
+    state = states.get(last, State())
     tasks = _totals(record, state)
     seconds = record.seconds if record and record.ended else state.now
     return {
         "run": run.name,
-        "folder": str(run.folder),
+        "folder": str(run.folder.path),
         "started": _first(record.started if record else "", state.run.get("started", "")),
         "workflow": _first(record.workflow if record else "", state.run.get("workflow", "")),
         "seconds": round(seconds, 1),
         "status": how_it_ended(run, record),
-        "attempts": max([*states, record.attempt if record else 1]),
+        "attempts": last,
         **tasks,
-        "pod_hours": round(sum(map(pod_seconds, states.values())) / 3600, 3),
+        "pod_hours": round(sum(pods.values()) / 3600, 3),
     }
 
 
@@ -60,13 +72,6 @@ def how_it_ended(run: Run, record: Record | None) -> str:
     if record and record.status != RUNNING:
         return record.status
     return RUNNING if run.is_alive() else f"{DIED}: {NO_END}"
-
-
-def pod_seconds(state: State) -> float:
-    """Return for how long an attempt's worker pods have run, in total."""
-    state.settle()
-    rows = (state.timeline.row(f"pods/{name}", state.now) for name in ("running", "working"))
-    return sum(map(sum, rows))
 
 
 def _totals(record: Record | None, state: State) -> Json:
@@ -86,7 +91,7 @@ def _first(*texts: str) -> str:
 
 def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     """Print the runs, a line each."""
-    rows = [summary(run, run.record, run.states()) for run in found]
+    rows = [summary(run, run.record) for run in found]
     if as_json:
         print_json(rows)
         return
@@ -132,11 +137,11 @@ def print_pruned(folder: Path, days: float | None, keep: int | None, *, remove: 
     failed = 0
     by_volume: defaultdict[Path, list[Run]] = defaultdict(list)
     for run in history.runs(folder):
-        by_volume[run.volume].append(run)
+        by_volume[run.folder.volume].append(run)
     chosen = [old for runs in by_volume.values() for old in prune.old_runs(runs, days, keep)]
     for old in chosen:
         freed += prune.size_of(old.run)
-        out.print(plain(f"{old.run.folder} ({old.why})"))
+        out.print(plain(f"{old.run.folder.path} ({old.why})"))
         if not remove:
             continue
         try:

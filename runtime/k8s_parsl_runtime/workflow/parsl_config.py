@@ -11,6 +11,7 @@ from parsl.config import Config
 from k8s_parsl_runtime.shared import programs, threads, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 from k8s_parsl_runtime.shared.protocol import Message
+from k8s_parsl_runtime.workflow import monitoring
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor, common_arguments
 from k8s_parsl_runtime.workflow.laptop_executor import LaptopExecutor, as_it_is
@@ -107,6 +108,7 @@ def config(plan: Message, executors: list[WatchedExecutor]) -> Config:
             retries=parsl["retries"],
             retry_handler=_retry_cost(parsl, executors),
             run_dir=plan["run_dir"],
+            monitoring=monitoring.hub(plan),
             # Only results of apps with cache=True are kept; a launcher that starts again takes them
             # from here.
             memoizer=Memoizer(keep=plan["checkpoint"]),

@@ -13,6 +13,10 @@ from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 
+# A volume's folder of runs, and a run's of journals.
+RUNS = "runs"
+JOURNAL = "journal"
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -27,9 +31,24 @@ class Folder:
     lasts: bool = True
 
     @property
+    def name(self) -> str:
+        """The run and its installation, or on a laptop when it began."""
+        return self.path.name
+
+    @property
     def volume(self) -> Path:
         """The folder of `run.volume`, which may be reached by a link."""
         return self.path.parents[1]
+
+    @property
+    def lock(self) -> Path:
+        """The file that the launcher of the run has locked. Made at the begin, it never changes."""
+        return self.path / "lock"
+
+    @property
+    def journals(self) -> Path:
+        """A journal for each attempt."""
+        return self.path / JOURNAL
 
     @property
     def record(self) -> Path:
@@ -74,7 +93,7 @@ class Folder:
             PermissionDenied: the volume cannot be written, or something in it is a link.
             Temporary: another launcher works in it.
         """
-        lock = apart(self._lock)
+        lock = apart(self._made)
         with os.fdopen(lock, "rb+", buffering=0):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,12 +101,42 @@ class Folder:
                 raise Temporary(f"{self.path}: another launcher works on this run") from None
             yield
 
-    def _lock(self) -> int:
+    @contextmanager
+    def left(self, flags: int = 0) -> Iterator[None]:
+        """Keep every launcher out of the folder of an earlier run, while the block runs.
+
+        Args:
+            flags: `os.O_CREAT` where it need not have a lock.
+
+        Raises:
+            Refused: something in it is a link.
+            OSError: a launcher works in it, or it is no folder of a run that this user may change.
+        """
+        lock = files.opened(self.lock, self.volume, os.O_RDWR | flags)
+        with os.fdopen(lock, "rb"):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+    def is_held(self) -> bool:
+        """Return whether a launcher works in it now."""
+        try:
+            lock = files.opened(self.lock, self.volume, os.O_RDONLY)
+        except (OSError, files.Refused):
+            return False
+        with os.fdopen(lock, "rb"):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _made(self) -> int:
+        """Make the folder and its lock; return the lock's descriptor."""
         with self._explained():
             self.make(self.path)
             for own in (self.record, self.page, self.parsl, self.work, self.code):
                 files.refuse_link(own, self.volume)
-            return files.opened(self.path / "lock", self.volume, os.O_RDWR | os.O_CREAT)
+            return files.opened(self.lock, self.volume, os.O_RDWR | os.O_CREAT)
 
     def make(self, folder: Path, mode: int | None = None) -> None:
         """Make the run's folder, or one in it.

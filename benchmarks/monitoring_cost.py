@@ -1,0 +1,46 @@
+"""What Parsl's monitoring database costs: no-op tasks a second with and without it, in turns.
+
+    python benchmarks/monitoring_cost.py [--tasks 1000] [--rounds 3]
+
+The environment needs parsl[monitoring]. Each round runs the workflow of `throughput.py` once
+without the database, once with begin and end of each task only, and once with Parsl's own measuring
+process for each task, with a tenth of the tasks. Printed are the medians of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+
+import click
+from throughput import HERE, Side, measure
+
+VALUES = "parsl: {{monitoring: {{enabled: true, resourceMonitoringInterval: {seconds}}}}}\n"
+SIDES = {
+    "without": "",
+    "begin and end": VALUES.format(seconds=0),
+    "with measuring": VALUES.format(seconds=30),
+}
+
+
+@click.command()
+@click.option("--tasks", default=1000)
+@click.option("--rounds", default=3)
+def main(tasks: int, rounds: int) -> None:
+    """Measure in turns, and print."""
+    click.echo(f"load at the beginning: {os.getloadavg()[0]:.1f}; {os.cpu_count()} CPUs")
+    speeds: dict[str, list[float]] = {name: [] for name in SIDES}
+    for _ in range(rounds):
+        for name, values in SIDES.items():
+            number = tasks // 10 if name == "with measuring" else tasks
+            figures = measure(Side(name, HERE, values=values), number)
+            speeds[name].append(figures.tasks_a_second)
+            click.echo(f"{name:>15} {figures.tasks_a_second:7.1f} tasks/s")
+    for name, found in speeds.items():
+        pairs = zip(found, speeds["without"], strict=True)
+        ratio = statistics.median(one / plain for one, plain in pairs)
+        click.echo(f"{name}: {ratio:.2f} of the throughput without")
+
+
+if __name__ == "__main__":
+    main()
