@@ -290,8 +290,12 @@ class State:
         self.executors = _executors(self.run)
 
     def _app(self, name: str) -> App:
-        if name not in self.apps and len(self.apps) >= KEPT_APPS:
+        known = self.apps.get(name)
+        if known is not None:
+            return known
+        if len(self.apps) >= KEPT_APPS:
             name = OTHERS
+        # Not for each task: an app has a generator of random numbers.
         return self.apps.setdefault(name, App())
 
     def _take_submitted(self, event: Event) -> None:

@@ -59,10 +59,11 @@ class Timeline:
 
     def spread(self, key: str, begin: float, end: float, rate: float = 1.0) -> None:
         """Add ``rate`` for each second from ``begin`` to ``end``."""
-        begin = _bounded(begin)
-        end = _bounded(end)
-        if end <= begin:
-            return
+        if not 0 <= begin < end <= LONGEST_S:
+            begin = _bounded(begin)
+            end = _bounded(end)
+            if end <= begin:
+                return
         last = self._place(end)
         first = int(begin / self.width)
         row = self._rows[key]
@@ -98,7 +99,8 @@ class Timeline:
 
     def _place(self, at: float) -> int:
         """Return the slice of a moment; make all wider until there is one."""
-        at = _bounded(at)
+        if not 0 <= at <= LONGEST_S:
+            at = _bounded(at)
         while at >= self._most * self.width:
             self._widen()
         return int(at / self.width)
