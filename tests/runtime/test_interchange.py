@@ -17,6 +17,7 @@ from parsl.serialize import deserialize
 from parsl.version import VERSION
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.workflow.ahead import AHEAD, APP
 from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 
 LOOPBACK, PORTS, PATIENCE_S = "127.0.0.1", (55000, 56000), 20
@@ -368,3 +369,102 @@ def test_each_of_many_suspects_and_neighbours_has_its_turn(launcher):
             manager.done(number)
         had += batch
     assert sorted(had) == list(numbers)
+
+
+# Short tasks are sent ahead -------------------------------------------------------------------------------------------
+
+SHORT = {APP: "short"}
+LONG = {APP: "long"}
+
+
+def assert_gets(launcher, manager, *expected):
+    """These tasks, and no more."""
+    had = []
+    while len(had) < len(expected):
+        had += manager.tasks()
+    launcher.turns()
+    assert manager.has_nothing()
+    assert had == list(expected)
+
+
+def test_short_tasks_wait_in_the_pod_and_others_never(launcher):
+    launcher.ask("short", "short")
+    for number in range(40):
+        launcher.submit(number, **SHORT)
+    launcher.turns()
+    manager = Manager(launcher, "0").register(capacity=2)
+    assert_gets(launcher, manager, *range(2 + 2 * AHEAD))
+    other = Manager(launcher, "1").register(capacity=2)
+    for number in range(40, 50):
+        launcher.submit(number, **LONG)
+    rest = range(2 + 2 * AHEAD, 40)
+    assert_gets(launcher, other, *rest)
+    for number in rest:
+        other.done(number)
+    assert_gets(launcher, other, 40, 41)
+
+
+def test_no_task_goes_ahead_past_one_that_is_not_short(launcher):
+    """The order stays."""
+    launcher.ask("short", "short")
+    manager = Manager(launcher, "0").register(capacity=1)
+    for number, kind in enumerate([SHORT, SHORT, LONG, SHORT]):
+        launcher.submit(number, **kind)
+    assert_gets(launcher, manager, 0, 1)
+
+
+def test_no_task_waits_behind_one_that_is_not_short(launcher):
+    launcher.ask("short", "short")
+    manager = Manager(launcher, "0").register(capacity=1)
+    for number, kind in enumerate([LONG, SHORT, SHORT]):
+        launcher.submit(number, **kind)
+    assert_gets(launcher, manager, 0)
+    manager.done(0)
+    assert_gets(launcher, manager, 1, 2)
+
+
+def test_every_worker_has_a_task_before_one_waits(launcher):
+    launcher.ask("short", "short")
+    managers = [Manager(launcher, block).register(capacity=2) for block in "01"]
+    launcher.turns()
+    for number in range(4):
+        launcher.submit(number, **SHORT)
+    for manager in managers:
+        had = []
+        while len(had) < 2:
+            had += manager.tasks()
+        launcher.turns()
+        assert manager.has_nothing()
+
+
+def test_an_app_whose_tasks_are_long_by_now_is_sent_ahead_no_more(launcher):
+    launcher.ask("short", "short")
+    launcher.ask("long", "short")
+    manager = Manager(launcher, "0").register(capacity=1)
+    for number in range(5):
+        launcher.submit(number, **SHORT)
+    assert_gets(launcher, manager, 0)
+
+
+def test_a_suspect_waits_for_no_short_tasks_that_come_after_it(launcher):
+    launcher.ask("short", "short")
+    manager = Manager(launcher, "0").register(capacity=1)
+    launcher.submit(0, **SHORT)
+    assert manager.task() == 0
+    launcher.submit(1, **SUSPECT)
+    for number in range(2, 6):
+        launcher.submit(number, **SHORT)
+    manager.done(0)
+    assert_gets(launcher, manager, 1)
+    manager.done(1)
+    assert_gets(launcher, manager, 2, 3, 4, 5)
+
+
+def test_a_pod_that_is_lost_loses_what_waited_there_too(launcher):
+    launcher.ask("short", "short")
+    manager = Manager(launcher, "0").register(capacity=1)
+    for number in range(5):
+        launcher.submit(number, **SHORT)
+    assert_gets(launcher, manager, 0, 1, 2, 3, 4)
+    launcher.ask("lost", "0")
+    assert sorted(launcher.failed()[0] for _ in range(5)) == [0, 1, 2, 3, 4]

@@ -219,6 +219,11 @@ class Executor(Model):
         description="Tasks that wait in a pod in addition to those that run there; useful only "
         "for short tasks.",
     )
+    prefetch_short_tasks: bool = Field(
+        False,
+        description="Up to ten tasks for each worker wait in a pod, as long as no task of their "
+        "apps takes longer than 0.05 s. Longer tasks never wait there.",
+    )
     heartbeat_period: int = Field(
         5,
         ge=1,

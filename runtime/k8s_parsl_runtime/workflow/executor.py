@@ -11,7 +11,7 @@ import pickle
 import subprocess
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors import HighThroughputExecutor
@@ -29,6 +29,7 @@ from k8s_parsl_runtime.shared.came import unpacked
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
 from k8s_parsl_runtime.workflow import interchange_process, staging, unsendable
+from k8s_parsl_runtime.workflow.ahead import APP
 from k8s_parsl_runtime.workflow.interchange import ALONE, Command
 from k8s_parsl_runtime.workflow.interchange_process import InterchangeProcess
 
@@ -36,8 +37,20 @@ log = logging.getLogger(__name__)
 
 # How long to wait for the reason of an interchange that gave up and ended.
 LAST_WORD_S = 5.0
-# The task that this thread hands to its executor: its number, and that of its try.
-LAUNCHED: ContextVar[tuple[int | None, int]] = ContextVar("launched", default=(None, 0))
+
+
+class Launched(NamedTuple):
+    """The task that a thread hands to its executor."""
+
+    # Its number, that of its try, and the name of its app.
+    task: int | None
+    number: int
+    app: str
+
+
+_NOTHING = Launched(None, 0, "")
+# Of this thread.
+LAUNCHED: ContextVar[Launched] = ContextVar("launched", default=_NOTHING)
 # In place of a task's number, where the exception is that of the interchange itself.
 OF_THE_INTERCHANGE = -1
 # Settings that HighThroughputExecutor takes under their own names.
@@ -127,9 +140,14 @@ class WatchedExecutor(HighThroughputExecutor):
         """
         needs = dict(context.get("resource_spec", {}))
         alone = needs.pop(ALONE, False)
-        number, try_number = LAUNCHED.get()
-        program = {"f": programs.TASK, "a": [0.0, number, try_number]}
-        ours = {"resource_spec": needs, ALONE: alone, "task_executor": program}
+        launched = LAUNCHED.get()
+        program = {"f": programs.TASK, "a": [0.0, launched.task, launched.number]}
+        ours = {
+            "resource_spec": needs,
+            ALONE: alone,
+            APP: launched.app,
+            "task_executor": program,
+        }
         future = super().submit_payload({**context, **ours}, buffer)
         future.argument_bytes = len(buffer)
         if alone:
@@ -167,6 +185,10 @@ class WatchedExecutor(HighThroughputExecutor):
         """
         answer = self._interchange.ask(Command.WORKERS, "")
         return None if answer is None else dict(answer)
+
+    def send_ahead(self, app: str, *, ahead: bool) -> None:
+        """Have the tasks of an app sent to pods that are busy, too, or no more."""
+        self._interchange.order(Command.SHORT if ahead else Command.LONG, app)
 
     # Results.
 

@@ -26,6 +26,8 @@ from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Inter
 from parsl.serialize import serialize
 from parsl.utils import setproctitle
 
+from k8s_parsl_runtime.workflow.ahead import Ahead
+
 # How long the tasks of a lost pod may wait for results that it sent before its end.
 LAST_RESULTS_S = 0.5
 # In a task's context: no other task may be with its manager at the same time.
@@ -57,6 +59,10 @@ class Command(enum.StrEnum):
     """
     WORKERS = "workers"
     """The workers that are there: the answer is a list of [block, number]."""
+    SHORT = "short"
+    """The tasks of this app, which is given in place of a block, are short: send them ahead."""
+    LONG = "long"
+    """The tasks of this app are not short any more."""
 
 
 class ControlledInterchange(Interchange):
@@ -82,6 +88,7 @@ class ControlledInterchange(Interchange):
         self._alone: dict[bytes, int] = {}
         # By task, since when it runs; as of the last `RUNNING`.
         self._running: dict[int, float] = {}
+        self._ahead = Ahead(self._ready_managers)
         self._parent = os.getppid()
 
     def expire_bad_managers(self, interesting_managers: set[bytes], monitoring_radio: Any) -> None:
@@ -115,6 +122,10 @@ class ControlledInterchange(Interchange):
                 return self._managers_of(block)
             case Command.STOP:
                 self._stopping = True
+            case Command.SHORT:
+                self._ahead.note_app(block, is_short=True)
+            case Command.LONG:
+                self._ahead.note_app(block, is_short=False)
         return len(self._ready_managers)
 
     def _managers_of(self, block: str) -> int:
@@ -196,9 +207,13 @@ class ControlledInterchange(Interchange):
                 if _is_suspect(task):
                     self._suspects.append(task)
                 else:
-                    _stamp(task)
+                    self._note_sent(task)
                     tasks.append(task)
         return tasks
+
+    def _note_sent(self, task: Any) -> None:
+        _stamp(task)
+        self._ahead.note_sent(task)
 
     def process_tasks_to_send(
         self, interesting_managers: set[bytes], monitoring_radio: Any
@@ -206,12 +221,38 @@ class ControlledInterchange(Interchange):
         """Send tasks, as Parsl does, but none to a manager that a task has to itself."""
         while self.pending_task_queue and _is_suspect(self.pending_task_queue[-1][-1]):
             self._suspects += super().get_tasks(1)
-        aside: set[bytes] = set()
+        taken: set[bytes] = set()
         if self._suspects or self._alone:
-            aside = interesting_managers & self._give_suspects()
+            taken = self._give_suspects()
+        aside = interesting_managers & taken
         interesting_managers -= aside
+        self._ahead.note_changed(interesting_managers)
         super().process_tasks_to_send(interesting_managers, monitoring_radio)
+        if self._next_is_short():
+            self._ahead.fill(taken, self._send_ahead)
         interesting_managers |= aside
+
+    def _send_ahead(self, name: bytes, most: int) -> int:
+        """Send short tasks that wait in the pod; return how many there were."""
+        manager = self._ready_managers[name]
+        tasks: list[Any] = []
+        while len(tasks) < most and _is_usable(manager) and self._next_is_short():
+            tasks += self.get_tasks(1)
+        if tasks:
+            self._send(name, manager, tasks)
+        return len(tasks)
+
+    def _send(self, name: bytes, manager: Any, tasks: list[Any]) -> None:
+        self.manager_sock.send_multipart([name, pickle.dumps(tasks)])
+        self.count += len(tasks)
+        manager["tasks"].extend(task["task_id"] for task in tasks)
+        manager["idle_since"] = None
+
+    def _next_is_short(self) -> bool:
+        if not self.pending_task_queue:
+            return False
+        task = self.pending_task_queue[-1][-1]
+        return not _is_suspect(task) and self._ahead.is_short(task)
 
     def _give_suspects(self) -> set[bytes]:
         """Give each task that has to run alone to a manager without a task.
@@ -255,10 +296,7 @@ class ControlledInterchange(Interchange):
 
     def _send_alone(self, name: bytes, manager: Any, task: Any) -> None:
         _stamp(task)
-        self.manager_sock.send_multipart([name, pickle.dumps([task])])
-        self.count += 1
-        manager["tasks"].append(task["task_id"])
-        manager["idle_since"] = None
+        self._send(name, manager, [task])
         self._alone[name] = task["task_id"]
 
 

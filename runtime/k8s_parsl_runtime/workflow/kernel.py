@@ -25,7 +25,7 @@ from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
-from k8s_parsl_runtime.workflow.executor import LAUNCHED
+from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.losses import is_loss
 from k8s_parsl_runtime.workflow.reporter import Reporter
@@ -96,7 +96,9 @@ class Kernel(DataFlowKernel):
         """
         if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
             self._write_begin(task_record)
-        token = LAUNCHED.set((task_record["id"], task_record["try_id"]))
+        token = LAUNCHED.set(
+            Launched(task_record["id"], task_record["try_id"], task_record["func_name"])
+        )
         try:
             future = super().launch_task(task_record)
         finally:

@@ -50,6 +50,7 @@ from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.long_tasks import LongTasks
 from k8s_parsl_runtime.workflow.observer import Observer
 from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher, ToRoot
+from k8s_parsl_runtime.workflow.short_apps import ShortApps
 from k8s_parsl_runtime.workflow.watchdog import Watchdog
 
 log = logging.getLogger("k8s_parsl_runtime")
@@ -150,11 +151,27 @@ class Program:
         self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)
         patches.load(self._kernel)
         self._watchdog.start()
-        long_tasks = LongTasks(self._executors, self._reporter.long)
-        self._kernel.on_done = long_tasks.done
-        long_tasks.start()
+        self._look_at_times(self._kernel)
         Observer(self._executors, self._reporter).start()
         self._own = set(threading.enumerate())
+
+    def _look_at_times(self, kernel: Kernel) -> None:
+        """Name tasks that take long, and have short ones sent ahead."""
+        long_tasks = LongTasks(self._executors, self._reporter.long)
+        short_apps = ShortApps(self._send_ahead)
+
+        def done(app: str, seconds: float) -> None:
+            long_tasks.done(app, seconds)
+            short_apps.done(app, seconds)
+
+        kernel.on_done = done
+        long_tasks.start()
+
+    def _send_ahead(self, app: str, ahead: bool) -> None:  # noqa: FBT001 (a callback's)
+        for watched in self._executors:
+            executor = self._plan["executors"][watched.label]
+            if executor["prefetch_short_tasks"]:
+                watched.send_ahead(app, ahead=ahead)
 
     def _is_busy(self) -> bool:
         """Return whether a task is with a worker, or waits for one."""
