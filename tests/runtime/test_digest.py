@@ -93,3 +93,10 @@ def test_what_is_too_much_has_no_digest(code, monkeypatch, bound):
 def test_no_folder_and_no_files_have_no_digest(tmp_path):
     assert digest.of_code(tmp_path) is None
     assert digest.of_code(tmp_path / "nowhere") is None
+
+
+def test_it_says_of_how_many_files_it_is(tmp_path):
+    (tmp_path / "flow.py").write_text("x = 1\n")
+    assert str(digest.of_code(tmp_path)).endswith(" of 1 file")
+    (tmp_path / "more.py").write_text("x = 1\n")
+    assert str(digest.of_code(tmp_path)).endswith(" of 2 files")

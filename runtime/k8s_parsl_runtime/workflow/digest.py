@@ -32,8 +32,9 @@ class Digest(NamedTuple):
     only_python: bool
 
     def __str__(self) -> str:
-        of = "Python files" if self.only_python else "files"
-        return f"sha256:{self.sha256} of {self.files} {of}"
+        kind = "Python file" if self.only_python else "file"
+        plural = "" if self.files == 1 else "s"
+        return f"sha256:{self.sha256} of {self.files} {kind}{plural}"
 
 
 class _File(NamedTuple):
