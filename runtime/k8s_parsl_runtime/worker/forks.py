@@ -22,6 +22,7 @@ from typing import Any
 from parsl import multiprocessing
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.worker import tee
 from k8s_parsl_runtime.worker.manager_log import POOL
 
 # A pool has no more worker processes.
@@ -111,6 +112,8 @@ def begin() -> None:
 def _serve(listener: int, alive: int) -> None:
     """Fork worker processes, until the pool has ended, also where that is killed."""
     programs.end_with_parent()
+    # A process that a task leaves behind would keep the pipe open, and the copy alive.
+    tee.let_go()
     try:
         forkserver.main(listener, alive, [])
     finally:

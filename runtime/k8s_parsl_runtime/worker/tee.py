@@ -60,6 +60,14 @@ def hand_on() -> None:
         os.environ[HANDED_ON] = f"{_running.process} {_running.stop}"
 
 
+def let_go() -> None:
+    """Have the copy end without this process, which is a fork of the one that prints."""
+    global _running  # noqa: PLW0603 (see `begin`)
+    if _running is not None:
+        os.close(_running.stop)
+        _running = None
+
+
 def end() -> None:
     """Wait until what was printed is copied; for a volume no longer than `FINISH_S`."""
     global _running  # noqa: PLW0603 (see `begin`)
