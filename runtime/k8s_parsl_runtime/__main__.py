@@ -67,7 +67,7 @@ def _interchange(arguments: Sequence[str]) -> int:
     # Ctrl-C on a terminal reaches the whole group, also while this process imports Parsl. It ends
     # when its parent does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with imports.without("kubernetes"):
+    with imports.lean():
         from k8s_parsl_runtime.shared import parsl_logging
 
         parsl_logging.make_only_what_is_written()
@@ -84,7 +84,7 @@ def _pool(arguments: Sequence[str]) -> int:
     threads.put(os.environ)
     # Without it Parsl counts the node's CPUs, and starts no more workers than that.
     os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
-    with imports.without("kubernetes"):
+    with imports.lean():
         from k8s_parsl_runtime.shared import parsl_logging
         from k8s_parsl_runtime.worker import deaths, forks, manager_log
 

@@ -30,6 +30,7 @@ def seen(_):
         "threads": int(status["Threads"]),
         "random": random.random(),
         "kubernetes": "kubernetes" in sys.modules,
+        "typeguard": sys.modules["typeguard"].typechecked.__module__,
     }
 
 def main():
@@ -77,6 +78,19 @@ def test_forks_have_random_numbers_of_their_own_and_no_client_of_kubernetes(run)
     found = record["result"]
     assert len({one["random"] for one in found}) == len(found)
     assert not any(one["kubernetes"] for one in found)
+
+
+def test_a_task_can_import_what_parsl_was_imported_without(run):
+    record, log = run(
+        FLOW.replace(
+            "import os, random, sys, time", "import kubernetes.client, os, random, sys, time"
+        ),
+        VALUES,
+    )
+    found = record["result"]
+    assert found, log
+    assert all(one["kubernetes"] for one in found)
+    assert {one["typeguard"] for one in found} == {"typeguard"}
 
 
 def test_no_log_of_a_worker_grows_with_its_tasks(run, tmp_path):

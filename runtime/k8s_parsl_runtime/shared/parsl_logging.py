@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from parsl import log_utils
-
 
 def make_only_what_is_written() -> None:
     """Have Parsl make no log record below the level of its file.
@@ -15,6 +13,9 @@ def make_only_what_is_written() -> None:
     Its own function makes all of them, and the file drops them: a fifth of the interchange's time.
     Call it in a process that has no log but Parsl's, before the module is imported that logs.
     """
+    # Here, as the launcher imports this package without Parsl.
+    from parsl import log_utils
+
     log_utils.set_file_logger = _lower(log_utils.set_file_logger)
 
 
