@@ -13,7 +13,7 @@ import os
 import statistics
 
 import click
-from throughput import HERE, Side, measure
+from throughput import Side, measure
 
 VALUES = "parsl: {{monitoring: {{enabled: true, resourceMonitoringInterval: {seconds}}}}}\n"
 SIDES = {
@@ -33,7 +33,7 @@ def main(tasks: int, rounds: int) -> None:
     for _ in range(rounds):
         for name, values in SIDES.items():
             number = tasks // 10 if name == "with measuring" else tasks
-            figures = measure(Side(name, HERE, values=values), number)
+            figures = measure(Side(name, values=values), number)
             speeds[name].append(figures.tasks_a_second)
             click.echo(f"{name:>15} {figures.tasks_a_second:7.1f} tasks/s")
     for name, found in speeds.items():

@@ -1,15 +1,16 @@
-"""No-op tasks a second, with and without the journal, or of this checkout and of another one.
+"""No-op tasks a second of k8s-parsl, in turns with something else.
 
-    python benchmarks/throughput.py [--other PATH] [--tasks 4000] [--rounds 5]
+    python benchmarks/throughput.py [--against htex|no-journal|PATH] [--tasks 4000] [--rounds 5]
 
-PATH is a checkout with its own .venv, such as one of the commit before a change. Without it the
-same checkout runs once as it is, and once without the journal: there no task is measured, reported,
-or has its lines tagged. Each round runs the same workflow once with each, in turns, on this
-machine, with two workers.
+`htex` is Parsl alone, with its HighThroughputExecutor as fast as it can be made: no logs, no
+strategy, ten tasks in advance, encrypted as ours. `no-journal` is k8s-parsl without the journal: no
+task is measured, reported, or has its lines tagged. PATH is another checkout with its own .venv,
+such as one of the commit before a change.
 
-The workflow itself takes the time between its first submit and its last result, when all workers
-have started. CPU time is that of all processes of the run meanwhile: it says more than the time
-where others use the machine too.
+Each round runs the same workflow once with each, on this machine, with two workers. The workflow
+takes the time between its first submit and its last result, when all workers have started. CPU time
+is that of all processes of the run meanwhile: it says more than the time where others use the
+machine too.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +34,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 # How long the processes of a run may still work on what is reported of its tasks.
 SETTLE_S = 1.0
 WORKFLOW = """
-import os, time
+import time
 from parsl import python_app
 
 @python_app
@@ -64,24 +68,62 @@ def main(n, with_journal, begun, go, ended, gone):
     for future in futures:
         future.result()
     took = time.perf_counter() - began
-    open(ended, "w").write("ended")
+    open(ended, "w").write(repr(n / took))
     open(gone).read()
-    return n / took
 """
-VALUES = """
+OURS = """
 workflow: {{call: "flow:main", kwargs: {kwargs}}}
-executors: {{cpu: {{maxWorkersPerNode: 2, maxBlocks: 1, prefetchCapacity: 10}}}}
+executors: {{cpu: {{maxWorkersPerNode: 2, maxBlocks: 1, {executor}}}}}
 """
+PARSL_ALONE = """
+import json, sys
+import parsl
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.logconfigs.noop import NoopLogging
+from parsl.providers import LocalProvider
+
+import flow
+
+executor = HighThroughputExecutor(
+    max_workers_per_node=2,
+    cores_per_worker=0.5,
+    prefetch_capacity=10,
+    encrypted=True,
+    address="127.0.0.1",
+    log_config=NoopLogging(),
+    provider=LocalProvider(init_blocks=1, max_blocks=1),
+)
+with parsl.load(Config([executor], strategy="none", initialize_logging=False)):
+    flow.main(**json.loads(sys.argv[1]))
+"""
+AHEAD = "prefetchShortTasks: true"
 
 
-class Side(NamedTuple):
-    """One of the two that are compared."""
+@dataclass(frozen=True)
+class Side:
+    """One of those that are compared."""
 
     name: str
-    checkout: Path
+    checkout: Path = HERE
     with_journal: bool = True
-    # In addition.
+    # Settings of the executor, and further values.
+    executor: str = AHEAD
     values: str = ""
+    # Whether it is Parsl without us.
+    alone: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, folder: Path, kwargs: str) -> list[str]:
+        """Write the files of a run; return its command."""
+        (folder / "flow.py").write_text(WORKFLOW)
+        if self.alone:
+            (folder / "alone.py").write_text(PARSL_ALONE)
+            return [sys.executable, "alone.py", kwargs]
+        values = OURS.format(kwargs=kwargs, executor=self.executor) + self.values
+        (folder / "values.yaml").write_text(values)
+        program = str(self.checkout / ".venv/bin/k8s-parsl")
+        return [program, "run", "-f", "values.yaml", "--path", "."]
 
 
 class Figures(NamedTuple):
@@ -97,32 +139,30 @@ def measure(side: Side, tasks: int) -> Figures:
     Raises:
         RuntimeError: the run failed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        pipes = {name: f"{folder}/{name}" for name in ("begun", "go", "ended", "gone")}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        pipes = {name: folder / name for name in ("begun", "go", "ended", "gone")}
         for path in pipes.values():
             os.mkfifo(path)
-        Path(folder, "flow.py").write_text(WORKFLOW)
-        kwargs = json.dumps({"n": tasks, "with_journal": side.with_journal, **pipes})
-        Path(folder, "values.yaml").write_text(VALUES.format(kwargs=kwargs) + side.values)
-        command = [str(side.checkout / ".venv/bin/k8s-parsl"), "run", "-f", "values.yaml"]
+        kwargs = {name: str(path) for name, path in pipes.items()}
+        kwargs |= {"n": tasks, "with_journal": side.with_journal}
         run = subprocess.Popen(  # noqa: S603
-            [*command, "--path", "."],
+            side.command(folder, json.dumps(kwargs)),
             cwd=folder,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", **side.environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        Path(pipes["begun"]).read_text()
+        pipes["begun"].read_text()
         before = cpu_seconds(run.pid)
-        Path(pipes["go"]).write_text("go")
-        Path(pipes["ended"]).read_text()
+        pipes["go"].write_text("go")
+        tasks_a_second = float(pipes["ended"].read_text())
         time.sleep(SETTLE_S)
         used = cpu_seconds(run.pid) - before
-        Path(pipes["gone"]).write_text("gone")
+        pipes["gone"].write_text("gone")
         if run.wait() != 0:
             raise RuntimeError(f"the run of {side.name} ended with {run.returncode}")
-        (record,) = Path(folder).glob("local/runs/*/record.json")
-        return Figures(json.loads(record.read_text())["result"], used / tasks * 1e6)
+        return Figures(tasks_a_second, used / tasks * 1e6)
 
 
 def cpu_seconds(root: int) -> float:
@@ -140,7 +180,7 @@ def cpu_seconds(root: int) -> float:
     return sum(seconds for pid, seconds in used.items() if root in _line(pid, parents))
 
 
-def _line(pid: int, parents: dict[int, int]) -> list[int]:
+def _line(pid: int, parents: Mapping[int, int]) -> list[int]:
     """Return a process, its parent, and so on."""
     found = []
     while pid in parents:
@@ -149,22 +189,30 @@ def _line(pid: int, parents: dict[int, int]) -> list[int]:
     return found
 
 
-def sides(other: Path | None) -> tuple[Side, Side]:
-    """Return what is compared."""
-    this = Side("this", HERE)
-    if other is not None:
-        return this, Side("other", other)
-    return this, Side("no journal", HERE, with_journal=False)
+def other(against: str) -> Side:
+    """Return what k8s-parsl is compared with.
+
+    Raises:
+        click.BadParameter: there is no such thing.
+    """
+    if against == "htex":
+        return Side("htex", alone=True)
+    if against == "no-journal":
+        return Side("no journal", with_journal=False)
+    checkout = Path(against).absolute()
+    if not (checkout / ".venv/bin/k8s-parsl").exists():
+        raise click.BadParameter(f"{against}: no checkout with a .venv", param_hint="--against")
+    return Side("other", checkout, executor="prefetchCapacity: 10")
 
 
 @click.command()
-@click.option("--other", type=click.Path(exists=True, path_type=Path))
+@click.option("--against", default="htex")
 @click.option("--tasks", default=4000)
 @click.option("--rounds", default=5)
-def main(other: Path | None, tasks: int, rounds: int) -> None:
+def main(against: str, tasks: int, rounds: int) -> None:
     """Measure in turns, and print."""
     click.echo(f"load at the beginning: {os.getloadavg()[0]:.1f}; {os.cpu_count()} CPUs")
-    pair = sides(other)
+    pair = (Side("this"), other(against))
     ratios: list[Figures] = []
     for number in range(rounds):
         turn = pair if number % 2 else pair[::-1]
@@ -173,13 +221,8 @@ def main(other: Path | None, tasks: int, rounds: int) -> None:
             click.echo(
                 f"{name:>10} {figures.tasks_a_second:7.1f} tasks/s {figures.cpu_us:6.0f} us of CPU"
             )
-        this, against = (found[side.name] for side in pair)
-        ratios.append(
-            Figures(
-                this.tasks_a_second / against.tasks_a_second,
-                this.cpu_us / against.cpu_us,
-            )
-        )
+        this, than = (found[side.name] for side in pair)
+        ratios.append(Figures(this.tasks_a_second / than.tasks_a_second, this.cpu_us / than.cpu_us))
     click.echo(f"medians of the ratios, this to {pair[1].name}:")
     click.echo(f"  tasks/s {statistics.median(one.tasks_a_second for one in ratios):.3f}")
     click.echo(f"  CPU     {statistics.median(one.cpu_us for one in ratios):.3f}")
