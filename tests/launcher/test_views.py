@@ -71,7 +71,7 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more
 
 
 # One that has left nothing.
-RUN = history.Run(Path("/nowhere/runs/r"))
+RUN = history.Run(Folder(Path("/nowhere/runs/r")))
 
 
 def command(*words, cwd):
@@ -171,7 +171,7 @@ def test_show_html_writes_the_page_of_a_run_that_has_ended(tmp_path):
     assert (code, said) == (0, "page.html\n")
     text = (tmp_path / "page.html").read_text()
     with_report = Record.read(folder.record)
-    (state,) = history.Run(folder.path).states().values()
+    (state,) = history.Run(folder).states().values()
     page.write_page(with_report, folder.page, (), status(state))
     assert text == folder.page.read_text()
     assert ">done with failures</span>" in text
