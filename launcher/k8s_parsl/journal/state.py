@@ -6,6 +6,7 @@ It never fails: a journal on a volume may have been written by anyone.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,7 +16,7 @@ from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.timeline import LONGEST_S, Timeline
 from k8s_parsl.journal.times import Times
-from k8s_parsl.journal.usages import MOST_BYTES, Usages
+from k8s_parsl.journal.usages import Usages
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
@@ -49,10 +50,17 @@ TEXT_CHARACTERS = 4000
 # The states of a pod whose container runs; with workers it works.
 RUNS = ("running", "working")
 KEPT_EXECUTORS = 100
+# Processes whose CPU time is kept: launcher and workflow.
+KEPT_PROCESSES = 10
 # A larger number of workers or pods is not ours.
 MOST = 10**6
-# What is known of a run, and of which kind it is; anything else is left out.
-FACTS: Mapping[str, type | tuple[type, ...]] = {
+Kinds = Mapping[str, type | tuple[type, ...]]
+# What is known of a run and of its end, and of which kind it is; anything else is left out.
+END: Kinds = {
+    **dict.fromkeys(("status", "message"), str),
+    **dict.fromkeys(("exit_code", "workflow_status"), int),
+}
+FACTS: Kinds = {
     **dict.fromkeys(("run", "installation", "launcher", "workflow"), str),
     **dict.fromkeys(("versions", "code", "image", "started"), str),
     "attempt": int,
@@ -211,7 +219,6 @@ class State:
         self.ended_pods: Counter[str] = Counter()
         # Why pods waited or ended, and how often.
         self.reasons: Counter[str] = Counter()
-        self.failures: list[tuple[str, str]] = []
         # The first tasks that failed, one by one.
         self.failed: list[FailedTask] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
@@ -222,7 +229,7 @@ class State:
         # For how many seconds the pods of each executor have run.
         self.seconds_of_pods: defaultdict[str, float] = defaultdict(float)
         # Seconds that stragglers ran for longer than others, by app and node.
-        self.stragglers: Counter[tuple[str, str]] = Counter()
+        self.stragglers: defaultdict[tuple[str, str], float] = defaultdict(float)
         # Of these, the seconds in which they did not compute, for no reason that is known.
         self.stalled = 0.0
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
@@ -258,7 +265,7 @@ class State:
         if take is None:
             return
         with suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            self.reach(float(event.get("t", 0.0)))
+            self.reach(_moment(event.get("t", 0.0)))
             take(event)
 
     def reach(self, moment: float) -> None:
@@ -276,6 +283,11 @@ class State:
         failed = sum(app.failed for app in apps)
         return submitted, done, failed
 
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """The apps of the first tasks that failed, each with what the task raised."""
+        return [(one.app, one.text) for one in self.failed]
+
     # Events
 
     def _take_run(self, event: Event) -> None:
@@ -284,9 +296,7 @@ class State:
 
     def _take_facts(self, event: Event) -> None:
         """Add what became known of the run after its first event."""
-        for name, kind in FACTS.items():
-            if isinstance(event.get(name), kind):
-                self.run[name] = event[name]
+        self.run |= _of_their_kind(event, FACTS)
         self.executors = _executors(self.run)
 
     def _app(self, name: str) -> App:
@@ -297,13 +307,14 @@ class State:
     def _take_submitted(self, event: Event) -> None:
         app = self._app(str(event["app"]))
         for first, last in event["ids"]:
-            app.submitted += max(last - first + 1, 0)
+            app.submitted += max(_number(last) - _number(first) + 1, 0)
 
     def _take_running(self, event: Event) -> None:
         if len(self.running) >= KEPT_RUNNING:
             return
-        self.running[event["executor"], event["task"]] = Running(
-            str(event["app"]), event["executor"], event["pod"], float(event["since"])
+        executor = str(event["executor"])
+        self.running[executor, _number(event["task"])] = Running(
+            str(event["app"]), executor, str(event["pod"]), _moment(event["since"])
         )
 
     def _take_try(self, event: Event) -> None:
@@ -397,7 +408,7 @@ class State:
         self.timeline.spread("straggling", begin, end)
         place = (app, self.node(pod))
         if place in self.stragglers or len(self.stragglers) < KEPT_STRAGGLERS:
-            self.stragglers[place] += end - begin  # type: ignore[assignment]
+            self.stragglers[place] += end - begin
 
     def node(self, pod: str) -> str:
         """Return the node of a pod; empty where it is not known."""
@@ -425,9 +436,8 @@ class State:
 
     def _note_failure(self, name: str, one: Try) -> None:
         text = one.text[:TEXT_CHARACTERS]
-        if len(self.failures) < KEPT_FAILURES:
-            self.failures.append((name, text))
-            self.failed.append(FailedTask(name, int(one.id), int(one.number), one.pod, text))
+        if len(self.failed) < KEPT_FAILURES:
+            self.failed.append(FailedTask(name, one.id, one.number, one.pod, text))
         kind = (self._shown(name), one.error)
         if kind not in self.kinds and len(self.kinds) >= KEPT_KINDS:
             kind = (OTHERS, "")
@@ -435,8 +445,8 @@ class State:
             kind,
             Failed(
                 *kind,
-                first_task=int(one.id),
-                number=int(one.number),
+                first_task=one.id,
+                number=one.number,
                 text=text,
                 call=one.call,
                 pod=one.pod,
@@ -516,8 +526,8 @@ class State:
             Scaling(
                 float(event["t"]),
                 str(event["executor"])[:TEXT_CHARACTERS],
-                int(event["from"]),
-                int(event["to"]),
+                _number(event["from"]),
+                _number(event["to"]),
                 str(event["why"])[:TEXT_CHARACTERS],
             )
         )
@@ -529,26 +539,39 @@ class State:
         if pod is None:
             pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
         self._settle(pod, at)
-        pod.workers = int(event["number"])
+        pod.workers = _number(event["number"])
         if pod.registered is None and pod.workers:
             pod.registered = at
             pod.state = "working"
 
     def _take_used(self, event: Event) -> None:
-        used = self.used.setdefault(str(event["of"]), Used())
-        used.cpu = float(event["cpu"])
-        used.memory = int(event["memory"])
+        of = str(event["of"])
+        if of not in self.used and len(self.used) >= KEPT_PROCESSES:
+            return
+        used = self.used.setdefault(of, Used())
+        used.cpu = _moment(event["cpu"])
+        used.memory = _number(event["memory"])
         used.peak = max(used.peak, used.memory)
 
     def _take_news(self, event: Event) -> None:
         self.news.append((float(event["t"]), str(event["text"])[:TEXT_CHARACTERS]))
 
     def _take_gap(self, event: Event) -> None:
-        self.left_out += int(event["lines"])
+        self.left_out += _number(event["lines"])
 
     def _take_end(self, event: Event) -> None:
         self.settle()
-        self.end = event
+        self.end = {"event": "end"} | _of_their_kind(event, END)
+
+
+def _of_their_kind(event: Event, kinds: Kinds) -> Event:
+    """Return the fields of an event that are of the kind that they should be."""
+    known = {name: event[name] for name in event if isinstance(event[name], kinds.get(name, ()))}
+    return {name: value for name, value in known.items() if _is_finite(value)}
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _executors(run: Event) -> dict[str, Executor]:
@@ -578,6 +601,29 @@ def _inside(value: object, key: str) -> object:
     return value.get(key) if isinstance(value, dict) else None
 
 
+def _moment(value: float) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ValueError: it is infinite, or no number: JSON has neither, and no view can show it.
+    """
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(value)
+    return seconds
+
+
+def _number(value: object) -> int:
+    """Return a number of tasks, workers, lines or bytes.
+
+    Raises:
+        ValueError: it is not a whole number, or not one of ours.
+    """
+    if not events.is_number(value):
+        raise ValueError(value)
+    return value
+
+
 def _count(value: object, otherwise: int) -> int:
     if isinstance(value, int) and 0 <= value <= MOST:
         return value
@@ -586,7 +632,7 @@ def _count(value: object, otherwise: int) -> int:
 
 def _amount(value: object) -> float:
     """Return a number of CPUs or bytes; 0 for what is none."""
-    if isinstance(value, int | float) and 0 <= value <= MOST_BYTES:
+    if isinstance(value, int | float) and 0 <= value <= events.MOST:
         return value
     return 0.0
 

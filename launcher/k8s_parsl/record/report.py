@@ -147,7 +147,7 @@ class Record:
     def add(self, state: State) -> None:
         """Take over what the tasks did."""
         self.tasks = [_row(name, app) for name, app in sorted(state.apps.items())]
-        self.failures = list(state.failures)
+        self.failures = state.failures
         self.long_tasks = list(state.long)
         self.reasons = dict(state.reasons.most_common())
         self.code = self.code or str(state.run.get("code", ""))

@@ -111,7 +111,7 @@ def record_of(state: State) -> Record:
         attempts=stored.attempts(run.get("attempts", [])),
         workers=[str(pool) for pool in run.get("pools", [])],
         retry_lost_tasks=_retry_lost_tasks(run.get("settings", {}).get("parsl")),
-        failures=list(state.failures),
+        failures=state.failures,
         long_tasks=list(state.long),
         reasons=dict(state.reasons.most_common()),
     )

@@ -6,7 +6,6 @@ what kept them from it. docs/user/why-slow.md explains each part.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -153,25 +152,25 @@ def _details(state: State) -> dict[str, str]:
         details["waiting for pods"] = max(reasons)[1]
     stragglers = _stragglers(state)
     if stragglers:
-        (app, node), _ = stragglers.most_common(1)[0]
+        app, node = max(stragglers, key=stragglers.__getitem__)
         details["stragglers"] = f"{app} on node {node}" if node else app
     return details
 
 
-def _stragglers(state: State) -> Counter[tuple[str, str]]:
+def _stragglers(state: State) -> dict[tuple[str, str], float]:
     """Return for how long stragglers ran beyond others, by app and node; also those of now."""
-    found = Counter(state.stragglers)
+    found = state.stragglers.copy()
     for one in state.running.values():
         beyond = state.beyond(one.app, state.now - one.since)
         if beyond:
-            found[one.app, state.node(one.pod)] += beyond  # type: ignore[assignment]
+            found[one.app, state.node(one.pod)] += beyond
     return found
 
 
 def _advice(state: State, parts: list[dict[str, Any]]) -> str:
     """Return what to do about the largest part."""
     largest = parts[0]["what"] if parts else ""
-    if largest == "stragglers" and state.stalled > state.stragglers.total() / 2:
+    if largest == "stragglers" and state.stalled > sum(state.stragglers.values()) / 2:
         return STALLED_ADVICE
     return ADVICE.get(largest, "")
 
