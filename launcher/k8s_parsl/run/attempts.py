@@ -334,7 +334,7 @@ def _say_all_dead(runs: Path) -> None:
 
 
 def _say_dead(folder: Folder) -> None:
-    with folder.left():
+    with folder.without_launcher():
         record = Record.read(folder.record)
         if record is None or record.status != "running":
             return
