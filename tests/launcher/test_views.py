@@ -178,6 +178,13 @@ def test_show_html_writes_the_page_of_a_run_that_has_ended(tmp_path):
     assert "data-live>" not in text
 
 
+def test_show_html_leaves_other_files_of_the_user_alone(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    (tmp_path / "page.new").write_text("the user's")
+    command("show", "one", "--html", "page.html", cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("page*")) == ["page.html", "page.new"]
+
+
 def test_show_html_of_a_run_that_goes_on_says_how_far_it_is(tmp_path):
     folder = make(tmp_path / "local" / "data", "one", ends=False)
     with folder.held():
