@@ -284,7 +284,10 @@ def test_a_report_without_logs_is_made(tmp_path):
     journal, folder = a_run(tmp_path)
     (folder.logs / f"{POD}.log").unlink()
     folder.logs.rmdir()
-    assert "ValueError: no land" in report_of(journal, folder)
+    text = report_of(journal, folder)
+    assert "ValueError: no land" in text
+    # There is nothing that a link could lead to.
+    assert 'href="#task-' not in text
 
 
 # In a browser --------------------------------------------------------------------------------------
