@@ -119,6 +119,11 @@ class Executor:
     cpu_limit: float = 0.0
     memory_limit: int = 0
 
+    @property
+    def sharing(self) -> int:
+        """How many workers share what a pod has: at least one, also where that is not known."""
+        return max(self.workers_per_pod, 1)
+
 
 @dataclass(slots=True)
 class Running:

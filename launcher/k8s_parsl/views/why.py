@@ -65,7 +65,7 @@ def _parts(state: State) -> dict[str, float]:
     busy = _summed(state, "busy/")
     workers = state.timeline.row("workers", state.now)
     ready = state.timeline.row("ready", state.now)
-    running = _of_running(state, lambda one: one.since)
+    running = of_running(state, lambda _: "", lambda one: one.since).row("", state.now)
     straggling = _straggling(state)
     parts = dict.fromkeys(WORDS, 0.0)
     for place, present in enumerate(workers):
@@ -85,13 +85,21 @@ def _parts(state: State) -> dict[str, float]:
     return parts
 
 
-def _of_running(state: State, since: Callable[[Running], float]) -> list[float]:
-    """Return for how long of each slice there were tasks that still run, each from a moment on."""
+def of_running(
+    state: State, key: Callable[[Running], str], since: Callable[[Running], float]
+) -> Timeline:
+    """Return a timeline of the tasks that still run: the state's own does not have them yet.
+
+    Args:
+        state: of the run.
+        key: the row that a task is in.
+        since: the moment from which it counts.
+    """
     overlay = Timeline()
     overlay.width = state.timeline.width
     for one in state.running.values():
-        overlay.spread("", since(one), state.now)
-    return overlay.row("", state.now)
+        overlay.spread(key(one), since(one), state.now)
+    return overlay
 
 
 def _straggling(state: State) -> list[float]:
@@ -101,7 +109,7 @@ def _straggling(state: State) -> list[float]:
         return state.now - state.beyond(one.app, state.now - one.since)
 
     ended = state.timeline.row("straggling", state.now)
-    running = _of_running(state, straggles_since)
+    running = of_running(state, lambda _: "", straggles_since).row("", state.now)
     return [one + other for one, other in zip(ended, running, strict=False)]
 
 
