@@ -27,6 +27,8 @@ OTHERS = "(other apps)"
 SLOWEST = 10
 # Pods that have ended and are kept one by one; the others are only counted.
 KEPT_PODS = 2000
+# Pods in total; a run with more that have not ended is not ours.
+MOST_PODS = 20_000
 # Workers that have a row in the timeline.
 KEPT_WORKERS = 500
 # Kinds of failures, by app and type of the exception.
@@ -47,9 +49,17 @@ KEPT_STRAGGLERS = 200
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
+# The states that an event may say of a pod.
+STATES = ("asked", "created", "running", "ended")
 # The states of a pod whose container runs; with workers it works.
 RUNS = ("running", "working")
 KEPT_EXECUTORS = 100
+OTHER_EXECUTORS = "(other executors)"
+# Reasons of pods that are counted; beyond that they are one.
+KEPT_REASONS = 200
+OTHER_REASONS = "(other reasons)"
+# Of the name of a pod, a node or an executor.
+NAME_CHARACTERS = 1000
 # Processes whose CPU time is kept: launcher and workflow.
 KEPT_PROCESSES = 10
 # A larger number of workers or pods is not ours.
@@ -317,9 +327,9 @@ class State:
     def _take_running(self, event: Event) -> None:
         if len(self.running) >= KEPT_RUNNING:
             return
-        executor = str(event["executor"])
+        executor = _name(event["executor"])
         self.running[executor, _number(event["task"])] = Running(
-            str(event["app"]), executor, str(event["pod"]), _moment(event["since"])
+            str(event["app"]), executor, _name(event["pod"]), _moment(event["since"])
         )
 
     def _take_try(self, event: Event) -> None:
@@ -462,16 +472,44 @@ class State:
 
     def _take_long(self, event: Event) -> None:
         if len(self.long) < KEPT_FAILURES:
-            self.long.append((str(event["app"]), str(event["text"])))
+            self.long.append((str(event["app"]), str(event["text"])[:TEXT_CHARACTERS]))
+
+    def _pod(self, event: Event) -> Pod:
+        """Return the pod that an event is about, also one that is new.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        name = _name(event["pod"])
+        if name not in self.pods:
+            if len(self.pods) >= MOST_PODS:
+                raise ValueError(name)
+            at = float(event["t"])
+            self.pods[name] = Pod(self._label(event), asked=at, since=at)
+        return self.pods[name]
+
+    def _label(self, event: Event) -> str:
+        """Return the executor of an event; beyond `KEPT_EXECUTORS` all are one."""
+        label = _name(event["executor"])
+        known = self.seconds_of_pods
+        if label not in known and len(known) >= KEPT_EXECUTORS:
+            label = OTHER_EXECUTORS
+        known.setdefault(label, 0.0)
+        return label
+
+    def _reason(self, event: Event) -> str:
+        """Return why a pod waits or ended; beyond `KEPT_REASONS` all are one."""
+        reason = _name(event.get("reason", ""))
+        is_new = reason not in self.reasons and bool(reason)
+        return OTHER_REASONS if is_new and len(self.reasons) >= KEPT_REASONS else reason
 
     def _take_pod(self, event: Event) -> None:
-        name = str(event["pod"])
+        state = event["state"]
+        if state not in STATES:
+            return
+        pod = self._pod(event)
         at = float(event["t"])
-        pod = self.pods.get(name)
-        if pod is None:
-            pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
-        state = str(event["state"])
-        reason = str(event.get("reason", ""))
+        reason = self._reason(event)
         self._settle(pod, at)
         if reason and reason != pod.reason:
             if pod.state == "ended":
@@ -480,8 +518,8 @@ class State:
             self.reasons[reason] += 1
         pod.state = state
         pod.reason = reason
-        pod.text = str(event.get("text", ""))
-        pod.node = str(event.get("node", "") or pod.node)
+        pod.text = str(event.get("text", ""))[:TEXT_CHARACTERS]
+        pod.node = _name(event.get("node") or "") or pod.node
         self._count_image(pod, str(event.get("image", "")))
         if state == "running" and pod.running is None:
             pod.running = at
@@ -530,7 +568,7 @@ class State:
         self.scalings.append(
             Scaling(
                 float(event["t"]),
-                str(event["executor"])[:TEXT_CHARACTERS],
+                _name(event["executor"]),
                 _number(event["from"]),
                 _number(event["to"]),
                 str(event["why"])[:TEXT_CHARACTERS],
@@ -538,11 +576,8 @@ class State:
         )
 
     def _take_workers(self, event: Event) -> None:
-        name = str(event["pod"])
+        pod = self._pod(event)
         at = float(event["t"])
-        pod = self.pods.get(name)
-        if pod is None:
-            pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
         self._settle(pod, at)
         pod.workers = _number(event["number"])
         if pod.registered is None and pod.workers:
@@ -550,7 +585,7 @@ class State:
             pod.state = "working"
 
     def _take_used(self, event: Event) -> None:
-        of = str(event["of"])
+        of = _name(event["of"])
         if of not in self.used and len(self.used) >= KEPT_PROCESSES:
             return
         used = self.used.setdefault(of, Used())
@@ -604,6 +639,10 @@ def _executors(run: Event) -> dict[str, Executor]:
 def _inside(value: object, key: str) -> object:
     """Return what a key of an object has; None where it is no object."""
     return value.get(key) if isinstance(value, dict) else None
+
+
+def _name(value: object) -> str:
+    return str(value)[:NAME_CHARACTERS]
 
 
 def _moment(value: float) -> float:
