@@ -38,7 +38,7 @@ class Folder:
     @property
     def volume(self) -> Path:
         """The folder of `run.volume`, which may be reached by a link."""
-        return self.path.parents[1]
+        return self.path.parent.parent
 
     @property
     def lock(self) -> Path:
@@ -99,10 +99,13 @@ class Folder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Temporary(f"{self.path}: another launcher works on this run") from None
+            if os.fstat(lock).st_nlink == 0:
+                # The next launcher would lock another file of this name.
+                raise Temporary(f"{self.path}: another launcher has just removed it as an old run")
             yield
 
     @contextmanager
-    def left(self, flags: int = 0) -> Iterator[None]:
+    def without_launcher(self, flags: int = 0) -> Iterator[None]:
         """Keep every launcher out of the folder of an earlier run, while the block runs.
 
         Args:

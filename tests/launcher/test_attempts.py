@@ -18,7 +18,7 @@ from k8s_parsl.record.report import Record
 from k8s_parsl.run import attempts
 from k8s_parsl.run.attempts import NO_REASON, Attempt, say_dead
 from k8s_parsl_runtime.shared import attempts as lists
-from k8s_parsl_runtime.shared.errors import PermissionDenied
+from k8s_parsl_runtime.shared.errors import PermissionDenied, Temporary
 
 FIELDS = {
     "run": "r",
@@ -50,6 +50,23 @@ def died(runs, name="20260101-000000", **more):
         record = Record(**FIELDS | more)
         record.write(folder.record)
     return folder
+
+
+class RemovedMeanwhile(Folder):
+    """A folder whose lock another launcher removes between our opening and our locking it."""
+
+    def _made(self):
+        lock = super()._made()
+        self.lock.unlink()
+        return lock
+
+
+def test_a_lock_that_is_removed_with_an_old_run_is_not_held(runs):
+    folder = RemovedMeanwhile(runs / "r")
+    with pytest.raises(Temporary, match="another launcher has just removed it"), folder.held():
+        pass
+    with Folder(runs / "r").held():
+        pass
 
 
 def status(folder):

@@ -354,6 +354,23 @@ def test_an_event_that_is_none_changes_nothing_else(event):
     assert found.apps["b"].submitted == 2
 
 
+def test_no_number_of_names_makes_the_state_grow_without_bound():
+    """Any pod that mounts the volume may have written the journal."""
+    found = State()
+    for number in range(30_000):
+        of = {"pod": f"p{number}", "executor": f"e{number}", "t": 1.0}
+        reason = {"reason": f"r{number}", "text": "x" * 9000}
+        found.take({"event": "pod", "state": "created", **of, **reason})
+        found.take({"event": "workers", "number": 1, **of})
+        found.take({"event": "used", "of": f"u{number}", "cpu": 1.0, "memory": 1})
+    assert len(found.pods) == state.MOST_PODS
+    assert len(found.seconds_of_pods) <= state.KEPT_EXECUTORS + 1
+    assert len(found.reasons) <= state.KEPT_REASONS + 1
+    assert len(found.used) == state.KEPT_PROCESSES
+    assert len(list(found.timeline.keys())) < 1000
+    assert {len(pod.text) for pod in found.pods.values()} == {state.TEXT_CHARACTERS}
+
+
 def test_what_becomes_known_later_belongs_to_the_run():
     """On a laptop the versions, as the workflow's process is greeted after the first event."""
     journal = Journal()

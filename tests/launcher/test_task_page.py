@@ -230,7 +230,7 @@ def test_a_journal_with_other_columns_is_read_by_them(tmp_path):
     ]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     (folder.path / "journal" / "1.jsonl").write_text(text)
-    ((app, one),) = task.tries(Run(folder.path), 1, 17)
+    ((app, one),) = task.tries(Run(folder), 1, 17)
     assert (app, one.id, one.outcome, one.ended) == ("f", 17, "done", 2.0)
 
 
@@ -284,7 +284,10 @@ def test_a_report_without_logs_is_made(tmp_path):
     journal, folder = a_run(tmp_path)
     (folder.logs / f"{POD}.log").unlink()
     folder.logs.rmdir()
-    assert "ValueError: no land" in report_of(journal, folder)
+    text = report_of(journal, folder)
+    assert "ValueError: no land" in text
+    # There is nothing that a link could lead to.
+    assert 'href="#task-' not in text
 
 
 # In a browser --------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more
 
 
 # One that has left nothing.
-RUN = history.Run(Path("/nowhere/runs/r"))
+RUN = history.Run(Folder(Path("/nowhere/runs/r")))
 
 
 def command(*words, cwd):
@@ -171,11 +171,18 @@ def test_show_html_writes_the_page_of_a_run_that_has_ended(tmp_path):
     assert (code, said) == (0, "page.html\n")
     text = (tmp_path / "page.html").read_text()
     with_report = Record.read(folder.record)
-    (state,) = history.Run(folder.path).states().values()
+    (state,) = history.Run(folder).states().values()
     page.write_page(with_report, folder.page, (), status(state))
     assert text == folder.page.read_text()
     assert ">done with failures</span>" in text
     assert "data-live>" not in text
+
+
+def test_show_html_leaves_other_files_of_the_user_alone(tmp_path):
+    make(tmp_path / "local" / "data", "one")
+    (tmp_path / "page.new").write_text("the user's")
+    command("show", "one", "--html", "page.html", cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("page*")) == ["page.html", "page.new"]
 
 
 def test_show_html_of_a_run_that_goes_on_says_how_far_it_is(tmp_path):
@@ -1045,7 +1052,8 @@ def test_every_view_of_any_journal_can_be_made(seed):
     for event in any_events(seed):
         state.take(event)
     document = status(state)
-    json.dumps(document)
+    # JSON has no infinite number: a browser could not read such a page.
+    json.dumps(document, allow_nan=False)
     page.whole(page.record_of(state), document)
     metrics.text(list(metrics.families(state)))
     notify_text = list(terminal.failures(document))

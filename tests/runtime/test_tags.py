@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl_runtime.worker import tags
+from k8s_parsl_runtime.worker.copying import Worker, _tagged
 from k8s_parsl_runtime.worker.places import Place, Places, Run
 from k8s_parsl_runtime.worker.tags import Pipes, Tagged
 from runtime.pipes import Pipes as Ends
@@ -127,6 +128,36 @@ def test_a_number_of_tries_beyond_all_bounds_is_told_as_the_highest(tmp_path):
     place = Places.make(str(tmp_path), 1).of(0)
     place.begin(Run(5, 10**9))
     assert Place.running(place.word) == Run(5, 2**20 - 1)
+
+
+class Changing(Place):
+    """A place at which another task has begun at each further look."""
+
+    def __init__(self, looks):
+        super().__init__(memoryview(bytearray(32)).cast("Q"), 0)
+        self._looks = iter(looks)
+
+    @property
+    def word(self):
+        run, ended = next(self._looks)
+        self.begin(run)
+        if ended:
+            self.end()
+        return super().word
+
+
+def test_what_is_read_before_a_task_begins_is_not_of_that_task():
+    """Also where it begins after the last reading, which found nothing, and before the last look."""
+    looks = [(Run(7, 0), False), (Run(7, 0), True), (Run(7, 0), True), (Run(8, 0), False)]
+    worker = Worker(Changing(looks), Tagged(PIPES.folder))
+    out, into = os.pipe()
+    os.set_blocking(out, False)
+    os.write(into, b"seven\n" + end(7) + b"idle\n")
+    os.close(into)
+    try:
+        assert _tagged(out, 1, worker) == b"[task 7] seven\nidle\n"
+    finally:
+        os.close(out)
 
 
 # Real processes, as worker processes of a pool ------------------------------------------------------------------------

@@ -261,13 +261,13 @@ def _referenced(api: Api, references: list[Reference]) -> Result:
             f"there is no {what} in namespace {api.namespace}, which {first.field} names"
         )
     keys = _keys(found)
-    for reference in references:
-        if keys and reference.key and reference.key not in keys:
-            return problem(
-                f"{what} in namespace {api.namespace} has no key {reference.key}, which"
-                f" {reference.key_field} names (it has: {', '.join(sorted(keys))})"
-            )
-    return ok(f"{what} exists")
+    missing = [one for one in references if one.key and one.key not in keys]
+    if not keys or not missing:
+        return ok(f"{what} exists")
+    return problem(
+        f"{what} in namespace {api.namespace} has no key {missing[0].key}, which"
+        f" {missing[0].key_field} names (it has: {', '.join(sorted(keys))})"
+    )
 
 
 def _keys(metadata_only: Manifest) -> set[str]:
@@ -293,7 +293,7 @@ def _references(pod: Manifest) -> Iterator[Reference]:
             yield from _needed(source, "envFrom", "secretRef", "configMapRef")
         for variable in container.get("env", []):
             source = variable.get("valueFrom", {})
-            if variable["name"] == NOTIFY_URLS:
+            if variable["name"] == NOTIFY_URLS and "secretKeyRef" in source:
                 # Optional for kubelet only, as a run can do without messages.
                 yield _notify(source["secretKeyRef"])
             yield from _needed(source, "env", "secretKeyRef", "configMapKeyRef")

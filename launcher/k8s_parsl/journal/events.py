@@ -7,7 +7,7 @@ the events that are written as lists.
 from __future__ import annotations
 
 from json import JSONDecoder, JSONEncoder
-from typing import Any
+from typing import Any, TypeGuard
 
 from k8s_parsl_runtime.shared.tries import Try
 
@@ -115,11 +115,12 @@ def sound(one: Try) -> Try | None:
         one = one._replace(**{name: _DEFAULTS[name] for name in wrong})
     if not one.depends:
         return one
-    depends = [task for task in one.depends[:KEPT_DEPENDS] if _is_number(task)]
+    depends = [task for task in one.depends[:KEPT_DEPENDS] if is_number(task)]
     return one._replace(depends=tuple(depends))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[int]:
+    """Return whether it is a whole number that may be of ours."""
     return type(value) is int and 0 <= value <= MOST
 
 

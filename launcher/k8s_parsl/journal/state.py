@@ -6,6 +6,7 @@ It never fails: a journal on a volume may have been written by anyone.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,7 +16,7 @@ from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.timeline import LONGEST_S, Timeline
 from k8s_parsl.journal.times import Times
-from k8s_parsl.journal.usages import MOST_BYTES, Usages
+from k8s_parsl.journal.usages import Usages
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
@@ -26,6 +27,8 @@ OTHERS = "(other apps)"
 SLOWEST = 10
 # Pods that have ended and are kept one by one; the others are only counted.
 KEPT_PODS = 2000
+# Pods in total; a run with more that have not ended is not ours.
+MOST_PODS = 20_000
 # Workers that have a row in the timeline.
 KEPT_WORKERS = 500
 # Kinds of failures, by app and type of the exception.
@@ -46,13 +49,28 @@ KEPT_STRAGGLERS = 200
 # Tasks that are known to run; an interchange has fewer workers.
 KEPT_RUNNING = 50_000
 TEXT_CHARACTERS = 4000
+# The states that an event may say of a pod.
+STATES = ("asked", "created", "running", "ended")
 # The states of a pod whose container runs; with workers it works.
 RUNS = ("running", "working")
 KEPT_EXECUTORS = 100
+OTHER_EXECUTORS = "(other executors)"
+# Reasons of pods that are counted; beyond that they are one.
+KEPT_REASONS = 200
+OTHER_REASONS = "(other reasons)"
+# Of the name of a pod, a node or an executor.
+NAME_CHARACTERS = 1000
+# Processes whose CPU time is kept: launcher and workflow.
+KEPT_PROCESSES = 10
 # A larger number of workers or pods is not ours.
 MOST = 10**6
-# What is known of a run, and of which kind it is; anything else is left out.
-FACTS: Mapping[str, type | tuple[type, ...]] = {
+Kinds = Mapping[str, type | tuple[type, ...]]
+# What is known of a run and of its end, and of which kind it is; anything else is left out.
+END: Kinds = {
+    **dict.fromkeys(("status", "message"), str),
+    **dict.fromkeys(("exit_code", "workflow_status"), int),
+}
+FACTS: Kinds = {
     **dict.fromkeys(("run", "installation", "launcher", "workflow"), str),
     **dict.fromkeys(("versions", "code", "image", "started"), str),
     "attempt": int,
@@ -110,6 +128,11 @@ class Executor:
     memory: int = 0
     cpu_limit: float = 0.0
     memory_limit: int = 0
+
+    @property
+    def sharing(self) -> int:
+        """How many workers share what a pod has: at least one, also where that is not known."""
+        return max(self.workers_per_pod, 1)
 
 
 @dataclass(slots=True)
@@ -211,7 +234,6 @@ class State:
         self.ended_pods: Counter[str] = Counter()
         # Why pods waited or ended, and how often.
         self.reasons: Counter[str] = Counter()
-        self.failures: list[tuple[str, str]] = []
         # The first tasks that failed, one by one.
         self.failed: list[FailedTask] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
@@ -222,7 +244,7 @@ class State:
         # For how many seconds the pods of each executor have run.
         self.seconds_of_pods: defaultdict[str, float] = defaultdict(float)
         # Seconds that stragglers ran for longer than others, by app and node.
-        self.stragglers: Counter[tuple[str, str]] = Counter()
+        self.stragglers: defaultdict[tuple[str, str], float] = defaultdict(float)
         # Of these, the seconds in which they did not compute, for no reason that is known.
         self.stalled = 0.0
         self.news: deque[tuple[float, str]] = deque(maxlen=KEPT_NEWS)
@@ -258,7 +280,7 @@ class State:
         if take is None:
             return
         with suppress(TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            self.reach(float(event.get("t", 0.0)))
+            self.reach(_moment(event.get("t", 0.0)))
             take(event)
 
     def reach(self, moment: float) -> None:
@@ -276,6 +298,11 @@ class State:
         failed = sum(app.failed for app in apps)
         return submitted, done, failed
 
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """The apps of the first tasks that failed, each with what the task raised."""
+        return [(one.app, one.text) for one in self.failed]
+
     # Events
 
     def _take_run(self, event: Event) -> None:
@@ -284,9 +311,7 @@ class State:
 
     def _take_facts(self, event: Event) -> None:
         """Add what became known of the run after its first event."""
-        for name, kind in FACTS.items():
-            if isinstance(event.get(name), kind):
-                self.run[name] = event[name]
+        self.run |= _of_their_kind(event, FACTS)
         self.executors = _executors(self.run)
 
     def _app(self, name: str) -> App:
@@ -301,13 +326,14 @@ class State:
     def _take_submitted(self, event: Event) -> None:
         app = self._app(str(event["app"]))
         for first, last in event["ids"]:
-            app.submitted += max(last - first + 1, 0)
+            app.submitted += max(_number(last) - _number(first) + 1, 0)
 
     def _take_running(self, event: Event) -> None:
         if len(self.running) >= KEPT_RUNNING:
             return
-        self.running[event["executor"], event["task"]] = Running(
-            str(event["app"]), event["executor"], event["pod"], float(event["since"])
+        executor = _name(event["executor"])
+        self.running[executor, _number(event["task"])] = Running(
+            str(event["app"]), executor, _name(event["pod"]), _moment(event["since"])
         )
 
     def _take_try(self, event: Event) -> None:
@@ -401,7 +427,7 @@ class State:
         self.timeline.spread("straggling", begin, end)
         place = (app, self.node(pod))
         if place in self.stragglers or len(self.stragglers) < KEPT_STRAGGLERS:
-            self.stragglers[place] += end - begin  # type: ignore[assignment]
+            self.stragglers[place] += end - begin
 
     def node(self, pod: str) -> str:
         """Return the node of a pod; empty where it is not known."""
@@ -429,9 +455,8 @@ class State:
 
     def _note_failure(self, name: str, one: Try) -> None:
         text = one.text[:TEXT_CHARACTERS]
-        if len(self.failures) < KEPT_FAILURES:
-            self.failures.append((name, text))
-            self.failed.append(FailedTask(name, int(one.id), int(one.number), one.pod, text))
+        if len(self.failed) < KEPT_FAILURES:
+            self.failed.append(FailedTask(name, one.id, one.number, one.pod, text))
         kind = (self._shown(name), one.error)
         if kind not in self.kinds and len(self.kinds) >= KEPT_KINDS:
             kind = (OTHERS, "")
@@ -439,8 +464,8 @@ class State:
             kind,
             Failed(
                 *kind,
-                first_task=int(one.id),
-                number=int(one.number),
+                first_task=one.id,
+                number=one.number,
                 text=text,
                 call=one.call,
                 pod=one.pod,
@@ -451,16 +476,44 @@ class State:
 
     def _take_long(self, event: Event) -> None:
         if len(self.long) < KEPT_FAILURES:
-            self.long.append((str(event["app"]), str(event["text"])))
+            self.long.append((str(event["app"]), str(event["text"])[:TEXT_CHARACTERS]))
+
+    def _pod(self, event: Event) -> Pod:
+        """Return the pod that an event is about, also one that is new.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        name = _name(event["pod"])
+        if name not in self.pods:
+            if len(self.pods) >= MOST_PODS:
+                raise ValueError(name)
+            at = float(event["t"])
+            self.pods[name] = Pod(self._label(event), asked=at, since=at)
+        return self.pods[name]
+
+    def _label(self, event: Event) -> str:
+        """Return the executor of an event; beyond `KEPT_EXECUTORS` all are one."""
+        label = _name(event["executor"])
+        known = self.seconds_of_pods
+        if label not in known and len(known) >= KEPT_EXECUTORS:
+            label = OTHER_EXECUTORS
+        known.setdefault(label, 0.0)
+        return label
+
+    def _reason(self, event: Event) -> str:
+        """Return why a pod waits or ended; beyond `KEPT_REASONS` all are one."""
+        reason = _name(event.get("reason", ""))
+        is_new = reason not in self.reasons and bool(reason)
+        return OTHER_REASONS if is_new and len(self.reasons) >= KEPT_REASONS else reason
 
     def _take_pod(self, event: Event) -> None:
-        name = str(event["pod"])
+        state = event["state"]
+        if state not in STATES:
+            return
+        pod = self._pod(event)
         at = float(event["t"])
-        pod = self.pods.get(name)
-        if pod is None:
-            pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
-        state = str(event["state"])
-        reason = str(event.get("reason", ""))
+        reason = self._reason(event)
         self._settle(pod, at)
         if reason and reason != pod.reason:
             if pod.state == "ended":
@@ -469,8 +522,8 @@ class State:
             self.reasons[reason] += 1
         pod.state = state
         pod.reason = reason
-        pod.text = str(event.get("text", ""))
-        pod.node = str(event.get("node", "") or pod.node)
+        pod.text = str(event.get("text", ""))[:TEXT_CHARACTERS]
+        pod.node = _name(event.get("node") or "") or pod.node
         self._count_image(pod, str(event.get("image", "")))
         if state == "running" and pod.running is None:
             pod.running = at
@@ -519,40 +572,50 @@ class State:
         self.scalings.append(
             Scaling(
                 float(event["t"]),
-                str(event["executor"])[:TEXT_CHARACTERS],
-                int(event["from"]),
-                int(event["to"]),
+                _name(event["executor"]),
+                _number(event["from"]),
+                _number(event["to"]),
                 str(event["why"])[:TEXT_CHARACTERS],
             )
         )
 
     def _take_workers(self, event: Event) -> None:
-        name = str(event["pod"])
+        pod = self._pod(event)
         at = float(event["t"])
-        pod = self.pods.get(name)
-        if pod is None:
-            pod = self.pods[name] = Pod(str(event["executor"]), asked=at, since=at)
         self._settle(pod, at)
-        pod.workers = int(event["number"])
+        pod.workers = _number(event["number"])
         if pod.registered is None and pod.workers:
             pod.registered = at
             pod.state = "working"
 
     def _take_used(self, event: Event) -> None:
-        used = self.used.setdefault(str(event["of"]), Used())
-        used.cpu = float(event["cpu"])
-        used.memory = int(event["memory"])
+        of = _name(event["of"])
+        if of not in self.used and len(self.used) >= KEPT_PROCESSES:
+            return
+        used = self.used.setdefault(of, Used())
+        used.cpu = _moment(event["cpu"])
+        used.memory = _number(event["memory"])
         used.peak = max(used.peak, used.memory)
 
     def _take_news(self, event: Event) -> None:
         self.news.append((float(event["t"]), str(event["text"])[:TEXT_CHARACTERS]))
 
     def _take_gap(self, event: Event) -> None:
-        self.left_out += int(event["lines"])
+        self.left_out += _number(event["lines"])
 
     def _take_end(self, event: Event) -> None:
         self.settle()
-        self.end = event
+        self.end = {"event": "end"} | _of_their_kind(event, END)
+
+
+def _of_their_kind(event: Event, kinds: Kinds) -> Event:
+    """Return the fields of an event that are of the kind that they should be."""
+    known = {name: event[name] for name in event if isinstance(event[name], kinds.get(name, ()))}
+    return {name: value for name, value in known.items() if _is_finite(value)}
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _executors(run: Event) -> dict[str, Executor]:
@@ -582,6 +645,33 @@ def _inside(value: object, key: str) -> object:
     return value.get(key) if isinstance(value, dict) else None
 
 
+def _name(value: object) -> str:
+    return str(value)[:NAME_CHARACTERS]
+
+
+def _moment(value: float) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ValueError: it is infinite, or no number: JSON has neither, and no view can show it.
+    """
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(value)
+    return seconds
+
+
+def _number(value: object) -> int:
+    """Return a number of tasks, workers, lines or bytes.
+
+    Raises:
+        ValueError: it is not a whole number, or not one of ours.
+    """
+    if not events.is_number(value):
+        raise ValueError(value)
+    return value
+
+
 def _count(value: object, otherwise: int) -> int:
     if isinstance(value, int) and 0 <= value <= MOST:
         return value
@@ -590,7 +680,7 @@ def _count(value: object, otherwise: int) -> int:
 
 def _amount(value: object) -> float:
     """Return a number of CPUs or bytes; 0 for what is none."""
-    if isinstance(value, int | float) and 0 <= value <= MOST_BYTES:
+    if isinstance(value, int | float) and 0 <= value <= events.MOST:
         return value
     return 0.0
 

@@ -9,9 +9,8 @@ from k8s_parsl_runtime.shared.tries import Try
 # Pairs of executor and app that are kept apart; beyond that they are one.
 KEPT = 1000
 OTHERS = ("(other executors)", "(other apps)")
-# Larger numbers are not ours.
+# A longer time is not ours.
 MOST_S = 1e12
-MOST_BYTES = 1 << 60
 # A shorter try says little of how many CPUs its app needs at a time.
 MEASURED_S = 1.0
 
@@ -52,11 +51,10 @@ class Usages:
     def add(self, app: str, one: Try, seconds: float) -> None:
         """Add a try of a task of ``app``, which ran for so long in a worker."""
         cpu = one.cpu or 0.0
-        peak = one.peak or 0
-        if not (0 <= seconds <= MOST_S and 0 <= cpu <= MOST_S and 0 <= peak <= MOST_BYTES):
+        if not (0 <= seconds <= MOST_S and 0 <= cpu <= MOST_S):
             return
-        key = (str(one.executor), app)
+        key = (one.executor, app)
         row = self.rows.get(key)
         if row is None:
             row = self.rows.setdefault(key if len(self.rows) < KEPT else OTHERS, Usage())
-        row.add(seconds, cpu, int(peak))
+        row.add(seconds, cpu, one.peak or 0)

@@ -144,6 +144,7 @@ def read(pod: Json) -> PodState:
     status = pod.get("status", {})
     labels = metadata.get("labels", {})
     component = labels.get("app.kubernetes.io/component", "")
+    users = "workflow" if component == "launcher" else component
     state = _container_state(status, component)
     terminated = state.get("terminated")
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
@@ -167,7 +168,7 @@ def read(pod: Json) -> PodState:
         node=pod.get("spec", {}).get("nodeName") or "",
         job=job.get("name", ""),
         job_uid=job.get("uid", ""),
-        image=_image(status, "workflow" if component == "launcher" else component),
+        image=_image(status, users),
     )
 
 
@@ -200,11 +201,8 @@ def event_time(event: Json) -> str:
 
 def _container_state(status: Json, name: str) -> Json:
     """Return the `state` of a container: `running`, `waiting` or `terminated`; empty before it."""
-    for container in status.get("containerStatuses", []):
-        if container["name"] == name:
-            state: Json = container.get("state", {})
-            return state
-    return {}
+    state: Json = _container(status, name).get("state", {})
+    return state
 
 
 def _image(status: Json, name: str) -> str:
@@ -212,10 +210,13 @@ def _image(status: Json, name: str) -> str:
 
     https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#ContainerStatus
     """
-    for container in status.get("containerStatuses", []):
-        if container["name"] == name:
-            return str(container.get("imageID") or "")
-    return ""
+    return str(_container(status, name).get("imageID") or "")
+
+
+def _container(status: Json, name: str) -> Json:
+    """Return the status of a container; empty before it has one."""
+    own = (one for one in status.get("containerStatuses", []) if one["name"] == name)
+    return next(own, {})
 
 
 def _states(status: Json, field: str) -> list[Json]:

@@ -23,6 +23,9 @@ SMALL_BYTES = 4096
 # A larger record is not ours: to read one takes many times its size in memory.
 RECORD_BYTES = 8 << 20
 LEFT_OUT = f"left out here: the record would be larger than {RECORD_BYTES >> 20} MiB"
+# The status of a run that has no end yet, and of one whose launcher ended without a word.
+RUNNING = "running"
+DIED = "died"
 # What a record says of its end until there is one; its reader may come long after the launcher has
 # died.
 NO_END = (
@@ -55,7 +58,7 @@ class Record:
     code: str = ""
     # The image of the workflow container, as kubelet has it.
     image: str = ""
-    status: str = "running"
+    status: str = RUNNING
     ended: str = ""
     seconds: float = 0.0
     exit_code: int | None = None
@@ -147,7 +150,7 @@ class Record:
     def add(self, state: State) -> None:
         """Take over what the tasks did."""
         self.tasks = [_row(name, app) for name, app in sorted(state.apps.items())]
-        self.failures = list(state.failures)
+        self.failures = state.failures
         self.long_tasks = list(state.long)
         self.reasons = dict(state.reasons.most_common())
         self.code = self.code or str(state.run.get("code", ""))

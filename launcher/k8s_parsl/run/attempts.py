@@ -21,7 +21,7 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.config.workers import Workers, counted
 from k8s_parsl.folder import Folder
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.record.report import Record, rows_of
+from k8s_parsl.record.report import DIED, RUNNING, Record, rows_of
 from k8s_parsl.run.supervision import best_effort, now
 from k8s_parsl.views.page import write_page
 from k8s_parsl_runtime.shared import attempts as lists
@@ -32,7 +32,6 @@ from k8s_parsl_runtime.shared.errors import ExitCode, Failure, Stopped, describe
 
 log = logging.getLogger(__name__)
 
-DIED = "died"
 NO_REASON = "its launcher ended without saying why"
 # Earlier attempts that a record keeps: the first, and the last ones.
 KEPT_ATTEMPTS = 50
@@ -334,9 +333,9 @@ def _say_all_dead(runs: Path) -> None:
 
 
 def _say_dead(folder: Folder) -> None:
-    with folder.left():
+    with folder.without_launcher():
         record = Record.read(folder.record)
-        if record is None or record.status != "running":
+        if record is None or record.status != RUNNING:
             return
         end = _summary(record, folder, _lists(folder))
         replace(record, **end).write(folder.record)

@@ -359,11 +359,10 @@ class WorkerPods:
         """Note in the journal what has become of a block's pod."""
         state, reason, text = _noted(block)
         pod = self._watch.get(block.name)
-        facts = {"reason": reason, "text": text}
-        if pod:
-            facts |= {"node": pod.node}
-            # Once, as it has a hundred characters.
-            facts |= {"image": pod.image} if state == "running" else {}
+        facts = {"reason": reason, "text": text, "node": pod.node if pod else ""}
+        if pod and state == "running":
+            # Not with each event, as it has a hundred characters.
+            facts["image"] = pod.image
         said = {name: value for name, value in facts.items() if value}
         self._journal.note("pod", executor=self._label, pod=block.name, state=state, **said)
 

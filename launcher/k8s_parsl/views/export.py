@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from k8s_parsl.journal.state import State
-from k8s_parsl.record.report import NO_END, Record
+from k8s_parsl.record.report import DIED, NO_END, RUNNING, Record
 from k8s_parsl.views import page, task
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.status import status
 from k8s_parsl.views.task_page import SHOWN_TRIES, task_page
-from k8s_parsl.views.terminal import DIED, RUNNING
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from k8s_parsl.config.workers import counted
 from k8s_parsl.folder import Folder
 from k8s_parsl.journal.state import State
 from k8s_parsl.record import stored
@@ -80,14 +81,15 @@ def report(
 
 
 def _tails(failed: Sequence[Json], run: Run) -> dict[int, list[Part]]:
-    """Return how the output of failed tasks ended, by task."""
+    """Return how the output of failed tasks ended, by task; without those that have none."""
     logs = Logs(run, TAILS_BYTES)
-    return {one["task"]: list(_tail(one, logs)) for one in failed[:TAILS]}
+    tails = {one["task"]: list(_tail(one, logs)) for one in failed[:TAILS]}
+    return {task: parts for task, parts in tails.items() if parts}
 
 
 def _tail(one: Json, logs: Logs) -> Iterator[Part]:
     pod = one["pod"]
-    if not isinstance(pod, str) or not logs.has(pod):
+    if not logs.has(pod):
         return
     printed = logs.printed(pod, one["task"], one["try"], TAIL_LINES)
     for head, lines in (("printed", printed), (f"the last lines of {pod}", logs.end(pod))):
@@ -111,7 +113,7 @@ def record_of(state: State) -> Record:
         attempts=stored.attempts(run.get("attempts", [])),
         workers=[str(pool) for pool in run.get("pools", [])],
         retry_lost_tasks=_retry_lost_tasks(run.get("settings", {}).get("parsl")),
-        failures=list(state.failures),
+        failures=state.failures,
         long_tasks=list(state.long),
         reasons=dict(state.reasons.most_common()),
     )
@@ -226,7 +228,7 @@ def template(name: str = "page.html.j2") -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(duration=duration, size=size, decimal=decimal)
+    environment.filters.update(duration=duration, size=size, decimal=decimal, counted=counted)
     return environment.from_string(_source(name))
 
 

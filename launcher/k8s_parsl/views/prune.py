@@ -78,7 +78,8 @@ def old_runs(
 def remove(run: Run) -> None:
     """Remove a run's folder, with all that is in it; links in it are removed, not followed.
 
-    What is interrupted goes on the next time: the record goes last.
+    What is interrupted goes on the next time: the record, which says whose run it is, goes after
+    all else; and after it the lock, without which another launcher could begin.
 
     Raises:
         Refused: the folder is a link, or is reached by one.
@@ -86,9 +87,13 @@ def remove(run: Run) -> None:
     """
     folder = run.folder
     last = (folder.record.name, folder.lock.name)
-    with folder.left(os.O_CREAT), _entered(folder.path, folder.volume) as inside:
-        names = sorted(os.listdir(inside), key=lambda name: name in last)  # noqa: PTH208
-        for name in names:
+    with (
+        folder.without_launcher(os.O_CREAT),
+        _entered(folder.path, folder.volume) as inside,
+    ):
+        # Not by its path, which may be another folder's by now.
+        names = set(os.listdir(inside))  # noqa: PTH208
+        for name in (*names.difference(last), *(name for name in last if name in names)):
             _remove(name, inside)
     with _entered(folder.path.parent, folder.volume) as runs:
         os.rmdir(folder.name, dir_fd=runs)

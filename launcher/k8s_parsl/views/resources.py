@@ -38,7 +38,6 @@ def requested_and_used(state: State) -> list[Json]:
 
 def _executor(state: State, label: str, apps: dict[str, Usage]) -> Json:
     known = state.executors.get(label, Executor())
-    workers = max(known.workers_per_pod, 1)
     most = sorted(apps.items(), key=lambda item: -item[1].seconds)[:SHOWN_APPS]
     cpu_s = sum(usage.cpu for usage in apps.values())
     pod_s = state.seconds_of_pods.get(label, 0.0)
@@ -48,7 +47,10 @@ def _executor(state: State, label: str, apps: dict[str, Usage]) -> Json:
         "workers_per_pod": known.workers_per_pod,
         "requests": {"cpu": known.cpu, "memory": known.memory},
         "limits": {"cpu": known.cpu_limit, "memory": known.memory_limit},
-        "worker": {"cpu": round(known.cpu / workers, 3), "memory": known.memory // workers},
+        "worker": {
+            "cpu": round(known.cpu / known.sharing, 3),
+            "memory": known.memory // known.sharing,
+        },
         "cpu_s": round(cpu_s, 1),
         "requested_cpu_s": round(known.cpu * pod_s, 1),
         "apps": [_app(known, app, usage) for app, usage in most],
@@ -72,13 +74,12 @@ def _most_cpus(usage: Usage) -> float:
 
 
 def _sentence(known: Executor, app: str, usage: Usage) -> str:
-    workers = max(known.workers_per_pod, 1)
     memory = f"at most {size(usage.peak)}"
     if known.memory:
-        memory += f" of the {size(known.memory // workers)} that its worker has"
+        memory += f" of the {size(known.memory // known.sharing)} that its worker has"
     cpus = f"{decimal(_most_cpus(usage))} CPUs"
     if known.cpu:
-        share = known.cpu / workers
+        share = known.cpu / known.sharing
         noun = "CPU" if share == 1 else "CPUs"
         cpus = f"{decimal(_most_cpus(usage))} of its {decimal(share)} {noun}"
     return f"a task of app {app} used {memory}, and {cpus}"
@@ -98,30 +99,32 @@ def _advice(state: State, label: str, known: Executor, usages: list[Usage]) -> I
 
 
 def _memory_advice(state: State, label: str, known: Executor, peak: int, key: str) -> Iterator[str]:
-    workers = max(known.workers_per_pod, 1)
-    enough = workers * peak * SPARE + OWN_BYTES
+    workers = _workers(known.sharing)
+    together = known.sharing * peak
+    enough = together * SPARE + OWN_BYTES
     enough_mib = math.ceil(enough / STEP_BYTES) * STEP_BYTES >> 20
     if _was_out_of_memory(state, label):
         yield f"worker pods were {OUT_OF_MEMORY}: raise {key}, or have fewer workers in a pod"
     elif known.of == "pool" or not known.memory:
-        yield f"{key} of {enough_mib}Mi is enough for {_workers(workers)} of a pod"
-    elif peak * workers > NEARLY_ALL * known.memory:
+        yield f"{key} of {enough_mib}Mi is enough for {workers} of a pod"
+    elif together > NEARLY_ALL * known.memory:
         yield f"raise {key} to {enough_mib}Mi, or have fewer workers in a pod"
     elif (enough_mib << 20) < MUCH_LESS * known.memory:
-        yield f"{key} may be lower: {enough_mib}Mi is enough for {_workers(workers)} of a pod"
+        yield f"{key} may be lower: {enough_mib}Mi is enough for {workers} of a pod"
 
 
 def _cpu_advice(known: Executor, cpus: float, key: str) -> Iterator[str]:
-    workers = max(known.workers_per_pod, 1)
-    enough = max(math.ceil(workers * cpus / STEP_CPUS) * STEP_CPUS, STEP_CPUS)
+    workers = _workers(known.sharing)
+    together = known.sharing * cpus
+    enough = max(math.ceil(together / STEP_CPUS) * STEP_CPUS, STEP_CPUS)
     if not known.cpu:
-        yield f"{key} of {decimal(enough)} is what {_workers(workers)} of a pod used at most"
+        yield f"{key} of {decimal(enough)} is what {workers} of a pod used at most"
     elif enough < MUCH_LESS * known.cpu:
         yield (
-            f"{key} may be lower: {_workers(workers)} used {decimal(enough)} of"
+            f"{key} may be lower: {workers} used {decimal(enough)} of"
             f" {decimal(known.cpu)} CPUs at most; or have more workers in a pod"
         )
-    elif workers * cpus > known.cpu / NEARLY_ALL:
+    elif together > known.cpu / NEARLY_ALL:
         yield f"tasks used more CPUs than their pods request: raise {key} to {decimal(enough)}"
 
 

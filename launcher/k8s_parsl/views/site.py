@@ -125,8 +125,6 @@ class Tasks:
         place = self._journal.place
         if place is None:
             return line("the run has not begun", "404 Not Found")
-        if not self._free.acquire(blocking=False):
-            return line("other tasks are being read; ask again", "503 Service Unavailable")
         folder, attempt = place
         try:
             return apart(lambda: self._read(Run(Folder(folder)), attempt, number), TASK_S)
@@ -136,13 +134,15 @@ class Tasks:
             return line(one_line(str(error)), "500 Internal Server Error")
 
     def _read(self, run: Run, attempt: int, number: int) -> Answer:
-        """Read a task; the place that it has taken is free again, however long that takes."""
+        """Read a task, if not too many are read; its own place is free again, however it ends."""
+        if not self._free.acquire(blocking=False):
+            return line("other tasks are being read; ask again", "503 Service Unavailable")
         try:
             rows = task.tell(run, attempt, number, SHOWN_TRIES, TASK_BYTES)
             if not rows:
                 text = f"attempt {attempt} has no task {number} that has ended, or has run for 1 s"
                 return line(text, "404 Not Found")
-            return html(task_page(run, attempt, rows, back="/"))
+            return html(task_page(run, attempt, rows, back="../"))
         finally:
             self._free.release()
 

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 from k8s_parsl.journal.state import App, Executor, FailedTask, Pod, State, pod_key
-from k8s_parsl.journal.timeline import Timeline
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views import why
 from k8s_parsl.views.resources import requested_and_used
@@ -280,10 +279,7 @@ def _timeline(state: State) -> Json:
 
 def _of_running(state: State) -> dict[str, list[float]]:
     """Return the rows of the tasks that run now, whose ends the timeline does not have yet."""
-    overlay = Timeline()
-    overlay.width = state.timeline.width
-    for one in state.running.values():
-        overlay.spread(one.app, one.since, state.now)
+    overlay = why.of_running(state, lambda one: one.app, lambda one: one.since)
     return {app: overlay.row(app, state.now) for app in overlay.keys()}  # noqa: SIM118 (no dict)
 
 

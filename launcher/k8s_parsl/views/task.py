@@ -19,6 +19,16 @@ from k8s_parsl_runtime.shared.tries import Try
 KEPT_TRIES = 100
 # What the outcome of a try is that has not ended.
 RUNNING = "running"
+# The fields of a try that an event of a task that runs has, each with its name there.
+_OF_RUNNING = {
+    "id": "task",
+    "number": "try",
+    "executor": "executor",
+    "submitted": "since",
+    "sent": "since",
+    "ended": "t",
+    "pod": "pod",
+}
 
 
 def tries(run: Run, attempt: int, number: int) -> list[tuple[str, Try]]:
@@ -64,19 +74,9 @@ def _try_of(event: Event, columns: list[str]) -> Try | None:
         return events.sound(one) if one else None
     if event["event"] != "running":
         return None
-    since = event.get("since")
-    running = Try(
-        id=event.get("task"),  # type: ignore[arg-type]
-        number=event.get("try"),  # type: ignore[arg-type]
-        outcome=RUNNING,
-        executor=event.get("executor"),  # type: ignore[arg-type]
-        submitted=since,  # type: ignore[arg-type]
-        launched=None,
-        sent=since,
-        ended=event.get("t"),  # type: ignore[arg-type]
-        pod=event.get("pod", ""),
-    )
-    return events.sound(running)
+    values = [event.get(_OF_RUNNING[name]) for name in _OF_RUNNING]
+    running = events.try_of({"of": [RUNNING, None, *values]}, ["outcome", "launched", *_OF_RUNNING])
+    return events.sound(running) if running else None
 
 
 @dataclass(frozen=True)

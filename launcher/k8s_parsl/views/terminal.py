@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from k8s_parsl.config.workers import counted
 from k8s_parsl.journal.state import State
-from k8s_parsl.record.report import Record
+from k8s_parsl.record.report import DIED, RUNNING, Record
 from k8s_parsl.views import history, prune, task
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.status import status
@@ -25,8 +26,6 @@ from k8s_parsl_runtime.shared.errors import PermissionDenied, bounded
 from k8s_parsl_runtime.shared.files import Refused
 
 Json = dict[str, Any]
-RUNNING = "running"
-DIED = "died"
 # The latest decisions to scale.
 SHOWN_SCALINGS = 10
 
@@ -208,9 +207,9 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
     if record and record.versions:
         facts.append(record.versions)
-    code = record.code if record else ""
-    code = code or str(documents[-1]["run"]["code"] if documents else "")
-    if code:
+    known = [record.code] if record else []
+    known += [str(document["run"]["code"]) for document in documents[-1:]]
+    if code := next(filter(None, known), ""):
         facts.append(code)
     yield plain(" · ".join(facts))
     if record and record.message:
@@ -269,7 +268,7 @@ def _executors(document: Json) -> Iterator[Text]:
                 f" {one['busy']} busy"
             )
     for wait in document["waits"]:
-        yield plain(f"  waiting ({wait['pods']} pods): {wait['text'] or wait['reason']}")
+        yield plain(f"  waiting ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
 
 
 def _resources(document: Json) -> Iterator[Text]:
@@ -284,7 +283,9 @@ def _scalings_and_images(document: Json) -> Iterator[Text]:
     if image := document["run"]["image"]:
         yield plain(f"  the workflow's image: {image}")
     for one in document["images"]:
-        yield plain(f"  executors.{one['executor']}: image {one['image']} ({one['pods']} pods)")
+        yield plain(
+            f"  executors.{one['executor']}: image {one['image']} ({counted(one['pods'], 'pod')})"
+        )
     for one in document["scalings"][-SHOWN_SCALINGS:]:
         yield plain(
             f"  executors.{one['executor']}: {one['before']} to {one['after']} pods after"

@@ -6,7 +6,6 @@ what kept them from it. docs/user/why-slow.md explains each part.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -66,7 +65,7 @@ def _parts(state: State) -> dict[str, float]:
     busy = _summed(state, "busy/")
     workers = state.timeline.row("workers", state.now)
     ready = state.timeline.row("ready", state.now)
-    running = _of_running(state, lambda one: one.since)
+    running = of_running(state, lambda _: "", lambda one: one.since).row("", state.now)
     straggling = _straggling(state)
     parts = dict.fromkeys(WORDS, 0.0)
     for place, present in enumerate(workers):
@@ -86,13 +85,21 @@ def _parts(state: State) -> dict[str, float]:
     return parts
 
 
-def _of_running(state: State, since: Callable[[Running], float]) -> list[float]:
-    """Return for how long of each slice there were tasks that still run, each from a moment on."""
+def of_running(
+    state: State, key: Callable[[Running], str], since: Callable[[Running], float]
+) -> Timeline:
+    """Return a timeline of the tasks that still run: the state's own does not have them yet.
+
+    Args:
+        state: of the run.
+        key: the row that a task is in.
+        since: the moment from which it counts.
+    """
     overlay = Timeline()
     overlay.width = state.timeline.width
     for one in state.running.values():
-        overlay.spread("", since(one), state.now)
-    return overlay.row("", state.now)
+        overlay.spread(key(one), since(one), state.now)
+    return overlay
 
 
 def _straggling(state: State) -> list[float]:
@@ -102,7 +109,7 @@ def _straggling(state: State) -> list[float]:
         return state.now - state.beyond(one.app, state.now - one.since)
 
     ended = state.timeline.row("straggling", state.now)
-    running = _of_running(state, straggles_since)
+    running = of_running(state, lambda _: "", straggles_since).row("", state.now)
     return [one + other for one, other in zip(ended, running, strict=False)]
 
 
@@ -153,25 +160,25 @@ def _details(state: State) -> dict[str, str]:
         details["waiting for pods"] = max(reasons)[1]
     stragglers = _stragglers(state)
     if stragglers:
-        (app, node), _ = stragglers.most_common(1)[0]
+        app, node = max(stragglers, key=stragglers.__getitem__)
         details["stragglers"] = f"{app} on node {node}" if node else app
     return details
 
 
-def _stragglers(state: State) -> Counter[tuple[str, str]]:
+def _stragglers(state: State) -> dict[tuple[str, str], float]:
     """Return for how long stragglers ran beyond others, by app and node; also those of now."""
-    found = Counter(state.stragglers)
+    found = state.stragglers.copy()
     for one in state.running.values():
         beyond = state.beyond(one.app, state.now - one.since)
         if beyond:
-            found[one.app, state.node(one.pod)] += beyond  # type: ignore[assignment]
+            found[one.app, state.node(one.pod)] += beyond
     return found
 
 
 def _advice(state: State, parts: list[dict[str, Any]]) -> str:
     """Return what to do about the largest part."""
     largest = parts[0]["what"] if parts else ""
-    if largest == "stragglers" and state.stalled > state.stragglers.total() / 2:
+    if largest == "stragglers" and state.stalled > sum(state.stragglers.values()) / 2:
         return STALLED_ADVICE
     return ADVICE.get(largest, "")
 

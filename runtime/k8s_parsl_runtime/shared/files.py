@@ -91,7 +91,8 @@ def write(path: Path, root: Path, content: bytes | Iterable[bytes]) -> None:
     """
     pieces = [content] if isinstance(content, bytes) else content
     with _named(path), _folder(path.parent, root) as folder:
-        new = path.with_suffix(".new").name
+        # No name that a user would choose: what has it is removed.
+        new = f".{path.name}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE

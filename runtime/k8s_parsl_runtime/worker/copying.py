@@ -122,17 +122,17 @@ class Copy:
 def _tagged(end: int, stream: int, worker: Worker) -> bytes:
     """Read what a worker process has printed; return the lines that are complete, with their tags.
 
-    Where the task changes meanwhile, a marker may be there by now.
+    Where the task changes meanwhile, a marker may be there by now. Where nothing came since a look
+    at the task, all that was read is from before that look: the task may be another one by now.
     """
     text = b""
     with worker.place.reading():
         while True:
-            before = worker.place.word
+            word = worker.place.word
             chunk = _available(end)
             worker.place.add(stream, len(chunk))
             text += chunk
-            word = worker.place.word
-            if word == before or not chunk:
+            if not chunk or worker.place.word == word:
                 return worker.lines.take(text, worker.place.running(word))
 
 

@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
@@ -27,6 +28,8 @@ from k8s_parsl_runtime.worker.manager_log import POOL
 
 # A pool has no more worker processes.
 MOST_WORKERS = 4096
+KILLED = "the process that starts the workers of this pool was killed"
+FAILED = "the process that starts the workers of this pool failed"
 # The pool's argument for debug logs.
 DEBUG = {"--debug", "-d"}
 
@@ -116,16 +119,25 @@ def _serve(listener: int, alive: int) -> None:
     tee.let_go()
     try:
         forkserver.main(listener, alive, [])
-    finally:
+    except SystemExit:
+        # Its own end, once the pool has ended.
         os._exit(0)
+    except BaseException:  # noqa: BLE001 (this process must not go on as a second pool)
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(1)
 
 
 def _end_with(server: int) -> None:
-    """End this pool when the server is killed: its worker processes end with it."""
+    """End this pool when the server has ended: its worker processes end with it."""
+    said = KILLED
     with suppress(ChildProcessError):
-        os.waitpid(server, 0)
+        _, status = os.waitpid(server, 0)
+        if os.WIFEXITED(status):
+            # It has printed what it raised.
+            said = FAILED
     # The process that reads this one's output may have been killed, too.
     with suppress(OSError):
-        sys.stderr.write("the process that starts the workers of this pool was killed\n")
+        sys.stderr.write(f"{said}\n")
         sys.stderr.flush()
     os._exit(1)

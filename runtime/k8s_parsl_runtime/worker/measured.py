@@ -71,7 +71,8 @@ class Measurement:
         now = time.monotonic()
         own = resource.getrusage(resource.RUSAGE_SELF)
         before = self._before
-        after = before if now - self._clock < SHORT_S else _counts_of_end(now)
+        is_short = now - self._clock < SHORT_S
+        after = before if is_short else _read_counts(now)
         block, worker, workers = _place()
         return Measures(
             block=block,
@@ -99,12 +100,12 @@ def _counts_of_begin(now: float) -> _Counts:
     """Return the counts at a task's beginning; those of the last task's end where they are new."""
     latest = _Latest.counts
     if latest is None or now - latest.at > FRESH_S:
-        return _counts_of_end(now)
+        return _read_counts(now)
     return latest
 
 
-def _counts_of_end(now: float) -> _Counts:
-    """Read the counts at a task's end, and forget the peak of its memory."""
+def _read_counts(now: float) -> _Counts:
+    """Read the counts, and forget the peak of the memory so far."""
     children = _cpu(resource.getrusage(resource.RUSAGE_CHILDREN))
     counts = _Counts(now, children, *_io(), _delayed())
     _Latest.counts = counts

@@ -47,8 +47,8 @@ class Place:
         self._words = words
         self._task = _WORDS * worker
         self._readings = self._task + 1
-        # Of stream 0 there is none: its place is that of the readings.
-        self._bytes = self._readings
+        # By stream, which is 1 or 2.
+        self._bytes = {stream: self._readings + stream for stream in (1, 2)}
 
     # What the worker writes. A word is never the same for two tries, nor for the time after one.
 
@@ -87,7 +87,7 @@ class Place:
 
     def add(self, stream: int, number: int) -> None:
         """Note that so many bytes of a stream were read: within a reading."""
-        self._words[self._bytes + stream] += number
+        self._words[self._bytes[stream]] += number
 
     @property
     def readings(self) -> int:
@@ -96,7 +96,7 @@ class Place:
 
     def bytes_read(self, stream: int) -> int:
         """Return how many bytes of a stream were read so far."""
-        return self._words[self._bytes + stream]
+        return self._words[self._bytes[stream]]
 
 
 class Places:

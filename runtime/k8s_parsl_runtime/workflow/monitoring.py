@@ -22,6 +22,9 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.errors import ConfigurationError, describe
 from k8s_parsl_runtime.shared.protocol import Message
 
+# Before `hub` puts `receiver` in its place.
+_parsls_receiver = zmq_router.zmq_router_starter
+
 
 def hub(plan: Message) -> MonitoringHub | None:
     """Return what Parsl's Config has as `monitoring`.
@@ -61,7 +64,7 @@ def database(*args: Any, **kwargs: Any) -> None:
 def receiver(**kwargs: Any) -> None:
     """Run Parsl's process that receives from the interchange, in the same way."""
     _below_parent()
-    zmq_router.zmq_router_starter(**kwargs)
+    _parsls_receiver(**kwargs)
 
 
 def _below_parent() -> None:

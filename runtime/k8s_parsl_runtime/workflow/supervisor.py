@@ -240,13 +240,16 @@ class Supervisor:
         _in_background("digest", self._send_digest, order)
 
     def _send_digest(self, order: Message) -> None:
-        """Tell the launcher which code this is; a folder that cannot be read has no digest."""
-        with contextlib.suppress(OSError, ValueError):
-            beside = [order["work"], order["logs"], *(path for path, *_ in order["mounts"])]
-            folder = Path(userpath.of_code(**order["code"])[0])
-            found = digest.of_code(folder, [Path(path) for path in beside if path])
-            if found:
-                self._launcher.send({"type": "code", "digest": str(found)})
+        """Tell the launcher which code this is."""
+        own, *_ = userpath.of_code(**order["code"])
+        beside = [order["work"], order["logs"], *(path for path, *_ in order["mounts"])]
+        try:
+            found = digest.of_code(Path(own), [Path(path) for path in beside if path])
+        except OSError:
+            # A file that cannot be read, or that has just gone: there is no digest.
+            return
+        if found:
+            self._launcher.send({"type": "code", "digest": str(found)})
 
     def _do_nothing(self, _: Message) -> None:
         self._nothing = True
