@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -91,10 +92,9 @@ executor = HighThroughputExecutor(
     prefetch_capacity=10,
     encrypted=True,
     address="127.0.0.1",
-    log_config=NoopLogging(),
     provider=LocalProvider(init_blocks=1, max_blocks=1),
 )
-with parsl.load(Config([executor], strategy="none", initialize_logging=False)):
+with parsl.load(Config([executor], strategy="none", initialize_logging=NoopLogging())):
     flow.main(**json.loads(sys.argv[1]))
 """
 AHEAD = "prefetchShortTasks: true"
@@ -144,25 +144,44 @@ def measure(side: Side, tasks: int) -> Figures:
         pipes = {name: folder / name for name in ("begun", "go", "ended", "gone")}
         for path in pipes.values():
             os.mkfifo(path)
-        kwargs = {name: str(path) for name, path in pipes.items()}
-        kwargs |= {"n": tasks, "with_journal": side.with_journal}
+        places = {name: str(path) for name, path in pipes.items()}
+        kwargs = json.dumps({**places, "n": tasks, "with_journal": side.with_journal})
+        output = (folder / "output").open("w+")
         run = subprocess.Popen(  # noqa: S603
-            side.command(folder, json.dumps(kwargs)),
+            side.command(folder, kwargs),
             cwd=folder,
             env={**os.environ, "PYTHONWARNINGS": "ignore", **side.environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
-        pipes["begun"].read_text()
+        _said(run, pipes["begun"])
         before = cpu_seconds(run.pid)
         pipes["go"].write_text("go")
-        tasks_a_second = float(pipes["ended"].read_text())
+        tasks_a_second = float(_said(run, pipes["ended"]))
         time.sleep(SETTLE_S)
         used = cpu_seconds(run.pid) - before
         pipes["gone"].write_text("gone")
         if run.wait() != 0:
             raise RuntimeError(f"the run of {side.name} ended with {run.returncode}")
         return Figures(tasks_a_second, used / tasks * 1e6)
+
+
+def _said(run: subprocess.Popen[bytes], pipe: Path) -> str:
+    """Return what a run writes into a named pipe.
+
+    Raises:
+        RuntimeError: it ended before.
+    """
+    # Open for writing too, it waits for no writer.
+    end = os.open(pipe, os.O_RDWR)
+    try:
+        while not select.select([end], [], [], 0.5)[0]:
+            if run.poll() is not None:
+                output = (pipe.parent / "output").read_text()
+                raise RuntimeError(f"the run ended with {run.returncode}:\n{output}")
+        return os.read(end, 100).decode()
+    finally:
+        os.close(end)
 
 
 def cpu_seconds(root: int) -> float:
