@@ -99,8 +99,8 @@ def _pool(arguments: Sequence[str]) -> int:
 
     sys.argv = [pool.__file__, *arguments]
     userpath.put()
-    forks.begin()
     del sys.modules[pool.__name__]
+    forks.begin()
     runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
     return ExitCode.DONE
 

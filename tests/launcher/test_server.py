@@ -17,7 +17,7 @@ import pytest
 from told import submitted
 
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.views import listener, site
+from k8s_parsl.views import listener, site, watchers
 from k8s_parsl.views.server import Ports
 from k8s_parsl.views.site import Site, line
 from k8s_parsl_runtime.shared.programs import kib_in_memory
@@ -213,6 +213,40 @@ def test_the_end_of_the_run_leaves_no_thread_and_no_port(journal):
 
 def threads_of_the_server() -> int:
     return sum(thread.name.startswith("waitress") for thread in threading.enumerate())
+
+
+END = {"status": "done", "exit_code": 0, "message": "", "workflow_status": 0}
+
+
+def test_an_open_page_gets_the_end_before_the_server_ends(journal, monkeypatch):
+    waits = threading.Event()
+    plain = watchers.Watchers.wait
+
+    def wait(self):
+        waits.set()
+        plain(self)
+
+    monkeypatch.setattr(watchers.Watchers, "wait", wait)
+    got = []
+
+    def asks_again(port):
+        waits.wait(PATIENCE_S)
+        got.append(ask(port, "/fragment")[2])
+
+    with served(journal, Ports(page=0)) as ports:
+        assert b"running" in ask(ports["page"], "/fragment")[2]
+        browser = threading.Thread(target=asks_again, args=(ports["page"],))
+        browser.start()
+        journal.end(**END)
+    browser.join(PATIENCE_S)
+    assert b"done" in got[0]
+
+
+def test_without_an_open_page_the_server_ends_at_once(journal, monkeypatch):
+    monkeypatch.setattr(watchers, "END_S", 600.0)
+    with served(journal, Ports(page=0)) as ports:
+        ask(ports["page"], "/status.json")
+        journal.end(**END)
 
 
 def test_200_half_requests_cost_no_thread_and_do_not_hold_up_the_run(journal, monkeypatch):

@@ -590,6 +590,8 @@ def test_the_page_escapes_whatever_a_workflow_names():
     text = page.whole(record, document)
     assert "<script>alert" not in text
     assert text.count("<script") == 3
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "\\x1b[31m" in text
     assert "49" not in re.sub(r"\d{3,}", "", text.split("<footer")[0].split("</style>")[1])
 
 

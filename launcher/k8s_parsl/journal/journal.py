@@ -80,10 +80,10 @@ class Journal:
 
     def end(self, **facts: Any) -> None:
         """Note the last event, with how the attempt ended."""
-        self.ended = True
         with self._lock:
             event = {"event": "end", "t": self._now(), **facts}
             self._state.take(event)
+            self.ended = True
             self._writer.put(event, always=True)
 
     def counts(self) -> tuple[int, int, int]:

@@ -113,19 +113,19 @@ def supervise(
     keep("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
     journal = workflow.journal
-    with (
-        serving(journal, ports),
-        usage.noted(journal),
-        progress.shown(journal, settings.logging.progress_period, pods),
-    ):
-        outcome = judged(workflow.result(), settings.workflow.failed_tasks)
-    _complete(record, outcome, workflow, time.monotonic() - began)
-    journal.end(
-        status=record.status,
-        exit_code=record.exit_code,
-        message=record.message,
-        workflow_status=record.workflow_status,
-    )
+    with serving(journal, ports, lambda: workflow.stopped):
+        with (
+            usage.noted(journal),
+            progress.shown(journal, settings.logging.progress_period, pods),
+        ):
+            outcome = judged(workflow.result(), settings.workflow.failed_tasks)
+        _complete(record, outcome, workflow, time.monotonic() - began)
+        journal.end(
+            status=record.status,
+            exit_code=record.exit_code,
+            message=record.message,
+            workflow_status=record.workflow_status,
+        )
     with journal.locked() as state:
         shown = status(state)
         record.pod_seconds = round(state.pod_seconds(), 3)

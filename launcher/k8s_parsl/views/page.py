@@ -27,6 +27,7 @@ from k8s_parsl.views.output import Logs, ending
 from k8s_parsl.views.status import Json, status
 from k8s_parsl.views.words import decimal, duration, size
 from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.errors import printable
 
 # The page is written in pieces of about this size; three bytes are four characters of base64.
 PART = 3 << 16
@@ -226,10 +227,18 @@ def template(name: str = "page.html.j2") -> Any:
     import jinja2  # here: the first worker pods do not wait for its import
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_readable
     )
     environment.filters.update(duration=duration, size=size, decimal=decimal, counted=counted)
     return environment.from_string(_source(name))
+
+
+def _readable(value: Any) -> Any:
+    """Return what is shown, with its control characters as Python writes them."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    if not is_text or value.isprintable():
+        return value
+    return "".join(one if one in "\n\t" else printable(one) for one in value)
 
 
 def _source(name: str) -> str:

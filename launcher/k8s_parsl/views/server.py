@@ -56,15 +56,23 @@ def ports_on_laptop(settings: Settings) -> Ports:
 
 
 @contextmanager
-def serving(journal: Journal, ports: Ports) -> Iterator[None]:
-    """Serve the run's journal in the background until the block ends."""
+def serving(
+    journal: Journal, ports: Ports, hurry: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Serve the run's journal in the background until the block ends.
+
+    Args:
+        journal: the run's.
+        ports: of the page and of the metrics.
+        hurry: returns whether no page that is open is waited for, which shows the end then.
+    """
     with ExitStack() as stack:
         if ports.page is not None:
             page = _Service("page.port", ports.page, _on_loopback, ROUTES, journal)
-            stack.enter_context(page.running())
+            stack.enter_context(page.running(hurry))
         if ports.metrics is not None:
             metrics = _Service("metrics.port", ports.metrics, _everywhere, METRICS, journal)
-            stack.enter_context(metrics.running())
+            stack.enter_context(metrics.running(hurry))
         yield
 
 
@@ -100,12 +108,14 @@ class _Service:
         self._stopped = False
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, hurry: Callable[[], bool]) -> Iterator[None]:
         """Serve until the block ends."""
         thread = threading.Thread(target=self._run, name=self._key, daemon=True)
         thread.start()
         try:
             yield
+            if not hurry():
+                self._site.watchers.wait()
         finally:
             self._stop()
             thread.join(STOP_S)

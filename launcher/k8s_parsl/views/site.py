@@ -19,6 +19,7 @@ from k8s_parsl.views import page, task
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.status import Json, status
 from k8s_parsl.views.task_page import SHOWN_TRIES, task_page
+from k8s_parsl.views.watchers import Watchers
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import Failure, one_line
 
@@ -109,6 +110,10 @@ ROUTES: Mapping[str, Route] = {
 }
 
 
+# What an open page asks for.
+WATCHING = ("/fragment",)
+
+
 class Tasks:
     """The pages of tasks, which are read from the run's folder: its journal, and its logs.
 
@@ -161,6 +166,7 @@ class Site:
         """
         self._pages = {path: _Page(path, route, journal) for path, route in routes.items()}
         self._any_host = any_host
+        self.watchers = Watchers()
         # Where the page is, which links to them.
         self._tasks = Tasks(journal) if "/" in routes else None
 
@@ -187,7 +193,10 @@ class Site:
             return line("only GET and HEAD", "405 Method Not Allowed")
         path = environ["PATH_INFO"]
         if found := self._pages.get(path):
-            return found.answer()
+            answer = found.answer()
+            if path in WATCHING:
+                self.watchers.note(ended=found.has_end)
+            return answer
         named = TASK.fullmatch(path)
         if named and self._tasks:
             return self._tasks.answer(int(named[1]))
@@ -217,13 +226,17 @@ class _Page:
         self._answer = line("")
         self._until = 0.0
         self._failed = False
+        # Whether the latest answer says how the run ended.
+        self.has_end = False
 
     def answer(self) -> Answer:
         """Return it, made again if it is no longer fresh."""
         with self._lock:
             began = time.monotonic()
-            if began >= self._until:
+            ended = self._journal.ended
+            if began >= self._until or ended != self.has_end:
                 self._answer = self._made()
+                self.has_end = ended
                 took = time.monotonic() - began
                 self._until = began + max(FRESH_S, took * FRESH_TIMES)
             return self._answer

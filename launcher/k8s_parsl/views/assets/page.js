@@ -143,6 +143,8 @@
     callbacks: {beforeNodeMorphed: (node) => !(node.classList && node.classList.contains("drawn"))},
   };
 
+  const ended = () => status().status !== "running";
+
   async function update() {
     const connection = document.getElementById("connection");
     try {
@@ -156,10 +158,12 @@
     } catch (error) {
       const since = new Date().toLocaleTimeString();
       if (!connection.textContent) {
-        connection.textContent = `No answer from the launcher since ${since}; this page keeps trying.`;
+        connection.textContent = `No answer from the launcher since ${since}: the run has ended, or`
+          + " the connection is lost. This page keeps trying. How a run ended is in its report, and"
+          + " in k8s-parsl show.";
       }
     }
-    setTimeout(update, PERIOD_MS);
+    if (!ended()) setTimeout(update, PERIOD_MS);
   }
 
   drawAll();
