@@ -53,6 +53,24 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
     assert different == OUR_DEFAULTS.keys() & shared.keys()
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("run", "keepDays"),
+        ("notify", "stallAfter"),
+        ("parsl", "maxIdletime"),
+        ("parsl", "strategyPeriod"),
+        ("logging", "progressPeriod"),
+    ],
+)
+def test_a_number_without_bound_is_refused_with_its_key(section, key, number):
+    """YAML reads it as infinity."""
+    values = yaml.safe_load(yaml.safe_dump(GOOD)) | read_yaml(f"{section}: {{{key}: {number}}}")
+    with pytest.raises(UsageError, match=f"{section}.{key}: input should be a finite number"):
+        Settings.parse(values, "x")
+
+
 @pytest.mark.parametrize(
     ("changed", "line"),
     [

@@ -26,6 +26,8 @@ class Model(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
+        # YAML reads 1e400 as infinity.
+        allow_inf_nan=False,
     )
 
     @classmethod
