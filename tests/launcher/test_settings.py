@@ -64,9 +64,11 @@ def test_a_default_is_parsls_own_unless_a_reason_is_listed(model, parsls):
         ("logging", "progressPeriod"),
     ],
 )
-def test_a_number_without_bound_is_refused_with_its_key(section, key, number):
+def test_a_number_without_bound_is_refused_with_its_key(tmp_path, section, key, number):
     """YAML reads it as infinity."""
-    values = yaml.safe_load(yaml.safe_dump(GOOD)) | read_yaml(f"{section}: {{{key}: {number}}}")
+    file = tmp_path / "values.yaml"
+    file.write_text(f"{section}: {{{key}: {number}}}\n")
+    values = GOOD | read_yaml(file)
     with pytest.raises(UsageError, match=f"{section}.{key}: input should be a finite number"):
         Settings.parse(values, "x")
 
