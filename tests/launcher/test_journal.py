@@ -285,6 +285,7 @@ def test_a_full_volume_costs_lines_until_there_is_room_again(run, monkeypatch):
     journal.finish()
     read = folded(run)
     assert read.left_out > 0
+    assert read.now < 60, "the gap has the journal's time"
     assert read.end["status"] == "done"
 
 

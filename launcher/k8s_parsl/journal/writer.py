@@ -50,6 +50,8 @@ class Writer:
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
+        # When the first of the waiting lines happened, by the journal's time.
+        self._waiting_since = 0.0
         # Lines that were left out, and since when.
         self._left_out = 0
         self._left_out_since = 0.0
@@ -89,6 +91,7 @@ class Writer:
                 self._left_out += 1
                 return
             if not self._waiting:
+                self._waiting_since = event.get("t", 0.0)
                 self._changed.notify()
             self._waiting.append(line)
             self._bytes += len(line)
@@ -117,6 +120,7 @@ class Writer:
     def _run(self) -> None:
         number = -1
         while self._wait():
+            waiting_since = self._waiting_since
             lines, left_out, since = self._take()
             if left_out:
                 lines += events.line({"event": "gap", "t": since, "lines": left_out})
@@ -129,7 +133,7 @@ class Writer:
                 count = lines.count(b"\n") + left_out - bool(left_out)
                 with self._changed:
                     self._left_out += count
-                    self._left_out_since = self._left_out_since or since or time.time()
+                    self._left_out_since = self._left_out_since or since or waiting_since
                     if self._ended:
                         break
                     self._changed.wait(AGAIN_S)
