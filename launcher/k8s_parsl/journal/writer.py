@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
