@@ -10,7 +10,7 @@ such as one of the commit before a change.
 Each round runs the same workflow once with each, on this machine, with two workers. The workflow
 takes the time between its first submit and its last result, when all workers have started. CPU time
 is that of all processes of the run meanwhile: it says more than the time where others use the
-machine too.
+machine too. Of Parsl alone it lacks the workers', which Parsl starts apart from the run.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 HERE = Path(__file__).resolve().parents[1]
+# Parsl alone finds its programs there.
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 TICKS = os.sysconf("SC_CLK_TCK")
 # How long the processes of a run may still work on what is reported of its tasks.
 SETTLE_S = 1.0
@@ -112,7 +114,10 @@ class Side:
     values: str = ""
     # Whether it is Parsl without us.
     alone: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Return what a run needs in its environment: Parsl's workers import the workflow."""
+        return {"PYTHONPATH": str(folder)} if self.alone else {}
 
     def command(self, folder: Path, kwargs: str) -> list[str]:
         """Write the files of a run; return its command."""
@@ -150,7 +155,12 @@ def measure(side: Side, tasks: int) -> Figures:
         run = subprocess.Popen(  # noqa: S603
             side.command(folder, kwargs),
             cwd=folder,
-            env={**os.environ, "PYTHONWARNINGS": "ignore", **side.environment},
+            env={
+                **os.environ,
+                "PYTHONWARNINGS": "ignore",
+                "PATH": PATH,
+                **side.environment(folder),
+            },
             stdout=output,
             stderr=output,
         )
