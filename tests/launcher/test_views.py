@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from told import done, failed, kept, retried, submitted
+from told import done, failed, kept, retried, submitted, tried
 
 from k8s_parsl.folder import Folder
 from k8s_parsl.journal import events
@@ -666,7 +666,7 @@ class Story:
         self.state.now = 100.0
 
     def workers(self, number, begin=0.0, end=100.0):
-        self.state.timeline.spread("workers", begin, end, number)
+        self.state.timeline.spread("workers/cpu", begin, end, number)
         return self
 
     def busy(self, number, begin=0.0, end=100.0, cpu=1.0, throttled=0.0, delayed=0.0):
@@ -676,10 +676,11 @@ class Story:
         app.throttled += throttled * seconds
         app.delayed += delayed * seconds
         self.state.timeline.spread("busy/f", begin, end, number)
+        self.state.timeline.spread("occupied/cpu", begin, end, number)
         return self
 
     def ready(self, number, begin=0.0, end=100.0):
-        self.state.timeline.spread("ready", begin, end, number)
+        self.state.timeline.spread("ready/cpu", begin, end, number)
         return self
 
     def pods(self, key, number, begin=0.0, end=100.0):
@@ -719,6 +720,7 @@ STORIES = {
     "a full node": (Story().workers(4).busy(4, cpu=0.3, delayed=0.6), "crowded", ""),
     "one long task": (
         Story().short_tasks().busy(4, 0, 20).workers(4).long_task(20, 100), "stragglers", "f on node n2"),
+    "many short tasks": (Story().workers(4).busy(1).ready(2000), "handing out", ""),
     "a slow volume": (Story().workers(4).busy(4, cpu=0.1), "waiting for data", ""),
 }  # fmt: skip
 
@@ -758,7 +760,77 @@ def test_a_worker_with_a_task_that_still_runs_does_not_wait_for_tasks():
     with journal.locked() as state:
         state.now = 20.0
         parts = {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
-    assert parts == {"computing": pytest.approx(0.5), "waiting for tasks": pytest.approx(0.5)}
+    assert parts == {
+        "running": pytest.approx(0.5),
+        "computing": pytest.approx(0.25),
+        "waiting for tasks": pytest.approx(0.25),
+    }
+
+
+def four_tasks_that_run():
+    """Four tasks on four workers, which began 5 s after the run, 17 s ago."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 2}, settings={"executors": {"cpu": {"maxBlocks": 2}}})
+    for pod in ("p", "q"):
+        journal.note("pod", executor="cpu", pod=pod, state="running", node="n2")
+        journal.note("workers", executor="cpu", pod=pod, number=2)
+    begin = journal.started
+    running = [["running", "f", [n, 0, "cpu", "pq"[n // 2], begin + 5]] for n in range(4)]
+    journal.take_tasks([submitted("f", 4), *running])
+    with journal.locked() as state:
+        state.now = 22.0
+    return journal, state
+
+
+def explained(state):
+    """Its parts, as the status has them."""
+    return {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
+
+
+def test_busy_workers_whose_first_tasks_have_not_ended_do_not_wait_for_tasks():
+    _, state = four_tasks_that_run()
+    assert explained(state)["running"] == pytest.approx(17 / 22, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "part"),
+    [("cancelled", "running"), ("lost", "lost"), ("retried", "lost"), ("failed", "lost")],
+)
+def test_tries_without_measures_have_the_time_since_they_were_seen_to_run(outcome, part):
+    """As those of a run that was stopped, and those of a pool that ended."""
+    journal, state = four_tasks_that_run()
+    ended = journal.started + 22
+    moments = {"launched": journal.started, "ended": ended}
+    journal.take_tasks([tried("f", outcome, id=n, **moments) for n in range(4)])
+    parts = explained(state)
+    assert parts[part] == pytest.approx(17 / 22, abs=0.01)
+    # From their launch to their begin the workers were idle.
+    assert parts["handing out"] == pytest.approx(5 / 22, abs=0.01)
+
+
+def test_tries_that_are_reported_after_the_end_change_nothing():
+    """The end of a killed run is that of its last event."""
+    journal, state = four_tasks_that_run()
+    state.take({"event": "end", "t": 22.0, "status": "stopped", "exit_code": 143})
+    before = explained(state)
+    late = {"launched": journal.started + 5, "ended": journal.started + 40}
+    journal.take_tasks([tried("f", "cancelled", id=n, **late) for n in range(4)])
+    assert explained(state)["running"] == pytest.approx(before["running"], abs=0.001)
+
+
+def test_ready_tasks_of_one_executor_are_not_waiting_for_idle_workers_of_another():
+    state = State()
+    settings = {"executors": {"cpu": {"maxBlocks": 1}, "gpu": {"maxBlocks": 1}}}
+    state.take({"event": "run", "workers": {"cpu": 1, "gpu": 1}, "settings": settings})
+    state.now = 100.0
+    for key in ("workers/cpu", "workers/gpu", "occupied/cpu", "ready/cpu", "busy/f"):
+        state.timeline.spread(key, 0.0, 100.0)
+    assert "handing out" not in {part["what"] for part in why.explain(state)["parts"]}
+
+
+def test_a_run_that_failed_before_any_task_has_no_such_sentence():
+    """Its workers were there, and what they waited for is not known."""
+    assert why.explain(Story().workers(4).state) == {"parts": [], "sentence": ""}
 
 
 def a_run_with_one_long_task(**long):
