@@ -53,7 +53,8 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more
         ]
     )
     journal.take_tasks([failed(app, f"{app}(3): ValueError: no land", id=3, error="ValueError")])
-    record = Record(name, "i", "tiles:main", "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
+    workflow = more.pop("workflow", "tiles:main")
+    record = Record(name, "i", workflow, "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
     record = dataclasses.replace(record, attempt=attempt, **more)
     if ends:
         record.status, record.exit_code, record.ended = (
@@ -98,6 +99,7 @@ def test_runs_lists_each_run_in_a_line(tmp_path):
     assert head.split() == [
         "RUN",
         "STARTED",
+        "RELEASE",
         "WORKFLOW",
         "TOOK",
         "STATUS",
@@ -297,6 +299,28 @@ def test_an_older_run_without_a_journal_is_listed_and_shown(tmp_path):
     assert "it has no journal: see record.json and logs in its folder" in said
 
 
+def as_a_link(record):
+    record.symlink_to(record.with_name("lock"))
+
+
+@pytest.mark.parametrize("plant", [as_a_link, os.mkfifo])
+def test_a_planted_record_costs_one_warning_and_the_other_runs_are_listed(tmp_path, plant):
+    for name in ("one", "two"):
+        folder = make(tmp_path / "local" / "data", name)
+    folder.record.unlink()
+    plant(folder.record)
+    code, said, warned = command("runs", "--json", cwd=tmp_path)
+    assert (code, [row["run"] for row in json.loads(said)]) == (0, ["one"])
+    (line,) = warned.splitlines()
+    assert line.startswith(f"k8s-parsl: two is not listed: {folder.record} is ")
+
+
+def test_runs_and_show_name_the_release(tmp_path):
+    make(tmp_path / "local" / "data", "one", release="science/pdgrun")
+    assert " science/pdgrun " in command("runs", cwd=tmp_path)[1]
+    assert "run one · release science/pdgrun · started" in command("show", cwd=tmp_path)[1]
+
+
 def pod_hours(tmp_path):
     _, said, _ = command("runs", "--json", cwd=tmp_path)
     (row,) = json.loads(said)
@@ -384,6 +408,41 @@ def test_prune_removes_by_age_and_by_number(tmp_path, five, options, stay):
     code, said, _ = command("prune", five, *options, "--yes", cwd=tmp_path)
     assert (code, left(five)) == (0, stay)
     assert f"removed: {5 - len(stay)} run" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "stay"),
+    [
+        ({"release": "science/a"}, ["a0", "a1", "r4"]),
+        ({"release": "science/b"}, ["a1", "r4"]),
+        ({"workflow": "other:main"}, ["a0", "a1", "r4"]),
+    ],
+    ids=["a release", "another release", "another workflow of the laptop"],
+)
+def test_prune_counts_each_release_and_each_workflow_of_a_laptop(tmp_path, five, more, stay):
+    """However much later the runs of others began."""
+    make(five, "a0", **more)
+    make(five, "a1", **({"release": "science/b"} if "release" in more else {"workflow": "third"}))
+    command("prune", five, "--keep", 1, "--yes", cwd=tmp_path)
+    assert left(five) == stay
+
+
+@pytest.mark.parametrize("days", ["nan", "inf"])
+def test_prune_takes_no_age_that_is_no_number(tmp_path, five, days):
+    code, _, said = command("prune", five, "--days", days, cwd=tmp_path)
+    assert (code, said.strip()) == (64, f"k8s-parsl: --days: {days} is no number of days")
+
+
+def test_prune_counts_only_what_was_removed(tmp_path, five):
+    """A link in the place of the lock keeps a run."""
+    lock = five / "runs" / "r0" / "lock"
+    lock.unlink()
+    lock.symlink_to(five)
+    os.utime(lock, (0, 0), follow_symlinks=False)
+    code, said, complaint = command("prune", five, "--keep", 3, "--yes", cwd=tmp_path)
+    assert code == 77 and "1 of 2 runs could not be removed" in complaint
+    assert "\nremoved: 1 run, " in said
+    assert left(five) == ["r0", "r2", "r3", "r4"]
 
 
 def test_a_run_whose_launcher_works_stays(tmp_path, five):
@@ -490,6 +549,14 @@ def test_a_runs_end_leaves_a_run_whose_launcher_works(volume):
 def test_the_run_that_ends_stays_also_where_others_began_later(volume):
     """It may be one that was resumed."""
     assert ended(volume, days=0.5, keep=1, own="r0")[1] == ["now", "r0"]
+
+
+def test_a_laptops_runs_are_of_its_workflow(tmp_path):
+    """There is no release; the volumes' folder is that of all workflows of the laptop."""
+    for number in range(3):
+        ours(tmp_path, f"r{number}", days=3 - number, release="", installation="laptop")
+    ours(tmp_path, "other", days=9, release="", installation="laptop", workflow="other.py")
+    assert ended(tmp_path, keep=1, own="r2")[1] == ["other", "r2"]
 
 
 def test_a_laptops_runs_are_of_the_laptop(tmp_path):

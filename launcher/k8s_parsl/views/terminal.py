@@ -6,7 +6,7 @@ What a workflow may have named is printed without control characters: a terminal
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def summary(run: Run, record: Record | None, states: Mapping[int, State] | None 
     return {
         "run": run.name,
         "folder": str(run.folder.path),
+        "release": record.release if record else "",
         "started": _first(record.started if record else "", state.run.get("started", "")),
         "workflow": _first(record.workflow if record else "", state.run.get("workflow", "")),
         "seconds": round(seconds, 1),
@@ -88,9 +89,18 @@ def _first(*texts: str) -> str:
     return next((text for text in texts if text), "")
 
 
+def _summaries(found: Iterable[Run]) -> Iterator[Json]:
+    """Yield the row of each run; where a link or pipe is in the place of a file, a warning."""
+    for run in found:
+        try:
+            yield summary(run, run.record)
+        except Refused as error:
+            warn(f"{run.name} is not listed: {error}")
+
+
 def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     """Print the runs, a line each."""
-    rows = [summary(run, run.record) for run in found]
+    rows = list(_summaries(found))
     if as_json:
         print_json(rows)
         return
@@ -101,6 +111,7 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     for head, side in (
         ("RUN", "left"),
         ("STARTED", "left"),
+        ("RELEASE", "left"),
         ("WORKFLOW", "left"),
         ("TOOK", "right"),
         ("STATUS", "left"),
@@ -114,6 +125,7 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
         cells = (
             row["run"],
             row["started"],
+            row["release"],
             row["workflow"],
             duration(row["seconds"]),
             row["status"],
@@ -134,27 +146,27 @@ def print_pruned(folder: Path, days: float | None, keep: int | None, *, remove: 
     out = console()
     freed = 0
     failed = 0
-    by_volume: defaultdict[Path, list[Run]] = defaultdict(list)
-    for run in history.runs(folder):
-        by_volume[run.folder.volume].append(run)
-    chosen = [old for runs in by_volume.values() for old in prune.old_runs(runs, days, keep)]
+    owners = prune.of_each_owner(history.runs(folder))
+    chosen = [old for runs in owners for old in prune.old_runs(runs, days, keep)]
     for old in chosen:
-        freed += prune.size_of(old.run)
+        bytes_of_run = prune.size_of(old.run)
         out.print(plain(f"{old.run.folder.path} ({old.why})"))
-        if not remove:
-            continue
         try:
-            prune.remove(old.run)
+            if remove:
+                prune.remove(old.run)
         except (OSError, Refused) as error:
             failed += 1
             out.print(plain(f"  not removed: {error}"))
-    runs_text = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+        else:
+            freed += bytes_of_run
+    gone = counted(len(chosen) - failed, "run")
     if remove:
-        out.print(f"removed: {runs_text}, {size(freed)}")
+        out.print(f"removed: {gone}, {size(freed)}")
     else:
-        out.print(f"would be removed: {runs_text}, {size(freed)}; --yes removes them")
+        out.print(f"would be removed: {gone}, {size(freed)}; --yes removes them")
     if failed:
-        raise PermissionDenied(f"{failed} of {runs_text} could not be removed, see above")
+        every = counted(len(chosen), "run")
+        raise PermissionDenied(f"{failed} of {every} could not be removed, see above")
 
 
 def print_json(value: Any) -> None:
@@ -204,7 +216,10 @@ def _with_end(row: Json, record: Record | None, documents: list[Json]) -> Json:
 def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Text]:
     """Yield the lines about a run, whose `summary` is ``row``."""
     yield Text.assemble((plain_text(row["workflow"]), "bold"), f"  {row['status']}")
-    facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
+    facts = [f"run {row['run']}"]
+    if row["release"]:
+        facts.append(f"release {row['release']}")
+    facts += [f"started {row['started']}", f"took {duration(row['seconds'])}"]
     if record and record.versions:
         facts.append(record.versions)
     known = [record.code] if record else []
@@ -299,6 +314,11 @@ def failures(document: Json) -> Iterator[Text]:
         times = "once" if one["count"] == 1 else f"{one['count']} times"
         where = f" in {one['pod']}" if one["pod"] else ""
         yield plain(f"  failed {times} (first task {one['first_task']}{where}): {one['text']}")
+
+
+def warn(text: str) -> None:
+    """Print one line on standard error."""
+    print(f"k8s-parsl: {plain_text(text)}", file=sys.stderr)  # noqa: T201
 
 
 def plain(text: str) -> Text:
