@@ -125,7 +125,20 @@ def test_a_run_whose_launcher_works_is_running(tmp_path):
     folder = make(tmp_path / "local" / "data", "one", ends=False)
     with folder.held():
         _, said, _ = command("show", "one", cwd=tmp_path)
+        code, as_json, _ = command("show", "one", "--json", cwd=tmp_path)
     assert said.splitlines()[0].split() == ["tiles:main", "running"]
+    assert "it runs: a launcher holds the lock of its folder" in said
+    assert json.loads(as_json)["message"].startswith("it runs: ")
+    assert "no end is known" not in said and code == 0
+
+
+def test_the_last_attempt_of_a_run_whose_launcher_works_is_running(tmp_path):
+    make(tmp_path / "local" / "data", "one", attempt=1, ends=False)
+    folder = make(tmp_path / "local" / "data", "one", attempt=2, ends=False)
+    with folder.held():
+        _, said, _ = command("show", "one", cwd=tmp_path)
+    assert "attempt 1: died: no end is known" in said
+    assert "attempt 2: running after" in said
 
 
 def test_show_tells_a_run_in_full(tmp_path):
@@ -250,7 +263,70 @@ def test_an_html_file_that_cannot_be_made_is_one_line(tmp_path, words, exit_code
 def test_show_what_failed(tmp_path):
     make(tmp_path / "local" / "data", "one")
     _, said, _ = command("show", "one", "--failed", cwd=tmp_path)
-    assert said.strip() == "failed once (first task 3 in pod-0): tile(3): ValueError: no land"
+    assert [line.strip() for line in said.splitlines()] == [
+        "failed once (first task 3 in pod-0): tile(3): ValueError: no land",
+        "tasks: 3",
+    ]
+
+
+def with_failures(volume, *numbers, name="one"):
+    """A run in which these tasks failed, and no other has ended."""
+    folder = make(volume, name)
+    for path in folder.journals.iterdir():
+        path.unlink()
+    journal = Journal()
+    journal.begin(run=name, attempt=1)
+    journal.open(folder.path, 1, folder.volume)
+    journal.take_tasks([submitted("tile", 5000)])
+    journal.take_tasks([failed("tile", "no land", id=n, error="ValueError") for n in numbers])
+    journal.end(status="done with failures", exit_code=0)
+    journal._writer.finish(30)
+    return folder
+
+
+def test_show_failed_has_the_numbers_of_all_tasks_that_failed(tmp_path):
+    with_failures(tmp_path / "local" / "data", 3, 17, 4000, 5)
+    _, said, _ = command("show", "--failed", cwd=tmp_path)
+    assert said.splitlines()[1:] == ["    tasks: 3, 17, 4000, 5"]
+    _, said, _ = command("show", "--failed", "--json", cwd=tmp_path)
+    assert [row["tasks"] for row in json.loads(said)] == [[3, 17, 4000, 5]]
+
+
+def test_show_failed_says_how_many_more_numbers_there_are(tmp_path):
+    with_failures(tmp_path / "local" / "data", *range(1234))
+    _, said, _ = command("show", "--failed", cwd=tmp_path)
+    assert said.endswith(" 998, 999 and 234 more\n")
+
+
+def test_show_failed_of_a_run_without_failures_says_so(tmp_path):
+    with_failures(tmp_path / "local" / "data")
+    folder = Folder(tmp_path / "local/data/runs/one")
+    dataclasses.replace(Record.read(folder.record), tasks=[]).write(folder.record)
+    assert command("show", "--failed", cwd=tmp_path) == (0, "no task failed\n", "")
+    assert command("show", "--failed", "--json", cwd=tmp_path) == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize("words", [[], ["--failed"], ["--json"]])
+def test_show_says_that_the_journal_lacks_tasks_which_the_record_counts(tmp_path, words):
+    folder = with_failures(tmp_path / "local" / "data")
+    code, said, warned = command("show", *words, cwd=tmp_path)
+    assert code == 0 and "no task failed" not in said
+    assert warned == (
+        f"k8s-parsl: {folder.journals}: the journal is not whole: it has 0 of the 4 tasks that"
+        " ended; the others are missing here\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["--failed"], ["--failed", "--json"]])
+def test_show_failed_says_that_there_is_no_journal(tmp_path, words):
+    folder = make(tmp_path / "local" / "data", "one")
+    shutil.rmtree(folder.journals)
+    code, said, warned = command("show", *words, cwd=tmp_path)
+    assert (code, "no task failed" in said) == (0, False)
+    assert warned == (
+        f"k8s-parsl: {folder.journals}: there is no journal: what it would say of tasks is"
+        " missing\n"
+    )
 
 
 @pytest.mark.parametrize(

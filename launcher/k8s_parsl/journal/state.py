@@ -31,6 +31,8 @@ KEPT_PODS = 2000
 MOST_PODS = 20_000
 # Workers that have a row in the timeline.
 KEPT_WORKERS = 500
+# Numbers of failed tasks, of all kinds together.
+KEPT_NUMBERS = 1000
 # Kinds of failures, by app and type of the exception.
 KEPT_KINDS = 100
 # The latest events that a reader may want to see.
@@ -198,6 +200,8 @@ class Failed:
     call: str = ""
     pod: str = ""
     last: float = 0.0
+    # The numbers of these tasks, as far as they are kept.
+    tasks: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,8 @@ class State:
         # The first tasks that failed, one by one.
         self.failed: list[FailedTask] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
+        # How many numbers of failed tasks these kinds have.
+        self._numbers = 0
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
         self.used: dict[str, Used] = {}
@@ -499,6 +505,9 @@ class State:
         )
         failed.count += 1
         failed.last = one.ended
+        if self._numbers < KEPT_NUMBERS:
+            self._numbers += 1
+            failed.tasks.append(one.id)
 
     def _take_long(self, event: Event) -> None:
         if len(self.long) < KEPT_FAILURES:

@@ -178,17 +178,46 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
     """Print one run in full; with ``failed`` only its failures."""
     states = run.states()
     record = run.record
-    documents = [status(state) for _, state in sorted(states.items())]
+    documents = [_document(state) for _, state in sorted(states.items())]
     document = documents[-1] if documents else {}
     row = summary(run, record, states)
+    missing = _missing(record, states)
+    if missing and (states or failed or as_json):
+        warn(f"{run.folder.journals}: {missing}")
     if as_json:
         shown = document.get("failures", []) if failed else _with_end(row, record, documents)
         print_json(shown)
         return
-    lines = failures(document) if failed else told(row, record, documents)
+    lines = _failed(document) if failed else told(row, record, documents)
+    if failed and not document.get("failures") and not missing:
+        lines = iter([plain("no task failed")])
     out = console()
     for line in lines:
         out.print(line)
+
+
+def _document(state: State) -> Json:
+    """Return the status of an attempt, whose kinds of failures also have the tasks' numbers."""
+    document = status(state)
+    for one in document["failures"]:
+        one["tasks"] = state.kinds[one["app"], one["error"]].tasks
+    return document
+
+
+def _missing(record: Record | None, states: Mapping[int, State]) -> str:
+    """Return what the journal lacks of the tasks that the record counts; empty where nothing."""
+    if not states:
+        return "there is no journal: what it would say of tasks is missing"
+    if record is None or record.attempt not in states:
+        return ""
+    _, done, failed = states[record.attempt].counts()
+    expected = sum(row["done"] + row["failed"] for row in record.tasks)
+    if done + failed >= expected:
+        return ""
+    return (
+        f"the journal is not whole: it has {done + failed} of the {expected} tasks that ended;"
+        " the others are missing here"
+    )
 
 
 def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> None:
@@ -209,7 +238,7 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
 
 def _with_end(row: Json, record: Record | None, documents: list[Json]) -> Json:
     result = record.result if record else None
-    message = record.message if record else ""
+    message = _message(row, record)
     return row | {"message": message, "result": result, "per_attempt": documents}
 
 
@@ -227,10 +256,10 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     if code := next(filter(None, known), ""):
         facts.append(code)
     yield plain(" · ".join(facts))
-    if record and record.message:
-        yield plain(record.message)
+    if message := _message(row, record):
+        yield plain(message)
     if len(documents) > 1:
-        yield from _attempts(documents)
+        yield from _attempts(row, documents)
     if not documents:
         yield plain("it has no journal: see record.json and logs in its folder")
         return
@@ -250,10 +279,19 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     yield plain(f"folder: {row['folder']}")
 
 
-def _attempts(documents: list[Json]) -> Iterator[Text]:
+def _message(row: Json, record: Record | None) -> str:
+    """Return the run's last line; of one that runs, that it does."""
+    if row["status"] == RUNNING:
+        return "it runs: a launcher holds the lock of its folder"
+    return record.message if record else ""
+
+
+def _attempts(row: Json, documents: list[Json]) -> Iterator[Text]:
     for document in documents:
         tasks = document["tasks"]
-        ended = document["status"] if document["exit_code"] is not None else f"{DIED}: {NO_END}"
+        runs = row["status"] == RUNNING and document is documents[-1]
+        without_end = RUNNING if runs else f"{DIED}: {NO_END}"
+        ended = document["status"] if document["exit_code"] is not None else without_end
         yield plain(
             f"attempt {document['run']['attempt']}: {ended} after"
             f" {duration(document['seconds'])}; {tasks['done']} of {tasks['submitted']} tasks done"
@@ -319,6 +357,15 @@ def failures(document: Json) -> Iterator[Text]:
 def warn(text: str) -> None:
     """Print one line on standard error."""
     print(f"k8s-parsl: {plain_text(text)}", file=sys.stderr)  # noqa: T201
+
+
+def _failed(document: Json) -> Iterator[Text]:
+    """Yield the failures, each with the numbers of its tasks."""
+    for line, one in zip(failures(document), document.get("failures", []), strict=True):
+        yield line
+        more = one["count"] - len(one["tasks"])
+        and_more = f" and {more} more" if more > 0 else ""
+        yield Text(f"    tasks: {', '.join(map(str, one['tasks'])) or 'not kept'}{and_more}")
 
 
 def plain(text: str) -> Text:
