@@ -75,7 +75,7 @@ def old_runs(
         if days is not None and age >= days:
             yield Old(run, f"{age:.0f} days old")
         elif keep is not None and newer >= keep:
-            yield Old(run, f"{newer} newer runs")
+            yield Old(run, counted(newer, "newer run"))
 
 
 def of_each_owner(found: list[Run]) -> Iterator[list[Run]]:

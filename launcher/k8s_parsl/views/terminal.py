@@ -188,8 +188,8 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
         shown = document.get("failures", []) if failed else _with_end(row, record, documents)
         print_json(shown)
         return
-    lines = _failed(document) if failed else told(row, record, documents)
-    if failed and not document.get("failures") and not missing:
+    lines = _failed(document, record) if failed else told(row, record, documents)
+    if failed and not row["failed"] and not missing:
         lines = iter([plain("no task failed")])
     out = console()
     for line in lines:
@@ -359,8 +359,10 @@ def warn(text: str) -> None:
     print(f"k8s-parsl: {plain_text(text)}", file=sys.stderr)  # noqa: T201
 
 
-def _failed(document: Json) -> Iterator[Text]:
-    """Yield the failures, each with the numbers of its tasks."""
+def _failed(document: Json, record: Record | None) -> Iterator[Text]:
+    """Yield the failures, each with the numbers of its tasks; without a journal the record's."""
+    if not document and record:
+        yield from (plain(f"  failed: {text}") for _, text in record.failures)
     for line, one in zip(failures(document), document.get("failures", []), strict=True):
         yield line
         more = one["count"] - len(one["tasks"])
