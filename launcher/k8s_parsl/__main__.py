@@ -6,6 +6,7 @@ At every end the last line says what happened, and so does the pod's termination
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -171,20 +172,26 @@ def show(
     terminal.print_task(found, attempt, task, as_json=as_json)
 
 
+KEEP_HELP = "All but so many of the latest runs of each release, or on a laptop of each workflow."
+
+
 @commands.command(short_help="Remove old runs of a volume; a dry run without --yes.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--days", type=click.FloatRange(min=0), help="Runs that ended so many days ago.")
-@click.option("--keep", type=click.IntRange(min=0), help="All but so many of the latest runs.")
+@click.option("--keep", type=click.IntRange(min=0), help=KEEP_HELP)
 @click.option("--yes", is_flag=True, help="Remove them. Without it, the command only lists them.")
 def prune(folder: Path, days: float | None, keep: int | None, *, yes: bool) -> None:
     """Remove the folders of old runs in FOLDER: report, journal, logs, checkpoints, working folder.
 
-    A run whose launcher works stays. What the workflow wrote elsewhere on the volume stays, too.
+    With both options, a run goes if either says so. A run whose launcher works stays. What the
+    workflow wrote elsewhere on the volume stays, too.
     """
     from k8s_parsl.views import terminal
 
     if days is None and keep is None:
         raise errors.UsageError("prune: say which runs: --days or --keep")
+    if days is not None and not math.isfinite(days):
+        raise errors.UsageError(f"--days: {days} is no number of days")
     terminal.print_pruned(folder, days, keep, remove=yes)
 
 

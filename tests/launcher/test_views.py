@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from told import done, failed, kept, retried, submitted
+from told import done, failed, kept, retried, submitted, tried
 
 from k8s_parsl.folder import Folder
 from k8s_parsl.journal import events
@@ -53,7 +53,8 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more
         ]
     )
     journal.take_tasks([failed(app, f"{app}(3): ValueError: no land", id=3, error="ValueError")])
-    record = Record(name, "i", "tiles:main", "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
+    workflow = more.pop("workflow", "tiles:main")
+    record = Record(name, "i", workflow, "py3.11/parsl1", "2026-11-27T10:00:00+00:00")
     record = dataclasses.replace(record, attempt=attempt, **more)
     if ends:
         record.status, record.exit_code, record.ended = (
@@ -98,6 +99,7 @@ def test_runs_lists_each_run_in_a_line(tmp_path):
     assert head.split() == [
         "RUN",
         "STARTED",
+        "RELEASE",
         "WORKFLOW",
         "TOOK",
         "STATUS",
@@ -123,7 +125,20 @@ def test_a_run_whose_launcher_works_is_running(tmp_path):
     folder = make(tmp_path / "local" / "data", "one", ends=False)
     with folder.held():
         _, said, _ = command("show", "one", cwd=tmp_path)
+        code, as_json, _ = command("show", "one", "--json", cwd=tmp_path)
     assert said.splitlines()[0].split() == ["tiles:main", "running"]
+    assert "it runs: a launcher holds the lock of its folder" in said
+    assert json.loads(as_json)["message"].startswith("it runs: ")
+    assert "no end is known" not in said and code == 0
+
+
+def test_the_last_attempt_of_a_run_whose_launcher_works_is_running(tmp_path):
+    make(tmp_path / "local" / "data", "one", attempt=1, ends=False)
+    folder = make(tmp_path / "local" / "data", "one", attempt=2, ends=False)
+    with folder.held():
+        _, said, _ = command("show", "one", cwd=tmp_path)
+    assert "attempt 1: died: no end is known" in said
+    assert "attempt 2: running after" in said
 
 
 def test_show_tells_a_run_in_full(tmp_path):
@@ -248,7 +263,71 @@ def test_an_html_file_that_cannot_be_made_is_one_line(tmp_path, words, exit_code
 def test_show_what_failed(tmp_path):
     make(tmp_path / "local" / "data", "one")
     _, said, _ = command("show", "one", "--failed", cwd=tmp_path)
-    assert said.strip() == "failed once (first task 3 in pod-0): tile(3): ValueError: no land"
+    assert [line.strip() for line in said.splitlines()] == [
+        "failed once (first task 3 in pod-0): tile(3): ValueError: no land",
+        "tasks: 3",
+    ]
+
+
+def with_failures(volume, *numbers, name="one"):
+    """A run in which these tasks failed, and no other has ended."""
+    folder = make(volume, name)
+    for path in folder.journals.iterdir():
+        path.unlink()
+    journal = Journal()
+    journal.begin(run=name, attempt=1)
+    journal.open(folder.path, 1, folder.volume)
+    journal.take_tasks([submitted("tile", 5000)])
+    journal.take_tasks([failed("tile", "no land", id=n, error="ValueError") for n in numbers])
+    journal.end(status="done with failures", exit_code=0)
+    journal._writer.finish(30)
+    return folder
+
+
+def test_show_failed_has_the_numbers_of_all_tasks_that_failed(tmp_path):
+    with_failures(tmp_path / "local" / "data", 3, 17, 4000, 5)
+    _, said, _ = command("show", "--failed", cwd=tmp_path)
+    assert said.splitlines()[1:] == ["    tasks: 3, 17, 4000, 5"]
+    _, said, _ = command("show", "--failed", "--json", cwd=tmp_path)
+    assert [row["tasks"] for row in json.loads(said)] == [[3, 17, 4000, 5]]
+
+
+def test_show_failed_says_how_many_more_numbers_there_are(tmp_path):
+    with_failures(tmp_path / "local" / "data", *range(1234))
+    _, said, _ = command("show", "--failed", cwd=tmp_path)
+    assert said.endswith(" 998, 999 and 234 more\n")
+
+
+def test_show_failed_of_a_run_without_failures_says_so(tmp_path):
+    with_failures(tmp_path / "local" / "data")
+    folder = Folder(tmp_path / "local/data/runs/one")
+    dataclasses.replace(Record.read(folder.record), tasks=[]).write(folder.record)
+    assert command("show", "--failed", cwd=tmp_path) == (0, "no task failed\n", "")
+    assert command("show", "--failed", "--json", cwd=tmp_path) == (0, "[]\n", "")
+
+
+@pytest.mark.parametrize("words", [[], ["--failed"], ["--json"]])
+def test_show_says_that_the_journal_lacks_tasks_which_the_record_counts(tmp_path, words):
+    folder = with_failures(tmp_path / "local" / "data")
+    code, said, warned = command("show", *words, cwd=tmp_path)
+    assert code == 0 and "no task failed" not in said
+    assert warned == (
+        f"k8s-parsl: {folder.journals}: the journal is not whole: it has 0 of the 4 tasks that"
+        " ended; the others are missing here\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["--failed"], ["--failed", "--json"]])
+def test_show_failed_says_that_there_is_no_journal(tmp_path, words):
+    folder = make(tmp_path / "local" / "data", "one")
+    shutil.rmtree(folder.journals)
+    code, said, warned = command("show", *words, cwd=tmp_path)
+    from_record = "[]\n" if "--json" in words else "  failed: tile(3): ValueError: no land\n"
+    assert (code, said) == (0, from_record)
+    assert warned == (
+        f"k8s-parsl: {folder.journals}: there is no journal: what it would say of tasks is"
+        " missing\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -295,6 +374,28 @@ def test_an_older_run_without_a_journal_is_listed_and_shown(tmp_path):
     assert "3/4" in said
     _, said, _ = command("show", "one", cwd=tmp_path)
     assert "it has no journal: see record.json and logs in its folder" in said
+
+
+def as_a_link(record):
+    record.symlink_to(record.with_name("lock"))
+
+
+@pytest.mark.parametrize("plant", [as_a_link, os.mkfifo])
+def test_a_planted_record_costs_one_warning_and_the_other_runs_are_listed(tmp_path, plant):
+    for name in ("one", "two"):
+        folder = make(tmp_path / "local" / "data", name)
+    folder.record.unlink()
+    plant(folder.record)
+    code, said, warned = command("runs", "--json", cwd=tmp_path)
+    assert (code, [row["run"] for row in json.loads(said)]) == (0, ["one"])
+    (line,) = warned.splitlines()
+    assert line.startswith(f"k8s-parsl: two is not listed: {folder.record} is ")
+
+
+def test_runs_and_show_name_the_release(tmp_path):
+    make(tmp_path / "local" / "data", "one", release="science/pdgrun")
+    assert " science/pdgrun " in command("runs", cwd=tmp_path)[1]
+    assert "run one · release science/pdgrun · started" in command("show", cwd=tmp_path)[1]
 
 
 def pod_hours(tmp_path):
@@ -384,6 +485,42 @@ def test_prune_removes_by_age_and_by_number(tmp_path, five, options, stay):
     code, said, _ = command("prune", five, *options, "--yes", cwd=tmp_path)
     assert (code, left(five)) == (0, stay)
     assert f"removed: {5 - len(stay)} run" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "stay"),
+    [
+        ({"release": "science/a"}, ["a0", "a1", "r4"]),
+        ({"release": "science/b"}, ["a1", "r4"]),
+        ({"workflow": "other:main"}, ["a0", "a1", "r4"]),
+    ],
+    ids=["a release", "another release", "another workflow of the laptop"],
+)
+def test_prune_counts_each_release_and_each_workflow_of_a_laptop(tmp_path, five, more, stay):
+    """However much later the runs of others began."""
+    make(five, "a0", **more)
+    make(five, "a1", **({"release": "science/b"} if "release" in more else {"workflow": "third"}))
+    command("prune", five, "--keep", 1, "--yes", cwd=tmp_path)
+    assert left(five) == stay
+
+
+@pytest.mark.parametrize("days", ["nan", "inf"])
+def test_prune_takes_no_age_that_is_no_number(tmp_path, five, days):
+    code, _, said = command("prune", five, "--days", days, cwd=tmp_path)
+    assert (code, said.strip()) == (64, f"k8s-parsl: --days: {days} is no number of days")
+
+
+def test_prune_counts_only_what_was_removed(tmp_path, five):
+    """A link in the place of the lock keeps a run."""
+    assert "r3 (1 newer run)" in command("prune", five, "--keep", 1, cwd=tmp_path)[1]
+    lock = five / "runs" / "r0" / "lock"
+    lock.unlink()
+    lock.symlink_to(five)
+    os.utime(lock, (0, 0), follow_symlinks=False)
+    code, said, complaint = command("prune", five, "--keep", 3, "--yes", cwd=tmp_path)
+    assert code == 77 and "1 of 2 runs could not be removed" in complaint
+    assert "\nremoved: 1 run, " in said
+    assert left(five) == ["r0", "r2", "r3", "r4"]
 
 
 def test_a_run_whose_launcher_works_stays(tmp_path, five):
@@ -490,6 +627,14 @@ def test_a_runs_end_leaves_a_run_whose_launcher_works(volume):
 def test_the_run_that_ends_stays_also_where_others_began_later(volume):
     """It may be one that was resumed."""
     assert ended(volume, days=0.5, keep=1, own="r0")[1] == ["now", "r0"]
+
+
+def test_a_laptops_runs_are_of_its_workflow(tmp_path):
+    """There is no release; the volumes' folder is that of all workflows of the laptop."""
+    for number in range(3):
+        ours(tmp_path, f"r{number}", days=3 - number, release="", installation="laptop")
+    ours(tmp_path, "other", days=9, release="", installation="laptop", workflow="other.py")
+    assert ended(tmp_path, keep=1, own="r2")[1] == ["other", "r2"]
 
 
 def test_a_laptops_runs_are_of_the_laptop(tmp_path):
@@ -668,7 +813,7 @@ class Story:
         self.state.now = 100.0
 
     def workers(self, number, begin=0.0, end=100.0):
-        self.state.timeline.spread("workers", begin, end, number)
+        self.state.timeline.spread("workers/cpu", begin, end, number)
         return self
 
     def busy(self, number, begin=0.0, end=100.0, cpu=1.0, throttled=0.0, delayed=0.0):
@@ -678,10 +823,11 @@ class Story:
         app.throttled += throttled * seconds
         app.delayed += delayed * seconds
         self.state.timeline.spread("busy/f", begin, end, number)
+        self.state.timeline.spread("occupied/cpu", begin, end, number)
         return self
 
     def ready(self, number, begin=0.0, end=100.0):
-        self.state.timeline.spread("ready", begin, end, number)
+        self.state.timeline.spread("ready/cpu", begin, end, number)
         return self
 
     def pods(self, key, number, begin=0.0, end=100.0):
@@ -721,6 +867,7 @@ STORIES = {
     "a full node": (Story().workers(4).busy(4, cpu=0.3, delayed=0.6), "crowded", ""),
     "one long task": (
         Story().short_tasks().busy(4, 0, 20).workers(4).long_task(20, 100), "stragglers", "f on node n2"),
+    "many short tasks": (Story().workers(4).busy(1).ready(2000), "handing out", ""),
     "a slow volume": (Story().workers(4).busy(4, cpu=0.1), "waiting for data", ""),
 }  # fmt: skip
 
@@ -760,7 +907,77 @@ def test_a_worker_with_a_task_that_still_runs_does_not_wait_for_tasks():
     with journal.locked() as state:
         state.now = 20.0
         parts = {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
-    assert parts == {"computing": pytest.approx(0.5), "waiting for tasks": pytest.approx(0.5)}
+    assert parts == {
+        "running": pytest.approx(0.5),
+        "computing": pytest.approx(0.25),
+        "waiting for tasks": pytest.approx(0.25),
+    }
+
+
+def four_tasks_that_run():
+    """Four tasks on four workers, which began 5 s after the run, 17 s ago."""
+    journal = Journal()
+    journal.begin(run="r", workers={"cpu": 2}, settings={"executors": {"cpu": {"maxBlocks": 2}}})
+    for pod in ("p", "q"):
+        journal.note("pod", executor="cpu", pod=pod, state="running", node="n2")
+        journal.note("workers", executor="cpu", pod=pod, number=2)
+    begin = journal.started
+    running = [["running", "f", [n, 0, "cpu", "pq"[n // 2], begin + 5]] for n in range(4)]
+    journal.take_tasks([submitted("f", 4), *running])
+    with journal.locked() as state:
+        state.now = 22.0
+    return journal, state
+
+
+def explained(state):
+    """Its parts, as the status has them."""
+    return {part["what"]: part["share"] for part in status(state)["why"]["parts"]}
+
+
+def test_busy_workers_whose_first_tasks_have_not_ended_do_not_wait_for_tasks():
+    _, state = four_tasks_that_run()
+    assert explained(state)["running"] == pytest.approx(17 / 22, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "part"),
+    [("cancelled", "running"), ("lost", "lost"), ("retried", "lost"), ("failed", "lost")],
+)
+def test_tries_without_measures_have_the_time_since_they_were_seen_to_run(outcome, part):
+    """As those of a run that was stopped, and those of a pool that ended."""
+    journal, state = four_tasks_that_run()
+    ended = journal.started + 22
+    moments = {"launched": journal.started, "ended": ended}
+    journal.take_tasks([tried("f", outcome, id=n, **moments) for n in range(4)])
+    parts = explained(state)
+    assert parts[part] == pytest.approx(17 / 22, abs=0.01)
+    # From their launch to their begin the workers were idle.
+    assert parts["handing out"] == pytest.approx(5 / 22, abs=0.01)
+
+
+def test_tries_that_are_reported_after_the_end_change_nothing():
+    """The end of a killed run is that of its last event."""
+    journal, state = four_tasks_that_run()
+    state.take({"event": "end", "t": 22.0, "status": "stopped", "exit_code": 143})
+    before = explained(state)
+    late = {"launched": journal.started + 5, "ended": journal.started + 40}
+    journal.take_tasks([tried("f", "cancelled", id=n, **late) for n in range(4)])
+    assert explained(state)["running"] == pytest.approx(before["running"], abs=0.001)
+
+
+def test_ready_tasks_of_one_executor_are_not_waiting_for_idle_workers_of_another():
+    state = State()
+    settings = {"executors": {"cpu": {"maxBlocks": 1}, "gpu": {"maxBlocks": 1}}}
+    state.take({"event": "run", "workers": {"cpu": 1, "gpu": 1}, "settings": settings})
+    state.now = 100.0
+    for key in ("workers/cpu", "workers/gpu", "occupied/cpu", "ready/cpu", "busy/f"):
+        state.timeline.spread(key, 0.0, 100.0)
+    assert "handing out" not in {part["what"] for part in why.explain(state)["parts"]}
+
+
+def test_a_run_that_failed_before_any_task_has_no_such_sentence():
+    """Its workers were there, and what they waited for is not known."""
+    assert why.explain(Story().workers(4).state) == {"parts": [], "sentence": ""}
 
 
 def a_run_with_one_long_task(**long):

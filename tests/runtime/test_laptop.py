@@ -160,7 +160,7 @@ def test_a_runs_end_removes_older_runs_where_the_values_say_so(folder):
     runs = folder / "volumes/data/runs"
     for name, installation in (("20260101-000000", "laptop"), ("23e0daf7", "pods")):
         (runs / name).mkdir(parents=True)
-        facts = dict.fromkeys(("run", "workflow", "versions", "started"), "x")
+        facts = dict.fromkeys(("run", "versions", "started"), "x") | {"workflow": "flow:main"}
         text = json.dumps(facts | {"installation": installation, "status": "done"})
         (runs / name / "record.json").write_text(text)
     (runs / "begins").mkdir()

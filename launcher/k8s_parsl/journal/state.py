@@ -31,6 +31,8 @@ KEPT_PODS = 2000
 MOST_PODS = 20_000
 # Workers that have a row in the timeline.
 KEPT_WORKERS = 500
+# Numbers of failed tasks, of all kinds together.
+KEPT_NUMBERS = 1000
 # Kinds of failures, by app and type of the exception.
 KEPT_KINDS = 100
 # The latest events that a reader may want to see.
@@ -60,6 +62,13 @@ KEPT_REASONS = 200
 OTHER_REASONS = "(other reasons)"
 # Of the name of a pod, a node or an executor.
 NAME_CHARACTERS = 1000
+# How a try ends of which no worker sent measures, and by what the timeline counts its time.
+UNMEASURED: Mapping[str, str] = {
+    Outcome.CANCELLED: "unended",
+    Outcome.LOST: "lost",
+    Outcome.RETRIED: "lost",
+    Outcome.FAILED: "lost",
+}
 # Processes whose CPU time is kept: launcher and workflow.
 KEPT_PROCESSES = 10
 # A larger number of workers or pods is not ours.
@@ -191,6 +200,8 @@ class Failed:
     call: str = ""
     pod: str = ""
     last: float = 0.0
+    # The numbers of these tasks, as far as they are kept.
+    tasks: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +248,8 @@ class State:
         # The first tasks that failed, one by one.
         self.failed: list[FailedTask] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
+        # How many numbers of failed tasks these kinds have.
+        self._numbers = 0
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
         self.used: dict[str, Used] = {}
@@ -345,15 +358,32 @@ class State:
     def take_try(self, name: str, one: Try) -> None:
         """Add the end of a try of a task of the app ``name``, whose fields are of their kind."""
         app = self._app(name)
-        self.running.pop((one.executor, one.id), None)
+        ran = self.running.pop((one.executor, one.id), None)
         self._count(app, one)
         if one.seconds is not None and one.outcome != Outcome.KEPT:
             self._measure(name, app, one, one.seconds)
+        elif one.outcome in UNMEASURED:
+            self._note_unmeasured(one, ran)
         if one.outcome in (Outcome.DONE, Outcome.KEPT, Outcome.FAILED):
             how = "failed" if one.outcome == Outcome.FAILED else "done"
             self.timeline.add(f"{how}/{self._shown(name)}", one.ended)
         if one.outcome == Outcome.FAILED:
             self._note_failure(name, one)
+
+    def _note_unmeasured(self, one: Try, ran: Running | None) -> None:
+        """Add the time of a try that has no measures: how long it waited, and was in a worker."""
+        if one.executor not in self.executors:
+            return
+        begin = ran.since if ran else one.ended
+        if one.launched is not None:
+            self.timeline.spread(f"ready/{one.executor}", one.launched, begin)
+        if ran:
+            part = UNMEASURED[one.outcome]
+            self.timeline.spread(f"{part}/{one.executor}", begin, min(one.ended, self.now))
+
+    def place(self, executor: str) -> str:
+        """Return by what the timeline counts an executor: those that no value names are one."""
+        return executor if executor in self.executors else OTHER_EXECUTORS
 
     def _shown(self, app: str) -> str:
         return app if app in self.apps else OTHERS
@@ -436,10 +466,12 @@ class State:
 
     def _measure_worker(self, name: str, app: App, one: Try, begin: float, seconds: float) -> None:
         """Add the time of the worker that had a try, and the time that the task waited for it."""
+        executor = self.place(one.executor)
         if one.launched is not None:
             app.waited += max(begin - one.launched, 0.0)
-            self.timeline.spread("ready", one.launched, begin)
+            self.timeline.spread(f"ready/{executor}", one.launched, begin)
         end = begin + seconds
+        self.timeline.spread(f"occupied/{executor}", begin, end)
         self.timeline.spread(f"busy/{self._shown(name)}", begin, end)
         self.usages.add(self._shown(name), one, seconds)
         pod = self.pods.get(one.pod)
@@ -473,6 +505,9 @@ class State:
         )
         failed.count += 1
         failed.last = one.ended
+        if self._numbers < KEPT_NUMBERS:
+            self._numbers += 1
+            failed.tasks.append(one.id)
 
     def _take_long(self, event: Event) -> None:
         if len(self.long) < KEPT_FAILURES:
@@ -539,7 +574,8 @@ class State:
             if pod.state in RUNS and at > pod.since:
                 self.seconds_of_pods[pod.executor] += min(at - pod.since, LONGEST_S)
             if pod.workers:
-                self.timeline.spread("workers", pod.since, at, pod.workers)
+                key = f"workers/{self.place(pod.executor)}"
+                self.timeline.spread(key, pod.since, at, pod.workers)
         pod.since = at
 
     def settle(self) -> None:

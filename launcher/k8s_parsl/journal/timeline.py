@@ -97,6 +97,11 @@ class Timeline:
             if key.startswith(prefix):
                 yield key.removeprefix(prefix), self.row(key, until)
 
+    def summed(self, prefix: str, until: float) -> list[float]:
+        """Return the sum of the rows with this prefix."""
+        rows = [row for _, row in self.rows(prefix, until)]
+        return [sum(amounts) for amounts in zip(*rows, strict=True)] or self.row("", until)
+
     def _place(self, at: float) -> int:
         """Return the slice of a moment; make all wider until there is one."""
         if not 0 <= at <= LONGEST_S:

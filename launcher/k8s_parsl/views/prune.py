@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 DAY_S = 86_400.0
 # Runs that the log's line names.
 NAMED = 10
+# What the runs have in common that are counted together.
+Owner = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def old_runs(
     """Yield the runs to remove; one whose launcher works never is.
 
     Args:
-        found: the runs of one volume, the latest last.
+        found: the runs of one release on one volume, the latest last.
         days: those that ended so many days ago or earlier.
         keep: all but so many of the latest.
         now: the time, in seconds since the epoch.
@@ -72,7 +75,18 @@ def old_runs(
         if days is not None and age >= days:
             yield Old(run, f"{age:.0f} days old")
         elif keep is not None and newer >= keep:
-            yield Old(run, f"{newer} newer runs")
+            yield Old(run, counted(newer, "newer run"))
+
+
+def of_each_owner(found: list[Run]) -> Iterator[list[Run]]:
+    """Yield the runs of each release of each volume, or on a laptop of each workflow.
+
+    Those without a record that can be read are counted together. Their order stays.
+    """
+    by_owner: defaultdict[tuple[Path, Owner], list[Run]] = defaultdict(list)
+    for run in found:
+        by_owner[run.folder.volume, _owner_of(run)].append(run)
+    yield from by_owner.values()
 
 
 def remove(run: Run) -> None:
@@ -100,9 +114,9 @@ def remove(run: Run) -> None:
 
 
 def remove_old(own: Folder, record: Record, days: float | None, keep: int | None) -> Removed:
-    """Remove old runs of a release, at the end of a run of it.
+    """Remove old runs of a release, or on a laptop of a workflow, at the end of a run of it.
 
-    The volume may have runs of other releases: only those go whose record names this one.
+    The volume may have runs of others: only those go whose record names this one.
 
     Args:
         own: the folder of the run that ends, which stays.
@@ -127,16 +141,21 @@ def remove_old(own: Folder, record: Record, days: float | None, keep: int | None
 
 def _is_of(run: Run, record: Record) -> bool:
     """Return whether a run is of the release that wrote ``record``."""
+    return _owner_of(run) == _owner(record)
+
+
+def _owner_of(run: Run) -> Owner:
+    """Return whose run it is; empty where no record says it."""
     try:
-        other = run.record
+        record = run.record
     except files.Refused:
-        return False
-    return other is not None and _owner(other) == _owner(record)
+        return ()
+    return _owner(record) if record else ()
 
 
-def _owner(record: Record) -> str:
-    """Return whose run it is: a release's, or the laptop's."""
-    return record.release or record.installation
+def _owner(record: Record) -> Owner:
+    """Return whose run it is: a release's, or on a laptop a workflow's."""
+    return (record.release,) if record.release else (record.installation, record.workflow)
 
 
 def _remove(name: str, folder: int) -> None:

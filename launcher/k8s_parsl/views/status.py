@@ -264,8 +264,8 @@ def _timeline(state: State) -> Json:
     return {
         "width": timeline.width,
         **{name: _rounded(row) for name, row in rows.items()},
-        "workers": _round(timeline.row("workers", state.now)),
-        "ready": _round(timeline.row("ready", state.now)),
+        "workers": _round(timeline.summed("workers/", state.now)),
+        "ready": _round(timeline.summed("ready/", state.now)),
         "by_worker": [
             {
                 "pod": pod,

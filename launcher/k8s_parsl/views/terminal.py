@@ -6,7 +6,7 @@ What a workflow may have named is printed without control characters: a terminal
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def summary(run: Run, record: Record | None, states: Mapping[int, State] | None 
     return {
         "run": run.name,
         "folder": str(run.folder.path),
+        "release": record.release if record else "",
         "started": _first(record.started if record else "", state.run.get("started", "")),
         "workflow": _first(record.workflow if record else "", state.run.get("workflow", "")),
         "seconds": round(seconds, 1),
@@ -88,9 +89,18 @@ def _first(*texts: str) -> str:
     return next((text for text in texts if text), "")
 
 
+def _summaries(found: Iterable[Run]) -> Iterator[Json]:
+    """Yield the row of each run; where a link or pipe is in the place of a file, a warning."""
+    for run in found:
+        try:
+            yield summary(run, run.record)
+        except Refused as error:
+            warn(f"{run.name} is not listed: {error}")
+
+
 def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     """Print the runs, a line each."""
-    rows = [summary(run, run.record) for run in found]
+    rows = list(_summaries(found))
     if as_json:
         print_json(rows)
         return
@@ -101,6 +111,7 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
     for head, side in (
         ("RUN", "left"),
         ("STARTED", "left"),
+        ("RELEASE", "left"),
         ("WORKFLOW", "left"),
         ("TOOK", "right"),
         ("STATUS", "left"),
@@ -114,6 +125,7 @@ def print_runs(found: Iterable[Run], *, as_json: bool) -> None:
         cells = (
             row["run"],
             row["started"],
+            row["release"],
             row["workflow"],
             duration(row["seconds"]),
             row["status"],
@@ -134,27 +146,27 @@ def print_pruned(folder: Path, days: float | None, keep: int | None, *, remove: 
     out = console()
     freed = 0
     failed = 0
-    by_volume: defaultdict[Path, list[Run]] = defaultdict(list)
-    for run in history.runs(folder):
-        by_volume[run.folder.volume].append(run)
-    chosen = [old for runs in by_volume.values() for old in prune.old_runs(runs, days, keep)]
+    owners = prune.of_each_owner(history.runs(folder))
+    chosen = [old for runs in owners for old in prune.old_runs(runs, days, keep)]
     for old in chosen:
-        freed += prune.size_of(old.run)
+        bytes_of_run = prune.size_of(old.run)
         out.print(plain(f"{old.run.folder.path} ({old.why})"))
-        if not remove:
-            continue
         try:
-            prune.remove(old.run)
+            if remove:
+                prune.remove(old.run)
         except (OSError, Refused) as error:
             failed += 1
             out.print(plain(f"  not removed: {error}"))
-    runs_text = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+        else:
+            freed += bytes_of_run
+    gone = counted(len(chosen) - failed, "run")
     if remove:
-        out.print(f"removed: {runs_text}, {size(freed)}")
+        out.print(f"removed: {gone}, {size(freed)}")
     else:
-        out.print(f"would be removed: {runs_text}, {size(freed)}; --yes removes them")
+        out.print(f"would be removed: {gone}, {size(freed)}; --yes removes them")
     if failed:
-        raise PermissionDenied(f"{failed} of {runs_text} could not be removed, see above")
+        every = counted(len(chosen), "run")
+        raise PermissionDenied(f"{failed} of {every} could not be removed, see above")
 
 
 def print_json(value: Any) -> None:
@@ -166,17 +178,46 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
     """Print one run in full; with ``failed`` only its failures."""
     states = run.states()
     record = run.record
-    documents = [status(state) for _, state in sorted(states.items())]
+    documents = [_document(state) for _, state in sorted(states.items())]
     document = documents[-1] if documents else {}
     row = summary(run, record, states)
+    missing = _missing(record, states)
+    if missing and (states or failed or as_json):
+        warn(f"{run.folder.journals}: {missing}")
     if as_json:
         shown = document.get("failures", []) if failed else _with_end(row, record, documents)
         print_json(shown)
         return
-    lines = failures(document) if failed else told(row, record, documents)
+    lines = _failed(document, record) if failed else told(row, record, documents)
+    if failed and not row["failed"] and not missing:
+        lines = iter([plain("no task failed")])
     out = console()
     for line in lines:
         out.print(line)
+
+
+def _document(state: State) -> Json:
+    """Return the status of an attempt, whose kinds of failures also have the tasks' numbers."""
+    document = status(state)
+    for one in document["failures"]:
+        one["tasks"] = state.kinds[one["app"], one["error"]].tasks
+    return document
+
+
+def _missing(record: Record | None, states: Mapping[int, State]) -> str:
+    """Return what the journal lacks of the tasks that the record counts; empty where nothing."""
+    if not states:
+        return "there is no journal: what it would say of tasks is missing"
+    if record is None or record.attempt not in states:
+        return ""
+    _, done, failed = states[record.attempt].counts()
+    expected = sum(row["done"] + row["failed"] for row in record.tasks)
+    if done + failed >= expected:
+        return ""
+    return (
+        f"the journal is not whole: it has {done + failed} of the {expected} tasks that ended;"
+        " the others are missing here"
+    )
 
 
 def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> None:
@@ -197,14 +238,17 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
 
 def _with_end(row: Json, record: Record | None, documents: list[Json]) -> Json:
     result = record.result if record else None
-    message = record.message if record else ""
+    message = _message(row, record)
     return row | {"message": message, "result": result, "per_attempt": documents}
 
 
 def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Text]:
     """Yield the lines about a run, whose `summary` is ``row``."""
     yield Text.assemble((plain_text(row["workflow"]), "bold"), f"  {row['status']}")
-    facts = [f"run {row['run']}", f"started {row['started']}", f"took {duration(row['seconds'])}"]
+    facts = [f"run {row['run']}"]
+    if row["release"]:
+        facts.append(f"release {row['release']}")
+    facts += [f"started {row['started']}", f"took {duration(row['seconds'])}"]
     if record and record.versions:
         facts.append(record.versions)
     known = [record.code] if record else []
@@ -212,10 +256,10 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     if code := next(filter(None, known), ""):
         facts.append(code)
     yield plain(" · ".join(facts))
-    if record and record.message:
-        yield plain(record.message)
+    if message := _message(row, record):
+        yield plain(message)
     if len(documents) > 1:
-        yield from _attempts(documents)
+        yield from _attempts(row, documents)
     if not documents:
         yield plain("it has no journal: see record.json and logs in its folder")
         return
@@ -235,10 +279,19 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     yield plain(f"folder: {row['folder']}")
 
 
-def _attempts(documents: list[Json]) -> Iterator[Text]:
+def _message(row: Json, record: Record | None) -> str:
+    """Return the run's last line; of one that runs, that it does."""
+    if row["status"] == RUNNING:
+        return "it runs: a launcher holds the lock of its folder"
+    return record.message if record else ""
+
+
+def _attempts(row: Json, documents: list[Json]) -> Iterator[Text]:
     for document in documents:
         tasks = document["tasks"]
-        ended = document["status"] if document["exit_code"] is not None else f"{DIED}: {NO_END}"
+        runs = row["status"] == RUNNING and document is documents[-1]
+        without_end = RUNNING if runs else f"{DIED}: {NO_END}"
+        ended = document["status"] if document["exit_code"] is not None else without_end
         yield plain(
             f"attempt {document['run']['attempt']}: {ended} after"
             f" {duration(document['seconds'])}; {tasks['done']} of {tasks['submitted']} tasks done"
@@ -299,6 +352,22 @@ def failures(document: Json) -> Iterator[Text]:
         times = "once" if one["count"] == 1 else f"{one['count']} times"
         where = f" in {one['pod']}" if one["pod"] else ""
         yield plain(f"  failed {times} (first task {one['first_task']}{where}): {one['text']}")
+
+
+def warn(text: str) -> None:
+    """Print one line on standard error."""
+    print(f"k8s-parsl: {plain_text(text)}", file=sys.stderr)  # noqa: T201
+
+
+def _failed(document: Json, record: Record | None) -> Iterator[Text]:
+    """Yield the failures, each with the numbers of its tasks; without a journal the record's."""
+    if not document and record:
+        yield from (plain(f"  failed: {text}") for _, text in record.failures)
+    for line, one in zip(failures(document), document.get("failures", []), strict=True):
+        yield line
+        more = one["count"] - len(one["tasks"])
+        and_more = f" and {more} more" if more > 0 else ""
+        yield Text(f"    tasks: {', '.join(map(str, one['tasks'])) or 'not kept'}{and_more}")
 
 
 def plain(text: str) -> Text:

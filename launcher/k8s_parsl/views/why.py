@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from k8s_parsl.journal.state import Running, State
+from k8s_parsl.journal.state import OTHER_EXECUTORS, Executor, Running, State
 from k8s_parsl.journal.timeline import Timeline
 
 # A smaller part is not worth a word.
@@ -23,6 +23,9 @@ WORDS = {
     "waiting for pods": "waiting for worker pods",
     "stragglers": "waiting for a few long tasks",
     "waiting for tasks": "waiting for tasks: the workflow had none for them",
+    "handing out": "handing out tasks: tasks were ready and workers idle",
+    "running": "running tasks that have not ended",
+    "lost": "tries that were lost",
 }
 ADVICE = {
     "waiting for data": "give tasks larger pieces of data, or use faster storage",
@@ -31,6 +34,8 @@ ADVICE = {
     "waiting for pods": "see the reason; minBlocks and initBlocks keep pods ready",
     "stragglers": "split the longest tasks, or start them first",
     "waiting for tasks": "submit more tasks before the workflow waits for results",
+    "handing out": "make tasks longer, or set executors.<label>.prefetchShortTasks",
+    "lost": "see why worker pods ended",
 }
 # Where stragglers hardly computed: longer tasks are not what they are.
 STALLED_ADVICE = (
@@ -43,7 +48,7 @@ def explain(state: State) -> dict[str, Any]:
 
     Returns:
         `parts`: a list of `{what, share, detail}`, the largest first; `sentence`: empty where the
-        run is too young to say.
+        run is too young to say, and where no worker had a task.
     """
     seconds = _parts(state)
     total = sum(seconds.values())
@@ -59,30 +64,54 @@ def explain(state: State) -> dict[str, Any]:
 
 
 def _parts(state: State) -> dict[str, float]:
-    """Divide the workers' time, slice by slice; without that of tasks that still run."""
-    width = state.timeline.width
-    most = _most_workers(state)
-    busy = _summed(state, "busy/")
-    workers = state.timeline.row("workers", state.now)
-    ready = state.timeline.row("ready", state.now)
-    running = of_running(state, lambda _: "", lambda one: one.since).row("", state.now)
-    straggling = _straggling(state)
+    """Divide the workers' time, executor by executor and slice by slice."""
     parts = dict.fromkeys(WORDS, 0.0)
-    for place, present in enumerate(workers):
+    timeline = state.timeline
+    in_workers = sum(timeline.summed("occupied/", state.now))
+    running = of_running(state, lambda one: state.place(one.executor), lambda one: one.since)
+    unended = sum(timeline.summed("unended/", state.now))
+    parts["running"] = sum(running.summed("", state.now)) + unended
+    parts["lost"] = sum(timeline.summed("lost/", state.now))
+    handed_out = sum(timeline.summed("ready/", state.now))
+    if not in_workers + parts["running"] + parts["lost"] + handed_out:
+        # Nothing says what kept the workers from tasks.
+        return parts
+    straggling = _straggling(state)
+    for executor in {*state.executors, OTHER_EXECUTORS}:
+        _divide_idle(state, executor, running.row(executor, state.now), straggling, parts)
+    _divide_busy(state, in_workers, parts)
+    return parts
+
+
+def _divide_idle(
+    state: State,
+    executor: str,
+    running: list[float],
+    straggling: list[float],
+    parts: dict[str, float],
+) -> None:
+    """Divide the time of an executor's workers that had no task, or were not there."""
+    keys = ("workers", "occupied", "unended", "lost", "ready")
+    rows = [state.timeline.row(f"{key}/{executor}", state.now) for key in keys]
+    known = state.executors.get(executor, Executor(most_pods=0))
+    most = known.workers_per_pod * known.most_pods
+    width = state.timeline.width
+    columns = zip(*rows, running, straggling, strict=False)
+    for place, (present, ended, unended, lost, ready, now, straggles) in enumerate(columns):
         span = min(width, max(state.now - place * width, 0.0))
-        occupied = busy[place] + running[place]
+        occupied = ended + unended + lost + now
         here = max(present, occupied)
         idle = here - occupied
         absent = max(most * span - here, 0.0)
-        # Tasks that could run, but for which there was no worker.
-        missed = min(absent, ready[place])
+        # Tasks that could run: beside workers without one, and those for which there was none.
+        handed_out = min(idle, ready)
+        missed = min(absent, ready - handed_out)
+        parts["handing out"] += handed_out
         parts["waiting for pods"] += missed
-        rest = idle + absent - missed
-        slow = rest * min(straggling[place] / span, 1.0) if span else 0.0
+        rest = idle - handed_out + absent - missed
+        slow = rest * min(straggles / span, 1.0) if span else 0.0
         parts["stragglers"] += slow
         parts["waiting for tasks"] += rest - slow
-    _divide_busy(state, sum(busy), parts)
-    return parts
 
 
 def of_running(
@@ -135,18 +164,6 @@ def _take_stalled(stalled: float, parts: dict[str, float]) -> None:
     for what in taken_from:
         parts["stragglers"] += parts[what] * share
         parts[what] *= 1 - share
-
-
-def _most_workers(state: State) -> int:
-    """Return how many workers the run may have at once."""
-    return sum(one.workers_per_pod * one.most_pods for one in state.executors.values())
-
-
-def _summed(state: State, prefix: str) -> list[float]:
-    rows = [row for _, row in state.timeline.rows(prefix, state.now)]
-    if not rows:
-        return [0.0] * len(state.timeline.row("workers", state.now))
-    return [sum(values) for values in zip(*rows, strict=True)]
 
 
 def _details(state: State) -> dict[str, str]:
