@@ -43,6 +43,7 @@ SLACK = 300_000
 SUPERVISORS = {
     "ready": lambda n: {"type": "ready", "linked": [TEXT] * LINKED},
     "ready with a fault": lambda n: {"type": "ready", "fault": {"code": 78, "text": TEXT}},
+    "code": lambda n: {"type": "code", "digest": f"{n:0200d}"},
     "stopped": lambda n: {"type": "stopped"},
     "continued": lambda n: {"type": "continued"},
     "terminating": lambda n: {"type": "terminating"},
