@@ -92,6 +92,13 @@ KERNELS = {
         ],
     },
     "workers": lambda n: {"type": "workers", "executor": "cpu", "pod": f"pod{n}", "number": 1},
+    "scaled": lambda n: {
+        "type": "scaled",
+        "executor": f"e{n}",
+        "before": n,
+        "after": n + 1,
+        "why": TEXT[:300],
+    },
     "used": lambda n: {"type": "used", "cpu": 1.0, "memory": n},
     "long": lambda n: {"type": "tasks", "events": [["long", f"app{n}", f"{n}{TEXT[20:]}"]] * 100},
     "log": lambda n: {"type": "log", "level": "INFO", "text": "x\n" * TEXT_CHARACTERS},
