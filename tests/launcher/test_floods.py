@@ -97,7 +97,7 @@ KERNELS = {
         "executor": f"e{n}",
         "before": n,
         "after": n + 1,
-        "why": TEXT[:300],
+        "why": "tasks wait",
     },
     "used": lambda n: {"type": "used", "cpu": 1.0, "memory": n},
     "long": lambda n: {"type": "tasks", "events": [["long", f"app{n}", f"{n}{TEXT[20:]}"]] * 100},

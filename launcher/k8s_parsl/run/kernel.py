@@ -160,6 +160,10 @@ class Kernel:
         self._journal.take_tasks(message.events)
 
     def _scaled(self, message: messages.Scaled) -> None:
+        with self._journal.locked() as state:
+            is_known = message.executor in state.executors
+        if not is_known:
+            return
         moved = {"from": message.before, "to": message.after}
         self._journal.note("scaling", executor=message.executor, **moved, why=message.why)
 
