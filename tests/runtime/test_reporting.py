@@ -130,10 +130,13 @@ def test_many_failures_with_long_texts_at_once_are_all_counted(launcher):
 
 def test_a_decision_to_scale_is_an_event_with_its_reason(launcher):
     launcher.reporter.scaled("cpu", 1, 3, "9 open tasks, and 2 workers asked for")
-    (message,) = taken(launcher)
+    launcher.reporter.scaled("no executor of the run's", 1, 3, "")
+    decisions = taken(launcher)
     journal = Journal()
+    journal.begin(run="1a2b3c4d", workers={"cpu": 2})
     kernel = Kernel(journal, lambda _: True, lambda _: None, Throttle())
-    assert kernel.take(message)
+    for message in decisions:
+        assert kernel.take(message)
     with journal.locked() as state:
         ((_, *facts),) = [dataclasses.astuple(one) for one in state.scalings]
     assert facts == ["cpu", 1, 3, "9 open tasks, and 2 workers asked for"]
