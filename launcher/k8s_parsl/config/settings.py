@@ -60,7 +60,7 @@ class Run(Model):
         ge=1,
         description="Keep so many of the release's latest runs on `run.volume`, the one that ends "
         "among them: at its end, a run removes the folders of older ones, with all that is in "
-        "them. Empty: all are kept.",
+        "them. Empty: all are kept. On a laptop, those of the same workflow.",
     )
     keep_days: float | None = Field(
         None,
