@@ -644,6 +644,8 @@ def main():
         "deep": lambda: one(deep()),
         "cell": lambda: with_cell()(1),
         "inner": outer,
+        "futures": lambda: one([says("first"), says("second")]),
+        "futures by name": lambda: one({"rows": (says("first"),)}),
     }
     said = {}
     for name, call in calls.items():
@@ -658,11 +660,14 @@ def main():
 """
 DO = ": pass numbers, texts, lists or paths, and make the rest inside the app"
 GENERATOR = f"cannot be sent to a worker (TypeError: cannot pickle 'generator' object){DO}"
+FUTURES = "has futures in it: Parsl waits for futures that are arguments of their own, as in app(*futures)"
 SENTENCES = {
     "generator": f"app one: its argument 1, of type generator, {GENERATOR}",
     "second": f"app one: its argument 2, of type generator, {GENERATOR}",
     "name": f"app one: its argument rows, of type list, {GENERATOR}",
     "own": f"app one: its argument 1, of type flow.Own, cannot be sent to a worker (OSError: no copies){DO}",
+    "futures": f"app one: its argument 1, of type list, {FUTURES}",
+    "futures by name": f"app one: its argument 1, of type dict, {FUTURES}",
     "deep": "app one: its argument 1, of type list, cannot be sent to a worker (RecursionError: ",
     "cell": "app around: it uses something of the code around it that cannot be sent to a worker (TypeError: cannot ",
 }

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from parsl.serialize import serialize
 from parsl.serialize.errors import SerializationError
 
 from k8s_parsl_runtime.shared.errors import describe
+
+VALUES = "pass numbers, texts, lists or paths, and make the rest inside the app"
+FUTURES = (
+    "Parsl waits for futures that are arguments of their own, as in app(*futures), or in inputs=, "
+    "but not for those inside another argument"
+)
+# Lists in lists are looked into so far.
+DEPTH = 3
 
 
 class NotSendable(SerializationError):
@@ -36,13 +45,27 @@ def find(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NotSendab
     given.update(kwargs)
     for name, value in given.items():
         why = _why_not(value)
+        if why and _holds_future(value):
+            return NotSendable(
+                app, f"its argument {name}, of type {_type(value)}, has futures in it", FUTURES
+            )
         if why:
             return NotSendable(
                 app,
                 f"its argument {name}, of type {_type(value)}, cannot be sent to a worker ({why})",
-                "pass numbers, texts, lists or paths, and make the rest inside the app",
+                VALUES,
             )
     return None
+
+
+def _holds_future(value: Any, depth: int = DEPTH) -> bool:
+    """Return whether a list, tuple, set or dictionary has a future in it."""
+    if isinstance(value, Future):
+        return True
+    if depth == 0 or not isinstance(value, list | tuple | set | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return any(_holds_future(one, depth - 1) for one in inner)
 
 
 def _why_not(value: Any) -> str:
