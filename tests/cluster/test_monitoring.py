@@ -65,6 +65,8 @@ def test_by_default_no_other_pod_reaches_page_or_metrics(dev):
     """No policy is at work here, and the workers' port is open: they listen on loopback alone."""
     dev.install(*watched_tiles())
     pod = launcher_of(dev, r"page: http://127\.0\.0\.1:8080/$")
+    # The interchange starts meanwhile.
+    until(lambda: from_this_machine(pod.ip, WORKERS) == "open")
     knock = KNOCK.format(host=pod.ip, ports=[PAGE, METRICS, WORKERS])
     refused = "[Errno 111] Connection refused"
     said = dev.python(knock, name="k8s-parsl").splitlines()

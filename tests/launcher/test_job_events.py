@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from told import done, submitted
 
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State
@@ -299,3 +300,15 @@ def test_an_answer_that_was_lost_makes_no_second_event(journal, identity, api, p
         server.wait_for(lambda s: created(s) == ["RunStarted"])
         api.create_event(server.created_events[0])
     assert created(server) == ["RunStarted"]
+
+
+def test_a_run_that_is_over_before_its_workers_were_seen_had_a_first_worker_all_the_same():
+    """The workflow's process looks each second; what a worker did says that it was there."""
+    journal = Journal()
+    journal.begin(run="1a2b3c4d", attempt=1, workflow="flow:main", workers={"cpu": 1})
+    journal.note("pod", executor="cpu", pod="cpu-0", state="running")
+    journal.take_tasks([submitted("tile", 1), done("tile", 0.1, pod="cpu-0")])
+    journal.end(status="done", exit_code=0)
+    with journal.locked() as state:
+        reasons = [one.reason for one in News().look(state)]
+    assert reasons == ["RunStarted", "FirstWorker", "RunDone"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from told import done, failed, retried, submitted
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.views.page import write_page
+from k8s_parsl.views.server import Ports
 from k8s_parsl.views.status import status
+from launcher.web import PATIENCE_S, served
 
 HOSTILE = "</script><img src=x onerror=alert(1)>{{7*7}}"
 
@@ -158,3 +161,29 @@ def test_it_asks_no_other_host(report):
 
 def test_it_is_no_larger_than_two_megabytes(report):
     assert Path(report.removeprefix("file://")).stat().st_size < 2_000_000
+
+
+def until(page, holds):
+    """Look at a page until something holds of it."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds(page):
+        assert time.monotonic() < end, page.inner_text("body")
+        page.wait_for_timeout(50)
+
+
+def test_an_open_page_follows_the_run_to_its_end_without_a_reload():
+    journal = Journal()
+    journal.begin(run="1a2b3c4d", workflow="tiles:main", workers={"cpu": 2})
+    journal.take_tasks([submitted("tile", 3)])
+    with (
+        served(journal, Ports(page=0)) as ports,
+        opened(f"http://127.0.0.1:{ports['page']}/") as page,
+    ):
+        page.evaluate("window.same = true")
+        for number in (1, 2, 3):
+            journal.take_tasks([done("tile", 0.1, id=number)])
+            until(page, lambda page, number=number: page.title().startswith(f"{number} of 3"))
+        journal.end(status="done", exit_code=0)
+        until(page, lambda page: "running" not in page.inner_text("header"))
+        assert page.evaluate("window.same")
+        assert page.inner_text("#connection") == ""

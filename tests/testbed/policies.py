@@ -4,12 +4,13 @@ As much of them as the chart makes: selectors of pods beside, address blocks, po
 is an error. Like most networks it drops, and leaves established connections alone.
 """
 
+import fcntl
 import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any, Self
 
-from testbed import client, processes
+from testbed import client, layout, processes
 from testbed.layout import TestbedError
 
 JSON = dict[str, Any]
@@ -37,6 +38,9 @@ class Enforcement:
         self._error: Exception | None = None
 
     def __enter__(self) -> Self:
+        # The chains are the machine's: one of two tests at once waits.
+        self._lock = (layout.state_dir() / "policies.lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         _restore([*NEW, *(f"-I {hook} -j {chain}" for hook, chain in HOOKS)])
         self._thread.start()
         return self
@@ -51,6 +55,7 @@ class Enforcement:
                 *(f"-X {chain}" for chain in CHAINS.values()),
             ]
         )
+        self._lock.close()
         if self._error:
             raise self._error
 

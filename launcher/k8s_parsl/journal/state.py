@@ -476,6 +476,9 @@ class State:
         self.usages.add(self._shown(name), one, seconds)
         pod = self.pods.get(one.pod)
         if pod:
+            if pod.registered is None:
+                # The workflow's process looks each second, and a run may be over by then.
+                pod.registered = begin
             pod.tasks += 1
             pod.busy += seconds
         worker = (one.pod, one.worker or 0)
@@ -620,9 +623,11 @@ class State:
         at = float(event["t"])
         self._settle(pod, at)
         pod.workers = _number(event["number"])
-        if pod.registered is None and pod.workers:
+        if not pod.workers or pod.state == "ended":
+            return
+        pod.state = "working"
+        if pod.registered is None:
             pod.registered = at
-            pod.state = "working"
 
     def _take_used(self, event: Event) -> None:
         of = _name(event["of"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from k8s_parsl.journal.state import State
@@ -16,9 +14,6 @@ from k8s_parsl.views.status import status
 from k8s_parsl.views.task_page import SHOWN_TRIES, task_page
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import PermissionDenied
-
-# A clock of the year 9999 is the last one that a date can have.
-LATEST = 253_402_300_799.0
 
 
 def write_run(run: Run, path: Path) -> None:
@@ -53,23 +48,12 @@ def record_of(run: Run, state: State) -> Record:
         return record
     if state.end:
         # The launcher died after the last event, before it wrote the record.
-        return replace(
-            record,
-            status=str(state.end.get("status", "")),
-            message=str(state.end.get("message", "")),
-            seconds=state.now,
-            ended=_moment(state),
-        )
+        return page.with_end(record, state)
     if run.is_alive():
         return replace(record, message="")
-    return replace(record, status=DIED, message=NO_END, seconds=state.now, ended=_moment(state))
-
-
-def _moment(state: State) -> str:
-    """Return when the journal's latest event was, as records have times."""
-    began = state.run.get("at", 0.0)
-    latest = min(began + state.now, LATEST) if 0 < began <= LATEST else time.time()
-    return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
+    return replace(
+        record, status=DIED, message=NO_END, seconds=state.now, ended=page.latest_moment(state)
+    )
 
 
 def _write(path: Path, content: bytes | Iterable[bytes]) -> None:

@@ -10,7 +10,10 @@ import base64
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib import metadata
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -41,6 +44,8 @@ TAIL_CHARACTERS = 8000
 TAILS_BYTES = 512 << 20
 # Apps whose tasks the script draws (page.js).
 DRAWN_APPS = 8
+# A clock of the year 9999 is the last one that a date can have.
+LATEST = 253_402_300_799.0
 NOTHING = "\N{EN DASH}"
 
 # A part of a task's output: its head, and its lines.
@@ -101,7 +106,7 @@ def _tail(one: Json, logs: Logs) -> Iterator[Part]:
 def record_of(state: State) -> Record:
     """Return the record of a run that goes on, as far as its journal has it."""
     run = state.run
-    return Record(
+    record = Record(
         str(run.get("run", "")),
         str(run.get("installation", "")),
         str(run.get("workflow", "")),
@@ -118,6 +123,25 @@ def record_of(state: State) -> Record:
         long_tasks=list(state.long),
         reasons=dict(state.reasons.most_common()),
     )
+    return with_end(record, state) if state.end else record
+
+
+def with_end(record: Record, state: State) -> Record:
+    """Return a record with the end that the journal has."""
+    return replace(
+        record,
+        status=str(state.end.get("status", "")),
+        message=str(state.end.get("message", "")),
+        seconds=state.now,
+        ended=latest_moment(state),
+    )
+
+
+def latest_moment(state: State) -> str:
+    """Return when the journal's latest event was, as records have times."""
+    began = state.run.get("at", 0.0)
+    latest = min(began + state.now, LATEST) if 0 < began <= LATEST else time.time()
+    return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
 
 
 def _retry_lost_tasks(parsl: object) -> str | list[str]:
@@ -210,9 +234,14 @@ def _again(record: Record) -> str:
 
 
 def _drawn(of: Json) -> Json:
-    """Return what the page's script draws: the tables have the rest."""
+    """Return what the page's script reads: the tables have the rest."""
     apps = [{"app": row["app"], "histogram": row["histogram"]} for row in of["apps"]]
-    return {"timeline": of["timeline"], "why": of["why"], "apps": apps[:DRAWN_APPS]}
+    return {
+        "status": of["status"],
+        "timeline": of["timeline"],
+        "why": of["why"],
+        "apps": apps[:DRAWN_APPS],
+    }
 
 
 def _in_script(value: Any) -> str:
