@@ -1,6 +1,6 @@
 """Measures a task in its worker process: a few system calls of about a microsecond each.
 
-A task that ends within a millisecond has its times and its memory measured, and no more: what it
+A task that ends within a fifth of a millisecond has its times and its memory measured, and no more: what it
 reads and writes counts for a later task of the same worker, as does what it waits for a CPU.
 
 https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html
@@ -24,7 +24,7 @@ from k8s_parsl_runtime.shared.measures import Measures
 RESET_PEAK = b"5"
 KIB = 1024
 # A task that ends sooner is a short one.
-SHORT_S = 0.001
+SHORT_S = 0.0002
 # Counts of the last task's end are those of the next one's beginning if they are no older.
 FRESH_S = 0.02
 # The pod's count of throttled time is read no more often than this.
