@@ -146,7 +146,8 @@ def test_a_run_from_values_to_report(folder):
     kept, page = record(folder)
     assert kept["status"] == "done"
     assert kept["result"] == {"squares": [0, 1, 4, 9, 16]}
-    assert 0 < kept["pod_seconds"] <= kept["seconds"]
+    # The workflow's process looks each second, and the run may be over by then.
+    assert 0 <= kept["pod_seconds"] <= kept["seconds"]
     (row,) = kept["tasks"]
     assert (row["app"], row["submitted"], row["done"], row["failed"]) == ("square", 5, 5, 0)
     numbers = dict(re.findall(r'<td data-head="([^"]+)">([^<]+)</td>', page))

@@ -1,7 +1,8 @@
 """Measures a task in its worker process: a few system calls of about a microsecond each.
 
-A task that ends within a fifth of a millisecond has its times and its memory measured, and no more: what it
-reads and writes counts for a later task of the same worker, as does what it waits for a CPU.
+A task that ends within a fifth of a millisecond has its times and its memory measured, and no more:
+what it reads and writes counts for a later task of the same worker, as does what it waits for a
+CPU.
 
 https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html
 https://man7.org/linux/man-pages/man5/proc_pid_io.5.html
