@@ -243,8 +243,16 @@ def test_every_line_of_the_secret_is_a_service_and_one_bad_one_costs_only_itself
     other.close()
 
 
+# The watch of an earlier test's launcher may still log.
+OTHERS = "k8s_parsl.kube.watch"
+
+
+def logged(caplog):
+    return [one for one in caplog.records if one.name != OTHERS]
+
+
 def said(caplog):
-    return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    return [one.getMessage() for one in logged(caplog) if one.levelno >= logging.WARNING]
 
 
 def closed_port():
@@ -377,7 +385,8 @@ def test_no_part_of_a_url_is_in_the_log(hook, caplog, capfd, url, service):
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == "notify check"])
     assert len(said(caplog)) >= 1
     printed = "".join(capfd.readouterr())
-    assert [part for part in PARTS if part in caplog.text + printed] == []
+    text = "\n".join(one.getMessage() for one in logged(caplog))
+    assert [part for part in PARTS if part in text + printed] == []
 
 
 def test_the_launcher_never_imports_apprise(hook):
