@@ -115,7 +115,7 @@ def assert_only_the_bad_failed(ends, ledger):
 @pytest.mark.parametrize(
     "how",
     [
-        *quick(["pool", "siblings", "group", "politely"], first=1),
+        *quick(["pool", "group", "politely"], first=1),
     ],
 )
 def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_path, how):
@@ -123,6 +123,15 @@ def test_the_harmless_succeed_and_the_guilty_fails_by_name_after_two_deaths(tmp_
     assert_only_the_bad_failed(ends, ledger)
     assert "perhaps by one of its own tasks" in log
     assert "ERROR app bad(" in log
+
+
+@pytest.mark.slow
+def test_one_that_kills_the_other_workers_is_given_up_and_the_run_ends(tmp_path):
+    """A neighbour that it has killed twice is given up too: neither is alone in its pod."""
+    ends, _, _ = run(tmp_path, how="siblings")
+    kind, text = ends["bad0"]
+    assert (kind, "lost 2 times, not run again" in text) == ("WorkerDied", True), text
+    assert {kind for kind, _ in ends.values()} <= {"result", "WorkerDied"}
 
 
 def test_two_guilty_ones_in_one_pool_are_both_found(tmp_path):
