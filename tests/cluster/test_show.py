@@ -34,7 +34,7 @@ def hold(folder):
 def main(folder):
     told = [speak(number) for number in range(4)]
     assert [bool(task.exception()) for task in told] == [False, False, True, False]
-    print("four are told", flush=True)
+    print("four have ended", flush=True)
     return hold(folder).result()
 """
 
@@ -44,7 +44,7 @@ def start(release):
     code = workflow({"speaking.py": FLOW}, "speaking:main", folder="/mnt/k8s-dev-pdg")
     release.install(*code)
     release.wait_for_pods(bool, component="launcher")
-    until_logged(release, pod_of(release).name, "four are told", "workflow")
+    until_logged(release, pod_of(release).name, "four have ended", "workflow")
     until(lambda: numbers(release) == (5, 3, 1, 1))
 
 

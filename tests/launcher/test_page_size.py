@@ -57,7 +57,7 @@ def test_it_takes_no_longer_for_25_times_as_many_tasks(large):
 
 @pytest.mark.slow
 def test_how_long_an_answer_takes_is_printed(large, monkeypatch):
-    """Each is made anew: else many who ask within a second get the same one."""
+    """Each is made when asked for: else many who ask within a second get the same one."""
     monkeypatch.setattr(site, "FRESH_S", 0.0)
     monkeypatch.setattr(site, "FRESH_TIMES", 0)
     with served(large, Ports(page=0)) as ports:

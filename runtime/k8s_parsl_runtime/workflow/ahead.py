@@ -13,7 +13,7 @@ from typing import Any
 APP = "k8s_parsl_app"
 # Tasks that may wait in a pod, for each of its workers.
 AHEAD = 10
-# Tasks whose app is known; those that have ended are then forgotten.
+# Tasks whose app is known, or more if managers have more.
 KNOWN = 20_000
 
 
@@ -29,6 +29,8 @@ class Ahead:
         self._short: set[str] = set()
         # By task that was sent since there is a short app, its app.
         self._apps: dict[int, str] = {}
+        # How many of these there may be before those that have ended are forgotten.
+        self._most = KNOWN
         # Managers that may take more.
         self._with_room: set[bytes] = set()
 
@@ -47,9 +49,11 @@ class Ahead:
         """Note a task that is sent to a manager."""
         if self._short:
             self._apps[task["task_id"]] = task["context"].get(APP, "")
-        if len(self._apps) > KNOWN:
+        if len(self._apps) > self._most:
             there = {task for manager in self._managers.values() for task in manager["tasks"]}
             self._apps = {task: app for task, app in self._apps.items() if task in there}
+            # Not with each task where managers have that many.
+            self._most = max(KNOWN, 2 * len(self._apps))
 
     def note_changed(self, names: set[bytes]) -> None:
         """Note managers of which tasks have ended, or that are new."""
