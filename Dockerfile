@@ -45,12 +45,13 @@ COPY pyproject.toml README.md /src/
 COPY launcher/k8s_parsl /src/launcher/k8s_parsl
 COPY runtime/pyproject.toml /src/runtime/
 COPY runtime/k8s_parsl_runtime /src/runtime/k8s_parsl_runtime
+COPY runtime/k8s_parsl /src/runtime/k8s_parsl
 RUN echo "== building k8s-parsl and its runtime" \
     && /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels /src /src/runtime \
     && mkdir /opt/k8s-parsl-runtime \
-    && cp -r /src/runtime/k8s_parsl_runtime /opt/k8s-parsl-runtime/ \
+    && cp -r /src/runtime/k8s_parsl_runtime /src/runtime/k8s_parsl /opt/k8s-parsl-runtime/ \
     && ln -s k8s_parsl_runtime/start.py /opt/k8s-parsl-runtime/start.py \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/k8s-parsl-runtime/k8s_parsl_runtime \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/k8s-parsl-runtime/k8s_parsl_runtime /opt/k8s-parsl-runtime/k8s_parsl \
     && chmod -R a+rX,go-w /opt/k8s-parsl-runtime
 
 

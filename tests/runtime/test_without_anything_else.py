@@ -151,7 +151,7 @@ print("begun", flush=True)
 @python_app
 def where(number):
     import importlib.util, os, sys
-    ours = [name for name in ("pydantic", "k8s_parsl", "kubernetes") if importlib.util.find_spec(name)]
+    ours = [name for name in ("pydantic", "k8s_parsl.run", "kubernetes") if importlib.util.find_spec(name)]
     return number * 2, list(sys.version_info[:2]), sys.prefix, ours
 
 def main(out):
