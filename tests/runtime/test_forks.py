@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from k8s_parsl_runtime.worker.forks import InProgress
-
 FLOW = """
 import os, random, sys
 from parsl import python_app
@@ -111,20 +109,9 @@ def test_a_debug_run_still_has_the_lines_of_each_task(run, tmp_path):
 # What is shared ------------------------------------------------------------------------------------
 
 
-def test_the_task_of_a_worker_is_known_until_it_is_taken():
-    tasks = InProgress()
-    tasks[3] = {"task_id": 0, "buffer": b"x"}
-    tasks[4] = {"task_id": 17}
-    assert tasks.pop(3) == {"task_id": 0}
-    assert tasks.pop(4) == {"task_id": 17}
-    for worker in (0, 3, 4):
-        with pytest.raises(KeyError):
-            tasks.pop(worker)
-
-
 POOL = """
 import os, sys, time
-from k8s_parsl_runtime.worker import deaths, forks
+from k8s_parsl_runtime.worker import deaths, forks, handover
 deaths.watch()
 from parsl.multiprocessing import SpawnContext
 
@@ -135,8 +122,8 @@ def work(ready, tasks, results):
 forks.begin()
 if __name__ == "__main__":
     ready = SpawnContext.Queue()
-    tasks = forks.Shared().dict()
-    monitoring = forks.Shared().Queue()
+    tasks = handover.Shared().dict()
+    monitoring = handover.Shared().Queue()
     for number in range(3):
         SpawnContext.Process(
             target=work, args=(ready, tasks, monitoring), name=f"w-{number}"

@@ -372,6 +372,21 @@ def test_a_worker_process_dies_where_deaths_looks():
     )
 
 
+def test_pool_and_worker_processes_hand_over_what_handover_replaces():
+    """A worker gets from one queue and puts into two; it counts itself ready, one up or down."""
+    made = inspect.getsource(process_worker_pool.Manager.__init__)
+    worker = inspect.getsource(process_worker_pool.worker)
+    assert made.count("SpawnContext.Queue()") == 2
+    assert "self.monitoring_queue = self._mp_manager.Queue()" in made
+    assert 'self.ready_worker_count = SpawnContext.Value("i", 0)' in made
+    assert "req = task_queue.get(timeout=task_queue_timeout)" in worker
+    assert worker.count("_queue.put(") == 1
+    assert worker.count("with ready_worker_count.get_lock():") == 2
+    assert "ready_worker_count.value += 1" in worker
+    assert "ready_worker_count.value -= 1" in worker
+    assert "tasks_in_progress[worker_id] = req" in worker
+
+
 def test_an_app_has_its_walltime_by_a_function_that_is_looked_up_at_each_call():
     """Which `walltime` replaces; and a task runs in the main thread of its worker's process."""
     assert "func = timeout(self.func, walltime)" in inspect.getsource(python.PythonApp.__call__)

@@ -1,21 +1,17 @@
 """How the worker processes of a pool died: their exit code, and where they were.
 
 Parsl's pool only reports such a process as lost. It calls `is_alive` and then raises WorkerLost:
-here the first notes the exit code, and an exception with the cause replaces the second. A process
-that dies must not block the others: they share a queue, whose lock it may hold.
+here the first notes the exit code, and an exception with the cause replaces the second.
 
 tests/runtime/test_parsl_contract.py pins what this uses of Parsl.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import re
-from multiprocessing import current_process, queues
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing import current_process
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from parsl import multiprocessing
 from parsl.app.errors import AppTimeout
@@ -24,7 +20,7 @@ from parsl.executors.high_throughput import errors
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
-from k8s_parsl_runtime.worker import forks
+from k8s_parsl_runtime.worker import forks, handover
 
 # Names the folder where worker processes write what Python knows about a crash.
 FOLDER = "K8S_PARSL_CRASHES"
@@ -46,32 +42,10 @@ class Worker(forks.Worker):
         """Return whether it runs; note its exit code once it does not."""
         alive = super().is_alive()
         if not alive and self.exitcode is not None:
-            worker = int(self.name.rpartition("-")[2])
+            worker = handover.number_of(self.name)
             _exitcodes[worker] = self.exitcode
+            handover.ended(worker)
         return alive
-
-
-class Queue(queues.Queue):  # type: ignore[type-arg]
-    """A queue whose `put`, in a worker process, returns when the item is written.
-
-    The plain one leaves that to a thread, which holds a lock that all workers share. If a task
-    ended its process just then, the pool's other workers would wait for that lock for ever.
-    """
-
-    def __setstate__(self, state: Any) -> None:
-        """Unpickle, which happens in a worker process only."""
-        super().__setstate__(state)
-        self._in_worker = True
-
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
-        """Put an item; see `multiprocessing.Queue`."""
-        if not getattr(self, "_in_worker", False):
-            super().put(obj, block, timeout)
-            return
-        data = ForkingPickler.dumps(obj)
-        self._sem.acquire()  # type: ignore[attr-defined]
-        with self._wlock:  # type: ignore[attr-defined]
-            self._writer.send_bytes(data)  # type: ignore[attr-defined]
 
 
 def watch() -> None:
@@ -80,9 +54,8 @@ def watch() -> None:
     # The folder of the sockets of `multiprocessing`, which a pool that is killed leaves behind.
     configuration: dict[str, str] = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     configuration["tempdir"] = programs.scratch("mp-")
-    multiprocessing.SpawnContext.Manager = forks.Shared
     multiprocessing.SpawnContext.Process = Worker
-    multiprocessing.SpawnContext.Queue = functools.partial(Queue, ctx=multiprocessing.SpawnContext)
+    handover.watch()
     errors.WorkerLost = lost
 
 

@@ -1,13 +1,11 @@
 """The worker processes of a pool: forked from one process that has all their imports.
 
-Parsl starts each as a new Python, which imports Parsl again, and keeps what they share in one more
-process. Here that is shared memory, and the server that forks is `multiprocessing`'s own: it is a
-fork of the pool itself, from before the pool has threads.
+Parsl starts each as a new Python, which imports Parsl again. Here the server that forks is
+`multiprocessing`'s own: it is a fork of the pool itself, from before the pool has threads.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import socket
@@ -20,14 +18,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from parsl import multiprocessing
-
 from k8s_parsl_runtime.shared import programs
-from k8s_parsl_runtime.worker import tee
+from k8s_parsl_runtime.worker import handover, tee
 from k8s_parsl_runtime.worker.manager_log import POOL
 
-# A pool has no more worker processes.
-MOST_WORKERS = 4096
 KILLED = "the process that starts the workers of this pool was killed"
 FAILED = "the process that starts the workers of this pool failed"
 # The pool's argument for debug logs.
@@ -44,44 +38,6 @@ class Worker(ForkServerProcess):
             # Parsl writes three lines for each task, into a file that grows without end.
             logging.getLogger(POOL).setLevel(logging.WARNING)
         super().run()
-
-
-class InProgress:
-    """The task that each worker process has, as Parsl's pool asks for it.
-
-    Only its number is known, which is all that the pool uses.
-    """
-
-    def __init__(self) -> None:
-        # 0 for none; a number that is written half does not exist.
-        self._tasks: Any = multiprocessing.SpawnContext.RawArray(ctypes.c_int64, MOST_WORKERS)
-
-    def __setitem__(self, worker: int, task: dict[str, Any]) -> None:
-        self._tasks[worker] = task["task_id"] + 1
-
-    def pop(self, worker: int) -> dict[str, int]:
-        """Take the task of a worker process.
-
-        Raises:
-            KeyError: it has none.
-        """
-        task = self._tasks[worker]
-        self._tasks[worker] = 0
-        if not task:
-            raise KeyError(worker)
-        return {"task_id": task - 1}
-
-
-class Shared:
-    """What the pool and its worker processes share, in place of a `multiprocessing` manager."""
-
-    def dict(self) -> InProgress:
-        """Return where the pool looks up which task a worker has."""
-        return InProgress()
-
-    def Queue(self) -> Any:  # noqa: N802 (the name that Parsl's pool calls)
-        """Return the way of monitoring messages to the pool."""
-        return multiprocessing.SpawnContext.Queue()
 
 
 def begin() -> None:
@@ -136,8 +92,4 @@ def _end_with(server: int) -> None:
         if os.WIFEXITED(status):
             # It has printed what it raised.
             said = FAILED
-    # The process that reads this one's output may have been killed, too.
-    with suppress(OSError):
-        sys.stderr.write(f"{said}\n")
-        sys.stderr.flush()
-    os._exit(1)
+    handover.end_pool(said)

@@ -52,9 +52,10 @@ class RetryCost:
     """Parsl's `retry_handler`: what one failure costs a task, whose `retries` pay for it.
 
     A lost pod costs nothing. A process that died on its own (WorkerDied) is a failure of its task.
-    One that SIGKILL ended is a loss at first, as an administrator or the kernel may have done that;
-    the second time it is the task's. WorkerLost counts like ManagerLost: out of memory ends one
-    process on some nodes and the whole pod on others (cgroup v1 and v2).
+    One that SIGKILL ended is a loss at first, as an administrator, the kernel or a task beside it
+    may have done that; it is run again with no other task in its pod, and the second time it is the
+    task's. WorkerLost counts like ManagerLost: out of memory ends one process on some nodes and the
+    whole pod on others (cgroup v1 and v2).
 
     Where one of a pod's tasks may have ended it, all that it had are suspects: each is run again
     with no other task in its pod. One whose pod ends then, too, is guilty and given up. The others'
@@ -121,7 +122,9 @@ class RetryCost:
             return self._give_up(error, count, why_not(self._lost_tasks))
         if count > KILLS:
             return self._give_up(error, count, "killed each time")
-        log.info("app %s: %s; it is run again", task_record["func_name"], error)
+        # Where a task beside it ended its process, that one has no chance to do so again.
+        task_record[NEEDS] = {**(task_record.get(NEEDS) or {}), ALONE: True}
+        log.info("app %s: %s; it is run again, alone in a pod", task_record["func_name"], error)
         return 0
 
     def _lost(self, error: Exception, task_record: Any) -> float:
