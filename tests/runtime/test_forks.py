@@ -106,6 +106,62 @@ def test_a_debug_run_still_has_the_lines_of_each_task(run, tmp_path):
     assert sum(log.read_text().count("Completed executor task") for log in logs) == 8
 
 
+PARALLEL = """
+from parsl import python_app
+
+def square(number):
+    return number * number
+
+def answer(queue, value):
+    value.value += 1
+    queue.put("answered")
+
+@python_app
+def pool(method):
+    import multiprocessing, flow
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        return pool.map(flow.square, range(4)) == [0, 1, 4, 9]
+
+@python_app
+def process(method):
+    import multiprocessing, flow
+    context = multiprocessing.get_context(method)
+    queue, value = context.Queue(), context.Value("i", 7)
+    process = context.Process(target=flow.answer, args=(queue, value))
+    process.start()
+    answer = queue.get(timeout=60)
+    process.join()
+    return (answer, value.value, process.exitcode) == ("answered", 8, 0)
+
+@python_app
+def manager(method):
+    import multiprocessing
+    with multiprocessing.get_context(method).Manager() as manager:
+        return dict(manager.dict(a=1)) == {"a": 1}
+
+@python_app
+def executor(method):
+    import multiprocessing, flow
+    from concurrent.futures import ProcessPoolExecutor
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as executor:
+        return list(executor.map(flow.square, range(4))) == [0, 1, 4, 9]
+
+def main():
+    methods = ("spawn", "fork", "forkserver")
+    apps = (pool, process, manager, executor)
+    futures = {f"{app.__name__} {method}": app(method) for app in apps for method in methods}
+    return {name: future.result() for name, future in futures.items()}
+"""
+
+
+def test_tasks_use_multiprocessing_as_elsewhere(run):
+    """What replaces parts of it, for the pool, is not seen by what a task starts."""
+    record, log = run(PARALLEL, VALUES)
+    assert record.get("result"), log
+    assert len(record["result"]) == 12
+    assert all(record["result"].values()), record["result"]
+
+
 # What is shared ------------------------------------------------------------------------------------
 
 

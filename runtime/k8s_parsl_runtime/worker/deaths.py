@@ -48,14 +48,20 @@ class Worker(forks.Worker):
         return alive
 
 
+class Context(handover.Context):
+    """What Parsl's pool uses of `multiprocessing`."""
+
+    Process = Worker  # type: ignore[assignment]
+
+
 def watch() -> None:
     """Replace what Parsl's pool uses; call it before that is imported."""
     os.environ[FOLDER] = programs.scratch("crashes-")
     # The folder of the sockets of `multiprocessing`, which a pool that is killed leaves behind.
     configuration: dict[str, str] = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     configuration["tempdir"] = programs.scratch("mp-")
-    multiprocessing.SpawnContext.Process = Worker
-    handover.watch()
+    # A context of its own: tasks use Python's too.
+    multiprocessing.SpawnContext = Context()
     errors.WorkerLost = lost
 
 

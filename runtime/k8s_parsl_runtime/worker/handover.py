@@ -21,14 +21,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from multiprocessing import current_process, parent_process, queues
+from multiprocessing import context, current_process, get_context, parent_process, queues
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from queue import Empty
 from typing import Any, NoReturn, Self
-
-from parsl import multiprocessing
 
 from k8s_parsl_runtime.shared import programs
 
@@ -79,7 +77,7 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
     """
 
     def __init__(self) -> None:
-        super().__init__(ctx=multiprocessing.SpawnContext)
+        super().__init__(ctx=get_context("spawn"))
         folder = Path(programs.scratch("queue-"))
         self._paths = [str(folder / "get"), str(folder / "put")]
         for path in self._paths:
@@ -191,11 +189,20 @@ class Shared:
         return Queue()
 
 
-def watch() -> None:
-    """Replace what Parsl's pool uses; call it before that is imported."""
-    multiprocessing.SpawnContext.Manager = Shared
-    multiprocessing.SpawnContext.Queue = Queue
-    multiprocessing.SpawnContext.Value = lambda *_: Ready()
+class Context(context.SpawnContext):
+    """Makes what is above, by the names that Parsl's pool calls."""
+
+    def Manager(self) -> Shared:  # type: ignore[override] # noqa: N802
+        """Return what is shared."""
+        return Shared()
+
+    def Queue(self, maxsize: int = 0) -> Queue:  # noqa: ARG002, N802
+        """Return a queue without a limit."""
+        return Queue()
+
+    def Value(self, *_: Any, **__: Any) -> Ready:  # type: ignore[override] # noqa: N802
+        """Return the number of workers that wait for a task."""
+        return Ready()
 
 
 def number_of(name: str) -> int:
