@@ -19,6 +19,7 @@ from parsl import python_app
 @python_app
 def seen(_):
     import os, random, sys, time
+    import parsl.addresses, requests, typeguard
     parent = os.getppid()
     status = dict(line.split(":", 1) for line in open(f"/proc/{parent}/status"))
     time.sleep(0.3)
@@ -28,7 +29,8 @@ def seen(_):
         "threads": int(status["Threads"]),
         "random": random.random(),
         "kubernetes": "kubernetes" in sys.modules,
-        "typeguard": sys.modules["typeguard"].typechecked.__module__,
+        "typeguard": typeguard.typechecked.__module__,
+        "requests": [requests.get.__module__, parsl.addresses.requests.get.__module__],
     }
 
 def main():
@@ -89,6 +91,7 @@ def test_a_task_can_import_what_parsl_was_imported_without(run):
     assert found, log
     assert all(one["kubernetes"] for one in found)
     assert {one["typeguard"] for one in found} == {"typeguard"}
+    assert {module for one in found for module in one["requests"]} == {"requests.api"}
 
 
 def test_no_log_of_a_worker_grows_with_its_tasks(run, tmp_path):

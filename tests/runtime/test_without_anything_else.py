@@ -107,11 +107,9 @@ def test_what_is_imported_is_pythons_parsls_or_what_parsl_needs():
                 top = name.partition(".")[0]
                 if top not in sys.stdlib_module_names and top not in ("parsl", "k8s_parsl_runtime"):
                     others.setdefault(top, set()).add(module.removeprefix("k8s_parsl_runtime."))
-    assert set(others) == {"dill", "zmq", "typeguard"}
+    assert set(others) == {"dill", "zmq"}
     assert {canonicalize_name(owner) for top in others for owner in owners[top]} <= needed
     assert others["dill"] == {"shared.pickling"}
-    # To leave it out.
-    assert others["typeguard"] == {"shared.imports"}
 
 
 @pytest.mark.parametrize("version", quick(SUPPORTED, first=1))
