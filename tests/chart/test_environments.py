@@ -420,7 +420,8 @@ def asks_for(node: ast.AST) -> str:
 
 def test_every_setting_is_read_by_launcher_or_runtime():
     """No setting is without effect."""
-    folders = [Path(package.__file__).parent for package in (k8s_parsl, k8s_parsl_runtime)]
+    packages = (k8s_parsl, k8s_parsl_runtime)
+    folders = [Path(folder) for package in packages for folder in package.__path__]
     whole = [file for folder in folders for file in folder.rglob("*.py")]
     others = [file for file in whole if file.name != "settings.py"]
     asked = {
