@@ -37,7 +37,7 @@ def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int =
         task: its number, by which its output is tagged.
         number: that of its try.
     """
-    with streams.of_task(task, number):
+    with streams.OfTask(task, number):
         return _run(buffer, sent)
 
 
