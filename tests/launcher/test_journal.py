@@ -514,4 +514,4 @@ def test_a_slice_has_what_fell_into_it():
 
 
 def test_events_have_the_version_of_their_format():
-    assert events.VERSION == 1
+    assert events.VERSION == 2
