@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from k8s_parsl.journal.groups import Group
+from k8s_parsl_runtime.shared import grouped
 from k8s_parsl_runtime.shared.tries import Try
 
 
@@ -28,7 +30,21 @@ def tried(app, outcome="done", seconds=None, waited=0.0, **more):
         "seconds": seconds,
         "pod": "" if seconds is None else "pod-0",
     }
-    return ("try", app, tuple(Try(**fields | more)))
+    (group,) = grouped.groups([Try(**fields | more)], 0)
+    return ("tries", app, group)
+
+
+def together(told):
+    """The same as fewer events: tries of one app and one outcome as a group."""
+    several = {}
+    for _, app, group in told:
+        (one,) = Group(0, **{name: group[name] for name in ("each", "same")}).tries()
+        several.setdefault((app, one.outcome, one.executor), []).append(one)
+    return [
+        ("tries", app, group)
+        for (app, *_), tries in several.items()
+        for group in grouped.groups(tries, 0)
+    ]
 
 
 def done(app, seconds=1.0, waited=0.0, **more):

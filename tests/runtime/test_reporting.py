@@ -114,8 +114,8 @@ def test_what_tasks_did_comes_together(launcher):
 def test_whatever_is_said_of_a_task_the_launcher_can_take_it(launcher, app, text):
     launcher.reporter.tried(app, ended("failed", text=text))
     launcher.reporter.flush()
-    ((_, name, values),) = taken(launcher)[0].events
-    said = Try(*values).text
+    ((_, name, group),) = taken(launcher)[0].events
+    said = group["same"].get("text", "")
     assert text.replace(r"\udce9", "?").startswith(said) or text.startswith(said)
     assert app.startswith(name)
 
@@ -125,7 +125,8 @@ def test_many_failures_with_long_texts_at_once_are_all_counted(launcher):
     for _ in range(500):
         launcher.reporter.tried("a", ended("failed", text="\N{SNOWMAN}" * 100_000))
     launcher.reporter.flush()
-    assert sum(len(message.events) for message in taken(launcher)) == 500
+    events = [event for message in taken(launcher) for event in message.events]
+    assert sum(len(group["each"]["id"]) for _, _, group in events) == 500
 
 
 def test_a_decision_to_scale_is_an_event_with_its_reason(launcher):

@@ -181,7 +181,7 @@ WORKER = """
 import ctypes, os, signal, subprocess, sys, time
 from k8s_parsl_runtime.worker import streams, tags
 def task(number, code, tried=0):
-    with streams.of_task(number, tried):
+    with streams.OfTask(number, tried):
         streams.print_by_lines()
         exec(code, globals())
 """

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from k8s_parsl_runtime.shared.tries import Try
 
 # Raised when a reader of the older format would misread the newer one.
-VERSION = 1
+VERSION = 2
 # A longer line is not ours.
 LINE_BYTES = 4 << 20
 

@@ -11,16 +11,11 @@ from typing import Any
 
 from k8s_parsl.journal import events
 from k8s_parsl.journal.events import Event
+from k8s_parsl.journal.groups import Group
 from k8s_parsl.journal.state import State
 from k8s_parsl.journal.writer import Writer, path_of
-from k8s_parsl_runtime.shared.tries import Try
+from k8s_parsl_runtime.shared.grouped import MS
 
-# The fields of a try that are moments, and those that are rounded.
-_MOMENTS = {"submitted", "launched", "sent", "ended", "began"}
-_ROUNDED = {"seconds", "cpu", "delayed", "throttled"}
-_COLUMNS = events.COLUMNS["try"]
-_MOMENT_PLACES = [place for place, name in enumerate(_COLUMNS) if name in _MOMENTS]
-_ROUNDED_PLACES = [place for place, name in enumerate(_COLUMNS) if name in _ROUNDED]
 # Digits of a second that are kept.
 DIGITS = 3
 
@@ -45,7 +40,7 @@ class Journal:
         """Note the first event, with what is known of the run."""
         self.begun = True
         first = {"event": "run", "version": events.VERSION, "t": 0.0, "at": round(self.started, 3)}
-        event = first | {"columns": events.COLUMNS} | facts
+        event = first | facts
         with self._lock:
             self._state.take(event)
             self._writer.put_first(event)
@@ -66,8 +61,8 @@ class Journal:
             now = self._now()
             self._state.reach(now)
             for kind, app, what in told:
-                if kind == "try":
-                    self._add_try(now, app, what)
+                if kind == "tries":
+                    self._add_tries(now, app, what)
                 else:
                     self._add({"event": kind, "t": now, "app": app, **self._of(kind, what)})
 
@@ -105,11 +100,15 @@ class Journal:
         self._state.take(event)
         self._writer.put(event)
 
-    def _add_try(self, now: float, app: str, fields: Sequence[Any]) -> None:
-        """Add the end of a try: there is one for each task, so no event is read to add it up."""
-        values = self._relative(fields)
-        self._state.take_try(app, Try(*values))
-        self._writer.put({"event": "try", "t": now, "app": app, "of": values})
+    def _add_tries(self, now: float, app: str, what: Any) -> None:
+        """Add the ends of some tries: there is one for each task, so no event is read for it."""
+        each = what["each"]
+        same = what["same"]
+        since = what["since"] - round(self.started * MS)
+        self._state.take_group(app, Group(since, each, same))
+        # `each` first, as `groups.names` expects it.
+        event = {"event": "tries", "each": each, "since": since, "same": same}
+        self._writer.put({**event, "t": now, "app": app})
 
     def _of(self, kind: str, what: Any) -> Event:
         """Return the fields of an event by what the workflow's process says of it."""
@@ -127,16 +126,3 @@ class Journal:
                 }
             case _:
                 return {"text": what}
-
-    def _relative(self, fields: Sequence[Any]) -> list[Any]:
-        """Return a try, its moments since the beginning, without empty fields at its end."""
-        values = list(fields)
-        for place in _MOMENT_PLACES:
-            if values[place] is not None:
-                values[place] = self._since_start(values[place])
-        for place in _ROUNDED_PLACES:
-            if values[place] is not None:
-                values[place] = round(values[place], DIGITS)
-        while values and values[-1] in ("", None, [], ()):
-            values.pop()
-        return values

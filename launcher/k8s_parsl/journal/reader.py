@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from k8s_parsl.folder import JOURNAL
@@ -16,6 +16,7 @@ from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import ATTEMPTS
 
 PART_BYTES = 1 << 20
+Wanted = Callable[[bytes], bool]
 _NAME = re.compile(rf"([0-9]{{1,7}})({re.escape(COMPRESSED)}|{re.escape(SUFFIX)})")
 
 
@@ -43,40 +44,35 @@ def journals(folder: Path, volume: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read(path: Path, volume: Path, holding: Sequence[bytes] = ()) -> Iterator[Event]:
+def read(path: Path, volume: Path, wanted: Wanted = lambda _: True) -> Iterator[Event]:
     """Yield the events of a journal; lines that are torn, or none of ours, are left out.
 
     Args:
         path: the file.
         volume: the folder below which nothing may be a link.
-        holding: only lines that have one of these in them; to look for them costs a hundredth of
-            what it costs to read the events.
+        wanted: says of a line whether its event is; to look at the line costs a hundredth of what
+            it costs to read the event.
 
     Raises:
         OSError: it cannot be read.
         Refused: it is a link.
     """
-    for line in _lines(path, volume, holding):
-        event = events.event_of(line)
+    for line in _lines(path, volume):
+        event = events.event_of(line) if wanted(line) else None
         if event is not None:
             yield event
 
 
-def _lines(path: Path, volume: Path, holding: Sequence[bytes]) -> Iterator[bytes]:
+def _lines(path: Path, volume: Path) -> Iterator[bytes]:
     rest = b""
     for part in _parts(path, volume):
         whole, _, rest = (rest + part).rpartition(b"\n")
-        if _holds(whole, holding):
-            yield from (line for line in whole.split(b"\n") if _holds(line, holding))
+        yield from whole.split(b"\n")
         if len(rest) > events.LINE_BYTES:
             # None of ours: its end is looked for, and it is not kept.
             rest = rest[: events.LINE_BYTES + 1]
-    if rest and _holds(rest, holding):
+    if rest:
         yield rest
-
-
-def _holds(text: bytes, words: Sequence[bytes]) -> bool:
-    return not words or any(word in text for word in words)
 
 
 def _parts(path: Path, volume: Path) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 # A timeline has between half as many slices and this number.
@@ -12,6 +12,44 @@ SLICES = 240
 FIRST_WIDTH_S = 1.0
 # A moment beyond this, some 30 years, is taken for it.
 LONGEST_S = 1e9
+MS = 1000
+
+
+class Spans:
+    """Some times that are added to a timeline together; none ends before it begins.
+
+    Args:
+        begins: in milliseconds.
+        ends: of each, in the same order.
+        since: what both are counted from, in milliseconds since the timeline's beginning.
+    """
+
+    def __init__(self, begins: Sequence[int], ends: Sequence[int], since: int) -> None:
+        self._begins = begins
+        self._ends = ends
+        self._since = since
+        self.first = (min(begins) + since) / MS
+        self.last = (max(ends) + since) / MS
+        # The latest begin, and the earliest end.
+        self.begun = (max(begins) + since) / MS
+        self.ending = (min(ends) + since) / MS
+        self.total = (sum(ends) - sum(begins)) / MS
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        """Yield the begin and the end of each, in seconds."""
+        for begin, end in zip(self._begins, self._ends, strict=True):
+            yield (begin + self._since) / MS, (end + self._since) / MS
+
+    def total_from(self, moment: float) -> float:
+        """Return the sum of what is from this moment, in seconds, to the end of each."""
+        return (sum(self._ends) + len(self) * self._since) / MS - len(self) * moment
+
+    def total_until(self, moment: float) -> float:
+        """Return the sum of what is from the begin of each to this moment, in seconds."""
+        return len(self) * moment - (sum(self._begins) + len(self) * self._since) / MS
 
 
 class _Row:
@@ -56,6 +94,37 @@ class Timeline:
         row = self._rows[key]
         row.reach(place)
         row.amounts[place] += amount
+
+    def add_all(self, key: str, moments: Sequence[int], since: int) -> None:
+        """Add 1 at each moment, in milliseconds after ``since``, which is so, too."""
+        last = self._place((max(moments) + since) / MS)
+        if last != self._place((min(moments) + since) / MS):
+            for moment in moments:
+                self.add(key, (moment + since) / MS)
+            return
+        row = self._rows[key]
+        row.reach(last)
+        row.amounts[last] += len(moments)
+
+    def spread_all(self, key: str, spans: Spans) -> None:
+        """Add 1 for each second of each of these times."""
+        if not spans.total:
+            return
+        last = self._place(spans.last)
+        first = self._place(spans.first)
+        if int(spans.begun / self.width) != first or int(spans.ending / self.width) != last:
+            for begin, end in spans:
+                self.spread(key, begin, end)
+            return
+        row = self._rows[key]
+        row.reach(last)
+        if first == last:
+            row.amounts[last] += spans.total
+            return
+        row.amounts[first] += spans.total_until((first + 1) * self.width)
+        row.amounts[last] += spans.total_from(last * self.width)
+        row.changes[first + 1] += len(spans)
+        row.changes[last] -= len(spans)
 
     def spread(self, key: str, begin: float, end: float, rate: float = 1.0) -> None:
         """Add ``rate`` for each second from ``begin`` to ``end``."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from k8s_parsl.journal.groups import Group
+from k8s_parsl_runtime.shared.grouped import MS
 from k8s_parsl_runtime.shared.tries import Try
 
 # Pairs of executor and app that are kept apart; beyond that they are one.
@@ -53,8 +55,24 @@ class Usages:
         cpu = one.cpu or 0.0
         if not (0 <= seconds <= MOST_S and 0 <= cpu <= MOST_S):
             return
-        key = (one.executor, app)
+        self._row(one.executor, app).add(seconds, cpu, one.peak or 0)
+
+    def add_all(self, app: str, executor: str, group: Group) -> None:
+        """Add tries of tasks of ``app``, which have run in workers of one executor."""
+        row = self._row(executor, app)
+        row.tries += len(group)
+        row.seconds += group.total("seconds") / MS
+        row.cpu += group.total("cpu") / MS
+        row.peak = max(row.peak, group.largest("peak"))
+        if group.largest("seconds") < MEASURED_S * MS:
+            return
+        for seconds, cpu in zip(group.column("seconds"), group.column("cpu"), strict=True):
+            if seconds >= MEASURED_S * MS:
+                row.most_cpus = max(row.most_cpus, cpu / seconds)
+
+    def _row(self, executor: str, app: str) -> Usage:
+        key = (executor, app)
         row = self.rows.get(key)
         if row is None:
             row = self.rows.setdefault(key if len(self.rows) < KEPT else OTHERS, Usage())
-        row.add(seconds, cpu, one.peak or 0)
+        return row

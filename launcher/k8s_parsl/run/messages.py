@@ -6,18 +6,25 @@ it is unpickled, run, or used as a path.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
+    GetPydanticSchema,
     StringConstraints,
     Tag,
     TypeAdapter,
     ValidationError,
+    with_config,
 )
+
+# Pydantic asks for it in place of `typing`'s, which is older in Python 3.11.
+from typing_extensions import TypedDict
 
 from k8s_parsl import untrusted
 from k8s_parsl_runtime.shared.protocol import (
@@ -39,44 +46,45 @@ Moment = Annotated[float, Field(ge=0, le=10**11, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=10**18)]
 # The name of a worker pod, or of a laptop's worker pool.
 Pod = Annotated[str, StringConstraints(max_length=253)]
-# The fields of `k8s_parsl_runtime.shared.tries.Try`, in their order. A plain tuple: there is one
-# for each task, and to check it costs half of what a model does.
-TryFields = tuple[
-    Count,  # id
-    Count,  # number
-    Literal["done", "kept", "retried", "lost", "failed", "cancelled"],
-    Label,  # executor
-    Moment,  # submitted
-    Moment | None,  # launched
-    Moment | None,  # sent
-    Moment,  # ended
-    Pod,
-    Annotated[int, Field(ge=0, le=10**6)] | None,  # worker
-    Moment | None,  # began
-    Seconds | None,  # seconds
-    Seconds | None,  # cpu
-    Bytes | None,  # peak
-    Bytes | None,  # arguments
-    Bytes | None,  # result
-    Bytes | None,  # read
-    Bytes | None,  # written
-    Seconds | None,  # delayed
-    Seconds | None,  # throttled
-    Annotated[list[Count], Field(max_length=100)],  # depends
-    Annotated[str, StringConstraints(max_length=100)],  # error
-    Text,
-    Annotated[str, StringConstraints(max_length=1000)],  # call
-]
+# Milliseconds; those of moments are counted from the `since` of their group.
+Milliseconds = Annotated[int, Field(ge=0, le=10**12)]
+Moments = Annotated[int, Field(ge=-(10**14), le=10**14)]
+# The fields of `k8s_parsl_runtime.shared.tries.Try`; of those without a default each try has a
+# value.
+_ALWAYS = {
+    "id": Count,
+    "number": Count,
+    "outcome": Literal["done", "kept", "retried", "lost", "failed", "cancelled"],
+    "executor": Label,
+    "submitted": Moments,
+    "ended": Moments,
+}
+_SOMETIMES = {
+    **dict.fromkeys(("launched", "sent", "began"), Moments),
+    **dict.fromkeys(("seconds", "cpu", "delayed", "throttled"), Milliseconds),
+    **dict.fromkeys(("peak", "arguments", "result", "read", "written"), Bytes),
+    "pod": Pod,
+    "worker": Annotated[int, Field(ge=0, le=10**6)],
+    "depends": Annotated[list[Count], Field(max_length=100)],
+    "error": Annotated[str, StringConstraints(max_length=100)],
+    "text": Text,
+    "call": Annotated[str, StringConstraints(max_length=1000)],
+}
+# Tries of one group.
+TRIES = 5000
 # Numbers of tasks: the first and the last of each range.
 Ranges = Annotated[list[tuple[Count, Count]], Field(max_length=5000)]
 # Of a task that runs: its number, that of its try, the executor, the pod, and since when.
 RunningFields = tuple[Count, Count, Label, Pod, Moment]
 
 
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
 class Model(BaseModel):
     """A message or a part of one: strict, and without unknown keys."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True, **_STRICT)
 
 
 class Fault(Model):
@@ -151,10 +159,50 @@ class Registered(Model):
     executor: Label
 
 
+def _columns(name: str, of: Callable[[Any], Any]) -> GetPydanticSchema:
+    """Return the check of an object with fields of tries, by what ``of`` makes of their kinds."""
+    fields = {field: NotRequired[of(kind)] for field, kind in (_ALWAYS | _SOMETIMES).items()}
+    kind = with_config(_STRICT)(TypedDict(name, fields))  # type: ignore[operator]
+    return GetPydanticSchema(lambda _, handler: handler(kind))
+
+
+def _column(kind: Any) -> Any:
+    return Annotated[list[kind], Field(min_length=1, max_length=TRIES)]
+
+
+@with_config(_STRICT)
+class Group(TypedDict):
+    """Ends of tries of one app (`k8s_parsl_runtime.shared.grouped`)."""
+
+    # In milliseconds since the epoch.
+    since: Annotated[int, Field(ge=0, le=10**14)]
+    # A value for each try; and the values in which all tries of the group agree.
+    each: Annotated[dict[str, list[Any]], _columns("Each", _column)]
+    same: Annotated[dict[str, Any], _columns("Same", lambda kind: kind)]
+
+
+def _of_one_length(group: Group) -> Group:
+    """Return a group that has for each of its tries what a try always has.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    each = group["each"]
+    if len({len(values) for values in each.values()}) != 1:
+        raise ValueError("each: its columns have no length in common")
+    missing = _ALWAYS.keys() - each.keys() - group["same"].keys()
+    if missing or "id" not in each:
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    return group
+
+
 def _kind(event: Any) -> str:
     """Return the kind of a task's event, which is its first entry."""
     is_one = isinstance(event, list | tuple) and len(event) > 0
     return str(event[0]) if is_one else ""
+
+
+Tries = Annotated[Group, AfterValidator(_of_one_length)]
 
 
 class Tasks(Model):
@@ -165,7 +213,7 @@ class Tasks(Model):
         list[
             # By its kind: to try one after the other takes five times as long.
             Annotated[
-                Annotated[tuple[Literal["try"], App, TryFields], Tag("try")]
+                Annotated[tuple[Literal["tries"], App, Tries], Tag("tries")]
                 | Annotated[tuple[Literal["submitted"], App, Ranges], Tag("submitted")]
                 | Annotated[tuple[Literal["running"], App, RunningFields], Tag("running")]
                 | Annotated[tuple[Literal["long"], App, Text], Tag("long")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from k8s_parsl.folder import RUNS, Folder
 from k8s_parsl.identity import MOUNTED
 from k8s_parsl.journal import reader
 from k8s_parsl.journal.events import Event
+from k8s_parsl.journal.reader import Wanted
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import Record
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
@@ -75,12 +76,12 @@ class Run:
         with self._readable():
             return list(self.journals())
 
-    def events(self, attempt: int, holding: Sequence[bytes] = ()) -> Iterator[Event]:
+    def events(self, attempt: int, wanted: Wanted = lambda _: True) -> Iterator[Event]:
         """Yield the events of an attempt; none where it has no journal.
 
         Args:
             attempt: its number.
-            holding: only those whose lines have one of these in them.
+            wanted: says of a line whether its event is.
 
         Raises:
             DataError: the journal cannot be read.
@@ -88,7 +89,7 @@ class Run:
         with self._readable():
             journals = self.journals()
             if attempt in journals:
-                yield from reader.read(journals[attempt], self.folder.volume, holding)
+                yield from reader.read(journals[attempt], self.folder.volume, wanted)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -21,8 +21,6 @@ LINE_CHARACTERS = 2000
 # A longer line is read in parts, and no more of all logs: another pod may have made them.
 LINE_BYTES = 256 << 10
 ALL_BYTES = 4 << 30
-# Events that name a pod have one of these in their line.
-POD_WORDS = (b'"pod"',)
 LEFT_OUT = "(earlier lines are left out here: k8s-parsl show has more)"
 # After these, the end of the pod's output may say more.
 BAD_ENDS = (Outcome.FAILED, Outcome.LOST, Outcome.RETRIED)
@@ -70,8 +68,13 @@ def _pods(run: Run, attempt: int, one: Try, logs: Logs) -> Iterable[str]:
         return ()
     if one.pod and logs.has(one.pod):
         return (one.pod,)
-    of_attempt = (str(event.get("pod", "")) for event in run.events(attempt, POD_WORDS))
+    of_attempt = (str(event.get("pod", "")) for event in run.events(attempt, _names_a_pod))
     return [pod for pod in dict.fromkeys(of_attempt) if logs.has(pod)]
+
+
+def _names_a_pod(line: bytes) -> bool:
+    """Return whether a line of a journal may be of an event about one pod."""
+    return b'"pod"' in line and not line.startswith(b'{"event":"tries"')
 
 
 def _shown(lines: Iterable[bytes], number: int) -> list[str]:

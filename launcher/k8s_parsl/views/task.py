@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from k8s_parsl.journal import events
+from k8s_parsl.journal import events, groups
 from k8s_parsl.journal.events import Event
+from k8s_parsl.journal.reader import Wanted
 from k8s_parsl.journal.state import began
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.output import ALL_BYTES, Logs, Output, of_try
@@ -45,21 +46,27 @@ def tries(run: Run, attempt: int, number: int) -> list[tuple[str, Try]]:
     first = next(run.events(attempt), {"event": ""})
     columns = events.columns_of(first)
     found: dict[int, tuple[str, Try]] = {}
-    for event in run.events(attempt, _words(number, columns)):
-        one = _try_of(event, columns)
-        if one is None or one.id != number:
-            continue
-        if one.outcome != RUNNING or one.number not in found:
-            found[one.number] = (_app(event), one)
-        if len(found) > KEPT_TRIES:
-            found.pop(min(found))
+    for event in run.events(attempt, _about(number, columns)):
+        for one in _tries_of(event, columns):
+            if one.id != number:
+                continue
+            if one.outcome != RUNNING or one.number not in found:
+                found[one.number] = (_app(event), one)
+            if len(found) > KEPT_TRIES:
+                found.pop(min(found))
     return [found[key] for key in sorted(found)]
 
 
-def _words(number: int, columns: list[str]) -> tuple[bytes, ...]:
-    """Return what one of is in each line of a journal about a task."""
+def _about(number: int, columns: list[str]) -> Wanted:
+    """Return what says of a line of a journal whether it may be about a task."""
     of_try = b'"of":[%d,' % number if columns[:1] == ["id"] else b'"event":"try"'
-    return of_try, b'"event":"running"'
+
+    def is_wanted(line: bytes) -> bool:
+        if groups.names(line, number):
+            return True
+        return of_try in line or b'"event":"running"' in line
+
+    return is_wanted
 
 
 def _app(event: Event) -> str:
@@ -67,16 +74,28 @@ def _app(event: Event) -> str:
     return app if isinstance(app, str) else ""
 
 
-def _try_of(event: Event, columns: list[str]) -> Try | None:
-    """Return the try that an event is about; None for another event, or a wrong one."""
-    if event["event"] == "try":
-        one = events.try_of(event, columns)
-        return events.sound(one) if one else None
-    if event["event"] != "running":
-        return None
-    values = [event.get(_OF_RUNNING[name]) for name in _OF_RUNNING]
-    running = events.try_of({"of": [RUNNING, None, *values]}, ["outcome", "launched", *_OF_RUNNING])
-    return events.sound(running) if running else None
+def _tries_of(event: Event, columns: list[str]) -> Iterator[Try]:
+    """Yield the tries that an event is about; none of another event, or a wrong one."""
+    for one in _unchecked(event, columns):
+        checked = events.sound(one)
+        if checked:
+            yield checked
+
+
+def _unchecked(event: Event, columns: list[str]) -> Iterable[Try]:
+    match event["event"]:
+        case "tries":
+            group = groups.group_of(event)
+            return group.tries() if group else ()
+        case "try":
+            one = events.try_of(event, columns)
+        case "running":
+            values = [event.get(_OF_RUNNING[name]) for name in _OF_RUNNING]
+            names = ["outcome", "launched", *_OF_RUNNING]
+            one = events.try_of({"of": [RUNNING, None, *values]}, names)
+        case _:
+            return ()
+    return (one,) if one else ()
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ from typing import Any
 
 from k8s_parsl_runtime.shared.deadlines import left
 
-PROTOCOL = 2
+PROTOCOL = 3
 # A longer line is no message of ours.
 LINE_BYTES = 1 << 20
 # Longer texts of the workflow container, and longer names of apps, are cut.

@@ -31,7 +31,9 @@ class Output:
         # Out of the way of a task that takes the number of a descriptor that it has closed.
         self._ends = {stream: _moved(pipes.open(stream)) for stream in tags.STREAMS}
         # Of both streams, the bytes that were printed so far; None: not known.
-        self._printed: list[int] | None = None
+        self._printed: tuple[int, int] | None = None
+        # What the kernel says of a pipe.
+        self._answer = array.array("i", [0])
         self._settle(self._place.running(self._place.word))
         for stream, end in self._ends.items():
             os.dup2(end, stream)
@@ -53,17 +55,16 @@ class Output:
         if before is None or self._printed != before:
             self._mark(run)
 
-    def _count(self) -> list[int] | None:
+    def _count(self) -> tuple[int, int] | None:
         """Return the bytes that each stream has had so far; None while the reader reads."""
-        readings = self._place.readings
+        place = self._place
+        readings = place.readings
         try:
-            counts = [
-                self._place.bytes_read(stream) + self._unread(stream) for stream in self._ends
-            ]
+            printed = place.bytes_read(1) + self._unread(1), place.bytes_read(2) + self._unread(2)
         except OSError:
             return None
-        is_steady = readings == self._place.readings and readings % 2 == 0
-        return counts if is_steady else None
+        is_steady = readings % 2 == 0 and readings == place.readings
+        return printed if is_steady else None
 
     def _unread(self, stream: int) -> int:
         """Return how many bytes are in a pipe.
@@ -71,13 +72,12 @@ class Output:
         Raises:
             OSError: a task has closed this end of it; it is open again.
         """
-        unread = array.array("i", [0])
         try:
-            fcntl.ioctl(self._ends[stream], termios.FIONREAD, unread)
+            fcntl.ioctl(self._ends[stream], termios.FIONREAD, self._answer)
         except OSError:
             self._ends[stream] = _moved(self._pipes.open(stream))
             raise
-        return unread[0]
+        return self._answer[0]
 
     def _mark(self, run: Run | None) -> None:
         """Write a marker into both pipes, whatever a task has made of the descriptors."""
@@ -91,7 +91,8 @@ class Output:
                 finally:
                     os.close(end)
         if self._printed is not None:
-            self._printed = [count + len(marker) for count in self._printed]
+            output, error = self._printed
+            self._printed = output + len(marker), error + len(marker)
 
 
 def _moved(end: int) -> int:

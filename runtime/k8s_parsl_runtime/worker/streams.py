@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from k8s_parsl_runtime.shared.deadlines import safely
@@ -24,26 +24,27 @@ _IOLBF = 1
 SHOWN_CHARACTERS = 20_000
 
 
-@contextmanager
-def of_task(task: int | None, number: int) -> Iterator[None]:
-    """Tag what this process prints as a task's.
+class OfTask:
+    """Tags what this process prints as a task's, for the time of a `with` block.
 
     Args:
         task: the task's number; None where it has none.
         number: that of its try.
     """
-    output = _own_output()
-    if task is None or output is None:
-        yield
+
+    def __init__(self, task: int | None, number: int) -> None:
+        output = _own_output()
+        self._output = None if task is None else output
+        self._run = Run(task or 0, number)
+
+    def __enter__(self) -> None:
+        if self._output:
+            self._output.begin(self._run)
+
+    def __exit__(self, *_: object) -> None:
         flush()
-        return
-    run = Run(task, number)
-    output.begin(run)
-    try:
-        yield
-    finally:
-        flush()
-        output.end(run)
+        if self._output:
+            self._output.end(self._run)
 
 
 @functools.cache
@@ -72,20 +73,28 @@ def print_by_lines() -> None:
     """
     _reopen_closed()
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    # With each task: to enter a `with` block costs as much as to look at a stream.
+    with contextlib.suppress(Exception):
+        if all(stream.line_buffering and not stream.write_through for stream in streams):
+            return
     for stream in streams:
         with contextlib.suppress(Exception):
-            if not stream.line_buffering or stream.write_through:
-                stream.reconfigure(line_buffering=True, write_through=False)
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def flush() -> None:
     """Print a line that the task has not ended: the next task may begin much later."""
+    # One `with` block where nothing is wrong, as this is done with each task.
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _flush_of_c()()
+        return
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     with contextlib.suppress(Exception):
-        # Not all of C's streams: another thread may hold one, and wait for its input.
-        _c().fflush(_c_stream("stdout"))
+        _flush_of_c()()
 
 
 def show(error: BaseException) -> None:
@@ -105,11 +114,16 @@ def show(error: BaseException) -> None:
 
 def _reopen_closed() -> None:
     """Open standard output and error again where a task has closed them."""
+    for number in tags.STREAMS:
+        # Before a task closes it.
+        _copy_of(number)
+    with contextlib.suppress(Exception):
+        if _are_open():
+            return
     for number, name in ((1, "stdout"), (2, "stderr")):
         with contextlib.suppress(Exception):
-            copy = _copy_of(number)
             if not _is_open(number):
-                os.dup2(copy, number)
+                os.dup2(_copy_of(number), number)
             if getattr(getattr(sys, name), "closed", False):
                 setattr(sys, name, _stream(number))
 
@@ -125,10 +139,29 @@ def _copy_of(number: int) -> int:
 
 def _is_open(number: int) -> bool:
     try:
-        os.fstat(number)
+        fcntl.fcntl(number, fcntl.F_GETFD)
     except OSError:
         return False
     return True
+
+
+def _are_open() -> bool:
+    """Return whether a task has closed nothing.
+
+    Raises:
+        Exception: any error of a stream that a task has put in place of one.
+    """
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    return _is_open(1) and _is_open(2) and not any(stream.closed for stream in streams)
+
+
+@functools.cache
+def _flush_of_c() -> Callable[[], object]:
+    """Return what flushes C's standard output.
+
+    Not all of C's streams: another thread may hold one, and wait for its input.
+    """
+    return functools.partial(_c().fflush, _c_stream("stdout"))
 
 
 @functools.cache

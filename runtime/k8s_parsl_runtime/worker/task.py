@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
 from parsl.errors import NoDataFlowKernelError
-from parsl.executors.execute_task import execute_task
+from parsl.serialize import unpack_apply_message
 
 from k8s_parsl_runtime.shared import walltime
 from k8s_parsl_runtime.shared.deadlines import safely
@@ -37,7 +37,7 @@ def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int =
         task: its number, by which its output is tagged.
         number: that of its try.
     """
-    with streams.of_task(task, number):
+    with streams.OfTask(task, number):
         return _run(buffer, sent)
 
 
@@ -75,7 +75,9 @@ def _executed(buffer: bytes) -> Any:
     """
     home = os.getpid()
     try:
-        result = execute_task(buffer)
+        # As Parsl's `execute_task`, which compiles a line of Python for each task.
+        function, arguments, named = unpack_apply_message(buffer)
+        result = function(*arguments, **named)
     except BaseException as error:
         if os.getpid() != home:
             _end_forked(error)

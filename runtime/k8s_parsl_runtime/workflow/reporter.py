@@ -9,9 +9,12 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from k8s_parsl_runtime.shared import grouped
 from k8s_parsl_runtime.shared.errors import Failure, describe, one_line, text_of
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
@@ -34,7 +37,13 @@ class Reporter:
     def __init__(self, launcher: Channel) -> None:
         self._launcher = launcher
         self._pid = os.getpid()
+        # From when on the moments of tries are counted, in milliseconds since the epoch.
+        self._since = int(time.time() * grouped.MS)
         self._events: list[list[Any]] = []
+        # By app, the numbers of tasks that were submitted: the first and the last of each range.
+        self._submitted: defaultdict[str, list[list[int]]] = defaultdict(list)
+        # By app, outcome and executor.
+        self._tries: defaultdict[tuple[str, str, str], list[Try]] = defaultdict(list)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -55,13 +64,15 @@ class Reporter:
 
     def submitted(self, app: str, number: int) -> None:
         """Report that the task of this number, of ``app``, was handed to Parsl."""
-        self._add("submitted", app, number)
+        with self._lock:
+            _add_to_ranges(self._submitted[app], number)
 
     def tried(self, app: str, one: Try) -> None:
         """Report how a try of a task of ``app`` ended."""
         if len(one.text) > TEXT_CHARACTERS:
             one = one._replace(text=one.text[:TEXT_CHARACTERS])
-        self._add("try", app, one)
+        with self._lock:
+            self._tries[app, one.outcome, one.executor].append(one)
 
     def running(self, app: str, *facts: Any) -> None:
         """Report a task of ``app`` that has begun to run; see `observer`."""
@@ -92,11 +103,22 @@ class Reporter:
         """Send the events so far."""
         if self._is_forked():
             return
+        if not (self._events or self._submitted or self._tries):
+            return
         with self._lock:
-            events = self._events
-            self._events = []
+            submitted, self._submitted = self._submitted, defaultdict(list)
+            events, self._events = self._events, []
+            tries, self._tries = self._tries, defaultdict(list)
+        events = [*_ranges(submitted), *events, *self._groups(tries)]
         for start in range(0, len(events), EVENTS):
-            self._send_tasks(_compact(events[start : start + EVENTS]))
+            self._send_tasks(events[start : start + EVENTS])
+
+    def _groups(self, tries: Mapping[tuple[str, str, str], list[Try]]) -> Iterator[list[Any]]:
+        """Yield the ends of tries as events; they come last, as some report that a task runs."""
+        for (app, _, _), ended in tries.items():
+            for start in range(0, len(ended), EVENTS):
+                for group in grouped.groups(ended[start : start + EVENTS], self._since):
+                    yield ["tries", app[:APP_CHARACTERS], group]
 
     def _is_forked(self) -> bool:
         """Return whether this is a child that the script forked, which is no part of the run."""
@@ -106,6 +128,9 @@ class Reporter:
         try:
             self._launcher.send({"type": "tasks", "events": events})
         except ProtocolError:
+            if len(events) == 1:
+                ((kind, app, group),) = events
+                events = [[kind, app, half] for half in grouped.halves(group)]
             half = len(events) // 2
             self._send_tasks(events[:half])
             self._send_tasks(events[half:])
@@ -116,24 +141,17 @@ class Reporter:
 
     def _run(self) -> None:
         while not self._ended.wait(PERIOD_S):
-            if self._events:
-                self.flush()
+            self.flush()
 
 
-def _compact(events: list[list[Any]]) -> list[list[Any]]:
-    """Return events with the submitted tasks of each app merged to ranges of their numbers.
+def _ranges(submitted: Mapping[str, list[list[int]]]) -> Iterator[list[Any]]:
+    """Yield the tasks that were submitted as events, with so many ranges as one may have.
 
     They come first: a task may have ended before its `submitted` was noted.
     """
-    ranges: defaultdict[str, list[list[int]]] = defaultdict(list)
-    rest = []
-    for event in events:
-        kind, app, what = event
-        if kind == "submitted":
-            _add_to_ranges(ranges[app], what)
-        else:
-            rest.append(event)
-    return [["submitted", app, numbers] for app, numbers in ranges.items()] + rest
+    for app, ranges in submitted.items():
+        for start in range(0, len(ranges), EVENTS):
+            yield ["submitted", app[:APP_CHARACTERS], ranges[start : start + EVENTS]]
 
 
 def _add_to_ranges(ranges: list[list[int]], number: int) -> None:
