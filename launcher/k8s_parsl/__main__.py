@@ -135,9 +135,9 @@ def runs(folder: Path | None, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--html",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the page of the run, or with --task of the task, into FILE.",
+    help="Write the page of the run, or with --task of the task, into FILE; - is standard output.",
 )
 def show(
     run: str,
@@ -161,10 +161,11 @@ def show(
         from k8s_parsl.views import export
 
         if task is None:
-            export.write_run(found, html)
+            written = export.write_run(found, html)
         else:
-            export.write_task(found, attempt, task, html)
-        click.echo(html)
+            written = export.write_task(found, attempt, task, html)
+        if written:
+            click.echo(written)
         return
     if task is None:
         terminal.print_run(found, failed=failed, as_json=as_json)

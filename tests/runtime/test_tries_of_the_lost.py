@@ -61,7 +61,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("number", range(4))
 def test_each_try_has_its_call_and_a_pool_whose_log_there_is(run, number):
     """So `show --task` and the pages tell where it ran and with what, as for a task that raised."""
-    tries = task.tell(run, 1, number)
+    tries = task.tell(run, 1, number, is_over=True)
     assert tries
     for row in tries:
         assert row.one.call.endswith("('/data/in.tif', level=7)"), row.one

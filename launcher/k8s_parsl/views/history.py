@@ -100,8 +100,11 @@ class Run:
 
     def _state(self, journal: Path) -> State:
         state = State()
-        for event in reader.read(journal, self.folder.volume):
+        unread = reader.Unread()
+        for event in reader.read(journal, self.folder.volume, unread=unread):
             state.take(event)
+        state.unread = unread.lines
+        state.is_cut = unread.is_cut
         return state
 
 
