@@ -156,6 +156,10 @@ def show(
 
     if html and (failed or as_json):
         raise errors.UsageError("--html: the page has it all; leave out --json and --failed")
+    if task is None and attempt is not None:
+        raise errors.UsageError("--attempt: say which task of it: --task N")
+    if task is not None and failed:
+        raise errors.UsageError("--failed: shows all tasks that failed; leave out --task")
     found = history.find(run)
     if html:
         from k8s_parsl.views import export

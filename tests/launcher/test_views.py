@@ -350,6 +350,37 @@ def test_what_is_not_there_is_a_line_that_names_it(tmp_path, words, line):
     assert (code, said.strip()) == (64, f"k8s-parsl: {line}")
 
 
+@pytest.mark.parametrize("file", ["", "report.html", "record.json", "journal", "logs/x.log"])
+def test_a_run_is_named_by_any_file_in_its_folder(tmp_path, file):
+    """As a shell completes it."""
+    folder = make(tmp_path / "local" / "data", "one")
+    path = folder.path / file
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.touch()
+    assert history.find(str(path)).name == "one"
+    assert history.find(os.path.relpath(path)).name == "one"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["local"], "local: not a run, but a folder of some; see k8s-parsl runs local"),
+        (["local/data/runs"],
+            "local/data/runs: not a run, but a folder of some; see k8s-parsl runs local/data/runs"),
+        (["local/data/runs/one/no.html"],
+            "local/data/runs/one/no.html: no such run in local; name the run's folder, or see k8s-parsl runs"),
+        ([""], "'': no such run in local; name the run's folder, or see k8s-parsl runs"),
+        (["one", "--attempt", "1"], "--attempt: say which task of it: --task N"),
+        (["one", "--task", "1", "--failed"], "--failed: shows all tasks that failed; leave out --task"),
+    ],
+)  # fmt: skip
+def test_what_show_cannot_do_is_a_line(tmp_path, words, line):
+    make(tmp_path / "local" / "data", "one")
+    code, said, error = command("show", *words, cwd=tmp_path)
+    assert (code, said, error) == (64, "", f"k8s-parsl: {line}\n")
+
+
 def test_a_folder_without_runs_says_so(tmp_path):
     code, said, _ = command("runs", tmp_path, cwd=tmp_path)
     assert (code, said.strip()) == (0, "no run has been here yet")
