@@ -247,12 +247,20 @@ def said(caplog):
     return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Time for all tries on a machine with much other load, where apprise takes long to start."""
+    monkeypatch.setattr(notifiers, "SEND_S", 100.0)
+    monkeypatch.setattr(lookouts, "END_S", 101.0)
+
+
 def closed_port():
     with socket.create_server(("127.0.0.1", 0)) as found:
         return found.getsockname()[1]
 
 
 @pytest.mark.parametrize("answers", [[500], [500, 503], [429]])
+@pytest.mark.usefixtures("patient")
 def test_the_message_about_the_end_is_tried_again(hook, answers, caplog):
     hook.answers = list(answers)
     run_to_its_end(hook.url)
@@ -260,6 +268,7 @@ def test_the_message_about_the_end_is_tried_again(hook, answers, caplog):
     assert said(caplog) == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_service_that_always_fails_costs_three_tries_and_one_line(hook, caplog):
     hook.answers = [500] * 10
     run_to_its_end(hook.url, Notify(secret="pdg-notify"))
@@ -279,6 +288,7 @@ def test_other_messages_are_tried_again_too(hook, monkeypatch, caplog):
     assert (hook.asked, said(caplog)) == (2, [])
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_service_that_refuses_at_once_is_said_to_have_refused_so_often(caplog):
     """And not to have had all the time that a message may take."""
     run_to_its_end(f"json://127.0.0.1:{closed_port()}")
@@ -432,7 +442,7 @@ def test_apprise_knows_the_urls_of_the_page():
     urls = dict(enumerate(found))
     for word, value in FILLED.items():
         urls = {number: url.replace(word, value) for number, url in urls.items()}
-    assert notifiers._worked(urls, None, 30.0) == {0, 1, 2, 3}
+    assert notifiers._worked(urls, None, 30.0, threading.Event()) == {0, 1, 2, 3}
 
 
 def test_a_mail_has_one_subject_and_no_other_recipient():
