@@ -195,7 +195,7 @@ def _worked(
         urls: by line.
         message: what is sent; None: nothing, the URLs are only read.
         seconds: how long it may take.
-        over: once it is set, nobody waits for the answer.
+        over: once it is set, no thread waits for the answer.
 
     Returns:
         None where the process that should find out could not, or was too late.

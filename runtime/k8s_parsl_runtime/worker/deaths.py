@@ -65,7 +65,7 @@ def watch(name: str = "") -> None:
     # The folder of the sockets of `multiprocessing`, which a pool that is killed leaves behind.
     configuration: dict[str, str] = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     configuration["tempdir"] = programs.scratch("mp-")
-    # A context of its own: tasks use Python's too.
+    # Its own context: tasks use Python's too.
     multiprocessing.SpawnContext = Context()
     errors.WorkerLost = functools.partial(lost, name=name)
 
