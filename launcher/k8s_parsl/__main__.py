@@ -135,9 +135,9 @@ def runs(folder: Path | None, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--html",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the page of the run, or with --task of the task, into FILE.",
+    help="Write the page of the run, or with --task of the task, into FILE; - is standard output.",
 )
 def show(
     run: str,
@@ -156,15 +156,20 @@ def show(
 
     if html and (failed or as_json):
         raise errors.UsageError("--html: the page has it all; leave out --json and --failed")
+    if task is None and attempt is not None:
+        raise errors.UsageError("--attempt: say which task of it: --task N")
+    if task is not None and failed:
+        raise errors.UsageError("--failed: shows all tasks that failed; leave out --task")
     found = history.find(run)
     if html:
         from k8s_parsl.views import export
 
         if task is None:
-            export.write_run(found, html)
+            written = export.write_run(found, html)
         else:
-            export.write_task(found, attempt, task, html)
-        click.echo(html)
+            written = export.write_task(found, attempt, task, html)
+        if written:
+            click.echo(written)
         return
     if task is None:
         terminal.print_run(found, failed=failed, as_json=as_json)

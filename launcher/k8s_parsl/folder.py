@@ -104,6 +104,20 @@ class Folder:
                 raise Temporary(f"{self.path}: another launcher has just removed it as an old run")
             yield
 
+    def hold_again(self) -> int:
+        """Make a folder again that was removed while this launcher held it.
+
+        Returns:
+            The descriptor of its lock.
+
+        Raises:
+            PermissionDenied: the volume cannot be written, or something in it is a link.
+            OSError: another launcher works there by now.
+        """
+        lock = self._made()
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
+
     @contextmanager
     def without_launcher(self, flags: int = 0) -> Iterator[None]:
         """Keep every launcher out of the folder of an earlier run, while the block runs.

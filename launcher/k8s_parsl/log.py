@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from k8s_parsl_runtime.shared.errors import Failure, bounded
 from k8s_parsl_runtime.shared.kept import LIMITS, Kept, Limits
+from k8s_parsl_runtime.shared.log_files import lose_what_is_not_taken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,6 +99,8 @@ def _handler() -> logging.Handler:
     if not on_terminal():
         plain = logging.StreamHandler()
         plain.setFormatter(PLAIN)
+        # It may be a file on a full disk.
+        lose_what_is_not_taken(plain)
         return plain
     from rich.logging import RichHandler
 

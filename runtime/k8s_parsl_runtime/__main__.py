@@ -89,7 +89,7 @@ def _pool(arguments: Sequence[str]) -> int:
         from k8s_parsl_runtime.worker import deaths, forks, manager_log
 
         manager_log.be_calm()
-        deaths.watch()
+        deaths.watch(_option(arguments, "--uid", ""))
         parsl_logging.make_only_what_is_written()
         # Import all that it imports before the user's folders are on the path, and all that a task
         # needs before worker processes are forked.
@@ -124,8 +124,10 @@ def _laptop_pool(arguments: Sequence[str]) -> int:
     folder, per_pod, per_run, label, *rest = arguments
     block = _option(rest, "--block_id", "0")
     workers = int(_option(rest, "--max_workers_per_node", "0"))
-    tee.begin(folder, f"{label}-{block}", Limits(int(per_pod), int(per_run)), workers)
-    return _pool(rest)
+    name = f"{label}-{block}"
+    tee.begin(folder, name, Limits(int(per_pod), int(per_run)), workers)
+    # The interchange knows it by the name that its log has.
+    return _pool([*rest, f"--uid={name}"])
 
 
 _PROGRAMS = {

@@ -61,6 +61,26 @@ def test_errors_of_the_server_do_not_end_the_watch(server, watch):
     assert watch.wait_for(lambda pods: names(pods) == {"a"}, 20)
 
 
+@pytest.mark.parametrize("then", ["event", "error"])
+def test_a_watch_that_was_stopped_says_no_more(server, watch, caplog, then):
+    """Its run has ended: whatever the server does then is no news, and its thread ends."""
+    told = []
+    watch.listen(lambda name, _: told.append(name))
+    watch.stop()
+    if then == "event":
+        server.put("ADDED", pod("a"))
+    else:
+        server.refuse("GET", 500, "etcdserver: request timed out", times=9)
+        server.end_watches(500)
+    watch._thread.join(30)
+    assert not watch._thread.is_alive()
+    assert (told, watch.pods(), [one for one in caplog.records if "watch" in one.name]) == (
+        [],
+        [],
+        [],
+    )
+
+
 def test_a_new_token_is_read_as_soon_as_the_old_one_is_refused(server, api, token):
     """Not only a minute later; and the same token is not tried again."""
     server.token = "first"

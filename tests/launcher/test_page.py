@@ -34,7 +34,7 @@ def record_of(**more):
         "exit_code": 0,
         "message": "1 task failed",
         "result": {"tiles": 455},
-        "workers": ["executors.workers: 2 workers in each pod, 1 CPU each"],
+        "workers": ["executors.workers: 2 workers in each pod, up to 1 CPU for each"],
         "reasons": {"Unschedulable": 1},
     }
     return Record(**facts | more)

@@ -79,7 +79,7 @@ def test_a_pod_that_admission_refuses(cluster, api, text, also):
         (
             {"maxWorkersPerNode": 2},
             Status.OK,
-            "executors.workers: 2 workers in each pod, 1 CPU each",
+            "executors.workers: 2 workers in each pod, up to 1 CPU for each",
         ),
         (
             {"maxWorkersPerNode": 4},

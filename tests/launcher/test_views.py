@@ -180,7 +180,7 @@ def test_show_one_task(tmp_path):
 
 
 def test_show_html_writes_the_page_of_a_run_that_has_ended(tmp_path):
-    """As its report is, without the workflow's pictures."""
+    """As its report is."""
     folder = make(tmp_path / "local" / "data", "one")
     code, said, _ = command("show", "one", "--html", "page.html", cwd=tmp_path)
     assert (code, said) == (0, "page.html\n")
@@ -246,12 +246,10 @@ def test_show_html_of_a_task_writes_the_tasks_page(tmp_path):
 @pytest.mark.parametrize(
     ("words", "exit_code", "line"),
     [
-        (["--html", "no/page.html"], 77,
-            "--html: no/page.html cannot be written: No such file or directory"),
-        (["--html", "."], 64, "Invalid value for '--html': File '.' is a directory. (k8s-parsl --help)"),
+        (["--html", "no/page.html"], 64, "--html: there is no folder no"),
         (["--html", "p", "--json"], 64, "--html: the page has it all; leave out --json and --failed"),
         (["--html", "p", "--task", "77"], 64,
-            "--task: attempt 1 of run one has no task 77 that has ended or runs"),
+            "--task: attempt 1 of run one has no task 77"),
     ],
 )  # fmt: skip
 def test_an_html_file_that_cannot_be_made_is_one_line(tmp_path, words, exit_code, line):
@@ -340,7 +338,7 @@ def test_show_failed_says_that_there_is_no_journal(tmp_path, words):
         (["show", "o"], "o: several runs begin like this: o1, o2"),
         (
             ["show", "o1", "--task", "77"],
-            "--task: attempt 1 of run o1 has no task 77 that has ended or runs",
+            "--task: attempt 1 of run o1 has no task 77",
         ),
         (["runs", "nowhere"], "there is no folder nowhere"),
     ],
@@ -350,6 +348,37 @@ def test_what_is_not_there_is_a_line_that_names_it(tmp_path, words, line):
         make(tmp_path / "local" / "data", name)
     code, _, said = command(*words, cwd=tmp_path)
     assert (code, said.strip()) == (64, f"k8s-parsl: {line}")
+
+
+@pytest.mark.parametrize("file", ["", "report.html", "record.json", "journal", "logs/x.log"])
+def test_a_run_is_named_by_any_file_in_its_folder(tmp_path, file):
+    """As a shell completes it."""
+    folder = make(tmp_path / "local" / "data", "one")
+    path = folder.path / file
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.touch()
+    assert history.find(str(path)).name == "one"
+    assert history.find(os.path.relpath(path)).name == "one"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["local"], "local: not a run, but a folder of some; see k8s-parsl runs local"),
+        (["local/data/runs"],
+            "local/data/runs: not a run, but a folder of some; see k8s-parsl runs local/data/runs"),
+        (["local/data/runs/one/no.html"],
+            "local/data/runs/one/no.html: no such run in local; name the run's folder, or see k8s-parsl runs"),
+        ([""], "'': no such run in local; name the run's folder, or see k8s-parsl runs"),
+        (["one", "--attempt", "1"], "--attempt: say which task of it: --task N"),
+        (["one", "--task", "1", "--failed"], "--failed: shows all tasks that failed; leave out --task"),
+    ],
+)  # fmt: skip
+def test_what_show_cannot_do_is_a_line(tmp_path, words, line):
+    make(tmp_path / "local" / "data", "one")
+    code, said, error = command("show", *words, cwd=tmp_path)
+    assert (code, said, error) == (64, "", f"k8s-parsl: {line}\n")
 
 
 def test_a_folder_without_runs_says_so(tmp_path):

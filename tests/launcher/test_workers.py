@@ -134,7 +134,7 @@ def test_a_workers_cpus_are_its_share_of_the_pods(executor, limits, requests, co
 def test_how_it_reads():
     assert (
         str(pool({"maxWorkersPerNode": 2}, {"cpu": "8"}))
-        == "executors.a: 2 workers in each pod, 4 CPUs each"
+        == "executors.a: 2 workers in each pod, up to 4 CPUs for each"
     )
     assert str(pool({"maxWorkersPerNode": 2}, {"cpu": "1"})) == (
         f"executors.a: 1 worker in each pod, not 2 (maxWorkersPerNode): {LIMITS}.cpu is 1, coresPerWorker 1"

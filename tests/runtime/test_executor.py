@@ -587,7 +587,7 @@ def test_losses_are_counted_for_each_task_and_apart_from_its_errors():
         ("all", "lost 2 times, not run again (parsl.lossRetries is 1); worker pod m: OOMKilled"),
         (
             "none",
-            "lost 1 times, not run again (parsl.retryLostTasks leaves it out); worker pod m: OOMKilled",
+            "lost once, not run again (parsl.retryLostTasks leaves it out); worker pod m: OOMKilled",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from parsl.serialize import deserialize, pack_apply_message, serialize
 from k8s_parsl_runtime.shared import errors, exceptions
 from k8s_parsl_runtime.shared.came import unpacked
 from k8s_parsl_runtime.shared.measures import Measures
-from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed, WorkerDied
+from k8s_parsl_runtime.shared.task_errors import PLACE, TaskExited, TaskFailed, WorkerDied
 from k8s_parsl_runtime.worker import deaths, measured, packing, streams, task
 from k8s_parsl_runtime.workflow.losses import RetryCost
 
@@ -347,6 +347,19 @@ def test_a_death_for_memory_is_the_pods(monkeypatch, tmp_path, exitcode, grown, 
     monkeypatch.setattr(deaths, "_exitcodes", {} if exitcode is None else {4: exitcode})
     monkeypatch.setattr(deaths, "oom_kills", lambda: deaths._KILLED_BEFORE + grown)
     assert isinstance(deaths.lost(4, "p-0"), kind)
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "note"), [(-6, ""), (3, ""), (None, ""), (-9, f"app f: 2 s{deaths.OVER}")]
+)
+def test_a_death_says_in_which_pod_and_worker_it_was(monkeypatch, tmp_path, exitcode, note):
+    """The journal has it from there: no worker is left that could send it."""
+    monkeypatch.setenv(deaths.FOLDER, str(tmp_path))
+    monkeypatch.setattr(deaths, "_exitcodes", {} if exitcode is None else {1: exitcode})
+    if note:
+        deaths.walltime_note(1).write_text(note)
+    error = deserialize(serialize(deaths.lost(1, "laptop", name="cpu-7")))
+    assert getattr(error, PLACE) == ("cpu-7", 1)
 
 
 def test_a_death_by_itself_costs_a_retry_and_one_by_sigkill_does_only_the_second_time():

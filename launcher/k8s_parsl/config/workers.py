@@ -112,7 +112,7 @@ class Workers:
         each = f"executors.{self.label}: {counted(self.number, 'worker')} in each {self.of}"
         if self.why:
             return f"{each}, not {self.why}"
-        return f"{each}, {counted(self.cores, 'CPU')} each"
+        return f"{each}, up to {counted(self.cores, 'CPU')} for each"
 
 
 @dataclass(frozen=True, slots=True)

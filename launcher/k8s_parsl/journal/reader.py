@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from k8s_parsl.folder import JOURNAL
@@ -18,6 +19,15 @@ from k8s_parsl_runtime.shared.attempts import ATTEMPTS
 PART_BYTES = 1 << 20
 Wanted = Callable[[bytes], bool]
 _NAME = re.compile(rf"([0-9]{{1,7}})({re.escape(COMPRESSED)}|{re.escape(SUFFIX)})")
+
+
+@dataclass
+class Unread:
+    """What of a journal could not be read. Half a line at its end is usual: its launcher died."""
+
+    lines: int = 0
+    # Whether the compressed file is damaged, or ends too early.
+    is_cut: bool = False
 
 
 def journals(folder: Path, volume: Path) -> dict[int, Path]:
@@ -44,7 +54,9 @@ def journals(folder: Path, volume: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def read(path: Path, volume: Path, wanted: Wanted = lambda _: True) -> Iterator[Event]:
+def read(
+    path: Path, volume: Path, wanted: Wanted = lambda _: True, unread: Unread | None = None
+) -> Iterator[Event]:
     """Yield the events of a journal; lines that are torn, or none of ours, are left out.
 
     Args:
@@ -52,22 +64,28 @@ def read(path: Path, volume: Path, wanted: Wanted = lambda _: True) -> Iterator[
         volume: the folder below which nothing may be a link.
         wanted: says of a line whether its event is; to look at the line costs a hundredth of what
             it costs to read the event.
+        unread: gets what could not be read.
 
     Raises:
         OSError: it cannot be read.
         Refused: it is a link.
     """
-    for line in _lines(path, volume):
-        event = events.event_of(line) if wanted(line) else None
+    unread = unread or Unread()
+    for line in filter(wanted, _lines(path, volume, unread)):
+        event = events.event_of(line)
         if event is not None:
             yield event
+        elif line.endswith(b"\n") and not line.isspace():
+            unread.lines += 1
 
 
-def _lines(path: Path, volume: Path) -> Iterator[bytes]:
+def _lines(path: Path, volume: Path, unread: Unread) -> Iterator[bytes]:
+    """Yield the lines, with their ends."""
     rest = b""
-    for part in _parts(path, volume):
+    for part in _parts(path, volume, unread):
         whole, _, rest = (rest + part).rpartition(b"\n")
-        yield from whole.split(b"\n")
+        if whole:
+            yield from (line + b"\n" for line in whole.split(b"\n"))
         if len(rest) > events.LINE_BYTES:
             # None of ours: its end is looked for, and it is not kept.
             rest = rest[: events.LINE_BYTES + 1]
@@ -75,7 +93,7 @@ def _lines(path: Path, volume: Path) -> Iterator[bytes]:
         yield rest
 
 
-def _parts(path: Path, volume: Path) -> Iterator[bytes]:
+def _parts(path: Path, volume: Path, unread: Unread) -> Iterator[bytes]:
     packed = path.name.endswith(COMPRESSED)
     with os.fdopen(files.opened(path, volume, os.O_RDONLY), "rb") as file:
         unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
@@ -90,4 +108,7 @@ def _parts(path: Path, volume: Path) -> Iterator[bytes]:
                     content = unpack.unconsumed_tail
             except zlib.error:
                 # Damaged: what came before holds.
+                unread.is_cut = True
                 return
+        if packed and (not unpack.eof or unpack.unused_data):
+            unread.is_cut = True

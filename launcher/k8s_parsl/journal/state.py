@@ -106,6 +106,8 @@ class App:
     retried: int = 0
     lost: int = 0
     cancelled: int = 0
+    # Of these, those that were running.
+    interrupted: int = 0
     # Seconds that the app ran, of those that were done.
     seconds: Times = field(default_factory=Times)
     # Seconds in total that they waited since they could run.
@@ -218,6 +220,17 @@ class FailedTask:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A task that ran when the run ended."""
+
+    app: str
+    id: int
+    executor: str
+    pod: str
+    seconds: float
+
+
 @dataclass(slots=True)
 class Used:
     """What a process has used: CPU seconds so far, bytes of memory now and at most."""
@@ -250,6 +263,8 @@ class State:
         self.reasons: Counter[str] = Counter()
         # The first tasks that failed, one by one.
         self.failed: list[FailedTask] = []
+        # The first tasks that ran when the run ended, and were cancelled.
+        self.interrupted: list[Interrupted] = []
         self.kinds: dict[tuple[str, str], Failed] = {}
         # How many numbers of failed tasks these kinds have.
         self._numbers = 0
@@ -273,6 +288,9 @@ class State:
         self.workers: set[tuple[str, int]] = set()
         # Lines of the journal that the volume did not take.
         self.left_out = 0
+        # Lines of it that could not be read, and whether it is cut off.
+        self.unread = 0
+        self.is_cut = False
         self._columns: list[str] = events.COLUMNS["try"]
         self._takes: Mapping[str, Callable[[Event], None]] = {
             "run": self._take_run,
@@ -426,6 +444,14 @@ class State:
             self.timeline.add(f"{how}/{self._shown(name)}", one.ended)
         if one.outcome == Outcome.FAILED:
             self._note_failure(name, one)
+        if one.outcome == Outcome.CANCELLED and ran:
+            app.interrupted += 1
+            self._note_interrupted(one, ran)
+
+    def _note_interrupted(self, one: Try, ran: Running) -> None:
+        if len(self.interrupted) < KEPT_NUMBERS:
+            seconds = max(one.ended - ran.since, 0.0)
+            self.interrupted.append(Interrupted(ran.app, one.id, ran.executor, ran.pod, seconds))
 
     def _note_unmeasured(self, one: Try, ran: Running | None) -> None:
         """Add the time of a try that has no measures: how long it waited, and was in a worker."""

@@ -60,7 +60,10 @@ class PodWatch:
         self._listeners.append(listener)
 
     def stop(self) -> None:
-        """End the thread at the next event; it is a daemon, so the process does not wait for it."""
+        """Say no more from now on, to listeners or in the log; the thread ends at the next event.
+
+        It is a daemon, so the process does not wait for it.
+        """
         self._stop.set()
 
     def get(self, name: str) -> PodState | None:
@@ -91,6 +94,8 @@ class PodWatch:
         while not self._stop.is_set():
             try:
                 items, version = self._api.list_pods(self._selector)
+                if self._stop.is_set():
+                    return
                 self._replace(items)
                 waits = pauses()
                 self._follow(version)
@@ -103,6 +108,8 @@ class PodWatch:
                 self._pause(ApiUnreachable(str(error)), next(waits))
 
     def _pause(self, error: ApiError, seconds: float) -> None:
+        if self._stop.is_set():
+            return
         with self._changed:
             self._error = error
             self._changed.notify_all()
@@ -119,9 +126,9 @@ class PodWatch:
                     status = event["object"]
                     raise ApiError(status.get("code", 500), status.get("message", "watch error"))
                 version = event["object"]["metadata"]["resourceVersion"]
-                self._apply(event["type"], event["object"])
                 if self._stop.is_set():
                     return
+                self._apply(event["type"], event["object"])
             if time.monotonic() - began < 1:
                 # A proxy may close each watch at once: do not spin.
                 self._stop.wait(1)

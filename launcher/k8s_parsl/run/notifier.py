@@ -20,14 +20,17 @@ from typing import Any
 from k8s_parsl.config.settings import Notify
 from k8s_parsl.identity import NOTIFY_URLS, PREFIX
 from k8s_parsl.journal.state import State
-from k8s_parsl.views.notify import END, Notice, Triggers, lines_of, named, notice
+from k8s_parsl.views.notify import Notice, Triggers, lines_of, named, notice
+from k8s_parsl.views.words import duration
 
 log = logging.getLogger(__name__)
 
 # A message has so long to be sent, with all its tries.
 SEND_S = 10.0
-# Pauses before the further tries of the message about the end.
+# Pauses before the further tries: a service may be away for a moment.
 PAUSES_S = (1.0, 2.0)
+# How soon a process that sends is ended after the run's end.
+LOOK_S = 0.5
 # Import of apprise included.
 CHECK_S = 30.0
 # More lines of the Secret are not read.
@@ -87,6 +90,8 @@ class Notifier:
         self._report = report
         self._triggers = Triggers(settings)
         self._threads: list[threading.Thread] = []
+        # The run has ended, and nothing is sent any more.
+        self._over = threading.Event()
         # The end of the run does not wait for it.
         _thread("check", self._check).start()
 
@@ -101,6 +106,7 @@ class Notifier:
         """Wait for the messages, but no longer than to a moment of the monotonic clock."""
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
+        self._over.set()
         if any(thread.is_alive() for thread in self._threads):
             log.warning("%s: the run ends before the message about it was taken", self._key)
 
@@ -117,7 +123,7 @@ class Notifier:
 
     def _check(self) -> None:
         """Warn about URLs that are wrong."""
-        known = _worked(self._urls, None, CHECK_S)
+        known = _worked(self._urls, None, CHECK_S, self._over)
         if known is None:
             return
         wrong = self._urls.keys() - known
@@ -130,25 +136,47 @@ class Notifier:
             )
 
     def _send(self, due: Notice) -> None:
-        deadline = time.monotonic() + SEND_S
+        began = time.monotonic()
+        deadline = began + SEND_S
         left = dict(self._urls)
-        pauses = (0.0, *PAUSES_S) if due.about == END else (0.0,)
-        for pause in pauses:
-            if time.monotonic() + pause >= deadline:
+        tries = 0
+        for pause in (0.0, *PAUSES_S):
+            if time.monotonic() + pause >= deadline or self._over.wait(pause):
                 break
-            time.sleep(pause)
-            taken = _worked(left, asdict(due), deadline - time.monotonic()) or set()
+            tries += 1
+            within = deadline - time.monotonic()
+            taken = _worked(left, asdict(due), within, self._over) or set()
             left = {line: url for line, url in left.items() if line not in taken}
             if not left:
                 log.info("sent the message about: %s", due.about)
                 return
+        if self._over.is_set():
+            # `finish` has said so.
+            return
         log.warning(
-            "%s: the services of %s did not take the message about: %s (within %.0f s)",
+            "%s: the services of %s did not take the message about: %s (%s in %s)",
             self._key,
             named(left),
             due.about,
-            SEND_S,
+            "1 try" if tries == 1 else f"{tries} tries",
+            duration(time.monotonic() - began),
         )
+
+
+def _answer(
+    process: subprocess.Popen[str], order: str, seconds: float, over: threading.Event
+) -> tuple[str, bool]:
+    """Return what a process prints, and whether it ended by itself: else it is killed."""
+    deadline = time.monotonic() + seconds
+    given: str | None = order
+    while (left := deadline - time.monotonic()) > 0 and not over.is_set():
+        try:
+            return process.communicate(given, min(left, LOOK_S))[0], True
+        except subprocess.TimeoutExpired:
+            # Python has kept what it has read so far, and what it has still to write.
+            given = None
+    process.kill()
+    return process.communicate()[0], False
 
 
 def _thread(name: str, act: Callable[[], None]) -> threading.Thread:
@@ -156,9 +184,18 @@ def _thread(name: str, act: Callable[[], None]) -> threading.Thread:
 
 
 def _worked(
-    urls: Mapping[int, str], message: Mapping[str, Any] | None, seconds: float
+    urls: Mapping[int, str],
+    message: Mapping[str, Any] | None,
+    seconds: float,
+    over: threading.Event,
 ) -> Collection[int] | None:
     """Return the lines whose URL worked: it is well formed, and its service took the message.
+
+    Args:
+        urls: by line.
+        message: what is sent; None: nothing, the URLs are only read.
+        seconds: how long it may take.
+        over: once it is set, no thread waits for the answer.
 
     Returns:
         None where the process that should find out could not, or was too late.
@@ -178,13 +215,7 @@ def _worked(
         )
     except OSError:
         return None
-    try:
-        told, _ = process.communicate(json.dumps(order), seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        told, _ = process.communicate()
-        if message is None:
-            return None
-    if message is None and process.returncode:
+    told, in_time = _answer(process, json.dumps(order), seconds, over)
+    if message is None and (process.returncode or not in_time):
         return None
     return {int(line) for line in told.split() if line.isdecimal()}

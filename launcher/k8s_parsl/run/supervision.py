@@ -19,6 +19,7 @@ from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import usage
 from k8s_parsl.run.outcome import Outcome, judged
+from k8s_parsl.run.removed import watched
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, handling_signals
 from k8s_parsl.views.page import write_page
@@ -113,7 +114,10 @@ def supervise(
     keep("write the record", lambda: record.write(folder.record))
     log.info("%s: run %s", record.workflow, record.run)
     journal = workflow.journal
-    with serving(journal, ports, lambda: workflow.stopped):
+    with (
+        watched(folder) as removed,
+        serving(journal, ports, lambda: workflow.stopped),
+    ):
         with (
             usage.noted(journal),
             progress.shown(journal, settings.logging.progress_period, pods),
@@ -130,6 +134,7 @@ def supervise(
         shown = status(state)
         record.pod_seconds = round(state.pod_seconds(), 3)
     # The end is known: what is kept of it may fail, and changes nothing.
+    removed.at_the_end()
     keep("write the record", lambda: record.write(folder.record))
     reported = keep(
         "write the report", lambda: write_page(record, folder.page, workflow.pictures, shown)
@@ -140,7 +145,8 @@ def supervise(
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
     if shown["why"]["sentence"]:
         log.info("%s", shown["why"]["sentence"])
-    log.info("logs: %s", folder.kept_logs or "none are kept without run.volume")
+    lost = "lost with the run's folder, which was removed" if removed.ever else ""
+    log.info("logs: %s", lost or folder.kept_logs or "none are kept without run.volume")
     if not workflow.stopped:
         best_effort("remove old runs", lambda: _remove_old(settings, record, folder))
     if record.status == "stopped" and record.launcher and folder.lasts:

@@ -101,8 +101,11 @@ class Run:
 
     def _state(self, journal: Path) -> State:
         state = State()
-        for event in reader.read(journal, self.folder.volume):
+        unread = reader.Unread()
+        for event in reader.read(journal, self.folder.volume, unread=unread):
             state.take(event)
+        state.unread = unread.lines
+        state.is_cut = unread.is_cut
         return state
 
 
@@ -141,14 +144,13 @@ def runs(folder: Path) -> list[Run]:
 
 
 def find(name: str) -> Run:
-    """Return a run by its folder, by the beginning of its name, or the `last` one.
+    """Return a run by its folder or a file in it, by the beginning of its name, or the `last` one.
 
     Raises:
         UsageError: there is no such run, or several.
     """
-    named = Folder(Path(name).absolute())
-    if named.record.exists() or named.journals.is_dir():
-        return Run(named)
+    if name and (around := _around(Path(name).absolute())):
+        return Run(around)
     where = [place for place in places() if place.is_dir()]
     known = [run for place in where for run in runs(place)]
     looked = ", ".join(map(str, where)) or f"{LAPTOP}, which does not exist"
@@ -160,9 +162,23 @@ def find(name: str) -> Run:
     if found:
         names = ", ".join(run.name for run in found[:10])
         raise UsageError(f"{name}: several runs begin like this: {names}")
+    if name and Path(name).is_dir() and runs(Path(name)):
+        raise UsageError(f"{name}: not a run, but a folder of some; see k8s-parsl runs {name}")
+    shown = name or repr(name)
     raise UsageError(
-        f"{name}: no such run in {looked}; name the run's folder, or see k8s-parsl runs"
+        f"{shown}: no such run in {looked}; name the run's folder, or see k8s-parsl runs"
     )
+
+
+def _around(path: Path) -> Folder | None:
+    """Return the folder of the run that this path is or is in; None where there is none."""
+    if not path.exists():
+        return None
+    around = [place for place in path.parents if place.parent.name == RUNS]
+    for folder in map(Folder, (path, *around)):
+        if folder.record.exists() or folder.journals.is_dir():
+            return folder
+    return None
 
 
 def _began(run: Run) -> float:

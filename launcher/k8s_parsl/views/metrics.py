@@ -128,7 +128,8 @@ def _of_apps(state: State) -> Iterator[Metric]:
 
 def _running(state: State, names: dict[str, str]) -> Any:
     family = _gauge("tasks_running", "Tasks that run now.", ["app"])
-    running = Counter(one.app if one.app in names else OTHERS for one in state.running.values())
+    open_tasks = [] if state.end else list(state.running.values())
+    running = Counter(one.app if one.app in names else OTHERS for one in open_tasks)
     for app in sorted({*names, *running}):
         family.add_metric([names.get(app, app)], running[app])
     return family
@@ -151,7 +152,7 @@ def _durations(state: State, names: dict[str, str]) -> Metric:
 def _of_pods(state: State) -> Iterator[Metric]:
     labels = ("executor", "state", "reason")
     present = _gauge("pods", "Worker pods that have not ended, by why they wait.", labels)
-    open_pods = [pod for pod in state.pods.values() if pod.ended is None]
+    open_pods = [pod for pod in state.pods.values() if pod.ended is None and not state.end]
     numbers = Counter((pod.executor, pod.state, pod.reason) for pod in open_pods)
     for key, number in sorted(numbers.items()):
         present.add_metric([_name(part) for part in key], number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def of_try(run: Run, attempt: int, one: Try, logs: Logs) -> Output:
         one: the try.
         logs: the run's.
     """
-    output = Output()
+    output = Output(pod=one.pod)
     for pod in _pods(run, attempt, one, logs):
         output.printed = logs.printed(pod, one.id, one.number)
         if output.printed or pod == one.pod:
@@ -129,6 +129,27 @@ class Logs:
         start = tag(task, number).encode()
         own = (line.removeprefix(start) for line in self.lines(pod) if line.startswith(start))
         return _shown(own, lines)
+
+    def printed_by(
+        self, pod: str, tries: Collection[tuple[int, int]], lines: int
+    ) -> dict[tuple[int, int], list[str]]:
+        """Return the last lines that each of some tries printed; the pod's log is read once.
+
+        Args:
+            pod: where they ran.
+            tries: the number of the task and of the try of each.
+            lines: how many of each.
+        """
+        tags = {tag(task, number).encode(): (task, number) for task, number in tries}
+        kept = {one: deque[bytes](maxlen=lines) for one in tags.values()}
+        end = deque[bytes](maxlen=SHOWN_POD_LINES)
+        for line in self.lines(pod):
+            end.append(line)
+            start = line[: line.find(b"]") + 2]
+            if start in tags:
+                kept[tags[start]].append(line.removeprefix(start))
+        self._ends[pod] = _shown(end, SHOWN_POD_LINES)
+        return {one: _shown(own, lines) for one, own in kept.items()}
 
     def end(self, pod: str) -> list[str]:
         """Return the last lines of a pod."""

@@ -70,7 +70,7 @@ def write_page(
 
 
 def report(
-    record: Record, of: Json | None, pictures: Sequence[Picture], run: Run
+    record: Record, of: Json | None, pictures: Sequence[Picture], run: Run, lacks: str = ""
 ) -> Iterator[bytes]:
     """Yield the report in pieces.
 
@@ -79,26 +79,32 @@ def report(
         of: the run's status; None: there is none.
         pictures: those that the workflow's result names.
         run: the run, whose folder has the logs.
+        lacks: what its journals lack, in one line.
     """
     document = of or status(State())
     tails = _tails(document["failed_tasks"], run)
-    facts = _facts(record, document, pictures, tails=tails)
+    facts = _facts(record, document, pictures, tails=tails, lacks=lacks)
     return _pieces(template().generate(**facts, fragment=False))
 
 
 def _tails(failed: Sequence[Json], run: Run) -> dict[int, list[Part]]:
     """Return how the output of failed tasks ended, by task; without those that have none."""
     logs = Logs(run, TAILS_BYTES)
-    tails = {one["task"]: list(_tail(one, logs)) for one in failed[:TAILS]}
-    return {task: parts for task, parts in tails.items() if parts}
+    shown = failed[:TAILS]
+    by_pod: dict[str, list[Json]] = {}
+    for one in shown:
+        if logs.has(one["pod"]):
+            by_pod.setdefault(one["pod"], []).append(one)
+    found: dict[int, list[Part]] = {}
+    for pod, tasks in by_pod.items():
+        printed = logs.printed_by(pod, [(one["task"], one["try"]) for one in tasks], TAIL_LINES)
+        for task, number in printed:
+            found[task] = list(_tail(printed[task, number], pod, logs.end(pod)))
+    return {one["task"]: found[one["task"]] for one in shown if found.get(one["task"])}
 
 
-def _tail(one: Json, logs: Logs) -> Iterator[Part]:
-    pod = one["pod"]
-    if not logs.has(pod):
-        return
-    printed = logs.printed(pod, one["task"], one["try"], TAIL_LINES)
-    for head, lines in (("printed", printed), (f"the last lines of {pod}", logs.end(pod))):
+def _tail(printed: list[str], pod: str, end: list[str]) -> Iterator[Part]:
+    for head, lines in (("printed", printed), (f"the last lines of {pod}", end)):
         if lines:
             yield head, "\n".join(ending(lines, TAIL_CHARACTERS))
 
@@ -180,9 +186,11 @@ def _facts(
     *,
     live: bool = False,
     tails: Mapping[int, Sequence[Part]] = MappingProxyType({}),
+    lacks: str = "",
 ) -> dict[str, Any]:
     return {
         "tails": tails,
+        "lacks": lacks,
         "record": record,
         "status": of,
         "live": live,

@@ -44,6 +44,7 @@ def _executor(state: State, label: str, apps: dict[str, Usage]) -> Json:
     return {
         "executor": label,
         "of": known.of,
+        "most_pods": known.most_pods,
         "workers_per_pod": known.workers_per_pod,
         "requests": {"cpu": known.cpu, "memory": known.memory},
         "limits": {"cpu": known.cpu_limit, "memory": known.memory_limit},
@@ -51,7 +52,7 @@ def _executor(state: State, label: str, apps: dict[str, Usage]) -> Json:
             "cpu": round(known.cpu / known.sharing, 3),
             "memory": known.memory // known.sharing,
         },
-        "cpu_s": round(cpu_s, 1),
+        "cpu_s": round(cpu_s, 3),
         "requested_cpu_s": round(known.cpu * pod_s, 1),
         "apps": [_app(known, app, usage) for app, usage in most],
         "advice": list(_advice(state, label, known, list(apps.values()))),
@@ -70,7 +71,8 @@ def _app(known: Executor, app: str, usage: Usage) -> Json:
 
 
 def _most_cpus(usage: Usage) -> float:
-    return usage.most_cpus or usage.mean_cpus
+    """Return the CPUs of the try that used the most; short ones are known by their average only."""
+    return max(usage.most_cpus, usage.mean_cpus)
 
 
 def _sentence(known: Executor, app: str, usage: Usage) -> str:

@@ -143,9 +143,10 @@ class Tasks:
         if not self._free.acquire(blocking=False):
             return line("other tasks are being read; ask again", "503 Service Unavailable")
         try:
-            rows = task.tell(run, attempt, number, SHOWN_TRIES, TASK_BYTES)
+            is_over = self._journal.ended
+            rows = task.tell(run, attempt, number, SHOWN_TRIES, TASK_BYTES, is_over=is_over)
             if not rows:
-                text = f"attempt {attempt} has no task {number} that has ended, or has run for 1 s"
+                text = f"attempt {attempt} has no task {number}"
                 return line(text, "404 Not Found")
             return html(task_page(run, attempt, rows, back="../"))
         finally:

@@ -10,8 +10,17 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from k8s_parsl.journal.state import App, Executor, FailedTask, Pod, State, pod_key
+from k8s_parsl.journal.state import (
+    App,
+    Executor,
+    FailedTask,
+    Interrupted,
+    Pod,
+    State,
+    pod_key,
+)
 from k8s_parsl.journal.times import BOUNDS
+from k8s_parsl.record.report import DIED, RUNNING
 from k8s_parsl.views import why
 from k8s_parsl.views.resources import requested_and_used
 
@@ -32,38 +41,52 @@ RATE_SLICES = 8
 Json = dict[str, Any]
 
 
-def status(state: State) -> Json:
-    """Return the status of an attempt, with moments in seconds since it began."""
+def status(state: State, *, is_over: bool = False) -> Json:
+    """Return the status of an attempt, with moments in seconds since it began.
+
+    Args:
+        state: of the attempt.
+        is_over: it has ended, also where its journal has no end: its launcher died.
+    """
     state.settle()
+    is_over = is_over or bool(state.end)
     submitted, done, failed = state.counts()
-    rows = {name: _app(name, app) for name, app in state.apps.items()}
+    cut_off = _cut_off(state) if is_over else {}
+    interrupted = _interrupted(state) if is_over else []
+    rows = {
+        name: _app(name, app, cut_off.get(name, 0), is_over=is_over)
+        for name, app in state.apps.items()
+    }
     most = sorted(rows.values(), key=lambda row: -row["submitted"])
     return {
         "format": FORMAT,
         "run": _run(state),
         "seconds": round(state.now, 3),
-        "status": str(state.end.get("status", "running")),
+        "status": str(state.end.get("status", DIED if is_over else RUNNING)),
         "exit_code": state.end.get("exit_code"),
         "message": str(state.end.get("message", "")),
         "tasks": {
             "submitted": submitted,
             "done": done,
             "failed": failed,
-            "running": len(state.running),
-            "cancelled": sum(app.cancelled for app in state.apps.values()),
+            "running": 0 if is_over else len(state.running),
+            "interrupted": sum(row["interrupted"] for row in rows.values()),
+            "not_begun": sum(row["not_begun"] for row in rows.values()),
+            "cancelled": sum(row["cancelled"] for row in rows.values()),
             "retried": sum(app.retried for app in state.apps.values()),
             "lost": sum(app.lost for app in state.apps.values()),
         },
-        "seconds_left": seconds_left(state),
+        "seconds_left": None if is_over else seconds_left(state),
         "apps": most[:SHOWN_APPS],
-        "executors": executors(state),
+        "executors": executors(state, is_over=is_over),
         "resources": requested_and_used(state),
         "waits": _waits(state),
-        "running": _running(state),
+        "running": [] if is_over else _running(state),
+        "interrupted": interrupted[:SHOWN_RUNNING],
         "failures": _failures(state),
         "failed_tasks": _failed_tasks(state),
         "long": [{"app": app, "text": text} for app, text in state.long],
-        "pods": _pods(state),
+        "pods": _pods(state, is_over=is_over),
         "reasons": dict(state.reasons.most_common()),
         "used": {
             name: {"cpu": round(used.cpu, 2), "memory": used.memory, "peak": used.peak}
@@ -80,14 +103,47 @@ def status(state: State) -> Json:
     }
 
 
+def _cut_off(state: State) -> Counter[str]:
+    """Return how many tasks of each app ran at the end without a word of how they ended."""
+    return Counter(one.app for one in state.running.values())
+
+
+def _interrupted(state: State) -> list[Json]:
+    """Return the tasks that ran when the run ended, the longest first."""
+    cut_off = [
+        Interrupted(one.app, number, executor, one.pod, max(state.now - one.since, 0.0))
+        for (executor, number), one in state.running.items()
+    ]
+    found = sorted([*state.interrupted, *cut_off], key=lambda one: -one.seconds)
+    return [
+        {
+            "task": one.id,
+            "app": one.app,
+            "executor": one.executor,
+            "pod": one.pod,
+            "seconds": round(one.seconds, 1),
+        }
+        for one in found
+    ]
+
+
 def _run(state: State) -> Json:
     names = ("run", "installation", "attempt", "launcher", "workflow", "versions", "code", "image")
     known = {name: state.run.get(name, "") for name in names}
     return known | {"started": state.run.get("started", ""), "at": state.run.get("at", 0.0)}
 
 
-def _app(name: str, app: App) -> Json:
+def _app(name: str, app: App, cut_off: int, *, is_over: bool) -> Json:
+    """Return the row of an app.
+
+    Args:
+        name: of the app.
+        app: what its tasks did.
+        cut_off: how many ran at the end without a word of how they ended.
+        is_over: whether the run has ended.
+    """
     seconds = app.seconds
+    interrupted = app.interrupted + cut_off
     low, median, high = seconds.quantiles(0.1, 0.5, 0.9)
     slowest = sorted(app.slowest, reverse=True)
     return {
@@ -98,7 +154,9 @@ def _app(name: str, app: App) -> Json:
         "failed": app.failed,
         "retried": app.retried,
         "lost": app.lost,
-        "cancelled": app.cancelled,
+        "cancelled": app.open if is_over else app.cancelled,
+        "interrupted": interrupted,
+        "not_begun": max(app.open - interrupted, 0) if is_over else 0,
         "open": max(app.open - app.cancelled, 0),
         "p10_s": round(low, 3),
         "median_s": round(median, 3),
@@ -139,22 +197,31 @@ def seconds_left(state: State) -> float | None:
     return round(left / rate, 1) if rate else None
 
 
-def executors(state: State) -> list[Json]:
-    """Return a row for each executor: its pods that have not ended, its workers."""
+def executors(state: State, *, is_over: bool = False) -> list[Json]:
+    """Return a row for each executor: its pods that have not ended, its workers.
+
+    Args:
+        state: of the attempt.
+        is_over: see `status`; then no pod is left, whether or not its end was noted.
+    """
+    is_over = is_over or bool(state.end)
     labels = {*state.executors, *(pod.executor for pod in state.pods.values())}
-    return [_executor(state, label) for label in sorted(labels)[:SHOWN_EXECUTORS]]
+    return [_executor(state, label, is_over=is_over) for label in sorted(labels)[:SHOWN_EXECUTORS]]
 
 
-def _executor(state: State, label: str) -> Json:
+def _executor(state: State, label: str, *, is_over: bool) -> Json:
     known = state.executors.get(label, Executor())
-    pods = [pod for pod in state.pods.values() if pod.executor == label and pod.ended is None]
+    of_label = [pod for pod in state.pods.values() if pod.executor == label]
+    pods = [pod for pod in of_label if pod.ended is None and not is_over]
     states = Counter(pod_key(pod) for pod in pods)
-    busy = sum(one.executor == label for one in state.running.values())
+    running = [] if is_over else list(state.running.values())
+    busy = sum(one.executor == label for one in running)
     return {
         "executor": label,
         "workers_per_pod": known.workers_per_pod,
         "most_pods": known.most_pods,
         "pods": dict(states),
+        "pods_in_all": len(of_label) + state.ended_pods[label],
         "workers": sum(pod.workers for pod in pods),
         "busy": busy,
     }
@@ -220,7 +287,7 @@ def _failed_tasks(state: State) -> list[Json]:
     ]
 
 
-def _pods(state: State) -> Json:
+def _pods(state: State, *, is_over: bool) -> Json:
     latest = sorted(state.pods.items(), key=lambda item: -item[1].asked)[:SHOWN_PODS]
     ended = sum(state.ended_pods.values())
     return {
@@ -229,11 +296,11 @@ def _pods(state: State) -> Json:
             {
                 "pod": name,
                 "executor": pod.executor,
-                "state": pod.state,
+                "state": "ended" if is_over else pod.state,
                 "reason": pod.reason,
                 "text": pod.text[:500],
                 "node": pod.node,
-                "workers": pod.workers,
+                "workers": 0 if is_over else pod.workers,
                 "asked": pod.asked,
                 "running": pod.running,
                 "registered": pod.registered,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,15 +12,20 @@ from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.reader import Wanted
 from k8s_parsl.journal.state import began
 from k8s_parsl.views.history import Run
+from k8s_parsl.views.missing import missing
 from k8s_parsl.views.output import ALL_BYTES, Logs, Output, of_try
 from k8s_parsl.views.words import duration, size
 from k8s_parsl_runtime.shared.errors import UsageError
-from k8s_parsl_runtime.shared.tries import Try
+from k8s_parsl_runtime.shared.tries import Outcome, Try
 
 # A task has no more tries of ours: of another journal, the last ones.
 KEPT_TRIES = 100
-# What the outcome of a try is that has not ended.
+# What the outcome of a try is that has not ended, and of a task without a try.
 RUNNING = "running"
+WAITING = "waiting"
+# Of a cancelled task, by whether it ran.
+RAN = "it ran when the run ended: its work is lost"
+NOT_BEGUN = "it had not begun when the run ended"
 # The fields of a try that an event of a task that runs has, each with its name there.
 _OF_RUNNING = {
     "id": "task",
@@ -32,13 +38,14 @@ _OF_RUNNING = {
 }
 
 
-def tries(run: Run, attempt: int, number: int) -> list[tuple[str, Try]]:
+def tries(run: Run, attempt: int, number: int, *, is_over: bool) -> list[tuple[str, Try]]:
     """Return the app and each try of a task, in their order; also one that runs.
 
     Args:
         run: the run.
         attempt: the number of the attempt that had the task.
         number: the task's.
+        is_over: the attempt has ended, or its launcher is gone.
 
     Raises:
         DataError: the journal cannot be read.
@@ -46,15 +53,60 @@ def tries(run: Run, attempt: int, number: int) -> list[tuple[str, Try]]:
     first = next(run.events(attempt), {"event": ""})
     columns = events.columns_of(first)
     found: dict[int, tuple[str, Try]] = {}
+    ran: dict[int, Try] = {}
     for event in run.events(attempt, _about(number, columns)):
         for one in _tries_of(event, columns):
             if one.id != number:
                 continue
+            if one.outcome == RUNNING:
+                ran[one.number] = one
             if one.outcome != RUNNING or one.number not in found:
                 found[one.number] = (_app(event), one)
             if len(found) > KEPT_TRIES:
                 found.pop(min(found))
-    return [found[key] for key in sorted(found)]
+    rows = found or _submitted(run, attempt, number)
+    return [
+        (app, _at_the_end(one, ran.get(key)) if is_over else one)
+        for key, (app, one) in sorted(rows.items())
+    ]
+
+
+def _submitted(run: Run, attempt: int, number: int) -> dict[int, tuple[str, Try]]:
+    """Return a task of which the journal has no try: it waits; none where there is no such task."""
+    for event in run.events(attempt, _is_submitted):
+        if _holds(event.get("ids"), number):
+            values = [number, 0, WAITING, event.get("t"), event.get("t")]
+            fields = ["id", "number", "outcome", "submitted", "ended", "executor"]
+            one = events.try_of({"of": [*values, "", None, None]}, [*fields, "launched", "sent"])
+            checked = events.sound(one) if one else None
+            return {0: (_app(event), checked)} if checked else {}
+    return {}
+
+
+def _is_submitted(line: bytes) -> bool:
+    return b'"event":"submitted"' in line
+
+
+def _holds(ranges: object, number: int) -> bool:
+    """Return whether one of the ranges has a task."""
+    with suppress(TypeError, ValueError):
+        return isinstance(ranges, list) and any(first <= number <= last for first, last in ranges)
+    return False
+
+
+def _is_over(run: Run, attempt: int) -> bool:
+    """Return whether an attempt has ended, also one whose launcher died."""
+    return attempt != max(run.attempts(), default=attempt) or not run.is_alive()
+
+
+def _at_the_end(one: Try, ran: Try | None) -> Try:
+    """Return a try of an attempt that has ended; one without an end was cancelled by that."""
+    if one.outcome not in (RUNNING, WAITING, Outcome.CANCELLED):
+        return one
+    if ran is None:
+        return one._replace(outcome=Outcome.CANCELLED, text=one.text or NOT_BEGUN)
+    pod = one.pod or ran.pod
+    return one._replace(outcome=Outcome.CANCELLED, pod=pod, text=one.text or RAN)
 
 
 def _about(number: int, columns: list[str]) -> Wanted:
@@ -112,9 +164,15 @@ class Told:
 
 
 def tell(
-    run: Run, attempt: int, number: int, last: int = KEPT_TRIES, most_bytes: int = ALL_BYTES
+    run: Run,
+    attempt: int,
+    number: int,
+    last: int = KEPT_TRIES,
+    most_bytes: int = ALL_BYTES,
+    *,
+    is_over: bool,
 ) -> list[Told]:
-    """Return the tries of a task with what each printed; none where it has not run yet.
+    """Return the tries of a task with what each printed; none where there is no such task.
 
     Args:
         run: the run.
@@ -122,12 +180,13 @@ def tell(
         number: the task's.
         last: so many tries at most, the last ones.
         most_bytes: how much of the logs is read.
+        is_over: the attempt has ended, or its launcher is gone.
 
     Raises:
         DataError: the journal cannot be read.
     """
     logs = Logs(run, most_bytes)
-    found = tries(run, attempt, number)[-last:]
+    found = tries(run, attempt, number, is_over=is_over)[-last:]
     return [Told(app, one, of_try(run, attempt, one, logs)) for app, one in found]
 
 
@@ -138,7 +197,7 @@ def facts(one: Try) -> Iterator[tuple[str, str]]:
     if one.pod:
         worker = "" if one.worker is None else f", worker {one.worker}"
         yield "ran in", f"{one.pod}{worker}"
-    if one.outcome == RUNNING:
+    if one.outcome in (RUNNING, WAITING):
         yield "since", f"{duration(one.submitted)} after the attempt's beginning"
     if one.seconds is not None:
         begin = began(one, one.seconds)
@@ -149,6 +208,8 @@ def facts(one: Try) -> Iterator[tuple[str, str]]:
         yield "wrote", size(one.written or 0)
         yield "arguments", size(one.arguments or 0)
         yield "result", size(one.result or 0)
+    elif one.outcome not in (RUNNING, WAITING, Outcome.CANCELLED):
+        yield "ended", f"{duration(one.ended)} after the attempt's beginning"
     if one.depends:
         yield "takes the results of tasks", ", ".join(map(str, one.depends))
 
@@ -197,10 +258,11 @@ def find(run: Run, attempt: int | None, number: int) -> tuple[int, list[Told]]:
     """
     if attempt is None:
         attempt = max(run.attempts(), default=1)
-    rows = tell(run, attempt, number)
+    rows = tell(run, attempt, number, is_over=_is_over(run, attempt))
     if not rows:
+        lacks = missing(run.record, run.states())
+        and_lacks = f"; {lacks}" if lacks else ""
         raise UsageError(
-            f"--task: attempt {attempt} of run {run.name} has no task {number} that has ended"
-            " or runs"
+            f"--task: attempt {attempt} of run {run.name} has no task {number}{and_lacks}"
         )
     return attempt, rows

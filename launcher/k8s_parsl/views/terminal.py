@@ -20,12 +20,24 @@ from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import DIED, RUNNING, Record
 from k8s_parsl.views import history, prune, task
 from k8s_parsl.views.history import NO_END, Run
+from k8s_parsl.views.missing import missing
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
 from k8s_parsl_runtime.shared.errors import PermissionDenied, bounded
 from k8s_parsl_runtime.shared.files import Refused
 
 Json = dict[str, Any]
+# What is said of an app's tasks where there are some.
+RARE = {
+    "kept": "kept",
+    "failed": "failed",
+    "retried": "retried",
+    "lost": "lost",
+    "interrupted": "running when the run ended",
+    "not_begun": "not begun when the run ended",
+}
+# Tasks that ran when the run ended.
+SHOWN_INTERRUPTED = 10
 # The latest decisions to scale.
 SHOWN_SCALINGS = 10
 
@@ -178,46 +190,34 @@ def print_run(run: Run, *, failed: bool, as_json: bool) -> None:
     """Print one run in full; with ``failed`` only its failures."""
     states = run.states()
     record = run.record
-    documents = [_document(state) for _, state in sorted(states.items())]
+    last = max(states, default=0)
+    documents = [
+        _document(state, is_over=attempt != last or not run.is_alive())
+        for attempt, state in sorted(states.items())
+    ]
     document = documents[-1] if documents else {}
     row = summary(run, record, states)
-    missing = _missing(record, states)
-    if missing and (states or failed or as_json):
-        warn(f"{run.folder.journals}: {missing}")
+    lacks = missing(record, states)
+    if lacks and (states or failed or as_json):
+        warn(f"{run.folder.journals}: {lacks}")
     if as_json:
         shown = document.get("failures", []) if failed else _with_end(row, record, documents)
         print_json(shown)
         return
     lines = _failed(document, record) if failed else told(row, record, documents)
-    if failed and not row["failed"] and not missing:
+    if failed and not row["failed"] and not lacks:
         lines = iter([plain("no task failed")])
     out = console()
     for line in lines:
         out.print(line)
 
 
-def _document(state: State) -> Json:
+def _document(state: State, *, is_over: bool) -> Json:
     """Return the status of an attempt, whose kinds of failures also have the tasks' numbers."""
-    document = status(state)
+    document = status(state, is_over=is_over)
     for one in document["failures"]:
         one["tasks"] = state.kinds[one["app"], one["error"]].tasks
     return document
-
-
-def _missing(record: Record | None, states: Mapping[int, State]) -> str:
-    """Return what the journal lacks of the tasks that the record counts; empty where nothing."""
-    if not states:
-        return "there is no journal: what it would say of tasks is missing"
-    if record is None or record.attempt not in states:
-        return ""
-    _, done, failed = states[record.attempt].counts()
-    expected = sum(row["done"] + row["failed"] for row in record.tasks)
-    if done + failed >= expected:
-        return ""
-    return (
-        f"the journal is not whole: it has {done + failed} of the {expected} tasks that ended;"
-        " the others are missing here"
-    )
 
 
 def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> None:
@@ -270,6 +270,7 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
     if document["why"]["sentence"]:
         yield plain(document["why"]["sentence"])
     yield from _scalings_and_images(document)
+    yield from _interrupted(document)
     yield from failures(document)
     if document["lines_left_out"]:
         yield plain(
@@ -301,8 +302,7 @@ def _attempts(row: Json, documents: list[Json]) -> Iterator[Text]:
 def _apps(document: Json) -> Iterator[Text]:
     for app in document["apps"]:
         counts = [f"{app['done']} of {app['submitted']} done"]
-        rare = ("kept", "failed", "retried", "lost", "cancelled")
-        counts += [f"{app[name]} {name}" for name in rare if app[name]]
+        counts += [f"{app[name]} {words}" for name, words in RARE.items() if app[name]]
         took = ""
         if app["total_s"]:
             took = (
@@ -320,8 +320,25 @@ def _executors(document: Json) -> Iterator[Text]:
                 f"  executors.{one['executor']}: worker pods: {pods}; {one['workers']} workers,"
                 f" {one['busy']} busy"
             )
+        elif one["pods_in_all"]:
+            had = counted(one["pods_in_all"], "worker pod")
+            yield plain(f"  executors.{one['executor']}: {had} in all, none left")
+    waits = "waiting" if document["status"] == RUNNING else "waiting when the run ended"
     for wait in document["waits"]:
-        yield plain(f"  waiting ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
+        yield plain(f"  {waits} ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
+
+
+def _interrupted(document: Json) -> Iterator[Text]:
+    """Yield the tasks whose work is lost, as they ran when the run ended."""
+    for one in document["interrupted"][:SHOWN_INTERRUPTED]:
+        where = f" in {one['pod']}" if one["pod"] else ""
+        yield plain(
+            f"  running when the run ended: task {one['task']} of {one['app']}{where}, for"
+            f" {duration(one['seconds'])}"
+        )
+    more = document["tasks"]["interrupted"] - SHOWN_INTERRUPTED
+    if more > 0:
+        yield plain(f"  running when the run ended: {more} more")
 
 
 def _resources(document: Json) -> Iterator[Text]:

@@ -70,6 +70,13 @@ LINKED = 100
 # Pictures in the report, and the size of the largest: the page should open at once.
 PICTURES = 12
 PICTURE_BYTES = 8_000_000
+# By the end of a file's name.
+PICTURE_MEDIA = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".svg": "image/svg+xml",
+}
 
 Message = dict[str, Any]
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from k8s_parsl_runtime.shared import signals
 
+# The attribute of an exception that the pool raised in place of a task's worker: the name of the
+# pod, or of a laptop's pool, and the worker's place in it.
+PLACE = "k8s_parsl_place"
+
 
 class TaskFailed(Exception):
     """The task's own exception cannot be pickled; this one has its text."""

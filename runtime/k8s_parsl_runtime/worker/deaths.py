@@ -8,6 +8,7 @@ tests/runtime/test_parsl_contract.py pins what this uses of Parsl.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from multiprocessing import current_process
@@ -19,7 +20,7 @@ from parsl.executors.high_throughput import errors
 
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.memory import oom_kills
-from k8s_parsl_runtime.shared.task_errors import WorkerDied
+from k8s_parsl_runtime.shared.task_errors import PLACE, WorkerDied
 from k8s_parsl_runtime.worker import forks, handover
 
 # Names the folder where worker processes write what Python knows about a crash.
@@ -54,15 +55,19 @@ class Context(handover.Context):
     Process = Worker  # type: ignore[assignment]
 
 
-def watch() -> None:
-    """Replace what Parsl's pool uses; call it before that is imported."""
+def watch(name: str = "") -> None:
+    """Replace what Parsl's pool uses; call it before that is imported.
+
+    Args:
+        name: of the worker pod, or of a laptop's pool, as journal and logs have it.
+    """
     os.environ[FOLDER] = programs.scratch("crashes-")
     # The folder of the sockets of `multiprocessing`, which a pool that is killed leaves behind.
     configuration: dict[str, str] = current_process()._config  # type: ignore[attr-defined]  # noqa: SLF001
     configuration["tempdir"] = programs.scratch("mp-")
     # Its own context: tasks use Python's too.
     multiprocessing.SpawnContext = Context()
-    errors.WorkerLost = lost
+    errors.WorkerLost = functools.partial(lost, name=name)
 
 
 def notes(worker: int) -> Path:
@@ -75,23 +80,35 @@ def walltime_note(worker: int) -> Path:
     return notes(worker).with_suffix(".walltime")
 
 
-def lost(worker: int, host: str) -> BaseException:
-    """Return what became of a worker that died with a task.
+def lost(worker: int, host: str, *, name: str = "") -> BaseException:
+    """Return what became of a worker that died with a task, with the place where that was.
 
     It is a WorkerLost where the pod is about to end with it.
+
+    Args:
+        worker: its place in the pool.
+        host: the machine's name.
+        name: the pool's, where it is not the machine's.
     """
+    pod = name or host
+    error = _end_of(worker, pod)
+    setattr(error, PLACE, (pod, worker))
+    return error
+
+
+def _end_of(worker: int, pod: str) -> BaseException:
     over_time = _over_time(worker)
     if over_time is not None:
         return over_time
     exitcode = _exitcodes.get(worker)
     out_of_memory = exitcode == -9 and oom_kills() > _KILLED_BEFORE
     if exitcode is None or out_of_memory:
-        gone: BaseException = _WorkerLost(worker, host)
+        gone: BaseException = _WorkerLost(worker, pod)
         return gone
     place = ""
     if exitcode < 0:
         place = _place(_read(notes(worker)))
-    return WorkerDied(host, exitcode, place)
+    return WorkerDied(pod, exitcode, place)
 
 
 def _over_time(worker: int) -> BaseException | None:

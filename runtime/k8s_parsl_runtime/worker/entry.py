@@ -203,7 +203,7 @@ def work(
     log = ManagerLog(Path(options.logdir) / f"block-{options.block_id}" / name / "manager.log")
     log.start()
     programs.name_the_user()
-    command = programs.command("pool", *pool_arguments, "--uid", name)
+    command = programs.command("pool", *pool_arguments, f"--uid={name}")
     environment = userpath.clean({**os.environ, **(variables or {})}, path)
     pool = Pool(command, environment, grace, lambda: log.connected)
     Lifeline(

@@ -37,11 +37,13 @@ class LaptopExecutor(WatchedExecutor):
         self._over: set[str] = set()
 
     def start(self) -> None:
-        """Start the interchange, with keys in a folder that the launcher removes.
+        """Start the interchange, with keys and scripts in folders that the launcher removes.
 
         ZeroMQ finds keys by a shell pattern: in the run's folder the server would not find them
         where the path has a `[`.
         """
+        # The pools' end is read from there each second: in the run's folder it could be removed.
+        self.provider.script_dir = programs.scratch("scripts-")
         if self.encrypted:
             self.cert_dir = curvezmq.create_certificates(programs.scratch("keys-"))
         super().start()

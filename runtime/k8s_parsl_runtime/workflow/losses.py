@@ -159,7 +159,8 @@ class RetryCost:
         pod = pod_of(error)
         why = self._why(pod)
         reason = f"; worker pod {pod}: {why}" if why else ""
-        error.add_note(f"lost {times} times, not run again ({refused}){reason}")
+        often = "once" if times == 1 else f"{times} times"
+        error.add_note(f"lost {often}, not run again ({refused}){reason}")
         return self._given_up
 
     def _reason(self, error: Exception) -> str:

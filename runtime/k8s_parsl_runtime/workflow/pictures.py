@@ -9,8 +9,12 @@ from pathlib import Path
 
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import Failure, printable
-from k8s_parsl_runtime.shared.protocol import PICTURE_BYTES, TEXT_CHARACTERS, Message
-from k8s_parsl_runtime.workflow.results import MEDIA
+from k8s_parsl_runtime.shared.protocol import (
+    PICTURE_BYTES,
+    PICTURE_MEDIA,
+    TEXT_CHARACTERS,
+    Message,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ def messages(picture: Path, places: Sequence[Path]) -> Iterator[Message]:
         yield {
             "type": "picture",
             "name": name,
-            "media": MEDIA[picture.suffix.lower()],
+            "media": PICTURE_MEDIA[picture.suffix.lower()],
             "data": base64.b64encode(part).decode(),
             "last": number == len(parts),
         }

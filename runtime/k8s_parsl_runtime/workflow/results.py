@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from k8s_parsl_runtime.shared.deadlines import safely
-from k8s_parsl_runtime.shared.protocol import PICTURES
+from k8s_parsl_runtime.shared.protocol import PICTURE_MEDIA, PICTURES
 
 log = logging.getLogger("k8s_parsl_runtime")
 
@@ -30,7 +30,6 @@ INT_BITS = 14_000
 LOOKED_AT = 100_000
 # How long to wait for a file system that stalls, or a `__repr__` that does not end.
 SHOW_S = 30.0
-MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 # Taken now, as the user's code may replace it.
 _to_json = JSONEncoder(allow_nan=False).encode
 
@@ -171,7 +170,7 @@ def _find(result: Any, found: dict[Path, None]) -> None:
 def _add(name: str | PurePath, found: dict[Path, None]) -> None:
     with contextlib.suppress(Exception):
         path = Path(name)
-        if path.suffix.lower() in MEDIA and path.is_file():
+        if path.suffix.lower() in PICTURE_MEDIA and path.is_file():
             found[path] = None
 
 

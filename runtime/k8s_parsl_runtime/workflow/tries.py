@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from k8s_parsl_runtime.shared.measures import Measures
+from k8s_parsl_runtime.shared.task_errors import PLACE
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.app_options import INTERNAL
@@ -61,7 +62,7 @@ class Tries:
         pod = executor.pod_of(measures.block) if hasattr(executor, "pod_of") else ""
         call = ""
         if error or self._is_slow(app, measures.seconds):
-            call = causes.call(app, task_record["args"], task_record["kwargs"])[:CALL_CHARACTERS]
+            call = _call(task_record)
         # In the order of the fields, as names cost three times as much, and there is one for each
         # task.
         return Try(
@@ -97,6 +98,7 @@ class Tries:
         """Return the report of a try that no worker has measured."""
         ended = time.time()
         launched = _moment(task_record["try_time_launched"])
+        pod, worker = _place_of(error)
         ran_here = outcome in (Outcome.DONE, Outcome.FAILED) and RAN in task_record
         return Try(
             id=task_record["id"],
@@ -107,13 +109,15 @@ class Tries:
             launched=launched,
             sent=None,
             ended=ended,
-            pod=pod_of(error) if is_loss(error) else "",
+            pod=pod,
+            worker=worker,
             began=launched if ran_here else None,
             seconds=task_record[RAN] if ran_here else None,
             arguments=_noted(task_record, "argument_bytes"),
             depends=_depends(task_record),
             error=_type_of(error),
             text=text,
+            call=_call(task_record) if error else "",
         )
 
     def _is_slow(self, app: str, seconds: float) -> bool:
@@ -150,6 +154,19 @@ def _noted(task_record: Any, name: str) -> Any:
     """
     future = task_record.get(FUTURE)
     return None if future is None else vars(future).get(name)
+
+
+def _call(task_record: Any) -> str:
+    app = task_record["func_name"]
+    return causes.call(app, task_record["args"], task_record["kwargs"])[:CALL_CHARACTERS]
+
+
+def _place_of(error: BaseException | None) -> tuple[str, int | None]:
+    """Return where a task ran whose worker has sent no measures, as far as its exception says."""
+    place: tuple[str, int] | None = vars(error).get(PLACE) if error else None
+    if place:
+        return place
+    return (pod_of(error) if is_loss(error) else "", None)
 
 
 def _type_of(error: BaseException | None) -> str:
