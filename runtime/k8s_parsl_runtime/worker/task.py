@@ -28,7 +28,13 @@ from k8s_parsl_runtime.worker.measured import Measurement
 SHOWN_FRAMES = 30
 
 
-def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int = 0) -> bytes:
+def run(
+    buffer: bytes,
+    sent: float = 0.0,
+    task: int | None = None,
+    number: int = 0,
+    limit: tuple[float, str] | None = None,
+) -> bytes:
     """Run a task; return its result, or what it raised, with what it used.
 
     Args:
@@ -36,12 +42,13 @@ def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int =
         sent: when the interchange sent it, in seconds since the epoch.
         task: its number, by which its output is tagged.
         number: that of its try.
+        limit: how many seconds it may run, and what to say of it if it runs longer.
     """
     with streams.of_task(task, number):
-        return _run(buffer, sent)
+        return _run(buffer, sent, limit)
 
 
-def _run(buffer: bytes, sent: float) -> bytes:
+def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
@@ -49,7 +56,7 @@ def _run(buffer: bytes, sent: float) -> bytes:
     measurement = Measurement(sent)
     measures = None
     try:
-        result = _executed(buffer)
+        result = _executed(buffer, limit)
         measures = measurement.end()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
@@ -60,6 +67,7 @@ def _run(buffer: bytes, sent: float) -> bytes:
     except BaseException as end:  # noqa: BLE001 (it would end this process)
         error = TaskExited(_text_of_end(end)).with_traceback(end.__traceback__)
     measures = measures or measurement.end()
+    error = limits.behind(error)
     if isinstance(error, AppTimeout):
         limits.end_children(since)
     _add_note(error, buffer)
@@ -68,14 +76,14 @@ def _run(buffer: bytes, sent: float) -> bytes:
     return packing.failure(error, measures)
 
 
-def _executed(buffer: bytes) -> Any:
+def _executed(buffer: bytes, limit: tuple[float, str] | None) -> Any:
     """Execute the task and return its result.
 
     A process that the task forked, and that comes back from it, ends here: it is no second worker.
     """
     home = os.getpid()
     try:
-        result = execute_task(buffer)
+        result = limits.run(limit, lambda: execute_task(buffer))
     except BaseException as error:
         if os.getpid() != home:
             _end_forked(error)
@@ -140,7 +148,8 @@ def _add_note(error: BaseException, buffer: bytes) -> None:
 @functools.cache
 def _note_crashes() -> None:
     """Have Python write where it was when a signal ends this process; once for each process."""
-    file = deaths.notes(int(os.environ["PARSL_WORKER_RANK"])).open("w")
+    worker, _ = limits.place()
+    file = deaths.notes(worker).open("w")
     faulthandler.enable(file, all_threads=False)
 
 
