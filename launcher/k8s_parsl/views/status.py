@@ -59,6 +59,7 @@ def status(state: State) -> Json:
         "executors": executors(state),
         "resources": requested_and_used(state),
         "waits": _waits(state),
+        "held": _held(state),
         "running": _running(state),
         "failures": _failures(state),
         "failed_tasks": _failed_tasks(state),
@@ -100,6 +101,8 @@ def _app(name: str, app: App) -> Json:
         "lost": app.lost,
         "cancelled": app.cancelled,
         "open": max(app.open - app.cancelled, 0),
+        "for_permit": app.for_permit,
+        "for_retry": app.for_retry,
         "p10_s": round(low, 3),
         "median_s": round(median, 3),
         "p90_s": round(high, 3),
@@ -170,6 +173,12 @@ def _waits(state: State) -> list[Json]:
         {"reason": reason, "pods": len(pods), "text": pods[0].text}
         for reason, pods in sorted(by_reason.items(), key=lambda item: -len(item[1]))
     ]
+
+
+def _held(state: State) -> list[Json]:
+    """Return how many tasks wait in the workflow, by app, with the value that makes them wait."""
+    most = sorted(state.held(), key=lambda one: -one.tasks)[:SHOWN_APPS]
+    return [{"app": one.app, "tasks": one.tasks, "text": one.text} for one in most]
 
 
 def _running(state: State) -> list[Json]:

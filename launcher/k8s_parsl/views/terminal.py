@@ -322,6 +322,8 @@ def _executors(document: Json) -> Iterator[Text]:
             )
     for wait in document["waits"]:
         yield plain(f"  waiting ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
+    for one in document["held"]:
+        yield plain(f"  waiting: {one['text']}")
 
 
 def _resources(document: Json) -> Iterator[Text]:
