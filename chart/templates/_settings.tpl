@@ -14,11 +14,27 @@ launcher/k8s_parsl/config/ returns the same, with `laptop`; a test compares the 
 {{- end -}}
 {{- $values := pick .Values "parsl" "logging" "notify" "page" -}}
 {{- $_ := set $values "run" $run -}}
+{{- $_ := set $values "apps" (include "k8s-parsl.apps" . | fromJson) -}}
 {{- $_ := set $values "metrics" (omit .Values.metrics "from" "annotations" "podMonitor") -}}
 {{- $_ := set $values "workflow" (omit .Values.workflow "files") -}}
 {{- $_ := set $values "executors" $executors -}}
 {{- $_ := set $values "storage" (include "k8s-parsl.mountedStorage" . | fromJson) -}}
 {{- toYaml $values -}}
+{{- end -}}
+
+{{- /* `apps` without its nulls, as JSON. */ -}}
+{{- define "k8s-parsl.apps" -}}
+{{- $apps := dict -}}
+{{- range $name, $limits := .Values.apps -}}
+{{- if not (kindIs "invalid" $limits) -}}
+{{- $given := dict -}}
+{{- range $key, $value := $limits -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $given $key $value }}{{ end -}}
+{{- end -}}
+{{- $_ := set $apps $name $given -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $apps -}}
 {{- end -}}
 
 {{- /* By key of `storage`, what the launcher needs to know about a volume, as JSON. */ -}}

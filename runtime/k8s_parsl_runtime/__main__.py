@@ -86,7 +86,7 @@ def _pool(arguments: Sequence[str]) -> int:
     os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
     with imports.lean():
         from k8s_parsl_runtime.shared import parsl_logging
-        from k8s_parsl_runtime.worker import deaths, forks, manager_log
+        from k8s_parsl_runtime.worker import alert, deaths, forks, manager_log, overtime
 
         manager_log.be_calm()
         deaths.watch(_option(arguments, "--uid", ""))
@@ -100,7 +100,10 @@ def _pool(arguments: Sequence[str]) -> int:
     sys.argv = [pool.__file__, *arguments]
     userpath.put()
     del sys.modules[pool.__name__]
+    overtime.share()
     forks.begin()
+    overtime.watch()
+    alert.begin()
     runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
     return ExitCode.DONE
 

@@ -83,6 +83,13 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("parsl.workerPort", [1024, 65000], [1023, 65001]),
     ("parsl.monitoring.enabled", [True, False], ["yes", 1, None]),
     ("parsl.monitoring.resourceMonitoringInterval", [0, 0.5, 3600], [-1, "30", None]),
+    ("apps", [{}, {"a": {}}, {"_A1": {}}, {"größe": {}}, {"a" * 200: {}}], [{"a" * 201: {}}, {"": {}}, {"1a": {}}]),
+    ("apps", [], [{"a-b": {}}, {"a.b": {}}, {"a b": {}}, {"<lambda>": {}}, {"a`": {}}, {"a[": {}}, {"a\n": {}}]),
+    ("apps.tile", [{}, {"retries": None}], [[], "tile", 3, {"walltime": 3}, {"maxrunning": 3}]),
+    ("apps.tile.timeout", [0.001, 1e8, None], [0, -1, 1.1e8, "60", "1m", True]),
+    ("apps.tile.maxRunning", [1, 1000000, None], [0, -1, 1.5, 1000001, "4", True]),
+    ("apps.tile.retries", [0, 1000000, None], [-1, 1.5, 1000001, "4"]),
+    ("apps.tile.retryDelay", [0, 0.5, 604800], [-0.1, 604801, "10"]),
     ("logging.level", ["DEBUG", "INFO", "WARNING", "ERROR"], ["info", "FATAL"]),
     ("logging.progressPeriod", [0.1], [0]),
     ("page.enabled", [True, False], ["yes", 1, None]),
@@ -272,7 +279,7 @@ def is_key(node: Any) -> bool:
 
 def as_pattern(key: str) -> str:
     """A row's key, with `*` for the label of an executor, the key of a volume, a resource."""
-    key = re.sub(r"^(storage|executors)\.[^.]+", r"\1.*", key)
+    key = re.sub(r"^(storage|executors|apps)\.[^.]+", r"\1.*", key)
     return re.sub(r"\.(limits|requests)\.[^.]+$", r".\1.*", key)
 
 

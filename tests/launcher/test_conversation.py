@@ -588,6 +588,7 @@ def test_what_is_no_message_ends_its_connection(
             ["running", "app", [7, 0, "cpu", "pod", 1.0]],
         ),
         tasks(["long", "app", "a task has run for 900 s"]),
+        tasks(["waiting", "app", [0, 10**9]]),
         line(type="cancel", executor="cpu", blocks=[]),
     ],
 )

@@ -101,6 +101,7 @@ KERNELS = {
     },
     "used": lambda n: {"type": "used", "cpu": 1.0, "memory": n},
     "long": lambda n: {"type": "tasks", "events": [["long", f"app{n}", f"{n}{TEXT[20:]}"]] * 100},
+    "waiting": lambda n: {"type": "tasks", "events": [["waiting", f"app{n}", [n, 0]]] * 100},
     "log": lambda n: {"type": "log", "level": "INFO", "text": "x\n" * TEXT_CHARACTERS},
     "fault": lambda n: {"type": "fault", "code": 1 + n % 255, "text": TEXT},
     "raised": lambda n: {"type": "raised", "text": TEXT},

@@ -18,6 +18,7 @@ from k8s_parsl.journal import events, reader, state, writer
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State, began
 from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.files import Refused
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
@@ -55,6 +56,7 @@ def some(journal, tasks=20):
         [done("stage", 0.5, id=number, pod="pod-0", worker=number % 2) for number in range(tasks)]
     )
     journal.take_tasks([retried("merge"), failed("merge", "ValueError: no"), kept("merge")])
+    journal.take_tasks([["waiting", "stage", [3, 1]]])
     journal.take_tasks([["long", "stage", "a task has run for 900 s"]])
 
 
@@ -515,3 +517,47 @@ def test_a_slice_has_what_fell_into_it():
 
 def test_events_have_the_version_of_their_format():
     assert events.VERSION == 2
+
+
+def test_tasks_that_wait_in_the_workflow_are_known_with_the_value_that_makes_them_wait():
+    """Until none waits, or the attempt ends."""
+    state = State()
+    settings = {"apps": {"get": {"maxRunning": 4}}}
+    state.take({"event": "run", "t": 0, "run": "r1", "settings": settings})
+    for app in ("get", "cut"):
+        state.take({"event": "submitted", "t": 1, "app": app, "ids": [[0, 9]]})
+    state.take({"event": "waiting", "t": 1, "app": "get", "permit": 6, "retry": 1})
+    state.take({"event": "waiting", "t": 1, "app": "cut", "permit": 2, "retry": 0})
+    document = status(state)
+    assert [(one["app"], one["tasks"], one["text"]) for one in document["held"]] == [
+        ("get", 6, "6 tasks of get: apps.get.maxRunning is 4"),
+        ("cut", 2, "2 tasks of cut: apps.cut.maxRunning is reached"),
+        ("get", 1, "1 task of get: apps.get.retryDelay"),
+    ]
+    state.take({"event": "waiting", "t": 2, "app": "cut", "permit": 0, "retry": 0})
+    assert len(status(state)["held"]) == 2
+    state.take({"event": "end", "t": 3, "status": "done", "exit_code": 0})
+    assert status(state)["held"] == []
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "3", None, 1 << 61, [1], True])
+def test_a_number_of_waiting_tasks_that_is_none_changes_nothing(wrong):
+    state = State()
+    state.take({"event": "waiting", "t": 1, "app": "get", "permit": 3, "retry": 0})
+    state.take({"event": "waiting", "t": 1, "app": "get", "permit": 2, "retry": wrong})
+    assert [one.tasks for one in state.held()] == [3]
+
+
+def test_settings_of_another_kind_make_no_view_fail():
+    for apps in (
+        None,
+        3,
+        [],
+        {"get": 3},
+        {"get": {"maxRunning": "x"}},
+        {"get": {"maxRunning": []}},
+    ):
+        state = State()
+        state.take({"event": "run", "t": 0, "settings": {"apps": apps}})
+        state.take({"event": "waiting", "t": 1, "app": "get", "permit": 3, "retry": 0})
+        assert state.held()[0].text == "3 tasks of get: apps.get.maxRunning is reached"

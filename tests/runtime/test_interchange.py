@@ -18,7 +18,7 @@ from parsl.version import VERSION
 
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.workflow.ahead import AHEAD, APP
-from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
+from k8s_parsl_runtime.workflow.interchange import ALONE, CAPPED, PodEnded
 
 LOOPBACK, PORTS, PATIENCE_S = "127.0.0.1", (55000, 56000), 20
 
@@ -468,3 +468,65 @@ def test_a_pod_that_is_lost_loses_what_waited_there_too(launcher):
     assert_gets(launcher, manager, 0, 1, 2, 3, 4)
     launcher.ask("lost", "0")
     assert sorted(launcher.failed()[0] for _ in range(5)) == [0, 1, 2, 3, 4]
+
+
+# Tasks of apps with `maxRunning` do not wait in a pod ----------------------------------------------------------------
+
+CAP = {CAPPED: True, APP: "capped"}
+
+
+def test_a_capped_task_goes_to_an_idle_worker_alone(launcher):
+    """It counts as one that runs: it must not wait behind another one."""
+    one = Manager(launcher, "0").register(capacity=6, workers=1)
+    launcher.turns()
+    for number in range(3):
+        launcher.submit(number, **CAP)
+    assert_gets(launcher, one, 0)
+    other = Manager(launcher, "1").register(capacity=6, workers=1)
+    assert_gets(launcher, other, 1)
+    one.done(0)
+    assert_gets(launcher, one, 2)
+
+
+def test_capped_tasks_are_not_starved_by_those_that_are_prefetched(launcher):
+    """While one waits, no manager gets more tasks than it can run."""
+    manager = Manager(launcher, "0").register(capacity=3, workers=1)
+    launcher.turns()
+    for number in range(3):
+        launcher.submit(number)
+    assert_gets_any(manager, 3)
+    launcher.submit(3, **CAP)
+    launcher.turns()
+    for number in range(4, 8):
+        launcher.submit(number)
+    manager.done(0)
+    manager.done(1)
+    launcher.turns()
+    assert manager.has_nothing()
+    manager.done(2)
+    assert manager.tasks()[0] == 3
+
+
+def test_a_capped_task_is_never_sent_ahead(launcher):
+    launcher.ask("short", "capped")
+    manager = Manager(launcher, "0").register(capacity=1)
+    for number in range(3):
+        launcher.submit(number, **CAP)
+    assert_gets(launcher, manager, 0)
+
+
+def test_a_suspect_of_a_capped_app_runs_alone(launcher):
+    manager = Manager(launcher, "0").register(capacity=2)
+    launcher.submit(0, **CAP)
+    assert_gets(launcher, manager, 0)
+    launcher.submit(1, **CAP, **SUSPECT)
+    launcher.turns()
+    assert manager.has_nothing()
+    manager.done(0)
+    assert_gets(launcher, manager, 1)
+
+
+def assert_gets_any(manager, number):
+    had = []
+    while len(had) < number:
+        had += manager.tasks()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import multiprocessing.util
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -36,9 +37,10 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.run import plan
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
-from k8s_parsl_runtime.worker import manager_log
+from k8s_parsl_runtime.worker import alert, manager_log
 from k8s_parsl_runtime.workflow import provider
 from k8s_parsl_runtime.workflow.parsl_config import executors
+from k8s_parsl_runtime.workflow.waiting import NoPermit
 
 
 def test_the_release_is_one_that_was_read():
@@ -385,6 +387,28 @@ def test_pool_and_worker_processes_hand_over_what_handover_replaces():
     assert "ready_worker_count.value += 1" in worker
     assert "ready_worker_count.value -= 1" in worker
     assert "tasks_in_progress[worker_id] = req" in worker
+
+
+def test_the_pool_waits_for_dead_workers_by_its_stop_event():
+    """The thread has the method of the pool, and the processes; `alert` replaces the event."""
+    watchdog = inspect.getsource(process_worker_pool.Manager.worker_watchdog)
+    assert "while not self._stop_event.wait(self.heartbeat_period):" in watchdog
+    started = inspect.getsource(process_worker_pool.Manager.start)
+    assert f'target=self.worker_watchdog, args=(procs,), name="{alert.WATCHDOG}"' in started
+    source = inspect.getsource(process_worker_pool.Manager)
+    used = set(re.findall(r"_stop_event\.(\w+)", source))
+    assert used <= {"set", "is_set", "wait"}
+
+
+def test_a_task_that_is_not_launched_stays_pending():
+    """Parsl takes what `launch_task` raises for the task's end, if it is an Exception."""
+    source = inspect.getsource(inspect.unwrap(DataFlowKernel._launch_if_ready_async))
+    assert "exec_fu = self.launch_task(task_record)" in source
+    assert source.index("launch_task(") < source.index("except Exception as e:")
+    assert "except BaseException" not in source
+    assert not issubclass(NoPermit, Exception)
+    update = inspect.getsource(DataFlowKernel.handle_exec_update)
+    assert update.index("self._config.retry_handler(") < update.index("self.launch_if_ready(")
 
 
 def test_an_app_has_its_walltime_by_a_function_that_is_looked_up_at_each_call():

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from k8s_parsl.config.model import Model
-from k8s_parsl.config.names import DEVICE_IS, Label
+from k8s_parsl.config.names import DEVICE_IS, AppName, Label
 from k8s_parsl.config.settings import (
     ACCELERATOR,
     COMMIT,
     COMMIT_IS,
     GIT_URL,
     GIT_URL_IS,
+    AppLimits,
     Executor,
     Git,
     Laptop,
@@ -387,6 +388,10 @@ class Values(Model):
         "worker pods.",
     )
     parsl: ChartParsl = Field(default_factory=ChartParsl)
+    apps: dict[AppName, AppLimits | None] = Field(
+        default_factory=dict,
+        description="Limits of the tasks of an app, by the name of its function ([how](apps.md)).",
+    )
     storage: dict[Label, ChartVolume | None] = Field(
         default_factory=dict,
         description="Volumes by key. Workflow and workers mount each at the same path; the "

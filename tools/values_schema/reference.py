@@ -17,8 +17,9 @@ HEAD = """\
 # Values
 
 Every key of a values file. `a.b` means key `b` below key `a`; replace `<label>` and `<key>` with
-names that you choose. `chart/values.yaml` shows all keys with their defaults, `values/` has the
-files of real clusters, and `values/every-key.yaml` sets each key once.
+names that you choose, and `<name>` with that of an app. `chart/values.yaml` shows all keys with
+their defaults, `values/` has the files of real clusters, and `values/every-key.yaml` sets each key
+once.
 
 - With several files (`-f one.yaml -f two.yaml`) the later one overrides the earlier one: maps are
   merged, lists are replaced, and null removes an executor, a volume or a volume's source.
@@ -55,7 +56,7 @@ creates a new Job, and so a new run.
 }
 
 # A name for the entries of a map with free keys.
-ENTRIES = {"executors": "<label>", "storage": "<key>"}
+ENTRIES = {"executors": "<label>", "apps": "<name>", "storage": "<key>"}
 PODS = ("Pod", "OwnPod")
 POD_FIELDS = {to_camel(name) for name in Pod.model_fields}
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import StringConstraints, WithJsonSchema
 
 from k8s_parsl.config.helm_yaml import BARE
-from k8s_parsl.config.names import LABEL, LABEL_IS, NAME_IS, RELATIVE_PATH_IS
+from k8s_parsl.config.names import APP, APP_IS, LABEL, LABEL_IS, NAME_IS, RELATIVE_PATH_IS
 
 JSON = dict[str, Any]
 
@@ -208,6 +208,7 @@ class KeyRule:
 
 KEYS = {
     LABEL: KeyRule("[^-a-z0-9]|^-|-$|^$", LABEL_IS),
+    APP: KeyRule(r"[\x00-/:-@\[-^`{-\x7F]|^[0-9]|^$", APP_IS),
     DATA_KEY: KeyRule(
         "[^-._a-zA-Z0-9]|^$",
         "under a name of letters, digits, dots, hyphens and underscores, without a folder",

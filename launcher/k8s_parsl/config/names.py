@@ -13,6 +13,14 @@ LABEL_IS = (
     f"under a name of a-z, 0-9 and hyphens (not first, not last), at most {LABEL_LENGTH} characters"
 )
 Label = Annotated[str, StringConstraints(pattern=LABEL, max_length=LABEL_LENGTH)]
+# An app's: the name of its function. Without `\w`, which has other letters in each of the three
+# programs that read it.
+APP = r"^([A-Za-z_]|[^\x00-\x7F])([A-Za-z0-9_]|[^\x00-\x7F])*$"
+APP_LENGTH = 200
+APP_IS = (
+    f"under an app's name, which is that of its Python function, at most {APP_LENGTH} characters"
+)
+AppName = Annotated[str, StringConstraints(pattern=APP, max_length=APP_LENGTH)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^:]*[^/:]$")]
 
 # One of Kubernetes' quantities, with a unit: a number of bytes alone is easily one digit wrong.
@@ -36,3 +44,6 @@ MUST_BE = {
 
 Both the launcher and Helm (by the schema that is made of the models) refuse with these words.
 """
+
+KEYS_ARE = {LABEL: LABEL_IS, APP: APP_IS}
+"""What a key must be, by the pattern of its map's keys."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic_core import ErrorDetails
 
 from k8s_parsl.config.helm_yaml import BARE
-from k8s_parsl.config.names import LABEL_IS, MUST_BE
+from k8s_parsl.config.names import APP_IS, KEYS_ARE, LABEL_IS, MUST_BE
 
 # Keys, and numbers of a list, from the top.
 Location = tuple[int | str, ...]
@@ -137,8 +137,10 @@ def _said(errors: list[ErrorDetails]) -> str:
         case "json_invalid":
             # What json.dumps writes is JSON, but for this one thing. The values are not shown.
             return "a text has half of a surrogate pair in it (\\ud800 to \\udfff)"
-        case "string_pattern_mismatch" | "string_too_long" if is_key:
-            return f"must be {LABEL_IS}"
+        case "string_pattern_mismatch" if is_key:
+            return f"must be {KEYS_ARE[error['ctx']['pattern']]}"
+        case "string_too_long" if is_key:
+            return f"must be {APP_IS if error['loc'][0] == 'apps' else LABEL_IS}"
         case "string_type" if isinstance(value, bool) and len(errors) == 1:
             truth = str(value).lower()
             return (

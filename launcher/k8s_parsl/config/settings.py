@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 from k8s_parsl.config.helm_merge import merge
 from k8s_parsl.config.helm_yaml import read_yaml
 from k8s_parsl.config.model import Model
-from k8s_parsl.config.names import SIZE, AbsolutePath, Label
+from k8s_parsl.config.names import SIZE, AbsolutePath, AppName, Label
 from k8s_parsl.config.nearest import did_you_mean
 from k8s_parsl_runtime.shared.errors import UsageError
 
@@ -347,6 +347,39 @@ class Parsl(Model):
     monitoring: Monitoring = Field(default_factory=Monitoring)
 
 
+class AppLimits(Model):
+    """Limits of the tasks of one app, by the name of its function (docs/user/apps.md)."""
+
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        le=1e8,
+        description="Seconds that a task may run. Then it is ended, with all processes that it has "
+        "started, and has failed. If it has a `walltime` too, the smaller one counts.",
+    )
+    max_running: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="The largest number of tasks that run at once, in all worker pods together. "
+        "The others wait in the workflow, and no worker pod is started for them.",
+    )
+    retries: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="How often a failed task is tried again. Empty: `parsl.retries`.",
+    )
+    retry_delay: float = Field(
+        0.0,
+        ge=0,
+        le=604_800,
+        description="Seconds before a failed task is tried again, at least. Each further time "
+        "twice as long, up to 10 minutes (or `retryDelay`, if that is longer), and up to a quarter "
+        "more at random.",
+    )
+
+
 class Volume(Model):
     """The part of `storage.<key>` that launcher and workflow read; the chart reads the rest."""
 
@@ -462,6 +495,9 @@ class Settings(Model):
         min_length=1, description="One HighThroughputExecutor for each label."
     )
     parsl: Parsl = Field(default_factory=Parsl)
+    apps: dict[AppName, AppLimits] = Field(
+        default_factory=dict, description="Limits by app, whose name is that of its function."
+    )
     storage: dict[Label, Volume] = Field(default_factory=dict, description="Volumes by key.")
     logging: Logging = Field(default_factory=Logging)
     page: Page = Field(default_factory=Page)
@@ -548,6 +584,7 @@ SECTIONS = (
     "run",
     "executors",
     "parsl",
+    "apps",
     "storage",
     "logging",
     "page",
@@ -579,6 +616,7 @@ _SECTIONS_READ = (
     "run",
     "workflow",
     "parsl",
+    "apps",
     "logging",
     "notify",
     "page",

@@ -86,6 +86,11 @@ class Journal:
         with self._lock:
             return self._state.counts()
 
+    def held(self) -> str:
+        """Return which tasks wait in the workflow, and why; empty where none does."""
+        with self._lock:
+            return "; ".join(one.text for one in self._state.held())
+
     def finish(self) -> None:
         """Write what is left; wait for the volume only for a moment."""
         self._writer.finish()
@@ -124,5 +129,8 @@ class Journal:
                     "pod": pod,
                     "since": self._since_start(since),
                 }
+            case "waiting":
+                permit, retry = what
+                return {"permit": permit, "retry": retry}
             case _:
                 return {"text": what}

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import add, le
 
+from k8s_parsl.config.workers import counted
 from k8s_parsl.journal import events, groups
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.groups import Group
@@ -108,6 +109,12 @@ class App:
     cancelled: int = 0
     # Of these, those that were running.
     interrupted: int = 0
+    # Of those that are open: how many wait in the workflow for the end of another one
+    # (`maxRunning`), and for the moment of their retry.
+    for_permit: int = 0
+    for_retry: int = 0
+    # The largest number so far that waited for others.
+    most_for_permit: int = 0
     # Seconds that the app ran, of those that were done.
     seconds: Times = field(default_factory=Times)
     # Seconds in total that they waited since they could run.
@@ -189,6 +196,15 @@ class Scaling:
     before: int
     after: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Tasks of one app that wait in the workflow, and why."""
+
+    app: str
+    tasks: int
+    text: str
 
 
 @dataclass(slots=True)
@@ -299,6 +315,7 @@ class State:
             "try": self._take_try,
             "tries": self._take_tries,
             "running": self._take_running,
+            "waiting": self._take_waiting,
             "long": self._take_long,
             "pod": self._take_pod,
             "scaling": self._take_scaling,
@@ -332,6 +349,21 @@ class State:
         done = sum(app.done for app in apps)
         failed = sum(app.failed for app in apps)
         return submitted, done, failed
+
+    def held(self) -> list[Held]:
+        """Return which tasks wait in the workflow, by the values of their apps."""
+        found = []
+        for name, app in self.apps.items():
+            most = f"apps.{name}.maxRunning is {self._max_running(name)}"
+            for tasks, why in ((app.for_permit, most), (app.for_retry, f"apps.{name}.retryDelay")):
+                if tasks:
+                    found.append(Held(name, tasks, f"{counted(tasks, 'task')} of {name}: {why}"))
+        return found
+
+    def _max_running(self, app: str) -> str:
+        of_apps = _inside(self.run.get("settings"), "apps")
+        most = _inside(_inside(of_apps, app), "maxRunning")
+        return str(_count(most, 0) or "reached")
 
     @property
     def failures(self) -> list[tuple[str, str]]:
@@ -629,6 +661,13 @@ class State:
             self._numbers += 1
             failed.tasks.append(one.id)
 
+    def _take_waiting(self, event: Event) -> None:
+        permit, retry = _number(event["permit"]), _number(event["retry"])
+        app = self._app(str(event["app"]))
+        app.for_permit = permit
+        app.most_for_permit = max(app.most_for_permit, permit)
+        app.for_retry = retry
+
     def _take_long(self, event: Event) -> None:
         if len(self.long) < KEPT_FAILURES:
             self.long.append((str(event["app"]), str(event["text"])[:TEXT_CHARACTERS]))
@@ -763,6 +802,9 @@ class State:
 
     def _take_end(self, event: Event) -> None:
         self.settle()
+        for app in self.apps.values():
+            app.for_permit = 0
+            app.for_retry = 0
         self.end = {"event": "end"} | _of_their_kind(event, END)
 
 

@@ -80,18 +80,19 @@ def _lines(journal: Journal, period: float, pods: Callable[[], str]) -> Iterator
             changed_at = now
             said_at = now
         elif now - said_at >= SILENCE_S:
-            log.info("nothing new for %.0f s: %s", now - changed_at, waiting(counts, pods()))
+            why = "; ".join(filter(None, (journal.held(), pods())))
+            log.info("nothing new for %.0f s: %s", now - changed_at, waiting(counts, why))
             said_at = now
 
     with every(period, update, "progress"):
         yield
 
 
-def waiting(counts: tuple[int, int, int], pods: str) -> str:
+def waiting(counts: tuple[int, int, int], why: str) -> str:
     """Return what a run with these tasks (submitted, done, failed) waits for."""
     submitted, done, failed = counts
     left = submitted - done - failed
     if not left:
         return "no task is open; the workflow's own code runs"
     tasks = f"{counted(left, 'task')} of {submitted} open"
-    return f"{tasks}; {pods}" if pods else tasks
+    return f"{tasks}; {why}" if why else tasks

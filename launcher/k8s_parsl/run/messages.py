@@ -74,6 +74,8 @@ _SOMETIMES = {
 TRIES = 5000
 # Numbers of tasks: the first and the last of each range.
 Ranges = Annotated[list[tuple[Count, Count]], Field(max_length=5000)]
+# Of an app: how many of its tasks wait for a permit, and for their retry.
+WaitingFields = tuple[Count, Count]
 # Of a task that runs: its number, that of its try, the executor, the pod, and since when.
 RunningFields = tuple[Count, Count, Label, Pod, Moment]
 
@@ -216,6 +218,7 @@ class Tasks(Model):
                 Annotated[tuple[Literal["tries"], App, Tries], Tag("tries")]
                 | Annotated[tuple[Literal["submitted"], App, Ranges], Tag("submitted")]
                 | Annotated[tuple[Literal["running"], App, RunningFields], Tag("running")]
+                | Annotated[tuple[Literal["waiting"], App, WaitingFields], Tag("waiting")]
                 | Annotated[tuple[Literal["long"], App, Text], Tag("long")],
                 Discriminator(_kind),
             ]

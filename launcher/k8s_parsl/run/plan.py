@@ -109,6 +109,7 @@ def start(
         "keys": dict(keys or {}),
         "executors": executors,
         "parsl": settings.parsl.model_dump(),
+        "apps": {name: limits.model_dump() for name, limits in settings.apps.items()},
         "checkpoint": bool(settings.run.volume),
         "log_level": settings.logging.level,
     }

@@ -133,6 +133,7 @@ def _lines(document: Json, state: State) -> list[str]:
         first = next(iter(state.kinds.values()))
         where = f" in {first.pod}" if first.pod else ""
         lines.append(f"first failure: {first.app}, task {first.first_task}{where}: {first.text}")
+    lines += [f"waiting: {one['text']}" for one in document["held"][:SHOWN_WAITS]]
     lines += [_wait(wait) for wait in document["waits"][:SHOWN_WAITS]]
     lines.append(document["why"]["sentence"])
     if run["run"]:

@@ -83,6 +83,7 @@ def status(state: State, *, is_over: bool = False) -> Json:
         "waits": _waits(state),
         "running": [] if is_over else _running(state),
         "interrupted": interrupted[:SHOWN_RUNNING],
+        "held": [] if is_over else _held(state),
         "failures": _failures(state),
         "failed_tasks": _failed_tasks(state),
         "long": [{"app": app, "text": text} for app, text in state.long],
@@ -158,6 +159,8 @@ def _app(name: str, app: App, cut_off: int, *, is_over: bool) -> Json:
         "interrupted": interrupted,
         "not_begun": max(app.open - interrupted, 0) if is_over else 0,
         "open": max(app.open - app.cancelled, 0),
+        "for_permit": app.for_permit,
+        "for_retry": app.for_retry,
         "p10_s": round(low, 3),
         "median_s": round(median, 3),
         "p90_s": round(high, 3),
@@ -237,6 +240,12 @@ def _waits(state: State) -> list[Json]:
         {"reason": reason, "pods": len(pods), "text": pods[0].text}
         for reason, pods in sorted(by_reason.items(), key=lambda item: -len(item[1]))
     ]
+
+
+def _held(state: State) -> list[Json]:
+    """Return how many tasks wait in the workflow, by app, with the value that makes them wait."""
+    most = sorted(state.held(), key=lambda one: -one.tasks)[:SHOWN_APPS]
+    return [{"app": one.app, "tasks": one.tasks, "text": one.text} for one in most]
 
 
 def _running(state: State) -> list[Json]:

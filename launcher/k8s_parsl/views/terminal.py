@@ -326,6 +326,8 @@ def _executors(document: Json) -> Iterator[Text]:
     waits = "waiting" if document["status"] == RUNNING else "waiting when the run ended"
     for wait in document["waits"]:
         yield plain(f"  {waits} ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
+    for one in document["held"]:
+        yield plain(f"  waiting: {one['text']}")
 
 
 def _interrupted(document: Json) -> Iterator[Text]:

@@ -197,7 +197,16 @@ def _advice(state: State, parts: list[dict[str, Any]]) -> str:
     largest = parts[0]["what"] if parts else ""
     if largest == "stragglers" and state.stalled > sum(state.stragglers.values()) / 2:
         return STALLED_ADVICE
+    if largest == "waiting for tasks" and (app := _most_held(state)):
+        return f"apps.{app}.maxRunning holds tasks back"
     return ADVICE.get(largest, "")
+
+
+def _most_held(state: State) -> str:
+    """Return the app of which most tasks at a time have waited for others; empty for none."""
+    held = {name: app.most_for_permit for name, app in state.apps.items()}
+    most = max(held, key=held.__getitem__, default="")
+    return most if held.get(most) else ""
 
 
 def _sentence(parts: list[dict[str, Any]], advice: str) -> str:

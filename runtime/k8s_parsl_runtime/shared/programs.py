@@ -45,9 +45,13 @@ def command(program: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", START, program, *arguments]
 
 
-def adopt_orphans() -> None:
-    """Become the parent of each process below this one whose parent ends; PID 1 is so anyway."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(*, adopt: bool = True) -> None:
+    """Become the parent of each process below this one whose parent ends; PID 1 is so anyway.
+
+    Args:
+        adopt: whether to become it, or not any more.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def end_with_parent() -> None:

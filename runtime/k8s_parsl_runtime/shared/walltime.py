@@ -14,11 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from parsl.app import python
+from parsl.app.errors import AppTimeout, RemoteExceptionWrapper
 
 Call = Callable[[], Any]
 
 _by_parsl = python.timeout
-# How a worker's process keeps to it; takes the seconds, the app's name and the call.
+# How a worker's process keeps to it; takes the seconds, what to say of a task that runs longer, and
+# the call.
 keeper: Callable[[float, str, Call], Any] | None = None
 
 
@@ -46,9 +48,38 @@ def keep(seconds: float, function: Callable[..., Any], args: Any, kwargs: Any) -
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"app {name}: walltime is {seconds!r}: give it as a number of seconds")
     if keeper and threading.current_thread() is threading.main_thread():
-        return keeper(seconds, name, lambda: function(*args, **kwargs))
+        return keeper(seconds, said(name, seconds), lambda: function(*args, **kwargs))
     # A join_app, in a thread of the workflow's own process.
-    return _by_parsl(function, seconds)(*args, **kwargs)
+    return in_thread(function, seconds, said(name, seconds))(*args, **kwargs)
+
+
+def in_thread(function: Callable[..., Any], seconds: float, text: str) -> Callable[..., Any]:
+    """Return ``function`` with a limit of time, as Parsl does it in a thread.
+
+    Args:
+        function: an app's.
+        seconds: how long it may take.
+        text: what AppTimeout says then; Parsl's says nothing.
+    """
+
+    @functools.wraps(function)
+    def within(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = _by_parsl(function, seconds)(*args, **kwargs)
+        except AppTimeout as late:
+            late.args = late.args or (text,)
+            raise
+        # Parsl's apps return what they raise.
+        if isinstance(result, RemoteExceptionWrapper) and isinstance(result.e_value, AppTimeout):
+            result.e_value.args = result.e_value.args or (text,)
+        return result
+
+    return within
+
+
+def said(app: str, seconds: float) -> str:
+    """Return what Parsl says of a task that took longer than its walltime."""
+    return f"App {app} exceeded walltime: {seconds:g} seconds"
 
 
 def take_the_place_of_parsls() -> None:

@@ -28,7 +28,13 @@ from k8s_parsl_runtime.worker.measured import Measurement
 SHOWN_FRAMES = 30
 
 
-def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int = 0) -> bytes:
+def run(
+    buffer: bytes,
+    sent: float = 0.0,
+    task: int | None = None,
+    number: int = 0,
+    limit: tuple[float, str] | None = None,
+) -> bytes:
     """Run a task; return its result, or what it raised, with what it used.
 
     Args:
@@ -36,12 +42,13 @@ def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int =
         sent: when the interchange sent it, in seconds since the epoch.
         task: its number, by which its output is tagged.
         number: that of its try.
+        limit: how many seconds it may run, and what to say of it if it runs longer.
     """
     with streams.OfTask(task, number):
-        return _run(buffer, sent)
+        return _run(buffer, sent, limit)
 
 
-def _run(buffer: bytes, sent: float) -> bytes:
+def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
@@ -49,7 +56,7 @@ def _run(buffer: bytes, sent: float) -> bytes:
     measurement = Measurement(sent)
     measures = None
     try:
-        result = _executed(buffer)
+        result = _executed(buffer, limit)
         measures = measurement.end()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
@@ -60,6 +67,7 @@ def _run(buffer: bytes, sent: float) -> bytes:
     except BaseException as end:  # noqa: BLE001 (it would end this process)
         error = TaskExited(_text_of_end(end)).with_traceback(end.__traceback__)
     measures = measures or measurement.end()
+    error = limits.behind(error)
     if isinstance(error, AppTimeout):
         limits.end_children(since)
     _add_note(error, buffer)
@@ -68,16 +76,14 @@ def _run(buffer: bytes, sent: float) -> bytes:
     return packing.failure(error, measures)
 
 
-def _executed(buffer: bytes) -> Any:
+def _executed(buffer: bytes, limit: tuple[float, str] | None) -> Any:
     """Execute the task and return its result.
 
     A process that the task forked, and that comes back from it, ends here: it is no second worker.
     """
     home = os.getpid()
     try:
-        # As Parsl's `execute_task`, which compiles a line of Python for each task.
-        function, arguments, named = unpack_apply_message(buffer)
-        result = function(*arguments, **named)
+        result = limits.run(limit, functools.partial(_called, buffer))
     except BaseException as error:
         if os.getpid() != home:
             _end_forked(error)
@@ -86,6 +92,12 @@ def _executed(buffer: bytes) -> Any:
         wrapped = isinstance(result, RemoteExceptionWrapper)
         _end_forked(result.e_value if wrapped else None)
     return result
+
+
+def _called(buffer: bytes) -> Any:
+    """Call a task's function, as Parsl's `execute_task` does by compiling a line of Python."""
+    function, arguments, named = unpack_apply_message(buffer)
+    return function(*arguments, **named)
 
 
 def _end_forked(error: BaseException | None) -> NoReturn:
@@ -142,7 +154,8 @@ def _add_note(error: BaseException, buffer: bytes) -> None:
 @functools.cache
 def _note_crashes() -> None:
     """Have Python write where it was when a signal ends this process; once for each process."""
-    file = deaths.notes(int(os.environ["PARSL_WORKER_RANK"])).open("w")
+    worker, _ = limits.place()
+    file = deaths.notes(worker).open("w")
     faulthandler.enable(file, all_threads=False)
 
 

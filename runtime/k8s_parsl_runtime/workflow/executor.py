@@ -30,7 +30,7 @@ from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Tempora
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
 from k8s_parsl_runtime.workflow import interchange_process, staging, unsendable
 from k8s_parsl_runtime.workflow.ahead import APP
-from k8s_parsl_runtime.workflow.interchange import ALONE, Command
+from k8s_parsl_runtime.workflow.interchange import ALONE, CAPPED, Command
 from k8s_parsl_runtime.workflow.interchange_process import InterchangeProcess
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,10 @@ class Launched(NamedTuple):
     task: int | None
     number: int
     app: str
+    # How long it may run, and what to say of it if it runs for longer.
+    limit: tuple[float, str] | None = None
+    # Whether its app has `maxRunning`: it must not wait in a pod behind others.
+    is_capped: bool = False
 
 
 _NOTHING = Launched(None, 0, "")
@@ -141,10 +145,14 @@ class WatchedExecutor(HighThroughputExecutor):
         needs = dict(context.get("resource_spec", {}))
         alone = needs.pop(ALONE, False)
         launched = LAUNCHED.get()
-        program = {"f": programs.TASK, "a": [0.0, launched.task, launched.number]}
+        program = {
+            "f": programs.TASK,
+            "a": [0.0, launched.task, launched.number, launched.limit],
+        }
         ours = {
             "resource_spec": needs,
             ALONE: alone,
+            CAPPED: launched.is_capped,
             APP: launched.app,
             "task_executor": program,
         }

@@ -32,6 +32,8 @@ from k8s_parsl_runtime.workflow.ahead import Ahead
 LAST_RESULTS_S = 0.5
 # In a task's context: no other task may be with its manager at the same time.
 ALONE = "k8s_parsl_alone"
+# In a task's context: its app has `maxRunning`, so the task must not wait in a pod behind others.
+CAPPED = "k8s_parsl_capped"
 
 
 class PodEnded(ManagerLost):
@@ -84,6 +86,8 @@ class ControlledInterchange(Interchange):
         self._stopping = False
         # Tasks that have to run alone and whose turn has come.
         self._suspects: list[Any] = []
+        # Tasks of apps with `maxRunning` whose turn has come.
+        self._capped: list[Any] = []
         # By manager, the task that runs alone there.
         self._alone: dict[bytes, int] = {}
         # By task, since when it runs; as of the last `RUNNING`.
@@ -200,16 +204,23 @@ class ControlledInterchange(Interchange):
     # A task that may have ended its pod runs alone: no other is with its manager.
 
     def get_tasks(self, count: int) -> list[Any]:
-        """Take tasks from the queue in its order; set those aside that have to run alone."""
+        """Take tasks from the queue in its order.
+
+        Those are set aside that have to run alone, or must not wait in a pod.
+        """
         tasks: list[Any] = []
         while len(tasks) < count and self.pending_task_queue:
             for task in super().get_tasks(count - len(tasks)):
-                if _is_suspect(task):
-                    self._suspects.append(task)
+                if _is_special(task):
+                    self._set_aside(task)
                 else:
                     self._note_sent(task)
                     tasks.append(task)
         return tasks
+
+    def _set_aside(self, task: Any) -> None:
+        of_its_kind = self._suspects if _is_suspect(task) else self._capped
+        of_its_kind.append(task)
 
     def _note_sent(self, task: Any) -> None:
         _stamp(task)
@@ -219,11 +230,13 @@ class ControlledInterchange(Interchange):
         self, interesting_managers: set[bytes], monitoring_radio: Any
     ) -> None:
         """Send tasks, as Parsl does, but none to a manager that a task has to itself."""
-        while self.pending_task_queue and _is_suspect(self.pending_task_queue[-1][-1]):
-            self._suspects += super().get_tasks(1)
+        while self.pending_task_queue and _is_special(self.pending_task_queue[-1][-1]):
+            self._set_aside(super().get_tasks(1)[0])
         taken: set[bytes] = set()
         if self._suspects or self._alone:
             taken = self._give_suspects()
+        if self._capped:
+            taken = taken | self._give_capped(taken)
         aside = interesting_managers & taken
         interesting_managers -= aside
         self._ahead.note_changed(interesting_managers)
@@ -252,7 +265,31 @@ class ControlledInterchange(Interchange):
         if not self.pending_task_queue:
             return False
         task = self.pending_task_queue[-1][-1]
-        return not _is_suspect(task) and self._ahead.is_short(task)
+        return not _is_special(task) and self._ahead.is_short(task)
+
+    def _give_capped(self, taken: set[bytes]) -> set[bytes]:
+        """Give each task that must not wait in a pod to a manager with an idle worker.
+
+        Args:
+            taken: managers that get none.
+
+        Returns:
+            The managers that get no other task either: while one of these tasks is left, none gets
+            more than its workers can run, so that a worker becomes idle.
+        """
+        managers = self._ready_managers
+        usable = {name for name in managers if _is_usable(managers[name])} - taken
+        # The last one first, as Parsl takes them.
+        for name in reversed(self.manager_selector.sort_managers(managers, usable)):
+            room = _idle_workers(managers[name])
+            tasks, self._capped = self._capped[:room], self._capped[room:]
+            if tasks:
+                for task in tasks:
+                    self._note_sent(task)
+                self._send(name, managers[name], tasks)
+        if not self._capped:
+            return set()
+        return {name for name in usable if not _idle_workers(managers[name])}
 
     def _give_suspects(self) -> set[bytes]:
         """Give each task that has to run alone to a manager without a task.
@@ -312,6 +349,20 @@ def _stamp(task: Any) -> None:
 
 def _is_suspect(task: Any) -> bool:
     return bool(task["context"].get(ALONE))
+
+
+def _idle_workers(manager: Any) -> int:
+    workers: int = manager["worker_count"]
+    return max(workers - len(manager["tasks"]), 0)
+
+
+def _is_capped(task: Any) -> bool:
+    return bool(task["context"].get(CAPPED))
+
+
+def _is_special(task: Any) -> bool:
+    """Return whether a task is set aside as soon as its turn comes."""
+    return _is_suspect(task) or _is_capped(task)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -23,13 +23,15 @@ from parsl.dataflow.states import States
 from k8s_parsl_runtime.shared.errors import Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
+from k8s_parsl_runtime.workflow.app_limits import AppLimits
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
-from k8s_parsl_runtime.workflow.losses import is_loss
+from k8s_parsl_runtime.workflow.losses import RETRY_AFTER, is_loss
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, note_end
+from k8s_parsl_runtime.workflow.waiting import NoPermit, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Kernel(DataFlowKernel):
         reporter: tells the launcher of each task.
         on_fault: gets a failure that ends the run.
         begun: the list of the tasks that have begun.
+        limits: those of its apps.
     """
 
     def __init__(
@@ -52,11 +55,14 @@ class Kernel(DataFlowKernel):
         reporter: Reporter,
         on_fault: Callable[[Failure], None],
         begun: WriteAhead,
+        limits: AppLimits | None = None,
     ) -> None:
         self._reporter = reporter
         self._begun = begun
         self._on_fault = on_fault
         self._options = AppOptions(on_fault)
+        self._limits = limits or AppLimits({})
+        self.waiting = Waiting(self._limits, super().launch_if_ready)
         self._tries = Tries()
         self.failed_tasks = FailedTasks()
         # The workflow has ended: a task that fails from now on is cancelled.
@@ -82,6 +88,9 @@ class Kernel(DataFlowKernel):
         executors = self._options.executors(app, executors, self.executors)
         app_kwargs = self._options.arguments(app, app_kwargs)
         self._begun.submitted(app)
+        self._limits.called(func)
+        if join:
+            func = self._limits.in_time(func)
         future = super().submit(
             func, app_args, executors, cache, ignore_for_cache, app_kwargs, join=join
         )
@@ -92,13 +101,15 @@ class Kernel(DataFlowKernel):
         """Hand a task to its executor, once the list of what has begun has it.
 
         Its future gets the task's record. Parsl's internal tasks, and those whose result is known,
-        are not on the list.
+        are not on the list. One whose result is known needs no permit of its app either.
+
+        Raises:
+            NoPermit: as many tasks of its app as may run do; it is launched later.
         """
-        if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
+        if not self.memoizer.check_memo(task_record):
+            self.waiting.take_permit(task_record)
             self._write_begin(task_record)
-        token = LAUNCHED.set(
-            Launched(task_record["id"], task_record["try_id"], task_record["func_name"])
-        )
+        token = LAUNCHED.set(self._launched(task_record))
         try:
             future = super().launch_task(task_record)
         finally:
@@ -108,7 +119,23 @@ class Kernel(DataFlowKernel):
             future.task_record = task_record
         return future
 
+    def launch_if_ready(self, task_record: Any) -> None:
+        """Hand over a task that can run, at once or when the delay of its retry is over."""
+        seconds = task_record.pop(RETRY_AFTER, 0.0)
+        if seconds and not self._ending:
+            self.waiting.retry_after(task_record, seconds)
+        else:
+            super().launch_if_ready(task_record)
+
+    def _launched(self, task_record: Any) -> Launched:
+        app = task_record["func_name"]
+        limit = self._limits.time_limit(app, task_record["kwargs"].get("walltime"))
+        is_capped = self._limits.of(app).max_running is not None
+        return Launched(task_record["id"], task_record["try_id"], app, limit, is_capped)
+
     def _write_begin(self, task_record: Any) -> None:
+        if task_record["executor"] == INTERNAL:
+            return
         try:
             self._begun.begins(task_record["id"], task_record["func_name"], task_record["hashsum"])
         except Failure as fault:
@@ -136,6 +163,7 @@ class Kernel(DataFlowKernel):
     def begin_end(self) -> None:
         """Hand over no more tasks; from now on a task that fails is cancelled instead."""
         self._ending = True
+        self.waiting.end()
 
     def cancel_open(self) -> None:
         """Set the futures of all tasks that are left, as code of the user's may wait for one."""
@@ -145,6 +173,7 @@ class Kernel(DataFlowKernel):
     def _cancel(self, task_record: Any) -> None:
         """Cancel a task, unless it has ended; it does not count as failed."""
         future = task_record["app_fu"]
+        self.waiting.release(task_record)
         with suppress(InvalidStateError):
             if not future.done():
                 self._report(task_record, Outcome.CANCELLED)
@@ -155,6 +184,7 @@ class Kernel(DataFlowKernel):
     def handle_exec_update(self, task_record: Any, future: Any) -> None:
         """Take the end of one try of a task."""
         with self._sure_to_complete(task_record):
+            self.waiting.release(task_record)
             if self._ending and _has_failed(future):
                 self._cancel(task_record)
                 return
@@ -174,7 +204,7 @@ class Kernel(DataFlowKernel):
         if self._ending:
             self._cancel(task_record)
             return
-        with self._sure_to_complete(task_record):
+        with self._sure_to_complete(task_record), suppress(NoPermit):
             super()._launch_if_ready_async(task_record)
 
     @contextmanager
@@ -189,6 +219,7 @@ class Kernel(DataFlowKernel):
         """Fail a task that Parsl could not complete."""
         app = task_record["func_name"]
         future = task_record["app_fu"]
+        self.waiting.release(task_record)
         if future.done():
             log.warning("app %s: what waits for its task raised: %s", app, describe(error))
             return

@@ -14,6 +14,7 @@ from k8s_parsl_runtime.shared.attempts import CACHED, may_run_twice, why_not
 from k8s_parsl_runtime.shared.errors import Failure
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.workflow import causes
+from k8s_parsl_runtime.workflow.app_limits import AppLimits
 from k8s_parsl_runtime.workflow.checkpoints import NotCacheable
 from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 KILLS = 1
 # A task is the cause when so many pods ended with it, and it was the only task in the last one.
 DEATHS = 2
+# In a task's record: after how many seconds it is tried again.
+RETRY_AFTER = "k8s_parsl_retry_after"
 # In a task's record: what the executor has to know about it.
 NEEDS = "resource_specification"
 # What to do, by the first word of the reason why a pod ended.
@@ -69,6 +72,7 @@ class RetryCost:
             waiting there from one in mid-work.
         why: returns why the pod of this name ended, for the error of a task that is given up.
         blames: returns whether one of its tasks may have ended the pod of this name.
+        limits: those of the apps, which may have retries of their own.
     """
 
     def __init__(
@@ -78,7 +82,11 @@ class RetryCost:
         lost_tasks: str | Collection[str] = "all",
         why: Callable[[str], str] = lambda _: "",
         blames: Blames = _blames_none,
+        limits: AppLimits | None = None,
     ) -> None:
+        self._limits = limits or AppLimits({})
+        # How often each task has failed by itself.
+        self._failures: Counter[int] = Counter()
         self._retries = retries
         self._given_up = retries + 1
         self._loss_retries = loss_retries
@@ -99,8 +107,25 @@ class RetryCost:
             return self._killed(error, task_record)
         if is_loss(error):
             return self._lost(error, task_record)
-        _log_retry(error, task_record, self._retries)
-        return 1
+        return self._failed(error, task_record)
+
+    def _failed(self, error: Exception, task_record: Any) -> float:
+        """Return the cost of a failure by itself, and note how long its retry waits."""
+        if isinstance(error, DependencyError):
+            return 1
+        number = task_record["id"]
+        self._failures[number] += 1
+        count = self._failures[number]
+        limits = self._limits.of(task_record["func_name"])
+        retries = self._retries if limits.retries is None else limits.retries
+        if count <= retries:
+            delay = limits.delay(count)
+            task_record[RETRY_AFTER] = delay
+            _log_retry(error, task_record, count, retries, delay)
+        if limits.retries is None:
+            return 1
+        # Parsl has one number of retries for all apps: those of its own cost nothing there.
+        return 0 if count <= retries else self._given_up
 
     def _is_loss(self, task_record: Any) -> bool:
         """Return whether a killed process, whose pod still runs, counts as a loss.
@@ -187,14 +212,12 @@ class RetryCost:
         )
 
 
-def _log_retry(error: Exception, task_record: Any, retries: int) -> None:
-    """Log why a task that failed is tried again, where it is."""
-    number = task_record["fail_cost"] + 1
-    if number > retries or isinstance(error, DependencyError):
-        return
+def _log_retry(error: Exception, task_record: Any, number: int, retries: int, delay: float) -> None:
+    """Log why a task that failed is tried again, and when."""
+    when = f" in {delay:.0f} s" if delay >= 1 else ""
     call = causes.call(task_record["func_name"], task_record["args"], task_record["kwargs"])
     why = causes.describe_task(error)
-    log.info("app %s: %s; tried again (retry %d of %d)", call, why, number, retries)
+    log.info("app %s: %s; tried again%s (retry %d of %d)", call, why, when, number, retries)
 
 
 def is_loss(error: BaseException | None) -> bool:

@@ -1,4 +1,6 @@
-"""Reports which tasks run where, and which workers are there, as the interchanges know it.
+"""Reports which tasks run where and which workers are there, as the interchanges know it.
+
+And how many tasks wait in the workflow itself.
 
 A task that ends within a second is never reported as running: its end says all of it.
 """
@@ -10,12 +12,13 @@ import logging
 import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from k8s_parsl_runtime.shared.programs import kib_in_memory
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.reporter import Reporter
+from k8s_parsl_runtime.workflow.waiting import Waits
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ LOOK_S = 1.0
 LEAST_S = 1.0
 # Between two reports of what this process itself uses.
 OWN_S = 5.0
+NONE = Waits(0, 0)
 # Tasks of one executor that are reported as running at a time; an interchange has fewer workers.
 MOST = 20_000
 
@@ -34,11 +38,20 @@ class Observer:
     Args:
         executors: those that run the tasks.
         reporter: the way to the launcher.
+        waiting: returns how many tasks of each app wait in the workflow.
     """
 
-    def __init__(self, executors: Sequence[WatchedExecutor], reporter: Reporter) -> None:
+    def __init__(
+        self,
+        executors: Sequence[WatchedExecutor],
+        reporter: Reporter,
+        waiting: Callable[[], Mapping[str, Waits]] = dict,
+    ) -> None:
         self._executors = executors
         self._reporter = reporter
+        self._waiting = waiting
+        # By app, what was reported last of those that wait.
+        self._waits: dict[str, Waits] = {}
         # By executor, the numbers of the tasks that were reported.
         self._reported: dict[str, set[int]] = {one.label: set() for one in executors}
         # By executor and block, the number of workers.
@@ -64,6 +77,7 @@ class Observer:
         for executor in self._executors:
             self._look_at_tasks(executor)
             self._look_at_workers(executor)
+        self._look_at_waits()
         now = time.monotonic()
         if now - self._own_at >= OWN_S:
             self._own_at = now
@@ -88,6 +102,14 @@ class Observer:
                 time.time() - seconds,
             )
         self._reported[executor.label] = set(running)
+
+    def _look_at_waits(self) -> None:
+        waits = dict(self._waiting())
+        for app in self._waits.keys() | waits.keys():
+            number = waits.get(app, NONE)
+            if number != self._waits.get(app, NONE):
+                self._reporter.waiting(app, *number)
+        self._waits = waits
 
     def _look_at_workers(self, executor: WatchedExecutor) -> None:
         managers = executor.workers()

@@ -12,6 +12,7 @@ from k8s_parsl_runtime.shared import programs, threads, userpath
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 from k8s_parsl_runtime.shared.protocol import Message
 from k8s_parsl_runtime.workflow import monitoring
+from k8s_parsl_runtime.workflow.app_limits import AppLimits
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor, common_arguments
 from k8s_parsl_runtime.workflow.laptop_executor import LaptopExecutor, as_it_is
@@ -92,8 +93,13 @@ def _pool_command(plan: Message, label: str) -> str:
     return f"cd {shlex.quote(plan['work'])} && {' '.join(variables)} {shlex.join(pool)}"
 
 
-def config(plan: Message, executors: list[WatchedExecutor]) -> Config:
+def config(plan: Message, executors: list[WatchedExecutor], limits: AppLimits) -> Config:
     """Return Parsl's Config of these executors.
+
+    Args:
+        plan: the launcher's.
+        executors: see above.
+        limits: those of the apps.
 
     Raises:
         ConfigurationError: Parsl does not accept a value.
@@ -106,7 +112,7 @@ def config(plan: Message, executors: list[WatchedExecutor]) -> Config:
             strategy_period=parsl["strategy_period"],
             max_idletime=parsl["max_idletime"],
             retries=parsl["retries"],
-            retry_handler=_retry_cost(parsl, executors),
+            retry_handler=_retry_cost(parsl, executors, limits),
             run_dir=plan["run_dir"],
             monitoring=monitoring.hub(plan),
             # Only results of apps with cache=True are kept; a launcher that starts again takes them
@@ -121,7 +127,7 @@ def config(plan: Message, executors: list[WatchedExecutor]) -> Config:
         raise ConfigurationError(f"parsl: {error}") from None
 
 
-def _retry_cost(parsl: Message, executors: list[WatchedExecutor]) -> RetryCost:
+def _retry_cost(parsl: Message, executors: list[WatchedExecutor], limits: AppLimits) -> RetryCost:
     def why(pod: str) -> str:
         for executor in executors:
             reason = executor.why(pod)
@@ -133,5 +139,5 @@ def _retry_cost(parsl: Message, executors: list[WatchedExecutor]) -> RetryCost:
         return any(executor.blames(pod, sure=sure) for executor in executors)
 
     return RetryCost(
-        parsl["retries"], parsl["loss_retries"], parsl["retry_lost_tasks"], why, blames
+        parsl["retries"], parsl["loss_retries"], parsl["retry_lost_tasks"], why, blames, limits
     )

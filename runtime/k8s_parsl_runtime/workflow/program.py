@@ -44,6 +44,7 @@ from k8s_parsl_runtime.workflow import (
     python_end,
     results,
 )
+from k8s_parsl_runtime.workflow.app_limits import AppLimits
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -93,6 +94,7 @@ class Program:
         self._reporter = Reporter(launcher)
         self._executors: list[WatchedExecutor] = []
         self._begun: WriteAhead
+        self._limits = AppLimits(plan.get("apps", {}))
         self._kernel: Kernel | None = None
         # Threads that are not the user's.
         self._own: set[threading.Thread] = set()
@@ -147,12 +149,14 @@ class Program:
         for executor in self._executors:
             executor.on_scaled = self._reporter.scaled
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
-        config = parsl_config.config(plan, self._executors)
-        self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)
+        config = parsl_config.config(plan, self._executors, self._limits)
+        self._kernel = Kernel(
+            config, self._reporter, self._reporter.fault, self._begun, self._limits
+        )
         patches.load(self._kernel)
         self._watchdog.start()
         self._look_at_times(self._kernel)
-        Observer(self._executors, self._reporter).start()
+        Observer(self._executors, self._reporter, self._kernel.waiting.by_app).start()
         self._own = set(threading.enumerate())
 
     def _look_at_times(self, kernel: Kernel) -> None:
@@ -174,8 +178,9 @@ class Program:
                 watched.send_ahead(app, ahead=ahead)
 
     def _is_busy(self) -> bool:
-        """Return whether a task is with a worker, or waits for one."""
-        return any(executor.tasks for executor in self._executors)
+        """Return whether a task is with a worker, or waits for one, or for its turn."""
+        waits = self._kernel is not None and bool(self._kernel.waiting)
+        return waits or any(executor.tasks for executor in self._executors)
 
     def _listen(self) -> None:
         """Take what the launcher reports of the worker pods; it ends the process by a signal."""
@@ -269,6 +274,7 @@ class Program:
             self._kernel.wait_for_current_tasks()
             self._report_unreceived(self._kernel)
             self._begun.say_unknown()
+            self._limits.say_unknown()
         self._watchdog.stop()
         self._reporter.flush()
         self._end_parsl()

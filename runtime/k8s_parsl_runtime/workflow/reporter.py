@@ -78,6 +78,10 @@ class Reporter:
         """Report a task of ``app`` that has begun to run; see `observer`."""
         self._add("running", app, facts)
 
+    def waiting(self, app: str, permit: int, retry: int) -> None:
+        """Report how many tasks of ``app`` wait for a permit, and for their retry."""
+        self._add("waiting", app, [permit, retry])
+
     def long(self, app: str, text: str) -> None:
         """Report that a task of ``app`` takes many times as long as others."""
         self._add("long", app, text)
