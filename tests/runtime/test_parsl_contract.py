@@ -88,6 +88,10 @@ def test_the_release_is_one_that_was_read():
         (HighThroughputExecutor.set_bad_state_and_fail_all, ["self", "exception"]),
         (zmq_pipes.CommandClient.run, ["self", "message", "max_retries", "timeout_s"]),
         (Interchange.expire_bad_managers, ["self", "interesting_managers", "monitoring_radio"]),
+        (
+            Interchange.expire_drained_managers,
+            ["self", "interesting_managers", "monitoring_radio"],
+        ),
     ],
 )
 def test_a_method_that_is_overridden_has_the_signature_that_was_read(function, parameters):
@@ -316,6 +320,13 @@ def test_parsl_asks_for_blocks_by_the_rule_that_wakes_it():
     assert "now >= self._last_poll_time + self.status_polling_interval" in inspect.getsource(
         HighThroughputExecutor.poll_facade
     )
+
+
+def test_the_interchange_looks_for_bad_managers_before_drained_ones():
+    """Our own looks once in a while, and notes the time after the second."""
+    source = inspect.getsource(Interchange.start)
+    bad = source.index("self.expire_bad_managers(")
+    assert bad < source.index("self.expire_drained_managers(")
 
 
 def test_every_command_to_the_interchange_has_a_deadline():
