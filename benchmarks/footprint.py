@@ -4,7 +4,8 @@
 
 Beside each figure of ours is that of Parsl alone: `import parsl`, and a HighThroughputExecutor with
 as many workers. Memory is the proportional part (PSS): pages that processes share count once. A
-package counts as not used where no program of a run imports it, the example among them.
+package without a program is one that no program imports at its start; some are imported later,
+when what they do is asked for.
 """
 
 from __future__ import annotations
@@ -155,14 +156,14 @@ def packages() -> Table:
     sizes = {one.metadata["Name"]: _mib(one) for one in metadata.distributions()}
     installed = sorted(wanted & sizes.keys(), key=lambda name: -sizes[name])
     rows = [
-        (name, round(sizes[name], 1), ", ".join(used.get(name, [])) or "no program")
+        (name, round(sizes[name], 1), ", ".join(used.get(name, [])) or "none of them")
         for name in installed[:SHOWN]
     ]
     rest = installed[SHOWN:]
     rows.append((f"{len(rest)} smaller ones", round(sum(sizes[name] for name in rest), 1), ""))
     total = sum(sizes[name] for name in installed)
     rows.append(("all that `make run` installs", round(total, 1), ""))
-    return Table("Packages, MiB", ("package", "MiB", "imported by"), tuple(rows))
+    return Table("Packages, MiB", ("package", "MiB", "imported at the start of"), tuple(rows))
 
 
 def needed(*names: str) -> set[str]:
