@@ -10,6 +10,7 @@ VALUES ?= values/local.yaml
 WORKFLOW ?= examples/tiles
 RELEASE ?= pdgrun
 TESTBED := PYTHONPATH=tests $(BIN)/python -m testbed
+BENCHMARKS := PYTHONPATH=tests:benchmarks $(BIN)/python -m bench
 IMAGE ?= k8s-parsl:dev
 SBOM ?= k8s-parsl.cdx.json
 # Not one of the tests' packages: it brings a package that kubernetes, and so Parsl, imports if installed, for two seconds.
@@ -23,7 +24,7 @@ SHORT := sed -un -e 's/^Collecting \([^ ;]*\).*/  \1/p' -e 's/^  *Downloading [^
 SAY_CODE := { code=$$?; echo "exit code $$code (see docs/user/results.md; make itself ends with 2)" >&2; exit $$code; }
 LOCKED := launcher/requirements.txt runtime/requirements.txt
 
-.PHONY: help run test check check-cluster faults argocd external-secrets bench mutation cluster cluster-down image push generate lock sbom
+.PHONY: help run test check check-cluster faults argocd external-secrets bench bench-page mutation cluster cluster-down image push generate lock sbom
 .PHONY: audit format clean
 
 help: ## List the commands
@@ -54,10 +55,11 @@ argocd: $(VENV)/.tests ## Test deploy/argocd with a real Argo CD on the test clu
 external-secrets: $(VENV)/.tests ## Test the Ceph key by a real External Secrets Operator on the test cluster (5 minutes the first time)
 	@$(BIN)/python -m pytest -m slow tests/cluster/test_cephfs.py
 
-bench: $(VENV)/.tests ## Measure status() of 1,000 blocks, a run's memory, and its API requests (TEST_IMAGE=...)
-	@PYTHONPATH=tests $(BIN)/python benchmarks/status.py
-	@PYTHONPATH=tests $(BIN)/python benchmarks/idle_traffic.py
-	@PYTHONPATH=tests $(BIN)/python benchmarks/memory.py
+bench: $(VENV)/.tests ## Measure how fast it is (ONLY=names of benchmarks; BENCH="--size full --publish" writes docs/performance.md)
+	@$(BENCHMARKS) $(foreach name,$(ONLY),--only $(name)) $(BENCH)
+
+bench-page: $(VENV)/.tests ## Write docs/performance.md and its plots again, from docs/performance.json
+	@$(BENCHMARKS) --page
 
 mutation: $(VENV)/.tests ## Change chart and settings in one place at a time and run the tests; write reports/mutation.md (hours)
 	@$(BIN)/python tools/mutation.py --jobs 2 --write

@@ -32,6 +32,7 @@ from cluster import restricted
 from cluster.conftest import SMALL, Release, images_of
 from pykube import HTTPClient, KubeConfig, Pod
 
+from bench.figures import Cell, Figure, Result, Table, in_turns
 from testbed import Testbed, images, layout, tools
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,9 +176,7 @@ def until_terminated(pod: Any) -> None:
 def main(runs: int, seconds: float, old: Path | None, old_image: str, inject: bool) -> None:  # noqa: FBT001
     if not Testbed().running():
         raise SystemExit("needs the testbed: make cluster")
-    os.environ["PATH"] = f"{tools.ensure()}:{os.environ['PATH']}"
-    os.environ["KUBECONFIG"] = str(layout.kubeconfig())
-    cluster = Cluster(HTTPClient(KubeConfig.from_file(str(layout.kubeconfig()))))
+    cluster = _cluster()
     versions = [Version("this one", ROOT, images_of())]
     if inject:
         versions.append(
@@ -208,6 +207,42 @@ def main(runs: int, seconds: float, old: Path | None, old_image: str, inject: bo
             values = [row[step] for row in rows]
             middle = statistics.median(values)
             print(f"  {step:<20} {middle:6.2f} s  {middle / least:5.2f}   {listed(values)}")
+
+
+# Runs, and seconds of each task.
+SIZES = {"small": (2, 2.0), "full": (5, 5.0)}
+TASKS_A_WORKER = 7
+
+
+def bench(size: str) -> Result:
+    """Measure the chart beside the floor, in turns."""
+    runs, seconds = SIZES[size]
+    cluster = _cluster()
+    version = Version("k8s-parsl", ROOT, images_of())
+    found = in_turns(
+        runs, lambda: one_run(cluster, version, seconds), lambda: {"floor": floor(cluster)}
+    )
+    steps = [(steps, least["floor"]) for steps, least in found]
+    ideal = TASKS_A_WORKER * seconds
+    first = tuple((one["first task begins"], least) for one, least in steps)
+    ends = tuple((one["all tasks done"], one["first task begins"] + ideal) for one, _ in steps)
+    rows: list[tuple[Cell, ...]] = [
+        (step, *(round(one[step], 2) for one, _ in steps)) for step in steps[0][0]
+    ]
+    columns = ("step", *(f"run {number}" for number in range(1, runs + 1)))
+    return Result(
+        figures=(
+            Figure("first task begins", "install", "two bare pods", "s", "lower", first, 1.0),
+            Figure("25 tasks done", "install", "first task + ideal", "s", "lower", ends, 1.1),
+        ),
+        tables=(Table("Seconds since `helm install`", columns, tuple(rows)),),
+    )
+
+
+def _cluster() -> Cluster:
+    os.environ["PATH"] = f"{tools.ensure()}:{os.environ['PATH']}"
+    os.environ["KUBECONFIG"] = str(layout.kubeconfig())
+    return Cluster(HTTPClient(KubeConfig.from_file(str(layout.kubeconfig()))))
 
 
 def listed(seconds: list[float]) -> str:

@@ -11,7 +11,6 @@ the kernel counts them when all pods exist.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +18,8 @@ from cluster.faults.host import Process, main_process, processes_of, workflow_pr
 from cluster.faults.kube import Cluster
 from cluster.faults.runs import OurRun
 
+from bench import cpu
+from bench.figures import Figure, Result, in_turns
 from testbed import Testbed
 
 SETTLED_S = 20.0
@@ -48,10 +49,7 @@ def blocks(number: int) -> dict[str, int]:
 
 def memory(process: Process) -> dict[str, float]:
     """Return the memory of one process, in MiB."""
-    lines = Path(f"/proc/{process.identity.pid}/smaps_rollup").read_text().splitlines()[1:]
-    kib = {name.rstrip(":"): int(size) for name, size, *_ in map(str.split, lines)}
-    own = kib["Private_Clean"] + kib["Private_Dirty"]
-    return {"resident": kib["Rss"] / 1024, "own": own / 1024}
+    return cpu.memory_mib(process.identity.pid)
 
 
 def measure(pods: int) -> dict[str, dict[str, float]]:
@@ -79,6 +77,28 @@ def measure(pods: int) -> dict[str, dict[str, float]]:
         }
     finally:
         run.close()
+
+
+# Pods of the larger run, and rounds.
+SIZES = {"small": (50, 1), "full": (1000, 5)}
+
+
+def bench(size: str) -> Result:
+    """Measure with many pods, beside one pod."""
+    pods, rounds = SIZES[size]
+    found = in_turns(rounds, lambda: measure(pods), lambda: measure(1))
+    figures = tuple(
+        Figure(
+            f"memory of the {name}, {pods:,} pods to 1",
+            f"{pods:,} pods",
+            "1 pod",
+            "MiB",
+            "lower",
+            tuple((many[name]["own"], one[name]["own"]) for many, one in found),
+        )
+        for name in found[0][0]
+    )
+    return Result(figures)
 
 
 @click.command(help=__doc__)

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 import statistics
+from functools import partial
 
 import click
 from throughput import Side, measure
+
+from bench.figures import Figure, Result, in_turns
 
 VALUES = "parsl: {{monitoring: {{enabled: true, resourceMonitoringInterval: {seconds}}}}}\n"
 SIDES = {
@@ -21,6 +24,28 @@ SIDES = {
     "begin and end": VALUES.format(seconds=0),
     "with measuring": VALUES.format(seconds=30),
 }
+
+
+# Tasks and rounds.
+SIZES = {"small": (200, 2), "full": (1000, 5)}
+
+
+def bench(size: str) -> Result:
+    """Measure both kinds of monitoring, each beside a run without it."""
+    tasks, rounds = SIZES[size]
+    figures = []
+    for name in ("begin and end", "with measuring"):
+        number = tasks // 10 if name == "with measuring" else tasks
+
+        found = in_turns(rounds, partial(_speed, name, number), partial(_speed, "without", number))
+        figures.append(
+            Figure(f"monitoring, {name}", name, "without", "tasks/s", "higher", tuple(found))
+        )
+    return Result(tuple(figures))
+
+
+def _speed(side: str, tasks: int) -> float:
+    return measure(Side(side, values=SIDES[side]), tasks).tasks_a_second
 
 
 @click.command()

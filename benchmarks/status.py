@@ -35,6 +35,7 @@ from launcher.api_server import ApiServer  # noqa: E402
 from parsl.jobs.states import JobState, JobStatus  # noqa: E402
 from parsl.providers import KubernetesProvider  # noqa: E402
 
+from bench.figures import Figure, Result, Table, in_turns  # noqa: E402
 from k8s_parsl.config.settings import Executor  # noqa: E402
 from k8s_parsl.identity import Identity  # noqa: E402
 from k8s_parsl.kube.api import Api  # noqa: E402
@@ -224,43 +225,89 @@ def measure(
     return sorted(taken)
 
 
+class Server:
+    """The API server in its own process, and a kubeconfig for it."""
+
+    def __init__(self) -> None:
+        self._pipe, there = SPAWN.Pipe()
+        SPAWN.Process(target=serve, args=(there,), daemon=True).start()
+        self.url: str = self._pipe.recv()
+        user = {
+            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
+            "users": [{"name": "u", "user": {}}],
+        }
+        context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+        CONFIG.write_text(json.dumps(user | {"contexts": [context], "current-context": "x"}))
+
+    def run_all(self) -> int:
+        """Set all pods to Running; return the number of calls since the last time."""
+        self._pipe.send("run")
+        calls: int = self._pipe.recv()
+        return calls
+
+
+def bytes_a_pod(server: Server, blocks: int) -> float:
+    """Return the memory of the launcher for each pod."""
+    here, there = SPAWN.Pipe()
+    SPAWN.Process(target=memory, args=(server.url, blocks, there), daemon=True).start()
+    here.recv()
+    server.run_all()
+    here.send("they run")
+    found: float = here.recv()
+    return found
+
+
+# Blocks, and rounds.
+SIZES = {"small": (100, 2), "full": (1000, 5)}
+
+
+def bench(size: str) -> Result:
+    """Measure both providers in turns."""
+    logging.disable(logging.CRITICAL)
+    blocks, rounds = SIZES[size]
+    server = Server()
+    made = {}
+    for make in (ours, theirs):
+        made[make] = make(server.url, blocks)
+        server.run_all()
+        until_running(*made[make])
+
+    def median(make: Any) -> float:
+        provider, names = made[make]
+        return statistics.median(measure(provider, names, CALLS[type(provider).__name__])) * 1000
+
+    found = in_turns(rounds, lambda: median(ours), lambda: median(theirs))
+    name = f"status() of {blocks:,} blocks"
+    rows = (("KiB of the launcher's for each pod", round(bytes_a_pod(server, blocks) / 1024, 1)),)
+    return Result(
+        figures=(
+            Figure(name, "k8s-parsl", "KubernetesProvider", "ms", "lower", tuple(found), 0.1),
+        ),
+        tables=(Table("Memory", ("what", "is"), rows),),
+    )
+
+
 @click.command(help=__doc__)
 @click.option("--blocks", default=1000, show_default=True)
 def main(blocks: int) -> None:
     logging.disable(logging.CRITICAL)
-    here, there = SPAWN.Pipe()
-    SPAWN.Process(target=serve, args=(there,), daemon=True).start()
-    url = here.recv()
-    user = {
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
-    CONFIG.write_text(json.dumps(user | {"contexts": [context], "current-context": "x"}))
+    server = Server()
     print(
         f"status() of {blocks} blocks           median         p99     calls  requests a call",
         flush=True,
     )
     for make in (ours, theirs):
-        provider, names = make(url, blocks)
-        here.send("run")
-        here.recv()
+        provider, names = make(server.url, blocks)
+        server.run_all()
         until_running(provider, names)
-        here.send("count from now")
-        here.recv()
+        server.run_all()
         name = type(provider).__name__
         taken = measure(provider, names, CALLS[name])
-        here.send("count")
-        requests = here.recv() / len(taken)
+        requests = server.run_all() / len(taken)
         middle = f"{statistics.median(taken) * 1000:8.2f} ms"
         last = f"{taken[min(len(taken) - 1, round(len(taken) * 0.99))] * 1000:8.2f} ms"
         print(f"{name:<28} {middle} {last} {len(taken):8}  {requests:8.0f}", flush=True)
-    ends = SPAWN.Pipe()
-    SPAWN.Process(target=memory, args=(url, blocks, ends[1]), daemon=True).start()
-    here.send(ends[0].recv())
-    here.recv()
-    ends[0].send("they run")
-    print(f"the launcher's memory for each pod: {ends[0].recv() / 1024:.1f} KiB")
+    print(f"the launcher's memory for each pod: {bytes_a_pod(server, blocks) / 1024:.1f} KiB")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ such as one of the commit before a change.
 
 Each round runs the same workflow once with each, on this machine, with two workers. The workflow
 takes the time between its first submit and its last result, when all workers have started. CPU time
-is that of all processes of the run meanwhile: it says more than the time where others use the
-machine too. Of Parsl alone it lacks the workers', which Parsl starts apart from the run.
+is that of all processes of the run meanwhile, which a mark in their environment names: it says more
+than the time where others use the machine too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -23,17 +24,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
+from bench import cpu
+from bench.figures import Figure, Result, in_turns
+
 HERE = Path(__file__).resolve().parents[1]
 # Parsl alone finds its programs there.
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-TICKS = os.sysconf("SC_CLK_TCK")
 # How long the processes of a run may still work on what is reported of its tasks.
 SETTLE_S = 1.0
 WORKFLOW = """
@@ -138,42 +143,69 @@ class Figures(NamedTuple):
     cpu_us: float
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run whose workers have started, and which waits before its tasks."""
+
+    name: str
+    tasks: int
+    process: subprocess.Popen[bytes]
+    pipes: dict[str, Path]
+    # In the environment of its processes.
+    mark: str
+
+    def finish(self) -> Figures:
+        """Have it run its tasks, and end.
+
+        Raises:
+            RuntimeError: the run failed.
+        """
+        before = cpu.seconds_of(self.mark)
+        self.pipes["go"].write_text("go")
+        tasks_a_second = float(_said(self.process, self.pipes["ended"]))
+        time.sleep(SETTLE_S)
+        used = cpu.seconds_of(self.mark) - before
+        self.pipes["gone"].write_text("gone")
+        if self.process.wait() != 0:
+            raise RuntimeError(f"the run of {self.name} ended with {self.process.returncode}")
+        return Figures(tasks_a_second, used / self.tasks * 1e6)
+
+
+@contextlib.contextmanager
+def begun(side: Side, tasks: int, folder: Path) -> Iterator[Begun]:
+    """Yield a run whose workers have started; it is killed where it is not finished."""
+    pipes = {name: folder / name for name in ("begun", "go", "ended", "gone")}
+    for path in pipes.values():
+        os.mkfifo(path)
+    places = {name: str(path) for name, path in pipes.items()}
+    kwargs = json.dumps({**places, "n": tasks, "with_journal": side.with_journal})
+    mark = uuid.uuid4().hex
+    own = {"PYTHONWARNINGS": "ignore", "PATH": PATH, cpu.MARKER: mark}
+    with (folder / "output").open("w+") as output:
+        run = subprocess.Popen(  # noqa: S603
+            side.command(folder, kwargs),
+            cwd=folder,
+            env={**os.environ, **own, **side.environment(folder)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        _said(run, pipes["begun"])
+        yield Begun(side.name, tasks, run, pipes, mark)
+    finally:
+        if run.poll() is None:
+            run.kill()
+            run.wait()
+
+
 def measure(side: Side, tasks: int) -> Figures:
     """Run the workflow once.
 
     Raises:
         RuntimeError: the run failed.
     """
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        pipes = {name: folder / name for name in ("begun", "go", "ended", "gone")}
-        for path in pipes.values():
-            os.mkfifo(path)
-        places = {name: str(path) for name, path in pipes.items()}
-        kwargs = json.dumps({**places, "n": tasks, "with_journal": side.with_journal})
-        output = (folder / "output").open("w+")
-        run = subprocess.Popen(  # noqa: S603
-            side.command(folder, kwargs),
-            cwd=folder,
-            env={
-                **os.environ,
-                "PYTHONWARNINGS": "ignore",
-                "PATH": PATH,
-                **side.environment(folder),
-            },
-            stdout=output,
-            stderr=output,
-        )
-        _said(run, pipes["begun"])
-        before = cpu_seconds(run.pid)
-        pipes["go"].write_text("go")
-        tasks_a_second = float(_said(run, pipes["ended"]))
-        time.sleep(SETTLE_S)
-        used = cpu_seconds(run.pid) - before
-        pipes["gone"].write_text("gone")
-        if run.wait() != 0:
-            raise RuntimeError(f"the run of {side.name} ended with {run.returncode}")
-        return Figures(tasks_a_second, used / tasks * 1e6)
+    with tempfile.TemporaryDirectory() as place, begun(side, tasks, Path(place)) as run:
+        return run.finish()
 
 
 def _said(run: subprocess.Popen[bytes], pipe: Path) -> str:
@@ -194,30 +226,6 @@ def _said(run: subprocess.Popen[bytes], pipe: Path) -> str:
         os.close(end)
 
 
-def cpu_seconds(root: int) -> float:
-    """Return the CPU seconds of a process and of all below it that run."""
-    parents: dict[int, int] = {}
-    used: dict[int, float] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        pid = int(folder.name)
-        parents[pid] = int(fields[1])
-        used[pid] = (int(fields[11]) + int(fields[12])) / TICKS
-    return sum(seconds for pid, seconds in used.items() if root in _line(pid, parents))
-
-
-def _line(pid: int, parents: Mapping[int, int]) -> list[int]:
-    """Return a process, its parent, and so on."""
-    found = []
-    while pid in parents:
-        found.append(pid)
-        pid = parents[pid]
-    return found
-
-
 def other(against: str) -> Side:
     """Return what k8s-parsl is compared with.
 
@@ -232,6 +240,39 @@ def other(against: str) -> Side:
     if not (checkout / ".venv/bin/k8s-parsl").exists():
         raise click.BadParameter(f"{against}: no checkout with a .venv", param_hint="--against")
     return Side("other", checkout, executor="prefetchCapacity: 10")
+
+
+# Tasks and rounds.
+SIZES = {"small": (400, 2), "full": (4000, 5)}
+DEFAULTS = "prefetchShortTasks: false"
+
+
+def bench(size: str) -> Result:
+    """Measure k8s-parsl beside Parsl alone, and without its own journal."""
+    tasks, rounds = SIZES[size]
+    alone = Side("htex", alone=True)
+    pairs = (
+        ("prefetchShortTasks", Side("prefetchShortTasks"), alone, 0.95),
+        ("defaults", Side("defaults", executor=DEFAULTS), alone, 0.95),
+        ("journal", Side("journal"), Side("no journal", with_journal=False), None),
+    )
+    figures = []
+    for name, this, than, goal in pairs:
+        found = in_turns(rounds, partial(measure, this, tasks), partial(measure, than, tasks))
+        figures += _figures(name, than.name, found, goal)
+    return Result(tuple(figures))
+
+
+def _figures(
+    ours: str, against: str, found: list[tuple[Figures, Figures]], goal: float | None
+) -> list[Figure]:
+    speeds = tuple((this.tasks_a_second, than.tasks_a_second) for this, than in found)
+    costs = tuple((this.cpu_us, than.cpu_us) for this, than in found)
+    name = f"{ours} to {against}"
+    return [
+        Figure(f"tasks/s, {name}", ours, against, "tasks/s", "higher", speeds, goal),
+        Figure(f"CPU a task, {name}", ours, against, "µs", "lower", costs),
+    ]
 
 
 @click.command()

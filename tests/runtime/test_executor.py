@@ -147,6 +147,7 @@ class Run:
         link=Direct,
         room=Room(),  # noqa: B008
         kernel=DataFlowKernel,
+        period=0.2,
         **more,
     ):
         self.faults = queue.SimpleQueue()
@@ -192,7 +193,7 @@ class Run:
         config = Config(
             executors=[self.executor],
             strategy="htex_auto_scale",
-            strategy_period=0.2,
+            strategy_period=period,
             run_dir=str(folder / "runs"),
             retries=0,
             retry_handler=RetryCost(0, 5, why=self.executor.why, blames=self.executor.blames),
@@ -247,6 +248,34 @@ def test_a_killed_pods_task_is_run_again_at_once(run, pipes):
     pipes.go_on()
     assert task.result(PATIENCE_S) == second != first
     assert reasons(run.pods)["Killed"] == 1
+
+
+def test_pods_are_asked_for_when_a_task_waits_and_when_its_pod_is_gone(
+    server, api, watch, identity, tmp_path, pipes
+):
+    """Not once in a period, which is an hour here."""
+    reporter = SimpleNamespace(**dict.fromkeys(("submitted", "tried"), lambda *_: None))
+    run = Run(
+        server,
+        api,
+        watch,
+        identity,
+        tmp_path,
+        blocks=1,
+        init_blocks=0,
+        min_blocks=0,
+        period=3600.0,
+        kernel=lambda config: Kernel(config, reporter, print, WriteAhead(None, 1, "all")),
+    )
+    try:
+        task = run.call(named, str(pipes.folder))
+        first = pipes.next_begun()
+        run.kubelet.kill(first)
+        second = pipes.next_begun()
+        pipes.go_on()
+        assert task.result(PATIENCE_S) == second != first
+    finally:
+        run.close()
 
 
 @pytest.mark.slow

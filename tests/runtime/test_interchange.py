@@ -26,7 +26,7 @@ LOOPBACK, PORTS, PATIENCE_S = "127.0.0.1", (55000, 56000), 20
 class Launcher:
     """The three channels of HighThroughputExecutor, and the control socket."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, heartbeat_threshold=600):
         self.endpoint, self.context = f"ipc://{folder}/control", zmq.Context()
         self.managers = []
         self.tasks = zmq_pipes.TasksOutgoing(LOOPBACK, PORTS)
@@ -40,7 +40,7 @@ class Launcher:
             "worker_port_range": (54000, 55000),
             "hub_address": None,
             "hub_zmq_port": None,
-            "heartbeat_threshold": 600,
+            "heartbeat_threshold": heartbeat_threshold,
             "logdir": str(folder),
             "logging_level": 20,
             "poll_period": 10,
@@ -144,6 +144,19 @@ def launcher(tmp_path_factory):
     launcher = Launcher(tmp_path_factory.mktemp("i"))
     yield launcher
     launcher.close()
+
+
+def test_a_manager_that_sends_no_heartbeat_is_lost(tmp_path_factory):
+    """Not each turn looks at all managers, but one each second does."""
+    launcher = Launcher(tmp_path_factory.mktemp("i"), heartbeat_threshold=1)
+    try:
+        silent = Manager(launcher, "0").register()
+        launcher.submit(7)
+        assert silent.task() == 7
+        number, error = launcher.failed()
+        assert (number, type(error)) == (7, ManagerLost)
+    finally:
+        launcher.close()
 
 
 def test_the_tasks_of_a_lost_block_fail_at_once(launcher):

@@ -31,6 +31,7 @@ from parsl.monitoring import MonitoringHub
 from parsl.monitoring.radios import zmq_router
 from parsl.providers import LocalProvider
 from parsl.serialize import facade
+from parsl.utils import Timer
 from parsl.version import VERSION
 
 from k8s_parsl.config.settings import Settings
@@ -89,6 +90,10 @@ def test_the_release_is_one_that_was_read():
         (HighThroughputExecutor.set_bad_state_and_fail_all, ["self", "exception"]),
         (zmq_pipes.CommandClient.run, ["self", "message", "max_retries", "timeout_s"]),
         (Interchange.expire_bad_managers, ["self", "interesting_managers", "monitoring_radio"]),
+        (
+            Interchange.expire_drained_managers,
+            ["self", "interesting_managers", "monitoring_radio"],
+        ),
     ],
 )
 def test_a_method_that_is_overridden_has_the_signature_that_was_read(function, parameters):
@@ -288,6 +293,42 @@ def test_an_executor_is_shown_its_blocks_each_time_that_parsl_looks():
     assert "executor.handle_errors(executor.status_facade)" in inspect.getsource(
         JobStatusPoller.poll
     )
+
+
+def test_parsl_looks_by_a_thread_that_scaling_replaces():
+    """`Scaling` has its own loop, which ends as Parsl's does."""
+    assert list(inspect.signature(JobStatusPoller.__init__).parameters) == [
+        "self",
+        "strategy",
+        "max_idletime",
+        "strategy_period",
+    ]
+    timer = inspect.getsource(Timer)
+    assert "target=self._wake_up_timer" in timer
+    assert "self._kill_event.set()" in timer
+    assert "self.interval = " in timer
+    # The kernel makes its poller before it adds executors, all by one method.
+    source = inspect.getsource(DataFlowKernel.__init__)
+    poller = source.index("self.job_status_poller = JobStatusPoller(")
+    assert poller < source.index("self.add_executors(config.executors)")
+    assert list(inspect.signature(DataFlowKernel.add_executors).parameters) == ["self", "executors"]
+
+
+def test_parsl_asks_for_blocks_by_the_rule_that_wakes_it():
+    source = inspect.getsource(Strategy)
+    assert "elif (float(active_slots) / active_tasks) < parallelism:" in source
+    assert "elif active_slots == 0 and active_tasks > 0:" in source
+    assert "if active_blocks >= max_blocks:" in source
+    assert "now >= self._last_poll_time + self.status_polling_interval" in inspect.getsource(
+        HighThroughputExecutor.poll_facade
+    )
+
+
+def test_the_interchange_looks_for_bad_managers_before_drained_ones():
+    """Our own looks once in a while, and notes the time after the second."""
+    source = inspect.getsource(Interchange.start)
+    bad = source.index("self.expire_bad_managers(")
+    assert bad < source.index("self.expire_drained_managers(")
 
 
 def test_every_command_to_the_interchange_has_a_deadline():

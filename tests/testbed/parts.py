@@ -67,6 +67,7 @@ PARTS = {
         Part("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
         Part("pause", {"pause": "."}),
         Part("vault", {"vault": "."}),
+        Part("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
         Part("argocd", {"argocd": "."}),
         Part(
             "external-secrets",

@@ -312,7 +312,10 @@ class Parsl(Model):
         "ends pods only when no task runs, `none` neither adds nor ends pods.",
     )
     strategy_period: float = Field(
-        1.0, gt=0, description="Seconds between two checks of how many worker pods the tasks need."
+        1.0,
+        gt=0,
+        description="Seconds between two checks of how many worker pods the tasks need. They are "
+        "also checked at once when a task waits for a worker pod.",
     )
     max_idletime: float = Field(
         120.0, ge=0, description="Seconds after which Parsl ends an idle worker pod."

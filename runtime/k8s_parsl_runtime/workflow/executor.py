@@ -102,6 +102,10 @@ class WatchedExecutor(HighThroughputExecutor):
         self._alone: set[Any] = set()
         # Told of each decision to scale: the label, how many blocks there were and are, and why.
         self.on_scaled: Callable[[str, int, int, str], object] = lambda *_: None
+        # Called when a task waits for a block that is not asked for yet.
+        self.on_waiting: Callable[[], object] = lambda: None
+        # Slots of all blocks that are asked for; without end where there may be no more blocks.
+        self._slots = math.inf
         # Parsl has asked for the first blocks, `initBlocks` of them.
         self._has_first_blocks = False
         # Parsl comes to its end, which ends all blocks.
@@ -161,6 +165,7 @@ class WatchedExecutor(HighThroughputExecutor):
         if alone:
             self._alone.add(future)
             future.add_done_callback(self._alone.discard)
+        self._ask_for_room()
         return future
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
@@ -383,6 +388,32 @@ class WatchedExecutor(HighThroughputExecutor):
         jobs = [self.blocks_to_job_id[block] for block in chosen if block in self.blocks_to_job_id]
         end(jobs)
         return chosen
+
+    def note_slots(self, looked_at: int) -> None:
+        """Note how many slots there are, or will be, after Parsl has looked.
+
+        Args:
+            looked_at: what `outstanding` was before it looked.
+        """
+        blocks = len(self._active())
+        may_grow = blocks < self.provider.max_blocks and not self.bad_state_is_set
+        self._slots = blocks * self.workers_per_node if may_grow else math.inf
+        # One that came in that moment has not been seen.
+        if self.outstanding() > looked_at:
+            self._ask_for_room()
+
+    def _ask_for_room(self) -> None:
+        """Have Parsl look now, where by its own rule the tasks need another block."""
+        tasks = self.outstanding()
+        if tasks and (not self._slots or self._slots / tasks < self.provider.parallelism):
+            self.on_waiting()
+
+    def block_ended(self) -> None:
+        """Have Parsl look whether the tasks need another block; return at once."""
+        # Parsl keeps what it saw of the blocks for a second.
+        self._last_poll_time = 0.0
+        if self.tasks:
+            self.on_waiting()
 
     def _active(self) -> list[str]:
         statuses = self.status_facade

@@ -30,6 +30,10 @@ from k8s_parsl_runtime.workflow.ahead import Ahead
 
 # How long the tasks of a lost pod may wait for results that it sent before its end.
 LAST_RESULTS_S = 0.5
+# Seconds between two looks at the heartbeats of all managers. Parsl looks at each manager twice
+# for each message: with 250 managers that is a good part of a task's CPU time
+# (benchmarks/managers.py).
+LOOK_S = 1.0
 # In a task's context: no other task may be with its manager at the same time.
 ALONE = "k8s_parsl_alone"
 # In a task's context: its app has `maxRunning`, so the task must not wait in a pod behind others.
@@ -94,6 +98,7 @@ class ControlledInterchange(Interchange):
         self._running: dict[int, float] = {}
         self._ahead = Ahead(self._ready_managers)
         self._parent = os.getppid()
+        self._looks_at = 0.0
 
     def expire_bad_managers(self, interesting_managers: set[bytes], monitoring_radio: Any) -> None:
         """Take commands, apply them, then do what Parsl does."""
@@ -109,7 +114,24 @@ class ControlledInterchange(Interchange):
             self._stop(interesting_managers)
         elif self._lost or self._draining:
             self._apply(interesting_managers)
-        super().expire_bad_managers(interesting_managers, monitoring_radio)
+        if self._is_time_to_look():
+            super().expire_bad_managers(interesting_managers, monitoring_radio)
+
+    def expire_drained_managers(
+        self, interesting_managers: set[bytes], monitoring_radio: Any
+    ) -> None:
+        """End drained managers without a task; look for one only where a block is drained."""
+        if self._draining or self._is_time_to_look():
+            super().expire_drained_managers(interesting_managers, monitoring_radio)
+            # The second of the two looks of a turn.
+            self._looked()
+
+    def _is_time_to_look(self) -> bool:
+        return time.monotonic() >= self._looks_at
+
+    def _looked(self) -> None:
+        if self._is_time_to_look():
+            self._looks_at = time.monotonic() + LOOK_S
 
     def _answer(self, command: str, block: str) -> Any:
         match Command(command):

@@ -26,10 +26,11 @@ from k8s_parsl_runtime.shared.tries import Outcome
 from k8s_parsl_runtime.workflow.app_limits import AppLimits
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
-from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched
+from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched, WatchedExecutor
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.losses import RETRY_AFTER, is_loss
 from k8s_parsl_runtime.workflow.reporter import Reporter
+from k8s_parsl_runtime.workflow.scaling import Scaling
 from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, note_end
 from k8s_parsl_runtime.workflow.waiting import NoPermit, Waiting
 
@@ -72,6 +73,18 @@ class Kernel(DataFlowKernel):
         # What the workflow's own Config says about the end of its `with`.
         self.exit_mode = "cleanup"
         super().__init__(config)
+
+    def add_executors(self, executors: Sequence[Any]) -> None:
+        """Add executors, whose waiting tasks have Parsl look for blocks at once."""
+        poller: Any = vars(self)["job_status_poller"]
+        if not isinstance(poller, Scaling):
+            # Parsl's own has no executor yet.
+            poller.close()
+            self.job_status_poller = poller = Scaling(self.config)
+        for executor in executors:
+            if isinstance(executor, WatchedExecutor):
+                executor.on_waiting = poller.wake
+        super().add_executors(executors)
 
     def submit(
         self,

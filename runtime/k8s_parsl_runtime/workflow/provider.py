@@ -47,6 +47,9 @@ class Control(Protocol):
     def drain(self, block: str) -> None:
         """Give no more tasks to a block whose pod will be gone soon."""
 
+    def block_ended(self) -> None:
+        """Look whether another block is needed in place of one that has ended."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -182,6 +185,8 @@ class LauncherProvider(ExecutionProvider):
             if before.state not in TERMINAL_STATES or seen.state in TERMINAL_STATES:
                 self._seen[block] = seen
                 self._lock.notify_all()
+        if self.control and _has_ended(before, seen):
+            self.control.block_ended()
 
     def _tell_of(self, kind: str, blocks: Sequence[str]) -> None:
         for start in range(0, len(blocks), BLOCKS):
@@ -189,6 +194,16 @@ class LauncherProvider(ExecutionProvider):
 
     def _tell(self, kind: str, **more: Any) -> None:
         self._send({"type": kind, "executor": self._label, **more})
+
+
+def _has_ended(before: Seen, now: Seen) -> bool:
+    """Return whether a block ended just now, other than by our own wish.
+
+    One that the launcher refuses, as there are enough, is cancelled: to ask again at once would
+    only have it refused again.
+    """
+    ended = now.state in TERMINAL_STATES and now.state is not JobState.CANCELLED
+    return ended and before.state not in TERMINAL_STATES
 
 
 class LaptopProvider(LocalProvider):

@@ -1,0 +1,1 @@
+"""The frame of the benchmarks: figures that are ratios, and the page that is made of them."""
