@@ -68,6 +68,7 @@ UNMEASURED: Mapping[str, str] = {
     Outcome.LOST: "lost",
     Outcome.RETRIED: "lost",
     Outcome.FAILED: "lost",
+    Outcome.SPLIT: "lost",
 }
 # Processes whose CPU time is kept: launcher and workflow.
 KEPT_PROCESSES = 10
@@ -103,6 +104,8 @@ class App:
     retried: int = 0
     lost: int = 0
     cancelled: int = 0
+    # Calls of the tasks that were done: most tasks make one.
+    calls: int = 0
     # Seconds that the app ran, of those that were done.
     seconds: Times = field(default_factory=Times)
     # Seconds in total that they waited since they could run.
@@ -392,9 +395,15 @@ class State:
         match one.outcome:
             case Outcome.DONE:
                 app.done += 1
+                app.calls += 1 if one.calls is None else one.calls
             case Outcome.KEPT:
                 app.done += 1
+                app.calls += 1
                 app.kept += 1
+            case Outcome.SPLIT:
+                # Its task is over: what is left to do is in the tasks of its calls.
+                app.done += 1
+                app.lost += 1
             case Outcome.FAILED:
                 app.failed += 1
             case Outcome.RETRIED:

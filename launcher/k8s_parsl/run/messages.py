@@ -44,7 +44,7 @@ Pod = Annotated[str, StringConstraints(max_length=253)]
 TryFields = tuple[
     Count,  # id
     Count,  # number
-    Literal["done", "kept", "retried", "lost", "failed", "cancelled"],
+    Literal["done", "kept", "retried", "lost", "failed", "cancelled", "split"],
     Label,  # executor
     Moment,  # submitted
     Moment | None,  # launched
@@ -66,6 +66,7 @@ TryFields = tuple[
     Annotated[str, StringConstraints(max_length=100)],  # error
     Text,
     Annotated[str, StringConstraints(max_length=1000)],  # call
+    Count | None,  # calls
 ]
 # Numbers of tasks: the first and the last of each range.
 Ranges = Annotated[list[tuple[Count, Count]], Field(max_length=5000)]

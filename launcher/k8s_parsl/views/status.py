@@ -99,6 +99,7 @@ def _app(name: str, app: App) -> Json:
         "retried": app.retried,
         "lost": app.lost,
         "cancelled": app.cancelled,
+        "calls": app.calls,
         "open": max(app.open - app.cancelled, 0),
         "p10_s": round(low, 3),
         "median_s": round(median, 3),

@@ -130,6 +130,8 @@ def facts(one: Try) -> Iterator[tuple[str, str]]:
         yield "wrote", size(one.written or 0)
         yield "arguments", size(one.arguments or 0)
         yield "result", size(one.result or 0)
+    if one.calls is not None:
+        yield "calls", f"{one.calls} that were done"
     if one.depends:
         yield "takes the results of tasks", ", ".join(map(str, one.depends))
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from k8s_parsl.config.workers import counted
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import DIED, RUNNING, Record
-from k8s_parsl.views import history, prune, task
+from k8s_parsl.views import history, prune, task, words
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.status import status
 from k8s_parsl.views.words import duration, size
@@ -300,7 +300,8 @@ def _attempts(row: Json, documents: list[Json]) -> Iterator[Text]:
 
 def _apps(document: Json) -> Iterator[Text]:
     for app in document["apps"]:
-        counts = [f"{app['done']} of {app['submitted']} done"]
+        calls = words.calls(app)
+        counts = [f"{app['done']} of {app['submitted']} done{calls and f' ({calls})'}"]
         rare = ("kept", "failed", "retried", "lost", "cancelled")
         counts += [f"{app[name]} {name}" for name in rare if app[name]]
         took = ""

@@ -20,6 +20,7 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 
+from k8s_parsl_runtime.shared.batch import Batch, Outcomes
 from k8s_parsl_runtime.shared.errors import Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
@@ -218,12 +219,23 @@ class Kernel(DataFlowKernel):
         report = self._tries.report(task_record, outcome, error, text)
         self._reporter.tried(task_record["func_name"], report)
 
+    def _report_done(self, task_record: Any, outcome: Outcome, result: Any) -> None:
+        report = self._tries.report(task_record, outcome)
+        if isinstance(result, Outcomes):
+            # A call that failed is reported as the task that it is from then on.
+            report = report._replace(
+                calls=result.made - len(result.failed),
+                seconds=max((report.seconds or 0.0) - result.failed_seconds, 0.0),
+            )
+        self._reporter.tried(task_record["func_name"], report)
+
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
         app = task_record["func_name"]
         seconds = _seconds(task_record)
         if seconds is not None:
             self.on_done(app, seconds)
-        self._report(task_record, Outcome.DONE if seconds is not None else Outcome.KEPT)
+        outcome = Outcome.DONE if seconds is not None else Outcome.KEPT
+        self._report_done(task_record, outcome, result)
         super()._complete_task_result(task_record, new_state, result)
         is_kept = self.memoizer.is_kept(task_record)
         self._begun.ends(task_record["id"], app, "kept" if is_kept else "done")
@@ -232,13 +244,19 @@ class Kernel(DataFlowKernel):
         self, task_record: Any, new_state: States, exception: BaseException
     ) -> None:
         app = task_record["func_name"]
+        if isinstance(task_record["func"], Batch):
+            self._report(task_record, Outcome.SPLIT, exception, describe(exception))
+        else:
+            self._report_failed(task_record, exception)
+        super()._complete_task_exception(task_record, new_state, exception)
+        self._begun.ends(task_record["id"], app, "failed")
+
+    def _report_failed(self, task_record: Any, exception: BaseException) -> None:
         text = self.failed_tasks.add(task_record, exception)
         self._report(task_record, Outcome.FAILED, exception, text)
         # A task that fails with its dependency is counted; its cause has a line already.
         if text and not isinstance(exception, PropagatedException):
             log.error("app %s%s", text, _after_retries(task_record["try_id"]))
-        super()._complete_task_exception(task_record, new_state, exception)
-        self._begun.ends(task_record["id"], app, "failed")
 
 
 def _has_failed(future: Any) -> bool:
