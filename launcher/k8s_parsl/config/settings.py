@@ -331,6 +331,13 @@ class Parsl(Model):
         "or a list of the apps' names. Leave out apps that must not run twice, such as those that "
         "append to a file.",
     )
+    max_pending: int = Field(
+        100_000,
+        ge=0,
+        description="How many tasks may be pending (not ended) before the workflow waits when it "
+        "calls an app, so that a loop of any length does not fill the memory of its container. "
+        "Each pending task takes about 5 KB there, and its arguments. 0: any number.",
+    )
     encrypted: bool = Field(
         True, description="Encrypt the traffic between the workflow and its workers (CurveZMQ)."
     )

@@ -255,6 +255,8 @@ class State:
         self._numbers = 0
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
+        # The app that the workflow waits to call, as many tasks are pending; empty for none.
+        self.held = ""
         self.used: dict[str, Used] = {}
         self.usages = Usages()
         # For how many seconds the pods of each executor have run.
@@ -283,6 +285,7 @@ class State:
             "long": self._take_long,
             "pod": self._take_pod,
             "scaling": self._take_scaling,
+            "held": self._take_held,
             "workers": self._take_workers,
             "used": self._take_used,
             "news": self._take_news,
@@ -615,6 +618,9 @@ class State:
         if image and is_kept and not pod.has_image:
             pod.has_image = True
             self.images[place] += 1
+
+    def _take_held(self, event: Event) -> None:
+        self.held = str(event["app"])[:NAME_CHARACTERS]
 
     def _take_scaling(self, event: Event) -> None:
         self.scalings.append(

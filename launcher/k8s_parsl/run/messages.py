@@ -187,6 +187,13 @@ class Scaled(Model):
     why: Annotated[str, StringConstraints(max_length=300)]
 
 
+class Held(Model):
+    """The workflow waits to call this app, as many tasks are pending; empty once it goes on."""
+
+    type: Literal["held"]
+    app: App
+
+
 class Workers(Model):
     """How many workers of this pod have registered."""
 
@@ -257,6 +264,7 @@ FromKernel = (
     | Registered
     | Tasks
     | Scaled
+    | Held
     | Workers
     | Used
     | Log

@@ -167,10 +167,14 @@ def _waits(state: State) -> list[Json]:
     for pod in state.pods.values():
         if pod.ended is None and pod.reason and pod.state in ("asked", "created"):
             by_reason.setdefault(pod.reason, []).append(pod)
-    return [
+    waits: list[Json] = [
         {"reason": reason, "pods": len(pods), "text": pods[0].text}
         for reason, pods in sorted(by_reason.items(), key=lambda item: -len(item[1]))
     ]
+    if state.held and not state.end:
+        text = f"fewer pending tasks, to call {state.held} (parsl.maxPending)"
+        waits.append({"reason": "MaxPending", "pods": 0, "text": text})
+    return waits
 
 
 def _running(state: State) -> list[Json]:

@@ -322,7 +322,8 @@ def _executors(document: Json) -> Iterator[Text]:
                 f" {one['busy']} busy"
             )
     for wait in document["waits"]:
-        yield plain(f"  waiting ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
+        pods = f" ({counted(wait['pods'], 'pod')})" if wait["pods"] else ""
+        yield plain(f"  waiting{pods}: {wait['text'] or wait['reason']}")
 
 
 def _resources(document: Json) -> Iterator[Text]:

@@ -29,6 +29,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.losses import is_loss
+from k8s_parsl_runtime.workflow.pending import Pending
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, note_end
 
@@ -45,6 +46,7 @@ class Kernel(DataFlowKernel):
         reporter: tells the launcher of each task.
         on_fault: gets a failure that ends the run.
         begun: the list of the tasks that have begun.
+        most_pending: how many tasks may be pending before a call waits; 0 for any number.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Kernel(DataFlowKernel):
         reporter: Reporter,
         on_fault: Callable[[Failure], None],
         begun: WriteAhead,
+        most_pending: int = 0,
     ) -> None:
         self._reporter = reporter
         self._begun = begun
@@ -60,6 +63,7 @@ class Kernel(DataFlowKernel):
         self._options = AppOptions(on_fault)
         self._tries = Tries()
         self.failed_tasks = FailedTasks()
+        self._pending = Pending(most_pending, self._count_open, self._has_launched, reporter.held)
         # The workflow has ended: a task that fails from now on is cancelled.
         self._ending = False
         # Gets the app of each task that is done, and the seconds that it took.
@@ -80,6 +84,7 @@ class Kernel(DataFlowKernel):
     ) -> Any:
         """Add a task, on an executor that there is (see `AppOptions`)."""
         app = func.__name__
+        self._pending.wait(app)
         executors = self._options.executors(app, executors, self.executors)
         app_kwargs = self._options.arguments(app, app_kwargs)
         self._begun.submitted(app)
@@ -88,6 +93,18 @@ class Kernel(DataFlowKernel):
         )
         self._reporter.submitted(app, future.tid)
         return future
+
+    def _count_open(self) -> int:
+        return len(self.tasks)
+
+    def _has_launched(self) -> bool:
+        launched: int = self.task_state_counts[States.launched]
+        return launched > 0
+
+    def wipe_task(self, task_id: int) -> None:
+        """Forget a task that has ended."""
+        super().wipe_task(task_id)
+        self._pending.ended()
 
     def launch_task(self, task_record: Any) -> Any:
         """Hand a task to its executor, once the list of what has begun has it.
@@ -137,6 +154,7 @@ class Kernel(DataFlowKernel):
     def begin_end(self) -> None:
         """Hand over no more tasks; from now on a task that fails is cancelled instead."""
         self._ending = True
+        self._pending.close()
 
     def cancel_open(self) -> None:
         """Set the futures of all tasks that are left, as code of the user's may wait for one."""

@@ -148,7 +148,13 @@ class Program:
             executor.on_scaled = self._reporter.scaled
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         config = parsl_config.config(plan, self._executors)
-        self._kernel = Kernel(config, self._reporter, self._reporter.fault, self._begun)
+        self._kernel = Kernel(
+            config,
+            self._reporter,
+            self._reporter.fault,
+            self._begun,
+            plan["parsl"]["max_pending"],
+        )
         patches.load(self._kernel)
         self._watchdog.start()
         self._look_at_times(self._kernel)

@@ -1,0 +1,160 @@
+"""`k8s_parsl.tasks.map`: what it yields is what one call each comes to, with Parsl alone and with us."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime import mapped
+from runtime.laptop import run_command
+
+SCRIPT = Path(mapped.__file__)
+RETRIES = 2
+VALUES = f"""
+workflow: {{call: "mapped:main", kwargs: {{out: /data/out}}, failedTasks: warn}}
+run: {{volume: data}}
+executors: {{workers: {{maxWorkersPerNode: 2}}}}
+parsl: {{strategyPeriod: 0.5, retries: {RETRIES}}}
+storage: {{data: {{mountPath: /data, existingClaim: x}}}}
+"""
+
+
+def with_parsl_alone(folder):
+    """Run the script as `python mapped.py`, where nothing of the launcher's is."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(SCRIPT.parent)},
+        check=True,
+        timeout=500,
+    )
+    return folder
+
+
+def with_k8s_parsl(folder):
+    """Run the script as a workflow on this machine."""
+    (folder / "values.yaml").write_text(VALUES)
+    (folder / "mapped.py").write_text(SCRIPT.read_text())
+    subprocess.run(run_command(), cwd=folder, check=True, timeout=500)
+    return folder / "volumes/data/out"
+
+
+@pytest.fixture(
+    scope="module", params=[with_parsl_alone, with_k8s_parsl], ids=lambda how: how.__name__
+)
+def found(request, tmp_path_factory):
+    """What each case has come to."""
+    folder = request.param(tmp_path_factory.mktemp("mapped"))
+    return json.loads((folder / "found.json").read_text())
+
+
+@pytest.mark.parametrize("case", mapped.SAME)
+def test_it_comes_to_what_one_call_each_does(found, case):
+    """The results, and the type, text and line of each exception."""
+    if case not in found:
+        pytest.skip("it ends the worker's process, where that is Parsl's own")
+    mapped_ends, each = found[case]
+    assert mapped_ends == each
+
+
+def test_what_the_iterable_raises_comes_after_its_results(found):
+    """A generator that raises ends the map, once all calls before that are yielded."""
+    results, raised, after = found["the iterable raises"]
+    assert results == list(range(30))
+    assert raised[:2] == ["OSError", "no more tiles"]
+    assert after == "the end"
+
+
+def test_a_consumer_may_leave(found):
+    """A map over an endless iterable can be left at any time."""
+    assert found["break"] == 700
+
+
+def test_it_goes_on_after_an_exception(found):
+    """`next` after an exception returns the next result."""
+    ends = found["goes on after an exception"]
+    assert ends[:3] == [0, 1, 2]
+    assert ends[3][:2] == ["ValueError", "bad tile 3"]
+    assert ends[4:] == [4, 5]
+
+
+def test_a_result_that_is_late_raises_a_timeout(found):
+    """`timeout` counts from the call of `map`, as in concurrent.futures."""
+    first, late = found["timeout"]
+    assert first == 0
+    assert late[0] == "TimeoutError"
+
+
+def test_unordered_results_come_as_they_are_there(found):
+    """A long call does not hold up the others."""
+    assert found["unordered"] == [0, 0, 3]
+
+
+def test_each_call_of_a_cached_app_is_cached(found):
+    """A second map over the same arguments runs nothing."""
+    assert found["cached"] == ["x"] * 20
+
+
+def test_a_call_that_fails_is_tried_as_often_as_any_task(found):
+    """Only the calls that fail are made again, and each as often as `retries` says."""
+    failed, tries = found["tries"]
+    assert failed == [3, 13, 23, 33]
+    assert tries == [1 + RETRIES if x in failed else 1 for x in range(40)]
+
+
+def test_a_call_that_fails_once_has_its_result(found):
+    """A retry in its own task gives the result, at its place in the order."""
+    assert found["fails once"] == list(range(40))
+
+
+def test_long_calls_are_not_held_in_one_batch(found):
+    """A batch that takes long gives back the calls that it has not begun."""
+    assert found["long calls after short ones"] == 412
+
+
+def test_the_iterable_is_not_taken_far_ahead(found):
+    """The bound is `buffersize`, or some batches for each worker."""
+    assert found["taken ahead"] <= 2 * 2 * 2 * 256
+    assert found["taken ahead of 10"] <= 10
+
+
+def test_calls_travel_together(found):
+    """A batch has `chunksize` calls, or as many as take a quarter of a second."""
+    assert found["chunks"] == 50
+    assert found["batches"] > 8
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("not an app", "is @python_app missing above it?"),
+        ("no iterable", "map needs an iterable"),
+        ("chunksize 0", "give 1 or more"),
+        ("a parameter named timeout", "is an option of map and a parameter of timed_out"),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(found, case, words):
+    """The error is raised by `map`, or with the first result."""
+    assert words in found[case][1]
+
+
+def test_a_result_that_cannot_be_read_is_the_calls_own_failure(found):
+    """The other calls of its batch have their results."""
+    ends = found["an unreadable result"]
+    assert "not here" in ends[4][1]
+    assert ends[:4] + ends[5:] == [0, 1, 2, 3, 5]
+
+
+def test_other_ways_to_call_it(found):
+    """With tuples, no items, executors, a function that calls an app, in threads and in join_apps."""
+    assert found["starmap"] == [2 * n + 1 for n in range(30)]
+    assert found["no items"] == []
+    assert found["executors"] == list(range(30))
+    assert found["a lambda"] == [2 * n for n in range(20)]
+    assert found["threads"] is True
+    assert found["in a join_app"] == [sum(range(50))]
