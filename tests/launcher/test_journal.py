@@ -12,12 +12,13 @@ import tracemalloc
 import zlib
 
 import pytest
-from told import done, failed, kept, retried, submitted
+from told import done, failed, kept, retried, submitted, tried
 
 from k8s_parsl.journal import events, reader, state, writer
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State, began
 from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.views import words
 from k8s_parsl_runtime.shared.files import Refused
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
@@ -513,3 +514,17 @@ def test_a_slice_has_what_fell_into_it():
 
 def test_events_have_the_version_of_their_format():
     assert events.VERSION == 1
+
+
+def test_a_batch_counts_as_one_task_with_its_calls():
+    """What `tasks.map` makes of many calls: tasks are counted, and the calls are beside them."""
+    folded = State()
+    folded.take({"event": "submitted", "t": 1.0, "app": "tile", "ids": [[0, 3]]})
+    for number, calls in enumerate((None, 250, 49)):
+        folded.take_try("tile", Try(*tried("tile", id=number, seconds=0.25, calls=calls)[2]))
+    folded.take_try("tile", Try(*tried("tile", "split", id=3)[2]))
+    (app,) = folded.apps.values()
+    assert (app.submitted, app.done, app.open) == (4, 4, 0)
+    assert (app.calls, app.lost) == (1 + 250 + 49, 1)
+    assert words.calls({"calls": app.calls, "done": app.done}) == "300 calls"
+    assert words.calls({"calls": 3, "done": 3}) == ""

@@ -158,3 +158,50 @@ def test_other_ways_to_call_it(found):
     assert found["a lambda"] == [2 * n for n in range(20)]
     assert found["threads"] is True
     assert found["in a join_app"] == [sum(range(50))]
+
+
+POISON = """
+import json, os
+from pathlib import Path
+from parsl import python_app
+from k8s_parsl import tasks
+
+@python_app
+def poison(x, folder):
+    with open(f"{folder}/ran-{x}", "a") as file:
+        file.write("x")
+    if x == 77:
+        os._exit(3)
+    return x
+
+def main(out):
+    folder = Path(out)
+    folder.mkdir()
+    ends = tasks.map(poison, range(200), folder=out, chunksize=50, return_exceptions=True)
+    found = [x if isinstance(x, int) else type(x).__name__ for x in ends]
+    ran = [len((folder / f"ran-{x}").read_text()) if (folder / f"ran-{x}").exists() else 0 for x in range(200)]
+    (folder / "found.json").write_text(json.dumps([found, ran]))
+"""
+
+
+def poisoned(folder, lost_tasks):
+    """Map an app, one call of which ends its worker's process; return the ends, and how often each ran."""
+    values = VALUES.replace("mapped:main", "poison:main").replace(f"retries: {RETRIES}", lost_tasks)
+    (folder / "values.yaml").write_text(values)
+    (folder / "poison.py").write_text(POISON)
+    subprocess.run(run_command(), cwd=folder, check=True, timeout=300)
+    return json.loads((folder / "volumes/data/out/found.json").read_text())
+
+
+def test_a_call_that_ends_its_worker_fails_alone_where_the_app_may_run_twice(tmp_path):
+    """The other calls of its batch run again, each as a task of its own."""
+    found, ran = poisoned(tmp_path, "retryLostTasks: all")
+    assert found == [x if x != 77 else "WorkerDied" for x in range(200)]
+    assert ran == [2 if 50 <= x <= 77 else 1 for x in range(200)]
+
+
+def test_no_call_runs_again_where_the_app_must_not(tmp_path):
+    """The calls of a batch whose worker died fail, and no other batch is concerned."""
+    found, ran = poisoned(tmp_path, "retryLostTasks: cached")
+    assert found == [x if not 50 <= x < 100 else "WorkerDied" for x in range(200)]
+    assert ran == [1 if not 77 < x < 100 else 0 for x in range(200)]

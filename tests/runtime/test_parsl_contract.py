@@ -11,6 +11,7 @@ import multiprocessing.util
 import re
 import subprocess
 import sys
+from concurrent.futures import _base as futures
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from k8s_parsl_runtime.worker import manager_log
 from k8s_parsl_runtime.workflow import batching, pending, provider
+from k8s_parsl_runtime.workflow.lean_futures import LeanCondition
 from k8s_parsl_runtime.workflow.parsl_config import executors
 
 
@@ -469,3 +471,10 @@ def test_the_threads_that_end_tasks_have_the_names_that_pending_knows():
     assert internal.thread_name_prefix.startswith(pending.PARSLS_THREADS)
     assert 'name="HTEX-Result-Queue-Thread"' in inspect.getsource(executor)
     assert 'name="JobStatusPoller"' in inspect.getsource(JobStatusPoller.__init__)
+
+
+def test_a_future_asks_no_more_of_its_condition_than_a_lean_one_has():
+    """`lean_futures` gives the futures of tasks a condition of its own."""
+    asked = set(re.findall(r"_condition\.(\w+)", inspect.getsource(futures)))
+    assert asked
+    assert all(hasattr(LeanCondition, name) for name in asked)
