@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.app.python import PythonApp
@@ -32,6 +33,7 @@ from k8s_parsl_runtime.workflow.losses import SHARED
 # Arguments by which Parsl does more for a task than to call the app. A call that has one is a task
 # of its own.
 PARSLS = ("walltime", "inputs", "outputs", "stdout", "stderr", "parsl_resource_specification")
+_functions: WeakKeyDictionary[PythonApp, tuple[batch.One, batch.Batch]] = WeakKeyDictionary()
 # Workers where nothing says how many there may be.
 WORKERS = 4
 
@@ -78,9 +80,7 @@ class Calls:
             return False
         if not all(map(_pickles, _executors(self._kernel, app.executors))):
             return False
-        name = app.__name__
-        self._one = batch.One(app.func, name)
-        self._batch = batch.Batch(app.func, name)
+        self._one, self._batch = _functions_of(app)
         try:
             self._packed_constants = batch.packed_constants(self._kwargs)
         except Exception:  # noqa: BLE001 (of the user's own pickling: each call says it)
@@ -204,6 +204,13 @@ class Calls:
         failed_tasks = getattr(self._kernel or DataFlowKernelLoader.dfk(), "failed_tasks", None)
         if failed_tasks is not None:
             failed_tasks.received(error)
+
+
+def _functions_of(app: PythonApp) -> tuple[batch.One, batch.Batch]:
+    """Return what runs an app's calls; always the same, as Parsl pickles a function only once."""
+    if app not in _functions:
+        _functions[app] = (batch.One(app.func, app.__name__), batch.Batch(app.func, app.__name__))
+    return _functions[app]
 
 
 def _record(future: Any) -> Any:

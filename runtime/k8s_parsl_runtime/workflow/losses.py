@@ -99,7 +99,7 @@ class RetryCost:
         """Return the cost: 0, 1, or so much that the task is given up."""
         if isinstance(error, NotCacheable | Failure):
             return self._given_up
-        if isinstance(task_record["func"], Batch):
+        if isinstance(task_record.get("func"), Batch):
             # Each of its calls goes on by itself.
             return self._given_up
         if task_record.pop(SHARED, False) and self._costs_nothing(error, task_record):

@@ -10,14 +10,14 @@ import functools
 import queue
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from k8s_parsl_runtime.shared import batch
 from k8s_parsl_runtime.shared.batch import Outcomes, Timed
 from k8s_parsl_runtime.shared.errors import describe
-from k8s_parsl_runtime.shared.task_errors import TaskFailed
+from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskFailed
 from k8s_parsl_runtime.workflow.batching import Calls
 
 # How long a batch should take in its worker. A task costs about a millisecond on its way.
@@ -36,6 +36,8 @@ AHEAD = 2
 TAKE_S = 0.02
 
 Args = Sequence[Any]
+# Its number, its arguments, and these packed.
+Call = tuple[int, Args, Any]
 
 
 class _Size:
@@ -114,7 +116,7 @@ class Mapping(Iterator[Any]):
         self._yielded = 0
         self._tasks = 0
         # Calls that came back unmade, as their batch took long; they go first.
-        self._again: deque[tuple[int, Args, Any]] = deque()
+        self._again: deque[Call] = deque()
         # Results by the number of their call, or in the order in which they came.
         self._results: dict[int, Any] = {}
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -182,9 +184,7 @@ class Mapping(Iterator[Any]):
         if type(value) is Timed:
             self._size.learn(1, value.seconds, 0)
 
-    def _take_batch(
-        self, calls: list[tuple[int, Args, Any]], came: Any, following: dict[int, Any]
-    ) -> None:
+    def _take_batch(self, calls: list[Call], came: Any, following: dict[int, Any]) -> None:
         # What failed is a task of its own now, which comes back as one.
         self._tasks += len(following)
         if not isinstance(came, Outcomes):
@@ -229,7 +229,7 @@ class Mapping(Iterator[Any]):
 
     def _send_next(self, size: int) -> None:
         """Take so many items, and hand over their calls; fewer where the iterable is slow."""
-        together: list[tuple[int, Args, Any]] = []
+        together: list[Call] = []
         until = time.monotonic() + TARGET_S
         held = 0
         while len(together) < size and held < MOST_BYTES:
@@ -257,26 +257,41 @@ class Mapping(Iterator[Any]):
             self._send(together)
 
     def _send_alone(self, number: int, args: Args) -> None:
-        self._follow(self._calls.alone(args), [(number, args, None)], self._came)
+        self._follow(lambda: self._calls.alone(args), [(number, args, None)], self._came)
 
-    def _send(self, calls: list[tuple[int, Args, Any]]) -> None:
+    def _send(self, calls: list[Call]) -> None:
         if len(calls) == 1:
             _, args, _ = calls[0]
-            self._follow(self._calls.timed(args), calls, self._came)
+            self._follow(lambda: self._calls.timed(args), calls, self._came)
             return
-        future = self._calls.batch([packed for _, _, packed in calls], may_stop=self._may_stop)
-        self._follow(future, calls, self._batch_came)
+        packed = [packed for _, _, packed in calls]
+        self._follow(
+            lambda: self._calls.batch(packed, may_stop=self._may_stop), calls, self._batch_came
+        )
 
-    def _follow(self, future: Future[Any], calls: list[tuple[int, Args, Any]], came: Any) -> None:
+    def _follow(
+        self,
+        submit: Callable[[], Future[Any]],
+        calls: list[Call],
+        came: Callable[[list[Call], Future[Any]], None],
+    ) -> None:
+        """Hand over a task of these calls; where Parsl does not take it, each has failed."""
+        try:
+            future = submit()
+        except Exception as error:  # noqa: BLE001 (of Parsl, or of the user's function)
+            self._tasks += len(calls)
+            for call in calls:
+                self._came([call], _failed(error))
+            return
         self._tasks += 1
         future.add_done_callback(functools.partial(came, calls))
 
     # In the thread that ends the task.
 
-    def _came(self, calls: list[tuple[int, Args, Any]], future: Future[Any]) -> None:
+    def _came(self, calls: list[Call], future: Future[Any]) -> None:
         self._events.put((calls, future, None))
 
-    def _batch_came(self, calls: list[tuple[int, Args, Any]], future: Future[Any]) -> None:
+    def _batch_came(self, calls: list[Call], future: Future[Any]) -> None:
         """Take the end of a batch: a call that failed goes on at once, also if nobody asks."""
         outcomes: Outcomes | None = None
         error = future.exception()
@@ -287,6 +302,9 @@ class Mapping(Iterator[Any]):
                 place: functools.partial(self._calls.failed, calls[place][1], packed, future)
                 for place, packed in failed
             }
+        elif isinstance(error, TaskCancelled):
+            # The run ends: no call goes on.
+            following = {place: functools.partial(_failed, error) for place, _ in enumerate(calls)}
         else:
             following = {
                 place: functools.partial(self._calls.shared, args, error, future)
@@ -296,13 +314,18 @@ class Mapping(Iterator[Any]):
         for place, go_on in following.items():
             self._follow_one(calls[place], go_on)
 
-    def _follow_one(self, call: tuple[int, Args, Any], go_on: Any) -> None:
+    def _follow_one(self, call: Call, go_on: Any) -> None:
         try:
             future = go_on()
         except Exception as error:  # noqa: BLE001 (Parsl has ended, say)
-            future = Future()
-            future.set_exception(error)
+            future = _failed(error)
         future.add_done_callback(functools.partial(self._came, [call]))
+
+
+def _failed(error: BaseException) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _read(packed: Any) -> tuple[BaseException | None, Any]:
