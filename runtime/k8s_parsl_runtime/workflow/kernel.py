@@ -63,7 +63,7 @@ class Kernel(DataFlowKernel):
         self._options = AppOptions(on_fault)
         self._tries = Tries()
         self.failed_tasks = FailedTasks()
-        self._pending = Pending(most_pending, self._count_open, self._has_launched, reporter.held)
+        self.pending = Pending(most_pending, self._count_open, self._has_launched)
         # The workflow has ended: a task that fails from now on is cancelled.
         self._ending = False
         # Gets the app of each task that is done, and the seconds that it took.
@@ -84,7 +84,7 @@ class Kernel(DataFlowKernel):
     ) -> Any:
         """Add a task, on an executor that there is (see `AppOptions`)."""
         app = func.__name__
-        self._pending.wait(app)
+        self.pending.wait(app)
         executors = self._options.executors(app, executors, self.executors)
         app_kwargs = self._options.arguments(app, app_kwargs)
         self._begun.submitted(app)
@@ -104,7 +104,7 @@ class Kernel(DataFlowKernel):
     def wipe_task(self, task_id: int) -> None:
         """Forget a task that has ended."""
         super().wipe_task(task_id)
-        self._pending.ended()
+        self.pending.ended()
 
     def launch_task(self, task_record: Any) -> Any:
         """Hand a task to its executor, once the list of what has begun has it.
@@ -154,7 +154,7 @@ class Kernel(DataFlowKernel):
     def begin_end(self) -> None:
         """Hand over no more tasks; from now on a task that fails is cancelled instead."""
         self._ending = True
-        self._pending.close()
+        self.pending.close()
 
     def cancel_open(self) -> None:
         """Set the futures of all tasks that are left, as code of the user's may wait for one."""

@@ -10,7 +10,7 @@ import logging
 import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from k8s_parsl_runtime.shared.programs import kib_in_memory
@@ -34,11 +34,19 @@ class Observer:
     Args:
         executors: those that run the tasks.
         reporter: the way to the launcher.
+        held: returns the app that the workflow waits to call; empty for none.
     """
 
-    def __init__(self, executors: Sequence[WatchedExecutor], reporter: Reporter) -> None:
+    def __init__(
+        self,
+        executors: Sequence[WatchedExecutor],
+        reporter: Reporter,
+        held: Callable[[], str] = lambda: "",
+    ) -> None:
         self._executors = executors
         self._reporter = reporter
+        self._held = held
+        self._held_before = ""
         # By executor, the numbers of the tasks that were reported.
         self._reported: dict[str, set[int]] = {one.label: set() for one in executors}
         # By executor and block, the number of workers.
@@ -64,6 +72,7 @@ class Observer:
         for executor in self._executors:
             self._look_at_tasks(executor)
             self._look_at_workers(executor)
+        self._look_at_held()
         now = time.monotonic()
         if now - self._own_at >= OWN_S:
             self._own_at = now
@@ -88,6 +97,12 @@ class Observer:
                 time.time() - seconds,
             )
         self._reported[executor.label] = set(running)
+
+    def _look_at_held(self) -> None:
+        app = self._held()
+        if app != self._held_before:
+            self._held_before = app
+            self._reporter.held(app)
 
     def _look_at_workers(self, executor: WatchedExecutor) -> None:
         managers = executor.workers()

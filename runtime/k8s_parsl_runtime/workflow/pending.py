@@ -9,6 +9,7 @@ moment where no task ends meanwhile, as the workflow itself may be what they wai
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ PARSLS_THREADS = (
 # task after the other that wakes it.
 FREED = 0.05
 LOOK_S = 0.5
+# A call that has waited within so many seconds counts as one that waits, as the observer looks each
+# second.
+RECENT_S = 1.5
 # How long a call waits where no task ends: while tasks are with executors, and where none is.
 STALLED_S = 30.0
 IDLE_S = 2.0
@@ -41,7 +45,6 @@ class Pending:
         most: how many there may be before a call waits; 0 for any number.
         count: returns how many there are.
         is_busy: returns whether one is with an executor.
-        changed: gets the app of a call that waits, or nothing once it goes on.
     """
 
     def __init__(
@@ -49,15 +52,16 @@ class Pending:
         most: int,
         count: Callable[[], int],
         is_busy: Callable[[], bool],
-        changed: Callable[[str], object],
     ) -> None:
         self._most = most
         self._enough = int(most * (1 - FREED))
         self._count = count
         self._is_busy = is_busy
-        self._changed = changed
         self._freed = threading.Condition()
         self._waiting = 0
+        # The app of the latest call that waited, and when that went on.
+        self._app = ""
+        self._until = -math.inf
         self._ends = 0
         self._is_stalled = False
         self._is_closed = False
@@ -69,31 +73,33 @@ class Pending:
             return
         if threading.current_thread().name.startswith(PARSLS_THREADS):
             return
+        self._log_once(app)
         with self._freed:
-            self._begin_waiting(app)
+            self._app = app
+            self._waiting += 1
             try:
                 self._wait()
             finally:
-                self._end_waiting()
+                self._waiting -= 1
+                self._until = time.monotonic()
 
-    def _begin_waiting(self, app: str) -> None:
-        self._waiting += 1
-        if self._waiting > 1 or self._is_stalled:
+    def held(self) -> str:
+        """Return the app of a call that waits, or has waited just now; empty where none has.
+
+        A loop's calls wait again and again, and in between they do not.
+        """
+        is_held = self._waiting > 0 or time.monotonic() - self._until < RECENT_S
+        return self._app if is_held else ""
+
+    def _log_once(self, app: str) -> None:
+        if self._has_logged:
             return
-        self._changed(app)
-        if not self._has_logged:
-            self._has_logged = True
-            log.info(
-                "app %s: the workflow waits to call it, as %d of its tasks are pending"
-                " (parsl.maxPending)",
-                app,
-                self._most,
-            )
-
-    def _end_waiting(self) -> None:
-        self._waiting -= 1
-        if self._waiting == 0 and not self._is_stalled:
-            self._changed("")
+        self._has_logged = True
+        log.info(
+            "app %s: the workflow waits to call it, as %d tasks are pending (parsl.maxPending)",
+            app,
+            self._most,
+        )
 
     def _wait(self) -> None:
         since = time.monotonic()

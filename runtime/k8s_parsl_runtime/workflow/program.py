@@ -158,7 +158,7 @@ class Program:
         patches.load(self._kernel)
         self._watchdog.start()
         self._look_at_times(self._kernel)
-        Observer(self._executors, self._reporter).start()
+        Observer(self._executors, self._reporter, self._kernel.pending.held).start()
         self._own = set(threading.enumerate())
 
     def _look_at_times(self, kernel: Kernel) -> None:
