@@ -33,8 +33,8 @@ RECENT_S = 1.5
 # How long a call waits where no task ends: while tasks are with executors, and where none is.
 STALLED_S = 30.0
 IDLE_S = 2.0
-# How long each further call waits then, until a task has ended: with tasks of hours, the memory
-# grows by some 20 MB an hour.
+# How long each further call waits then while tasks are with executors, until one has ended: with
+# tasks of hours, the memory grows by some 20 MB an hour.
 AFTERWARDS_S = 1.0
 
 
@@ -102,6 +102,8 @@ class Pending:
         )
 
     def _wait(self) -> None:
+        if self._is_stalled and not self._is_busy():
+            return
         since = time.monotonic()
         ends = self._ends
         while self._count() > self._enough and not self._is_closed:
@@ -116,7 +118,7 @@ class Pending:
     def _patience(self) -> float:
         """Return how long a call waits while no task ends."""
         if not self._is_busy():
-            return 0.0 if self._is_stalled else IDLE_S
+            return IDLE_S
         return AFTERWARDS_S if self._is_stalled else STALLED_S
 
     def ended(self) -> None:
