@@ -55,11 +55,16 @@ def picky(x):
 
 @python_app
 def half(tile):
+    # Parsl alone does not send a script's classes.
+    from mapped import Tile
+
     return Tile(tile.number / 2)
 
 
 @python_app
 def odd(x):
+    from mapped import Odd
+
     if x == 5:
         raise Odd(x, x)
     return x
@@ -74,11 +79,13 @@ def leaves(x):
 
 @python_app
 def not_sendable(x):
-    return threading.Lock() if x == 4 else x
+    return (n for n in ()) if x == 4 else x
 
 
 @python_app
 def only_there(x):
+    from mapped import OnlyThere
+
     return OnlyThere() if x == 4 else x
 
 
@@ -95,6 +102,8 @@ def takes(x):
 
 @python_app(cache=True)
 def counted(x, folder):
+    from pathlib import Path
+
     with (Path(folder) / f"cached-{x}").open("a") as file:
         file.write("x")
     return x
@@ -102,6 +111,8 @@ def counted(x, folder):
 
 @python_app
 def counted_tries(x, folder):
+    from pathlib import Path
+
     with (Path(folder) / f"tries-{x}").open("a") as file:
         file.write("x")
     if x % 10 == 3:
@@ -111,6 +122,8 @@ def counted_tries(x, folder):
 
 @python_app
 def fails_once(x, folder):
+    from pathlib import Path
+
     mark = Path(folder) / f"once-{x}"
     if x % 10 == 3 and not mark.exists():
         mark.write_text("x")
@@ -234,7 +247,7 @@ SAME = {
     "join_app": lambda _: both(joined, range(10)),
     "bash_app": lambda _: both(shell, [0, 1, 0]),
     "walltime": lambda _: both(limited, range(4)),
-    "an argument that cannot be sent": lambda _: both(takes, [1, threading.Lock(), 2] + [3] * 20),
+    "an argument that cannot be sent": lambda _: both(takes, [1, (n for n in ()), 2] + [3] * 20),
     "a result that cannot be sent": lambda _: both(not_sendable, range(20)),
     "wrong arguments": lambda _: both(plus, range(30), wrong=1),
 }
@@ -374,7 +387,9 @@ def main(out):
         found[name] = end(lambda case=case: case(str(folder)))
         print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
     (folder / "found.json").write_text(
-        json.dumps(found, default=lambda one: [type(one).__name__, vars(one)])
+        json.dumps(
+            found, default=lambda one: [type(one).__name__, repr(getattr(one, "__dict__", one))]
+        )
     )
 
 
