@@ -174,6 +174,11 @@ def batch_of(x):
     return 1
 
 
+@python_app
+def large(x):
+    return bytes(1 << 20)
+
+
 @join_app
 def joined(x):
     return plus(x, 1)
@@ -244,6 +249,7 @@ SAME = {
     "a call that forks": lambda _: both(forks, range(30)),
     "futures": lambda _: both(plus, [known(n) if n % 3 else n for n in range(60)]),
     "results of other tasks": lambda _: both(plus, [plus(n) for n in range(20)]),
+    "a future as keyword argument": lambda _: both(plus, range(20), y=known(5)),
     "join_app": lambda _: both(joined, range(10)),
     "bash_app": lambda _: both(shell, [0, 1, 0]),
     "walltime": lambda _: both(limited, range(4)),
@@ -367,6 +373,8 @@ FOUND = {
     "a parameter named timeout": lambda _: end(lambda: tasks.map(timed_out, [1], timeout=3)),
     "an unreadable result": lambda _: ends(tasks.map(only_there, range(6), chunksize=6)),
     "executors": lambda _: list(tasks.map(plus, range(30), executors=["workers"])),
+    "chained": lambda _: list(tasks.map(plus, tasks.map(plus, range(500), y=1), y=1)),
+    "large results": lambda _: sum(map(len, tasks.map(large, range(60)))),
     "a lambda": lambda _: list(tasks.map(lambda x: plus(x, x), range(20))),
 }
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
+from parsl import python_app
+from parsl.config import Config
+from parsl.dataflow.dflow import DataFlowKernel
+from parsl.executors import ThreadPoolExecutor
 
+from k8s_parsl import tasks
 from runtime import mapped
 from runtime.laptop import run_command
 
@@ -156,6 +163,8 @@ def test_other_ways_to_call_it(found):
     assert found["no items"] == []
     assert found["executors"] == list(range(30))
     assert found["a lambda"] == [2 * n for n in range(20)]
+    assert found["chained"] == list(range(2, 502))
+    assert found["large results"] == 60 << 20
     assert found["threads"] is True
     assert found["in a join_app"] == [sum(range(50))]
 
@@ -205,3 +214,37 @@ def test_no_call_runs_again_where_the_app_must_not(tmp_path):
     found, ran = poisoned(tmp_path, "retryLostTasks: cached")
     assert found == [x if not 50 <= x < 100 else "WorkerDied" for x in range(200)]
     assert ran == [1 if not 77 < x < 100 else 0 for x in range(200)]
+
+
+class Tile:
+    """A result that a test can look for."""
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """A kernel of Parsl's whose workers are threads."""
+    config = Config(
+        [ThreadPoolExecutor(max_threads=2)], run_dir=str(tmp_path), initialize_logging=False
+    )
+    kernel = DataFlowKernel(config)
+    yield kernel
+    kernel.cleanup()
+
+
+def test_a_call_in_a_thread_gets_the_very_argument(kernel):
+    """Where an executor sends nothing to another process, a map does not either."""
+    app = python_app(lambda items: items.append(1), data_flow_kernel=kernel)
+    lists = [[] for _ in range(30)]
+    assert list(tasks.map(app, lists)) == [None] * 30
+    assert lists == [[1]] * 30
+
+
+def test_no_result_is_held_that_was_yielded(kernel):
+    """What a consumer lets go of is gone, while the map goes on."""
+    app = python_app(lambda _: Tile(), data_flow_kernel=kernel)
+    results = tasks.map(app, range(30))
+    yielded = [weakref.ref(next(results)) for _ in range(10)]
+    gc.collect()
+    # The latest may still be with the thread that made it.
+    assert [one() for one in yielded[:-2]] == [None] * 8
+    assert len(list(results)) == 20

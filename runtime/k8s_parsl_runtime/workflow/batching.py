@@ -62,8 +62,8 @@ class Calls:
             app = _on(app, executors)
         self._app: Any = app
         self._constants = constants
-        self._kernel: Any = None
-        self._resolver: Any = None
+        self._kernel: Any = getattr(app, "data_flow_kernel", None) or DataFlowKernelLoader.dfk()
+        self._resolver: Any = self._kernel.dependency_resolver
         # Whether several may be one task.
         self.together = isinstance(app, PythonApp) and self._prepare(app)
 
@@ -74,8 +74,6 @@ class Calls:
         self._kwargs = {**app.kwargs, **self._constants}
         if any(self._kwargs.get(name) for name in PARSLS):
             return False
-        self._kernel = app.data_flow_kernel or DataFlowKernelLoader.dfk()
-        self._resolver = self._kernel.dependency_resolver
         if not all(self._travels(value) for value in self._kwargs.values()):
             return False
         if not all(map(_pickles, _executors(self._kernel, app.executors))):
@@ -113,9 +111,9 @@ class Calls:
 
     def workers(self) -> int:
         """Return how many workers there may be for these calls."""
-        kernel = self._kernel or DataFlowKernelLoader.dfk()
         labels = getattr(self._app, "executors", "all")
-        return sum(_most_workers(executor) for executor in _executors(kernel, labels)) or WORKERS
+        executors = _executors(self._kernel, labels)
+        return sum(map(_most_workers, executors)) or WORKERS
 
     def alone(self, args: Sequence[Any]) -> Future[Any]:
         """Make one call.
@@ -201,7 +199,7 @@ class Calls:
 
     def receive(self, error: BaseException) -> None:
         """Note that the workflow has this exception, where our kernel asks for that."""
-        failed_tasks = getattr(self._kernel or DataFlowKernelLoader.dfk(), "failed_tasks", None)
+        failed_tasks = getattr(self._kernel, "failed_tasks", None)
         if failed_tasks is not None:
             failed_tasks.received(error)
 

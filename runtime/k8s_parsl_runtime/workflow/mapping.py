@@ -230,31 +230,36 @@ class Mapping(Iterator[Any]):
     def _send_next(self, size: int) -> None:
         """Take so many items, and hand over their calls; fewer where the iterable is slow."""
         together: list[Call] = []
+        try:
+            self._collect(together, size)
+        finally:
+            # Also what was taken before Ctrl-C.
+            if together:
+                self._send(together)
+
+    def _collect(self, together: list[Call], size: int) -> None:
         until = time.monotonic() + TARGET_S
         held = 0
-        while len(together) < size and held < MOST_BYTES:
+        for _ in range(size):
             try:
                 args = next(self._items)
             except StopIteration:
                 self._is_exhausted = True
-                break
+                return
             except Exception as error:  # noqa: BLE001 (the iterable is the user's)
                 self._is_exhausted = True
                 self._raised = error
-                break
+                return
             number = self._taken
             self._taken += 1
             packed = self._calls.pack(args) if self._together else None
             if packed is None:
                 self._send_alone(number, args)
-                size -= 1
             else:
                 together.append((number, args, packed))
                 held += batch.size(packed)
-            if time.monotonic() > until:
-                break
-        if together:
-            self._send(together)
+            if held > MOST_BYTES or time.monotonic() > until:
+                return
 
     def _send_alone(self, number: int, args: Args) -> None:
         self._follow(lambda: self._calls.alone(args), [(number, args, None)], self._came)
