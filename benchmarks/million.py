@@ -35,17 +35,17 @@ from parsl import python_app
 def noop(i):
     return i
 
-def main(n, out):
+def main(tasks, out):
     noop(0).result()
     began = time.time()
-    for i in range(n):
+    for i in range(tasks):
         noop(i)
     called = time.time()
     parsl.dfk().wait_for_current_tasks()
     open(f"{out}/seconds", "w").write(f"[{called - began}, {time.time() - began}]")
 """
 VALUES = """
-workflow: {{call: "flow:main", kwargs: {{n: {tasks}, out: /data}}}}
+workflow: {{call: "flow:main", kwargs: {{tasks: {tasks}, out: /data}}}}
 run: {{volume: data}}
 executors: {{cpu: {{maxWorkersPerNode: 2, maxBlocks: 1}}}}
 storage: {{data: {{mountPath: /data, existingClaim: x}}}}
