@@ -259,8 +259,13 @@ SAME = {
 }
 
 
-# One call each ends the worker's process, where that is not the runtime's own.
-ENDS_PARSLS_WORKER = ("a result that cannot be sent", "sys.exit", "a call that forks")
+# One call each ends Parsl's own worker, or its thread that takes results.
+ENDS_PARSLS_WORKER = (
+    "a result that cannot be sent",
+    "an odd exception",
+    "sys.exit",
+    "a call that forks",
+)
 
 
 def first(number, iterator):

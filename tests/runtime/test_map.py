@@ -64,7 +64,7 @@ def found(request, tmp_path_factory):
 def test_it_comes_to_what_one_call_each_does(found, case):
     """The results, and the type, text and line of each exception."""
     if case not in found:
-        pytest.skip("it ends the worker's process, where that is Parsl's own")
+        pytest.skip("one call each is not possible with Parsl alone")
     mapped_ends, each = found[case]
     assert mapped_ends == each
 
