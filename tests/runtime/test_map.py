@@ -203,7 +203,7 @@ def poisoned(folder, lost_tasks):
 
 
 def test_a_call_that_ends_its_worker_fails_alone_where_the_app_may_run_twice(tmp_path):
-    """The other calls of its batch run again, each as a task of its own."""
+    """The other calls of its batch run again, each as its own task."""
     found, ran = poisoned(tmp_path, "retryLostTasks: all")
     assert found == [x if x != 77 else "WorkerDied" for x in range(200)]
     assert ran == [2 if 50 <= x <= 77 else 1 for x in range(200)]

@@ -474,7 +474,7 @@ def test_the_threads_that_end_tasks_have_the_names_that_pending_knows():
 
 
 def test_a_future_asks_no_more_of_its_condition_than_a_lean_one_has():
-    """`lean_futures` gives the futures of tasks a condition of its own."""
+    """`lean_futures` gives the futures of tasks their own condition."""
     asked = set(re.findall(r"_condition\.(\w+)", inspect.getsource(futures)))
     assert asked
     assert all(hasattr(LeanCondition, name) for name in asked)

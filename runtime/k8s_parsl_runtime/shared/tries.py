@@ -22,7 +22,7 @@ class Outcome(enum.StrEnum):
     CANCELLED = "cancelled"
     """The run ended before the task did."""
     SPLIT = "split"
-    """A batch failed as a whole: each of its calls goes on as a task of its own."""
+    """A batch failed as a whole: each of its calls goes on as a single task."""
 
 
 class Try(NamedTuple):

@@ -1,6 +1,6 @@
 """Hands calls of an app to Parsl: each alone, or several as one task, a batch.
 
-A call that fails in a batch gets a task of its own, whose first try has failed: Parsl counts that
+A call that fails in a batch gets its own task, whose first try has failed: Parsl counts that
 try, and tries again as the run's `retries` have it. So do all calls of a batch that failed as a
 whole, as when its worker is lost.
 
@@ -30,8 +30,8 @@ from k8s_parsl_runtime.shared.came import unpacked
 from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.workflow.losses import SHARED
 
-# Arguments by which Parsl does more for a task than to call the app. A call that has one is a task
-# of its own.
+# Arguments by which Parsl does more for a task than to call the app. A call that has one is its own
+# task.
 PARSLS = ("walltime", "inputs", "outputs", "stdout", "stderr", "parsl_resource_specification")
 _functions: WeakKeyDictionary[PythonApp, tuple[batch.One, batch.Batch]] = WeakKeyDictionary()
 # Workers where nothing says how many there may be.
@@ -89,7 +89,7 @@ class Calls:
         """Return the arguments of one call for a batch.
 
         Returns:
-            None where the call has to be a task of its own.
+            None where the call has to be its own task.
         """
         if batch.simple(args):
             return args
@@ -139,7 +139,7 @@ class Calls:
         """Make several calls; the result is batch.Outcomes."""
         calls = batch.calls(packed, self._packed_constants, may_stop=may_stop)
         future = self._submit(self._batch, [calls], {})
-        # Parsl must not try all of them again: each has tries of its own.
+        # Parsl must not try all of them again: each has its own tries.
         _record(future)["fail_cost"] = self._kernel.config.retries + 1
         return future
 

@@ -185,7 +185,7 @@ class Mapping(Iterator[Any]):
             self._size.learn(1, value.seconds, 0)
 
     def _take_batch(self, calls: list[Call], came: Any, following: dict[int, Any]) -> None:
-        # What failed is a task of its own now, which comes back as one.
+        # What failed is its own task now, which comes back as one.
         self._tasks += len(following)
         if not isinstance(came, Outcomes):
             return
@@ -297,7 +297,7 @@ class Mapping(Iterator[Any]):
         self._events.put((calls, future, None))
 
     def _batch_came(self, calls: list[Call], future: Future[Any]) -> None:
-        """Take the end of a batch: a call that failed goes on at once, also if nobody asks."""
+        """Take the end of a batch: a call that failed goes on at once, also if the map was left."""
         outcomes: Outcomes | None = None
         error = future.exception()
         if error is None:
