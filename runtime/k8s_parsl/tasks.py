@@ -12,18 +12,12 @@ many times as fast. It works with any Parsl, with k8s-parsl and without.
 
 from __future__ import annotations
 
-import inspect
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from k8s_parsl_runtime.workflow.batching import Calls
-from k8s_parsl_runtime.workflow.mapping import Mapping
+from k8s_parsl_runtime.workflow.mapping import Options, mapped
 
 __all__ = ["map", "starmap"]
-
-# As in `starmap`.
-OPTIONS = ("ordered", "timeout", "chunksize", "buffersize", "executors", "return_exceptions")
 
 
 def map(  # noqa: A001 (as `concurrent.futures` and others name it)
@@ -92,40 +86,5 @@ def starmap(
     **constants: Any,
 ) -> Iterator[Any]:
     """Call an app with each tuple of arguments, as `itertools.starmap` does; see `map`."""
-    options = {
-        "ordered": not ordered,
-        "timeout": timeout is not None,
-        "chunksize": chunksize is not None,
-        "buffersize": buffersize is not None,
-        "executors": executors is not None,
-        "return_exceptions": return_exceptions,
-    }
-    _refuse_ambiguous(app, [name for name, is_given in options.items() if is_given])
-    for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
-        if number is not None and number < 1:
-            raise ValueError(f"map: {name} is {number}: give 1 or more")
-    deadline = None if timeout is None else time.monotonic() + timeout
-    return Mapping(
-        Calls(app, constants, executors),
-        (tuple(args) for args in calls),
-        ordered=ordered,
-        deadline=deadline,
-        chunk=chunksize,
-        ahead=buffersize,
-        return_exceptions=return_exceptions,
-    )
-
-
-def _refuse_ambiguous(app: Any, given: list[str]) -> None:
-    """Raise a TypeError where an option may be meant for the app."""
-    try:
-        parameters = inspect.signature(getattr(app, "func", app)).parameters
-    except (TypeError, ValueError):
-        return
-    for name in given:
-        if name in parameters:
-            called = getattr(app, "__name__", repr(app))
-            raise TypeError(
-                f"map: {name} is an option of map and a parameter of {called}: give the app's by"
-                " position, as in map(app, items, itertools.repeat(value))"
-            )
+    options = Options(ordered, timeout, chunksize, buffersize, executors, return_exceptions)
+    return mapped(app, calls, constants, options)

@@ -336,7 +336,7 @@ class Parsl(Model):
         ge=0,
         description="How many tasks may be pending (not ended) before the workflow waits when it "
         "calls an app, so that a loop of any length does not fill the memory of its container. "
-        "Each pending task takes about 5 KB there, and its arguments. 0: any number.",
+        "Each takes about 3 KB there, and its arguments. 0: any number.",
     )
     encrypted: bool = Field(
         True, description="Encrypt the traffic between the workflow and its workers (CurveZMQ)."

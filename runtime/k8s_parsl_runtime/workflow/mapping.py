@@ -7,12 +7,13 @@ workers in batches, by `batching`; this decides how large they are, and when.
 from __future__ import annotations
 
 import functools
+import inspect
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from k8s_parsl_runtime.shared import batch
 from k8s_parsl_runtime.shared.batch import Outcomes, Timed
@@ -38,6 +39,58 @@ TAKE_S = 0.02
 Args = Sequence[Any]
 # Its number, its arguments, and these packed.
 Call = tuple[int, Args, Any]
+
+
+class Options(NamedTuple):
+    """What `k8s_parsl.tasks.map` was asked for; see there."""
+
+    ordered: bool = True
+    timeout: float | None = None
+    chunksize: int | None = None
+    buffersize: int | None = None
+    executors: Sequence[str] | str | None = None
+    return_exceptions: bool = False
+
+
+def mapped(
+    app: Callable[..., Any],
+    calls: Iterable[Iterable[Any]],
+    constants: dict[str, Any],
+    options: Options,
+) -> Mapping:
+    """Return the results of an app's calls.
+
+    Args:
+        app: the app, or any function that returns a future.
+        calls: the positional arguments of each call.
+        constants: the keyword arguments of all calls.
+        options: all else.
+
+    Raises:
+        TypeError: the app is none, or an option may be meant for it.
+        ValueError: an option is out of its bounds.
+    """
+    _check(app, options)
+    return Mapping(Calls(app, constants, options.executors), map(tuple, calls), options)
+
+
+def _check(app: Any, options: Options) -> None:
+    """Refuse options that are out of their bounds, or that may be meant for the app."""
+    for name in ("chunksize", "buffersize"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            raise ValueError(f"map: {name} is {number}: give 1 or more")
+    try:
+        parameters = inspect.signature(getattr(app, "func", app)).parameters
+    except (TypeError, ValueError):
+        return
+    for name, given, default in zip(Options._fields, options, Options(), strict=True):
+        if given != default and name in parameters:
+            called = getattr(app, "__name__", repr(app))
+            raise TypeError(
+                f"map: {name} is an option of map and a parameter of {called}: give the app's by"
+                " position, as in map(app, items, itertools.repeat(value))"
+            )
 
 
 class _Size:
@@ -77,32 +130,21 @@ class Mapping(Iterator[Any]):
     Args:
         calls: the app.
         items: the positional arguments of each call.
-        ordered: whether the results come in the order of the calls.
-        deadline: by `time.monotonic`, when to wait no more.
-        chunk: how many calls a task has; None to choose.
-        ahead: calls that may be held; None to choose.
-        return_exceptions: whether an exception is a result like others.
+        options: all else.
     """
 
-    def __init__(
-        self,
-        calls: Calls,
-        items: Iterable[Args],
-        *,
-        ordered: bool = True,
-        deadline: float | None = None,
-        chunk: int | None = None,
-        ahead: int | None = None,
-        return_exceptions: bool = False,
-    ) -> None:
+    def __init__(self, calls: Calls, items: Iterable[Args], options: Options) -> None:
         self._calls = calls
         self._items = iter(items)
-        self._ordered = ordered
-        self._deadline = deadline
-        self._return_exceptions = return_exceptions
+        self._ordered = options.ordered
+        self._deadline: float | None = None
+        if options.timeout is not None:
+            self._deadline = time.monotonic() + options.timeout
+        self._return_exceptions = options.return_exceptions
+        chunk = options.chunksize
         self._may_stop = chunk is None
         self._most_tasks = min(max(calls.workers(), 1) * PER_WORKER, MOST_TASKS)
-        self._ahead = ahead
+        self._ahead = ahead = options.buffersize
         largest = MOST_CALLS if chunk is None else chunk
         if ahead is not None:
             largest = min(largest, max(ahead // self._most_tasks, 1))
