@@ -79,6 +79,7 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("parsl.retries", [0, 9], [-1]),
     ("parsl.lossRetries", [0, 9], [-1]),
     ("parsl.retryLostTasks", ["cached", "all", "none", [], ["tile"]], ["some", True, [1]]),
+    ("parsl.maxPending", [0, 1, 10**6], [-1, 1.5, "9"]),
     ("parsl.encrypted", [True, False], ["true", 1]),
     ("parsl.workerPort", [1024, 65000], [1023, 65001]),
     ("parsl.monitoring.enabled", [True, False], ["yes", 1, None]),

@@ -12,12 +12,13 @@ import tracemalloc
 import zlib
 
 import pytest
-from told import done, failed, kept, retried, submitted
+from told import done, failed, kept, retried, submitted, tried
 
 from k8s_parsl.journal import events, reader, state, writer
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.journal.state import State, began
 from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.views import words
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.files import Refused
 from k8s_parsl_runtime.shared.tries import Outcome, Try
@@ -561,3 +562,22 @@ def test_settings_of_another_kind_make_no_view_fail():
         state.take({"event": "run", "t": 0, "settings": {"apps": apps}})
         state.take({"event": "waiting", "t": 1, "app": "get", "permit": 3, "retry": 0})
         assert state.held()[0].text == "3 tasks of get: apps.get.maxRunning is reached"
+
+
+def take(state, told):
+    event, app, group = told
+    state.take({"event": event, "t": 1.0, "app": app, **group})
+
+
+def test_a_batch_counts_as_one_task_with_its_calls():
+    """What `tasks.map` makes of many calls: tasks are counted, and the calls are beside them."""
+    folded = State()
+    folded.take({"event": "submitted", "t": 1.0, "app": "tile", "ids": [[0, 3]]})
+    for number, calls in enumerate((None, 250, 49)):
+        take(folded, tried("tile", id=number, seconds=0.25, calls=calls))
+    take(folded, tried("tile", "split", id=3))
+    (app,) = folded.apps.values()
+    assert (app.submitted, app.done, app.open) == (4, 4, 0)
+    assert (app.calls, app.lost) == (1 + 250 + 49, 1)
+    assert words.calls({"calls": app.calls, "done": app.done}) == "300 calls"
+    assert words.calls({"calls": 3, "done": 3}) == ""

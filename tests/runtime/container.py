@@ -99,6 +99,7 @@ class Container:
             "max_idletime": 120,
             "retries": 0,
             "loss_retries": 3,
+            "max_pending": 0,
             "monitoring": {"enabled": False},
         }
         self.send(

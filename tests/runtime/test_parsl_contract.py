@@ -11,15 +11,17 @@ import multiprocessing.util
 import re
 import subprocess
 import sys
+from concurrent.futures import _base as futures
 from importlib import metadata
 from pathlib import Path
 
 import parsl
 import pytest
 from parsl.app import bash, python
+from parsl.app.app import AppBase
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.memoization import BasicMemoizer
-from parsl.executors import HighThroughputExecutor
+from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
 from parsl.executors.high_throughput import executor, process_worker_pool, zmq_pipes
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.executors.high_throughput.interchange import Interchange
@@ -39,7 +41,8 @@ from k8s_parsl.run import plan
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from k8s_parsl_runtime.worker import alert, manager_log
-from k8s_parsl_runtime.workflow import provider
+from k8s_parsl_runtime.workflow import batching, pending, provider
+from k8s_parsl_runtime.workflow.lean_futures import LeanCondition
 from k8s_parsl_runtime.workflow.parsl_config import executors
 from k8s_parsl_runtime.workflow.waiting import NoPermit
 
@@ -498,3 +501,44 @@ def test_a_pool_ends_where_one_of_its_threads_does_not(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, timeout=60, check=False)
     assert done.returncode == 3
+
+
+def test_an_app_is_called_as_a_map_calls_it():
+    """`batching` submits an app's calls itself: with its function, executors and keyword arguments."""
+    source = inspect.getsource(python.PythonApp.__call__)
+    for part in (
+        "app_args=args",
+        "executors=self.executors",
+        "ignore_for_cache=self.ignore_for_cache",
+    ):
+        assert part in source
+    assert "invocation_kwargs.update(self.kwargs)" in source
+    names = set(batching.PARSLS)
+    assert names == set(re.findall(r"self\.kwargs\['(\w+)'\]", inspect.getsource(AppBase.__init__)))
+
+
+def test_the_end_of_a_try_may_be_given_to_a_task_that_waits():
+    """`batching` ends the first try of a call that has failed in a batch; the task waits meanwhile."""
+    update = inspect.getsource(DataFlowKernel.handle_exec_update)
+    assert "elif task_record['fail_cost'] <= self._config.retries:" in update
+    assert "if task_record['status'] == States.pending:\n            self.launch_if_ready" in update
+    ready = inspect.getsource(DataFlowKernel._launch_if_ready_async)
+    assert "if self._count_deps(task_record['depends']) != 0:" in ready
+    assert "self._unwrap_futures(task_record['args']" in ready
+
+
+def test_the_threads_that_end_tasks_have_the_names_that_pending_knows():
+    """A call in one of them never waits for `parsl.maxPending`."""
+    assert 'thread_name_prefix="Task-Launch"' in inspect.getsource(DataFlowKernel.__init__)
+    assert "label='_parsl_internal'" in inspect.getsource(DataFlowKernel.__init__)
+    internal = ThreadPoolExecutor(label="_parsl_internal")
+    assert internal.thread_name_prefix.startswith(pending.PARSLS_THREADS)
+    assert 'name="HTEX-Result-Queue-Thread"' in inspect.getsource(executor)
+    assert 'name="JobStatusPoller"' in inspect.getsource(JobStatusPoller.__init__)
+
+
+def test_a_future_asks_no_more_of_its_condition_than_a_lean_one_has():
+    """`lean_futures` gives the futures of tasks their own condition."""
+    asked = set(re.findall(r"_condition\.(\w+)", inspect.getsource(futures)))
+    assert asked
+    assert all(hasattr(LeanCondition, name) for name in asked)

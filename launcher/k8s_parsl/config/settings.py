@@ -334,6 +334,14 @@ class Parsl(Model):
         "or a list of the apps' names. Leave out apps that must not run twice, such as those that "
         "append to a file.",
     )
+    max_pending: int = Field(
+        50_000,
+        ge=0,
+        description="How many tasks may be pending (not ended) before the workflow waits when it "
+        "calls an app, so that a loop of any length does not fill the memory of its container. "
+        "Each takes about 10 KB there, and its arguments: half of it in the workflow's process, "
+        "half in Parsl's interchange. 0: any number.",
+    )
     encrypted: bool = Field(
         True, description="Encrypt the traffic between the workflow and its workers (CurveZMQ)."
     )

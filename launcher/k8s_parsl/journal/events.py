@@ -39,7 +39,9 @@ _FIELDS = {
     **dict.fromkeys(("submitted", "ended"), _MOMENT),
     **dict.fromkeys(("launched", "sent", "began"), _MAYBE_MOMENT),
     **dict.fromkeys(("seconds", "cpu", "delayed", "throttled"), _MAYBE_MOMENT),
-    **dict.fromkeys(("worker", "peak", "arguments", "result", "read", "written"), _MAYBE_NUMBER),
+    **dict.fromkeys(
+        ("worker", "peak", "arguments", "result", "read", "written", "calls"), _MAYBE_NUMBER
+    ),
     "depends": (frozenset((list, tuple)), 0),
 }
 _CHECKS = [_FIELDS[name] for name in Try._fields]

@@ -57,7 +57,12 @@ class Group:
         return most
 
     def is_plain(self) -> bool:
-        """Return whether its tries can be added up together: done, and measured in workers."""
+        """Return whether its tries can be added up together: done, and measured in workers.
+
+        Each makes one call.
+        """
+        if "calls" in self.same or "calls" in self.each:
+            return False
         if self.same.get("outcome") != Outcome.DONE or len(self) < SEVERAL:
             return False
         pods = self.column("pod")

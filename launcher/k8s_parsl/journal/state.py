@@ -72,6 +72,7 @@ UNMEASURED: Mapping[str, str] = {
     Outcome.LOST: "lost",
     Outcome.RETRIED: "lost",
     Outcome.FAILED: "lost",
+    Outcome.SPLIT: "lost",
 }
 # Processes whose CPU time is kept: launcher and workflow.
 KEPT_PROCESSES = 10
@@ -115,6 +116,8 @@ class App:
     for_retry: int = 0
     # The largest number so far that waited for others.
     most_for_permit: int = 0
+    # Calls of the tasks that were done: most tasks make one.
+    calls: int = 0
     # Seconds that the app ran, of those that were done.
     seconds: Times = field(default_factory=Times)
     # Seconds in total that they waited since they could run.
@@ -286,6 +289,8 @@ class State:
         self._numbers = 0
         # Tasks that were named while they ran, as they took many times as long as others.
         self.long: list[tuple[str, str]] = []
+        # The app that the workflow waits to call, as many tasks are pending; empty for none.
+        self.held_call = ""
         self.used: dict[str, Used] = {}
         self.usages = Usages()
         # For how many seconds the pods of each executor have run.
@@ -319,6 +324,7 @@ class State:
             "long": self._take_long,
             "pod": self._take_pod,
             "scaling": self._take_scaling,
+            "held": self._take_held,
             "workers": self._take_workers,
             "used": self._take_used,
             "news": self._take_news,
@@ -432,6 +438,7 @@ class State:
         app = self._app(name)
         shown = self._shown(name)
         app.done += len(group)
+        app.calls += len(group)
         if self.running:
             for number in group.column("id"):
                 self.running.pop((group.same["executor"], number), None)
@@ -507,9 +514,15 @@ class State:
         match one.outcome:
             case Outcome.DONE:
                 app.done += 1
+                app.calls += 1 if one.calls is None else one.calls
             case Outcome.KEPT:
                 app.done += 1
+                app.calls += 1
                 app.kept += 1
+            case Outcome.SPLIT:
+                # Its task is over: what is left to do is in the tasks of its calls.
+                app.done += 1
+                app.lost += 1
             case Outcome.FAILED:
                 app.failed += 1
             case Outcome.RETRIED:
@@ -762,6 +775,9 @@ class State:
         if image and is_kept and not pod.has_image:
             pod.has_image = True
             self.images[place] += 1
+
+    def _take_held(self, event: Event) -> None:
+        self.held_call = str(event["app"])[:NAME_CHARACTERS]
 
     def _take_scaling(self, event: Event) -> None:
         self.scalings.append(

@@ -120,6 +120,7 @@ class Writer:
         number = -1
         while self._wait():
             waiting_since = self._waiting_since
+            is_last = self._ended
             lines, left_out, since = self._take()
             if left_out:
                 lines += events.line({"event": "gap", "t": since, "lines": left_out})
@@ -133,9 +134,10 @@ class Writer:
                 with self._changed:
                     self._left_out += count
                     self._left_out_since = self._left_out_since or since or waiting_since
-                    if self._ended:
+                    if is_last:
                         break
-                    self._changed.wait(AGAIN_S)
+                    if not self._ended:
+                        self._changed.wait(AGAIN_S)
         if number >= 0:
             os.close(number)
             with contextlib.suppress(OSError, files.Refused):

@@ -99,6 +99,7 @@ class Kernel:
             messages.Registered: self._registered,
             messages.Tasks: self._take_tasks,
             messages.Scaled: self._scaled,
+            messages.Held: self._held,
             messages.Workers: self._workers,
             messages.Used: self._used,
             messages.Log: self._log,
@@ -166,6 +167,9 @@ class Kernel:
             return
         moved = {"from": message.before, "to": message.after}
         self._journal.note("scaling", executor=message.executor, **moved, why=message.why)
+
+    def _held(self, message: messages.Held) -> None:
+        self._journal.note("held", app=message.app)
 
     def _workers(self, message: messages.Workers) -> None:
         self._journal.note(

@@ -54,7 +54,7 @@ Moments = Annotated[int, Field(ge=-(10**14), le=10**14)]
 _ALWAYS = {
     "id": Count,
     "number": Count,
-    "outcome": Literal["done", "kept", "retried", "lost", "failed", "cancelled"],
+    "outcome": Literal["done", "kept", "retried", "lost", "failed", "cancelled", "split"],
     "executor": Label,
     "submitted": Moments,
     "ended": Moments,
@@ -65,6 +65,7 @@ _SOMETIMES = {
     **dict.fromkeys(("peak", "arguments", "result", "read", "written"), Bytes),
     "pod": Pod,
     "worker": Annotated[int, Field(ge=0, le=10**6)],
+    "calls": Count,
     "depends": Annotated[list[Count], Field(max_length=100)],
     "error": Annotated[str, StringConstraints(max_length=100)],
     "text": Text,
@@ -237,6 +238,13 @@ class Scaled(Model):
     why: Annotated[str, StringConstraints(max_length=300)]
 
 
+class Held(Model):
+    """The workflow waits to call this app, as many tasks are pending; empty once it goes on."""
+
+    type: Literal["held"]
+    app: App
+
+
 class Workers(Model):
     """How many workers of this pod have registered."""
 
@@ -307,6 +315,7 @@ FromKernel = (
     | Registered
     | Tasks
     | Scaled
+    | Held
     | Workers
     | Used
     | Log

@@ -150,6 +150,8 @@ def counts(document: Json) -> str:
 
 
 def _wait(wait: Json) -> str:
+    if not wait["pods"]:
+        return str(wait["text"])
     pods = "1 worker pod waits" if wait["pods"] == 1 else f"{wait['pods']} worker pods wait"
     return f"{pods}: {wait['text'] or wait['reason']}"
 

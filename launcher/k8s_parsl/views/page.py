@@ -28,7 +28,7 @@ from k8s_parsl.record.report import Picture, Record, volume_of, written
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.output import Logs, ending
 from k8s_parsl.views.status import Json, status
-from k8s_parsl.views.words import decimal, duration, size
+from k8s_parsl.views.words import calls, decimal, duration, size
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import printable
 
@@ -227,7 +227,7 @@ def _row(row: Json) -> Json:
         cells.append(f"{value:.2f}" if is_shown else NOTHING)
     peak = row.get("peak_bytes") or 0
     cells.append(size(peak) if peak else NOTHING)
-    return {"app": row["app"], "cells": cells}
+    return {"app": row["app"], "calls": calls(row), "cells": cells}
 
 
 def _slowest(apps: list[Json]) -> list[Json]:

@@ -158,6 +158,7 @@ def _app(name: str, app: App, cut_off: int, *, is_over: bool) -> Json:
         "cancelled": app.open if is_over else app.cancelled,
         "interrupted": interrupted,
         "not_begun": max(app.open - interrupted, 0) if is_over else 0,
+        "calls": app.calls,
         "open": max(app.open - app.cancelled, 0),
         "for_permit": app.for_permit,
         "for_retry": app.for_retry,
@@ -236,10 +237,14 @@ def _waits(state: State) -> list[Json]:
     for pod in state.pods.values():
         if pod.ended is None and pod.reason and pod.state in ("asked", "created"):
             by_reason.setdefault(pod.reason, []).append(pod)
-    return [
+    waits: list[Json] = [
         {"reason": reason, "pods": len(pods), "text": pods[0].text}
         for reason, pods in sorted(by_reason.items(), key=lambda item: -len(item[1]))
     ]
+    if state.held_call and not state.end:
+        text = f"fewer pending tasks, to call {state.held_call} (parsl.maxPending)"
+        waits.append({"reason": "MaxPending", "pods": 0, "text": text})
+    return waits
 
 
 def _held(state: State) -> list[Json]:

@@ -210,6 +210,8 @@ def facts(one: Try) -> Iterator[tuple[str, str]]:
         yield "result", size(one.result or 0)
     elif one.outcome not in (RUNNING, WAITING, Outcome.CANCELLED):
         yield "ended", f"{duration(one.ended)} after the attempt's beginning"
+    if one.calls is not None:
+        yield "calls", f"{one.calls} that were done"
     if one.depends:
         yield "takes the results of tasks", ", ".join(map(str, one.depends))
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from k8s_parsl.config.workers import counted
 from k8s_parsl.journal.state import State
 from k8s_parsl.record.report import DIED, RUNNING, Record
-from k8s_parsl.views import history, prune, task
+from k8s_parsl.views import history, prune, task, words
 from k8s_parsl.views.history import NO_END, Run
 from k8s_parsl.views.missing import missing
 from k8s_parsl.views.status import status
@@ -301,8 +301,9 @@ def _attempts(row: Json, documents: list[Json]) -> Iterator[Text]:
 
 def _apps(document: Json) -> Iterator[Text]:
     for app in document["apps"]:
-        counts = [f"{app['done']} of {app['submitted']} done"]
-        counts += [f"{app[name]} {words}" for name, words in RARE.items() if app[name]]
+        calls = words.calls(app)
+        counts = [f"{app['done']} of {app['submitted']} done{calls and f' ({calls})'}"]
+        counts += [f"{app[name]} {rare}" for name, rare in RARE.items() if app[name]]
         took = ""
         if app["total_s"]:
             took = (
@@ -325,7 +326,8 @@ def _executors(document: Json) -> Iterator[Text]:
             yield plain(f"  executors.{one['executor']}: {had} in all, none left")
     waits = "waiting" if document["status"] == RUNNING else "waiting when the run ended"
     for wait in document["waits"]:
-        yield plain(f"  {waits} ({counted(wait['pods'], 'pod')}): {wait['text'] or wait['reason']}")
+        pods = f" ({counted(wait['pods'], 'pod')})" if wait["pods"] else ""
+        yield plain(f"  {waits}{pods}: {wait['text'] or wait['reason']}")
     for one in document["held"]:
         yield plain(f"  waiting: {one['text']}")
 

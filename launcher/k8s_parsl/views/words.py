@@ -1,8 +1,10 @@
-"""Durations and sizes as people say them."""
+"""Durations, sizes and counts as people say them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -34,3 +36,9 @@ def decimal(number: float, digits: int = 2) -> str:
     """Return a number without zeros at its end: 0.4, 2, 1.25."""
     text = f"{number:.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def calls(app: Mapping[str, Any]) -> str:
+    """Return how many calls the tasks of an app were; empty where each was one."""
+    number = int(app.get("calls") or 0)
+    return f"{number} calls" if number > app["done"] else ""

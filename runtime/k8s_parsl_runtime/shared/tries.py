@@ -21,6 +21,8 @@ class Outcome(enum.StrEnum):
     """The task failed for good."""
     CANCELLED = "cancelled"
     """The run ended before the task did."""
+    SPLIT = "split"
+    """A batch failed as a whole: each of its calls goes on as a single task."""
 
 
 class Try(NamedTuple):
@@ -62,6 +64,8 @@ class Try(NamedTuple):
     text: str = ""
     # The call with its arguments, of a failed try and of the slowest ones.
     call: str = ""
+    # Of a task that makes several calls (`k8s_parsl.tasks.map`): how many of them were done.
+    calls: int | None = None
 
 
 def tag(task: int, number: int) -> str:

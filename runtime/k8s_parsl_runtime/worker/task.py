@@ -17,11 +17,11 @@ from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
 from parsl.errors import NoDataFlowKernelError
 from parsl.serialize import unpack_apply_message
 
-from k8s_parsl_runtime.shared import walltime
+from k8s_parsl_runtime.shared import batch, walltime
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
 from k8s_parsl_runtime.shared.task_errors import TaskExited
-from k8s_parsl_runtime.worker import bash_stderr, deaths, limits, packing, streams
+from k8s_parsl_runtime.worker import bash_stderr, deaths, limits, measured, packing, streams
 from k8s_parsl_runtime.worker.measured import Measurement
 
 # Frames that are kept from each end of a traceback: the pickle of a deep one fails.
@@ -52,6 +52,7 @@ def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
+    batch.keeper = _failed_call
     since = limits.now()
     measurement = Measurement(sent)
     measures = None
@@ -65,15 +66,42 @@ def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
         error = _before_wrapping(raised)
     except BaseException as end:  # noqa: BLE001 (it would end this process)
-        error = TaskExited(_text_of_end(end)).with_traceback(end.__traceback__)
+        error = _exited(end)
     measures = measures or measurement.end()
     error = limits.behind(error)
     if isinstance(error, AppTimeout):
         limits.end_children(since)
-    _add_note(error, buffer)
+    if isinstance(error, BashExitFailure):
+        bash_stderr.note(error, buffer)
+    return packing.failure(_shown(error), measures)
+
+
+def _failed_call(raised: BaseException, began: float, seconds: float) -> bytes:
+    """Return what one call of a batch raised, as the same task alone would send it.
+
+    Args:
+        raised: what it raised.
+        began: when it began, in seconds since the epoch.
+        seconds: how long it took.
+    """
+    error = _before_wrapping(raised) if isinstance(raised, Exception) else _exited(raised)
+    return packing.failure(_shown(error), measured.of_call(began, seconds))
+
+
+def _exited(end: BaseException) -> BaseException:
+    return TaskExited(_text_of_end(end)).with_traceback(end.__traceback__)
+
+
+def _shown(error: BaseException) -> BaseException:
+    """Print an exception as it is sent: with a note where it needs one, its traceback cut."""
+    if isinstance(error, NoDataFlowKernelError):
+        error.add_note(
+            "an app cannot call an app: make it a @join_app, "
+            "which runs in the workflow and returns futures"
+        )
     error = error.with_traceback(_shortened(error.__traceback__))
     streams.show(error)
-    return packing.failure(error, measures)
+    return error
 
 
 def _executed(buffer: bytes, limit: tuple[float, str] | None) -> Any:
@@ -138,17 +166,6 @@ def _text_of_end(end: BaseException) -> str:
         return f"{by_type}: {said}" if said else by_type
 
     return safely(text, lambda _: by_type, TEXT_S)
-
-
-def _add_note(error: BaseException, buffer: bytes) -> None:
-    """Add to an exception of Parsl's what a reader needs to know."""
-    if isinstance(error, BashExitFailure):
-        bash_stderr.note(error, buffer)
-    if isinstance(error, NoDataFlowKernelError):
-        error.add_note(
-            "an app cannot call an app: make it a @join_app, "
-            "which runs in the workflow and returns futures"
-        )
 
 
 @functools.cache

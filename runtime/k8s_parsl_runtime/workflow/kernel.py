@@ -20,6 +20,7 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 
+from k8s_parsl_runtime.shared.batch import Batch, Outcomes
 from k8s_parsl_runtime.shared.errors import Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
@@ -29,6 +30,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched, WatchedExecutor
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.losses import RETRY_AFTER, is_loss
+from k8s_parsl_runtime.workflow.pending import Pending
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.scaling import Scaling
 from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, note_end
@@ -48,6 +50,7 @@ class Kernel(DataFlowKernel):
         on_fault: gets a failure that ends the run.
         begun: the list of the tasks that have begun.
         limits: those of its apps.
+        most_pending: how many tasks may be pending before a call waits; 0 for any number.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Kernel(DataFlowKernel):
         on_fault: Callable[[Failure], None],
         begun: WriteAhead,
         limits: AppLimits | None = None,
+        most_pending: int = 0,
     ) -> None:
         self._reporter = reporter
         self._begun = begun
@@ -66,6 +70,7 @@ class Kernel(DataFlowKernel):
         self.waiting = Waiting(self._limits, super().launch_if_ready)
         self._tries = Tries()
         self.failed_tasks = FailedTasks()
+        self.pending = Pending(most_pending, self._count_open, self._has_launched)
         # The workflow has ended: a task that fails from now on is cancelled.
         self._ending = False
         # Gets the app of each task that is done, and the seconds that it took.
@@ -98,6 +103,7 @@ class Kernel(DataFlowKernel):
     ) -> Any:
         """Add a task, on an executor that there is (see `AppOptions`)."""
         app = func.__name__
+        self.pending.wait(app)
         executors = self._options.executors(app, executors, self.executors)
         app_kwargs = self._options.arguments(app, app_kwargs)
         self._begun.submitted(app)
@@ -109,6 +115,18 @@ class Kernel(DataFlowKernel):
         )
         self._reporter.submitted(app, future.tid)
         return future
+
+    def _count_open(self) -> int:
+        return len(self.tasks)
+
+    def _has_launched(self) -> bool:
+        launched: int = self.task_state_counts[States.launched]
+        return launched > 0
+
+    def wipe_task(self, task_id: int) -> None:
+        """Forget a task that has ended."""
+        super().wipe_task(task_id)
+        self.pending.ended()
 
     def launch_task(self, task_record: Any) -> Any:
         """Hand a task to its executor, once the list of what has begun has it.
@@ -177,6 +195,7 @@ class Kernel(DataFlowKernel):
         """Hand over no more tasks; from now on a task that fails is cancelled instead."""
         self._ending = True
         self.waiting.end()
+        self.pending.close()
 
     def cancel_open(self) -> None:
         """Set the futures of all tasks that are left, as code of the user's may wait for one."""
@@ -262,12 +281,23 @@ class Kernel(DataFlowKernel):
         report = self._tries.report(task_record, outcome, error, text)
         self._reporter.tried(task_record["func_name"], report)
 
+    def _report_done(self, task_record: Any, outcome: Outcome, result: Any) -> None:
+        report = self._tries.report(task_record, outcome)
+        if isinstance(result, Outcomes):
+            # A call that failed is reported as the task that it is from then on.
+            report = report._replace(
+                calls=result.made - len(result.failed),
+                seconds=max((report.seconds or 0.0) - result.failed_seconds, 0.0),
+            )
+        self._reporter.tried(task_record["func_name"], report)
+
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
         app = task_record["func_name"]
         seconds = _seconds(task_record)
         if seconds is not None:
             self.on_done(app, seconds)
-        self._report(task_record, Outcome.DONE if seconds is not None else Outcome.KEPT)
+        outcome = Outcome.DONE if seconds is not None else Outcome.KEPT
+        self._report_done(task_record, outcome, result)
         super()._complete_task_result(task_record, new_state, result)
         is_kept = self.memoizer.is_kept(task_record)
         self._begun.ends(task_record["id"], app, "kept" if is_kept else "done")
@@ -276,13 +306,19 @@ class Kernel(DataFlowKernel):
         self, task_record: Any, new_state: States, exception: BaseException
     ) -> None:
         app = task_record["func_name"]
+        if isinstance(task_record["func"], Batch):
+            self._report(task_record, Outcome.SPLIT, exception, describe(exception))
+        else:
+            self._report_failed(task_record, exception)
+        super()._complete_task_exception(task_record, new_state, exception)
+        self._begun.ends(task_record["id"], app, "failed")
+
+    def _report_failed(self, task_record: Any, exception: BaseException) -> None:
         text = self.failed_tasks.add(task_record, exception)
         self._report(task_record, Outcome.FAILED, exception, text)
         # A task that fails with its dependency is counted; its cause has a line already.
         if text and not isinstance(exception, PropagatedException):
             log.error("app %s%s", text, _after_retries(task_record["try_id"]))
-        super()._complete_task_exception(task_record, new_state, exception)
-        self._begun.ends(task_record["id"], app, "failed")
 
 
 def _has_failed(future: Any) -> bool:

@@ -11,6 +11,7 @@ from parsl.dataflow.errors import DependencyError
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from k8s_parsl_runtime.shared.attempts import CACHED, may_run_twice, why_not
+from k8s_parsl_runtime.shared.batch import Batch
 from k8s_parsl_runtime.shared.errors import Failure
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.workflow import causes
@@ -28,6 +29,9 @@ DEATHS = 2
 RETRY_AFTER = "k8s_parsl_retry_after"
 # In a task's record: what the executor has to know about it.
 NEEDS = "resource_specification"
+# In a task's record: its first try was one of a batch that failed as a whole, perhaps by another
+# call.
+SHARED = "k8s_parsl_shared"
 # What to do, by the first word of the reason why a pod ended.
 HINTS = {
     "OOMKilled": "raise executors.{executor}.pod.resources.limits.memory",
@@ -103,6 +107,11 @@ class RetryCost:
         """Return the cost: 0, 1, or so much that the task is given up."""
         if isinstance(error, NotCacheable | Failure):
             return self._given_up
+        if isinstance(task_record.get("func"), Batch):
+            # Each of its calls goes on by itself.
+            return self._given_up
+        if task_record.pop(SHARED, False) and self._costs_nothing(error, task_record):
+            return 0
         if isinstance(error, WorkerDied) and error.killed and self._is_loss(task_record):
             return self._killed(error, task_record)
         if is_loss(error):
@@ -126,6 +135,14 @@ class RetryCost:
             return 1
         # Parsl has one number of retries for all apps: those of its own cost nothing there.
         return 0 if count <= retries else self._given_up
+
+    def _costs_nothing(self, error: Exception, task_record: Any) -> bool:
+        """Return whether a call runs again without a cost, as its batch's worker was lost.
+
+        Another call may have ended the worker, and this one may run twice.
+        """
+        is_end_of_worker = is_loss(error) or isinstance(error, WorkerDied)
+        return is_end_of_worker and self._may_run_twice(task_record)
 
     def _is_loss(self, task_record: Any) -> bool:
         """Return whether a killed process, whose pod still runs, counts as a loss.

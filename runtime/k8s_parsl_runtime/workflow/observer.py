@@ -39,6 +39,7 @@ class Observer:
         executors: those that run the tasks.
         reporter: the way to the launcher.
         waiting: returns how many tasks of each app wait in the workflow.
+        held: returns the app that the workflow waits to call; empty for none.
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class Observer:
         executors: Sequence[WatchedExecutor],
         reporter: Reporter,
         waiting: Callable[[], Mapping[str, Waits]] = dict,
+        held: Callable[[], str] = lambda: "",
     ) -> None:
         self._executors = executors
         self._reporter = reporter
         self._waiting = waiting
+        self._held = held
+        self._held_before = ""
         # By app, what was reported last of those that wait.
         self._waits: dict[str, Waits] = {}
         # By executor, the numbers of the tasks that were reported.
@@ -78,6 +82,7 @@ class Observer:
             self._look_at_tasks(executor)
             self._look_at_workers(executor)
         self._look_at_waits()
+        self._look_at_held()
         now = time.monotonic()
         if now - self._own_at >= OWN_S:
             self._own_at = now
@@ -110,6 +115,12 @@ class Observer:
             if number != self._waits.get(app, NONE):
                 self._reporter.waiting(app, *number)
         self._waits = waits
+
+    def _look_at_held(self) -> None:
+        app = self._held()
+        if app != self._held_before:
+            self._held_before = app
+            self._reporter.held(app)
 
     def _look_at_workers(self, executor: WatchedExecutor) -> None:
         managers = executor.workers()

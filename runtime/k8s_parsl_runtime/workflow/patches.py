@@ -24,7 +24,7 @@ from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.monitoring import MonitoringHub
 
 from k8s_parsl_runtime.shared import walltime
-from k8s_parsl_runtime.workflow import failed_tasks
+from k8s_parsl_runtime.workflow import failed_tasks, lean_futures
 from k8s_parsl_runtime.workflow.app_options import without_internal
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.kernel import Kernel
@@ -53,6 +53,7 @@ def install() -> None:
     for name in ADDRESSES:
         setattr(addresses, name, _tolerant_address(getattr(addresses, name)))
     failed_tasks.note_receipts(_failed_tasks)
+    lean_futures.install()
     for kind in _parts_of_configs():
         kind.__init__ = _tolerant_init(kind.__init__)  # type: ignore[misc]
 

@@ -151,12 +151,18 @@ class Program:
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         config = parsl_config.config(plan, self._executors, self._limits)
         self._kernel = Kernel(
-            config, self._reporter, self._reporter.fault, self._begun, self._limits
+            config,
+            self._reporter,
+            self._reporter.fault,
+            self._begun,
+            self._limits,
+            most_pending=plan["parsl"]["max_pending"],
         )
         patches.load(self._kernel)
         self._watchdog.start()
         self._look_at_times(self._kernel)
-        Observer(self._executors, self._reporter, self._kernel.waiting.by_app).start()
+        waiting, held = self._kernel.waiting.by_app, self._kernel.pending.held
+        Observer(self._executors, self._reporter, waiting, held).start()
         self._own = set(threading.enumerate())
 
     def _look_at_times(self, kernel: Kernel) -> None:

@@ -91,6 +91,10 @@ class Reporter:
         facts = {"executor": executor, "before": before, "after": after, "why": why}
         self.send({"type": "scaled", **facts})
 
+    def held(self, app: str) -> None:
+        """Report the app that the workflow waits to call; empty once it goes on."""
+        self.send({"type": "held", "app": app[:APP_CHARACTERS]})
+
     def fault(self, failure: Failure) -> None:
         """Report that the run cannot go on."""
         self.flush()
