@@ -100,6 +100,9 @@ class Container:
             "retries": 0,
             "loss_retries": 3,
             "monitoring": {"enabled": False},
+            "cache": "declared",
+            "cache_key": "arguments",
+            "checkpoint_delay": 1.0,
         }
         self.send(
             *("kernel",),

@@ -33,6 +33,9 @@ from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, no
 
 log = logging.getLogger(__name__)
 
+# Before the name of an app, in the list of what has begun: no hash begins like this.
+UNCOMPARED = "not compared: "
+
 
 class Kernel(DataFlowKernel):
     """A DataFlowKernel that reports its tasks and outlives the workflow's own `cleanup`.
@@ -55,6 +58,7 @@ class Kernel(DataFlowKernel):
     ) -> None:
         self._reporter = reporter
         self._begun = begun
+        config.memoizer.on_end = begun.ends
         self._on_fault = on_fault
         self._options = AppOptions(on_fault)
         self._tries = Tries()
@@ -94,7 +98,7 @@ class Kernel(DataFlowKernel):
         Its future gets the task's record. Parsl's internal tasks, and those whose result is known,
         are not on the list.
         """
-        if task_record["executor"] != INTERNAL and not self.memoizer.check_memo(task_record):
+        if task_record["executor"] != INTERNAL and self.memoizer.check_memo(task_record) is None:
             self._write_begin(task_record)
         token = LAUNCHED.set(
             Launched(task_record["id"], task_record["try_id"], task_record["func_name"])
@@ -110,7 +114,7 @@ class Kernel(DataFlowKernel):
 
     def _write_begin(self, task_record: Any) -> None:
         try:
-            self._begun.begins(task_record["id"], task_record["func_name"], task_record["hashsum"])
+            self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
         except Failure as fault:
             self._on_fault(fault)
             raise
@@ -225,8 +229,10 @@ class Kernel(DataFlowKernel):
             self.on_done(app, seconds)
         self._report(task_record, Outcome.DONE if seconds is not None else Outcome.KEPT)
         super()._complete_task_result(task_record, new_state, result)
-        is_kept = self.memoizer.is_kept(task_record)
-        self._begun.ends(task_record["id"], app, "kept" if is_kept else "done")
+        call = _call(task_record)
+        if call and not self._begun.may_run_twice(app, call):
+            # Without its result, the next launcher would have to end the run.
+            self.memoizer.hurry()
 
     def _complete_task_exception(
         self, task_record: Any, new_state: States, exception: BaseException
@@ -239,6 +245,19 @@ class Kernel(DataFlowKernel):
             log.error("app %s%s", text, _after_retries(task_record["try_id"]))
         super()._complete_task_exception(task_record, new_state, exception)
         self._begun.ends(task_record["id"], app, "failed")
+
+
+def _call(task_record: Any) -> str | None:
+    """Return what distinguishes a call for the list of what has begun.
+
+    Returns:
+        The hash, or what stands for all calls of the app whose arguments cannot be compared; None
+        without `cache=True`, also if `parsl.cache` is `all`: then the hash does not say that the
+        task may run twice.
+    """
+    if not task_record["memoize"]:
+        return None
+    return task_record["hashsum"] or f"{UNCOMPARED}{task_record['func_name']}"
 
 
 def _has_failed(future: Any) -> bool:
