@@ -101,6 +101,9 @@ class Container:
             "loss_retries": 3,
             "max_pending": 0,
             "monitoring": {"enabled": False},
+            "cache": "declared",
+            "cache_key": "arguments",
+            "checkpoint_delay": 1.0,
         }
         self.send(
             *("kernel",),

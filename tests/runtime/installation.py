@@ -66,12 +66,14 @@ class Installation:
         self.attempts = []
         (self.mounted / "worker-cpu.yaml").write_text(yaml.safe_dump(WORKER))
 
-    def attempt(self, flow, lost_tasks=None, *, call="main", level="INFO", count=5, **more):
-        """Start a launcher's pod of this run."""
+    def attempt(
+        self, flow, lost_tasks=None, *, call="main", level="INFO", count=5, keep=None, **more
+    ):
+        """Start a launcher's pod of this run; ``keep`` says which results it keeps, and how."""
         (self.code / "flow.py").write_text(flow)
         with socket.create_server(("127.0.0.1", 0)) as found:
             port = found.getsockname()[1]
-        parsl = {"encrypted": False, "workerPort": port, "strategyPeriod": 0.5}
+        parsl = {"encrypted": False, "workerPort": port, "strategyPeriod": 0.5} | (keep or {})
         values = {
             "workflow": {
                 "call": f"flow:{call}",
@@ -143,6 +145,14 @@ class Installation:
         while sum(line[0] in ENDS for lines in self.list for line in lines) < number:
             assert time.monotonic() < until, self.list
             time.sleep(0.05)
+
+    def until(self, there):
+        """Wait until something is there, and return it."""
+        end = time.monotonic() + PATIENCE_S
+        while not (found := there()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return found
 
     def close(self):
         for attempt in self.attempts:

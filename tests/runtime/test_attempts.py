@@ -44,9 +44,9 @@ def installation(tmp_path, server, identity, token):
     made.close()
 
 
-def killed(installation, flow, lost_tasks=None, who="pod"):
+def killed(installation, flow, lost_tasks=None, who="pod", keep=None):
     """An attempt that dies with three tasks done and two begun."""
-    attempt = installation.attempt(flow, lost_tasks)
+    attempt = installation.attempt(flow, lost_tasks, keep=keep)
     assert installation.begun(5) == [0, 1, 2, 3, 4]
     installation.known(3)
     if who == "launcher":
@@ -162,6 +162,79 @@ def test_a_call_that_had_not_begun_may_begin(installation):
     second = installation.attempt(CACHED.replace("range(count)", "range(10, 13)"), "none")
     assert second.ended() == 0, second.lines
     assert installation.starts() == ONCE | dict.fromkeys(range(10, 13), 1)
+
+
+NEVER_SOON = {"checkpointDelay": 600}
+
+
+def died_before_the_disk(installation, lost_tasks):
+    """An attempt whose node dies: what is in a file and not on the disk is lost with it."""
+    attempt = installation.attempt(CACHED, lost_tasks, keep=NEVER_SOON)
+    assert installation.begun(5) == [0, 1, 2, 3, 4]
+    (store,) = installation.until(lambda: list(installation.folder.glob("parsl/results-1.store")))
+    installation.until(lambda: store.stat().st_size > 3 * 40)
+    attempt.kill()
+    store.unlink()
+
+
+def test_a_task_whose_result_was_lost_with_the_node_counts_as_begun(installation):
+    """If it may run twice, it runs again."""
+    died_before_the_disk(installation, None)
+    assert [line[0] for line in installation.list[0]] == ["begun"] * 5
+    (installation.volume / "again").touch()
+    second = installation.attempt(CACHED)
+    assert second.ended() == 0, second.lines
+    assert installation.starts() == dict.fromkeys(range(5), 2)
+    assert "taken over: 0 kept results; run again: tasks of append (5)" in second.lines[0]
+
+
+def test_a_task_that_may_not_run_twice_is_on_the_disk_without_the_delay(installation):
+    """As the next launcher would have to end the run without its result."""
+    attempt = installation.attempt(CACHED, "none", keep=NEVER_SOON)
+    assert installation.begun(5) == [0, 1, 2, 3, 4]
+    installation.known(3)
+    attempt.kill()
+    assert [line[0] for line in installation.list[0]].count("kept") == 3
+
+
+def test_with_all_an_app_without_cache_goes_on_too(installation):
+    """Where it may run twice: that is a statement of its own."""
+    attempt = installation.attempt(FLOW, "all", keep={"cache": "all"})
+    assert installation.begun(5) == [0, 1, 2, 3, 4]
+    installation.known(3)
+    attempt.kill()
+    (installation.volume / "again").touch()
+    second = installation.attempt(FLOW, "all", keep={"cache": "all"})
+    assert second.ended() == 0, second.lines
+    assert installation.starts() == {0: 1, 1: 1, 2: 1, 3: 2, 4: 2}
+
+
+@SLOW
+def test_with_all_an_app_that_may_not_run_twice_does_not(installation):
+    killed(installation, FLOW, keep={"cache": "all"})
+    second = installation.attempt(FLOW, keep={"cache": "all"})
+    assert second.ended() == 78
+    assert installation.starts() == ONCE
+
+
+@SLOW
+def test_with_source_an_edited_comment_makes_nothing_run_again(installation):
+    killed(installation, CACHED, keep={"cacheKey": "source"})
+    (installation.volume / "again").touch()
+    commented = CACHED.replace("import os\n", "import os  # more\n")
+    second = installation.attempt(commented, keep={"cacheKey": "source"})
+    assert second.ended() == 0, second.lines
+    assert installation.starts() == {0: 1, 1: 1, 2: 1, 3: 2, 4: 2}
+
+
+@SLOW
+def test_with_source_an_edited_app_runs_again(installation):
+    killed(installation, CACHED, keep={"cacheKey": "source"})
+    (installation.volume / "again").touch()
+    edited = CACHED.replace("return i\n", "return i + 1\n")
+    second = installation.attempt(edited, keep={"cacheKey": "source"})
+    assert second.ended() == 0, second.lines
+    assert installation.starts() == dict.fromkeys(range(5), 2)
 
 
 @SLOW

@@ -40,6 +40,7 @@ from k8s_parsl_runtime.shared.versions import versions
 from k8s_parsl_runtime.workflow import long_tasks
 from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.causes import describe
+from k8s_parsl_runtime.workflow.checkpoints import Memoizer
 from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.long_tasks import LongTasks
 from k8s_parsl_runtime.workflow.losses import RetryCost
@@ -329,6 +330,11 @@ def test_a_task_that_runs_is_named_by_its_call(
     """Not one that waits for a worker, though Parsl calls that one launched, too."""
     told = []
     reporter = SimpleNamespace(**dict.fromkeys(("submitted", "tried"), lambda *_: None))
+
+    def kernel(config):
+        config.memoizer = Memoizer(attempt=0)
+        return Kernel(config, reporter, print, WriteAhead(None, 1, "all"))
+
     run = Run(
         server,
         api,
@@ -336,7 +342,7 @@ def test_a_task_that_runs_is_named_by_its_call(
         identity,
         tmp_path,
         blocks=1,
-        kernel=lambda config: Kernel(config, reporter, print, WriteAhead(None, 1, "all")),
+        kernel=kernel,
     )
     try:
         looking = LongTasks([], lambda app, text: told.append((app, text)))

@@ -23,6 +23,7 @@ from parsl.config import Config
 from parsl.executors import ThreadPoolExecutor
 from k8s_parsl_runtime.workflow import kernel as kernels, patches
 from k8s_parsl_runtime.workflow.begun import WriteAhead
+from k8s_parsl_runtime.workflow.checkpoints import Memoizer
 
 @python_app
 def bad(x, inputs=()):
@@ -121,7 +122,7 @@ def main():
     patches.install()
     said = {}
     for name in sys.argv[2:]:
-        config = Config(executors=[ThreadPoolExecutor(label="cpu")], run_dir=sys.argv[1], initialize_logging=False)
+        config = Config(executors=[ThreadPoolExecutor(label="cpu")], run_dir=sys.argv[1], initialize_logging=False, memoizer=Memoizer(attempt=0))
         kernel = kernels.Kernel(config, Quiet(), print, WriteAhead(None, 1, "all"))
         patches.load(kernel)
         globals()[name]()
@@ -173,8 +174,8 @@ def test_an_exception_counts_as_received_where_the_workflow_got_it(unreceived, h
 
 
 def test_what_is_said_of_it_has_app_arguments_and_cause(unreceived):
-    assert unreceived["nothing"][1] == "bad(1): ValueError: tile 1 is empty (habits.py:12)"
-    assert unreceived["one_of_two"][1] == "bad(2): ValueError: tile 2 is empty (habits.py:12)"
+    assert unreceived["nothing"][1] == "bad(1): ValueError: tile 1 is empty (habits.py:13)"
+    assert unreceived["one_of_two"][1] == "bad(2): ValueError: tile 2 is empty (habits.py:13)"
 
 
 # The whole run -------------------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ import parsl
 import pytest
 from parsl.app import bash, python
 from parsl.app.app import AppBase
+from parsl.dataflow import memoization
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
-from parsl.dataflow.memoization import BasicMemoizer
+from parsl.dataflow.memoization import Memoizer
 from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
 from parsl.executors.high_throughput import executor, process_worker_pool, zmq_pipes
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
@@ -378,11 +379,11 @@ def test_a_loss_is_a_terminal_state_that_counts_as_no_failure():
         (HighThroughputExecutor.submit_payload, ["self", "context", "buffer"]),
         (HighThroughputExecutor._result_queue_worker, ["self"]),
         (HighThroughputExecutor.handle_errors, ["self", "status"]),
-        (BasicMemoizer.check_memo, ["self", "task"]),
-        (BasicMemoizer.update_memo_result, ["self", "task", "r"]),
-        (BasicMemoizer.update_memo_exception, ["self", "task", "e"]),
-        (BasicMemoizer.load_checkpoints, ["self", "checkpointDirs"]),
-        (BasicMemoizer._checkpoint_these_tasks, ["self", "checkpoint_queue"]),
+        (Memoizer.start, ["self", "run_dir", "config_run_dir"]),
+        (Memoizer.check_memo, ["self", "task"]),
+        (Memoizer.update_memo_result, ["self", "task", "r"]),
+        (Memoizer.update_memo_exception, ["self", "task", "e"]),
+        (Memoizer.close, ["self"]),
         (WorkerLost.__init__, ["self", "worker_id", "hostname"]),
         (ManagerLost.__init__, ["self", "manager_id", "hostname"]),
         (Interchange.get_tasks, ["self", "count"]),
@@ -475,11 +476,35 @@ def test_a_worker_runs_what_the_executor_names():
     )
 
 
-def test_an_earlier_result_is_looked_up_by_its_hash():
-    source = inspect.getsource(BasicMemoizer)
-    assert "self.memo_lookup_table = checkpoint" in source
-    assert "hashsum = make_hash(task)" in source
-    assert "task['hashsum'] = hashsum" in source
+def test_a_memoizer_has_no_other_method():
+    methods = {name for name, _ in inspect.getmembers(Memoizer, inspect.isfunction)}
+    assert methods == {
+        "start",
+        "check_memo",
+        "update_memo_result",
+        "update_memo_exception",
+        "close",
+    }
+
+
+def test_a_result_is_kept_before_the_task_s_future_has_it():
+    """And one that a checkpoint had is marked as such; each look-up is at the launch."""
+    launch = inspect.getsource(DataFlowKernel.launch_task)
+    assert launch.index("self.memoizer.check_memo(task_record)") < launch.index(
+        "task_record['from_memo'] = True"
+    )
+    complete = inspect.getsource(DataFlowKernel._complete_task_result)
+    assert complete.index("self.memoizer.update_memo_result(") < complete.index(".set_result(")
+    assert "self.memoizer.close()" in inspect.getsource(DataFlowKernel.cleanup)
+
+
+def test_the_hash_of_a_call_is_of_its_function_and_its_arguments():
+    """MD5 in hexadecimal digits, which the store has as bytes."""
+    source = inspect.getsource(memoization.make_hash)
+    assert "task['ignore_for_cache']" in source
+    assert "hashlib.md5(x).hexdigest()" in source
+    record = {"func": memoization.make_hash, "args": (1,), "kwargs": {}, "ignore_for_cache": []}
+    assert len(bytes.fromhex(memoization.make_hash(record))) == 16
 
 
 def test_multiprocessing_has_its_sockets_where_the_process_says():

@@ -342,6 +342,27 @@ class Parsl(Model):
         "Each takes about 10 KB there, and its arguments: half of it in the workflow's process, "
         "half in Parsl's interchange. 0: any number.",
     )
+    cache: Literal["declared", "all", "none"] = Field(
+        "declared",
+        description="Apps whose results are kept on `run.volume` for the run's next launcher: "
+        "`declared` (apps with `cache=True`), `all`, or `none` (then `cache=True` has no effect "
+        "either). With `all`, two calls with the same arguments in one run still both run, and "
+        "`retryLostTasks` decides as before which tasks may run twice.",
+    )
+    cache_key: Literal["arguments", "source"] = Field(
+        "arguments",
+        description="When a kept result stands for a call: if app name, module and arguments are "
+        "the same (`arguments`), or if also the app's source is, with the functions and globals "
+        "that it uses of your own modules (`source`). Comments and docstrings never count.",
+    )
+    checkpoint_delay: float = Field(
+        1.0,
+        ge=0,
+        le=600,
+        description="Seconds until a result that is kept is on the disk. If the launcher's node "
+        "dies, the results of the last seconds are lost; if only its pod does, those of the last "
+        "tenth of a second.",
+    )
     encrypted: bool = Field(
         True, description="Encrypt the traffic between the workflow and its workers (CurveZMQ)."
     )

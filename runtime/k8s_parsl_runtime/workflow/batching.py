@@ -69,7 +69,7 @@ class Calls:
 
     def _prepare(self, app: PythonApp) -> bool:
         """Return whether several calls may be one task; prepare that."""
-        if app.cache or app.join:
+        if app.cache or app.join or getattr(self._kernel.memoizer, "keeps_all", False):
             return False
         self._kwargs = {**app.kwargs, **self._constants}
         if any(self._kwargs.get(name) for name in PARSLS):

@@ -65,7 +65,8 @@ class WriteAhead:
         Args:
             number: the task's, by Parsl.
             app: its app.
-            call: the hash of its arguments, where the app has `cache=True`.
+            call: the hash of its arguments, where the app has `cache=True`, or what stands for it
+                where they cannot be compared.
 
         Raises:
             Failure: it must not begin, and the run ends.
@@ -81,7 +82,7 @@ class WriteAhead:
         self._open.add(number)
 
     def ends(self, number: int, app: str, how: str) -> None:
-        """Write down how a task has ended.
+        """Write down how a task has ended; any thread may call it.
 
         Args:
             number: the task's, by Parsl.
@@ -106,12 +107,13 @@ class WriteAhead:
                 called,
             )
 
-    def _may_run_twice(self, app: str, call: str | None) -> bool:
+    def may_run_twice(self, app: str, call: str | None) -> bool:
+        """Return whether a task that was begun may be run again."""
         return attempts.may_run_twice(self._lost_tasks, app, cached=call is not None)
 
     def _refusal(self, app: str, call: str | None) -> Failure | None:
         """Return why a task must not begin; None where it may."""
-        if self._may_run_twice(app, call):
+        if self.may_run_twice(app, call):
             return None
         self._log_once(app)
         why = f"may not run twice ({attempts.why_not(self._lost_tasks)})"
@@ -152,7 +154,7 @@ class WriteAhead:
         # Without a hash, one call of an app is like another: the app's first line is enough for
         # the next launcher.
         is_known = call is None and app in self._list.sure
-        if is_known or self._may_run_twice(app, call):
+        if is_known or self.may_run_twice(app, call):
             self._list.note("begun", *words)
             return None
         try:

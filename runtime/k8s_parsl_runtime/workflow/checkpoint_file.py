@@ -1,4 +1,7 @@
-"""The file of a run's kept results: each is one record, a pickle, whole or not there."""
+"""The file in which versions before the store kept results, and Parsl itself does: pickles.
+
+It is read only. Each record is whole or not there; behind the first damage nothing can be read.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +22,6 @@ FILE = "tasks.pkl"
 RESULT_BYTES = 1 << 30
 # Nor a longer line: pickles as Python writes them today have none.
 LINE_BYTES = 1 << 20
-
-
-def append(path: Path, hashsum: str, result: Any) -> None:
-    """Add a result.
-
-    Raises:
-        OSError: it cannot be written; then the file is as before.
-        Exception: the result cannot be pickled.
-    """
-    pickled = pickle.dumps(result)
-    record = pickle.dumps({"hash": hashsum, "exception": None, "pickled": pickled})
-    volume = _volume(path)
-    files.make_folder(path.parent, volume)
-    descriptor = files.opened(path, volume, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with os.fdopen(descriptor, "ab", buffering=0) as file:
-        begin = file.seek(0, os.SEEK_END)
-        try:
-            files.write_all(file.fileno(), record)
-        except OSError:
-            file.truncate(begin)
-            raise
 
 
 def read(path: Path) -> dict[str, bytes]:

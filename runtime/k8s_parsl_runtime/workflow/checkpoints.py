@@ -1,154 +1,246 @@
-"""Results of apps with `cache=True`: remembered in a run, and kept for the run's next launcher.
+"""Results of tasks: remembered in a run, and kept for the run's next launcher.
 
-This is Parsl's memoizer, whose failures cost a result its place here and never the task: a result
-that cannot be pickled, a full volume, a file that a kill has cut short. A kept result is unpickled
-when a task asks for it, as a script defines its classes only then.
+This is a memoizer of Parsl's whose failures cost a result its place here and never the task: an
+argument that cannot be compared, a result that cannot be pickled, a volume that is full. A kept
+result is unpickled when a task asks for it, as a script defines its classes only then.
 
 It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses of them.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from parsl.dataflow import memoization
-from parsl.dataflow.memoization import BasicMemoizer, CheckpointCommand, id_for_memo
+from parsl.utils import get_all_checkpoints
 
 from k8s_parsl_runtime.shared.errors import describe
-from k8s_parsl_runtime.workflow import checkpoint_file
+from k8s_parsl_runtime.workflow import call_keys, causes, checkpoint_file
+from k8s_parsl_runtime.workflow.call_keys import NotComparable
+from k8s_parsl_runtime.workflow.sources import Sources
+from k8s_parsl_runtime.workflow.store import Store
 
 log = logging.getLogger(__name__)
 
+# `parsl.cache` and `parsl.cacheKey`.
+ALL = "all"
+NONE = "none"
+SOURCE = "source"
+# Beginnings of the modules whose apps are no part of the workflow: they fetch files, for example.
+NOT_THEIRS = ("parsl.", "k8s_parsl_runtime.")
+CALL_CHARACTERS = 200
+# How long a workflow's own call of `checkpoint` waits for the volume.
+CHECKPOINT_S = 60.0
+# In a task's record: the future that its look-up found, for the second look-up of the same try.
+_FOUND = "k8s_parsl_found"
 
-class NotCacheable(TypeError):
-    """An app with `cache=True` got an argument that Parsl cannot compare."""
 
+class Memoizer(memoization.Memoizer):
+    """Looks results up and keeps them; what goes wrong is logged once for each app.
 
-class Memoizer(BasicMemoizer):
-    """Looks results up and keeps them; what goes wrong is logged once for each app."""
+    Args:
+        attempt: the number of this attempt, which keeps its results in its own file; 0 where
+            no launcher can follow this one, and nothing is kept.
+        cache: `parsl.cache`.
+        cache_key: `parsl.cacheKey`.
+        delay: `parsl.checkpointDelay`, in seconds.
+        folders: where the user's modules are.
+    """
 
-    def __init__(self, *, keep: bool) -> None:
-        """Keep results in a file of the run's folder, or only in this process."""
-        super().__init__(checkpoint_mode="task_exit" if keep else None)
-        # App and reason of the warnings in the log.
+    def __init__(
+        self,
+        *,
+        attempt: int,
+        cache: str = "declared",
+        cache_key: str = "arguments",
+        delay: float = 1.0,
+        folders: Iterable[str] = (),
+    ) -> None:
+        self._attempt = attempt
+        self._cache = cache
+        self._sources = Sources(folders) if cache_key == SOURCE else None
+        self._delay = delay
+        self._store: Store | None = None
+        # Pickles from the files of earlier versions, by key.
+        self._old: dict[str, bytes] = {}
+        # Results of this process that are not in the store, and failures.
+        self._here: dict[str, Future[Any]] = {}
+        # Those that are in the store, while the workflow has them as well.
+        self._alive: WeakValueDictionary[str, Future[Any]] = WeakValueDictionary()
+        # How often a call was made whose app does not declare `cache=True`.
+        self._calls: Counter[str] = Counter()
+        # App and subject of the warnings in the log.
         self._warned: set[tuple[str, str]] = set()
-        # Hashes of the results that are in a file.
-        self._kept: set[str] = set()
+        # Gets each task that is done: its number, its app, and `kept` or `done`.
+        self.on_end: Callable[[int, str, str], None] = lambda _number, _app, _how: None
 
-    def check_memo(self, task: Any) -> Future[Any] | None:
-        """Return the future of an earlier call with the same arguments.
+    def start(self, *, run_dir: str, config_run_dir: str) -> None:
+        """Read what earlier launchers of this run have kept.
 
         Raises:
-            NotCacheable: an argument cannot be compared; names the app and the argument.
+            Failure: see `Store`.
         """
-        if not task["memoize"]:
-            task["hashsum"] = None
-            return None
-        try:
-            # Each further try of the task asks again: it is still the same call.
-            task["hashsum"] = task.get("hashsum") or memoization.make_hash(task)
-        except Exception as error:  # noqa: BLE001 (of an argument of the user's)
-            task["hashsum"] = None
-            raise NotCacheable(_why_not(task, error)) from None
-        found: Future[Any] | bytes | None = self.memo_lookup_table.get(task["hashsum"])
-        if isinstance(found, bytes):
-            return self._unpickled(task, found)
-        return found
+        del run_dir
+        if not self._attempt or self._cache == NONE:
+            return
+        folder = Path(config_run_dir)
+        self._store = Store(folder, self._attempt, self._delay)
+        for old in get_all_checkpoints(config_run_dir):
+            self._old |= checkpoint_file.read(Path(old, checkpoint_file.FILE))
+        if kept := self._store.results + len(self._old):
+            log.info("%d results of earlier launchers of this run are there", kept)
 
-    def _unpickled(self, task: Any, pickled: bytes) -> Future[Any] | None:
-        """Return the future of a kept result; None where it cannot be read any more."""
+    # Look-up.
+
+    def check_memo(self, task: Any) -> Future[Any] | None:
+        """Return the future of an earlier call with the same key; None where there is none.
+
+        Each try is looked up twice: for the list of what has begun, and by Parsl.
+        """
+        if _FOUND in task:
+            found: Future[Any] = task.pop(_FOUND)
+            return found
+        # Each further try of the task is still the same call.
+        task["hashsum"] = task.get("hashsum") or self._key(task)
+        result = self._earlier(task) if task["hashsum"] else None
+        if result is not None:
+            task[_FOUND] = result
+        return result
+
+    def _earlier(self, task: Any) -> Future[Any] | None:
+        for known in (self._here, self._alive):
+            future = known.get(task["hashsum"])
+            if future is not None:
+                return future
+        return self._kept(task)
+
+    def _key(self, task: Any) -> str | None:
+        """Return the key of a call; None where its result is not to be kept."""
+        if self._cache == NONE or not (task["memoize"] or self._is_undeclared(task)):
+            return None
+        app = task["func_name"]
+        try:
+            key = call_keys.of_arguments(task)
+            if self._sources:
+                key = call_keys.with_more(key, self._sources.digest(task["func"]))
+        except NotComparable as why:
+            self._warn_once(app, "arguments", f"{why}; its results are not kept")
+            return None
+        except Exception as error:  # noqa: BLE001 (of the user's code, which may be anything)
+            text = f"its source cannot be compared, so its results are not kept: {describe(error)}"
+            self._warn_once(app, "source", text)
+            return None
+        if task["memoize"]:
+            return key
+        # Two calls with the same arguments both run: the app does not say that one stands for the
+        # other. The next launcher has the first one's result for the first one, and so on.
+        self._calls[key] += 1
+        return call_keys.with_more(key, str(self._calls[key]))
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether results of apps without `cache=True` are kept, too: each call has its own."""
+        return self._cache == ALL
+
+    def _is_undeclared(self, task: Any) -> bool:
+        module = getattr(task["func"], "__module__", None) or ""
+        is_theirs = not f"{module}.".startswith(NOT_THEIRS) or task["func_name"][0] != "_"
+        return self._cache == ALL and is_theirs
+
+    def _kept(self, task: Any) -> Future[Any] | None:
+        """Return a result from the files; None where there is none, or it cannot be read."""
+        key = task["hashsum"]
+        pickled = self._store.get(bytes.fromhex(key)) if self._store else None
+        if pickled is None:
+            pickled = self._old.get(key)
+        if pickled is None:
+            return None
         future: Future[Any] = Future()
         try:
             future.set_result(pickle.loads(pickled))  # noqa: S301 (written by this run)
-        except Exception as error:  # noqa: BLE001 (the code has changed since, say)
-            del self.memo_lookup_table[task["hashsum"]]
+        except BaseException as error:  # noqa: BLE001 (the code has changed since, say)
+            self._forget(key)
             log.warning(
                 "app %s: a kept result cannot be read, so the task runs again: %s",
                 task["func_name"],
                 describe(error),
             )
             return None
-        self.memo_lookup_table[task["hashsum"]] = future
+        self._alive[key] = future
         return future
 
-    def is_kept(self, task: Any) -> bool:
-        """Return whether the task's result is in a file, for the next launcher."""
-        return task["hashsum"] in self._kept
+    def _forget(self, key: str) -> None:
+        self._old.pop(key, None)
+        if self._store:
+            self._store.forget(bytes.fromhex(key))
+
+    # New results.
 
     def update_memo_result(self, task: Any, r: Any) -> None:
         """Remember a result; keep it if it can be kept."""
-        self._try_to_keep(task, lambda: super(Memoizer, self).update_memo_result(task, r))
+        if task["from_memo"]:
+            return
+        key = task["hashsum"]
+        if key and task["memoize"]:
+            self._here[key] = task["app_fu"]
+        if not (key and self._store and self._is_added(self._store, task, key, r)):
+            self.on_end(task["id"], task["func_name"], "done")
+
+    def _is_added(self, store: Store, task: Any, key: str, result: Any) -> bool:
+        """Hand a result to the store; return whether it takes it."""
+        app = task["func_name"]
+        settled = functools.partial(self._settled, task["id"], app, key)
+        try:
+            return store.add(bytes.fromhex(key), app, pickle.dumps(result), settled)
+        except BaseException as error:  # noqa: BLE001 (what pickles a user's class may raise any)
+            self._warn_once(
+                app,
+                describe(error),
+                f"a result is not kept, and another launcher makes it again: {describe(error)}"
+                f" (first in {causes.call(app, task['args'], task['kwargs'])[:CALL_CHARACTERS]})",
+            )
+            return False
+
+    def _settled(self, number: int, app: str, key: str, is_kept: bool) -> None:  # noqa: FBT001 (a callback's)
+        """Take that a result is on the disk, or will not be."""
+        future = self._here.get(key) if is_kept else None
+        if future is not None:
+            self._alive[key] = future
+            del self._here[key]
+        self.on_end(number, app, "kept" if is_kept else "done")
 
     def update_memo_exception(self, task: Any, e: BaseException) -> None:
         """Remember a failure, for this process alone."""
-        self._try_to_keep(task, lambda: super(Memoizer, self).update_memo_exception(task, e))
+        del e
+        if task["hashsum"] and task["memoize"]:
+            self._here[task["hashsum"]] = task["app_fu"]
 
-    def _try_to_keep(self, task: Any, keep: Callable[[], None]) -> None:
-        try:
-            keep()
-        except Exception as error:  # noqa: BLE001 (of the user's result, or of the volume)
-            self._warn_once(task["func_name"], describe(error))
+    def _warn_once(self, app: str, subject: str, text: str) -> None:
+        if (app, subject) not in self._warned:
+            self._warned.add((app, subject))
+            log.warning("app %s: %s", app, text)
 
-    def _warn_once(self, app: str, why: str) -> None:
-        if (app, why) in self._warned:
-            return
-        self._warned.add((app, why))
-        log.warning(
-            "app %s (cache=True): a result is not kept, and another launcher makes it again: %s",
-            app,
-            why,
-        )
+    # To the disk.
+
+    def hurry(self) -> None:
+        """Bring what is there to the disk without delay; do not wait for it."""
+        if self._store:
+            self._store.hurry()
+
+    def checkpoint(self) -> None:
+        """Bring what is there to the disk: for a workflow that calls this itself, as Parsl's."""
+        if self._store:
+            self._store.flush(CHECKPOINT_S)
 
     def close(self) -> None:
-        """Do nothing: each result was written at once."""
-
-    def load_checkpoints(self, checkpointDirs: Sequence[str] | None) -> dict[str, Any]:  # noqa: N803 (Parsl's interface)
-        """Return the pickles of what earlier launchers of this run have kept, by hash."""
-        kept: dict[str, Any] = {}
-        for folder in checkpointDirs or ():
-            kept |= checkpoint_file.read(Path(folder, checkpoint_file.FILE))
-        return kept
-
-    def _checkpoint_these_tasks(self, checkpoint_queue: list[CheckpointCommand]) -> None:
-        """Add results to the file."""
-        path = Path(self.run_dir, "checkpoint", checkpoint_file.FILE)
-        for command in checkpoint_queue:
-            hashsum = command.task_record["hashsum"]
-            if command.exception is None and hashsum:
-                checkpoint_file.append(path, hashsum, command.result)
-                self._kept.add(hashsum)
-
-
-def _why_not(task: Any, error: Exception) -> str:
-    """Return which argument cannot be compared, and what to write."""
-    app = task["func_name"]
-    if isinstance(error, KeyError):
-        return (
-            f"app {app}: ignore_for_cache names {error}, which this call does not pass by its name:"
-            f" write {error.args[0]}=... in the call"
-        )
-    given = {str(number): value for number, value in enumerate(task["args"], 1)}
-    given |= task["kwargs"]
-    for name, value in given.items():
-        if name not in task["ignore_for_cache"] and not _is_comparable(value):
-            kind = f"{type(value).__module__}.{type(value).__qualname__}"
-            return (
-                f"app {app} (cache=True): its argument {name} is a {kind}, which Parsl cannot"
-                " compare with that of another call: pass numbers, texts, lists or dictionaries, or"
-                " name it in ignore_for_cache=[...], or register it with"
-                " parsl.dataflow.memoization.id_for_memo"
-            )
-    return f"app {app} (cache=True): its arguments cannot be compared: {describe(error)}"
-
-
-def _is_comparable(value: Any) -> bool:
-    try:
-        id_for_memo(value)
-    except Exception:  # noqa: BLE001 (it may hold anything)
-        return False
-    return True
+        """Bring what is there to the disk, if the volume answers."""
+        if self._store:
+            self._store.close()

@@ -38,6 +38,9 @@ from k8s_parsl_runtime.workflow.waiting import NoPermit, Waiting
 
 log = logging.getLogger(__name__)
 
+# Before the name of an app, in the list of what has begun: no hash begins like this.
+UNCOMPARED = "not compared: "
+
 
 class Kernel(DataFlowKernel):
     """A DataFlowKernel that reports its tasks and outlives the workflow's own `cleanup`.
@@ -64,6 +67,7 @@ class Kernel(DataFlowKernel):
     ) -> None:
         self._reporter = reporter
         self._begun = begun
+        config.memoizer.on_end = begun.ends
         self._on_fault = on_fault
         self._options = AppOptions(on_fault)
         self._limits = limits or AppLimits({})
@@ -137,7 +141,7 @@ class Kernel(DataFlowKernel):
         Raises:
             NoPermit: as many tasks of its app as may run do; it is launched later.
         """
-        if not self.memoizer.check_memo(task_record):
+        if self.memoizer.check_memo(task_record) is None:
             self.waiting.take_permit(task_record)
             self._write_begin(task_record)
         token = LAUNCHED.set(self._launched(task_record))
@@ -168,7 +172,7 @@ class Kernel(DataFlowKernel):
         if task_record["executor"] == INTERNAL:
             return
         try:
-            self._begun.begins(task_record["id"], task_record["func_name"], task_record["hashsum"])
+            self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
         except Failure as fault:
             self._on_fault(fault)
             raise
@@ -299,8 +303,10 @@ class Kernel(DataFlowKernel):
         outcome = Outcome.DONE if seconds is not None else Outcome.KEPT
         self._report_done(task_record, outcome, result)
         super()._complete_task_result(task_record, new_state, result)
-        is_kept = self.memoizer.is_kept(task_record)
-        self._begun.ends(task_record["id"], app, "kept" if is_kept else "done")
+        call = _call(task_record)
+        if call and not self._begun.may_run_twice(app, call):
+            # Without its result, the next launcher would have to end the run.
+            self.memoizer.hurry()
 
     def _complete_task_exception(
         self, task_record: Any, new_state: States, exception: BaseException
@@ -319,6 +325,19 @@ class Kernel(DataFlowKernel):
         # A task that fails with its dependency is counted; its cause has a line already.
         if text and not isinstance(exception, PropagatedException):
             log.error("app %s%s", text, _after_retries(task_record["try_id"]))
+
+
+def _call(task_record: Any) -> str | None:
+    """Return what distinguishes a call for the list of what has begun.
+
+    Returns:
+        The hash, or what stands for all calls of the app whose arguments cannot be compared; None
+        without `cache=True`, also if `parsl.cache` is `all`: then the hash does not say that the
+        task may run twice.
+    """
+    if not task_record["memoize"]:
+        return None
+    return task_record["hashsum"] or f"{UNCOMPARED}{task_record['func_name']}"
 
 
 def _has_failed(future: Any) -> bool:

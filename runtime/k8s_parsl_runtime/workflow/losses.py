@@ -16,7 +16,6 @@ from k8s_parsl_runtime.shared.errors import Failure
 from k8s_parsl_runtime.shared.task_errors import WorkerDied
 from k8s_parsl_runtime.workflow import causes
 from k8s_parsl_runtime.workflow.app_limits import AppLimits
-from k8s_parsl_runtime.workflow.checkpoints import NotCacheable
 from k8s_parsl_runtime.workflow.interchange import ALONE, PodEnded
 
 log = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ class RetryCost:
 
     def __call__(self, error: Exception, task_record: Any) -> float:
         """Return the cost: 0, 1, or so much that the task is given up."""
-        if isinstance(error, NotCacheable | Failure):
+        if isinstance(error, Failure):
             return self._given_up
         if isinstance(task_record.get("func"), Batch):
             # Each of its calls goes on by itself.

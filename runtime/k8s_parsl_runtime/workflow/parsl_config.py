@@ -115,9 +115,7 @@ def config(plan: Message, executors: list[WatchedExecutor], limits: AppLimits) -
             retry_handler=_retry_cost(parsl, executors, limits),
             run_dir=plan["run_dir"],
             monitoring=monitoring.hub(plan),
-            # Only results of apps with cache=True are kept; a launcher that starts again takes them
-            # from here.
-            memoizer=Memoizer(keep=plan["checkpoint"]),
+            memoizer=_memoizer(plan),
             # Parsl's own parsl.log at DEBUG halves the throughput (measured); ours goes to the
             # launcher's log.
             initialize_logging=False,
@@ -125,6 +123,17 @@ def config(plan: Message, executors: list[WatchedExecutor], limits: AppLimits) -
         )
     except ValueError as error:
         raise ConfigurationError(f"parsl: {error}") from None
+
+
+def _memoizer(plan: Message) -> Memoizer:
+    parsl = plan["parsl"]
+    return Memoizer(
+        attempt=plan["attempt"] if plan["checkpoint"] else 0,
+        cache=parsl["cache"],
+        cache_key=parsl["cache_key"],
+        delay=parsl["checkpoint_delay"],
+        folders=userpath.of_code(**plan["code"]),
+    )
 
 
 def _retry_cost(parsl: Message, executors: list[WatchedExecutor], limits: AppLimits) -> RetryCost:

@@ -307,6 +307,8 @@ class Program:
         if any(executor.interchange_died for executor in self._executors):
             for executor in self._executors:
                 executor.end_blocks()
+            if self._kernel:
+                self._kernel.memoizer.close()
         elif self._kernel:
             within(CLOSE_S, "end Parsl", self._kernel.close)
         if self._kernel:

@@ -1,0 +1,108 @@
+"""The key of a call: two calls with the same key have the same result.
+
+The key is Parsl's, of the app's name and module and of the arguments. With `parsl.cacheKey: source`
+it is also of the app's source (`sources`).
+
+It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses of them.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+from parsl.dataflow import memoization
+from parsl.dataflow.memoization import id_for_memo
+
+from k8s_parsl_runtime.shared.errors import describe
+
+# More than this takes seconds to compare, in the thread that starts all tasks.
+MOST_ELEMENTS = 200_000
+MOST_BYTES = 64 << 20
+KEY_BYTES = 16
+
+
+class NotComparable(Exception):
+    """A call has an argument that cannot be compared; the text names it."""
+
+
+def of_arguments(task: Any) -> str:
+    """Return the key of a task's app and arguments, in hexadecimal digits.
+
+    An argument of `ignore_for_cache` that the call does not have needs no ignoring.
+
+    Raises:
+        NotComparable: an argument cannot be compared, or is too large for it.
+    """
+    ignored = [name for name in task["ignore_for_cache"] if name in task["kwargs"]]
+    given = _arguments(task)
+    try:
+        for name, value in given.items():
+            if _is_huge(value):
+                raise NotComparable(
+                    f"argument {name} is too large to be compared with that of another call"
+                    f" (more than {MOST_ELEMENTS} elements or {MOST_BYTES >> 20} MiB): pass a path"
+                )
+        key: str = memoization.make_hash({**task, "ignore_for_cache": ignored})
+    except NotComparable:
+        raise
+    except Exception as error:  # noqa: BLE001 (of an argument of the user's)
+        raise NotComparable(_why_not(given, error)) from None
+    return key
+
+
+def with_more(key: str, *more: str) -> str:
+    """Return a key of a key and of further texts."""
+    return blake2b("\0".join((key, *more)).encode(), digest_size=KEY_BYTES).hexdigest()
+
+
+def _arguments(task: Any) -> dict[str, Any]:
+    """Return the arguments that count, by name or number."""
+    given = {str(number): value for number, value in enumerate(task["args"], 1)}
+    given |= task["kwargs"]
+    return {name: value for name, value in given.items() if name not in task["ignore_for_cache"]}
+
+
+def _is_huge(value: Any) -> bool:
+    """Return whether it takes long to compare an argument; one that contains itself is huge."""
+    if type(value) in (int, float, bool, type(None)):
+        return False
+    elements = size = 0
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if type(one) is str:
+            size += len(one)
+        elif type(one) is dict:
+            elements += len(one)
+            rest += one.keys()
+            rest += one.values()
+        elif type(one) in (list, tuple):
+            elements += len(one)
+            if elements <= MOST_ELEMENTS:
+                rest += one
+        if elements > MOST_ELEMENTS or size > MOST_BYTES:
+            return True
+    return False
+
+
+def _why_not(given: dict[str, Any], error: Exception) -> str:
+    """Return which argument cannot be compared, and what to write."""
+    for name, value in given.items():
+        if not _is_comparable(value):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            return (
+                f"argument {name} is a {kind}, which Parsl cannot compare with that of another"
+                " call: pass numbers, texts, lists or dictionaries, or name it in"
+                " ignore_for_cache=[...], or register it with"
+                " parsl.dataflow.memoization.id_for_memo"
+            )
+    return f"its arguments cannot be compared: {describe(error)}"
+
+
+def _is_comparable(value: Any) -> bool:
+    try:
+        id_for_memo(value)
+    except Exception:  # noqa: BLE001 (it may hold anything)
+        return False
+    return True
