@@ -125,6 +125,9 @@ class Journal:
                     "pod": pod,
                     "since": self._since_start(since),
                 }
+            case "made":
+                task, number, outputs = what
+                return {"task": task, "try": number, "outputs": outputs}
             case _:
                 return {"text": what}
 

@@ -11,12 +11,15 @@ import functools
 import os
 import traceback
 import types
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
 from parsl.errors import NoDataFlowKernelError
 from parsl.executors.execute_task import execute_task
 
+from k8s_parsl_runtime.outputs import current
+from k8s_parsl_runtime.outputs.current import OfRun
 from k8s_parsl_runtime.shared import walltime
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
@@ -28,17 +31,28 @@ from k8s_parsl_runtime.worker.measured import Measurement
 SHOWN_FRAMES = 30
 
 
-def run(buffer: bytes, sent: float = 0.0, task: int | None = None, number: int = 0) -> bytes:
-    """Run a task; return its result, or what it raised, with what it used.
+def run(
+    buffer: bytes,
+    sent: float = 0.0,
+    task: int | None = None,
+    number: int = 0,
+    of_run: Sequence[Any] | None = None,
+) -> bytes:
+    """Run a task; return its result, or what it raised, with what it used and made.
 
     Args:
         buffer: the task as Parsl's executor has packed it.
         sent: when the interchange sent it, in seconds since the epoch.
         task: its number, by which its output is tagged.
         number: that of its try.
+        of_run: the fields of `current.OfRun`; None where its outputs are no run's.
     """
-    with streams.of_task(task, number):
-        return _run(buffer, sent)
+    current.begin(OfRun(*of_run) if of_run else None, task, number)
+    try:
+        with streams.of_task(task, number):
+            return _run(buffer, sent)
+    finally:
+        current.end()
 
 
 def _run(buffer: bytes, sent: float) -> bytes:
@@ -53,7 +67,7 @@ def _run(buffer: bytes, sent: float) -> bytes:
         measures = measurement.end()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
-            return packing.result(result, measures)
+            return packing.result(result, measures, current.end())
         error = result.e_value
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
         error = _before_wrapping(raised)
@@ -65,7 +79,7 @@ def _run(buffer: bytes, sent: float) -> bytes:
     _add_note(error, buffer)
     error = error.with_traceback(_shortened(error.__traceback__))
     streams.show(error)
-    return packing.failure(error, measures)
+    return packing.failure(error, measures, current.end())
 
 
 def _executed(buffer: bytes) -> Any:

@@ -28,6 +28,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.losses import is_loss
+from k8s_parsl_runtime.workflow.made_outputs import MadeOutputs, call_of
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.tries import FUTURE, RAN, Tries, measures_of, note_end
 
@@ -44,6 +45,7 @@ class Kernel(DataFlowKernel):
         reporter: tells the launcher of each task.
         on_fault: gets a failure that ends the run.
         begun: the list of the tasks that have begun.
+        made: takes what tasks have made; without, nothing does.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class Kernel(DataFlowKernel):
         reporter: Reporter,
         on_fault: Callable[[Failure], None],
         begun: WriteAhead,
+        made: MadeOutputs | None = None,
     ) -> None:
         self._reporter = reporter
         self._begun = begun
+        self._made = made or MadeOutputs(reporter, None)
         self._on_fault = on_fault
         self._options = AppOptions(on_fault)
         self._tries = Tries()
@@ -110,7 +114,7 @@ class Kernel(DataFlowKernel):
 
     def _write_begin(self, task_record: Any) -> None:
         try:
-            self._begun.begins(task_record["id"], task_record["func_name"], task_record["hashsum"])
+            self._begun.begins(task_record["id"], task_record["func_name"], call_of(task_record))
         except Failure as fault:
             self._on_fault(fault)
             raise
@@ -217,9 +221,12 @@ class Kernel(DataFlowKernel):
     ) -> None:
         report = self._tries.report(task_record, outcome, error, text)
         self._reporter.tried(task_record["func_name"], report)
+        self._made.report(task_record)
 
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
         app = task_record["func_name"]
+        # Before anything else knows that the task is done: what it adds to a file counts.
+        self._made.count_parts(task_record)
         seconds = _seconds(task_record)
         if seconds is not None:
             self.on_done(app, seconds)

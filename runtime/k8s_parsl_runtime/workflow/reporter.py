@@ -10,11 +10,14 @@ import logging
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from k8s_parsl_runtime.shared.errors import Failure, describe, one_line, text_of
+from k8s_parsl_runtime.shared.noted import PATH_BYTES, Noted
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
+    MADE,
     TEXT_CHARACTERS,
     Channel,
     Message,
@@ -62,6 +65,12 @@ class Reporter:
         if len(one.text) > TEXT_CHARACTERS:
             one = one._replace(text=one.text[:TEXT_CHARACTERS])
         self._add("try", app, one)
+
+    def made(self, app: str, task: int | None, number: int, outputs: Sequence[Noted]) -> None:
+        """Report what a try of a task of ``app`` has made; None for what is of no single task."""
+        rows = [list(one) for one in outputs if _is_text(one.path)]
+        for start in range(0, len(rows), MADE):
+            self._add("made", app, [task, number, rows[start : start + MADE]])
 
     def running(self, app: str, *facts: Any) -> None:
         """Report a task of ``app`` that has begun to run; see `observer`."""
@@ -118,6 +127,14 @@ class Reporter:
         while not self._ended.wait(PERIOD_S):
             if self._events:
                 self.flush()
+
+
+def _is_text(path: str) -> bool:
+    """Return whether JSON can have a path: not one that is no UTF-8."""
+    try:
+        return len(path.encode()) <= PATH_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def _compact(events: list[list[Any]]) -> list[list[Any]]:
