@@ -8,10 +8,11 @@ import inspect
 import os
 import pickle
 import sys
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from k8s_parsl_runtime.outputs import current, marks, source
 from k8s_parsl_runtime.outputs.errors import OutputError
@@ -41,32 +42,51 @@ def makes(*names: str) -> Callable[[F], F]:
     def decorated(function: F) -> F:
         if not inspect.isfunction(function):
             raise TypeError("@makes goes below @python_app, right above the function")
-        signature = inspect.signature(function)
+        parameters = inspect.signature(function).parameters
         for name in names:
-            if name not in signature.parameters:
-                has = ", ".join(signature.parameters) or "none"
+            if name not in parameters:
+                has = ", ".join(parameters) or "none"
                 raise TypeError(
                     f'@makes("{name}"): {function.__qualname__} has no parameter {name} (it has:'
                     f" {has})"
                 )
-
-        @functools.wraps(function)
-        def made(*arguments: Any, **more: Any) -> Any:
-            if sys._getframe(1).f_code.co_name == _OF_BASH:  # noqa: SLF001
-                raise TypeError(
-                    f"app {function.__qualname__}: @makes is for a @python_app: a @bash_app's"
-                    " command runs after its function"
-                )
-            bound = signature.bind(*arguments, **more)
-            bound.apply_defaults()
-            call = _Call(function, bound.arguments, names)
-            kept = call.kept()
-            return kept.value if kept else call.run(arguments, more)
-
-        setattr(made, MARKED, names)
-        return made  # type: ignore[return-value]
+        return cast("F", Makes(function, names))
 
     return decorated
+
+
+class Makes:
+    """A function that makes outputs.
+
+    No function inside a function: what it needs of this module would be pickled with it.
+
+    Args:
+        function: the user's.
+        names: its parameters that are paths of outputs.
+    """
+
+    def __init__(self, function: types.FunctionType, names: tuple[str, ...]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._names = names
+        setattr(self, MARKED, names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Makes, (self._function, self._names)
+
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        """Make the outputs, if they are not there."""
+        function = self._function
+        if sys._getframe(1).f_code.co_name == _OF_BASH:  # noqa: SLF001
+            raise TypeError(
+                f"app {function.__qualname__}: @makes is for a @python_app: a @bash_app's command"
+                " runs after its function"
+            )
+        bound = inspect.signature(function).bind(*arguments, **more)
+        bound.apply_defaults()
+        call = _Call(function, bound.arguments, self._names)
+        kept = call.kept()
+        return kept.value if kept else call.run(arguments, more)
 
 
 def is_made(function: Any) -> bool:
@@ -97,7 +117,7 @@ class _Call:
     """
 
     def __init__(
-        self, function: Callable[..., Any], arguments: dict[str, Any], names: tuple[str, ...]
+        self, function: types.FunctionType, arguments: dict[str, Any], names: tuple[str, ...]
     ) -> None:
         self._function = function
         self._name = function.__qualname__
@@ -184,7 +204,7 @@ class _Call:
         own = set(map(str, self._targets))
         try:
             return source.digest(
-                source.of_function(self._function),  # type: ignore[arg-type]
+                source.of_function(self._function),
                 source.of_arguments(compared, lambda path: os.path.realpath(path) not in own),
             )
         except source.NotComparable as error:

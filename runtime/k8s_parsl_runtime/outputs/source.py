@@ -9,7 +9,6 @@ from __future__ import annotations
 import copyreg
 import functools
 import hashlib
-import inspect
 import os
 import stat
 import sys
@@ -79,14 +78,34 @@ def of_arguments(arguments: Mapping[str, Any], is_input: Callable[[str], bool]) 
 
 def _of_one(function: types.FunctionType) -> str:
     words = [_of_code(function.__code__, function.__doc__)]
-    for value in (function.__defaults__, function.__kwdefaults__, *_closure(function)):
-        if not isinstance(value, types.FunctionType):
-            # What cannot be compared is left out: a lock in a closure, say.
-            try:
-                words.append("".join(_words(value, lambda _: False)))
-            except (NotComparable, RecursionError):
-                words.append(type(value).__qualname__)
+    words += map(_of_constant, (function.__defaults__, function.__kwdefaults__))
+    words += [f"{name}={_of_constant(value)}" for name, value in _constants(function)]
     return " ".join(words)
+
+
+def _constants(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the values of this kind that a function names: `ZOOM = 13` in its module."""
+    names = sorted(set(_names(function.__code__)))
+    for name in names:
+        value = function.__globals__.get(name)
+        if isinstance(value, types.ModuleType) and _is_own_file(
+            getattr(value, "__file__", "") or "<"
+        ):
+            yield from (
+                (one, vars(value)[one]) for one in names if _is_constant(vars(value).get(one))
+            )
+        elif _is_constant(value):
+            yield name, value
+    for name, value in zip(function.__code__.co_freevars, _closure(function), strict=False):
+        if _is_constant(value):
+            yield name, value
+
+
+def _is_constant(value: Any) -> bool:
+    """Return whether a value cannot change while the program runs, and is not None."""
+    if type(value) in (tuple, frozenset):
+        return all(one is None or _is_constant(one) for one in value)
+    return type(value) in (bool, int, float, complex, str, bytes)
 
 
 def _of_code(code: types.CodeType, doc: str | None = None) -> str:
@@ -96,11 +115,13 @@ def _of_code(code: types.CodeType, doc: str | None = None) -> str:
 
 
 def _of_constant(value: Any) -> str:
+    """Return a value as a text; of one that can change, or has no text of its own, the type."""
     if isinstance(value, types.CodeType):
         return _of_code(value)
-    if isinstance(value, frozenset):
-        return repr(sorted(map(repr, value)))
-    return repr(value)
+    try:
+        return "".join(_words(value, lambda _: False))
+    except (NotComparable, RecursionError):
+        return type(value).__qualname__
 
 
 def _closure(function: types.FunctionType) -> Iterator[Any]:
@@ -129,14 +150,20 @@ def _called(function: types.FunctionType) -> Iterator[types.FunctionType]:
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return the function in a static method, in a property, or in a decorator of functools."""
-    for name in ("__func__", "fget", "__wrapped__"):
-        value = inspect.getattr_static(value, "__dict__", {}).get(name, value) or value
-        if isinstance(value, staticmethod | classmethod):
-            value = value.__func__
-        elif isinstance(value, property):
-            value = value.fget
-    return value
+    """Return the function in a method, in a property, or below a decorator of functools."""
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    elif isinstance(value, property):
+        value = value.fget
+    if isinstance(value, types.FunctionType) or value is None:
+        return value
+    # An app of Parsl's, a function with `makes`, one with a cache.
+    try:
+        # Not by `getattr`, which may run code of the user's.
+        inside: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return value
+    return inside.get("__wrapped__", value)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -153,8 +180,9 @@ def _is_own(function: types.FunctionType) -> bool:
 
 @functools.lru_cache(maxsize=10_000)
 def _is_own_file(name: str) -> bool:
-    if name.startswith("<") and name != "<stdin>":
-        return False
+    if name.startswith("<"):
+        # Typed in, or made while the program runs; of Python's own modules some are frozen.
+        return not name.startswith("<frozen")
     path = os.path.realpath(name)
     return not any(path.startswith(f"{folder}{os.sep}") for folder in _installed())
 
