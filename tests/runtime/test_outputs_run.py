@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -194,7 +196,7 @@ def test_verify_names_what_was_changed_since(folder):
             f"changed: {out / '6.bin'}",
         ]
     ), said
-    assert "6 of 61 outputs are not as their tasks made them" in checked.stderr
+    assert "6 of 61 outputs not as their tasks made them" in checked.stderr
     rows = json.loads(verify(folder, last_run(folder), "--json").stdout)["not_whole"]
     assert {row["app"] for row in rows} == {"tile"}
 
@@ -211,7 +213,7 @@ def test_a_volume_that_is_mounted_elsewhere_is_verified_there(folder):
     journal.with_suffix("").write_text(text.replace(str(volume), "/data"))
     checked = verify(folder, max((moved / "runs").iterdir()))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "61 of 61 outputs are whole" in checked.stdout
+    assert "61 of 61 outputs whole" in checked.stdout
 
 
 def test_parts_of_a_run_that_fails_stay_for_the_next_attempt_and_temporaries_do_not(folder):
@@ -292,3 +294,76 @@ def test_a_zarr_and_a_parquet_folder(tmp_path):
             (parquet / "_metadata").write_bytes(b"PAR1")
     assert len(list((tmp_path / "t.zarr" / "t2m").iterdir())) == 50
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.parquet", "t.zarr"]
+
+
+# The code of the page ------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "user" / "outputs.md"
+
+
+class Library:
+    """In place of rasterio, geopandas, xarray and dask: each writes what that writes, as far as files go."""
+
+    @staticmethod
+    @contextlib.contextmanager
+    def open(path, mode, **_):
+        assert mode == "w"
+        yield Library
+        Path(path).write_bytes(b"II*\0" + Library.pixels)
+
+    @staticmethod
+    def write(pixels, band):
+        assert band == 1
+        Library.pixels = pixels
+
+    @staticmethod
+    def to_file(path, driver):
+        assert driver == "GPKG"
+        connection = sqlite3.connect(path)
+        # geopandas names the layer by the file.
+        connection.execute(f"CREATE TABLE '{Path(path).stem}' (id INTEGER)")
+        connection.commit()
+        connection.close()
+
+    @staticmethod
+    def to_zarr(path):
+        Path(path, "t2m").mkdir(parents=True)
+        Path(path, "t2m", "0.0").write_bytes(b"0")
+
+    @staticmethod
+    def to_parquet(path):
+        Path(path).mkdir()
+        Path(path, "part.0.parquet").write_bytes(b"PAR1")
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "rasterio", Library)
+    for folder in ("staged/3/1", "tiles/3/1"):
+        Path(folder).mkdir(parents=True)
+    known = {
+        "rasterio": Library,
+        "polygons": Library,
+        "dataset": Library,
+        "stations": Library,
+        "profile": {},
+        "pixels": b"pixels",
+        "pixels_of": lambda source: source.encode(),
+        "number_of_polygons": len,
+    }
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), known)
+        if "pixels_of(source)" in block:
+            known["rasterize"].func("a source", "one.tif")
+    known["count"].func("tile")
+    assert Path("one.tif").read_bytes() == b"II*\0a source"
+    assert Path("tiles/3/1/2.tif").read_bytes() == b"II*\0pixels"
+    layers = sqlite3.connect("staged/3/1/2.gpkg")
+    assert layers.execute("SELECT name FROM sqlite_master").fetchall() == [("2",)]
+    layers.close()
+    assert Path("temperature.zarr/t2m/0.0").exists()
+    assert Path("stations.parquet/part.0.parquet").exists()
+    assert Path("counts.csv").read_text() == "tile,4\n"
+    assert list(tmp_path.rglob(f"{PREFIX}*")) == []

@@ -407,6 +407,20 @@ def test_a_worker_runs_what_the_executor_names():
     )
 
 
+def test_a_task_s_record_has_its_function_and_its_arguments_without_futures():
+    """By these `made_outputs` knows a call in another attempt."""
+    source = inspect.getsource(DataFlowKernel)
+    assert "task_record['args'] = new_args" in source
+    assert "task_record['kwargs'] = kwargs" in source
+    assert "'func': func," in source
+
+
+def test_a_bash_app_calls_its_function_where_makes_looks():
+    from parsl.app import bash
+
+    assert "executable = func(*args, **kwargs)" in inspect.getsource(bash.remote_side_bash_executor)
+
+
 def test_an_earlier_result_is_looked_up_by_its_hash():
     source = inspect.getsource(BasicMemoizer)
     assert "self.memo_lookup_table = checkpoint" in source

@@ -107,7 +107,7 @@ def print_outputs(run: Run, *, as_json: bool) -> None:
     if bad:
         every = counted(len(rows), "output")
         raise DataError(
-            f"verify {run.name}: {len(bad)} of {every} are not as their tasks made them, see above:"
+            f"verify {run.name}: {len(bad)} of {every} not as their tasks made them, see above:"
             " remove them and run the workflow again"
         )
 
@@ -168,7 +168,7 @@ def _print(rows: list[dict[str, Any]], bad: list[dict[str, Any]]) -> None:
         return
     total = size(sum(row["size"] for row in rows))
     whole = len(rows) - len(bad)
-    out.print(f"{whole} of {counted(len(rows), 'output')} are whole; all should have {total}")
+    out.print(f"{whole} of {counted(len(rows), 'output')} whole; all should have {total}")
 
 
 def _nothing(_: int) -> None:

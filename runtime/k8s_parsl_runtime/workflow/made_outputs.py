@@ -5,10 +5,12 @@ It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from k8s_parsl_runtime.outputs.current import OfRun, Task
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.made import is_made
 from k8s_parsl_runtime.outputs.merging import Merger
+from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.attempts import volume
 from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import DataError, PermissionDenied, WorkflowFailed
 from k8s_parsl_runtime.shared.noted import Noted, Part
@@ -55,6 +59,8 @@ def begin(run: OfRun) -> Merger:
     """
     current.begin_workflow(Task(run, OF_WORKFLOW, 0))
     folder = Path(run.folder) if run.folder else None
+    if folder:
+        _let_in(folder)
     if folder and run.attempt > 1:
         within(SWEEP_S, "remove left-over outputs", lambda: temporaries.sweep(folder))
     try:
@@ -67,6 +73,14 @@ def begin(run: OfRun) -> Merger:
         ) from None
     merging.install(merger)
     return merger
+
+
+def _let_in(folder: Path) -> None:
+    """Make the folder for workers, which may run as other users of the same group."""
+    root = volume(folder.parent)
+    with contextlib.suppress(OSError, files.Refused):
+        files.make_folder(folder.parent, root)
+        files.make_folder(folder, root, stat.S_IMODE(folder.parent.stat().st_mode))
 
 
 def call_of(task_record: Any) -> str | None:
