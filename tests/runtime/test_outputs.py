@@ -862,7 +862,7 @@ def test_without_room_for_an_attribute_the_mark_is_beside_the_output(out, monkey
 
 
 @pytest.mark.parametrize(
-    "result", [lambda: None, threading.Lock(), b"x" * 2_000_000], ids=["local", "lock", "large"]
+    "result", [len, threading.Lock(), b"x" * 2_000_000], ids=["function", "lock", "large"]
 )
 def test_a_result_that_cannot_be_kept_is_said_and_the_task_runs_again(out, capfd, result):
     @makes("target")
@@ -948,6 +948,49 @@ def test_different_arguments_are_different_texts():
     ]
     texts = [source.of_arguments({"a": value}, lambda _: False) for value in values]
     assert len(set(texts)) == len(values)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        {"a": (1, 2.5, "x"), 3: [True, None], ("t",): {1, 2}},
+        float("inf"),
+        -(10**30),
+        b"\0\xff",
+        [Path("a/b"), "\ud800"],
+        {"tuple": []},
+        {},
+    ],
+)
+def test_a_kept_result_is_the_same_one(out, result):
+    made = []
+
+    @makes("target")
+    def make(target):
+        made.append(1)
+        with output(target) as temporary:
+            temporary.touch()
+        return result
+
+    first, second = make(out / "a"), make(out / "a")
+    assert (repr(second), type(second)) == (repr(first), type(first))
+    assert len(made) == 1
+
+
+def test_what_others_leave_as_a_result_runs_no_code_and_is_made_again(out, capfd):
+    @makes("target")
+    def make(target):
+        with output(target) as temporary:
+            temporary.touch()
+        return 7
+
+    make(out / "a")
+    mark = marks.read(out / "a")
+    for planted in ('{"os.system": "x"}', "[", '{"tuple": 5}', "{}", '{"path": [1]}', "[1]", ""):
+        marks.write(out / "a", mark._replace(result=planted))
+        assert make(out / "a") == 7
+        assert "its kept result cannot be read" in capfd.readouterr().err
 
 
 def test_a_mark_that_is_damaged_counts_as_none(out):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import inspect
 import os
-import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from json import JSONDecoder, JSONEncoder
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from k8s_parsl_runtime.outputs import current, marks, source
+from k8s_parsl_runtime.outputs import current, marks, plain_values, source
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.marks import MARK_BYTES, Mark
 from k8s_parsl_runtime.outputs.whole import target_of
-from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.noted import FILE, Noted, measured, size_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 MARKED = "k8s_parsl_makes"
 # Parameters that Parsl gives a meaning: they change nothing of what a task makes.
 _OF_PARSL = {"stdout", "stderr", "walltime", "parsl_resource_specification"}
+# Taken now, as the user's code may replace them.
+_to_json = JSONEncoder().encode
+_from_json = JSONDecoder().decode
 _OF_BASH = "remote_side_bash_executor"
 
 
@@ -143,9 +144,9 @@ class _Call:
 
     def _result(self, first: Mark | None) -> _Kept | None:
         try:
-            kept = _Kept(pickle.loads(base64.b64decode(first.result if first else "")))  # noqa: S301
-        except Exception as error:  # noqa: BLE001 (of a class of the user's)
-            _say(f"app {self._name}: its kept result cannot be read: {describe(error)}")
+            kept = _Kept(plain_values.decoded(_from_json(first.result if first else "")))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            _say(f"app {self._name}: its kept result cannot be read, so the task runs again")
             return None
         task = current.task()
         for target in self._targets:
@@ -166,12 +167,12 @@ class _Call:
         for target in self._targets:
             if not os.path.lexists(target):
                 raise OutputError(f"output {target}: app {self._name} has not made it")
-        pickled = self._pickled(result)
-        if not self._key or pickled is None:
+        kept = self._as_text(result)
+        if not self._key or kept is None:
             return result
         try:
             for number, target in enumerate(self._targets):
-                self._mark(target, pickled if number == 0 else "")
+                self._mark(target, kept if number == 0 else "")
         except OSError as error:
             _say(f"output {error.filename}: its task will run again: {error.strerror}")
         return result
@@ -183,17 +184,20 @@ class _Call:
             current.note(current.task(), one)
         marks.write(target, Mark(self._key, one.kind, one.size, one.sha256, result))
 
-    def _pickled(self, result: Any) -> str | None:
+    def _as_text(self, result: Any) -> str | None:
         """Return a result as it is kept; None where it cannot be."""
         try:
-            content = base64.b64encode(pickle.dumps(result)).decode()
-        except Exception as error:  # noqa: BLE001 (of a class of the user's)
-            _say(f"app {self._name}: its result cannot be kept with its outputs: {describe(error)}")
+            content = _to_json(plain_values.encoded(result))
+        except (TypeError, RecursionError) as error:
+            _say(
+                f"app {self._name}: its result cannot be kept with its outputs ({error}): return"
+                " numbers, texts, paths, lists or dictionaries"
+            )
             return None
         if len(content) > MARK_BYTES:
             _say(
-                f"app {self._name}: its result of {len(content)} bytes is not kept with its outputs"
-                f" (at most {MARK_BYTES}): return a path instead"
+                f"app {self._name}: its result of {len(content)} bytes cannot be kept with its"
+                f" outputs (at most {MARK_BYTES}): return a path instead"
             )
             return None
         return content

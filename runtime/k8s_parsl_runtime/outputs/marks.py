@@ -36,7 +36,7 @@ class Mark(NamedTuple):
     kind: str
     size: int
     sha256: str
-    # What the task returned, pickled, in base 64; at its first output only.
+    # What the task returned, as JSON (`plain_values`); at its first output only.
     result: str
 
 
