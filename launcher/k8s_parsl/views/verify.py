@@ -76,7 +76,7 @@ def _mount_path(run: Run) -> str:
     """Return the path of the run's volume in its tasks' pods; empty where the journal lacks it."""
     for attempt in run.attempts()[-1:]:
         for event in run.events(attempt, (b'"settings"',)):
-            settings = event.get("settings")
+            settings: Any = event.get("settings")
             try:
                 return str(settings["storage"][settings["run"]["volume"]]["mountPath"])
             except (TypeError, KeyError):

@@ -9,7 +9,7 @@ from k8s_parsl_runtime.shared.noted import OUTPUTS, Noted, Part
 
 
 class OfRun(NamedTuple):
-    """What a task's worker has to know of the run."""
+    """What a task's worker has to know about the run."""
 
     # 12 hexadecimal digits, the same in each attempt.
     key: str

@@ -84,7 +84,7 @@ class Merger:
     """The parts of a run; any thread may use it.
 
     Args:
-        run: what the workers know of the run, too.
+        run: what the workers know about the run, too.
         folder: in the run's folder; None where no launcher can follow this one.
     """
 
@@ -127,7 +127,7 @@ class Merger:
         """Return the parts that count, in their order.
 
         Of a call that several attempts have made, the latest counts. Of an earlier attempt's call
-        that nothing compares, none does: this attempt makes it anew.
+        that nothing compares, none does: this attempt makes it again.
         """
         latest: dict[str, list[Counted]] = {}
         found: list[Counted] = []

@@ -1,4 +1,4 @@
-"""`append`: what each try adds to a file is in a file of its own, and is merged once.
+"""`append`: what each try adds to a file is in a separate file, and is merged once.
 
 In plain Python it is added at once, in one write under a lock.
 """

@@ -115,7 +115,7 @@ def _of_code(code: types.CodeType, doc: str | None = None) -> str:
 
 
 def _of_constant(value: Any) -> str:
-    """Return a value as a text; of one that can change, or has no text of its own, the type."""
+    """Return a value as a text; of one that can change, or has no text, the type."""
     if isinstance(value, types.CodeType):
         return _of_code(value)
     try:

@@ -5,9 +5,9 @@ own name: fiona and geopandas name the layer of a GeoPackage by that, and what a
 beside a file (`.shx`, `.aux.xml`) is in the same folder.
 
 The folder's name has the run, the attempt, the task, its try and its owner: a number for each
-worker process. A worker writes each folder that it makes temporaries in into a file of its own in
-the run's folder (`Register`), and locks that file for as long as it lives. So whoever finds it
-unlocked knows that its temporaries are left over, and where they are.
+worker process. A worker writes each folder that it makes temporaries in into its own file in
+the run's folder (`Register`), and locks that file for as long as it lives. So one that is not
+locked says that its temporaries are left over, and where they are.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Noted(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one try adds to a file, in a file of its own."""
+    """What one try adds to a file, in a separate file."""
 
     # The file that it is added to, and the one that has it.
     target: str

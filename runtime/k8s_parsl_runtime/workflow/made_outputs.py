@@ -38,7 +38,7 @@ SWEEP_S = 60.0
 
 
 def of_run(plan: Message) -> OfRun:
-    """Return what workers have to know of the run to name its temporaries.
+    """Return what workers have to know about the run to name its temporaries.
 
     Args:
         plan: the message `start`.
