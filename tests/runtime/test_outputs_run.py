@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -18,8 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from k8s_parsl.outputs import output
+from k8s_parsl.outputs import makes, output
+from k8s_parsl_runtime.outputs import current, merging
 from k8s_parsl_runtime.outputs.temporaries import PREFIX, REGISTERS
+from k8s_parsl_runtime.shared.errors import DataError
+from k8s_parsl_runtime.workflow import made_outputs
+from k8s_parsl_runtime.workflow.losses import RetryCost
 from runtime.laptop import VALUES, run_command
 
 FLOW = """
@@ -368,3 +373,103 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     assert Path("stations.parquet/part.0.parquet").exists()
     assert Path("counts.csv").read_text() == "tile,4\n"
     assert list(tmp_path.rglob(f"{PREFIX}*")) == []
+
+
+# Between attempts ----------------------------------------------------------------------------------
+
+WRITER = """
+import json, sys
+from k8s_parsl.outputs import append, output
+from k8s_parsl_runtime.outputs import current
+from k8s_parsl_runtime.outputs.current import OfRun
+current.begin(OfRun(*json.loads(sys.argv[1])), 7, 0)
+with append("lost.txt") as file:
+    file.write("lost")
+with output("a.tif"):
+    print("in it", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    folder = tmp_path / "volume" / "runs" / "r1" / "parsl"
+    folder.mkdir(parents=True)
+    yield folder
+    current.begin_workflow(None)
+    merging.install(None)
+
+
+def plan(run_dir, attempt, *, volume=True):
+    return {"checkpoint": volume, "run_dir": str(run_dir), "attempt": attempt}
+
+
+def test_the_next_attempt_removes_what_a_killed_one_has_left(tmp_path, run_dir):
+    first = made_outputs.of_run(plan(run_dir, 1))
+    made_outputs.begin(first)
+    killed = subprocess.Popen(
+        [sys.executable, "-c", WRITER, json.dumps(first)],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert killed.stdout.readline() == b"in it\n"
+    left = [path for path in tmp_path.glob(f"{PREFIX}*") if path.is_dir()]
+    assert len(left) == 1
+    second = made_outputs.of_run(plan(run_dir, 2))
+    assert second.key == first.key
+    made_outputs.begin(second)
+    assert left[0].is_dir()
+    killed.kill()
+    killed.communicate()
+    made_outputs.begin(second)
+    assert not left[0].exists()
+    # What is added counts when a result has arrived: no result came of this one.
+    assert merging._Ours.merger.counting() == []
+
+
+def test_the_folder_of_the_registers_is_as_open_as_the_run_s(run_dir):
+    run_dir.chmod(0o2770)
+    made_outputs.begin(made_outputs.of_run(plan(run_dir, 1)))
+    assert (run_dir / REGISTERS).stat().st_mode == run_dir.stat().st_mode
+
+
+def test_without_a_volume_each_run_has_a_key_of_its_own(run_dir):
+    one, other = (made_outputs.of_run(plan(run_dir, 1, volume=False)) for _ in range(2))
+    assert one.key != other.key
+    assert one.folder == ""
+    made_outputs.begin(one)
+    assert list(run_dir.iterdir()) == []
+
+
+def test_a_list_of_parts_that_cannot_be_read_is_an_error_of_the_data(run_dir):
+    (run_dir / REGISTERS).mkdir()
+    (run_dir / REGISTERS / "parts-1.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match=r"parts-1\.jsonl, line 1: what tasks have added"):
+        made_outputs.begin(made_outputs.of_run(plan(run_dir, 2)))
+
+
+def test_an_app_with_makes_may_run_twice():
+    @makes("target")
+    def tile(target):
+        pass
+
+    @functools.wraps(tile)
+    def with_walltime(*args):
+        return tile(*args)
+
+    def plain(target):
+        pass
+
+    records = [
+        {"hashsum": None, "func": func, "func_name": "tile"}
+        for func in (tile, with_walltime, functools.partial(tile), plain)
+    ]
+    calls = [made_outputs.call_of(record) for record in records]
+    assert calls == ["outputs of tile", "outputs of tile", "outputs of tile", None]
+    assert made_outputs.call_of(records[0] | {"hashsum": "x"}) == "x"
+    cost = RetryCost(0, 3, "cached")
+    assert [cost._may_run_twice(record | {"memoize": False}) for record in records] == [
+        *(True, True, True),
+        False,
+    ]

@@ -63,8 +63,8 @@ def task() -> Task | None:
     return _current.task
 
 
-def begin_workflow(of: Task) -> None:
-    """Note that this is the workflow's own process."""
+def begin_workflow(of: Task | None) -> None:
+    """Note that this is the workflow's own process, or no longer is."""
     _current.workflow = of
 
 

@@ -395,8 +395,8 @@ class _Ours:
     merger: Merger | None = None
 
 
-def install(merger: Merger) -> None:
-    """Have `merged` use this one."""
+def install(merger: Merger | None) -> None:
+    """Have `merged` use this one; None as in plain Python."""
     _Ours.merger = merger
 
 
