@@ -76,8 +76,8 @@ def _mount_path(run: Run) -> str:
     """Return the path of the run's volume in its tasks' pods; empty where the journal lacks it."""
     for attempt in run.attempts()[-1:]:
         for event in run.events(attempt, (b'"settings"',)):
-            settings: Any = event.get("settings")
             try:
+                settings = event["settings"]
                 return str(settings["storage"][settings["run"]["volume"]]["mountPath"])
             except (TypeError, KeyError):
                 continue
