@@ -177,6 +177,21 @@ def show(
     terminal.print_task(found, attempt, task, as_json=as_json)
 
 
+@commands.command(short_help="Check the outputs of one run against their hashes.")
+@click.argument("run", default="last")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(run: str, *, as_json: bool) -> None:
+    """Check the outputs of RUN: its folder, the beginning of its name, or `last` (the default).
+
+    An output is what a task has written by k8s_parsl.outputs. The command reads all of them, and
+    names those that are missing, changed or truncated; the exit code is then 65.
+    """
+    from k8s_parsl.views import history
+    from k8s_parsl.views import verify as verifying
+
+    verifying.print_outputs(history.find(run), as_json=as_json)
+
+
 KEEP_HELP = "All but so many of the latest runs of each release, or on a laptop of each workflow."
 
 

@@ -81,6 +81,11 @@ class Folder:
         return self.path / "parsl"
 
     @property
+    def kept_parsl(self) -> str:
+        """Parsl's run_dir; empty where it would end with the pod."""
+        return str(self.parsl) if self.lasts else ""
+
+    @property
     def work(self) -> Path:
         """The working directory of the workflow and its tasks, where the values name no other."""
         return self.path / "work"

@@ -257,6 +257,7 @@ def test_what_the_workflow_container_is_asked_to_look_at():
         "code": {"call": "", "script": "flow.py", "path": "/code"},
         "work": "/here/work",
         "logs": "",
+        "run_dir": "",
         "keep": [8 << 20, 256 << 20],
     }
 

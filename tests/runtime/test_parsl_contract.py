@@ -507,6 +507,20 @@ def test_the_hash_of_a_call_is_of_its_function_and_its_arguments():
     assert len(bytes.fromhex(memoization.make_hash(record))) == 16
 
 
+def test_a_task_s_record_has_its_function_and_its_arguments_without_futures():
+    """By these `made_outputs` knows a call in another attempt."""
+    source = inspect.getsource(DataFlowKernel)
+    assert "task_record['args'] = new_args" in source
+    assert "task_record['kwargs'] = kwargs" in source
+    assert "'func': func," in source
+
+
+def test_a_bash_app_calls_its_function_where_makes_looks():
+    from parsl.app import bash
+
+    assert "executable = func(*args, **kwargs)" in inspect.getsource(bash.remote_side_bash_executor)
+
+
 def test_multiprocessing_has_its_sockets_where_the_process_says():
     assert "process.current_process()._config.get('tempdir')" in inspect.getsource(
         multiprocessing.util.get_temp_dir

@@ -28,7 +28,9 @@ MODULES = {
     ".".join(file.relative_to(RUNTIME.parent).with_suffix("").parts).removesuffix(".__init__"): file
     for file in sorted(RUNTIME.rglob("*.py"))
 }
-NEEDS_PARSL = ("k8s_parsl_runtime.shared.pickling", "k8s_parsl_runtime.shared.walltime")
+NEEDS_PARSL = tuple(
+    f"k8s_parsl_runtime.shared.{name}" for name in ("pickling", "walltime", "batch")
+)
 RELEASE = PARSL_RELEASES[-1]
 SUPPORTED = ("3.11", "3.12", "3.13")
 IMPORT = "import sys, importlib; sys.path.append(sys.argv[1]); [importlib.import_module(m) for m in sys.argv[2:]]"

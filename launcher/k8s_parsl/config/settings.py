@@ -330,9 +330,9 @@ class Parsl(Model):
     retry_lost_tasks: Literal["cached", "all", "none"] | tuple[str, ...] = Field(
         "cached",
         description="Apps whose tasks may run again after the loss of their worker pod or the "
-        "launcher, even if the task had begun: `cached` (apps with `cache=True`), `all`, `none`, "
-        "or a list of the apps' names. Leave out apps that must not run twice, such as those that "
-        "append to a file.",
+        "launcher, even if the task had begun: `cached` (apps with `cache=True` or `@makes`), "
+        "`all`, `none`, or a list of the apps' names. Leave out apps that must not run twice, such "
+        "as those that append to a file.",
     )
     max_pending: int = Field(
         50_000,

@@ -132,5 +132,8 @@ class Journal:
             case "waiting":
                 permit, retry = what
                 return {"permit": permit, "retry": retry}
+            case "made":
+                task, number, outputs = what
+                return {"task": task, "try": number, "outputs": outputs}
             case _:
                 return {"text": what}

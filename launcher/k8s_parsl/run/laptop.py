@@ -131,7 +131,7 @@ def _run(
         record.versions = _greeted(workflow, conversation, interpreter)
         journal.note("facts", versions=record.versions)
         say_workers(pools.values())
-        order = plan.preparation(settings, path, work, folders, folder.kept_logs)
+        order = plan.preparation(settings, path, work, folders, folder.kept_logs, folder.kept_parsl)
         say_linked(work, workflow.prepare(order))
         order = plan.start(
             settings,

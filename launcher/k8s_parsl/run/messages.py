@@ -27,10 +27,12 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from k8s_parsl import untrusted
+from k8s_parsl_runtime.shared.noted import PATH_BYTES
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
     BLOCKS,
     LINKED,
+    MADE,
     TEXT_CHARACTERS,
     ProtocolError,
 )
@@ -73,6 +75,22 @@ _SOMETIMES = {
 }
 # Tries of one group.
 TRIES = 5000
+# What a try has made: its task and its number, and of each output path, kind, size and SHA-256.
+MadeFields = tuple[
+    Count | None,
+    Count,
+    Annotated[
+        list[
+            tuple[
+                Annotated[str, StringConstraints(max_length=PATH_BYTES)],
+                Literal["file", "folder"],
+                Bytes,
+                Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")],
+            ]
+        ],
+        Field(max_length=MADE),
+    ],
+]
 # Numbers of tasks: the first and the last of each range.
 Ranges = Annotated[list[tuple[Count, Count]], Field(max_length=5000)]
 # Of an app: how many of its tasks wait for a permit, and for their retry.
@@ -217,6 +235,7 @@ class Tasks(Model):
             # By its kind: to try one after the other takes five times as long.
             Annotated[
                 Annotated[tuple[Literal["tries"], App, Tries], Tag("tries")]
+                | Annotated[tuple[Literal["made"], App, MadeFields], Tag("made")]
                 | Annotated[tuple[Literal["submitted"], App, Ranges], Tag("submitted")]
                 | Annotated[tuple[Literal["running"], App, RunningFields], Tag("running")]
                 | Annotated[tuple[Literal["waiting"], App, WaitingFields], Tag("waiting")]

@@ -30,7 +30,12 @@ def code(settings: Settings, path: Path) -> dict[str, str]:
 
 
 def preparation(
-    settings: Settings, path: Path, work: Path, folders: Mapping[str, Path], logs: str = ""
+    settings: Settings,
+    path: Path,
+    work: Path,
+    folders: Mapping[str, Path],
+    logs: str = "",
+    run_dir: str = "",
 ) -> Message:
     """Return the message `prepare`.
 
@@ -40,6 +45,7 @@ def preparation(
         work: working directory.
         folders: the folder that stands for each mount path (in a pod: itself).
         logs: where the workflow's output is kept; empty: nowhere.
+        run_dir: Parsl's; empty where it ends with the pod.
     """
     mounts = [
         [str(folders[volume.mount_path]), volume.read_only, f"storage.{key}"]
@@ -50,6 +56,7 @@ def preparation(
         "code": code(settings, path),
         "work": str(work),
         "logs": logs,
+        "run_dir": run_dir,
         "keep": list(limits(settings)),
     }
 

@@ -221,7 +221,12 @@ class _Run:
         """Make the folders, and have the workflow container look at code and volumes."""
         apart(lambda: _let_in(self.identity, self.folder, self._work))
         order = plan.preparation(
-            self.settings, self._code, self._work, self._folders, self.folder.kept_logs
+            self.settings,
+            self._code,
+            self._work,
+            self._folders,
+            self.folder.kept_logs,
+            self.folder.kept_parsl,
         )
         say_linked(self._work, self.workflow.prepare(order))
 

@@ -32,6 +32,8 @@ SIMPLE = frozenset((int, float, bool, str, bytes, type(None)))
 # How a worker's process packs what a call raised; takes the exception, when the call began in
 # seconds since the epoch, and how long it took.
 keeper: Callable[[BaseException, float, float], bytes] | None = None
+# Called in a worker's process when a call begins.
+begin_call: Callable[[], None] | None = None
 
 
 class Packed(NamedTuple):
@@ -167,6 +169,8 @@ class Batch(_OfApp):
         held = 0
         since = began = time.perf_counter()
         for place, packed in enumerate(arguments):
+            if begin_call:
+                begin_call()
             result, error = _call(self.function, packed, constants)
             if os.getpid() != home:
                 return _of_fork(result, error)

@@ -67,6 +67,8 @@ KEPT_FAILURES = 100
 BLOCKS = 1000
 # Names of linked data that one message has, at most: a folder may have any number.
 LINKED = 100
+# Outputs that one event names, at most.
+MADE = 50
 # Pictures in the report, and the size of the largest: the page should open at once.
 PICTURES = 12
 PICTURE_BYTES = 8_000_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import types
+from collections.abc import Sequence
 from typing import Any
 
 from parsl.app.errors import RemoteExceptionWrapper
@@ -18,35 +19,38 @@ from k8s_parsl_runtime.shared.came import packed
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, describe
 from k8s_parsl_runtime.shared.measures import Measures
+from k8s_parsl_runtime.shared.noted import Noted, Part
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
 
 # Parsl's own limit for one buffer.
 BUFFER_BYTES = 1_000_000
 
 
-def result(value: Any, measures: Measures) -> bytes:
-    """Pack what an app returned, with what it used.
+def result(value: Any, measures: Measures, outputs: Sequence[Noted | Part] = ()) -> bytes:
+    """Pack what an app returned, with what it used and made.
 
     Raises:
         Exception: any error of the value's own pickling, with a note.
     """
     try:
-        return packed(serialize(value, buffer_threshold=BUFFER_BYTES), measures)
+        return packed(serialize(value, buffer_threshold=BUFFER_BYTES), measures, outputs)
     except Exception as error:
         kind = type(value).__qualname__
         error.add_note(f"the app returned a {kind} that cannot be sent to the workflow")
         raise
 
 
-def failure(error: BaseException, measures: Measures) -> bytes:
-    """Pack an exception as the result that Parsl raises, with what its app used.
+def failure(
+    error: BaseException, measures: Measures, outputs: Sequence[Noted | Part] = ()
+) -> bytes:
+    """Pack an exception as the result that Parsl raises, with what its app used and made.
 
     Where it cannot be pickled, it is a TaskFailed with its text.
     """
     trace = error.__traceback__
     exceptions.keep_fields()
     pickled = safely(lambda: _pickled(error), lambda _: _text_alone(error, trace), TEXT_S)
-    return packed(pickled, measures)
+    return packed(pickled, measures, outputs)
 
 
 def _pickled(error: BaseException) -> bytes:

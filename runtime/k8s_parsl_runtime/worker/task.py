@@ -11,12 +11,15 @@ import functools
 import os
 import traceback
 import types
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from parsl.app.errors import AppTimeout, BashExitFailure, RemoteExceptionWrapper
 from parsl.errors import NoDataFlowKernelError
 from parsl.serialize import unpack_apply_message
 
+from k8s_parsl_runtime.outputs import current
+from k8s_parsl_runtime.outputs.current import OfRun
 from k8s_parsl_runtime.shared import batch, walltime
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
@@ -34,8 +37,9 @@ def run(
     task: int | None = None,
     number: int = 0,
     limit: tuple[float, str] | None = None,
+    of_run: Sequence[Any] | None = None,
 ) -> bytes:
-    """Run a task; return its result, or what it raised, with what it used.
+    """Run a task; return its result, or what it raised, with what it used and made.
 
     Args:
         buffer: the task as Parsl's executor has packed it.
@@ -43,15 +47,21 @@ def run(
         task: its number, by which its output is tagged.
         number: that of its try.
         limit: how many seconds it may run, and what to say of it if it runs longer.
+        of_run: the fields of `current.OfRun`; None where its outputs are no run's.
     """
-    with streams.OfTask(task, number):
-        return _run(buffer, sent, limit)
+    current.begin(OfRun(*of_run) if of_run else None, task, number)
+    try:
+        with streams.OfTask(task, number):
+            return _run(buffer, sent, limit)
+    finally:
+        current.end()
 
 
 def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
+    batch.begin_call = current.begin_call
     batch.keeper = _failed_call
     since = limits.now()
     measurement = Measurement(sent)
@@ -61,7 +71,7 @@ def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
         measures = measurement.end()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
-            return packing.result(result, measures)
+            return packing.result(result, measures, current.end())
         error = result.e_value
     except Exception as raised:  # noqa: BLE001 (of the task's arguments, or of its result)
         error = _before_wrapping(raised)
@@ -73,7 +83,7 @@ def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
         limits.end_children(since)
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
-    return packing.failure(_shown(error), measures)
+    return packing.failure(_shown(error), measures, current.end())
 
 
 def _failed_call(raised: BaseException, began: float, seconds: float) -> bytes:
@@ -84,6 +94,8 @@ def _failed_call(raised: BaseException, began: float, seconds: float) -> bytes:
         began: when it began, in seconds since the epoch.
         seconds: how long it took.
     """
+    # It is made again, as a task of its own.
+    current.drop_call()
     error = _before_wrapping(raised) if isinstance(raised, Exception) else _exited(raised)
     return packing.failure(_shown(error), measured.of_call(began, seconds))
 

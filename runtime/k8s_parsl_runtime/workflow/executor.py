@@ -108,6 +108,8 @@ class WatchedExecutor(HighThroughputExecutor):
         self._slots = math.inf
         # Parsl has asked for the first blocks, `initBlocks` of them.
         self._has_first_blocks = False
+        # The fields of `outputs.current.OfRun`, for the workers.
+        self.of_run: list[Any] | None = None
         # Parsl comes to its end, which ends all blocks.
         self._stopping = False
 
@@ -149,10 +151,8 @@ class WatchedExecutor(HighThroughputExecutor):
         needs = dict(context.get("resource_spec", {}))
         alone = needs.pop(ALONE, False)
         launched = LAUNCHED.get()
-        program = {
-            "f": programs.TASK,
-            "a": [0.0, launched.task, launched.number, launched.limit],
-        }
+        arguments = [0.0, launched.task, launched.number, launched.limit, self.of_run]
+        program = {"f": programs.TASK, "a": arguments}
         ours = {
             "resource_spec": needs,
             ALONE: alone,
@@ -455,6 +455,7 @@ def _set(future: Any, message: dict[str, Any]) -> None:
     if came is not None:
         # The kernel reads it as soon as the future is set.
         future.measures = came.measures
+        future.outputs = came.outputs
         future.set_result(came.value)
     elif succeeded:
         future.set_result(sent)

@@ -20,6 +20,7 @@ from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 
+from k8s_parsl_runtime.outputs.made import is_made
 from k8s_parsl_runtime.shared.batch import Batch, Outcomes
 from k8s_parsl_runtime.shared.errors import Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
@@ -30,6 +31,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import LAUNCHED, Launched, WatchedExecutor
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.losses import RETRY_AFTER, is_loss
+from k8s_parsl_runtime.workflow.made_outputs import MadeOutputs
 from k8s_parsl_runtime.workflow.pending import Pending
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.scaling import Scaling
@@ -54,6 +56,7 @@ class Kernel(DataFlowKernel):
         begun: the list of the tasks that have begun.
         limits: those of its apps.
         most_pending: how many tasks may be pending before a call waits; 0 for any number.
+        made: takes what tasks have made; without, nothing does.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class Kernel(DataFlowKernel):
         on_fault: Callable[[Failure], None],
         begun: WriteAhead,
         limits: AppLimits | None = None,
+        made: MadeOutputs | None = None,
         most_pending: int = 0,
     ) -> None:
         self._reporter = reporter
         self._begun = begun
         config.memoizer.on_end = begun.ends
+        self._made = made or MadeOutputs(reporter, None)
         self._on_fault = on_fault
         self._options = AppOptions(on_fault)
         self._limits = limits or AppLimits({})
@@ -172,6 +177,7 @@ class Kernel(DataFlowKernel):
         if task_record["executor"] == INTERNAL:
             return
         try:
+            self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
             self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
         except Failure as fault:
             self._on_fault(fault)
@@ -284,6 +290,7 @@ class Kernel(DataFlowKernel):
     ) -> None:
         report = self._tries.report(task_record, outcome, error, text)
         self._reporter.tried(task_record["func_name"], report)
+        self._made.report(task_record)
 
     def _report_done(self, task_record: Any, outcome: Outcome, result: Any) -> None:
         report = self._tries.report(task_record, outcome)
@@ -294,9 +301,12 @@ class Kernel(DataFlowKernel):
                 seconds=max((report.seconds or 0.0) - result.failed_seconds, 0.0),
             )
         self._reporter.tried(task_record["func_name"], report)
+        self._made.report(task_record)
 
     def _complete_task_result(self, task_record: Any, new_state: States, result: Any) -> None:
         app = task_record["func_name"]
+        # Before anything else knows that the task is done: what it adds to a file counts.
+        self._made.count_parts(task_record)
         seconds = _seconds(task_record)
         if seconds is not None:
             self.on_done(app, seconds)
@@ -333,10 +343,10 @@ def _call(task_record: Any) -> str | None:
     Returns:
         The hash, or what stands for all calls of the app whose arguments cannot be compared; None
         without `cache=True`, also if `parsl.cache` is `all`: then the hash does not say that the
-        task may run twice.
+        task may run twice. An app with `makes` may: its outputs are whole, or made again.
     """
     if not task_record["memoize"]:
-        return None
+        return f"outputs of {task_record['func_name']}" if is_made(task_record["func"]) else None
     return task_record["hashsum"] or f"{UNCOMPARED}{task_record['func_name']}"
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from parsl.dataflow.errors import DependencyError
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
+from k8s_parsl_runtime.outputs.made import is_made
 from k8s_parsl_runtime.shared.attempts import CACHED, may_run_twice, why_not
 from k8s_parsl_runtime.shared.batch import Batch
 from k8s_parsl_runtime.shared.errors import Failure
@@ -152,7 +153,7 @@ class RetryCost:
         return self._lost_tasks != CACHED or self._may_run_twice(task_record)
 
     def _may_run_twice(self, task_record: Any) -> bool:
-        cached = task_record.get("memoize", False)
+        cached = task_record.get("memoize", False) or is_made(task_record.get("func"))
         return may_run_twice(self._lost_tasks, task_record["func_name"], cached=cached)
 
     def _killed(self, error: Exception, task_record: Any) -> float:

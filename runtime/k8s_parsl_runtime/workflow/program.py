@@ -37,6 +37,7 @@ from k8s_parsl_runtime.shared.protocol import (
 from k8s_parsl_runtime.workflow import (
     causes,
     code,
+    made_outputs,
     missing,
     parsl_config,
     patches,
@@ -49,6 +50,7 @@ from k8s_parsl_runtime.workflow.begun import WriteAhead
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.kernel import Kernel
 from k8s_parsl_runtime.workflow.long_tasks import LongTasks
+from k8s_parsl_runtime.workflow.made_outputs import MadeOutputs
 from k8s_parsl_runtime.workflow.observer import Observer
 from k8s_parsl_runtime.workflow.reporter import Reporter, ToLauncher, ToRoot
 from k8s_parsl_runtime.workflow.short_apps import ShortApps
@@ -96,6 +98,7 @@ class Program:
         self._begun: WriteAhead
         self._limits = AppLimits(plan.get("apps", {}))
         self._kernel: Kernel | None = None
+        self._made: MadeOutputs
         # Threads that are not the user's.
         self._own: set[threading.Thread] = set()
         self._watchdog = Watchdog(self._is_busy, lambda: self._own, self._reporter.fault)
@@ -115,8 +118,7 @@ class Program:
             python_end.finish()
             python_end.flush()
             os._exit(status)
-        self._end(status)
-        return status
+        return self._end(status)
 
     def _is_forked(self) -> bool:
         """Return whether this is a child that the script forked, and that came back here."""
@@ -146,8 +148,11 @@ class Program:
         self._executors = parsl_config.executors(
             plan, cert_dir, self._reporter.send, self._reporter.fault
         )
+        run = made_outputs.of_run(plan)
+        self._made = MadeOutputs(self._reporter, made_outputs.begin(run))
         for executor in self._executors:
             executor.on_scaled = self._reporter.scaled
+            executor.of_run = list(run)
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
         config = parsl_config.config(plan, self._executors, self._limits)
         self._kernel = Kernel(
@@ -156,6 +161,7 @@ class Program:
             self._reporter.fault,
             self._begun,
             self._limits,
+            self._made,
             most_pending=plan["parsl"]["max_pending"],
         )
         patches.load(self._kernel)
@@ -257,10 +263,14 @@ class Program:
             return 0
         try:
             self._kernel.wait_for_current_tasks()
+            self._made.merge()
             self._reporter.flush()
             for picture in results.pictures(result):
                 self._send_picture(picture)
             self._reporter.send({"type": "returned", "result": results.presentable(result)})
+        except Failure as failure:
+            self._reporter.fault(failure)
+            return failure.exit_code
         except KeyboardInterrupt as stop:
             # By a signal: what the result itself raises does not come here.
             return self._raised(stop)
@@ -273,19 +283,34 @@ class Program:
 
     # The end.
 
-    def _end(self, status: int) -> None:
-        """Do what Python does at its end: wait for threads, call the exit handlers; end Parsl."""
+    def _end(self, status: int) -> int:
+        """Do what Python does at its end: wait for threads, call the exit handlers; end Parsl.
+
+        Returns:
+            The exit status: another one where what threads' tasks have added cannot be merged.
+        """
         python_end.wait_for_threads(self._own)
         if status == 0 and self._kernel:
             self._kernel.wait_for_current_tasks()
             self._report_unreceived(self._kernel)
             self._begun.say_unknown()
             self._limits.say_unknown()
+            status = self._merge_rest()
         self._watchdog.stop()
         self._reporter.flush()
         self._end_parsl()
         python_end.finish()
         self._reporter.finish()
+        return status
+
+    def _merge_rest(self) -> int:
+        """Merge what tasks of the user's threads have added; return the exit status."""
+        try:
+            self._made.merge()
+        except Failure as failure:
+            self._reporter.fault(failure)
+            return failure.exit_code
+        return ExitCode.DONE
 
     def _report_unreceived(self, kernel: Kernel) -> None:
         """Report how many tasks failed whose exceptions the workflow never asked for."""

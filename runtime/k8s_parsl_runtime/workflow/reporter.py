@@ -11,13 +11,15 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from k8s_parsl_runtime.shared import grouped
 from k8s_parsl_runtime.shared.errors import Failure, describe, one_line, text_of
+from k8s_parsl_runtime.shared.noted import PATH_BYTES, Noted
 from k8s_parsl_runtime.shared.protocol import (
     APP_CHARACTERS,
+    MADE,
     TEXT_CHARACTERS,
     Channel,
     Message,
@@ -73,6 +75,12 @@ class Reporter:
             one = one._replace(text=one.text[:TEXT_CHARACTERS])
         with self._lock:
             self._tries[app, one.outcome, one.executor].append(one)
+
+    def made(self, app: str, task: int | None, number: int, outputs: Sequence[Noted]) -> None:
+        """Report what a try of a task of ``app`` has made; None for what is of no single task."""
+        rows = [list(one) for one in outputs if _is_text(one.path)]
+        for start in range(0, len(rows), MADE):
+            self._add("made", app, [task, number, rows[start : start + MADE]])
 
     def running(self, app: str, *facts: Any) -> None:
         """Report a task of ``app`` that has begun to run; see `observer`."""
@@ -150,6 +158,14 @@ class Reporter:
     def _run(self) -> None:
         while not self._ended.wait(PERIOD_S):
             self.flush()
+
+
+def _is_text(path: str) -> bool:
+    """Return whether JSON can have a path: not one that is no UTF-8."""
+    try:
+        return len(path.encode()) <= PATH_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def _ranges(submitted: Mapping[str, list[list[int]]]) -> Iterator[list[Any]]:

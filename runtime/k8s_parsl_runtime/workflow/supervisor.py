@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
+from k8s_parsl_runtime.outputs import temporaries
 from k8s_parsl_runtime.shared import programs, userpath
-from k8s_parsl_runtime.shared.deadlines import left
+from k8s_parsl_runtime.shared.deadlines import left, within
 from k8s_parsl_runtime.shared.errors import ExitCode
 from k8s_parsl_runtime.shared.kept import Kept, Limits
 from k8s_parsl_runtime.shared.memory import oom_kills
@@ -39,6 +40,10 @@ CONNECT_PAUSE_S = 0.02
 REFUSED_S = 2.0
 # The time between SIGTERM and SIGKILL where the launcher does not set one.
 STOP_S = 5.0
+# How long workers may take to end after the workflow: they watch its connection.
+WORKERS_END_S = 8.0
+# How long the volume may take to remove what they have left over.
+SWEEP_S = 10.0
 
 
 @dataclass
@@ -82,6 +87,8 @@ class Supervisor:
         self._kill_at = math.inf
         # The launcher found that there is nothing to do.
         self._nothing = False
+        # Where the workers note what they may leave over; None without `run.volume`.
+        self._registers: Path | None = None
 
     def run(self) -> int:
         """Start, supervise and end the workflow's process; return its exit status.
@@ -108,7 +115,10 @@ class Supervisor:
         ended = self._end(code, oom_before)
         if self._nothing:
             return ExitCode.DONE
+        self._sweep(0.0)
         launcher.send({"type": "ended", **asdict(ended)})
+        # Workers in other pods may still be about to end.
+        self._sweep(WORKERS_END_S)
         self._kept.finish()
         return ended.status
 
@@ -222,6 +232,17 @@ class Supervisor:
             lines=self._output.last_lines(),
         )
 
+    def _sweep(self, seconds: float) -> None:
+        """Remove the temporaries of outputs that are left over, once their workers have ended."""
+        registers = self._registers
+        if registers is not None:
+            # A volume may have stopped answering.
+            within(
+                seconds + SWEEP_S,
+                "remove left-over outputs",
+                lambda: temporaries.sweep_within(registers, seconds),
+            )
+
     def _next_event(self) -> Message:
         """Wait for the next event; kill the process when it is time."""
         while True:
@@ -235,6 +256,8 @@ class Supervisor:
 
     def _prepare(self, order: Message) -> None:
         self._launcher.send(preparation.look(order))
+        if order.get("run_dir"):
+            self._registers = Path(order["run_dir"], temporaries.REGISTERS)
         self._kept.open(order["logs"], Limits(*order["keep"]))
         # Not before the answer: the first worker pods wait for it.
         _in_background("digest", self._send_digest, order)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import heapq
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from k8s_parsl_runtime.shared.measures import Measures
+from k8s_parsl_runtime.shared.noted import Noted, Part
 from k8s_parsl_runtime.shared.task_errors import PLACE
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 from k8s_parsl_runtime.workflow import causes
@@ -144,6 +146,11 @@ def measures_of(task_record: Any) -> Measures | None:
     """Return what the worker measured of the try that has just ended; None where it has not."""
     measures: Measures | None = _noted(task_record, "measures")
     return measures
+
+
+def noted_of(task_record: Any) -> Sequence[Noted | Part]:
+    """Return the outputs that the worker noted of the try that has just ended."""
+    return _noted(task_record, "outputs") or ()
 
 
 def _noted(task_record: Any, name: str) -> Any:
