@@ -143,14 +143,14 @@ def _models(annotation: Any) -> list[type[Model]]:
 
 
 def given(node: Any, below: str = "") -> set[str]:
-    """Return the dotted names of all keys; the entries of executors and storage count as one."""
+    """Return the dotted names of all keys; the entries of executors, storage and apps count as one."""
     if isinstance(node, list):
         return {key for item in node for key in given(item, below)}
     if not isinstance(node, dict):
         return set()
     found = set()
     for name, value in node.items():
-        key = f"{below}*" if below in ("executors.", "storage.") else f"{below}{name}"
+        key = f"{below}*" if below in ("executors.", "storage.", "apps.") else f"{below}{name}"
         found |= {key} | given(value, f"{key}.")
     return found
 
@@ -199,5 +199,5 @@ def test_the_launchers_part_has_no_key_of_the_charts(helm, values_file, tmp_path
     assert all(volume.keys() <= known for volume in settings["storage"].values())
     known = {field.alias for field in Metrics.model_fields.values()}
     assert settings["metrics"].keys() == known
-    sections = {"run", "workflow", "parsl", "logging", "notify", "page", "metrics"}
+    sections = {"run", "workflow", "parsl", "apps", "logging", "notify", "page", "metrics"}
     assert settings.keys() == launcher_part({}).keys() | sections

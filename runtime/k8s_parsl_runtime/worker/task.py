@@ -94,7 +94,7 @@ def _failed_call(raised: BaseException, began: float, seconds: float) -> bytes:
         began: when it began, in seconds since the epoch.
         seconds: how long it took.
     """
-    # It is made again, as a task of its own.
+    # It is made again, as its own task.
     current.drop_call()
     error = _before_wrapping(raised) if isinstance(raised, Exception) else _exited(raised)
     return packing.failure(_shown(error), measured.of_call(began, seconds))

@@ -154,6 +154,7 @@ class Program:
             executor.on_scaled = self._reporter.scaled
             executor.of_run = list(run)
         threading.Thread(target=self._listen, name="launcher", daemon=True).start()
+        parsl = plan["parsl"]
         config = parsl_config.config(plan, self._executors, self._limits)
         self._kernel = Kernel(
             config,
@@ -162,7 +163,7 @@ class Program:
             self._begun,
             self._limits,
             self._made,
-            most_pending=plan["parsl"]["max_pending"],
+            most_pending=parsl["max_pending"],
         )
         patches.load(self._kernel)
         self._watchdog.start()
