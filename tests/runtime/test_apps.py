@@ -194,6 +194,26 @@ def one_by_one(folder):
     futures += [same(1) for _ in range(6)]
     print("ENDS", json.dumps([end(future) for future in futures]), flush=True)
 
+@python_app
+def among_many(number):
+    import time
+    if number == 70:
+        time.sleep(600)
+    return number
+
+@python_app
+def among_few(number):
+    import time
+    time.sleep(0.002)
+    return number
+
+def mapped(folder):
+    import k8s_parsl.tasks
+    ends = k8s_parsl.tasks.map(among_many, range(100), return_exceptions=True)
+    ends = [repr(one) if isinstance(one, Exception) else one for one in ends]
+    ends += k8s_parsl.tasks.map(among_few, range(200))
+    print("ENDS", json.dumps(ends), flush=True)
+
 def waits(folder):
     return flaky("later", folder, 9).result()
 """
@@ -371,6 +391,24 @@ def test_tasks_that_wait_for_a_permit_ask_for_no_worker_pod(one_by_one):
 def test_the_journal_has_how_many_tasks_wait(one_by_one):
     waits = [event for event in one_by_one[1] if event["event"] == "waiting"]
     assert max(event["permit"] for event in waits if event["app"] == "crash") == 5
+
+
+def test_limits_hold_for_each_call_of_a_map(tmp_path):
+    """A call that never returns costs no other call its result."""
+    apps = {"among_many": {"timeout": 2}, "among_few": {"maxRunning": 1}}
+    done = subprocess.run(
+        command(tmp_path, "flow:mapped", apps=apps, parsl={}),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("ENDS ")] or [
+        done.stderr
+    ]
+    ends = json.loads(line.removeprefix("ENDS "))
+    assert "among_many exceeded apps.among_many.timeout: 2 seconds" in ends[70]
+    assert ends[:70] + ends[71:] == [*range(70), *range(71, 100), *range(200)]
 
 
 def test_sigterm_ends_a_run_whose_only_task_waits_for_its_retry(tmp_path):

@@ -69,7 +69,7 @@ class Calls:
 
     def _prepare(self, app: PythonApp) -> bool:
         """Return whether several calls may be one task; prepare that."""
-        if app.cache or app.join or getattr(self._kernel.memoizer, "keeps_all", False):
+        if app.cache or app.join or not self._may_travel_together(app):
             return False
         self._kwargs = {**app.kwargs, **self._constants}
         if any(self._kwargs.get(name) for name in PARSLS):
@@ -84,6 +84,11 @@ class Calls:
         except Exception:  # noqa: BLE001 (of the user's own pickling: each call says it)
             return False
         return True
+
+    def _may_travel_together(self, app: PythonApp) -> bool:
+        # Parsl's own kernel, of a script that runs without k8s-parsl, has no values.
+        may_batch: Callable[[str], bool] = getattr(self._kernel, "may_batch", lambda _: True)
+        return may_batch(app.func.__name__)
 
     def pack(self, args: Sequence[Any]) -> Any:
         """Return the arguments of one call for a batch.

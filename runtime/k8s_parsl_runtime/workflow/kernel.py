@@ -137,6 +137,13 @@ class Kernel(DataFlowKernel):
         super().wipe_task(task_id)
         self.pending.ended()
 
+    def may_batch(self, app: str) -> bool:
+        """Return whether several calls of an app may be one task (`batching`).
+
+        Not where each has its own time limit, or its result is kept.
+        """
+        return self._limits.of(app).timeout is None and not self.memoizer.keeps_all
+
     def launch_task(self, task_record: Any) -> Any:
         """Hand a task to its executor, once the list of what has begun has it.
 
