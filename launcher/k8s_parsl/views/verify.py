@@ -128,7 +128,7 @@ def check(here: Path, made: Made, progress: _Progress | None = None) -> tuple[st
             digest = measured(here, on_bytes=progress.add_bytes if progress else _nothing).sha256
             if any(one.sha256 == digest for one in like):
                 return WHOLE, ""
-            return CHANGED, "its content is another one"
+            return CHANGED, "its content was changed"
     except FileNotFoundError:
         return MISSING, "it is not there"
     except NotRegular as error:
@@ -138,7 +138,7 @@ def check(here: Path, made: Made, progress: _Progress | None = None) -> tuple[st
     if kind != last.kind:
         return CHANGED, f"it is a {kind} now"
     state = TRUNCATED if number < last.size else CHANGED
-    return state, f"it has {size(number)} of {size(last.size)} ({number} of {last.size} bytes)"
+    return state, f"it has {number} bytes, and had {last.size}"
 
 
 def _here(run: Run, mounted: str, path: str) -> Path:
