@@ -101,6 +101,12 @@ def test_a_text_gives_a_text_and_a_path_a_path(out):
     assert names(out) == ["a", "b"]
 
 
+def test_without_a_with_statement_it_is_no_path_and_says_so(out):
+    with pytest.raises(OutputError, match=r"a\.txt: is no path by itself; write `with output"):
+        os.fspath(output(out / "a.txt"))
+    assert list(out.iterdir()) == []
+
+
 @pytest.mark.parametrize("end", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_after_an_exception_the_target_is_as_before(out, end):
     target = out / "a.tif"

@@ -224,7 +224,7 @@ def test_a_module_is_read_and_not_imported(code):
 @pytest.mark.parametrize(
     "function",
     [len, dict, print, pytest.raises, Sources.digest, sys.stdout.write, object(), None, 3],
-    ids=repr,
+    ids=lambda function: type(function).__name__,
 )
 def test_what_has_no_source_of_the_user_s_has_a_digest_all_the_same(function):
     assert Sources([]).digest(function) == Sources([]).digest(function)

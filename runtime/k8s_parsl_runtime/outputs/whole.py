@@ -44,6 +44,13 @@ class Output:
         self._task = of
         self._before = before
 
+    def __fspath__(self) -> str:
+        """Refuse to be a path: that of the `with` statement is one."""
+        raise OutputError(
+            f"output {self._paths[0]}: is no path by itself; write"
+            " `with output(path) as temporary:`, and open `temporary` in that block"
+        )
+
     def __enter__(self) -> Any:
         """Return the temporary path, or several as a tuple.
 

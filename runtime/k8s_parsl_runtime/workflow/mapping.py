@@ -78,7 +78,11 @@ def _check(app: Any, options: Options) -> None:
     """Refuse options that are out of their bounds, or that may be meant for the app."""
     for name in ("chunksize", "buffersize"):
         number = getattr(options, name)
-        if number is not None and number < 1:
+        if number is None:
+            continue
+        if not isinstance(number, int):
+            raise TypeError(f"map: {name} is {number!r}: give a whole number")
+        if number < 1:
             raise ValueError(f"map: {name} is {number}: give 1 or more")
     try:
         parameters = inspect.signature(getattr(app, "func", app)).parameters
