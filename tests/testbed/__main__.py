@@ -46,7 +46,8 @@ def main() -> int:
 
 def _up() -> int:
     # The cluster does not need it, but the tests of the chart take less time with it.
-    parts.ensure("helm")
+    for part in parts.TEST_PARTS:
+        parts.ensure(part)
     if not cluster.up():
         print("the testbed runs already", file=sys.stderr)
     print(f"registry {layout.REGISTRY}")

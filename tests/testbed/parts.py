@@ -90,8 +90,10 @@ PARTS = {
     )
 }
 CLUSTER_PARTS = ("kubernetes", "etcd", "containerd", "registry", "pause")
-"""What `up` needs; other parts (vault, argocd, kwok, coredns …) are compiled by the tests that use
-them.
+"""What `up` needs."""
+TEST_PARTS = ("helm", "kube-score", "vault")
+"""What the quick tests use. `make cluster` compiles it, as a test has ten minutes in all, and Vault
+may take them. Other parts (argocd, kwok …) are compiled by the slow tests that use them.
 """
 
 
