@@ -25,6 +25,7 @@ def test_help_shows_the_commands_that_people_use():
         "run",
         "runs",
         "show",
+        "verify",
     ]
 
 

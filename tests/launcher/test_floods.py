@@ -92,6 +92,7 @@ KERNELS = {
         ],
     },
     "workers": lambda n: {"type": "workers", "executor": "cpu", "pod": f"pod{n}", "number": 1},
+    "held": lambda n: {"type": "held", "app": f"app{n}"},
     "scaled": lambda n: {
         "type": "scaled",
         "executor": f"e{n}",

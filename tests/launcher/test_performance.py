@@ -185,7 +185,8 @@ def test_a_plot_is_an_svg_with_its_texts(run):
 
 
 def test_every_benchmark_has_its_module():
-    there = {path.stem for path in (store.ROOT / "benchmarks").glob("*.py")}
+    modules = (store.ROOT / "benchmarks").glob("*.py")
+    there = {path.stem for path in modules if "\ndef bench(" in path.read_text("utf-8")}
     assert there == set(ENTRIES)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -16,6 +17,9 @@ from k8s_parsl.views.site import Site
 # Of each listener: two may read the volume for the page of a task (`site.TASKS_AT_ONCE`).
 THREADS = 4
 CONNECTIONS = 64
+# The end waits so long for answers that are on their way, and looks so often.
+SEND_S = 1.0
+LOOK_S = 0.01
 # How long a connection lasts at most, however slowly it asks or reads.
 CONNECTION_S = 30
 HEADER_BYTES = 16 << 10
@@ -75,5 +79,12 @@ class Listener:
         self._server.task_dispatcher.shutdown()
 
     def stop(self) -> None:
-        """End `run`, from any thread."""
+        """End `run`, from any thread, once what was asked for is sent."""
+        deadline = time.monotonic() + SEND_S
+        while self._is_answering() and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
         self._server.trigger.pull_trigger(lambda: close_all(self._map))
+
+    def _is_answering(self) -> bool:
+        channels = list(self._server.active_channels.values())
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
