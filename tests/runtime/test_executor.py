@@ -198,6 +198,7 @@ class Run:
             run_dir=str(folder / "runs"),
             retries=0,
             retry_handler=RetryCost(0, 5, why=self.executor.why, blames=self.executor.blames),
+            memoizer=Memoizer(attempt=0),
             initialize_logging=False,
         )
         self.kernel = kernel(config)
@@ -332,7 +333,6 @@ def test_a_task_that_runs_is_named_by_its_call(
     reporter = SimpleNamespace(**dict.fromkeys(("submitted", "tried"), lambda *_: None))
 
     def kernel(config):
-        config.memoizer = Memoizer(attempt=0)
         return Kernel(config, reporter, print, WriteAhead(None, 1, "all"))
 
     run = Run(
