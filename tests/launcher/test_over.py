@@ -21,7 +21,7 @@ FOLLOWED = 8
 
 
 def a_run(volume, *, end, told=()):
-    """A run with pods that nobody has seen end; ``end``: its journal has its last line."""
+    """A run with pods whose end was not seen; ``end``: its journal has its last line."""
     folder = Folder(volume / "runs" / "r1")
     folder.make(folder.path)
     folder.lock.touch()
@@ -59,7 +59,7 @@ ENDS = pytest.mark.parametrize("end", [True, False], ids=["ended", "died"])
 
 @ENDS
 def test_no_pod_worker_or_task_of_it_is_at_work(tmp_path, end):
-    """Also where nobody has seen a pod or task end: the journal stopped before."""
+    """Also where no pod or task was seen to end: the journal stopped before."""
     found = document(a_run(tmp_path, end=end))
     (executor,) = found["executors"]
     assert (executor["pods"], executor["workers"], executor["busy"]) == ({}, 0, 0)

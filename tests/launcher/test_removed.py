@@ -54,7 +54,7 @@ def test_a_removed_folder_is_one_line_and_is_made_again_with_its_lock(folder, ca
         for _ in range(3):
             removed.look()
         assert folder.work.is_dir()
-        assert folder.is_held(), "so nobody takes the run for one whose launcher died"
+        assert folder.is_held(), "so the run does not look like one whose launcher died"
         shutil.rmtree(folder.path.with_name("trash"), ignore_errors=True)
     (line,) = lines(caplog)
     assert line.startswith(f"the run's folder {folder.path} was removed while the run goes on: ")
