@@ -86,10 +86,11 @@ def _pool(arguments: Sequence[str]) -> int:
     os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
     with imports.lean():
         from k8s_parsl_runtime.shared import parsl_logging
-        from k8s_parsl_runtime.worker import alert, deaths, forks, manager_log, overtime
+        from k8s_parsl_runtime.worker import alert, deaths, forks, manager_log, overtime, probing
 
         manager_log.be_calm()
         deaths.watch(_option(arguments, "--uid", ""))
+        probing.watch()
         parsl_logging.make_only_what_is_written()
         # Import all that it imports before the user's folders are on the path, and all that a task
         # needs before worker processes are forked.

@@ -23,7 +23,7 @@ from parsl.dataflow import memoization
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
 from parsl.dataflow.memoization import Memoizer
 from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
-from parsl.executors.high_throughput import executor, process_worker_pool, zmq_pipes
+from parsl.executors.high_throughput import executor, probe, process_worker_pool, zmq_pipes
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.executors.high_throughput.interchange import Interchange
 from parsl.executors.high_throughput.manager_record import ManagerRecord
@@ -417,6 +417,15 @@ def test_a_worker_process_dies_where_deaths_looks():
     assert "self._mp_manager = SpawnContext.Manager()" in inspect.getsource(
         process_worker_pool.Manager.__init__
     )
+
+
+def test_a_pool_probes_with_the_identity_of_its_manager_by_a_function_of_another_module():
+    source = inspect.getsource(process_worker_pool)
+    assert "from parsl.executors.high_throughput.probe import probe_addresses" in source
+    assert "identity=uid.encode('utf-8')," in source
+    assert "ix_sock.setsockopt(zmq.IDENTITY, self.uid.encode('utf-8'))" in source
+    parameters = list(inspect.signature(probe.probe_addresses).parameters)
+    assert parameters == ["zmq_context", "addresses", "timeout_ms", "identity"]
 
 
 def test_pool_and_worker_processes_hand_over_what_handover_replaces():
