@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from k8s_parsl_runtime.worker import forks
 from k8s_parsl_runtime.worker.handover import InProgress
 
 POOL = """
@@ -23,6 +24,8 @@ def work(tasks, results, ready, worker):
             task = tasks.get(timeout=0.2)
         except queue.Empty:
             continue
+        if "exit" in task:
+            os._exit(task["exit"])
         if "bytes" in task:
             results.put(b"x" * task["bytes"])
         else:
@@ -133,6 +136,37 @@ os._exit(42)
     assert done.returncode == 1
     assert "was killed while it sent a result\n" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_pool_ends_with_the_server_of_its_workers_before_it_reports_one_of_them(pool):
+    """Its task would be tried again in this pool, and be lost with it."""
+    done = pool(
+        """
+end_pool = handover.end_pool
+def end_late(why):
+    time.sleep(0.5)
+    end_pool(why)
+handover.end_pool = end_late
+os.kill(forks.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+wait_for(lambda: not workers[0].is_alive())
+print("reported", flush=True)
+os._exit(42)
+"""
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert forks.KILLED in done.stderr
+
+
+def test_a_worker_that_ends_itself_with_the_same_exit_code_is_reported(pool):
+    done = pool(
+        f"""
+tasks.put({{"task_id": 1, "exit": {forks.UNKNOWN}}})
+wait_for(lambda: not all(worker.is_alive() for worker in workers.values()))
+assert sum(worker.is_alive() for worker in workers.values()) == 3
+os._exit(42)
+"""
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (42, False), done.stderr
 
 
 def test_a_result_goes_through_that_is_larger_than_the_pipe(pool):

@@ -24,12 +24,30 @@ from k8s_parsl_runtime.worker.manager_log import POOL
 
 KILLED = "the process that starts the workers of this pool was killed"
 FAILED = "the process that starts the workers of this pool failed"
+# The exit code that `multiprocessing` gives a worker process whose server is gone. A task may also
+# end its process with it.
+UNKNOWN = 255
+# How long the end of the server may take to be seen.
+SEEN_S = 2.0
 # The pool's argument for debug logs.
 DEBUG = {"--debug", "-d"}
+
+# Ends the pool with the server.
+_watcher: threading.Thread
 
 
 class Worker(ForkServerProcess):
     """A worker process, which ends with its pool."""
+
+    def is_alive(self) -> bool:
+        """Return whether it runs; where it ended with the server, end this pool.
+
+        Its task is then lost with the pool, and not tried again in a pool that is about to end.
+        """
+        alive = super().is_alive()
+        if self.exitcode == UNKNOWN:
+            _watcher.join(SEEN_S)
+        return alive
 
     def run(self) -> None:
         """Work, until the pool ends, also where that is killed."""
@@ -65,7 +83,9 @@ def begin() -> None:
     state._forkserver_address = address  # noqa: SLF001
     state._forkserver_alive_fd = keep_alive  # noqa: SLF001
     state._forkserver_pid = server  # noqa: SLF001
-    threading.Thread(target=_end_with, args=(server,), name="forks", daemon=True).start()
+    global _watcher  # noqa: PLW0603 (there is one server for each pool)
+    _watcher = threading.Thread(target=_end_with, args=(server,), name="forks", daemon=True)
+    _watcher.start()
 
 
 def _serve(listener: int, alive: int) -> None:
