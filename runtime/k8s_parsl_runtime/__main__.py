@@ -96,7 +96,9 @@ def _pool(arguments: Sequence[str]) -> int:
         # needs before worker processes are forked.
         import parsl.executors.high_throughput.process_worker_pool as pool
 
-        from k8s_parsl_runtime.worker import task  # noqa: F401
+        from k8s_parsl_runtime.worker import imported, task  # noqa: F401
+
+        imported.install()
 
     sys.argv = [pool.__file__, *arguments]
     userpath.put()

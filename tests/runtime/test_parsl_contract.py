@@ -17,6 +17,7 @@ from pathlib import Path
 
 import parsl
 import pytest
+from parsl import addresses
 from parsl.app import bash, python
 from parsl.app.app import AppBase
 from parsl.dataflow import memoization
@@ -39,7 +40,7 @@ from parsl.version import VERSION
 
 from k8s_parsl.config.settings import Settings
 from k8s_parsl.run import plan
-from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared import own_config, programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from k8s_parsl_runtime.worker import alert, manager_log
 from k8s_parsl_runtime.workflow import batching, pending, provider
@@ -590,3 +591,13 @@ def test_a_future_asks_no_more_of_its_condition_than_a_lean_one_has():
     asked = set(re.findall(r"_condition\.(\w+)", inspect.getsource(futures)))
     assert asked
     assert all(hasattr(LeanCondition, name) for name in asked)
+
+
+def test_what_a_worker_replaces_is_called_by_these_names():
+    """`worker.imported` and `shared.own_config` replace functions; apps look up the kernel."""
+    assert parsl.load == DataFlowKernelLoader.load
+    assert parsl.dfk == DataFlowKernelLoader.dfk
+    for kind in (python.PythonApp, bash.BashApp):
+        assert "dfk = DataFlowKernelLoader.dfk()" in inspect.getsource(kind.__call__)
+    for name in own_config.ADDRESSES:
+        assert callable(getattr(addresses, name))

@@ -13,6 +13,8 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from tblib import Frame
+
 # Causes that are kept from each end of a chain: the pickle of a long chain fails.
 SHOWN_CAUSES = 30
 # An AttributeError's `obj` may be anything, and Python's own pickle leaves it out.
@@ -49,8 +51,10 @@ def reduced(error: BaseException) -> tuple[Any, ...]:
 def keep_fields() -> None:
     """Pickle the exceptions with their fields that tblib would make again without these.
 
-    Call it with every task: the user's code may install tblib for its own exceptions.
+    And their tracebacks without the names of modules. Call it with every task that fails: the
+    user's code may install tblib for its own exceptions.
     """
+    copyreg.pickle(Frame, _without_module)
     for cls in _kinds():
         reducer = copyreg.dispatch_table.get(cls)
         if reducer not in (None, reduced) and _has_fields(cls):
@@ -75,6 +79,15 @@ def all_kept(error: BaseException) -> Iterator[None]:
                 del copyreg.dispatch_table[cls]
             else:
                 copyreg.dispatch_table[cls] = reducer
+
+
+def _without_module(frame: Frame) -> tuple[Any, ...]:
+    """Return what pickles a frame of a traceback without the name of its module.
+
+    dill imports the module that a dictionary names by `__name__`: also one whose import has failed
+    (https://github.com/uqfoundation/dill/blob/master/dill/_dill.py, save_module_dict).
+    """
+    return object.__new__, (Frame,), vars(frame) | {"f_globals": {}}
 
 
 def _remade(

@@ -24,11 +24,27 @@ from k8s_parsl_runtime.shared import batch, walltime
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
 from k8s_parsl_runtime.shared.task_errors import TaskExited
-from k8s_parsl_runtime.worker import bash_stderr, deaths, limits, measured, packing, streams
+from k8s_parsl_runtime.worker import (
+    bash_stderr,
+    deaths,
+    imported,
+    limits,
+    measured,
+    packing,
+    streams,
+)
 from k8s_parsl_runtime.worker.measured import Measurement
 
 # Frames that are kept from each end of a traceback: the pickle of a deep one fails.
 SHOWN_FRAMES = 30
+# What to do about an app that is called where there is no kernel.
+IN_APP = (
+    "an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures"
+)
+IN_IMPORT = (
+    "a module calls an app when it is imported, and workers import it, too: "
+    'call the app in a function, or below `if __name__ == "__main__":`'
+)
 
 
 def run(
@@ -107,10 +123,7 @@ def _exited(end: BaseException) -> BaseException:
 def _shown(error: BaseException) -> BaseException:
     """Print an exception as it is sent: with a note where it needs one, its traceback cut."""
     if isinstance(error, NoDataFlowKernelError):
-        error.add_note(
-            "an app cannot call an app: make it a @join_app, "
-            "which runs in the workflow and returns futures"
-        )
+        error.add_note(IN_IMPORT if imported.is_of_import(error.__traceback__) else IN_APP)
     error = error.with_traceback(_shortened(error.__traceback__))
     streams.show(error)
     return error

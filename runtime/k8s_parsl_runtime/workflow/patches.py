@@ -9,32 +9,21 @@ It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import parsl
-import parsl.executors
-import parsl.providers
-from parsl import addresses
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel, DataFlowKernelLoader
-from parsl.monitoring import MonitoringHub
 
-from k8s_parsl_runtime.shared import walltime
+from k8s_parsl_runtime.shared import own_config, walltime
 from k8s_parsl_runtime.workflow import failed_tasks, lean_futures
 from k8s_parsl_runtime.workflow.app_options import without_internal
 from k8s_parsl_runtime.workflow.failed_tasks import FailedTasks
 from k8s_parsl_runtime.workflow.kernel import Kernel
 
 log = logging.getLogger(__name__)
-
-# Functions of `parsl.addresses` that fail without a certain network.
-ADDRESSES = ("address_by_interface", "address_by_query", "address_by_route")
-# Attributes of a provider that its executor reads when it is made.
-READ_OF_PROVIDERS = ("cores_per_node", "mem_per_node")
 
 
 def install() -> None:
@@ -50,12 +39,9 @@ def install() -> None:
     walltime.take_the_place_of_parsls()
     plain: Any = DataFlowKernel
     plain.__init__ = _with_warning(plain.__init__)
-    for name in ADDRESSES:
-        setattr(addresses, name, _tolerant_address(getattr(addresses, name)))
+    own_config.tolerate()
     failed_tasks.note_receipts(_failed_tasks)
     lean_futures.install()
-    for kind in _parts_of_configs():
-        kind.__init__ = _tolerant_init(kind.__init__)  # type: ignore[misc]
 
 
 def load(kernel: Kernel) -> None:
@@ -124,67 +110,3 @@ def _with_warning(init: Any) -> Any:
         init(self, *args, **kwargs)
 
     return warning
-
-
-def _tolerant_address(parsls: Any) -> Any:
-    """Let a script make a Config that names a network which is not here."""
-
-    @functools.wraps(parsls)
-    def tolerant(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return parsls(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 (of a part that is set aside anyway)
-            log.info("%s: not here, and not needed: %s", parsls.__name__, error)
-            return "127.0.0.1"
-
-    return tolerant
-
-
-def _parts_of_configs() -> Iterator[type]:
-    """Yield Parsl's executors and providers, and what else a script's own Config may have."""
-    yield MonitoringHub
-    for module in (parsl.executors, parsl.providers):
-        for name in module.__all__:
-            if name != "HighThroughputExecutor":
-                yield getattr(module, name)
-    with suppress(ImportError):
-        from parsl.executors.taskvine import TaskVineExecutor
-
-        yield TaskVineExecutor
-
-
-def _tolerant_init(init: Any) -> Any:
-    """Let a script make a Config whose parts cannot work here.
-
-    One needs a kubeconfig, another a library that is missing. `parsl.load` sets the Config aside
-    anyway; a script that uses such a part itself gets an error then.
-    """
-
-    @functools.wraps(init)
-    def tolerant(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            init(self, *args, **kwargs)
-        except TypeError:
-            raise  # a misspelt argument, as anywhere
-        except Exception as error:  # noqa: BLE001 (of a part that is set aside anyway)
-            log.info(
-                "%s of the workflow's own cannot be used here, and is not needed: %s",
-                type(self).__name__,
-                error,
-            )
-            _set_attributes(self, init, args, kwargs)
-
-    return tolerant
-
-
-def _set_attributes(part: Any, init: Any, args: Any, kwargs: Any) -> None:
-    """Set what `__init__` was called with as attributes, as another part may read them."""
-    bound = inspect.signature(init).bind(part, *args, **kwargs)
-    bound.apply_defaults()
-    without_self = list(bound.arguments.items())[1:]
-    for name, value in without_self:
-        with suppress(AttributeError):
-            setattr(part, name, value)
-    for name in READ_OF_PROVIDERS:
-        if not hasattr(part, name):
-            setattr(part, name, None)
