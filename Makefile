@@ -30,9 +30,9 @@ LOCKED := launcher/requirements.txt runtime/requirements.txt
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
-run: $(VENV)/.runs ## Run examples/tiles on this machine, without a cluster (VALUES=file WORKFLOW=folder run another workflow)
+run: $(VENV)/.runs ## Run examples/tiles on this machine, without a cluster (VALUES=file WORKFLOW=folder run another workflow; FRESH=1: take over nothing of a run that failed)
 	@$(if $(and $(filter-out examples/tiles,$(WORKFLOW)),$(wildcard $(WORKFLOW)/requirements.txt)),echo '$(WORKFLOW)/requirements.txt is not installed into $(VENV): name an environment that has it in laptop.python (docs/user/own-workflow.md)')
-	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW) || $(SAY_CODE)
+	@$(BIN)/k8s-parsl run $(foreach file,$(VALUES),-f $(file)) --path $(WORKFLOW) $(if $(FRESH),--fresh) || $(SAY_CODE)
 
 test: $(VENV)/.tests ## Run every test that this machine can run (REQUIRE_CLUSTER=1: fail if there is no cluster)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGS)

@@ -35,10 +35,11 @@ from parsl.executors.base import ParslExecutor
 from parsl.logconfigs.noop import NoopLogging
 from parsl.providers import LocalProvider
 
-from k8s_parsl_runtime.workflow import frames
+from k8s_parsl_runtime.shared import frames
+from k8s_parsl_runtime.shared.frames import Kind
+from k8s_parsl_runtime.shared.store_files import KEY_BYTES
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer
-from k8s_parsl_runtime.workflow.frames import Kind
-from k8s_parsl_runtime.workflow.store import KEY_BYTES, Store
+from k8s_parsl_runtime.workflow.store import Store
 
 # Parsl finds its programs there.
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

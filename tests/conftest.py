@@ -42,8 +42,8 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Return one more than there are cores if there is a cluster, whose tests mostly wait."""
-    return (os.cpu_count() or 1) + (cluster() is not None)
+    """Return more than there are cores, as many tests wait; with a cluster less, as that computes."""
+    return (os.cpu_count() or 1) + (1 if cluster() else 2)
 
 
 @pytest.hookimpl(optionalhook=True)

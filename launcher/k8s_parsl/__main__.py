@@ -51,7 +51,14 @@ def commands() -> None:
     default="",
     help="Python interpreter that has Parsl and your packages, instead of laptop.python.",
 )
-def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str) -> None:
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Start from the beginning: take over no results of an older run.",
+)
+def run(
+    values: tuple[Path, ...], path: Path | None, volumes: Path, python: str, *, fresh: bool
+) -> None:
     """Run the workflow of the values files (-f) on this machine.
 
     In a launcher's pod it takes no options: the chart mounts the settings there.
@@ -59,7 +66,7 @@ def run(values: tuple[Path, ...], path: Path | None, volumes: Path, python: str)
     if values:
         from k8s_parsl.run import laptop
 
-        laptop.on_laptop(list(values), path, volumes, python)
+        laptop.on_laptop(list(values), path, volumes, python, fresh=fresh)
     else:
         from k8s_parsl.run import pod
 
@@ -132,6 +139,7 @@ def runs(folder: Path | None, *, as_json: bool) -> None:
 @click.option("--task", type=int, help="Number of a task: show only that one.")
 @click.option("--attempt", type=int, help="Attempt that had the task. Default: the last one.")
 @click.option("--failed", is_flag=True, help="Show only what failed.")
+@click.option("--resumable", is_flag=True, help="Show which results a later run can take over.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--html",
@@ -146,6 +154,7 @@ def show(
     html: Path | None,
     *,
     failed: bool,
+    resumable: bool,
     as_json: bool,
 ) -> None:
     """Show RUN: its folder, the beginning of its name, or `last` (the default).
@@ -160,7 +169,14 @@ def show(
         raise errors.UsageError("--attempt: say which task of it: --task N")
     if task is not None and failed:
         raise errors.UsageError("--failed: shows all tasks that failed; leave out --task")
+    if resumable and (html or failed or task is not None):
+        raise errors.UsageError("--resumable: leave out --task, --failed and --html")
     found = history.find(run)
+    if resumable:
+        from k8s_parsl.views.resumable import print_resumable
+
+        print_resumable(found, as_json=as_json)
+        return
     if html:
         from k8s_parsl.views import export
 

@@ -56,6 +56,7 @@ BOUNDS: list[tuple[str, list[Any], list[Any]]] = [
     ("workflow.git.path", ["", "a", "a/b", ".a/..b"], ["/a", "a/", "a//b", ".", "..", "../a", "a/../b"]),
     ("workflow.git.secret", ["", "a.b-c", "a" * 253], ["A", "-a", "a b", "a" * 254]),
     ("run.volume", ["", "dev-0"], [1, None]),
+    ("run.resumeFrom", ["", "latest", "0a1b2c3d", "0a1b2c3d-4e5f6a7b"], [1, None, "x" * 254]),
     ("run.keepRuns", [1, 1000, None], [0, -1, 1.5, "5"]),
     ("run.keepDays", [0.5, 90, None], [0, -1, "90"]),
     ("executors", [{"a": {}}, {"a" * 30: {}}, {"0-a": {}}], [{}, {"a" * 31: {}}, {"-a": {}}, {"a-": {}}, {"A": {}}]),

@@ -249,3 +249,20 @@ def test_the_launchers_death_ends_the_workflow_and_the_next_one_starts_clean(rel
     assert len(pods) == 2
     kept, _ = record(release)
     assert kept["status"] == "done"
+
+
+@pytest.mark.testbed
+def test_an_upgrade_goes_on_from_the_run_before(release):
+    """With `run.resumeFrom` a changed value costs the new tasks alone."""
+    release.of("tests/cluster/resumed.py")
+    call = "workflow.call=resumed:main,workflow.kwargs.count="
+    release.install("--set", f"{call}3")
+    assert release.wait_for_end() == "Complete", release.describe()
+    (first,) = release.data.glob("runs/*")
+    job = release.upgrade("--set", f"{call}5,run.resumeFrom=latest")
+    assert release.wait_for_end(job) == "Complete", release.describe()
+    assert f"this run went on from run {first.name}: 3 results taken over" in release.log(job)
+    (second,) = set(release.data.glob("runs/*")) - {first}
+    kept = json.loads((second / "record.json").read_text())
+    assert (kept["resumed_from"], kept["result"]) == (first.name, [0, 1, 4, 9, 16])
+    assert kept["resumed"] == [{"app": "square", "taken": 3, "changed": 0, "other": 2, "new": 0}]

@@ -30,7 +30,14 @@ from k8s_parsl.run import kernel, messages
 from k8s_parsl.run.conversation import Conversation, Gone
 from k8s_parsl.run.worker_pods import WorkerPods
 from k8s_parsl.run.workflow import Workflow
-from k8s_parsl_runtime.shared.protocol import BLOCKS, LINE_BYTES, LINKED, PROTOCOL, TEXT_CHARACTERS
+from k8s_parsl_runtime.shared.protocol import (
+    BLOCKS,
+    LINE_BYTES,
+    LINKED,
+    PROTOCOL,
+    RESUMED_APPS,
+    TEXT_CHARACTERS,
+)
 
 TEXT = "x" * 2 * TEXT_CHARACTERS
 # No batch is longer, in bytes and in messages.
@@ -93,6 +100,10 @@ KERNELS = {
     },
     "workers": lambda n: {"type": "workers", "executor": "cpu", "pod": f"pod{n}", "number": 1},
     "held": lambda n: {"type": "held", "app": f"app{n}"},
+    "resumed": lambda n: {
+        "type": "resumed",
+        "apps": [[f"app{n}-{i}", n, i, 0, 0] for i in range(RESUMED_APPS)],
+    },
     "scaled": lambda n: {
         "type": "scaled",
         "executor": f"e{n}",

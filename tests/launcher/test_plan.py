@@ -287,6 +287,7 @@ def test_the_whole_of_what_the_kernel_needs():
     assert (sent["work"], sent["run_dir"], sent["address"]) == ("/work", "/run", "10.0.0.1")
     assert sent["keys"] == {"client.key_secret": "c", "server.key_secret": "s"}
     assert (sent["checkpoint"], sent["log_level"]) == (True, "DEBUG")
+    assert (sent["keep_results"], sent["resume"]) == (True, "")
     assert sent["parsl"]["retries"] == 2
     assert sent["parsl"]["retry_lost_tasks"] == ["stage"]
     gpu = sent["executors"]["gpu"]

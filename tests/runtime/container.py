@@ -122,6 +122,8 @@ class Container:
             executors={},
             parsl=parsl | {"retry_lost_tasks": "all", "encrypted": False},
             checkpoint=False,
+            keep_results=False,
+            resume="",
             log_level="INFO",
         )
         return self

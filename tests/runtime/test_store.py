@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from k8s_parsl_runtime.shared import frames
 from k8s_parsl_runtime.shared.errors import ConfigurationError, PermissionDenied, Temporary
-from k8s_parsl_runtime.workflow import frames, store_writer
-from k8s_parsl_runtime.workflow.frames import Damage, Kind
+from k8s_parsl_runtime.shared.frames import Damage, Kind
+from k8s_parsl_runtime.workflow import store_writer
 from k8s_parsl_runtime.workflow.store import Store
 
 PATIENCE_S = 60
@@ -44,6 +45,12 @@ def ignore(_is_kept):
     pass
 
 
+def got(store, of):
+    """Return the pickle that a store has, or None."""
+    kept = store.get(of)
+    return kept and kept.body
+
+
 def opened(folder, attempt=2):
     return contextlib.closing(Store(folder, attempt, 1.0))
 
@@ -60,7 +67,7 @@ def fill(folder, numbers, attempt=1):
 def found(folder, numbers, attempt=2):
     """The numbers whose results are there; each that is there is right."""
     with opened(folder, attempt) as store:
-        got = {number: store.get(key(number)) for number in numbers}
+        got = {number: got(store, key(number)) for number in numbers}
     assert all(value in (None, body(number)) for number, value in got.items())
     return {number for number, value in got.items() if value is not None}
 
@@ -83,10 +90,10 @@ def test_a_result_is_found_by_the_next_attempt_and_by_the_same_one(folder):
         kept = threading.Event()
         assert store.add(key(1), "app", b"one", lambda is_kept: is_kept and kept.set())
         assert kept.wait(PATIENCE_S)
-        assert store.get(key(1)) == b"one"
-        assert store.get(key(2)) is None
+        assert got(store, key(1)) == b"one"
+        assert got(store, key(2)) is None
     with opened(folder, 2) as store:
-        assert store.get(key(1)) == b"one"
+        assert got(store, key(1)) == b"one"
         assert store.results == 1
 
 
@@ -104,7 +111,7 @@ def test_a_later_result_of_the_same_call_replaces_the_earlier_one(folder):
         with opened(folder, attempt) as store:
             store.add(key(1), "app", text, ignore)
     with opened(folder, 11) as store:
-        assert store.get(key(1)) == b"last"
+        assert got(store, key(1)) == b"last"
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 16, frames.CHECKED_BYTES + 1, 5 << 20])
@@ -114,8 +121,8 @@ def test_a_result_may_have_any_size(folder, size):
         store.add(key(1), "app", content, ignore)
         store.add(key(2), "app", b"next", ignore)
     with opened(folder, 2) as store:
-        assert store.get(key(1)) == content
-        assert store.get(key(2)) == b"next"
+        assert got(store, key(1)) == content
+        assert got(store, key(2)) == b"next"
 
 
 def test_a_result_that_no_reader_would_take_is_refused(folder, monkeypatch):
@@ -225,7 +232,7 @@ def test_a_body_that_has_frames_is_a_body(folder):
     with opened(folder, 1) as store:
         store.add(key(9), "app", file.read_bytes() + b"x", ignore)
     with opened(folder, 2) as store:
-        assert store.get(key(9))[-1:] == b"x"
+        assert got(store, key(9))[-1:] == b"x"
         assert store.results == 6
 
 
@@ -264,9 +271,9 @@ def test_a_large_result_that_is_damaged_is_noticed_when_a_task_asks_for_it(folde
     content[5000] ^= 1
     file.write_bytes(content)
     with opened(folder, 2) as store:
-        assert store.get(key(1)) is None
-        assert store.get(key(1)) is None
-        assert store.get(key(2)) == b"small"
+        assert got(store, key(1)) is None
+        assert got(store, key(1)) is None
+        assert got(store, key(2)) == b"small"
     assert len([line for line in caplog.messages if "damaged" in line]) == 1
 
 
@@ -278,14 +285,14 @@ def test_a_large_result_that_lost_a_part_hides_none_behind_it(folder):
     content = file.read_bytes()
     file.write_bytes(content[:5000] + content[9000:])
     with opened(folder, 2) as store:
-        assert (store.get(key(1)), store.get(key(2))) == (None, b"small")
+        assert (got(store, key(1)), got(store, key(2))) == (None, b"small")
 
 
 def test_a_file_that_changes_while_it_is_in_use_costs_its_results(folder):
     fill(folder, range(10))
     with opened(folder, 2) as store:
         os.truncate(folder / "results-1.store", 200)
-        assert [store.get(key(number)) for number in range(9, 6, -1)] == [None] * 3
+        assert [got(store, key(number)) for number in range(9, 6, -1)] == [None] * 3
 
 
 # Other files, other versions.
@@ -468,7 +475,7 @@ def test_a_folder_that_cannot_be_written_costs_the_results_and_no_more(folder, c
     fill(folder, [1])
     disk.error = errno.EACCES
     with opened(folder, 2) as store:
-        assert store.get(key(1)) == body(1)
+        assert got(store, key(1)) == body(1)
         store.add(key(2), "app", body(2), ignore)
     assert "Permission denied; results are not kept until the volume takes them" in caplog.text
 
@@ -505,7 +512,7 @@ def test_results_are_in_no_thread_s_way(folder):
         def work(first):
             for number in range(first, first + 300):
                 store.add(key(number), "app", body(number), ignore)
-                if store.get(key(number)) not in (None, body(number)):
+                if got(store, key(number)) not in (None, body(number)):
                     wrong.append(number)
 
         threads = [threading.Thread(target=work, args=(first * 1000,)) for first in range(6)]
@@ -552,7 +559,7 @@ def test_a_process_that_is_killed_in_mid_write_loses_nothing_that_it_called_kept
         kept = {int(line) for line in said[:-1]}
         assert len(kept) > 10
         with opened(folder, 100) as store:
-            assert all(store.get(key(number)) == body(number) * 50 for number in kept)
+            assert all(got(store, key(number)) == body(number) * 50 for number in kept)
         (folder / f"results-{attempt}.store").unlink()
 
 

@@ -55,6 +55,14 @@ class Run(Model):
         "(`<mountPath>/runs/<run>-<installation>/`: record, report, checkpoints, logs). Empty: "
         "the pod has them, and they are lost when the pod is deleted.",
     )
+    resume_from: str = Field(
+        "",
+        max_length=253,
+        description="Take over the results that an older run on `run.volume` has kept, where an "
+        "app's source and the arguments are the same: `latest` (the release's latest run before "
+        "this one, or on a laptop the workflow's), or a run's name. Empty: this run starts from "
+        "the beginning.",
+    )
     keep_runs: int | None = Field(
         None,
         ge=1,

@@ -21,7 +21,8 @@ from k8s_parsl.journal.timeline import LONGEST_S, Spans, Timeline
 from k8s_parsl.journal.times import Times
 from k8s_parsl.journal.usages import Usages
 from k8s_parsl_runtime.shared.grouped import MS
-from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
+from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES, RESUMED_APPS
+from k8s_parsl_runtime.shared.resumed import Resumed
 from k8s_parsl_runtime.shared.tries import Outcome, Try
 
 # Apps kept apart; beyond that they are only counted.
@@ -86,7 +87,7 @@ END: Kinds = {
 }
 FACTS: Kinds = {
     **dict.fromkeys(("run", "installation", "launcher", "workflow"), str),
-    **dict.fromkeys(("versions", "code", "image", "started"), str),
+    **dict.fromkeys(("versions", "code", "image", "started", "resumed_from"), str),
     "attempt": int,
     "at": (int, float),
     "settings": dict,
@@ -291,6 +292,8 @@ class State:
         self.long: list[tuple[str, str]] = []
         # The app that the workflow waits to call, as many tasks are pending; empty for none.
         self.held_call = ""
+        # By app, what was taken over of an older run.
+        self.resumed: dict[str, Resumed] = {}
         self.used: dict[str, Used] = {}
         self.usages = Usages()
         # For how many seconds the pods of each executor have run.
@@ -325,6 +328,7 @@ class State:
             "pod": self._take_pod,
             "scaling": self._take_scaling,
             "held": self._take_held,
+            "resumed": self._take_resumed,
             "workers": self._take_workers,
             "used": self._take_used,
             "news": self._take_news,
@@ -778,6 +782,13 @@ class State:
 
     def _take_held(self, event: Event) -> None:
         self.held_call = str(event["app"])[:NAME_CHARACTERS]
+
+    def _take_resumed(self, event: Event) -> None:
+        rows = {}
+        for app, taken, changed, other, new in event["apps"][:RESUMED_APPS]:
+            numbers = map(_number, (taken, changed, other, new))
+            rows[_name(app)] = Resumed(_name(app), *numbers)
+        self.resumed = rows
 
     def _take_scaling(self, event: Event) -> None:
         self.scalings.append(

@@ -84,6 +84,9 @@ class Record:
     retry_lost_tasks: str | Sequence[str] = "cached"
     # `<namespace>/<release>`; empty on a laptop.
     release: str = ""
+    # The older run that this one goes on from, and the fields of `Resumed` for each app.
+    resumed_from: str = ""
+    resumed: list[dict[str, Any]] = field(default_factory=list)
     # For how long this attempt's worker pods ran, in total; None where it is not known.
     pod_seconds: float | None = None
     version: int = stored.VERSION
@@ -155,6 +158,7 @@ class Record:
         self.reasons = dict(state.reasons.most_common())
         self.code = self.code or str(state.run.get("code", ""))
         self.image = str(state.run.get("image", ""))
+        self.resumed = [one._asdict() for one in state.resumed.values()]
 
 
 def rows_of(begun: Begun) -> list[dict[str, Any]]:

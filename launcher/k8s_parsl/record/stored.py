@@ -58,6 +58,16 @@ class _Attempt(_Model):
     pod_seconds: Seconds | None = None
 
 
+class _Resumed(_Model):
+    """What the calls of one app had of an older run."""
+
+    app: str
+    taken: Count = 0
+    changed: Count = 0
+    other: Count = 0
+    new: Count = 0
+
+
 class _Stored(_Model):
     """The fields of `report.Record`, each with what it may be; a missing one has its default."""
 
@@ -86,6 +96,8 @@ class _Stored(_Model):
     attempts: list[_Attempt] = []
     retry_lost_tasks: str | list[str] = ""
     release: str = ""
+    resumed_from: str = ""
+    resumed: list[_Resumed] = []
     pod_seconds: Seconds | None = None
     version: Annotated[int, Field(ge=1, le=VERSION)] = 1
 

@@ -134,6 +134,7 @@ class Attempt:
             pools=[str(pool) for pool in pools.values()],
             resources={label: _resources(pool) for label, pool in pools.items()},
             attempts=record.attempts,
+            resumed_from=record.resumed_from,
         )
         self._journal.open(folder.path, record.attempt, folder.volume)
         best_effort("write the record", lambda: record.write(folder.record))
@@ -187,6 +188,7 @@ def _take_over(folder: Folder, record: Record) -> Record | None:
     earlier: list[dict[str, Any]] = []
     if former:
         last = max(last, former.attempt)
+        record.resumed_from = former.resumed_from
         earlier = [*former.attempts, _summary(former, folder, found)]
     elif last:
         earlier = [_unknown(last)]

@@ -101,6 +101,7 @@ class Kernel:
             messages.Scaled: self._scaled,
             messages.Held: self._held,
             messages.Workers: self._workers,
+            messages.ResumedApps: self._resumed,
             messages.Used: self._used,
             messages.Log: self._log,
             messages.Faulted: self._faulted,
@@ -175,6 +176,9 @@ class Kernel:
         self._journal.note(
             "workers", executor=message.executor, pod=message.pod, number=message.number
         )
+
+    def _resumed(self, message: messages.ResumedApps) -> None:
+        self._journal.note("resumed", apps=message.apps)
 
     def _used(self, message: messages.Used) -> None:
         self._journal.note("used", of="workflow", cpu=message.cpu, memory=message.memory)

@@ -22,7 +22,7 @@ from k8s_parsl.identity import PREFIX
 from k8s_parsl.journal.journal import Journal
 from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
-from k8s_parsl.run import plan
+from k8s_parsl.run import plan, resuming
 from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.lookout import Lookout
@@ -54,7 +54,12 @@ OF_THIS_PYTHON = ("__PYVENV_LAUNCHER__", "PYTHONHOME")
 
 
 def on_laptop(
-    paths: list[Path], workflow_path: Path | None, parent: Path, python: str = ""
+    paths: list[Path],
+    workflow_path: Path | None,
+    parent: Path,
+    python: str = "",
+    *,
+    fresh: bool = False,
 ) -> None:
     """Run the workflow of these values files, with a folder below ``parent`` for each volume.
 
@@ -63,6 +68,7 @@ def on_laptop(
         workflow_path: folder of the code, instead of `workflow.path`.
         parent: where the volumes' folders are.
         python: the interpreter of the user's environment; empty: `laptop.python`, or else this one.
+        fresh: take over nothing of an older run.
 
     Raises:
         Failure: how the run ended, other than well.
@@ -84,7 +90,38 @@ def on_laptop(
         code = "" if workflow_path else settings.workflow.git.described
         record = new_record(run, "laptop", settings, "", code)
         attempt.take_over(folder, record)
-        _run(settings, workflow_path, python, folders, journal, attempt, record, folder, lookout)
+        older = None if fresh else _older(settings, folder, record)
+        record.resumed_from = older.name if older else ""
+        _run(
+            settings,
+            workflow_path,
+            python,
+            folders,
+            journal,
+            attempt,
+            record,
+            folder,
+            older,
+            lookout,
+        )
+
+
+def _older(settings: Settings, folder: Folder, record: Record) -> Folder | None:
+    """Return the run that this one goes on from: the one that the values name, or an unfinished.
+
+    Raises:
+        Failure: there is no such run, or its launcher still works.
+    """
+    if settings.run.resume_from:
+        return resuming.older_run(settings.run.resume_from, folder, record)
+    older = resuming.unfinished(folder, record)
+    if older:
+        log.info(
+            "run %s of this workflow was not done: this one takes over the results that it has"
+            " kept; --fresh starts from the beginning",
+            older.name,
+        )
+    return older
 
 
 def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
@@ -108,6 +145,7 @@ def _run(
     attempt: Attempt,
     record: Record,
     folder: Folder,
+    older: Folder | None,
     lookout: Lookout,
 ) -> None:
     path = _code(settings, workflow_path, folder)
@@ -141,6 +179,7 @@ def _run(
             folders=folders,
             logs=folder.kept_logs,
             pools=pools,
+            resume=older.parsl if older else None,
         )
         workflow.start(order, {})
         lookout.begin()

@@ -33,6 +33,7 @@ from k8s_parsl_runtime.shared.protocol import (
     BLOCKS,
     LINKED,
     MADE,
+    RESUMED_APPS,
     TEXT_CHARACTERS,
     ProtocolError,
 )
@@ -273,6 +274,13 @@ class Workers(Model):
     number: Annotated[int, Field(ge=0, le=10**6)]
 
 
+class ResumedApps(Model):
+    """What was taken over of an older run so far, by app (`shared.resumed.Resumed`)."""
+
+    type: Literal["resumed"]
+    apps: Annotated[list[tuple[App, Count, Count, Count, Count]], Field(max_length=RESUMED_APPS)]
+
+
 class Used(Model):
     """What the workflow's process has used so far."""
 
@@ -336,6 +344,7 @@ FromKernel = (
     | Scaled
     | Held
     | Workers
+    | ResumedApps
     | Used
     | Log
     | Faulted

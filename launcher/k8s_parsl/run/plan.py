@@ -79,6 +79,8 @@ def start(
     keys: Mapping[str, str] | None = None,
     pools: Mapping[str, Workers] | None = None,
     attempt: int = 1,
+    keep_results: bool = True,
+    resume: Path | None = None,
 ) -> Message:
     """Return the message `start`.
 
@@ -94,6 +96,8 @@ def start(
         keys: the key files of an encrypted run.
         pools: the workers of each executor's pods; without, as the executor's own numbers say.
         attempt: the number of this launcher's attempt at the run.
+        keep_results: whether the run's folder outlives it.
+        resume: Parsl's folder of the older run that this one goes on from.
     """
     pools = pools or unbounded(settings)
     # The processes of a laptop have one working directory.
@@ -118,6 +122,8 @@ def start(
         "parsl": settings.parsl.model_dump(),
         "apps": {name: limits.model_dump() for name, limits in settings.apps.items()},
         "checkpoint": bool(settings.run.volume),
+        "keep_results": keep_results,
+        "resume": str(resume or ""),
         "log_level": settings.logging.level,
     }
 

@@ -27,7 +27,7 @@ from k8s_parsl.kube.retry import patiently
 from k8s_parsl.kube.watch import PodWatch
 from k8s_parsl.log import kept
 from k8s_parsl.record.report import Record
-from k8s_parsl.run import certificates, changes, plan
+from k8s_parsl.run import certificates, changes, plan, resuming
 from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.job_events import job_events
@@ -180,6 +180,8 @@ class _Run:
         }
         say_workers(pools.values())
         wait_until_alone(self.identity, self.api, self.watch)
+        resume_from = self.settings.run.resume_from
+        older = resuming.of_attempt(resume_from, self.folder, self.record)
         limits = plan.limits(self.settings)
         with self.folder.held(), kept(self.folder.kept_logs, limits):
             already_done = self.attempt.begin(self.folder, self.record, self.settings, pools)
@@ -195,7 +197,7 @@ class _Run:
                 for label in sorted(self.settings.executors)
             }
             try:
-                self._start(pods, pools, keys)
+                self._start(pods, pools, keys, older)
                 self._supervise(pods)
             finally:
                 within(CLOSE_S, "delete the worker pods", lambda: _close(pods.values()))
@@ -258,6 +260,7 @@ class _Run:
         pods: Mapping[str, WorkerPods],
         pools: Mapping[str, Workers],
         keys: Mapping[str, str] | None,
+        older: Folder | None,
     ) -> None:
         """Ask for the first worker pods, and let the workflow begin."""
         for label, executor in self.settings.executors.items():
@@ -274,6 +277,8 @@ class _Run:
             keys=keys,
             pools=pools,
             attempt=self.record.attempt,
+            keep_results=self.folder.lasts,
+            resume=older.parsl if older else None,
         )
         self.workflow.start(order, pods)
         self.record.workers = [str(pool) for pool in pools.values()]

@@ -24,6 +24,7 @@ from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, handling_signals
 from k8s_parsl.views.page import write_page
 from k8s_parsl.views.prune import remove_old
+from k8s_parsl.views.resumable import has_results
 from k8s_parsl.views.server import Ports, serving
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.deadlines import apart
@@ -143,17 +144,15 @@ def supervise(
     # What the workflow raised it has printed itself.
     lines = [] if outcome.raised else record.last_lines
     best_effort("show the end", lambda: _say_end(record, lines, workflow, page))
+    if shown["resumed"]:
+        log.info("this run %s", shown["resumed"])
     if shown["why"]["sentence"]:
         log.info("%s", shown["why"]["sentence"])
     lost = "lost with the run's folder, which was removed" if removed.ever else ""
     log.info("logs: %s", lost or folder.kept_logs or "none are kept without run.volume")
     if not workflow.stopped:
         best_effort("remove old runs", lambda: _remove_old(settings, record, folder))
-    if record.status == "stopped" and record.launcher and folder.lasts:
-        log.info(
-            "tasks that had not ended are lost; the next launcher of this run keeps the results of"
-            " apps with cache=True"
-        )
+    best_effort("look at the kept results", lambda: _say_how_to_go_on(record, folder))
     if outcome.failure:
         raise outcome.failure
 
@@ -235,6 +234,30 @@ def _remove_old(settings: Settings, record: Record, folder: Folder) -> None:
     if said := str(removed):
         level = logging.WARNING if removed.left else logging.INFO
         log.log(level, "run.keepRuns, run.keepDays: %s", said)
+
+
+def _say_how_to_go_on(record: Record, folder: Folder) -> None:
+    if hint := _how_to_go_on(record, folder):
+        log.info("%s", hint)
+
+
+def _how_to_go_on(record: Record, folder: Folder) -> str:
+    """Return what becomes of the results of a run that is not done; empty where it is."""
+    if record.is_done or not folder.lasts:
+        return ""
+    if not record.launcher:
+        if not has_results(folder):
+            return ""
+        return (
+            "the next run of this workflow takes over the results of apps with cache=True;"
+            " with --fresh it starts from the beginning"
+        )
+    if record.status != "stopped":
+        return ""
+    return (
+        "tasks that had not ended are lost; the next launcher of this run keeps the results of"
+        " apps with cache=True"
+    )
 
 
 def _counts(journal: Journal) -> str:

@@ -125,7 +125,7 @@ def remove_old(own: Folder, record: Record, days: float | None, keep: int | None
         keep: see `old_runs`; the run that ends is one of them.
     """
     found = history.runs(own.path.parent)
-    ours = [run for run in found if run.folder.path == own.path or _is_of(run, record)]
+    ours = [run for run in found if run.folder.path == own.path or is_of(run, record)]
     done = Removed()
     for old in old_runs(ours, days, keep):
         if old.run.folder.path == own.path:
@@ -139,7 +139,7 @@ def remove_old(own: Folder, record: Record, days: float | None, keep: int | None
     return done
 
 
-def _is_of(run: Run, record: Record) -> bool:
+def is_of(run: Run, record: Record) -> bool:
     """Return whether a run is of the release that wrote ``record``."""
     return _owner_of(run) == _owner(record)
 

@@ -23,6 +23,7 @@ from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.record.report import DIED, RUNNING
 from k8s_parsl.views import why
 from k8s_parsl.views.resources import requested_and_used
+from k8s_parsl.views.resumed import sentence
 
 FORMAT = 1
 # Rows of each list.
@@ -99,6 +100,7 @@ def status(state: State, *, is_over: bool = False) -> Json:
             for (executor, image), pods in sorted(state.images.items())
         ],
         "why": why.explain(state),
+        "resumed": sentence(str(state.run.get("resumed_from", "")), state.resumed.values()),
         "timeline": _timeline(state),
         "lines_left_out": state.left_out,
     }

@@ -265,6 +265,8 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
         return
     document = documents[-1]
     yield from _apps(document)
+    if document["resumed"]:
+        yield plain(f"it {document['resumed']}")
     yield from _executors(document)
     yield from _resources(document)
     if document["why"]["sentence"]:

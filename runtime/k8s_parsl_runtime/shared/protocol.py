@@ -21,6 +21,7 @@ From the kernel:
     tasks       events: a list of [kind, app, ...], see `run.messages` of the launcher
     scaled      executor, before, after, why: Parsl asks for more worker pods, or for fewer
     workers     executor, pod, number: so many workers of this pod have registered
+    resumed     apps: what was taken over of an older run, a list of the fields of `resumed.Resumed`
     used        cpu, memory: what the process itself has used, in seconds, and has, in bytes
     log         level, text: a line for the launcher's log
     fault       code, text: the run cannot go on
@@ -55,7 +56,7 @@ from typing import Any
 
 from k8s_parsl_runtime.shared.deadlines import left
 
-PROTOCOL = 3
+PROTOCOL = 4
 # A longer line is no message of ours.
 LINE_BYTES = 1 << 20
 # Longer texts of the workflow container, and longer names of apps, are cut.
@@ -69,6 +70,8 @@ BLOCKS = 1000
 LINKED = 100
 # Outputs that one event names, at most.
 MADE = 50
+# Apps of which it is said what they took over of an older run.
+RESUMED_APPS = 200
 # Pictures in the report, and the size of the largest: the page should open at once.
 PICTURES = 12
 PICTURE_BYTES = 8_000_000

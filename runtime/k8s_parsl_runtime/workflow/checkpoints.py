@@ -23,8 +23,9 @@ from parsl.dataflow import memoization
 from parsl.utils import get_all_checkpoints
 
 from k8s_parsl_runtime.shared.errors import describe
-from k8s_parsl_runtime.workflow import call_keys, causes, checkpoint_file
+from k8s_parsl_runtime.workflow import call_keys, causes, checkpoint_file, inherited
 from k8s_parsl_runtime.workflow.call_keys import NotComparable
+from k8s_parsl_runtime.workflow.resumption import Resumption
 from k8s_parsl_runtime.workflow.sources import Sources
 from k8s_parsl_runtime.workflow.store import Store
 
@@ -39,8 +40,11 @@ NOT_THEIRS = ("parsl.", "k8s_parsl_runtime.")
 CALL_CHARACTERS = 200
 # How long a workflow's own call of `checkpoint` waits for the volume.
 CHECKPOINT_S = 60.0
-# In a task's record: the future that its look-up found, for the second look-up of the same try.
+# In a task's record: the future that its look-up found, for the second look-up of the same try; the
+# digest of its app's source; and that the older run has no result for it.
 _FOUND = "k8s_parsl_found"
+_SOURCE = "k8s_parsl_source"
+_MISSED = "k8s_parsl_missed"
 
 
 class Memoizer(memoization.Memoizer):
@@ -53,6 +57,8 @@ class Memoizer(memoization.Memoizer):
         cache_key: `parsl.cacheKey`.
         delay: `parsl.checkpointDelay`, in seconds.
         folders: where the user's modules are.
+        resume: Parsl's folder of the older run that this one goes on from; None where there is
+            none.
     """
 
     def __init__(
@@ -63,12 +69,17 @@ class Memoizer(memoization.Memoizer):
         cache_key: str = "arguments",
         delay: float = 1.0,
         folders: Iterable[str] = (),
+        resume: Path | None = None,
     ) -> None:
         self._attempt = attempt
         self._cache = cache
-        self._sources = Sources(folders) if cache_key == SOURCE else None
+        self._by_source = cache_key == SOURCE
+        self._sources = Sources(folders)
         self._delay = delay
+        self._resume = resume
         self._store: Store | None = None
+        # What is taken over of the older run; None where there is nothing of one.
+        self.resumption: Resumption | None = None
         # Pickles from the files of earlier versions, by key.
         self._old: dict[str, bytes] = {}
         # Results of this process that are not in the store, and failures.
@@ -92,10 +103,17 @@ class Memoizer(memoization.Memoizer):
         if not self._attempt or self._cache == NONE:
             return
         folder = Path(config_run_dir)
+        if self._resume:
+            inherited.take(self._resume, folder)
         self._store = Store(folder, self._attempt, self._delay)
+        if self._resume:
+            run = self._resume.parent.name
+            self.resumption = Resumption(self._store.inherited)
+            log.info("run.resumeFrom: run %s has %d results", run, self._store.inherited_results)
         for old in get_all_checkpoints(config_run_dir):
             self._old |= checkpoint_file.read(Path(old, checkpoint_file.FILE))
-        if kept := self._store.results + len(self._old):
+        kept = self._store.results + len(self._old)
+        if kept and self._attempt > 1:
             log.info("%d results of earlier launchers of this run are there", kept)
 
     # Look-up.
@@ -129,21 +147,32 @@ class Memoizer(memoization.Memoizer):
         app = task["func_name"]
         try:
             key = call_keys.of_arguments(task)
-            if self._sources:
-                key = call_keys.with_more(key, self._sources.digest(task["func"]))
         except NotComparable as why:
             self._warn_once(app, "arguments", f"{why}; its results are not kept")
             return None
-        except Exception as error:  # noqa: BLE001 (of the user's code, which may be anything)
-            text = f"its source cannot be compared, so its results are not kept: {describe(error)}"
-            self._warn_once(app, "source", text)
-            return None
+        source = self._source(task) if self._store else ""
+        if self._by_source:
+            if not source:
+                return None
+            key = call_keys.with_more(key, source)
         if task["memoize"]:
             return key
         # Two calls with the same arguments both run: the app does not say that one stands for the
         # other. The next launcher has the first one's result for the first one, and so on.
         self._calls[key] += 1
         return call_keys.with_more(key, str(self._calls[key]))
+
+    def _source(self, task: Any) -> str:
+        """Return the digest of a task's source; empty where it cannot be compared."""
+        try:
+            digest = self._sources.digest(task["func"])
+        except Exception as error:  # noqa: BLE001 (of the user's code, which may be anything)
+            effect = "are not kept" if self._by_source else "are of no use to a later run"
+            text = f"its source cannot be compared, so its results {effect}: {describe(error)}"
+            self._warn_once(task["func_name"], "source", text)
+            return ""
+        task[_SOURCE] = digest
+        return digest
 
     @property
     def keeps_all(self) -> bool:
@@ -158,10 +187,13 @@ class Memoizer(memoization.Memoizer):
     def _kept(self, task: Any) -> Future[Any] | None:
         """Return a result from the files; None where there is none, or it cannot be read."""
         key = task["hashsum"]
-        pickled = self._store.get(bytes.fromhex(key)) if self._store else None
+        kept = self._store.get(bytes.fromhex(key)) if self._store else None
+        if kept and kept.is_inherited and kept.source != task.get(_SOURCE):
+            self._miss(task, has_other=True)
+            return None
+        pickled = kept.body if kept else self._old.get(key)
         if pickled is None:
-            pickled = self._old.get(key)
-        if pickled is None:
+            self._miss(task)
             return None
         future: Future[Any] = Future()
         try:
@@ -175,7 +207,17 @@ class Memoizer(memoization.Memoizer):
             )
             return None
         self._alive[key] = future
+        if self.resumption and kept and kept.is_inherited:
+            self.resumption.took(task["func_name"])
         return future
+
+    def _miss(self, task: Any, *, has_other: bool = False) -> None:
+        """Note that the older run has no result for a task, once for each task."""
+        if self.resumption is None or _MISSED in task:
+            return
+        task[_MISSED] = True
+        call = _call(task)
+        self.resumption.missed(task["func_name"], task.get(_SOURCE, ""), call, has_other=has_other)
 
     def _forget(self, key: str) -> None:
         self._old.pop(key, None)
@@ -199,13 +241,14 @@ class Memoizer(memoization.Memoizer):
         app = task["func_name"]
         settled = functools.partial(self._settled, task["id"], app, key)
         try:
-            return store.add(bytes.fromhex(key), app, pickle.dumps(result), settled)
+            body = pickle.dumps(result)
+            return store.add(bytes.fromhex(key), app, body, settled, task.get(_SOURCE, ""))
         except BaseException as error:  # noqa: BLE001 (what pickles a user's class may raise any)
             self._warn_once(
                 app,
                 describe(error),
                 f"a result is not kept, and another launcher makes it again: {describe(error)}"
-                f" (first in {causes.call(app, task['args'], task['kwargs'])[:CALL_CHARACTERS]})",
+                f" (first in {_call(task)})",
             )
             return False
 
@@ -244,3 +287,9 @@ class Memoizer(memoization.Memoizer):
         """Bring what is there to the disk, if the volume answers."""
         if self._store:
             self._store.close()
+
+
+def _call(task: Any) -> str:
+    """Return a task's call, for the log."""
+    text: str = causes.call(task["func_name"], task["args"], task["kwargs"])
+    return text[:CALL_CHARACTERS]

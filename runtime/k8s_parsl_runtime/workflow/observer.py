@@ -40,6 +40,7 @@ class Observer:
         reporter: the way to the launcher.
         waiting: returns how many tasks of each app wait in the workflow.
         held: returns the app that the workflow waits to call; empty for none.
+        resumed: returns what was taken over of an older run, if that has changed.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Observer:
         reporter: Reporter,
         waiting: Callable[[], Mapping[str, Waits]] = dict,
         held: Callable[[], str] = lambda: "",
+        resumed: Callable[[], list[list[Any]]] = list,
     ) -> None:
         self._executors = executors
         self._reporter = reporter
         self._waiting = waiting
         self._held = held
         self._held_before = ""
+        self._resumed = resumed
         # By app, what was reported last of those that wait.
         self._waits: dict[str, Waits] = {}
         # By executor, the numbers of the tasks that were reported.
@@ -83,6 +86,7 @@ class Observer:
             self._look_at_workers(executor)
         self._look_at_waits()
         self._look_at_held()
+        self.look_at_resumed()
         now = time.monotonic()
         if now - self._own_at >= OWN_S:
             self._own_at = now
@@ -121,6 +125,11 @@ class Observer:
         if app != self._held_before:
             self._held_before = app
             self._reporter.held(app)
+
+    def look_at_resumed(self) -> None:
+        """Report what was taken over of an older run since the last look."""
+        if apps := self._resumed():
+            self._reporter.send({"type": "resumed", "apps": apps})
 
     def _look_at_workers(self, executor: WatchedExecutor) -> None:
         managers = executor.workers()

@@ -128,11 +128,12 @@ def config(plan: Message, executors: list[WatchedExecutor], limits: AppLimits) -
 def _memoizer(plan: Message) -> Memoizer:
     parsl = plan["parsl"]
     return Memoizer(
-        attempt=plan["attempt"] if plan["checkpoint"] else 0,
+        attempt=plan["attempt"] if plan["keep_results"] else 0,
         cache=parsl["cache"],
         cache_key=parsl["cache_key"],
         delay=parsl["checkpoint_delay"],
         folders=userpath.of_code(**plan["code"]),
+        resume=Path(plan["resume"]) if plan["resume"] else None,
     )
 
 

@@ -98,6 +98,7 @@ class Program:
         self._begun: WriteAhead
         self._limits = AppLimits(plan.get("apps", {}))
         self._kernel: Kernel | None = None
+        self._observer: Observer | None = None
         self._made: MadeOutputs
         # Threads that are not the user's.
         self._own: set[threading.Thread] = set()
@@ -169,8 +170,14 @@ class Program:
         self._watchdog.start()
         self._look_at_times(self._kernel)
         waiting, held = self._kernel.waiting.by_app, self._kernel.pending.held
-        Observer(self._executors, self._reporter, waiting, held).start()
+        self._observer = Observer(self._executors, self._reporter, waiting, held, self._resumed)
+        self._observer.start()
         self._own = set(threading.enumerate())
+
+    def _resumed(self) -> list[list[Any]]:
+        """Return what was taken over of an older run, if that has changed."""
+        memoizer: Any = self._kernel.memoizer if self._kernel else None
+        return memoizer.resumption.news() if memoizer and memoizer.resumption else []
 
     def _look_at_times(self, kernel: Kernel) -> None:
         """Name tasks that take long, and have short ones sent ahead."""
@@ -298,6 +305,8 @@ class Program:
             self._limits.say_unknown()
             status = self._merge_rest()
         self._watchdog.stop()
+        if self._observer:
+            self._observer.look_at_resumed()
         self._reporter.flush()
         self._end_parsl()
         python_end.finish()

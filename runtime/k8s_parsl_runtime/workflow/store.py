@@ -1,7 +1,8 @@
 """The store of a run's results: a file for each attempt, `results-<attempt>.store`.
 
-An attempt appends to its own file, and reads those of earlier ones. In memory there is only where
-the results are: they stay in the files until a task asks for them.
+An attempt appends to its own file, and reads those of earlier ones, and those of an older run that
+it goes on from (`inherited`). In memory there is only where the results are: they stay in the files
+until a task asks for them.
 
 Another pod may write to the volume, too: nothing here follows a link, and a result is unpickled
 only by the workflow, whose code is from the same user.
@@ -14,26 +15,29 @@ import functools
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import parsl
 
-from k8s_parsl_runtime.shared import attempts, files
+from k8s_parsl_runtime.shared import attempts, files, frames
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Temporary
-from k8s_parsl_runtime.workflow import frames
-from k8s_parsl_runtime.workflow.frames import Damage, Frame, Kind
+from k8s_parsl_runtime.shared.frames import Damage, Frame, Kind
+from k8s_parsl_runtime.shared.store_files import (
+    APP_CHARACTERS,
+    INHERITED,
+    KEY_BYTES,
+    PREFIX,
+    SUFFIX,
+    app_and_source,
+    paths,
+)
 from k8s_parsl_runtime.workflow.store_writer import Pending, Writer
 
 log = logging.getLogger(__name__)
 
-PREFIX = "results-"
-SUFFIX = ".store"
-# No attempt has a longer number (`attempts.ATTEMPTS`).
-_NAME = re.compile(rf"{PREFIX}([1-9][0-9]{{0,6}}){SUFFIX}", re.ASCII)
-KEY_BYTES = 16
 # Of a key, what the index in memory has; the rest is compared in the file.
 _FINGERPRINT_BYTES = 8
 # In an entry of the index: the bits of the place in the file; above them is the file's number.
@@ -41,7 +45,19 @@ _PLACE_BITS = 48
 _PLACE = (1 << _PLACE_BITS) - 1
 # Files that are open for reading at a time.
 OPEN_FILES = 32
-APP_CHARACTERS = 1000
+# Digests of one app's sources that are looked at.
+SOURCES = 1000
+
+
+class Kept(NamedTuple):
+    """A result of the store."""
+
+    # The pickle.
+    body: bytes
+    # The digest of the app's source that made it; empty where that is not known.
+    source: str
+    # Whether it is an older run's.
+    is_inherited: bool
 
 
 class Store:
@@ -64,13 +80,18 @@ class Store:
         # By fingerprint of the key: about 130 bytes for a result.
         self._index: dict[int, int] = {}
         self._paths: list[Path] = []
+        # How many of these are an older run's: the first ones.
+        self._inherited = 0
+        # By app of that run, the digests of the sources that made its results.
+        self.inherited: dict[str, set[str]] = {}
         # Files that are open for reading, by their number.
         self._open: dict[int, int] = {}
         self._reading = threading.Lock()
         # Files of which the log says that they could not be read.
         self._unread: set[Path] = set()
         self._salt = os.urandom(frames.SALT_BYTES)
-        for path in _files(folder, self._volume):
+        for path in paths(folder, self._volume):
+            self._inherited += path.name.startswith(INHERITED)
             self._load(self._path if path == self._path else path)
         if self._path not in self._paths:
             self._paths.append(self._path)
@@ -82,7 +103,13 @@ class Store:
         """How many results there are."""
         return len(self._index)
 
-    # Earlier attempts.
+    @property
+    def inherited_results(self) -> int:
+        """How many of these are an older run's."""
+        files_of_it = self._inherited
+        return sum(entry >> _PLACE_BITS < files_of_it for entry in self._index.values())
+
+    # Earlier attempts, and older runs.
 
     def _load(self, path: Path) -> None:
         """Add the results of a file to the index; log what is damaged."""
@@ -123,6 +150,14 @@ class Store:
             _check_version(path, frame.description)
         elif frame.kind == Kind.RESULT and len(frame.description) >= KEY_BYTES:
             self._index[_fingerprint(frame.description)] = number << _PLACE_BITS | frame.at
+            if number < self._inherited:
+                self._note_source(frame.description)
+
+    def _note_source(self, description: bytes) -> None:
+        app, source = app_and_source(description)
+        sources = self.inherited.setdefault(app, set())
+        if len(sources) < SOURCES:
+            sources.add(source)
 
     # This attempt.
 
@@ -169,7 +204,14 @@ class Store:
                 " one, as two launchers of a run must not work at once"
             ) from None
 
-    def add(self, key: bytes, app: str, body: bytes, on_kept: Callable[[bool], None]) -> bool:
+    def add(
+        self,
+        key: bytes,
+        app: str,
+        body: bytes,
+        on_kept: Callable[[bool], None],
+        source: str = "",
+    ) -> bool:
         """Keep a result.
 
         Args:
@@ -178,6 +220,7 @@ class Store:
             body: the pickled result.
             on_kept: is called by another thread, once the result is on the disk, with True, or with
                 False where it will not be there.
+            source: the digest of the app's source; empty where it is not known.
 
         Returns:
             False where there is no room for it; then ``on_kept`` is not called.
@@ -185,7 +228,7 @@ class Store:
         Raises:
             ValueError: it is too large.
         """
-        frame = frames.pack(self._salt, Kind.RESULT, key + _description(app), body)
+        frame = frames.pack(self._salt, Kind.RESULT, key + _description(app, source), body)
         fingerprint = _fingerprint(key)
 
         def settled(at: int | None) -> None:
@@ -195,27 +238,31 @@ class Store:
 
         return self._writer.add(Pending(frame, settled))
 
-    def get(self, key: bytes) -> bytes | None:
-        """Return a pickled result; None where there is none, or it is damaged."""
+    def get(self, key: bytes) -> Kept | None:
+        """Return a result; None where there is none, or it is damaged."""
         entry = self._index.get(_fingerprint(key))
         if entry is None:
             return None
         with self._reading:
             return self._read(key, entry)
 
-    def _read(self, key: bytes, entry: int) -> bytes | None:
-        path = self._paths[entry >> _PLACE_BITS]
+    def _read(self, key: bytes, entry: int) -> Kept | None:
+        number = entry >> _PLACE_BITS
+        path = self._paths[number]
         try:
-            found = frames.read_body(self._opened(entry >> _PLACE_BITS), entry & _PLACE)
+            found = frames.read_body(self._opened(number), entry & _PLACE)
         except OSError as error:
             self._say_unread(path, error.strerror or "")
-            self._close(entry >> _PLACE_BITS)
+            self._close(number)
             return None
         if found is None:
             self._say_unread(path, f"the result at byte {entry & _PLACE} is damaged")
             return None
         description, body = found
-        return body if description[:KEY_BYTES] == key else None
+        if description[:KEY_BYTES] != key:
+            return None
+        _, source = app_and_source(description)
+        return Kept(body, source, is_inherited=number < self._inherited)
 
     def _say_unread(self, path: Path, why: str) -> None:
         if path not in self._unread:
@@ -255,30 +302,13 @@ class Store:
 
 
 @functools.lru_cache
-def _description(app: str) -> bytes:
+def _description(app: str, source: str) -> bytes:
     """Return what a frame says of a result, behind its key."""
-    return json.dumps({"app": app[:APP_CHARACTERS]}).encode()
+    return json.dumps({"app": app[:APP_CHARACTERS], "source": source}).encode()
 
 
 def _fingerprint(key: bytes) -> int:
     return int.from_bytes(key[:_FINGERPRINT_BYTES], "little")
-
-
-def _files(folder: Path, volume: Path) -> list[Path]:
-    """Return the files of a store, in the order of their attempts.
-
-    Raises:
-        Refused: the folder, or one that leads there from the volume, is a link.
-    """
-    try:
-        names = files.names(folder, volume)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        log.warning("%s: %s; the results kept there are made again", folder, error.strerror)
-        return []
-    numbers = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
-    return [folder / f"{PREFIX}{number}{SUFFIX}" for number in sorted(numbers)]
 
 
 def _check_version(path: Path, description: bytes) -> None:

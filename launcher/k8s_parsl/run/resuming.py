@@ -1,0 +1,125 @@
+"""Which older run a new one goes on from (`run.resumeFrom`)."""
+
+from __future__ import annotations
+
+import logging
+
+from k8s_parsl.folder import Folder
+from k8s_parsl.record.report import Record
+from k8s_parsl.views import history, prune
+from k8s_parsl.views.history import Run
+from k8s_parsl_runtime.shared import store_files
+from k8s_parsl_runtime.shared.deadlines import apart
+from k8s_parsl_runtime.shared.errors import ConfigurationError, Temporary
+
+log = logging.getLogger(__name__)
+
+LATEST = "latest"
+# Runs that an error names.
+NAMED = 10
+
+
+def of_attempt(name: str, own: Folder, record: Record) -> Folder | None:
+    """Return the folder of the older run, as an earlier attempt has it, or as `older_run` says.
+
+    It is noted in the record. What an earlier attempt has taken over is in the run's own folder,
+    so the older run may be gone by now.
+    """
+    if not record.resumed_from:
+        older = older_run(name, own, record)
+        record.resumed_from = older.name if older else ""
+        return older
+    others = apart(lambda: _runs(own))
+    return next((run.folder for run in others if run.name == record.resumed_from), None)
+
+
+def older_run(name: str, own: Folder, record: Record) -> Folder | None:
+    """Return the folder of the run that a new one goes on from; None where there is none.
+
+    Args:
+        name: `run.resumeFrom`.
+        own: the new run's folder.
+        record: the new run's.
+
+    Raises:
+        ConfigurationError: there is no such run, or several.
+        Temporary: its launcher still works.
+    """
+    if not name:
+        return None
+    if not own.lasts:
+        raise ConfigurationError("run.resumeFrom: it needs run.volume, where the runs are kept")
+    others = [run for run in apart(lambda: _runs(own)) if run.folder.path != own.path]
+    if name == LATEST:
+        return _latest(others, record)
+    return _named(name, others, own)
+
+
+def unfinished(own: Folder, record: Record) -> Folder | None:
+    """Return the folder of the workflow's latest run, on a laptop, if it was not done.
+
+    Args:
+        own: the new run's folder.
+        record: the new run's.
+    """
+    others = [run for run in _runs(own) if run.folder.path != own.path]
+    ended = [run for run in others if prune.is_of(run, record) and not run.is_alive()]
+    latest = _latest_with_store(ended)
+    before = latest.record if latest else None
+    if latest is None or before is None or before.is_done:
+        return None
+    return latest.folder
+
+
+def _runs(own: Folder) -> list[Run]:
+    """Return the runs of the volume, the latest last."""
+    return history.runs(own.path.parent)
+
+
+def _latest(others: list[Run], record: Record) -> Folder | None:
+    ours = [run for run in others if prune.is_of(run, record)]
+    for run in ours[-1:]:
+        _check_ended(run)
+    latest = _latest_with_store(ours)
+    if latest is None:
+        log.info(
+            "run.resumeFrom: no older run has kept a result; this one starts from the beginning"
+        )
+        return None
+    return latest.folder
+
+
+def _latest_with_store(runs: list[Run]) -> Run | None:
+    """Return the latest run that came as far as to keep results: others ended at their start."""
+    for run in reversed(runs):
+        if store_files.paths(run.folder.parsl, run.folder.volume):
+            return run
+    return None
+
+
+def _named(name: str, others: list[Run], own: Folder) -> Folder:
+    found = [run for run in others if run.name == name]
+    found = found or [run for run in others if run.name.startswith(name)]
+    where = own.path.parent
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"run.resumeFrom: several runs in {where} begin with {name}: {_names(found)}"
+        )
+    if not found:
+        there = f"there are {_names(others)}" if others else "there is no other"
+        mine = " but this one" if own.name.startswith(name) else ""
+        raise ConfigurationError(
+            f"run.resumeFrom: there is no run {name}{mine} in {where}; {there}"
+        )
+    _check_ended(found[0])
+    return found[0].folder
+
+
+def _check_ended(run: Run) -> None:
+    if run.is_alive():
+        raise Temporary(f"run.resumeFrom: the launcher of run {run.name} still works; wait for it")
+
+
+def _names(runs: list[Run]) -> str:
+    """Name the latest runs."""
+    return ", ".join(run.name for run in runs[-NAMED:])

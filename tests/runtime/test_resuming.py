@@ -1,0 +1,422 @@
+"""A new run takes over what an older one has kept, where function and arguments are the same."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from k8s_parsl.folder import Folder
+from k8s_parsl.journal import events
+from k8s_parsl.record.report import Record
+from k8s_parsl.run import resuming
+from k8s_parsl.views.history import Run
+from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Temporary
+from k8s_parsl_runtime.workflow import inherited
+from k8s_parsl_runtime.workflow.store import Store
+from runtime.laptop import run_command
+
+FLOW = """
+from parsl import python_app
+from counting import note
+
+def helper(x):
+    return x * x
+
+@python_app(cache=True)
+def square(x):
+    note("square")
+    return helper(x)
+
+@python_app(cache=True)
+def add(a, b):
+    note("add")
+    return a + b
+
+@python_app
+def plain(x):
+    note("plain")
+    return x
+
+def main(count, end):
+    squares = [square(x).result() for x in range(count)]
+    if end == "early":
+        raise ValueError("no map")
+    sums = [add(x, 1).result() for x in squares]
+    plain(0).result()
+    if end == "late":
+        raise ValueError("no map")
+    return sums
+"""
+COUNTING = """
+import os
+
+def note(name):
+    with open(os.path.join(os.path.dirname(__file__), "ran"), "a") as ran:
+        ran.write(name + "\\n")
+"""
+VALUES = """
+workflow: {{call: "flow:main", kwargs: {{count: {count}, end: {end}}}}}
+executors: {{workers: {{maxWorkersPerNode: 2}}}}
+parsl: {{strategyPeriod: 0.5, cache: {cache}, cacheKey: {key}}}
+run: {{volume: data, resumeFrom: "{resume}", keepRuns: {keep}}}
+storage: {{data: {{mountPath: /data, existingClaim: x}}}}
+"""
+
+
+USUAL = {
+    "count": 4,
+    "end": "well",
+    "cache": "declared",
+    "key": "arguments",
+    "resume": "",
+    "keep": "null",
+}
+
+
+class Laptop:
+    """A folder with a workflow, which is run in it again and again."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.log = ""
+        (folder / "flow.py").write_text(FLOW)
+        (folder / "counting.py").write_text(COUNTING)
+
+    def edit(self, before, after):
+        text = (self.folder / "flow.py").read_text()
+        assert before in text
+        (self.folder / "flow.py").write_text(text.replace(before, after))
+
+    def run(self, *more, **values):
+        """Run it; return how often each app ran, and its exit code."""
+        (self.folder / "values.yaml").write_text(VALUES.format(**USUAL | values))
+        ran = self.folder / "ran"
+        ran.write_text("")
+        done = subprocess.run(
+            run_command(*more), cwd=self.folder, capture_output=True, text=True, timeout=120
+        )
+        self.log = done.stderr
+        apps = ran.read_text().split()
+        return {app: apps.count(app) for app in set(apps)}, done.returncode
+
+    @property
+    def runs(self):
+        return sorted((self.folder / "volumes" / "data" / "runs").iterdir())
+
+    def record(self, run=-1):
+        return json.loads((self.runs[run] / "record.json").read_text())
+
+
+@pytest.fixture
+def laptop(tmp_path):
+    return Laptop(tmp_path)
+
+
+ALL = {"square": 4, "add": 4, "plain": 1}
+
+
+def test_a_run_after_one_that_failed_takes_its_results_over(laptop):
+    """And says so beforehand, at its beginning, and at its end."""
+    assert laptop.run(end="late") == (ALL, 1)
+    assert (
+        "the next run of this workflow takes over the results of apps with cache=True" in laptop.log
+    )
+    older = laptop.runs[0].name
+    assert laptop.run(count=6) == ({"square": 2, "add": 2, "plain": 1}, 0)
+    assert f"run {older} of this workflow was not done: this one takes over" in laptop.log
+    assert f"run.resumeFrom: run {older} has 8 results" in laptop.log
+    assert (
+        f"this run went on from run {older}: 8 results taken over; ran: square (2: the older run"
+        " has no result for these arguments); add (2: " in laptop.log
+    )
+    record = laptop.record()
+    assert record["resumed_from"] == older
+    assert {"app": "square", "taken": 4, "changed": 0, "other": 2, "new": 0} in record["resumed"]
+    page = (laptop.runs[-1] / "report.html").read_text()
+    assert f"The run went on from run {older}: 8 results taken over" in page
+    assert laptop.run() == (ALL, 0), "the last run was done, so this one is new"
+    assert "resumeFrom" not in laptop.log
+
+
+def test_with_fresh_a_run_starts_from_the_beginning(laptop):
+    laptop.run(end="late")
+    assert laptop.run("--fresh") == (ALL, 0)
+    assert laptop.record()["resumed_from"] == ""
+    assert laptop.run("--fresh", resume="latest") == (ALL, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after", "ran"),
+    [
+        ("arguments", "return x * x", "return x ** 2", {"square": 4, "plain": 1}),
+        ("arguments", "return a + b", "return b + a", {"add": 4, "plain": 1}),
+        ("arguments", "return x * x", "# as before\n    return x * x", {"plain": 1}),
+        ("arguments", "    return x\n", "    return 1 * x\n", {"plain": 1}),
+        ("source", "return x * x", "return x ** 2", {"square": 4, "plain": 1}),
+        ("source", "return x * x", "# as before\n    return x * x", {"plain": 1}),
+    ],
+)
+def test_what_was_edited_runs_again_and_nothing_else(laptop, key, before, after, ran):
+    laptop.run(end="late", key=key)
+    laptop.edit(before, after)
+    assert laptop.run(key=key) == (ran, 0)
+    changed = set(ran) - {"plain"}
+    for app in changed:
+        assert (
+            f"app {app} runs, as the function, or what it uses, has changed: {app}(" in laptop.log
+        )
+    assert ("has changed" in laptop.log) == bool(changed)
+    assert laptop.record()["result"] == [1, 2, 5, 10]
+
+
+def test_what_a_run_did_not_come_to_is_still_there_for_the_next(laptop):
+    """Also where the run that had it is removed, by hand or by `run.keepRuns`."""
+    assert laptop.run(end="late") == (ALL, 1)
+    assert laptop.run(count=0, end="early") == ({}, 1)
+    shutil.rmtree(laptop.runs[0])
+    assert laptop.run(count=0, end="early", keep=1) == ({}, 1)
+    assert len(laptop.runs) == 1
+    assert laptop.run() == ({"plain": 1}, 0)
+
+
+@pytest.mark.parametrize("resume", ["", "latest"])
+def test_a_run_that_ended_at_its_start_is_passed_over(laptop, resume):
+    """It came to no results, its own or an older run's."""
+    laptop.run(end="late")
+    code = laptop.folder / "flow.py"
+    code.rename(laptop.folder / "elsewhere.py")
+    assert laptop.run(resume=resume)[1] != 0
+    (laptop.folder / "elsewhere.py").rename(code)
+    code.write_text("import nosuchmodule\n" + code.read_text())
+    assert laptop.run(resume=resume)[1] != 0
+    code.write_text(FLOW)
+    assert len(laptop.runs) == 3
+    assert laptop.run(resume=resume) == ({"plain": 1}, 0)
+
+
+def test_an_edit_that_is_taken_back_costs_the_tasks_that_ran_meanwhile(laptop):
+    laptop.run(end="late")
+    laptop.edit("return x * x", "return x ** 2")
+    assert laptop.run(count=2, end="early") == ({"square": 2}, 1)
+    laptop.edit("return x ** 2", "return x * x")
+    assert laptop.run() == ({"square": 2, "plain": 1}, 0)
+    assert "app square runs, as the function, or what it uses, has changed: square(0)" in laptop.log
+
+
+def test_the_latest_run_is_taken_also_where_it_was_done(laptop):
+    assert laptop.run() == (ALL, 0)
+    assert laptop.run(count=5, resume="latest") == ({"square": 1, "add": 1, "plain": 1}, 0)
+    (first, second) = laptop.runs
+    assert laptop.record()["resumed_from"] == first.name
+    assert laptop.run(resume=first.name) == ({"plain": 1}, 0)
+    assert laptop.run(count=5, resume=second.name) == ({"plain": 1}, 0)
+    assert laptop.run(count=5, resume=second.name, cache="none")[0]["square"] == 5
+
+
+def test_with_all_cached_each_call_has_the_result_of_the_same_call(laptop):
+    laptop.run(end="late", cache="all")
+    assert laptop.run(cache="all") == ({}, 0)
+
+
+def test_there_may_be_no_older_run(laptop):
+    assert laptop.run(resume="latest") == (ALL, 0)
+    assert "run.resumeFrom: no older run has kept a result; this one starts from the" in laptop.log
+
+
+def test_a_run_that_is_not_there_ends_the_new_one_with_a_line_that_names_others(laptop):
+    laptop.run(count=0, end="early")
+    laptop.run(count=0, end="early")
+    first = laptop.runs[0].name
+    for name in ("nosuch", "..", "20", "a/b", "20010101-000000", "latest "):
+        assert laptop.run(resume=name) == ({}, ExitCode.CONFIGURATION)
+        last = laptop.log.splitlines()[-1]
+        assert last.startswith("k8s-parsl: run.resumeFrom: ")
+        assert first in last
+
+
+def test_a_run_whose_launcher_works_is_not_taken(tmp_path):
+    """A run that goes on from it would not have all of it."""
+    runs = tmp_path / "runs"
+    older, own = Folder(runs / "older"), Folder(runs / "own")
+    with older.held(), own.held():
+        record = Record("own", "laptop", "flow:main", "", "")
+        record.write(own.record)
+        Record("older", "laptop", "flow:main", "", "").write(older.record)
+        for name in ("older", "latest"):
+            with pytest.raises(Temporary, match="the launcher of run older still works"):
+                resuming.older_run(name, own, record)
+        assert resuming.unfinished(own, record) is None
+        with pytest.raises(ConfigurationError, match="there is no run own but this one"):
+            resuming.older_run("own", own, record)
+
+
+def test_the_next_attempt_goes_on_from_the_same_run(tmp_path):
+    """Whatever is the latest by then, and also if the older run is gone."""
+    runs = tmp_path / "runs"
+    own = Folder(runs / "own")
+    for name in ("older", "later", "own"):
+        with Folder(runs / name).held():
+            Record(name, "laptop", "flow:main", "", "").write(runs / name / "record.json")
+    record = Record("own", "laptop", "flow:main", "", "", resumed_from="older")
+    assert resuming.of_attempt("latest", own, record).name == "older"
+    shutil.rmtree(runs / "older")
+    assert resuming.of_attempt("latest", own, record) is None
+    assert record.resumed_from == "older"
+    hostile = Record("own", "laptop", "flow:main", "", "", resumed_from="../../etc")
+    assert resuming.of_attempt("latest", own, hostile) is None
+
+
+def test_another_workflows_run_is_not_the_latest(laptop):
+    laptop.run(end="late")
+    (laptop.folder / "other.py").write_text(FLOW)
+    values = (laptop.folder / "values.yaml").read_text()
+    (laptop.folder / "other.yaml").write_text(values.replace("flow:main", "other:main"))
+    done = subprocess.run(
+        run_command(files=("other.yaml",)), cwd=laptop.folder, capture_output=True, text=True
+    )
+    assert "was not done" not in done.stderr
+
+
+def test_show_says_beforehand_what_can_be_taken_over(laptop):
+    laptop.run(end="late")
+    show = [*run_command()[:3], "show", str(laptop.runs[0]), "--resumable"]
+    done = subprocess.run(show, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        f"run {laptop.runs[0].name}: 8 kept results",
+        "  add: 4 results, 20 B",
+        "  square: 4 results, 20 B",
+        "  plain: 0 results, 0 B; 1 task done without a kept result, to run again",
+        (
+            f"a later run with run.resumeFrom: {laptop.runs[0].name} takes over each result whose"
+            " function and arguments are still the same"
+        ),
+    ]
+    document = json.loads(subprocess.check_output([*show, "--json"]))
+    assert document["results"] == 8
+    wrong = subprocess.run([*show, "--failed"], capture_output=True, text=True)
+    assert wrong.returncode == ExitCode.USAGE
+
+
+def test_a_run_that_kept_nothing_says_so(laptop):
+    laptop.run(count=0, end="early")
+    assert "the next run of this workflow" not in laptop.log
+    show = [*run_command()[:3], "show", str(laptop.runs[0]), "--resumable"]
+    done = subprocess.run(show, capture_output=True, text=True, check=True)
+    assert "only apps with cache=True keep results" in done.stdout
+
+
+def test_the_journal_has_what_was_taken_over(laptop):
+    laptop.run(end="late")
+    laptop.run()
+    run = Run(Folder(laptop.runs[-1]))
+    told = [event for event in run.events(1) if event["event"] == "resumed"]
+    assert ["square", 4, 0, 0, 0] in told[-1]["apps"]
+    assert run.states()[1].resumed["add"].taken == 4
+
+
+@pytest.mark.parametrize("rows", [None, [[]], [["a", -1, 0, 0, 0]], [[1, 2]], "x", [["a", "b"]]])
+def test_a_wrong_event_changes_nothing(rows):
+    from k8s_parsl.journal.state import State
+
+    state = State()
+    state.take(events.event_of(events.line({"event": "resumed", "t": 1.0, "apps": rows})))
+    assert not state.resumed
+
+
+# The files ----------------------------------------------------------------------------------------
+
+
+def ignore(_is_kept):
+    pass
+
+
+def key(number):
+    return number.to_bytes(16, "big")[::-1]
+
+
+@pytest.fixture
+def older(tmp_path):
+    """Return Parsl's folder of a run with three results."""
+    folder = tmp_path / "runs" / "older" / "parsl"
+    folder.mkdir(parents=True)
+    store = Store(folder, 1, 1.0)
+    for number in range(3):
+        store.add(key(number), "app", b"%d" % number, ignore, "source")
+    store.close()
+    return folder
+
+
+@pytest.fixture
+def new(tmp_path):
+    return tmp_path / "runs" / "new" / "parsl"
+
+
+def taken(folder):
+    store = Store(folder, 1, 1.0)
+    found = {number: store.get(key(number)) for number in range(3)}
+    store.close()
+    assert all(one.is_inherited and one.source == "source" for one in found.values() if one)
+    return {number: one.body for number, one in found.items() if one}
+
+
+EVERY = {0: b"0", 1: b"1", 2: b"2"}
+
+
+@pytest.mark.parametrize("why", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
+def test_where_a_file_can_have_no_second_name_it_is_copied(older, new, monkeypatch, why):
+    def refused(*_, **__):
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "link", refused)
+    inherited.take(older, new)
+    assert taken(new) == EVERY
+    assert (older / "results-1.store").stat().st_nlink == 1
+
+
+def test_an_interrupted_start_is_completed_by_the_next_attempt(older, new, monkeypatch):
+    """A copy that is not whole has another name."""
+    new.mkdir(parents=True)
+    (new / f"inherited-1.store{inherited.NEW}").write_bytes(b"half")
+    inherited.take(older, new)
+    assert taken(new) == EVERY
+    before = (new / "inherited-1.store").stat().st_ino
+    inherited.take(older, new)
+    assert (new / "inherited-1.store").stat().st_ino == before
+
+
+def test_what_is_appended_later_is_of_the_new_run_alone(older, new):
+    size = (older / "results-1.store").stat().st_size
+    inherited.take(older, new)
+    store = Store(new, 1, 1.0)
+    store.add(key(7), "app", b"7", ignore, "source")
+    store.close()
+    assert (older / "results-1.store").stat().st_size == size
+
+
+def test_damage_of_an_older_file_costs_what_it_hits(older, new):
+    file = older / "results-1.store"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    inherited.take(older, new)
+    assert taken(new) == {0: b"0", 1: b"1"}
+
+
+def test_no_link_is_followed(older, new, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes((older / "results-1.store").read_bytes())
+    (older / "results-1.store").unlink()
+    (older / "results-1.store").symlink_to(secret)
+    with pytest.raises(files.Refused):
+        inherited.take(older, new)
+
+
+def test_a_folder_without_results_is_no_error(new, tmp_path):
+    inherited.take(tmp_path / "runs" / "none" / "parsl", new)
+    assert not new.exists()
