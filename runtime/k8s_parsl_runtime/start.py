@@ -59,7 +59,7 @@ def tell_launcher(path, text):
     import socket
     import time
 
-    hello = {"type": "hello", "role": "supervisor", "protocol": 3, "versions": ""}
+    hello = {"type": "hello", "role": "supervisor", "protocol": 4, "versions": ""}
     hello["fault"] = {"code": CONFIGURATION, "text": text}
     deadline = time.time() + 60
     while time.time() < deadline:

@@ -67,9 +67,9 @@ def fill(folder, numbers, attempt=1):
 def found(folder, numbers, attempt=2):
     """The numbers whose results are there; each that is there is right."""
     with opened(folder, attempt) as store:
-        got = {number: got(store, key(number)) for number in numbers}
-    assert all(value in (None, body(number)) for number, value in got.items())
-    return {number for number, value in got.items() if value is not None}
+        kept = {number: got(store, key(number)) for number in numbers}
+    assert all(value in (None, body(number)) for number, value in kept.items())
+    return {number for number, value in kept.items() if value is not None}
 
 
 def places(file):

@@ -22,9 +22,9 @@ from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.removed import watched
 from k8s_parsl.run.workflow import Workflow
 from k8s_parsl.stopping import STOPPING, Interrupted, handling_signals
+from k8s_parsl.views.kept_results import has_results
 from k8s_parsl.views.page import write_page
 from k8s_parsl.views.prune import remove_old
-from k8s_parsl.views.resumable import has_results
 from k8s_parsl.views.server import Ports, serving
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.deadlines import apart
