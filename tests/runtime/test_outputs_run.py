@@ -414,7 +414,7 @@ def run_dir(tmp_path):
 
 
 def plan(run_dir, attempt, *, volume=True):
-    return {"checkpoint": volume, "run_dir": str(run_dir), "attempt": attempt}
+    return {"keep_results": volume, "run_dir": str(run_dir), "attempt": attempt}
 
 
 def test_the_next_attempt_removes_what_a_killed_one_has_left(tmp_path, run_dir):

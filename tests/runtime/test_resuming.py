@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 import pytest
+from quick import quick
 
 from k8s_parsl.folder import Folder
 from k8s_parsl.journal import events
@@ -420,3 +421,123 @@ def test_no_link_is_followed(older, new, tmp_path):
 def test_a_folder_without_results_is_no_error(new, tmp_path):
     inherited.take(tmp_path / "runs" / "none" / "parsl", new)
     assert not new.exists()
+
+
+# What tasks add to files --------------------------------------------------------------------------
+
+ADDING = """
+from parsl import python_app
+from counting import note
+from k8s_parsl.outputs import append, merged
+
+@python_app(cache=True)
+def square(x):
+    note("square")
+    with append("/data/sums.csv".replace("/data", DATA)) as file:
+        file.write(f"cached {x * x}\\n")
+    return x
+
+@python_app
+def plain(x):
+    note("plain")
+    with append("/data/sums.csv".replace("/data", DATA)) as file:
+        file.write(f"plain {x}\\n")
+    return x
+
+def main(count, end):
+    for x in range(count):
+        square(x).result()
+    if end == "merged":
+        merged(f"{DATA}/sums.csv")
+        raise ValueError("no map")
+    for x in range(count):
+        plain(x).result()
+    if end != "well":
+        raise ValueError("no map")
+"""
+
+
+class Adding(Laptop):
+    """A workflow whose tasks add to a file."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        data = folder / "volumes" / "data"
+        self.data = data
+        (folder / "flow.py").write_text(f"DATA = {str(data)!r}\n{ADDING}")
+
+    @property
+    def lines(self):
+        return sorted((self.data / "sums.csv").read_text().splitlines())
+
+    def leftovers(self):
+        return [path.name for path in self.data.iterdir() if path.name.startswith(".k8s-parsl")]
+
+
+def lines_of(count, text="cached"):
+    return sorted([f"{text} {x * x}" for x in range(count)] + [f"plain {x}" for x in range(count)])
+
+
+ENDS = (["merged", "early"], ["early"], ["well"], ["merged"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "key"), quick([(ends, key) for key in ("arguments", "source") for ends in ENDS], 3)
+)
+def test_what_an_older_runs_tasks_have_added_is_there_once(tmp_path, ends, key):
+    """Whether their results are taken over or they run again, and whether it was merged."""
+    laptop = Adding(tmp_path)
+    for end in ends:
+        laptop.run(end=end, key=key, resume="latest")
+    assert laptop.run(count=5, key=key, resume="latest") == ({"square": 1, "plain": 5}, 0)
+    assert laptop.lines == lines_of(5)
+    assert laptop.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("end", "key"),
+    quick(
+        [
+            ("merged", "source"),
+            ("early", "arguments"),
+            ("merged", "arguments"),
+            ("early", "source"),
+        ],
+        2,
+    ),
+)
+def test_what_an_edited_app_adds_takes_the_place_of_what_it_added_before(tmp_path, end, key):
+    laptop = Adding(tmp_path)
+    laptop.run(end=end, key=key)
+    laptop.edit("cached {x * x}", "edited {x * x}")
+    assert laptop.run(key=key)[0]["square"] == 4
+    assert laptop.lines == lines_of(4, "edited")
+
+
+def test_it_is_there_also_where_the_older_run_is_removed(tmp_path):
+    laptop = Adding(tmp_path)
+    assert laptop.run(end="early")[0]["square"] == 4
+    assert laptop.run(count=0, end="early")[1] == 1
+    shutil.rmtree(laptop.runs[0])
+    assert laptop.run() == ({"plain": 4}, 0)
+    assert laptop.lines == lines_of(4)
+
+
+def test_without_an_older_run_a_new_one_adds_again(tmp_path):
+    """As a script does that is started again."""
+    laptop = Adding(tmp_path)
+    laptop.run()
+    laptop.run("--fresh")
+    assert laptop.lines == sorted(2 * lines_of(4))
+
+
+def test_a_file_that_was_changed_since_is_not_guessed_at(tmp_path):
+    laptop = Adding(tmp_path)
+    laptop.run(end="merged")
+    with (laptop.data / "sums.csv").open("a") as file:
+        file.write("by hand\n")
+    assert laptop.run()[1] == 1
+    assert (
+        "another program has changed it since this run added to it, or the run that" in laptop.log
+    )
+    assert laptop.lines == sorted([*(f"cached {x * x}" for x in range(4)), "by hand"])

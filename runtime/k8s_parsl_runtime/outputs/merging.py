@@ -33,8 +33,14 @@ from k8s_parsl_runtime.shared.noted import PART_BYTES, Noted, Part, synced_folde
 
 log = logging.getLogger("k8s_parsl_runtime")
 
+# Begin the names of the lists: of an attempt, and of an older run (`older_run`).
 PREFIX = "parts-"
+INHERITED = "inherited-"
 SUFFIX = ".jsonl"
+# Begins the name of what is known of a target.
+MERGED = "merged-"
+# The lists of an older run come before those of any attempt.
+OLDER = -(10**7)
 STATE_BYTES = 1 << 30
 LIST_BYTES = 1 << 30
 # In place of a task's number, in the name of the temporary folder of a merge.
@@ -196,11 +202,17 @@ class Merger:
 
     def _remove_lost(self, folders: set[Path]) -> None:
         counted = {one.part.part for one in self.counting()}
-        ours = f"{PART}{self._run.key}-"
+        ours = tuple(f"{PART}{key}-" for key in self._keys())
         for folder in folders:
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 lost = [entry.path for entry in entries if entry.name.startswith(ours)]
                 _remove([path for path in lost if path not in counted])
+
+    def _keys(self) -> set[str]:
+        """Return the keys of this run, and of those whose parts it has."""
+        rows = [row for rows in self._arrived.values() for row in rows]
+        names = [Path(one.part.part).name for _, parts in rows for one in parts]
+        return {self._run.key, *(name.removeprefix(PART).partition("-")[0] for name in names)}
 
     # The files in the run's folder.
 
@@ -208,7 +220,7 @@ class Merger:
         if self._folder is None:
             return None
         name = hashlib.sha256(os.fsencode(target)).hexdigest()[:32]
-        return self._folder / f"merged-{name}.json"
+        return self._folder / f"{MERGED}{name}.json"
 
     def _write(self, row: list[Any]) -> None:
         folder = self._folder or Path()
@@ -227,7 +239,7 @@ class Merger:
             raise
 
     def _read_earlier(self, folder: Path) -> None:
-        """Read what earlier attempts have noted.
+        """Read what an older run and earlier attempts have noted.
 
         Raises:
             OutputError: that cannot be read.
@@ -237,10 +249,12 @@ class Merger:
             names = files.names(folder, root)
         except FileNotFoundError:
             return
-        for name in names:
-            number = name.removeprefix(PREFIX).removesuffix(SUFFIX)
-            if name == f"{PREFIX}{number}{SUFFIX}" and number.isdigit():
-                attempt = int(number)
+        for prefix, before in ((INHERITED, OLDER), (PREFIX, 0)):
+            for name in names:
+                number = name.removeprefix(prefix).removesuffix(SUFFIX)
+                if name != f"{prefix}{number}{SUFFIX}" or not number.isdigit():
+                    continue
+                attempt = before + int(number)
                 if attempt < self._run.attempt:
                     self._arrived[attempt] = list(self._read(folder / name, root, attempt))
 
@@ -298,8 +312,9 @@ class _State:
             if (version.size, version.sha256) == (size, digest):
                 return version
         raise OutputError(
-            f"output {self._target}: another program has changed it since this run added to it, so"
-            f" nothing more is added; the parts are beside it ({PART}*)"
+            f"output {self._target}: another program has changed it since this run added to it, or"
+            " the run that it goes on from, so nothing more is added; the parts are beside it"
+            f" ({PART}*)"
         )
 
     def write(self, versions: list[Version]) -> None:

@@ -20,6 +20,8 @@ from k8s_parsl_runtime.shared.errors import describe
 MOST_ELEMENTS = 200_000
 MOST_BYTES = 64 << 20
 KEY_BYTES = 16
+# In a task's record: the key of its call, whatever the app's source is.
+CALL = "k8s_parsl_call"
 
 
 class NotComparable(Exception):

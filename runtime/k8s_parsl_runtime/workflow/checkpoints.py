@@ -146,7 +146,7 @@ class Memoizer(memoization.Memoizer):
             return None
         app = task["func_name"]
         try:
-            key = call_keys.of_arguments(task)
+            key = call = call_keys.of_arguments(task)
         except NotComparable as why:
             self._warn_once(app, "arguments", f"{why}; its results are not kept")
             return None
@@ -155,12 +155,15 @@ class Memoizer(memoization.Memoizer):
             if not source:
                 return None
             key = call_keys.with_more(key, source)
+        task[call_keys.CALL] = call
         if task["memoize"]:
             return key
         # Two calls with the same arguments both run: the app does not say that one stands for the
         # other. The next launcher has the first one's result for the first one, and so on.
         self._calls[key] += 1
-        return call_keys.with_more(key, str(self._calls[key]))
+        number = str(self._calls[key])
+        task[call_keys.CALL] = call_keys.with_more(call, number)
+        return call_keys.with_more(key, number)
 
     def _source(self, task: Any) -> str:
         """Return the digest of a task's source; empty where it cannot be compared."""

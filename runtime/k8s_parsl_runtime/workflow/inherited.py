@@ -62,7 +62,8 @@ def _take(source: Path, target: Path, volume: Path) -> None:
             file = files.opened_in(from_folder, source, os.O_RDONLY)
             try:
                 _link(source, from_folder, target, folder)
-            except OSError:
+            except OSError as error:
+                _say_copied(source, file, error)
                 _copy(file, target, folder)
             finally:
                 os.close(file)
@@ -87,6 +88,15 @@ def _link(source: Path, from_folder: int, target: Path, folder: int) -> None:
         src_dir_fd=from_folder,
         dst_dir_fd=folder,
         follow_symlinks=False,
+    )
+
+
+def _say_copied(source: Path, file: int, error: OSError) -> None:
+    log.info(
+        "%s: its %d MiB are copied, as it can have no hard link: %s",
+        source,
+        os.fstat(file).st_size >> 20,
+        error.strerror,
     )
 
 

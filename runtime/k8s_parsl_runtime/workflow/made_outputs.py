@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from k8s_parsl_runtime.outputs import current, merging, source, temporaries
+from k8s_parsl_runtime.outputs import current, merging, older_run, source, temporaries
 from k8s_parsl_runtime.outputs.current import OfRun, Task
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.merging import Merger
@@ -24,6 +24,7 @@ from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import DataError, PermissionDenied, WorkflowFailed
 from k8s_parsl_runtime.shared.noted import Noted, Part
 from k8s_parsl_runtime.shared.protocol import Message
+from k8s_parsl_runtime.workflow.call_keys import CALL
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.tries import noted_of
 
@@ -42,7 +43,7 @@ def of_run(plan: Message) -> OfRun:
     Args:
         plan: the message `start`.
     """
-    if not plan["checkpoint"]:
+    if not plan["keep_results"]:
         return OfRun(secrets.token_hex(6), plan["attempt"], "")
     run_dir = Path(plan["run_dir"])
     name = os.fsencode(run_dir.parent.name)
@@ -50,8 +51,12 @@ def of_run(plan: Message) -> OfRun:
     return OfRun(hashlib.sha256(name).hexdigest()[:12], plan["attempt"], str(folder))
 
 
-def begin(run: OfRun) -> Merger:
+def begin(run: OfRun, older: str = "") -> Merger:
     """Remove what earlier attempts have left over; return the merger of this one.
+
+    Args:
+        run: this attempt.
+        older: Parsl's folder of the run that it goes on from; empty for none.
 
     Raises:
         DataError, PermissionDenied: what they have added to files cannot be read.
@@ -63,6 +68,8 @@ def begin(run: OfRun) -> Merger:
     if folder and run.attempt > 1:
         within(SWEEP_S, "remove left-over outputs", lambda: temporaries.sweep(folder))
     try:
+        if older and folder:
+            _take(Path(older, temporaries.REGISTERS), folder)
         merger = Merger(run, folder)
     except OutputError as error:
         raise DataError(str(error)) from None
@@ -72,6 +79,12 @@ def begin(run: OfRun) -> Merger:
         ) from None
     merging.install(merger)
     return merger
+
+
+def _take(older: Path, folder: Path) -> None:
+    """Take over what the tasks of an older run have added to files, and remove its left-overs."""
+    within(SWEEP_S, "remove left-over outputs", lambda: temporaries.sweep(older))
+    older_run.take(older, folder)
 
 
 def _let_in(folder: Path) -> None:
@@ -140,8 +153,8 @@ class MadeOutputs:
 
 def _same_in_each_attempt(task_record: Any) -> str:
     """Return what is the same for the same call in each attempt; empty where that is not known."""
-    if task_record["hashsum"]:
-        return str(task_record["hashsum"])
+    if call := task_record.get(CALL) or task_record["hashsum"]:
+        return str(call)
     given = {str(number): value for number, value in enumerate(task_record["args"])}
     try:
         arguments = source.of_arguments(given | task_record["kwargs"], lambda _: False)

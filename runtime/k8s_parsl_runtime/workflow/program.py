@@ -150,7 +150,7 @@ class Program:
             plan, cert_dir, self._reporter.send, self._reporter.fault
         )
         run = made_outputs.of_run(plan)
-        self._made = MadeOutputs(self._reporter, made_outputs.begin(run))
+        self._made = MadeOutputs(self._reporter, made_outputs.begin(run, plan["resume"]))
         for executor in self._executors:
             executor.on_scaled = self._reporter.scaled
             executor.of_run = list(run)
