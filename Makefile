@@ -24,7 +24,7 @@ SHORT := sed -un -e 's/^Collecting \([^ ;]*\).*/  \1/p' -e 's/^  *Downloading [^
 SAY_CODE := { code=$$?; echo "exit code $$code (see docs/user/results.md; make itself ends with 2)" >&2; exit $$code; }
 LOCKED := launcher/requirements.txt runtime/requirements.txt
 
-.PHONY: help run test check check-cluster faults argocd external-secrets bench bench-page mutation cluster cluster-down image push generate lock sbom
+.PHONY: help run test check check-cluster faults data-safety argocd external-secrets bench bench-page mutation cluster cluster-down image push generate lock sbom
 .PHONY: audit format clean
 
 help: ## List the commands
@@ -48,6 +48,9 @@ check-cluster: $(VENV)/.checks ## List what is missing in your cluster for an in
 
 faults: $(VENV)/.tests ## Test every fault on the test cluster, also with Parsl's own provider; write reports/faults.md (hours)
 	@FAULTS_ALONE=1 PYTHONPATH=tests $(BIN)/python -m cluster.faults
+
+data-safety: $(VENV)/.tests ## Test what faults cost the data, also with Parsl alone; write reports/data-safety.md (30 minutes, needs root)
+	@PYTHONPATH=tests $(BIN)/python -m data_safety $(DATA_SAFETY)
 
 argocd: $(VENV)/.tests ## Test deploy/argocd with a real Argo CD on the test cluster (5 minutes, 10 the first time)
 	@$(BIN)/python -m pytest -m slow tests/cluster/test_argocd.py
