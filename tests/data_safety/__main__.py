@@ -97,7 +97,7 @@ def trial(system: str, kind: str, name: str, outputs: int, appends: int, seed: i
         confirmed = FAULTS[kind][name](runs, volume, rng)
         ended = runs.to_the_end()
         found = look(runs.made, outputs, appends)
-        said = runs.log.read_text(errors="replace").splitlines()[-1:]
+        said = runs.log.read_text(errors="replace").replace(folder, "…").splitlines()[-1:]
     return {
         "system": system,
         "fault": name,

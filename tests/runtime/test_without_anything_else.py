@@ -29,7 +29,8 @@ MODULES = {
     for file in sorted(RUNTIME.rglob("*.py"))
 }
 NEEDS_PARSL = tuple(
-    f"k8s_parsl_runtime.shared.{name}" for name in ("pickling", "walltime", "batch")
+    f"k8s_parsl_runtime.shared.{name}"
+    for name in ("pickling", "walltime", "batch", "exceptions", "own_config")
 )
 RELEASE = PARSL_RELEASES[-1]
 SUPPORTED = ("3.11", "3.12", "3.13")
@@ -89,7 +90,7 @@ def test_what_both_sides_share_and_what_refuses_do_without_parsl(empty):
 
 
 def test_what_is_imported_is_pythons_parsls_or_what_parsl_needs():
-    """Of the latter, the sockets that it talks by and the pickles that it makes."""
+    """Of the latter, its sockets, its pickles, and the tracebacks in these."""
     needed = {
         canonicalize_name(of.name)
         for of in map(Requirement, metadata.requires("parsl"))
@@ -109,9 +110,10 @@ def test_what_is_imported_is_pythons_parsls_or_what_parsl_needs():
                 top = name.partition(".")[0]
                 if top not in sys.stdlib_module_names and top not in ("parsl", "k8s_parsl_runtime"):
                     others.setdefault(top, set()).add(module.removeprefix("k8s_parsl_runtime."))
-    assert set(others) == {"dill", "zmq"}
+    assert set(others) == {"dill", "tblib", "zmq"}
     assert {canonicalize_name(owner) for top in others for owner in owners[top]} <= needed
     assert others["dill"] == {"shared.pickling"}
+    assert others["tblib"] == {"shared.exceptions"}
 
 
 @pytest.mark.parametrize("version", quick(SUPPORTED, first=1))
