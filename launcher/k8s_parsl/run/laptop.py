@@ -118,7 +118,7 @@ def _older(settings: Settings, folder: Folder, record: Record) -> Folder | None:
     if older:
         log.info(
             "run %s of this workflow was not done: this one takes over the results that it has"
-            " kept; --fresh starts from the beginning",
+            " kept; --fresh (make run FRESH=1) starts from the beginning",
             older.name,
         )
     return older

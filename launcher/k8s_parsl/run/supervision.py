@@ -250,7 +250,7 @@ def _how_to_go_on(record: Record, folder: Folder) -> str:
             return ""
         return (
             "the next run of this workflow takes over the results of apps with cache=True;"
-            " with --fresh it starts from the beginning"
+            " with --fresh (make run FRESH=1) it starts from the beginning"
         )
     if record.status != "stopped":
         return ""
