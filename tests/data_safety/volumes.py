@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from testbed.ceph import Ceph, ensure
 
 BYTES = 192 << 20
@@ -50,7 +52,7 @@ class CephFs:
 
     def mount(self) -> None:
         """Mount it, in place of a mount that is broken."""
-        subprocess.run(["umount", "--lazy", str(self.place)], capture_output=True, check=False)
+        self._unmount()
         _run(
             *("ceph-fuse", str(self.place), "-c", str(self.ceph.folder / "ceph.conf")),
             *("-n", f"client.{USER}", f"--keyfile={self._key}", "-r", self._root),
@@ -77,8 +79,16 @@ class CephFs:
 
     def close(self) -> None:
         """Undo it."""
-        subprocess.run(["umount", "--lazy", str(self.place)], capture_output=True, check=False)
+        self._unmount()
         self.ceph.revoke(USER)
+
+    def _unmount(self) -> None:
+        """Unmount it, and end its client: one that was evicted does not end by itself."""
+        subprocess.run(["umount", "--lazy", str(self.place)], capture_output=True, check=False)
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if words[:2] == ["ceph-fuse", str(self.place)]:
+                process.kill()
 
 
 def _run(*command: str) -> None:
