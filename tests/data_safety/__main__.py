@@ -26,7 +26,7 @@ import jinja2
 
 from data_safety.check import look
 from data_safety.faults import FAULTS
-from data_safety.runs import Runs
+from data_safety.runs import STARTS, Runs
 from data_safety.volumes import CephFs, Memory
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,9 @@ def write_page(rows: list[Row]) -> None:
     )
     names = list(dict.fromkeys(row["fault"] for row in rows))
     by_name = {name: {row["system"]: row for row in rows if row["fault"] == name} for name in names}
-    PAGE.write_text(environment.get_template("page.md.j2").render(faults=by_name, rows=rows))
+    PAGE.write_text(
+        environment.get_template("page.md.j2").render(faults=by_name, rows=rows, starts=STARTS)
+    )
     click.echo(f"{PAGE.relative_to(ROOT)}: written")
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "workload"))
-
-from content import ADDED, BYTES, FOLDER, content  # type: ignore[import-not-found]
+from data_safety.workload.content import ADDED, BYTES, FOLDER, content
 
 
 @dataclass

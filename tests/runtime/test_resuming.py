@@ -11,10 +11,13 @@ import subprocess
 import pytest
 from quick import quick
 
+from k8s_parsl.config.settings import Settings
 from k8s_parsl.folder import Folder
 from k8s_parsl.journal import events
+from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import resuming
+from k8s_parsl.run.attempts import Attempt
 from k8s_parsl.views.history import Run
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.errors import ConfigurationError, ExitCode, Temporary
@@ -123,7 +126,7 @@ ALL = {"square": 4, "add": 4, "plain": 1}
 
 
 def test_a_run_after_one_that_failed_takes_its_results_over(laptop):
-    """And says so beforehand, at its beginning, and at its end."""
+    """And the older one says so at its end, the new one at its beginning and at its end."""
     assert laptop.run(end="late") == (ALL, 1)
     assert (
         "the next run of this workflow takes over the results of apps with cache=True" in laptop.log
@@ -271,6 +274,29 @@ def test_the_next_attempt_goes_on_from_the_same_run(tmp_path):
     assert record.resumed_from == "older"
     hostile = Record("own", "laptop", "flow:main", "", "", resumed_from="../../etc")
     assert resuming.of_attempt("latest", own, hostile) is None
+
+
+def test_the_first_attempt_may_have_failed_before_it_knew_the_run(tmp_path):
+    """Its record has none, and is read once more when the next attempt begins."""
+    own = Folder(tmp_path / "runs" / "own")
+    with own.held():
+        failed = Record("own", "laptop", "flow:main", "", "", status="failed", exit_code=75)
+        failed.write(own.record)
+        journal = Journal()
+        record = Record("own", "laptop", "flow:main", "", "", resumed_from="older")
+        settings = Settings.parse({"workflow": {"call": "a:b"}, "executors": {"cpu": {}}}, "values")
+        assert not Attempt(journal).begin(own, record, settings, {})
+        journal.finish()
+    assert (record.attempt, record.resumed_from) == (2, "older")
+
+
+def test_an_older_run_with_a_link_in_it_does_not_keep_a_new_one_from_its_start(laptop):
+    laptop.run(end="late")
+    parsl = laptop.runs[0] / "parsl"
+    parsl.rename(laptop.folder / "moved")
+    parsl.symlink_to(laptop.folder / "moved")
+    assert laptop.run() == (ALL, 0)
+    assert f"run {laptop.runs[0].name} is passed over: " in laptop.log
 
 
 def test_another_workflows_run_is_not_the_latest(laptop):

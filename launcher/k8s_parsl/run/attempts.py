@@ -188,7 +188,7 @@ def _take_over(folder: Folder, record: Record) -> Record | None:
     earlier: list[dict[str, Any]] = []
     if former:
         last = max(last, former.attempt)
-        record.resumed_from = former.resumed_from
+        record.resumed_from = former.resumed_from or record.resumed_from
         earlier = [*former.attempts, _summary(former, folder, found)]
     elif last:
         earlier = [_unknown(last)]

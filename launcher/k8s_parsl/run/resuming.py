@@ -8,7 +8,7 @@ from k8s_parsl.folder import Folder
 from k8s_parsl.record.report import Record
 from k8s_parsl.views import history, prune
 from k8s_parsl.views.history import Run
-from k8s_parsl_runtime.shared import store_files
+from k8s_parsl_runtime.shared import files, store_files
 from k8s_parsl_runtime.shared.deadlines import apart
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Temporary
 
@@ -92,8 +92,11 @@ def _latest(others: list[Run], record: Record) -> Folder | None:
 def _latest_with_store(runs: list[Run]) -> Run | None:
     """Return the latest run that came as far as to keep results: others ended at their start."""
     for run in reversed(runs):
-        if store_files.paths(run.folder.parsl, run.folder.volume):
-            return run
+        try:
+            if store_files.paths(run.folder.parsl, run.folder.volume):
+                return run
+        except files.Refused as refused:
+            log.warning("run %s is passed over: %s", run.name, refused)
     return None
 
 

@@ -250,11 +250,8 @@ class Merger:
         except FileNotFoundError:
             return
         for prefix, before in ((INHERITED, OLDER), (PREFIX, 0)):
-            for name in names:
-                number = name.removeprefix(prefix).removesuffix(SUFFIX)
-                if name != f"{prefix}{number}{SUFFIX}" or not number.isdigit():
-                    continue
-                attempt = before + int(number)
+            for number, name in lists(names, prefix):
+                attempt = before + number
                 if attempt < self._run.attempt:
                     self._arrived[attempt] = list(self._read(folder / name, root, attempt))
 
@@ -271,6 +268,17 @@ class Merger:
                     f"{path}, line {number}: what tasks have added cannot be read: look at their"
                     " files, then start a new run (run.id)"
                 ) from None
+
+
+def lists(names: list[str], prefix: str) -> list[tuple[int, str]]:
+    """Return the number and the name of each list whose name begins so, in their order."""
+    numbers = [name.removeprefix(prefix).removesuffix(SUFFIX) for name in names]
+    found = zip(numbers, names, strict=True)
+    return sorted(
+        (int(number), name)
+        for number, name in found
+        if name == f"{prefix}{number}{SUFFIX}" and number.isdigit()
+    )
 
 
 class _State:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from k8s_parsl_runtime.outputs.merging import INHERITED, LIST_BYTES, MERGED, PREFIX, SUFFIX
+from k8s_parsl_runtime.outputs.merging import INHERITED, LIST_BYTES, MERGED, PREFIX, SUFFIX, lists
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import volume
 
@@ -40,16 +40,9 @@ def take(older: Path, own: Path) -> None:
 
 def _named(names: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the name of each file that is taken, with its new one."""
-    lists = [name for prefix in (INHERITED, PREFIX) for name in _lists(names, prefix)]
-    for number, name in enumerate(lists, 1):
+    taken = [name for prefix in (INHERITED, PREFIX) for _, name in lists(names, prefix)]
+    for number, name in enumerate(taken, 1):
         yield name, f"{INHERITED}{number}{SUFFIX}"
     for name in names:
         if name.startswith(MERGED):
             yield name, name
-
-
-def _lists(names: list[str], prefix: str) -> list[str]:
-    """Return the lists whose names begin so, in the order of their numbers."""
-    numbers = [name.removeprefix(prefix).removesuffix(SUFFIX) for name in names]
-    found = [int(number) for number in numbers if number.isascii() and number.isdigit()]
-    return [f"{prefix}{number}{SUFFIX}" for number in sorted(found)]

@@ -82,6 +82,8 @@ class Store:
         self._paths: list[Path] = []
         # How many of these are an older run's: the first ones.
         self._inherited = 0
+        # How many results that run has.
+        self.inherited_results = 0
         # By app of that run, the digests of the sources that made its results.
         self.inherited: dict[str, set[str]] = {}
         # Files that are open for reading, by their number.
@@ -91,8 +93,12 @@ class Store:
         self._unread: set[Path] = set()
         self._salt = os.urandom(frames.SALT_BYTES)
         for path in paths(folder, self._volume):
-            self._inherited += path.name.startswith(INHERITED)
+            is_inherited = path.name.startswith(INHERITED)
+            # Before it is read: what is noted of a result depends on whose it is.
+            self._inherited += is_inherited
             self._load(self._path if path == self._path else path)
+            if is_inherited:
+                self.inherited_results = len(self._index)
         if self._path not in self._paths:
             self._paths.append(self._path)
         self._number = self._paths.index(self._path)
@@ -102,12 +108,6 @@ class Store:
     def results(self) -> int:
         """How many results there are."""
         return len(self._index)
-
-    @property
-    def inherited_results(self) -> int:
-        """How many of these are an older run's."""
-        files_of_it = self._inherited
-        return sum(entry >> _PLACE_BITS < files_of_it for entry in self._index.values())
 
     # Earlier attempts, and older runs.
 
