@@ -150,3 +150,38 @@ def test_a_task_that_is_not_found_in_a_damaged_journal_says_so(run):
         UsageError, match=r"no task 3; the journal is not whole: attempt 1: 1 line c"
     ):
         terminal.print_task(run, None, 3, as_json=False)
+
+
+def damaged(lines, how):
+    """The lines of a journal with something wrong, apart from what they say of task 3."""
+    ways = {
+        "garbage": [lines[0], b"garbage\n", *lines[1:]],
+        "half a line": [*lines[:-2], lines[-2][:9] + b"\n", lines[-1]],
+        "no end": lines[:-1],
+    }
+    return b"".join(ways[how])
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("garbage", "attempt 1: 1 line cannot be read"),
+        ("half a line", "attempt 1: 1 line cannot be read"),
+        ("no end", "before the run's end"),
+    ],
+)
+def test_a_task_of_a_damaged_journal_says_what_is_missing(run, capsys, how, said):
+    """On the terminal, with JSON, and on its page: the task may have tries that are not shown."""
+    lines = lines_of(run)
+    file_of(run).write_bytes(gzip.compress(damaged(lines, how)))
+    page = run.folder.path / "task.html"
+    for as_json in (False, True):
+        terminal.print_task(run, None, 3, as_json=as_json)
+        assert said in capsys.readouterr().err
+    export.write_task(run, None, 3, page)
+    assert said.replace("'", "&#39;") in page.read_text()
+
+
+def test_a_task_of_a_whole_journal_warns_of_nothing(run, capsys):
+    terminal.print_task(run, None, 3, as_json=False)
+    assert capsys.readouterr().err == ""

@@ -18,6 +18,7 @@ from k8s_parsl_runtime.shared.attempts import ATTEMPTS
 
 PART_BYTES = 1 << 20
 Wanted = Callable[[bytes], bool]
+_END = b'"event":"end"'
 _NAME = re.compile(rf"([0-9]{{1,7}})({re.escape(COMPRESSED)}|{re.escape(SUFFIX)})")
 
 
@@ -77,6 +78,24 @@ def read(
             yield event
         elif line.endswith(b"\n") and not line.isspace():
             unread.lines += 1
+
+
+def looks_whole(path: Path, volume: Path) -> bool:
+    """Return whether each line could be one of ours, and the last one is the end of the attempt.
+
+    A look at the bytes alone: it costs a hundredth of what it costs to read the events.
+
+    Raises:
+        OSError: it cannot be read.
+        Refused: it is a link.
+    """
+    unread = Unread()
+    last = b""
+    for line in _lines(path, volume, unread):
+        if not line.startswith(b"{") or not line.endswith(b"}\n"):
+            return False
+        last = line
+    return not unread.is_cut and _END in last
 
 
 def _lines(path: Path, volume: Path, unread: Unread) -> Iterator[bytes]:

@@ -54,8 +54,8 @@ def write_task(run: Run, attempt: int | None, number: int, target: Path) -> Path
         DataError: the journal cannot be read.
         PermissionDenied: the file cannot be written.
     """
-    attempt, rows = task.find(run, attempt, number)
-    text = task_page(run, attempt, rows[-SHOWN_TRIES:])
+    attempt, rows, lacks = task.find(run, attempt, number)
+    text = task_page(run, attempt, rows[-SHOWN_TRIES:], lacks=lacks)
     content = [text.encode(errors="replace")]
     return _write(target, f"{run.name}-task-{number}.html", content)
 

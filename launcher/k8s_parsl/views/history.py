@@ -91,6 +91,15 @@ class Run:
             if attempt in journals:
                 yield from reader.read(journals[attempt], self.folder.volume, wanted)
 
+    def looks_whole(self, attempt: int) -> bool:
+        """Return whether a quick look at the journal of an attempt finds nothing wrong.
+
+        Raises:
+            DataError: the journal cannot be read.
+        """
+        with self._readable():
+            return reader.looks_whole(self.journals()[attempt], self.folder.volume)
+
     @contextmanager
     def _readable(self) -> Iterator[None]:
         try:

@@ -246,8 +246,8 @@ def parts(output: Output) -> Iterator[tuple[str, list[str]]]:
             yield head, lines
 
 
-def find(run: Run, attempt: int | None, number: int) -> tuple[int, list[Told]]:
-    """Return the number of the attempt and what is known of a task.
+def find(run: Run, attempt: int | None, number: int) -> tuple[int, list[Told], str]:
+    """Return the number of the attempt, what is known of a task, and what the journals lack.
 
     Args:
         run: the run.
@@ -261,10 +261,17 @@ def find(run: Run, attempt: int | None, number: int) -> tuple[int, list[Told]]:
     if attempt is None:
         attempt = max(run.attempts(), default=1)
     rows = tell(run, attempt, number, is_over=_is_over(run, attempt))
+    lacks = _lacks(run, attempt) if rows else missing(run.record, run.states())
     if not rows:
-        lacks = missing(run.record, run.states())
         and_lacks = f"; {lacks}" if lacks else ""
         raise UsageError(
             f"--task: attempt {attempt} of run {run.name} has no task {number}{and_lacks}"
         )
-    return attempt, rows
+    return attempt, rows, lacks
+
+
+def _lacks(run: Run, attempt: int) -> str:
+    """Return what the journals lack, if that of an attempt does not look whole."""
+    if run.is_alive() or run.looks_whole(attempt):
+        return ""
+    return missing(run.record, run.states())

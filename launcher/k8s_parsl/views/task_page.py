@@ -18,7 +18,7 @@ SHOWN_TRIES = 8
 OUTPUT_CHARACTERS = 20_000
 
 
-def task_page(run: Run, attempt: int, rows: Sequence[Told], back: str = "") -> str:
+def task_page(run: Run, attempt: int, rows: Sequence[Told], back: str = "", lacks: str = "") -> str:
     """Return the page of a task.
 
     Args:
@@ -26,6 +26,7 @@ def task_page(run: Run, attempt: int, rows: Sequence[Told], back: str = "") -> s
         attempt: the number of the attempt that had the task.
         rows: its last tries, `SHOWN_TRIES` at most and at least one.
         back: where the page of the run is; empty: nowhere.
+        lacks: what the journals of the run lack.
     """
     last = rows[-1]
     text: str = page.template("task.html.j2").render(
@@ -34,6 +35,7 @@ def task_page(run: Run, attempt: int, rows: Sequence[Told], back: str = "") -> s
         run=run.name,
         attempt=attempt,
         back=back,
+        lacks=bounded(lacks, TEXT_CHARACTERS),
         task=last.one.id,
         app=bounded(last.app, APP_CHARACTERS),
         outcome=bounded(last.one.outcome, APP_CHARACTERS),

@@ -227,7 +227,9 @@ def print_task(run: Run, attempt: int | None, number: int, *, as_json: bool) -> 
         UsageError: the attempt has no such task.
         DataError: the journal cannot be read.
     """
-    _, rows = task.find(run, attempt, number)
+    _, rows, lacks = task.find(run, attempt, number)
+    if lacks:
+        warn(f"{run.folder.journals}: {lacks}")
     if as_json:
         print_json([row.document() for row in rows])
         return
