@@ -38,6 +38,8 @@ ENTRIES = {
         Entry("pending", "From a task that waits to a pod that is asked for"),
         Entry("breathing", "Waves of tasks: worker pods come and go"),
         Entry("data", "1 MB in and out of each task: by a file, and by argument"),
+        Entry("million", "A run of 1,000,000 no-op tasks: memory, bytes, answers"),
+        Entry("resumed", "A run of 1,000,000 cached tasks, killed half way and gone on from"),
         Entry("footprint", "Imports, memory of each program, and packages"),
         Entry("first_task", "From `helm install` to the first task", needs_cluster=True),
         Entry("idle_traffic", "Requests to the API server", needs_cluster=True),
