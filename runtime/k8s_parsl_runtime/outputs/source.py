@@ -1,7 +1,8 @@
 """What a function does, and what it was called with, as texts that are the same in each process.
 
-Of a function its bytecode counts, with that of the functions which it calls in the user's own
-modules. So an edited line counts, and an edited comment does not.
+Of a function its source counts, without comments, with that of the functions which it calls in the
+user's own modules, and with the values of the constants that they read. It is what the process has
+loaded: where the file has changed since, or there is none, the bytecode counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from k8s_parsl_runtime.shared import source_text
 from k8s_parsl_runtime.shared.errors import describe
 
 # An argument of these types is the same in each process, and `repr` has all of it.
@@ -77,7 +79,8 @@ def of_arguments(arguments: Mapping[str, Any], is_input: Callable[[str], bool]) 
 
 
 def _of_one(function: types.FunctionType) -> str:
-    words = [_of_code(function.__code__, function.__doc__)]
+    text = source_text.of_code(function.__code__)
+    words = [_of_code(function.__code__, function.__doc__) if text is None else text]
     words += map(_of_constant, (function.__defaults__, function.__kwdefaults__))
     words += [f"{name}={_of_constant(value)}" for name, value in _constants(function)]
     return " ".join(words)

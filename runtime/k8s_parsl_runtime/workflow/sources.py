@@ -22,14 +22,11 @@ from weakref import WeakKeyDictionary
 
 from parsl.dataflow.memoization import id_for_memo
 
-from k8s_parsl_runtime.shared import userpath
+from k8s_parsl_runtime.shared import source_text, userpath
 
 log = logging.getLogger(__name__)
 
-FILE_BYTES = 8 << 20
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-# The decorators that make apps.
-_PARSL = ("python_app", "bash_app", "join_app")
 
 
 class Sources:
@@ -72,11 +69,11 @@ class Sources:
             return
         file = Path(code.co_filename)
         module = self._module(file)
-        node = _node_of(module, code) if module else None
+        node = source_text.node_of(module.tree, code) if module else None
         if node is None:
             parts[name] = _of_code(code)
         else:
-            parts[name] = _text(node)
+            parts[name] = source_text.of_node(node)
         for cell_name, value in _closure(function):
             self._add_value(f"{name}.{cell_name}", value, parts)
         if module and node:
@@ -114,7 +111,7 @@ class Sources:
                 for found in self._resolve(module, chain, inner):
                     owner, name, one = found
                     if name not in parts:
-                        parts[name] = _text(one)
+                        parts[name] = source_text.of_node(one)
                         rest.append((owner, one))
 
     def _resolve(
@@ -198,13 +195,8 @@ class Sources:
         return self._modules[file]
 
     def _parsed(self, file: Path) -> _Module | None:
-        try:
-            if not file.is_file() or file.stat().st_size > FILE_BYTES:
-                return None
-            tree = ast.parse(file.read_bytes())
-        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
-        return _Module(file, self._name(file), tree)
+        tree = source_text.parsed(file)
+        return _Module(file, self._name(file), tree) if tree else None
 
     def _name(self, file: Path) -> str:
         """Return a file's name that is the same where the folder of the code is another."""
@@ -283,46 +275,6 @@ def _chains(node: ast.AST) -> set[tuple[str, ...]]:
 
 def _is_begin(chain: tuple[str, ...], chains: set[tuple[str, ...]]) -> bool:
     return any(len(one) > len(chain) and one[: len(chain)] == chain for one in chains)
-
-
-def _node_of(module: _Module, code: types.CodeType) -> ast.AST | None:
-    """Return the definition or lambda of a code object."""
-    line = code.co_firstlineno
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-            if first <= line <= node.lineno:
-                return node
-        if isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == line:
-            return node
-    return None
-
-
-def _text(node: ast.AST) -> str:
-    """Return a piece of code without comments, layout, docstrings and Parsl's decorators."""
-    # Of a copy: the module's own stays as it is.
-    return ast.unparse(_Plain().visit(ast.parse(ast.unparse(node))))
-
-
-class _Plain(ast.NodeTransformer):
-    """Removes docstrings and Parsl's decorators."""
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        """Return a node without them, and what is below it."""
-        self.generic_visit(node)
-        if not isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            return node
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        if not isinstance(node, ast.Module):
-            node.decorator_list = [one for one in node.decorator_list if not _is_parsls(one)]
-        return node
-
-
-def _is_parsls(decorator: ast.AST) -> bool:
-    called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-    return name in _PARSL
 
 
 def _unwrapped(function: Any) -> Any:
