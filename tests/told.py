@@ -66,4 +66,4 @@ def failed(app, text="", **more):
 def reasons(pods):
     """How often each reason was met, of these worker pods."""
     with pods._journal.locked() as state:
-        return state.reasons.copy()
+        return state.pods.reasons.copy()

@@ -104,9 +104,9 @@ def test_a_group_adds_up_to_the_same_as_its_tries_one_after_the_other(shape, siz
     for start in range(0, len(tries), size):
         for group in grouped.groups(tries[start : start + size], 0):
             together.take(of_journal(group))
-    assert together.counts() == (0, 2000, 0)
+    assert together.tasks.counts() == (0, 2000, 0)
     assert differences(status(together), status(one_by_one)) == []
-    assert together.running == one_by_one.running == {}
+    assert together.tasks.running == one_by_one.tasks.running == {}
 
 
 def test_a_group_comes_back_as_its_tries():
@@ -225,7 +225,7 @@ def test_whatever_a_group_on_a_volume_holds_every_view_can_be_made(seed):
                 break
         state.take(event)
     json.dumps(status(state), allow_nan=False)
-    assert state.apps["f"].done > 0
+    assert state.tasks.apps["f"].done > 0
 
 
 def test_one_task_is_found_among_many(tmp_path):

@@ -14,10 +14,22 @@ import zlib
 import pytest
 from told import done, failed, kept, retried, submitted, tried
 
-from k8s_parsl.journal import events, reader, state, writer
+from k8s_parsl.journal import (
+    apps,
+    events,
+    executors,
+    failures,
+    fields,
+    pods,
+    reader,
+    state,
+    work,
+    writer,
+)
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.journal.state import State, began
+from k8s_parsl.journal.state import State
 from k8s_parsl.journal.timeline import Timeline
+from k8s_parsl.journal.work import began
 from k8s_parsl.views import words
 from k8s_parsl.views.status import status
 from k8s_parsl_runtime.shared.files import Refused
@@ -72,9 +84,10 @@ def told(of):
     """What a state says, as text."""
     apps = {
         name: [getattr(app, field) for field in ("submitted", "done", "failed", "kept", "retried")]
-        for name, app in of.apps.items()
+        for name, app in of.tasks.apps.items()
     }
-    return json.dumps([of.run, of.end, apps, of.failures, of.long, of.reasons, len(of.pods)])
+    failures, reasons = of.tasks.failures.texts, of.pods.reasons
+    return json.dumps([of.run, of.end, apps, failures, of.long, reasons, len(of.pods.by_name)])
 
 
 # The file ------------------------------------------------------------------------------------------
@@ -88,8 +101,8 @@ def test_the_file_adds_up_to_the_same_state(run):
     journal.finish()
     with journal.locked() as live:
         assert told(folded(run)) == told(live)
-        assert live.counts() == (22, 21, 1)
-        assert live.apps["stage"].seconds.number == 20
+        assert live.tasks.counts() == (22, 21, 1)
+        assert live.tasks.apps["stage"].seconds.number == 20
 
 
 def test_it_can_be_read_while_it_is_written(run):
@@ -98,7 +111,7 @@ def test_it_can_be_read_while_it_is_written(run):
     path = writer.path_of(run, 1)
     while not path.exists() or b'"long"' not in path.read_bytes():
         threading.Event().wait(0.01)
-    assert folded(run).counts() == (22, 21, 1)
+    assert folded(run).tasks.counts() == (22, 21, 1)
     journal.finish()
 
 
@@ -119,7 +132,7 @@ def test_where_compression_was_cut_off_the_plain_file_counts(run):
     plain = gzip.decompress(packed.read_bytes())
     packed.write_bytes(packed.read_bytes()[:50])
     (run / "journal" / "1.jsonl").write_bytes(plain)
-    assert folded(run).counts() == (22, 21, 1)
+    assert folded(run).tasks.counts() == (22, 21, 1)
 
 
 def is_beginning(lines, whole):
@@ -179,7 +192,7 @@ def test_garbage_in_the_middle_costs_the_lines_that_it_hits(run):
         b"null\n",
     ]
     (run / "journal" / "1.jsonl").write_bytes(b"".join([*plain[:5], *rubbish, *plain[5:]]))
-    assert folded(run).counts() == (22, 21, 1)
+    assert folded(run).tasks.counts() == (22, 21, 1)
 
 
 def test_damage_in_a_compressed_one_costs_what_comes_behind(run):
@@ -270,7 +283,7 @@ def test_a_volume_that_stalls_costs_lines_and_neither_the_run_nor_memory(run, mo
     journal.end(status="done", exit_code=0)
     journal.finish()
     with journal.locked() as live:
-        assert live.counts() == (2200, 2100, 100)
+        assert live.tasks.counts() == (2200, 2100, 100)
     read = folded(run)
     assert read.left_out > 1000
     assert read.end["status"] == "done"
@@ -357,7 +370,7 @@ def test_an_event_that_is_none_changes_nothing_else(event):
     found.take(event)
     found.take({"event": "submitted", "t": 1.0, "app": "b", "ids": [[0, 1]]})
     found.settle()
-    assert found.apps["b"].submitted == 2
+    assert found.tasks.apps["b"].submitted == 2
 
 
 def test_no_number_of_names_makes_the_state_grow_without_bound():
@@ -369,12 +382,12 @@ def test_no_number_of_names_makes_the_state_grow_without_bound():
         found.take({"event": "pod", "state": "created", **of, **reason})
         found.take({"event": "workers", "number": 1, **of})
         found.take({"event": "used", "of": f"u{number}", "cpu": 1.0, "memory": 1})
-    assert len(found.pods) == state.MOST_PODS
-    assert len(found.seconds_of_pods) <= state.KEPT_EXECUTORS + 1
-    assert len(found.reasons) <= state.KEPT_REASONS + 1
+    assert len(found.pods.by_name) == pods.MOST_PODS
+    assert len(found.pods.seconds) <= executors.KEPT_EXECUTORS + 1
+    assert len(found.pods.reasons) <= pods.KEPT_REASONS + 1
     assert len(found.used) == state.KEPT_PROCESSES
     assert len(list(found.timeline.keys())) < 1000
-    assert {len(pod.text) for pod in found.pods.values()} == {state.TEXT_CHARACTERS}
+    assert {len(pod.text) for pod in found.pods.by_name.values()} == {fields.TEXT_CHARACTERS}
 
 
 def test_what_becomes_known_later_belongs_to_the_run():
@@ -391,7 +404,7 @@ def test_a_newer_column_is_left_out_and_an_older_journal_lacks_one():
     found.take({"event": "run", "columns": {"try": ["id", "colour", "number", "outcome", "executor",
                 "submitted", "launched", "sent", "ended"]}})  # fmt: skip
     found.take({"event": "try", "app": "a", "of": [1, "red", 0, "done", "cpu", 1, 1, 1, 2]})
-    assert found.apps["a"].done == 1
+    assert found.tasks.apps["a"].done == 1
 
 
 @pytest.mark.parametrize("tasks", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
@@ -446,18 +459,18 @@ def test_a_task_takes_at_most_200_bytes_on_the_disk(run):
 
 def test_pods_workers_apps_and_kinds_of_failures_are_bounded():
     journal = Journal()
-    for number in range(3 * state.KEPT_PODS):
+    for number in range(3 * pods.KEPT_PODS):
         pod = f"pod-{number}"
         journal.note("pod", executor="cpu", pod=pod, state="asked")
         journal.note("pod", executor="cpu", pod=pod, state="ended", reason="Evicted")
         journal.take_tasks([failed(f"app{number}", "no", error=f"E{number}", pod=pod, worker=1)])
     with journal.locked() as found:
-        assert len(found.pods) <= state.KEPT_PODS + 1
-        assert len(found.pods) + found.ended_pods["cpu"] == 3 * state.KEPT_PODS
-        assert len(found.workers) == state.KEPT_WORKERS
-        assert len(found.apps) == state.KEPT_APPS + 1
-        assert len(found.kinds) == state.KEPT_KINDS + 1
-        assert found.reasons == {"Evicted": 3 * state.KEPT_PODS}
+        assert len(found.pods.by_name) <= pods.KEPT_PODS + 1
+        assert len(found.pods.by_name) + found.pods.forgotten["cpu"] == 3 * pods.KEPT_PODS
+        assert len(found.tasks.work.rows) == work.KEPT_WORKERS
+        assert len(found.tasks.apps) == apps.KEPT_APPS + 1
+        assert len(found.tasks.failures.kinds) == failures.KEPT_KINDS + 1
+        assert found.pods.reasons == {"Evicted": 3 * pods.KEPT_PODS}
 
 
 def test_a_reason_that_kubelet_corrects_counts_once():
@@ -465,7 +478,7 @@ def test_a_reason_that_kubelet_corrects_counts_once():
     for reason in ("Killed", "Evicted", "Evicted"):
         journal.note("pod", executor="cpu", pod="p", state="ended", reason=reason)
     with journal.locked() as found:
-        assert found.reasons == {"Evicted": 1}
+        assert found.pods.reasons == {"Evicted": 1}
 
 
 @pytest.mark.parametrize(
@@ -484,9 +497,9 @@ def test_the_slowest_tasks_are_kept_with_their_calls():
     for number in range(100):
         journal.take_tasks([done("f", float(number), id=number, call=f"f({number})")])
     with journal.locked() as found:
-        slowest = sorted(found.apps["f"].slowest, reverse=True)
+        slowest = sorted(found.tasks.apps["f"].slowest, reverse=True)
         assert [(one[0], one[3]) for one in slowest[:2]] == [(99.0, "f(99)"), (98.0, "f(98)")]
-        assert len(slowest) == state.SLOWEST
+        assert len(slowest) == apps.SLOWEST
 
 
 # The timeline --------------------------------------------------------------------------------------
@@ -550,7 +563,7 @@ def test_a_number_of_waiting_tasks_that_is_none_changes_nothing(wrong):
 
 
 def test_settings_of_another_kind_make_no_view_fail():
-    for apps in (
+    for of_apps in (
         None,
         3,
         [],
@@ -559,7 +572,7 @@ def test_settings_of_another_kind_make_no_view_fail():
         {"get": {"maxRunning": []}},
     ):
         state = State()
-        state.take({"event": "run", "t": 0, "settings": {"apps": apps}})
+        state.take({"event": "run", "t": 0, "settings": {"apps": of_apps}})
         state.take({"event": "waiting", "t": 1, "app": "get", "permit": 3, "retry": 0})
         assert state.held()[0].text == "3 tasks of get: apps.get.maxRunning is reached"
 
@@ -576,7 +589,7 @@ def test_a_batch_counts_as_one_task_with_its_calls():
     for number, calls in enumerate((None, 250, 49)):
         take(folded, tried("tile", id=number, seconds=0.25, calls=calls))
     take(folded, tried("tile", "split", id=3))
-    (app,) = folded.apps.values()
+    (app,) = folded.tasks.apps.values()
     assert (app.submitted, app.done, app.open) == (4, 4, 0)
     assert (app.calls, app.lost) == (1 + 250 + 49, 1)
     assert words.calls({"calls": app.calls, "done": app.done}) == "300 calls"

@@ -12,8 +12,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from told import done, failed, kept, submitted, tried
 
+from k8s_parsl.journal.apps import KEPT_APPS, OTHERS
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.journal.state import KEPT_APPS, OTHERS, State
+from k8s_parsl.journal.state import State
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views import metrics
 from k8s_parsl.views.server import Ports
@@ -89,7 +90,7 @@ COUNTERS = ("submitted", "done", "kept", "failed", "retried", "lost", "cancelled
 def test_each_app_has_what_its_state_has(journal):
     with journal.locked() as state:
         found = said(state)
-    for name, app in state.apps.items():
+    for name, app in state.tasks.apps.items():
         labels = (("app", name),)
         for kind in COUNTERS:
             assert found[f"k8s_parsl_tasks_{kind}_total"][labels] == getattr(app, kind), kind
@@ -99,7 +100,7 @@ def test_each_app_has_what_its_state_has(journal):
         assert found["k8s_parsl_task_memory_peak_bytes"][labels] == app.peak
         assert found["k8s_parsl_tasks_running"][labels] == 1
     # Those of the fixture, not zeros on both sides.
-    tile = state.apps["tile"]
+    tile = state.tasks.apps["tile"]
     assert [getattr(tile, kind) for kind in COUNTERS] == [9, 4, 1, 1, 1, 1, 0]
     assert (tile.peak, tile.throttled) == (7 << 20, 0.25)
     assert tile.waited > 0.4
@@ -109,7 +110,7 @@ def test_each_app_has_what_its_state_has(journal):
 def test_the_histogram_is_cumulative_and_its_count_and_sum_are_the_times(journal):
     with journal.locked() as state:
         found = said(state)
-    times = state.apps["tile"].seconds
+    times = state.tasks.apps["tile"].seconds
     buckets = {
         float(dict(labels)["le"]): value
         for labels, value in found["k8s_parsl_task_duration_seconds_bucket"].items()
@@ -132,9 +133,9 @@ def test_pods_are_counted_by_executor_state_and_reason(journal):
     assert found["k8s_parsl_pods"] == {pods("working"): 1, pods("created", "Unschedulable"): 2}
     assert found["k8s_parsl_pods_ended_total"] == {(("executor", "cpu"),): 1}
     assert found["k8s_parsl_pod_reasons_total"] == {
-        (("reason", reason),): number for reason, number in state.reasons.items()
+        (("reason", reason),): number for reason, number in state.pods.reasons.items()
     }
-    assert state.reasons == {"Unschedulable": 2, "OOMKilled": 1}
+    assert state.pods.reasons == {"Unschedulable": 2, "OOMKilled": 1}
     both = {(("executor", "cpu"),): 2, (("executor", "gpu"),): 0}
     assert found["k8s_parsl_workers"] == found["k8s_parsl_workers_busy"] == both
 
@@ -165,7 +166,7 @@ def test_pods_that_the_state_forgot_stay_counted():
         event = {"event": "pod", "executor": "cpu", "pod": f"p{number}", "t": 1.0}
         state.take({**event, "state": "running"})
         state.take({**event, "state": "ended", "reason": "Completed"})
-    assert state.ended_pods["cpu"] > 0
+    assert state.pods.forgotten["cpu"] > 0
     assert said(state)["k8s_parsl_pods_ended_total"] == {(("executor", "cpu"),): 5000}
 
 
@@ -201,7 +202,7 @@ def test_a_hostile_name_of_an_app_is_one_label_and_forges_nothing():
     )
     with journal.locked() as state:
         found = said(state)
-    assert len(state.apps) == len(HOSTILE)
+    assert len(state.tasks.apps) == len(HOSTILE)
     for name in ("k8s_parsl_tasks_submitted_total", "k8s_parsl_tasks_running"):
         assert list(found[name].values()) == [1] * len(HOSTILE)
     assert found["k8s_parsl_tasks_done_total"][("app", 'a"b'),] == 0

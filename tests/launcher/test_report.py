@@ -15,15 +15,15 @@ import pytest
 from told import done, failed, kept, retried, submitted
 
 from k8s_parsl import untrusted
+from k8s_parsl.journal.apps import KEPT_APPS, OTHERS
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.journal.state import KEPT_APPS, KEPT_FAILURES, OTHERS
 from k8s_parsl.record import report, stored
 from k8s_parsl.record.report import Picture, Record
 from k8s_parsl.run import messages
 from k8s_parsl.views import page as views_page
 from k8s_parsl.views.page import PART, write_page
 from k8s_parsl_runtime.shared.errors import PermissionDenied
-from k8s_parsl_runtime.shared.protocol import ProtocolError
+from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES, ProtocolError
 
 # The smallest PNG there is: one transparent pixel.
 PIXEL = base64.b64decode(
@@ -381,9 +381,9 @@ def test_apps_beyond_a_thousand_are_counted_together(record):
     assert journal.counts() == (KEPT_APPS + 7, 0, KEPT_APPS + 7)
     journal.take_tasks([done("app0")])
     with journal.locked() as state:
-        assert len(state.apps) == KEPT_APPS + 1
-        assert (state.apps[OTHERS].submitted, state.apps[OTHERS].failed) == (7, 7)
-        assert state.apps["app0"].done == 1
+        assert len(state.tasks.apps) == KEPT_APPS + 1
+        assert (state.tasks.apps[OTHERS].submitted, state.tasks.apps[OTHERS].failed) == (7, 7)
+        assert state.tasks.apps["app0"].done == 1
 
 
 def test_the_last_lines_of_a_workflow_that_failed_are_in_the_page(tmp_path, record):

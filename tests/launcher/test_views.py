@@ -746,7 +746,7 @@ def test_the_time_left_is_by_the_rate_of_the_last_minutes():
         assert status(state)["seconds_left"] is None
         for number in range(40):
             state.timeline.add("done/f", 2.0 + number / 5)
-            state.apps["f"].done += 1
+            state.tasks.apps["f"].done += 1
         state.now = 10.0
         assert status(state)["seconds_left"] == pytest.approx(60 / (40 / 8), rel=0.3)
 
@@ -848,7 +848,7 @@ class Story:
         return self
 
     def busy(self, number, begin=0.0, end=100.0, cpu=1.0, throttled=0.0, delayed=0.0):
-        app = self.state._app("f")
+        app = self.state.tasks.app("f")
         seconds = number * (end - begin)
         app.cpu += cpu * seconds
         app.throttled += throttled * seconds
@@ -867,7 +867,7 @@ class Story:
 
     def short_tasks(self):
         for _ in range(100):
-            self.state._app("f").seconds.add(1.0)
+            self.state.tasks.app("f").seconds.add(1.0)
         return self
 
     def long_task(self, begin, end):
@@ -882,7 +882,7 @@ class Story:
             }
         )
         self.busy(1, begin, end)
-        self.state.note_straggler("f", "p", begin + 5, end)
+        self.state.tasks.stragglers.add(("f", "n2"), begin + 5, end)
         return self
 
 
@@ -1031,7 +1031,7 @@ def a_run_with_one_long_task(**long):
 def test_a_straggler_is_measured_by_the_others_alone():
     """The other worker waits for it from the mean of the others on, which its own time is not in."""
     state, parts = a_run_with_one_long_task(cpu=60.0)
-    assert state.stragglers == {("f", "n2"): pytest.approx(59.0)}
+    assert state.tasks.stragglers.seconds == {("f", "n2"): pytest.approx(59.0)}
     assert parts["stragglers"] == pytest.approx(0.5, abs=0.05)
     assert parts["computing"] == pytest.approx(0.5, abs=0.1)
     assert not why.explain(state)["sentence"].endswith(why.STALLED_ADVICE)

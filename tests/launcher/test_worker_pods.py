@@ -150,7 +150,7 @@ def test_the_image_that_a_pod_runs_is_noted(pods, server):
     server.set_status(name, phase="Running", containerStatuses=[status])
     until(pods, name, State.RUNNING)
     with pods._journal.locked() as state:
-        assert state.images == {("cpu", "registry/flow@sha256:1"): 1}
+        assert state.pods.images == {("cpu", "registry/flow@sha256:1"): 1}
 
 
 def ended(server, name, code, reason="Error", message="", phase="Failed"):

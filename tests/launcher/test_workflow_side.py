@@ -13,8 +13,8 @@ import time
 import pytest
 from told import submitted
 
+from k8s_parsl.journal.apps import KEPT_APPS
 from k8s_parsl.journal.journal import Journal
-from k8s_parsl.journal.state import KEPT_APPS
 from k8s_parsl.record.report import Picture, Record
 from k8s_parsl.run import events as run_events
 from k8s_parsl.run import kernel, messages, throttle
@@ -596,7 +596,7 @@ def test_a_run_has_only_so_many_apps(workflow):
         workflow.take(messages.Tasks(type="tasks", events=[submitted(f"app{number}", 2)]))
     assert workflow.journal.counts() == (2 * (KEPT_APPS + 100), 0, 0)
     with workflow.journal.locked() as state:
-        assert len(state.apps) == KEPT_APPS + 1
+        assert len(state.tasks.apps) == KEPT_APPS + 1
 
 
 def test_events_that_are_not_read_yet_are_bounded(workflow, sockets):

@@ -89,7 +89,7 @@ def test_what_tasks_did_comes_together(launcher):
         journal.take_tasks(message.events)
     assert len(launcher.taken) < 10
     with journal.locked() as state:
-        stage, merge = state.apps["stage"], state.apps["merge"]
+        stage, merge = state.tasks.apps["stage"], state.tasks.apps["merge"]
     assert (stage.submitted, stage.done, stage.retried, stage.seconds.number) == (
         3 * EVENTS,
         3 * EVENTS + 1,
@@ -97,7 +97,7 @@ def test_what_tasks_did_comes_together(launcher):
         3 * EVENTS,
     )
     assert merge.failed == 1
-    assert state.failures == [("merge", "merge(1): ValueError: no land")]
+    assert state.tasks.failures.texts == [("merge", "merge(1): ValueError: no land")]
 
 
 @pytest.mark.parametrize(

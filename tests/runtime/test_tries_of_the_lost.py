@@ -73,7 +73,7 @@ def test_a_pool_has_one_name_in_error_journal_and_logs(run):
     """An ID that nothing else has says nothing."""
     state = run.states()[1]
     logs = {file.stem for file in run.folder.logs.glob("workers-*.log")}
-    assert state.failed
-    for failed in state.failed:
-        assert failed.pod in logs and failed.pod in state.pods
+    assert state.tasks.failures.first
+    for failed in state.tasks.failures.first:
+        assert failed.pod in logs and failed.pod in state.pods.by_name
         assert failed.pod in failed.text

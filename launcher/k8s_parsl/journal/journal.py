@@ -84,7 +84,7 @@ class Journal:
     def counts(self) -> tuple[int, int, int]:
         """Return how many tasks were submitted, done and failed so far."""
         with self._lock:
-            return self._state.counts()
+            return self._state.tasks.counts()
 
     def held(self) -> str:
         """Return which tasks wait in the workflow, and why; empty where none does."""

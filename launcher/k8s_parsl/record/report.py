@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from k8s_parsl.journal.state import App, State
+from k8s_parsl.journal.apps import App
+from k8s_parsl.journal.state import State
 from k8s_parsl.record import stored
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import Begun
@@ -152,10 +153,10 @@ class Record:
 
     def add(self, state: State) -> None:
         """Take over what the tasks did."""
-        self.tasks = [_row(name, app) for name, app in sorted(state.apps.items())]
-        self.failures = state.failures
+        self.tasks = [_row(name, app) for name, app in sorted(state.tasks.apps.items())]
+        self.failures = state.tasks.failures.texts
         self.long_tasks = list(state.long)
-        self.reasons = dict(state.reasons.most_common())
+        self.reasons = dict(state.pods.reasons.most_common())
         self.code = self.code or str(state.run.get("code", ""))
         self.image = str(state.run.get("image", ""))
         self.resumed = [one._asdict() for one in state.resumed.values()]

@@ -77,7 +77,9 @@ class News:
         if FIRST_WORKER in self._said:
             return None
         registered = [
-            (pod.registered, name) for name, pod in state.pods.items() if pod.registered is not None
+            (pod.registered, name)
+            for name, pod in state.pods.by_name.items()
+            if pod.registered is not None
         ]
         if not registered:
             return None
@@ -87,7 +89,7 @@ class News:
 
     def _waits(self, state: State) -> list[JobEvent | None]:
         texts: dict[str, list[str]] = {}
-        for pod in state.pods.values():
+        for pod in state.pods.by_name.values():
             if pod.state in ("asked", "created") and pod.reason and pod.reason not in QUIET:
                 texts.setdefault(pod.reason, []).append(pod.text)
         found = [self._wait(reason, these, state.now) for reason, these in texts.items()]
@@ -113,7 +115,7 @@ class News:
             return None
         status = str(state.end.get("status", ""))
         severity, reason = ENDS.get(status, FAILED)
-        submitted, done, failed = state.counts()
+        submitted, done, failed = state.tasks.counts()
         text = (
             f"{status} after {duration(state.now)}: {done} of {submitted} tasks done,"
             f" {failed} failed"

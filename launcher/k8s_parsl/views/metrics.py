@@ -21,7 +21,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from k8s_parsl.journal.state import OTHERS, App, State
+from k8s_parsl.journal.apps import OTHERS, App
+from k8s_parsl.journal.state import State
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.views.status import executors
 from k8s_parsl_runtime.shared.errors import bounded
@@ -115,11 +116,11 @@ def _of_run(state: State) -> Iterator[Metric]:
 
 
 def _of_apps(state: State) -> Iterator[Metric]:
-    names = _labels(state.apps)
+    names = _labels(state.tasks.apps)
     for make, rows in ((_counter, APP_COUNTERS), (_gauge, APP_GAUGES)):
         for name, about, value in rows:
             family = make(name, about, ["app"])
-            for app, row in state.apps.items():
+            for app, row in state.tasks.apps.items():
                 family.add_metric([names[app]], value(row))
             yield family
     yield _running(state, names)
@@ -128,7 +129,7 @@ def _of_apps(state: State) -> Iterator[Metric]:
 
 def _running(state: State, names: dict[str, str]) -> Any:
     family = _gauge("tasks_running", "Tasks that run now.", ["app"])
-    open_tasks = [] if state.end else list(state.running.values())
+    open_tasks = [] if state.end else list(state.tasks.running.values())
     running = Counter(one.app if one.app in names else OTHERS for one in open_tasks)
     for app in sorted({*names, *running}):
         family.add_metric([names.get(app, app)], running[app])
@@ -142,7 +143,7 @@ def _durations(state: State, names: dict[str, str]) -> Metric:
         labels=["app"],
     )
     bounds = [*map(str, BOUNDS), "+Inf"]
-    for app, row in state.apps.items():
+    for app, row in state.tasks.apps.items():
         up_to = itertools.accumulate(row.seconds.buckets)
         buckets = list(zip(bounds, up_to, strict=True))
         family.add_metric([names[app]], buckets, row.seconds.total)
@@ -152,20 +153,20 @@ def _durations(state: State, names: dict[str, str]) -> Metric:
 def _of_pods(state: State) -> Iterator[Metric]:
     labels = ("executor", "state", "reason")
     present = _gauge("pods", "Worker pods that have not ended, by why they wait.", labels)
-    open_pods = [pod for pod in state.pods.values() if pod.ended is None and not state.end]
+    open_pods = [pod for pod in state.pods.by_name.values() if pod.ended is None and not state.end]
     numbers = Counter((pod.executor, pod.state, pod.reason) for pod in open_pods)
     for key, number in sorted(numbers.items()):
         present.add_metric([_name(part) for part in key], number)
     yield present
     ended = _counter("pods_ended", "Worker pods that have ended.", ["executor"])
-    gone = state.ended_pods + Counter(
-        pod.executor for pod in state.pods.values() if pod.ended is not None
+    gone = state.pods.forgotten + Counter(
+        pod.executor for pod in state.pods.by_name.values() if pod.ended is not None
     )
     for executor, number in sorted(gone.items()):
         ended.add_metric([_name(executor)], number)
     yield ended
     reasons = _counter("pod_reasons", "How often a worker pod waited or ended by why.", ["reason"])
-    for reason, number in sorted(state.reasons.items()):
+    for reason, number in sorted(state.pods.reasons.items()):
         reasons.add_metric([_name(reason)], number)
     yield reasons
 

@@ -54,7 +54,7 @@ def _of_record(record: Record, state: State) -> Iterator[str]:
     """Yield what the record has of its attempt and the journal has not."""
     if record.status != RUNNING and record.ended and not state.end and not state.is_cut:
         yield f"it stops {duration(state.now)} after the beginning, before the run's end"
-    _, done, failed = state.counts()
+    _, done, failed = state.tasks.counts()
     expected = sum(row["done"] + row["failed"] for row in record.tasks)
     if done + failed < expected:
         yield (

@@ -72,7 +72,7 @@ class Triggers:
 
     def _found(self, state: State) -> list[str]:
         found = []
-        if state.counts()[2]:
+        if state.tasks.counts()[2]:
             found.append(FAILURE)
         if self._stalls(state):
             found.append(STALL)
@@ -81,8 +81,8 @@ class Triggers:
         return found
 
     def _stalls(self, state: State) -> bool:
-        submitted, done, failed = state.counts()
-        cancelled = sum(app.cancelled for app in state.apps.values())
+        submitted, done, failed = state.tasks.counts()
+        cancelled = sum(app.cancelled for app in state.tasks.apps.values())
         ended = done + failed + cancelled
         if ended != self._ended or ended >= submitted:
             self._ended = ended
@@ -129,8 +129,8 @@ def _tone(about: str, document: Json) -> Tone:
 def _lines(document: Json, state: State) -> list[str]:
     run = document["run"]
     lines = [counts(document), document["message"]]
-    if state.kinds:
-        first = next(iter(state.kinds.values()))
+    if state.tasks.failures.kinds:
+        first = next(iter(state.tasks.failures.kinds.values()))
         where = f" in {first.pod}" if first.pod else ""
         lines.append(f"first failure: {first.app}, task {first.first_task}{where}: {first.text}")
     lines += [f"waiting: {one['text']}" for one in document["held"][:SHOWN_WAITS]]

@@ -125,9 +125,9 @@ def record_of(state: State) -> Record:
         attempts=stored.attempts(run.get("attempts", [])),
         workers=[str(pool) for pool in run.get("pools", [])],
         retry_lost_tasks=_retry_lost_tasks(run.get("settings", {}).get("parsl")),
-        failures=state.failures,
+        failures=state.tasks.failures.texts,
         long_tasks=list(state.long),
-        reasons=dict(state.reasons.most_common()),
+        reasons=dict(state.pods.reasons.most_common()),
     )
     return with_end(record, state) if state.end else record
 

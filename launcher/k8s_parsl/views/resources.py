@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from k8s_parsl.journal.state import Executor, State
+from k8s_parsl.journal.executors import Executor
+from k8s_parsl.journal.state import State
 from k8s_parsl.journal.usages import Usage
 from k8s_parsl.views.words import decimal, size
 
@@ -30,7 +31,7 @@ OUT_OF_MEMORY = "OOMKilled"
 def requested_and_used(state: State) -> list[Json]:
     """Return a row for each executor that ran tasks, each with a row for each of its apps."""
     by_executor: dict[str, dict[str, Usage]] = {}
-    for (label, app), usage in state.usages.rows.items():
+    for (label, app), usage in state.tasks.work.usages.rows.items():
         by_executor.setdefault(label, {})[app] = usage
     labels = sorted(by_executor)[:SHOWN_EXECUTORS]
     return [_executor(state, label, by_executor[label]) for label in labels]
@@ -40,7 +41,7 @@ def _executor(state: State, label: str, apps: dict[str, Usage]) -> Json:
     known = state.executors.get(label, Executor())
     most = sorted(apps.items(), key=lambda item: -item[1].seconds)[:SHOWN_APPS]
     cpu_s = sum(usage.cpu for usage in apps.values())
-    pod_s = state.seconds_of_pods.get(label, 0.0)
+    pod_s = state.pods.seconds.get(label, 0.0)
     return {
         "executor": label,
         "of": known.of,
@@ -135,4 +136,6 @@ def _workers(number: int) -> str:
 
 
 def _was_out_of_memory(state: State, label: str) -> bool:
-    return any(pod.executor == label and pod.reason == OUT_OF_MEMORY for pod in state.pods.values())
+    return any(
+        pod.executor == label and pod.reason == OUT_OF_MEMORY for pod in state.pods.by_name.values()
+    )

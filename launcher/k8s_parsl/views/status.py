@@ -10,15 +10,12 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from k8s_parsl.journal.state import (
-    App,
-    Executor,
-    FailedTask,
-    Interrupted,
-    Pod,
-    State,
-    pod_key,
-)
+from k8s_parsl.journal.apps import App
+from k8s_parsl.journal.executors import Executor
+from k8s_parsl.journal.failures import FailedTask
+from k8s_parsl.journal.pods import Pod
+from k8s_parsl.journal.state import State
+from k8s_parsl.journal.tasks import Interrupted
 from k8s_parsl.journal.times import BOUNDS
 from k8s_parsl.record.report import DIED, RUNNING
 from k8s_parsl.views import why
@@ -51,12 +48,12 @@ def status(state: State, *, is_over: bool = False) -> Json:
     """
     state.settle()
     is_over = is_over or bool(state.end)
-    submitted, done, failed = state.counts()
+    submitted, done, failed = state.tasks.counts()
     cut_off = _cut_off(state) if is_over else {}
     interrupted = _interrupted(state) if is_over else []
     rows = {
         name: _app(name, app, cut_off.get(name, 0), is_over=is_over)
-        for name, app in state.apps.items()
+        for name, app in state.tasks.apps.items()
     }
     most = sorted(rows.values(), key=lambda row: -row["submitted"])
     return {
@@ -70,12 +67,12 @@ def status(state: State, *, is_over: bool = False) -> Json:
             "submitted": submitted,
             "done": done,
             "failed": failed,
-            "running": 0 if is_over else len(state.running),
+            "running": 0 if is_over else len(state.tasks.running),
             "interrupted": sum(row["interrupted"] for row in rows.values()),
             "not_begun": sum(row["not_begun"] for row in rows.values()),
             "cancelled": sum(row["cancelled"] for row in rows.values()),
-            "retried": sum(app.retried for app in state.apps.values()),
-            "lost": sum(app.lost for app in state.apps.values()),
+            "retried": sum(app.retried for app in state.tasks.apps.values()),
+            "lost": sum(app.lost for app in state.tasks.apps.values()),
         },
         "seconds_left": None if is_over else seconds_left(state),
         "apps": most[:SHOWN_APPS],
@@ -89,7 +86,7 @@ def status(state: State, *, is_over: bool = False) -> Json:
         "failed_tasks": _failed_tasks(state),
         "long": [{"app": app, "text": text} for app, text in state.long],
         "pods": _pods(state, is_over=is_over),
-        "reasons": dict(state.reasons.most_common()),
+        "reasons": dict(state.pods.reasons.most_common()),
         "used": {
             name: {"cpu": round(used.cpu, 2), "memory": used.memory, "peak": used.peak}
             for name, used in state.used.items()
@@ -97,7 +94,7 @@ def status(state: State, *, is_over: bool = False) -> Json:
         "scalings": [asdict(one) for one in state.scalings],
         "images": [
             {"executor": executor, "image": image, "pods": pods}
-            for (executor, image), pods in sorted(state.images.items())
+            for (executor, image), pods in sorted(state.pods.images.items())
         ],
         "why": why.explain(state),
         "resumed": sentence(str(state.run.get("resumed_from", "")), state.resumed.values()),
@@ -108,16 +105,16 @@ def status(state: State, *, is_over: bool = False) -> Json:
 
 def _cut_off(state: State) -> Counter[str]:
     """Return how many tasks of each app ran at the end without a word of how they ended."""
-    return Counter(one.app for one in state.running.values())
+    return Counter(one.app for one in state.tasks.running.values())
 
 
 def _interrupted(state: State) -> list[Json]:
     """Return the tasks that ran when the run ended, the longest first."""
     cut_off = [
         Interrupted(one.app, number, executor, one.pod, max(state.now - one.since, 0.0))
-        for (executor, number), one in state.running.items()
+        for (executor, number), one in state.tasks.running.items()
     ]
-    found = sorted([*state.interrupted, *cut_off], key=lambda one: -one.seconds)
+    found = sorted([*state.tasks.interrupted, *cut_off], key=lambda one: -one.seconds)
     return [
         {
             "task": one.id,
@@ -188,7 +185,7 @@ def seconds_left(state: State) -> float | None:
     Returns:
         None where nothing has ended lately, or nothing is left.
     """
-    submitted, done, failed = state.counts()
+    submitted, done, failed = state.tasks.counts()
     left = submitted - done - failed
     if left <= 0 or state.end:
         return None
@@ -211,23 +208,23 @@ def executors(state: State, *, is_over: bool = False) -> list[Json]:
         is_over: see `status`; then no pod is left, whether or not its end was noted.
     """
     is_over = is_over or bool(state.end)
-    labels = {*state.executors, *(pod.executor for pod in state.pods.values())}
+    labels = {*state.executors, *(pod.executor for pod in state.pods.by_name.values())}
     return [_executor(state, label, is_over=is_over) for label in sorted(labels)[:SHOWN_EXECUTORS]]
 
 
 def _executor(state: State, label: str, *, is_over: bool) -> Json:
     known = state.executors.get(label, Executor())
-    of_label = [pod for pod in state.pods.values() if pod.executor == label]
+    of_label = [pod for pod in state.pods.by_name.values() if pod.executor == label]
     pods = [pod for pod in of_label if pod.ended is None and not is_over]
-    states = Counter(pod_key(pod) for pod in pods)
-    running = [] if is_over else list(state.running.values())
+    states = Counter(pod.key for pod in pods)
+    running = [] if is_over else list(state.tasks.running.values())
     busy = sum(one.executor == label for one in running)
     return {
         "executor": label,
         "workers_per_pod": known.workers_per_pod,
         "most_pods": known.most_pods,
         "pods": dict(states),
-        "pods_in_all": len(of_label) + state.ended_pods[label],
+        "pods_in_all": len(of_label) + state.pods.forgotten[label],
         "workers": sum(pod.workers for pod in pods),
         "busy": busy,
     }
@@ -236,7 +233,7 @@ def _executor(state: State, label: str, *, is_over: bool) -> Json:
 def _waits(state: State) -> list[Json]:
     """Return what the run waits for, most first: worker pods by reason, and the workflow's code."""
     by_reason: dict[str, list[Pod]] = {}
-    for pod in state.pods.values():
+    for pod in state.pods.by_name.values():
         if pod.ended is None and pod.reason and pod.state in ("asked", "created"):
             by_reason.setdefault(pod.reason, []).append(pod)
     waits: list[Json] = [
@@ -256,7 +253,7 @@ def _held(state: State) -> list[Json]:
 
 
 def _running(state: State) -> list[Json]:
-    longest = sorted(state.running.items(), key=lambda item: item[1].since)[:SHOWN_RUNNING]
+    longest = sorted(state.tasks.running.items(), key=lambda item: item[1].since)[:SHOWN_RUNNING]
     return [
         {
             "task": number,
@@ -270,7 +267,7 @@ def _running(state: State) -> list[Json]:
 
 
 def _failures(state: State) -> list[Json]:
-    kinds = sorted(state.kinds.values(), key=lambda kind: -kind.count)[:SHOWN_FAILURES]
+    kinds = sorted(state.tasks.failures.kinds.values(), key=lambda kind: -kind.count)
     return [
         {
             "app": kind.app,
@@ -280,7 +277,7 @@ def _failures(state: State) -> list[Json]:
             "text": kind.text,
             "pod": kind.pod,
         }
-        for kind in kinds
+        for kind in kinds[:SHOWN_FAILURES]
     ]
 
 
@@ -288,9 +285,9 @@ def _failed_tasks(state: State) -> list[Json]:
     """Return tasks that failed one by one: first one of each kind, then the earliest ones."""
     of_kinds = [
         FailedTask(kind.app, kind.first_task, kind.number, kind.pod, kind.text)
-        for kind in state.kinds.values()
+        for kind in state.tasks.failures.kinds.values()
     ]
-    by_task = {one.id: one for one in [*of_kinds, *state.failed]}
+    by_task = {one.id: one for one in [*of_kinds, *state.tasks.failures.first]}
     return [
         {
             "app": one.app,
@@ -304,10 +301,10 @@ def _failed_tasks(state: State) -> list[Json]:
 
 
 def _pods(state: State, *, is_over: bool) -> Json:
-    latest = sorted(state.pods.items(), key=lambda item: -item[1].asked)[:SHOWN_PODS]
-    ended = sum(state.ended_pods.values())
+    latest = sorted(state.pods.by_name.items(), key=lambda item: -item[1].asked)[:SHOWN_PODS]
+    ended = sum(state.pods.forgotten.values())
     return {
-        "number": len(state.pods) + ended,
+        "number": len(state.pods.by_name) + ended,
         "shown": [
             {
                 "pod": name,
@@ -343,7 +340,7 @@ def _timeline(state: State) -> Json:
     for app, row in running.items():
         before = rows["busy"].get(app, [0.0] * len(row))
         rows["busy"][app] = [one + other for one, other in zip(before, row, strict=False)]
-    workers = sorted(state.workers)[:SHOWN_WORKERS]
+    workers = sorted(state.tasks.work.rows)[:SHOWN_WORKERS]
     return {
         "width": timeline.width,
         **{name: _rounded(row) for name, row in rows.items()},

@@ -10,7 +10,7 @@ from typing import Any
 from k8s_parsl.journal import events, groups
 from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.reader import Wanted
-from k8s_parsl.journal.state import began
+from k8s_parsl.journal.work import began
 from k8s_parsl.views.history import Run
 from k8s_parsl.views.missing import missing
 from k8s_parsl.views.output import ALL_BYTES, Logs, Output, of_try

@@ -87,8 +87,8 @@ def how_it_ended(run: Run, record: Record | None) -> str:
 
 
 def _totals(record: Record | None, state: State) -> Json:
-    if state.apps or record is None:
-        submitted, done, failed = state.counts()
+    if state.tasks.apps or record is None:
+        submitted, done, failed = state.tasks.counts()
         return {"tasks": submitted, "done": done, "failed": failed}
     return {
         "tasks": sum(row["submitted"] for row in record.tasks),
@@ -216,7 +216,7 @@ def _document(state: State, *, is_over: bool) -> Json:
     """Return the status of an attempt, whose kinds of failures also have the tasks' numbers."""
     document = status(state, is_over=is_over)
     for one in document["failures"]:
-        one["tasks"] = state.kinds[one["app"], one["error"]].tasks
+        one["tasks"] = state.tasks.failures.kinds[one["app"], one["error"]].tasks
     return document
 
 

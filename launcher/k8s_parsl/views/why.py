@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from k8s_parsl.journal.state import OTHER_EXECUTORS, Executor, Running, State
+from k8s_parsl.journal import executors
+from k8s_parsl.journal.executors import OTHER_EXECUTORS, Executor
+from k8s_parsl.journal.state import State
+from k8s_parsl.journal.stragglers import Stragglers
+from k8s_parsl.journal.tasks import Running
 from k8s_parsl.journal.timeline import Timeline
 
 # A smaller part is not worth a word.
@@ -63,12 +67,17 @@ def explain(state: State) -> dict[str, Any]:
     return {"parts": parts, "sentence": _sentence(parts, _advice(state, parts))}
 
 
+def _executor_in(state: State) -> Callable[[Running], str]:
+    """Return what says by what the timeline counts the executor of a task that runs."""
+    return lambda one: executors.place(state.executors, one.executor)
+
+
 def _parts(state: State) -> dict[str, float]:
     """Divide the workers' time, executor by executor and slice by slice."""
     parts = dict.fromkeys(WORDS, 0.0)
     timeline = state.timeline
     in_workers = sum(timeline.summed("occupied/", state.now))
-    running = of_running(state, lambda one: state.place(one.executor), lambda one: one.since)
+    running = of_running(state, _executor_in(state), lambda one: one.since)
     unended = sum(timeline.summed("unended/", state.now))
     parts["running"] = sum(running.summed("", state.now)) + unended
     parts["lost"] = sum(timeline.summed("lost/", state.now))
@@ -126,7 +135,7 @@ def of_running(
     """
     overlay = Timeline()
     overlay.width = state.timeline.width
-    for one in state.running.values():
+    for one in state.tasks.running.values():
         overlay.spread(key(one), since(one), state.now)
     return overlay
 
@@ -135,7 +144,7 @@ def _straggling(state: State) -> list[float]:
     """Return for how long of each slice a straggler ran; one that still runs counts, too."""
 
     def straggles_since(one: Running) -> float:
-        return state.now - state.beyond(one.app, state.now - one.since)
+        return state.now - state.tasks.beyond(one.app, state.now - one.since)
 
     ended = state.timeline.row("straggling", state.now)
     running = of_running(state, lambda _: "", straggles_since).row("", state.now)
@@ -143,9 +152,9 @@ def _straggling(state: State) -> list[float]:
 
 
 def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
-    cpu = sum(app.cpu for app in state.apps.values())
-    throttled = sum(app.throttled for app in state.apps.values())
-    delayed = sum(app.delayed for app in state.apps.values())
+    cpu = sum(app.cpu for app in state.tasks.apps.values())
+    throttled = sum(app.throttled for app in state.tasks.apps.values())
+    delayed = sum(app.delayed for app in state.tasks.apps.values())
     # A process that its CPU limit holds back can run, too: the kernel counts it as delayed.
     delayed = max(delayed - throttled, 0.0)
     left = busy
@@ -153,7 +162,7 @@ def _divide_busy(state: State, busy: float, parts: dict[str, float]) -> None:
         parts[what] = min(seconds, left)
         left -= parts[what]
     parts["waiting for data"] = left
-    _take_stalled(state.stalled, parts)
+    _take_stalled(state.tasks.stragglers.stalled, parts)
 
 
 def _take_stalled(stalled: float, parts: dict[str, float]) -> None:
@@ -184,18 +193,22 @@ def _details(state: State) -> dict[str, str]:
 
 def _stragglers(state: State) -> dict[tuple[str, str], float]:
     """Return for how long stragglers ran beyond others, by app and node; also those of now."""
-    found = state.stragglers.copy()
-    for one in state.running.values():
-        beyond = state.beyond(one.app, state.now - one.since)
+    found = state.tasks.stragglers.seconds.copy()
+    for one in state.tasks.running.values():
+        beyond = state.tasks.beyond(one.app, state.now - one.since)
         if beyond:
-            found[one.app, state.node(one.pod)] += beyond
+            found[one.app, state.pods.node(one.pod)] += beyond
     return found
+
+
+def _mostly_stalled(stragglers: Stragglers) -> bool:
+    return stragglers.stalled > sum(stragglers.seconds.values()) / 2
 
 
 def _advice(state: State, parts: list[dict[str, Any]]) -> str:
     """Return what to do about the largest part."""
     largest = parts[0]["what"] if parts else ""
-    if largest == "stragglers" and state.stalled > sum(state.stragglers.values()) / 2:
+    if largest == "stragglers" and _mostly_stalled(state.tasks.stragglers):
         return STALLED_ADVICE
     if largest == "waiting for tasks" and (app := _most_held(state)):
         return f"apps.{app}.maxRunning holds tasks back"
@@ -204,7 +217,7 @@ def _advice(state: State, parts: list[dict[str, Any]]) -> str:
 
 def _most_held(state: State) -> str:
     """Return the app of which most tasks at a time have waited for others; empty for none."""
-    held = {name: app.most_for_permit for name, app in state.apps.items()}
+    held = {name: app.most_for_permit for name, app in state.tasks.apps.items()}
     most = max(held, key=held.__getitem__, default="")
     return most if held.get(most) else ""
 
