@@ -32,7 +32,7 @@ from cluster import restricted
 from cluster.conftest import SMALL, Release, images_of
 from pykube import HTTPClient, KubeConfig, Pod
 
-from bench.figures import Cell, Figure, Result, Table, in_turns
+from bench.figures import Cell, Figure, Plot, Result, Table, in_turns
 from testbed import Testbed, images, layout, tools
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -236,7 +236,19 @@ def bench(size: str) -> Result:
             Figure("25 tasks done", "install", "first task + ideal", "s", "lower", ends, 1.1),
         ),
         tables=(Table("Seconds since `helm install`", columns, tuple(rows)),),
+        plots=(_trace([one for one, _ in steps]),),
     )
+
+
+def _trace(runs: list[dict[str, float]]) -> Plot:
+    """Return when each step of a start was reached, in its usual order."""
+    names = [name for name in runs[0] if name != "all tasks done"]
+    names.sort(key=lambda name: statistics.median(one[name] for one in runs))
+    lines = {
+        f"run {number}": tuple((one[name], float(row)) for row, name in enumerate(names))
+        for number, one in enumerate(runs, 1)
+    }
+    return Plot("A start", "seconds since helm install", "", lines, rows=tuple(names))
 
 
 def _cluster() -> Cluster:

@@ -73,13 +73,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over an axis; `is_step` where a value holds until the next point."""
+    """Lines over an axis.
+
+    `is_step` where a value holds until the next point. `rows` are the names of 0, 1, … on the other
+    axis, from the top, where these are no numbers.
+    """
 
     title: str
     x: str
     y: str
     lines: dict[str, tuple[tuple[float, float], ...]]
     is_step: bool = False
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,8 @@ def _plot(stored: dict[str, Any]) -> Plot:
         name: tuple((float(x), float(y)) for x, y in points)
         for name, points in stored["lines"].items()
     }
-    return Plot(**{**stored, "lines": lines})
+    rows = tuple(str(name) for name in stored.get("rows", ()))
+    return Plot(**{**stored, "lines": lines, "rows": rows})
 
 
 def in_turns(rounds: int, ours: Callable[[], T], against: Callable[[], T]) -> list[tuple[T, T]]:

@@ -40,11 +40,21 @@ def lines(plot: Plot) -> str:
         axes = canvas.subplots()
         for name, points in plot.lines.items():
             style = "steps-post" if plot.is_step else "default"
-            axes.plot(*zip(*points, strict=True), label=name, drawstyle=style)
+            marker = "." if plot.rows else ""
+            axes.plot(*zip(*points, strict=True), label=name, drawstyle=style, marker=marker)
         axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
-        axes.set_ylim(bottom=0)
+        _scale(axes, plot)
         axes.legend(frameon=False)
         return _svg(canvas)
+
+
+def _scale(axes: Axes, plot: Plot) -> None:
+    if not plot.rows:
+        axes.set_ylim(bottom=0)
+        return
+    axes.set_yticks(range(len(plot.rows)), plot.rows)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
 
 
 def ratios(figures: Sequence[Figure]) -> str:

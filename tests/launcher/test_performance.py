@@ -184,6 +184,15 @@ def test_a_plot_is_an_svg_with_its_texts(run):
     assert ">speed<" in plots.ratios(RESULT.figures)
 
 
+def test_a_plot_of_steps_names_its_rows_from_the_top():
+    lines = {"run 1": ((0.5, 0.0), (2.0, 1.0))}
+    plot = Plot("A start", "s", "", lines, rows=("pod made", "pod runs"))
+    assert Result.of_json(Result((), plots=(plot,)).as_json()).plots == (plot,)
+    svg = plots.lines(plot)
+    y = {name: float(re.search(rf'y="([0-9.]+)"[^>]*>{name}<', svg)[1]) for name in plot.rows}
+    assert y["pod made"] < y["pod runs"]
+
+
 def test_every_benchmark_has_its_module():
     modules = (store.ROOT / "benchmarks").glob("*.py")
     there = {path.stem for path in modules if "\ndef bench(" in path.read_text("utf-8")}
