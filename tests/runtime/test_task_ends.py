@@ -216,7 +216,7 @@ def test_a_result_says_how_long_the_app_ran(monkeypatch, tmp_path):
     """And not how long its process waited for it."""
     monkeypatch.setattr(task, "_note_crashes", lambda: None)
     moments = iter([100.0, 107.5, 108.0])
-    monkeypatch.setattr(measured.time, "monotonic", lambda: next(moments))
+    monkeypatch.setattr(measured.clock, "monotonic", lambda: next(moments))
     buffer = pack_apply_message(lambda: None, (), {}, buffer_threshold=1 << 20)
     assert unpacked(task.run(buffer)).measures.seconds == 7.5
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.serialize import deserialize, serialize
 
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.task_errors import TaskExited, TaskFailed
 
@@ -226,7 +227,7 @@ def _of_fork(result: Any, error: BaseException | None) -> Any:
 
 def _failure(error: BaseException, seconds: float) -> bytes:
     if keeper:
-        return keeper(error, time.time() - seconds, seconds)
+        return keeper(error, clock.time() - seconds, seconds)
     if not isinstance(error, Exception):
         error = TaskExited(describe(error)).with_traceback(error.__traceback__)
     try:

@@ -6,9 +6,10 @@ import contextvars
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar, cast
+
+from k8s_parsl_runtime.shared.clocks import clock
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ def left(deadline: float) -> float | None:
     """
     if deadline == math.inf:
         return None
-    return max(deadline - time.monotonic(), 0)
+    return max(deadline - clock.monotonic(), 0)
 
 
 def apart(
@@ -64,18 +65,18 @@ def apart(
 
     thread = threading.Thread(target=run, name="apart", daemon=True)
     thread.start()
-    began = time.monotonic()
+    began = clock.monotonic()
     deadline = began + seconds
     hurried = False
-    while thread.is_alive() and time.monotonic() < deadline:
+    while thread.is_alive() and clock.monotonic() < deadline:
         thread.join(HURRY_LOOK_S)
         if not hurried and hurry():
             hurried = True
-            deadline = min(deadline, time.monotonic() + hurried_seconds)
+            deadline = min(deadline, clock.monotonic() + hurried_seconds)
     if raised:
         raise raised[0]
     if not done:
-        raise TimeoutError(f"no answer within {time.monotonic() - began:.0f} s")
+        raise TimeoutError(f"no answer within {clock.monotonic() - began:.0f} s")
     return done[0]
 
 

@@ -8,6 +8,15 @@ from k8s_parsl_runtime.shared import signals
 # pod, or of a laptop's pool, and the worker's place in it.
 PLACE = "k8s_parsl_place"
 
+# What to do about an app that is called where there is no kernel.
+IN_APP = (
+    "an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures"
+)
+IN_IMPORT = (
+    "a module calls an app when it is imported, and workers import it, too: "
+    'call the app in a function, or below `if __name__ == "__main__":`'
+)
+
 
 class TaskFailed(Exception):
     """The task's own exception cannot be pickled; this one has its text."""
@@ -24,18 +33,20 @@ class TaskCancelled(Exception):
 class WorkerDied(Exception):
     """The process of a task ended while the task ran, and its pod did not."""
 
-    def __init__(self, host: str, exitcode: int, place: str = "") -> None:
+    def __init__(self, host: str, exitcode: int, place: str = "", raised: str = "") -> None:
         """Note how the process ended.
 
         Args:
             host: the pod, or the machine.
             exitcode: of the process; negative for a signal, as `multiprocessing` has it.
             place: the line of the user's code where it was, if that is known.
+            raised: what it raised outside of the task's code, if that is known.
         """
-        super().__init__(host, exitcode, place)
+        super().__init__(host, exitcode, place, raised)
         self.hostname = host
         self.exitcode = exitcode
         self.place = place
+        self.raised = raised
 
     @property
     def killed(self) -> bool:
@@ -49,4 +60,5 @@ class WorkerDied(Exception):
         else:
             end = f"ended with exit status {self.exitcode}"
         place = f", in {self.place}" if self.place else ""
-        return f"the task's process {end}{place}; worker {self.hostname}"
+        raised = f", as the worker itself raised {self.raised}" if self.raised else ""
+        return f"the task's process {end}{place}{raised}; worker {self.hostname}"

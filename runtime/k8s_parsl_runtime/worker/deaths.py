@@ -11,14 +11,17 @@ from __future__ import annotations
 import functools
 import os
 import re
+from contextlib import suppress
 from multiprocessing import current_process
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from parsl import multiprocessing
 from parsl.app.errors import AppTimeout
 from parsl.executors.high_throughput import errors
 
 from k8s_parsl_runtime.shared import programs, userpath
+from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.memory import oom_kills
 from k8s_parsl_runtime.shared.task_errors import PLACE, WorkerDied
 from k8s_parsl_runtime.worker import forks, handover
@@ -27,6 +30,8 @@ from k8s_parsl_runtime.worker import forks, handover
 FOLDER = "K8S_PARSL_CRASHES"
 # What faulthandler writes first when it ends the process.
 OVER = "\nTimeout ("
+# Begins what a process has noted of its own end.
+RAISED = "raised: "
 # A line of faulthandler's, the innermost frame first.
 FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (.+)$', re.MULTILINE)
 
@@ -47,6 +52,23 @@ class Worker(forks.Worker):
             _exitcodes[worker] = self.exitcode
             handover.ended(worker)
         return alive
+
+    def failed(self, error: BaseException) -> None:
+        """Note for the pool why this process ends."""
+        said = f"{RAISED}{describe(error)}".encode(errors="replace")
+        try:
+            own_notes().write(said)
+        except OSError:
+            # A task has closed the file.
+            with suppress(OSError):
+                notes(handover.number_of(self.name)).write_bytes(said)
+        super().failed(error)
+
+
+@functools.cache
+def own_notes() -> IO[bytes]:
+    """Return this worker's file of notes, open: a task may use up all that a process may open."""
+    return notes(handover.number_of(current_process().name)).open("wb", buffering=0)
 
 
 class Context(handover.Context):
@@ -105,10 +127,10 @@ def _end_of(worker: int, pod: str) -> BaseException:
     if exitcode is None or out_of_memory:
         gone: BaseException = _WorkerLost(worker, pod)
         return gone
-    place = ""
-    if exitcode < 0:
-        place = _place(_read(notes(worker)))
-    return WorkerDied(pod, exitcode, place)
+    note = _read(notes(worker))
+    _, _, raised = note.partition(RAISED)
+    place = _place(note) if exitcode < 0 else ""
+    return WorkerDied(pod, exitcode, place, raised if exitcode == 1 else "")
 
 
 def _over_time(worker: int) -> BaseException | None:

@@ -55,7 +55,18 @@ class Worker(ForkServerProcess):
         if not DEBUG & set(sys.argv):
             # Parsl writes three lines for each task, into a file that grows without end.
             logging.getLogger(POOL).setLevel(logging.WARNING)
-        super().run()
+        try:
+            super().run()
+        except BaseException as error:  # noqa: BLE001 (this process must end)
+            # Python would wait for the threads that tasks have left, and no one for this worker.
+            self.failed(error)
+            os._exit(1)
+
+    def failed(self, error: BaseException) -> None:
+        """Say why this process cannot work any more; it ends then."""
+        with suppress(Exception):
+            traceback.print_exception(error)
+            sys.stderr.flush()
 
 
 def begin() -> None:

@@ -19,7 +19,6 @@ import functools
 import os
 import sys
 import threading
-import time
 from contextlib import suppress
 from multiprocessing import context, current_process, get_context, parent_process, queues
 from multiprocessing.reduction import ForkingPickler
@@ -29,6 +28,7 @@ from queue import Empty
 from typing import Any, NoReturn, Self
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared.clocks import clock
 
 # A pool has no more worker processes.
 MOST_WORKERS = 4096
@@ -52,20 +52,18 @@ class Lock:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
         # A record lock belongs to the process, so it keeps no thread out.
         self._threads = threading.Lock()
-        self._file: int | None = None
+        # Now, as a task may use up all that this process may open.
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         self._threads.acquire()
-        if self._file is None:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         return self
 
     def __exit__(self, *error: object) -> None:
-        fcntl.lockf(self._file or 0, fcntl.LOCK_UN)
+        fcntl.lockf(self._file, fcntl.LOCK_UN)
         self._threads.release()
 
 
@@ -103,7 +101,7 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
         """
         if not _is_worker():
             return super().get(block, timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         worker = _this_worker()
         with self._getting:
             if not self._poll(_left(deadline) if block else 0):  # type: ignore[attr-defined]
@@ -235,7 +233,7 @@ def _left(deadline: float | None) -> float | None:
     """Return the seconds until a deadline; None where there is none."""
     if deadline is None:
         return None
-    return max(deadline - time.monotonic(), 0)
+    return max(deadline - clock.monotonic(), 0)
 
 
 # The pool itself is no child of `multiprocessing`'s.

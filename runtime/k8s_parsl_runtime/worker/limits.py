@@ -24,6 +24,7 @@ from typing import TypeVar
 from parsl.app.errors import AppTimeout
 
 from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.worker import deaths, overtime
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class _Limit:
     """
 
     def __init__(self, seconds: float, text: str) -> None:
-        self.ends_at = time.monotonic() + min(max(seconds, 0.0), MOST_S)
+        self.ends_at = clock.monotonic() + min(max(seconds, 0.0), MOST_S)
         self._text = text
         self._is_open = True
         self._timer: threading.Timer | None = None
@@ -77,7 +78,7 @@ class _Limit:
         self._file.seek(0)
         self._file.truncate()
         print(self._text, file=self._file, flush=True)
-        seconds = max(self.ends_at - time.monotonic(), 0.0)
+        seconds = max(self.ends_at - clock.monotonic(), 0.0)
         self._end_process_in(seconds + HEED_S)
         signal.signal(SIGNAL, self._raise)
         self._timer = threading.Timer(seconds, self._interrupt)
@@ -139,7 +140,7 @@ def keep(seconds: float, text: str, call: Callable[[], T]) -> T:
         AppTimeout: it took longer.
     """
     outer = _Latest.limit
-    if outer and time.monotonic() + seconds >= outer.ends_at:
+    if outer and clock.monotonic() + seconds >= outer.ends_at:
         return call()
     if outer:
         outer.hold()

@@ -14,11 +14,11 @@ import functools
 import os
 import resource
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.measures import Measures
 
 # Written to `clear_refs`: the peak begins again at what the process has now.
@@ -62,16 +62,16 @@ class Measurement:
         _note_throttled()
         _children.clear()
         self._sent = sent
-        self._began = time.time()
-        self._clock = time.monotonic()
+        self._began = clock.time()
+        self._clock = clock.monotonic()
         self._before = _counts_of_begin(self._clock)
         # The same clock as that of `getrusage`, at half the price.
-        self._cpu = time.process_time()
+        self._cpu = clock.process_time()
 
     def end(self) -> Measures:
         """Return what the task has used until now, with no size of its result yet."""
-        now = time.monotonic()
-        own = resource.getrusage(resource.RUSAGE_SELF)
+        now = clock.monotonic()
+        own = clock.getrusage(resource.RUSAGE_SELF)
         before = self._before
         seconds = now - self._clock
         after = before if seconds < SHORT_S else _read_counts(now)
@@ -118,7 +118,7 @@ def _counts_of_begin(now: float) -> _Counts:
 
 def _read_counts(now: float) -> _Counts:
     """Read the counts, and forget the peak of the memory so far."""
-    children = _cpu(resource.getrusage(resource.RUSAGE_CHILDREN))
+    children = _cpu(clock.getrusage(resource.RUSAGE_CHILDREN))
     counts = _Counts(now, children, *_io(), _delayed())
     _Latest.counts = counts
     _reset_peak()
@@ -183,7 +183,7 @@ class _Throttled:
 @functools.cache
 def _note_throttled() -> None:
     """Read the count before this worker's first task: what came before is not that task's."""
-    _throttled_since_last(time.monotonic())
+    _throttled_since_last(clock.monotonic())
 
 
 def _throttled_since_last(now: float) -> float:

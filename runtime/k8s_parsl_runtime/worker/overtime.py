@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.worker import deaths
 from k8s_parsl_runtime.worker.handover import MOST_WORKERS
 
@@ -79,7 +80,7 @@ def allow(worker: int, seconds: float) -> None:
         words[at + 2] = 0
         words[at] = pid
         words[at + 1] = _began(pid)
-    words[at + 2] = time.monotonic_ns() + int(seconds * 1e9)
+    words[at + 2] = clock.monotonic_ns() + int(seconds * 1e9)
 
 
 def forget(worker: int) -> None:
@@ -102,7 +103,7 @@ def _over_time() -> Iterator[int]:
     words = _Shared.words
     if words is None:
         return
-    now = time.monotonic_ns()
+    now = clock.monotonic_ns()
     deadlines = words[2::_WORDS].tolist()
     if not any(deadlines):
         return

@@ -23,7 +23,7 @@ from k8s_parsl_runtime.outputs.current import OfRun
 from k8s_parsl_runtime.shared import batch, walltime
 from k8s_parsl_runtime.shared.deadlines import safely
 from k8s_parsl_runtime.shared.errors import TEXT_S, exit_status
-from k8s_parsl_runtime.shared.task_errors import TaskExited
+from k8s_parsl_runtime.shared.task_errors import IN_APP, IN_IMPORT, TaskExited
 from k8s_parsl_runtime.worker import (
     bash_stderr,
     deaths,
@@ -37,14 +37,8 @@ from k8s_parsl_runtime.worker.measured import Measurement
 
 # Frames that are kept from each end of a traceback: the pickle of a deep one fails.
 SHOWN_FRAMES = 30
-# What to do about an app that is called where there is no kernel.
-IN_APP = (
-    "an app cannot call an app: make it a @join_app, which runs in the workflow and returns futures"
-)
-IN_IMPORT = (
-    "a module calls an app when it is imported, and workers import it, too: "
-    'call the app in a function, or below `if __name__ == "__main__":`'
-)
+# Of an exception that comes before the app's own code.
+UNREADABLE = "the worker cannot read the task's arguments: one of them cannot be unpickled"
 
 
 def run(
@@ -149,8 +143,17 @@ def _executed(buffer: bytes, limit: tuple[float, str] | None) -> Any:
 
 def _called(buffer: bytes) -> Any:
     """Call a task's function, as Parsl's `execute_task` does by compiling a line of Python."""
-    function, arguments, named = unpack_apply_message(buffer)
+    function, arguments, named = _unpacked(buffer)
     return function(*arguments, **named)
+
+
+def _unpacked(buffer: bytes) -> Any:
+    try:
+        return unpack_apply_message(buffer)
+    except Exception as error:
+        if not isinstance(error, ImportError) and not imported.is_of_import(error.__traceback__):
+            error.add_note(UNREADABLE)
+        raise
 
 
 def _end_forked(error: BaseException | None) -> NoReturn:
@@ -196,9 +199,7 @@ def _text_of_end(end: BaseException) -> str:
 @functools.cache
 def _note_crashes() -> None:
     """Have Python write where it was when a signal ends this process; once for each process."""
-    worker, _ = limits.place()
-    file = deaths.notes(worker).open("w")
-    faulthandler.enable(file, all_threads=False)
+    faulthandler.enable(deaths.own_notes(), all_threads=False)
 
 
 def _shortened(trace: types.TracebackType | None) -> types.TracebackType | None:

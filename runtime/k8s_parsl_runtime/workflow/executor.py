@@ -22,13 +22,13 @@ from parsl.executors.high_throughput.errors import (
 )
 from parsl.executors.high_throughput.manager_selector import BlockIdManagerSelector
 from parsl.jobs.states import TERMINAL_STATES
-from parsl.serialize import deserialize
+from parsl.serialize import deserialize, pack_apply_message
 
 from k8s_parsl_runtime.shared import programs
 from k8s_parsl_runtime.shared.came import unpacked
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure, Temporary, describe
 from k8s_parsl_runtime.shared.task_errors import TaskFailed
-from k8s_parsl_runtime.workflow import interchange_process, staging, unsendable
+from k8s_parsl_runtime.workflow import calls, interchange_process, staging, unsendable
 from k8s_parsl_runtime.workflow.ahead import APP
 from k8s_parsl_runtime.workflow.interchange import ALONE, CAPPED, Command
 from k8s_parsl_runtime.workflow.interchange_process import InterchangeProcess
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # How long to wait for the reason of an interchange that gave up and ended.
 LAST_WORD_S = 5.0
+# Parsl's own limit for one buffer of a task.
+BUFFER_BYTES = 1 << 20
 
 
 class Launched(NamedTuple):
@@ -128,15 +130,24 @@ class WatchedExecutor(HighThroughputExecutor):
     # Tasks.
 
     def submit(
-        self, func: Any, resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+        self, func: Any, resource_specification: dict[str, Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Hand over a task.
+
+        Not by Parsl's own method, whose parameters have names that an app's may have, too.
 
         Raises:
             NotSendable: a part of it cannot be pickled; names the app and that part.
         """
+        self.validate_resource_spec(resource_specification)
+        buffer = self._packed(func, args, kwargs)
+        context = {"resource_spec": resource_specification} if resource_specification else {}
+        return self.submit_payload(context, buffer)
+
+    def _packed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         try:
-            return super().submit(func, resource_specification, *args, **kwargs)
+            packed: bytes = pack_apply_message(func, args, kwargs, buffer_threshold=BUFFER_BYTES)
+            return packed
         except Exception:
             not_sendable = unsendable.find(func, args, kwargs)
             if not_sendable is None:
@@ -210,6 +221,7 @@ class WatchedExecutor(HighThroughputExecutor):
 
         A result that cannot be read fails its task; in Parsl it would end this thread.
         """
+        calls.bring_results(self.label)
         while not self.bad_state_is_set and not self._result_queue_thread_exit.is_set():
             try:
                 message = self.incoming_q.get(timeout_ms=self.poll_period)

@@ -16,8 +16,9 @@ from typing import Any
 from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
+from k8s_parsl_runtime.shared.errors import WorkflowFailed
 from k8s_parsl_runtime.shared.protocol import KEPT_FAILURES
-from k8s_parsl_runtime.workflow import causes
+from k8s_parsl_runtime.workflow import calls, causes
 
 # Modules whose code waits for a future and gives its exception to nothing of the workflow's.
 WAITING = ("parsl.", "k8s_parsl_runtime.", "concurrent.futures.")
@@ -79,17 +80,31 @@ def note_receipts(failed_tasks: Callable[[Any], FailedTasks | None]) -> None:
         if ours:
             ours.received(future._exception)  # noqa: SLF001 (`exception` is what is noted here)
 
+    def check(future: Any, timeout: float | None) -> None:
+        if not isinstance(future, AppFuture) or not failed_tasks(future.task_record["dfk"]):
+            return
+        try:
+            calls.check_wait(future, timeout)
+        except WorkflowFailed as failure:
+            future.task_record["dfk"].on_fault(failure)
+            raise
+
     kinds: tuple[Any, ...] = (AppFuture, DataFuture)
     for kind in kinds:
-        kind.result = _noting(Future.result, note)
-        kind.exception = _noting(Future.exception, note)
+        kind.result = _noting(Future.result, check, note)
+        kind.exception = _noting(Future.exception, check, note)
 
 
-def _noting(method: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
-    """Have a method of a future call ``note`` where the caller gets the exception."""
+def _noting(
+    method: Callable[..., Any],
+    check: Callable[[Any, float | None], None],
+    note: Callable[[Any], None],
+) -> Callable[..., Any]:
+    """Have a method of a future call ``check`` first, and ``note`` if it raises the exception."""
 
     @functools.wraps(method)
     def noting(self: Any, timeout: float | None = None) -> Any:
+        check(self, timeout)
         try:
             return method(self, timeout)
         finally:

@@ -25,6 +25,7 @@ from k8s_parsl_runtime.shared.batch import Batch, Outcomes
 from k8s_parsl_runtime.shared.errors import Failure, describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskExited
 from k8s_parsl_runtime.shared.tries import Outcome
+from k8s_parsl_runtime.workflow import calls
 from k8s_parsl_runtime.workflow.app_limits import AppLimits
 from k8s_parsl_runtime.workflow.app_options import INTERNAL, AppOptions
 from k8s_parsl_runtime.workflow.begun import WriteAhead
@@ -73,7 +74,7 @@ class Kernel(DataFlowKernel):
         self._begun = begun
         config.memoizer.on_end = begun.ends
         self._made = made or MadeOutputs(reporter, None)
-        self._on_fault = on_fault
+        self.on_fault = on_fault
         self._options = AppOptions(on_fault)
         self._limits = limits or AppLimits({})
         self.waiting = Waiting(self._limits, super().launch_if_ready)
@@ -112,6 +113,7 @@ class Kernel(DataFlowKernel):
     ) -> Any:
         """Add a task, on an executor that there is (see `AppOptions`)."""
         app = func.__name__
+        calls.check(app, func, join=join)
         self.pending.wait(app)
         executors = self._options.executors(app, executors, self.executors)
         app_kwargs = self._options.arguments(app, app_kwargs)
@@ -187,7 +189,7 @@ class Kernel(DataFlowKernel):
             self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
             self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
         except Failure as fault:
-            self._on_fault(fault)
+            self.on_fault(fault)
             raise
 
     # The end of the run.

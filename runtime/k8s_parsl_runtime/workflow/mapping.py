@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import queue
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from k8s_parsl_runtime.shared import batch
 from k8s_parsl_runtime.shared.batch import Outcomes, Timed
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.task_errors import TaskCancelled, TaskFailed
 from k8s_parsl_runtime.workflow.batching import Calls
@@ -143,7 +143,7 @@ class Mapping(Iterator[Any]):
         self._ordered = options.ordered
         self._deadline: float | None = None
         if options.timeout is not None:
-            self._deadline = time.monotonic() + options.timeout
+            self._deadline = clock.monotonic() + options.timeout
         self._return_exceptions = options.return_exceptions
         chunk = options.chunksize
         self._may_stop = chunk is None
@@ -196,7 +196,7 @@ class Mapping(Iterator[Any]):
             self._take(self._events.get())
             return
         try:
-            left = max(self._deadline - time.monotonic(), 0.0)
+            left = max(self._deadline - clock.monotonic(), 0.0)
             self._take(self._events.get(timeout=left))
         except queue.Empty:
             raise TimeoutError("map: the next result is not there within its timeout") from None
@@ -256,8 +256,8 @@ class Mapping(Iterator[Any]):
             if self._is_exhausted or room <= 0:
                 return
             if self._results:
-                until = until or time.monotonic() + TAKE_S
-                if time.monotonic() > until:
+                until = until or clock.monotonic() + TAKE_S
+                if clock.monotonic() > until:
                     return
             self._send_next(self._next_size(room))
 
@@ -284,7 +284,7 @@ class Mapping(Iterator[Any]):
                 self._send(together)
 
     def _collect(self, together: list[Call], size: int) -> None:
-        until = time.monotonic() + TARGET_S
+        until = clock.monotonic() + TARGET_S
         held = 0
         for _ in range(size):
             try:
@@ -304,7 +304,7 @@ class Mapping(Iterator[Any]):
             else:
                 together.append((number, args, packed))
                 held += batch.size(packed)
-            if held > MOST_BYTES or time.monotonic() > until:
+            if held > MOST_BYTES or clock.monotonic() > until:
                 return
 
     def _send_alone(self, number: int, args: Args) -> None:

@@ -11,10 +11,10 @@ import contextlib
 import logging
 import resource
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.programs import kib_in_memory
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 from k8s_parsl_runtime.workflow.reporter import Reporter
@@ -87,7 +87,7 @@ class Observer:
         self._look_at_waits()
         self._look_at_held()
         self.look_at_resumed()
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._own_at >= OWN_S:
             self._own_at = now
             self._report_own()
@@ -108,7 +108,7 @@ class Observer:
                 task_record["try_id"],
                 executor.label,
                 executor.pod_of(block),
-                time.time() - seconds,
+                clock.time() - seconds,
             )
         self._reported[executor.label] = set(running)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable
+
+from k8s_parsl_runtime.shared.clocks import clock
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +82,14 @@ class Pending:
                 self._wait()
             finally:
                 self._waiting -= 1
-                self._until = time.monotonic()
+                self._until = clock.monotonic()
 
     def held(self) -> str:
         """Return the app of a call that waits, or has waited just now; empty where none has.
 
         A loop's calls wait again and again, and in between they do not.
         """
-        is_held = self._waiting > 0 or time.monotonic() - self._until < RECENT_S
+        is_held = self._waiting > 0 or clock.monotonic() - self._until < RECENT_S
         return self._app if is_held else ""
 
     def _log_once(self, app: str) -> None:
@@ -104,11 +105,11 @@ class Pending:
     def _wait(self) -> None:
         if self._is_stalled and not self._is_busy():
             return
-        since = time.monotonic()
+        since = clock.monotonic()
         ends = self._ends
         while self._count() > self._enough and not self._is_closed:
             self._freed.wait(LOOK_S)
-            now = time.monotonic()
+            now = clock.monotonic()
             if self._ends != ends:
                 since, ends, self._is_stalled = now, self._ends, False
             elif now - since > self._patience():

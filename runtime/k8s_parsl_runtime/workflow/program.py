@@ -167,6 +167,7 @@ class Program:
             most_pending=parsl["max_pending"],
         )
         patches.load(self._kernel)
+        python_end.before_exit(self._report_all)
         self._watchdog.start()
         self._look_at_times(self._kernel)
         waiting, held = self._kernel.waiting.by_app, self._kernel.pending.held
@@ -219,6 +220,8 @@ class Program:
         except SystemExit as end:
             return self._exited(end)
         except Failure as failure:
+            if self._is_forked():
+                return self._raised(failure)
             self._reporter.fault(failure)
             return failure.exit_code
         except BaseException as error:  # noqa: BLE001 (KeyboardInterrupt, too, is the code's end)
@@ -313,6 +316,12 @@ class Program:
         self._reporter.finish()
         return status
 
+    def _report_all(self) -> None:
+        """Report what has ended so far, and have it kept."""
+        self._reporter.flush()
+        if self._kernel:
+            self._kernel.memoizer.checkpoint()
+
     def _merge_rest(self) -> int:
         """Merge what tasks of the user's threads have added; return the exit status."""
         try:
@@ -338,7 +347,8 @@ class Program:
         if self._kernel:
             self._kernel.begin_end()
         for executor in self._executors:
-            executor.stop()
+            # The code may have used up all that this process may open.
+            within(CLOSE_S, f"end the workers of executors.{executor.label}", executor.stop)
         if any(executor.interchange_died for executor in self._executors):
             for executor in self._executors:
                 executor.end_blocks()

@@ -8,15 +8,19 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread as pools
 import contextlib
+import functools
+import os
 import sys
 import threading
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import NoReturn
 
-from k8s_parsl_runtime.shared.deadlines import safely
+from k8s_parsl_runtime.shared.deadlines import safely, within
 from k8s_parsl_runtime.shared.errors import TEXT_S
 from k8s_parsl_runtime.workflow import code
 
+LAST_WORDS_S = 1.0
 # Beginnings of the names of Parsl's own threads.
 PARSLS_THREADS = ("HTEX-", "Task-Launch", "_parsl_internal")
 
@@ -51,6 +55,20 @@ def _is_parsls(thread: threading.Thread) -> bool:
     # The workers of a pool are waited for by `finish`.
     in_pool = thread in pools._threads_queues  # noqa: SLF001
     return in_pool or thread.name.startswith(PARSLS_THREADS)
+
+
+def before_exit(act: Callable[[], None]) -> None:
+    """Have `os._exit` call ``act`` first, for a second at most; not in a child that was forked."""
+    home = os.getpid()
+    plain = os._exit
+
+    @functools.wraps(plain)
+    def exit_(status: int) -> NoReturn:
+        if os.getpid() == home:
+            within(LAST_WORDS_S, "report the last tasks", act)
+        plain(status)
+
+    os._exit = exit_
 
 
 def finish() -> None:

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from k8s_parsl_runtime.shared import grouped
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.errors import Failure, describe, one_line, text_of
 from k8s_parsl_runtime.shared.noted import PATH_BYTES, Noted
 from k8s_parsl_runtime.shared.protocol import (
@@ -40,7 +40,7 @@ class Reporter:
         self._launcher = launcher
         self._pid = os.getpid()
         # From when on the moments of tries are counted, in milliseconds since the epoch.
-        self._since = int(time.time() * grouped.MS)
+        self._since = int(clock.time() * grouped.MS)
         self._events: list[list[Any]] = []
         # By app, the numbers of tasks that were submitted: the first and the last of each range.
         self._submitted: defaultdict[str, list[list[int]]] = defaultdict(list)

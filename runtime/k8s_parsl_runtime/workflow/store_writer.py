@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from k8s_parsl_runtime.shared import files
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.errors import Failure
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Writer:
         with self._changed:
             while not self._queue and not self._is_due() and not self._closing:
                 self._idle = True
-                rest = self._first_written + self._delay - time.monotonic()
+                rest = self._first_written + self._delay - clock.monotonic()
                 self._changed.wait(max(rest, 0) if self._written else None)
                 self._idle = False
             if self._closing and not self._queue and not self._written:
@@ -168,7 +168,7 @@ class Writer:
             return False
         if self._closing or self._hurry.is_set() or self._bytes > GROUP_BYTES:
             return True
-        return time.monotonic() >= self._first_written + self._delay
+        return clock.monotonic() >= self._first_written + self._delay
 
     def _take_group(self) -> list[Pending]:
         """Return what is to be written next: no more at once than the disk takes in one go."""
@@ -195,7 +195,7 @@ class Writer:
             _cut(self._file, at)
             raise
         if not self._written:
-            self._first_written = time.monotonic()
+            self._first_written = clock.monotonic()
         for pending in group:
             self._written.append((pending, at))
             at += len(pending.frame)

@@ -6,12 +6,12 @@ It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses
 from __future__ import annotations
 
 import heapq
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.measures import Measures
 from k8s_parsl_runtime.shared.noted import Noted, Part
 from k8s_parsl_runtime.shared.task_errors import PLACE
@@ -75,7 +75,7 @@ class Tries:
             _moment(task_record["time_invoked"]) or measures.began,
             _moment(task_record["try_time_launched"]),
             measures.sent or None,
-            time.time(),
+            clock.time(),
             pod,
             measures.worker,
             measures.began,
@@ -98,7 +98,7 @@ class Tries:
         self, task_record: Any, outcome: Outcome, error: BaseException | None, text: str
     ) -> Try:
         """Return the report of a try that no worker has measured."""
-        ended = time.time()
+        ended = clock.time()
         launched = _moment(task_record["try_time_launched"])
         pod, worker = _place_of(error)
         ran_here = outcome in (Outcome.DONE, Outcome.FAILED) and RAN in task_record

@@ -12,11 +12,11 @@ import itertools
 import logging
 import math
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from k8s_parsl_runtime.shared.clocks import clock
 from k8s_parsl_runtime.shared.deadlines import left
 from k8s_parsl_runtime.workflow.app_limits import AppLimits
 
@@ -124,7 +124,7 @@ class Waiting:
     def retry_after(self, task_record: Any, seconds: float) -> None:
         """Launch a task in so many seconds."""
         with self._changed:
-            entry = (time.monotonic() + seconds, next(self._numbers), task_record)
+            entry = (clock.monotonic() + seconds, next(self._numbers), task_record)
             heapq.heappush(self._retries, entry)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="retries", daemon=True)
@@ -137,7 +137,7 @@ class Waiting:
                 if self._has_ended:
                     return
                 due = self._retries[0][0] if self._retries else math.inf
-                if due > time.monotonic():
+                if due > clock.monotonic():
                     self._changed.wait(left(due))
                     continue
                 _, _, task_record = heapq.heappop(self._retries)

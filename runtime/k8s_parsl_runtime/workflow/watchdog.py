@@ -28,6 +28,10 @@ GRACE_S = 60.0
 FUTURES = "concurrent/futures/_base.py"
 POOL = "concurrent/futures/thread.py"
 LOCKS = "threading.py"
+# Where a thread stands that waits for an import of another one.
+IMPORT_LOCKS = "<frozen importlib._bootstrap>"
+# The beginning of the name of a thread that brings results.
+RESULTS = "HTEX-Result"
 # The function in which a pool's thread waits for work.
 POOLS_WAIT = "_worker"
 # The function of the DataFlowKernel that polls whether its last tasks have ended.
@@ -79,7 +83,13 @@ class Watchdog:
         """Return whether the main thread waits for a future that nothing here will set."""
         frames = sys._current_frames()  # noqa: SLF001 (documented, for this purpose)
         main = frames.get(threading.main_thread().ident or 0)
-        if main is None or not _waits_for_future(main) or self._busy():
+        if main is None or not _waits_for_future(main):
+            return False
+        if any(
+            _is_stuck(thread, frames.get(thread.ident or 0)) for thread in threading.enumerate()
+        ):
+            return True
+        if self._busy():
             return False
         theirs = [
             thread
@@ -133,6 +143,20 @@ def _is_idle(frame: FrameType | None) -> bool:
     if frame is None or _waits_for_future(frame):
         return True
     return frame.f_code.co_name == POOLS_WAIT and frame.f_code.co_filename.endswith(POOL)
+
+
+def _is_stuck(thread: threading.Thread, frame: FrameType | None) -> bool:
+    """Return whether a thread that has to bring results cannot go on by itself.
+
+    It calls the callbacks of futures, one of which may wait for another future; and it may wait for
+    the end of an import, which waits for the result.
+    """
+    if frame is None or thread is threading.main_thread():
+        return False
+    if frame.f_code.co_filename == IMPORT_LOCKS and frame.f_code.co_name == "acquire":
+        return True
+    brings_results = thread.name.startswith(RESULTS)
+    return brings_results and _waits_for_future(frame) and bool(_place(frame))
 
 
 def _place(frame: FrameType) -> str:
