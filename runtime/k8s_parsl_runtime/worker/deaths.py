@@ -30,7 +30,7 @@ from k8s_parsl_runtime.worker import forks, handover
 FOLDER = "K8S_PARSL_CRASHES"
 # What faulthandler writes first when it ends the process.
 OVER = "\nTimeout ("
-# Begins what a process has noted of its own end.
+# Begins what a process notes of its end.
 RAISED = "raised: "
 # A line of faulthandler's, the innermost frame first.
 FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (.+)$', re.MULTILINE)
