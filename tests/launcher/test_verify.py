@@ -85,8 +85,24 @@ def test_a_journal_that_others_wrote_is_read_as_far_as_it_is_ours(run, tmp_path,
     events += [{"event": "made", "outputs": what} for what in (7, None, {}, "x")]
     (folder / "1.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
     assert list(verify.outputs(run)) == [str(whole)]
-    verify.print_outputs(run, as_json=False)
+    with pytest.raises(DataError, match="all 1 that it names are whole"):
+        verify.print_outputs(run, as_json=False)
     assert "1 of 1 output whole" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
+def test_a_damaged_journal_is_no_proof_that_all_is_whole(run, tmp_path, capsys, cut):
+    whole = [tmp_path / f"tile-{number}" for number in range(300)]
+    for path in whole:
+        path.write_bytes(b"tile")
+    journal_of(run, *(made([str(path), "file", 4, SHA]) for path in whole))
+    verify.print_outputs(run, as_json=False)
+    file = run.folder.journals / "1.jsonl.gz"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * cut)])
+    with pytest.raises(DataError, match=r"^verify .*: the journal is not whole"):
+        verify.print_outputs(run, as_json=False)
+    assert "the journal is not whole" in capsys.readouterr().err
 
 
 def test_a_run_without_outputs_says_so(run, capsys):

@@ -248,3 +248,25 @@ def test_no_result_is_held_that_was_yielded(kernel):
     # The latest may still be with the thread that made it.
     assert [one() for one in yielded[:-2]] == [None] * 8
     assert len(list(results)) == 20
+
+
+STOPS = """
+from k8s_parsl import tasks
+from parsl import python_app
+
+@python_app
+def first_line(lines):
+    return next(iter(lines))
+
+def main(out):
+    return list(tasks.map(first_line, [["a"], [], ["c"]]))
+"""
+
+
+def test_a_call_that_raises_stop_iteration_does_not_end_the_results(tmp_path):
+    """As in a generator: the loop would take it for the end."""
+    (tmp_path / "values.yaml").write_text(VALUES.replace("mapped:main", "stops:main"))
+    (tmp_path / "stops.py").write_text(STOPS)
+    done = subprocess.run(run_command(), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "RuntimeError: map: a call raised StopIteration" in done.stderr

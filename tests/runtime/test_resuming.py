@@ -148,6 +148,144 @@ def test_a_run_after_one_that_failed_takes_its_results_over(laptop):
     assert "resumeFrom" not in laptop.log
 
 
+FILES = """
+from glob import glob
+from pathlib import Path
+from parsl import bash_app, python_app
+from k8s_parsl.outputs import append
+
+@python_app(cache=True)
+def tile(n):
+    Path(f"tile{n}.txt").write_text(str(n))
+
+@python_app(cache=True)
+def count(n):
+    with append("counts.csv") as file:
+        file.write(f"{n}\\n")
+
+@bash_app(cache=True)
+def say(stdout="said.txt"):
+    return "echo said"
+
+def main(count, end):
+    from flow import count as counted
+    tasks = [say(), *(app(n) for n in range(4) for app in (tile, counted))]
+    [task.result() for task in tasks]
+    if end == "late":
+        raise ValueError("no map")
+    [app(4).result() for app in (tile, counted)]
+    return [Path("said.txt").read_text().strip(), sorted(glob("tile*.txt"))]
+"""
+
+
+def added_to(laptop):
+    (path,) = (laptop.folder / "volumes/data/runs").glob("*/work/counts.csv")
+    return path.read_text().split()
+
+
+def test_files_of_tasks_by_relative_paths_are_there_when_a_run_goes_on(laptop):
+    """And what tasks add to a file by a relative path is in it once."""
+    (laptop.folder / "flow.py").write_text(FILES)
+    assert laptop.run(end="late")[1] == 1
+    assert laptop.run(end="late")[1] == 1
+    assert laptop.run()[1] == 0, laptop.log
+    assert laptop.record()["result"] == ["said", [f"tile{n}.txt" for n in range(5)]]
+    assert added_to(laptop) == [str(n) for n in range(5)]
+    assert laptop.record()["work_of"] == laptop.runs[0].name
+    assert laptop.run("--fresh")[1] == 0
+    assert laptop.record()["work_of"] == ""
+    assert (laptop.runs[-1] / "work/tile0.txt").exists()
+
+
+def test_a_run_in_whose_working_directory_another_goes_on_is_kept(laptop):
+    (laptop.folder / "flow.py").write_text(FILES)
+    laptop.run(end="late")
+    first = laptop.runs[0].name
+    laptop.run(end="late", keep=1)
+    assert laptop.run(keep=1)[1] == 0
+    assert laptop.runs[0].name == first
+    assert len(laptop.runs) == 2
+    for _ in range(2):
+        laptop.run("--fresh", keep=1)
+    assert len(laptop.runs) == 1
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc", "gone", "/etc"])
+def test_a_working_directory_of_no_older_run_is_the_runs_own(tmp_path, name):
+    own = Folder(tmp_path / "runs" / "own")
+    own.path.mkdir(parents=True)
+    record = Record("own", "laptop", "flow:main", "", "", work_of=name)
+    assert resuming.working_folder(own, record) == own
+
+
+MADE = """
+from pathlib import Path
+from parsl import python_app
+from counting import note
+from k8s_parsl.outputs import makes, output
+
+@python_app(cache=True)
+@makes("path")
+def make(path, n):
+    note("make")
+    with output(path) as temporary:
+        Path(temporary).write_text(str(n))
+    return n
+
+def main(count, end):
+    done = [make(f"/data/made-{n}.txt", n).result() for n in range(count)]
+    if end == "late":
+        raise ValueError("no map")
+    return done
+"""
+
+
+def test_a_declared_output_that_has_changed_is_made_again_although_its_result_is_kept(laptop):
+    (laptop.folder / "flow.py").write_text(MADE.replace("/data", str(laptop.folder)))
+    assert laptop.run(end="late") == ({"make": 4}, 1)
+    (laptop.folder / "made-1.txt").unlink()
+    (laptop.folder / "made-2.txt").write_text("x")
+    assert laptop.run() == ({"make": 2}, 0), laptop.log
+    assert [(laptop.folder / f"made-{n}.txt").read_text() for n in range(4)] == list("0123")
+
+
+CHANGED = """
+import lib, os
+from pathlib import Path
+from parsl import python_app
+from counting import note
+
+@python_app(cache=True)
+def first():
+    note("first")
+
+@python_app(cache=True)
+def third(x):
+    note("third")
+    return lib.f(x)
+
+def main(count, end):
+    first().result()
+    if end == "late":
+        here = Path(__file__).parent / "lib.py"
+        here.write_text(here.read_text().replace("2", "1000"))
+    value = third(1).result()
+    if end == "late":
+        raise ValueError("no map")
+    return value
+"""
+
+
+def test_a_module_that_has_changed_while_a_run_used_it_gives_no_result_to_another(laptop):
+    """What the run had imported is not known any more."""
+    (laptop.folder / "flow.py").write_text(CHANGED)
+    (laptop.folder / "lib.py").write_text("def f(x):\n    return x * 2\n")
+    assert laptop.run(end="late") == ({"first": 1, "third": 1}, 1)
+    assert "lib.py has changed since this run began" in laptop.log
+    assert laptop.run() == ({"third": 1}, 0), laptop.log
+    assert laptop.record()["result"] == 1000
+
+
 def test_with_fresh_a_run_starts_from_the_beginning(laptop):
     laptop.run(end="late")
     assert laptop.run("--fresh") == (ALL, 0)

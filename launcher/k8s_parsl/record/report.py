@@ -87,6 +87,8 @@ class Record:
     release: str = ""
     # The older run that this one goes on from, and the fields of `Resumed` for each app.
     resumed_from: str = ""
+    # The older run whose working directory this one goes on in; empty where it has its own.
+    work_of: str = ""
     resumed: list[dict[str, Any]] = field(default_factory=list)
     # For how long this attempt's worker pods ran, in total; None where it is not known.
     pod_seconds: float | None = None

@@ -97,6 +97,7 @@ class _Stored(_Model):
     retry_lost_tasks: str | list[str] = ""
     release: str = ""
     resumed_from: str = ""
+    work_of: str = ""
     resumed: list[_Resumed] = []
     pod_seconds: Seconds | None = None
     version: Annotated[int, Field(ge=1, le=VERSION)] = 1

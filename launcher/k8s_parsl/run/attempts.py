@@ -189,6 +189,7 @@ def _take_over(folder: Folder, record: Record) -> Record | None:
     if former:
         last = max(last, former.attempt)
         record.resumed_from = former.resumed_from or record.resumed_from
+        record.work_of = former.work_of or record.work_of
         earlier = [*former.attempts, _summary(former, folder, found)]
     elif last:
         earlier = [_unknown(last)]

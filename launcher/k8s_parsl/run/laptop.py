@@ -91,7 +91,7 @@ def on_laptop(
         record = new_record(run, "laptop", settings, "", code)
         attempt.take_over(folder, record)
         older = None if fresh else _older(settings, folder, record)
-        record.resumed_from = older.name if older else ""
+        resuming.note(older, record)
         _run(
             settings,
             workflow_path,
@@ -118,7 +118,8 @@ def _older(settings: Settings, folder: Folder, record: Record) -> Folder | None:
     if older:
         log.info(
             "run %s of this workflow was not done: this one takes over the results that it has"
-            " kept; --fresh (make run FRESH=1) starts from the beginning",
+            " kept, and goes on in its working directory; --fresh (make run FRESH=1) starts from"
+            " the beginning",
             older.name,
         )
     return older
@@ -153,7 +154,8 @@ def _run(
         label: workers(label, executor, _room(executor))
         for label, executor in settings.executors.items()
     }
-    work = Path(plan.relocate(str(plan.work_folder(settings, folder.work)), folders))
+    own = resuming.working_folder(folder, record).work
+    work = Path(plan.relocate(str(plan.work_folder(settings, own)), folders))
     workflow = Workflow(journal, "the memory of this machine")
     interpreter = python or settings.laptop.python or sys.executable
     with (

@@ -210,7 +210,7 @@ class _Run:
     def _work(self) -> Path:
         own = plan.SCRATCH / "work"
         if self.settings.run.volume:
-            own = self.folder.work
+            own = resuming.working_folder(self.folder, self.record).work
         return plan.work_folder(self.settings, own)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from k8s_parsl.folder import Folder
 from k8s_parsl.record.report import Record
@@ -22,15 +23,37 @@ NAMED = 10
 def of_attempt(name: str, own: Folder, record: Record) -> Folder | None:
     """Return the folder of the older run, as an earlier attempt has it, or as `older_run` says.
 
-    It is noted in the record. What an earlier attempt has taken over is in the run's own folder,
-    so the older run may be gone by now.
+    It is noted in the record, with whose working directory is used. What an earlier attempt has
+    taken over is in the run's own folder, so the older run may be gone by now.
     """
     if not record.resumed_from:
         older = older_run(name, own, record)
-        record.resumed_from = older.name if older else ""
+        note(older, record)
         return older
     others = apart(lambda: _runs(own))
     return next((run.folder for run in others if run.name == record.resumed_from), None)
+
+
+def note(older: Folder | None, record: Record) -> None:
+    """Note in a new run's record which run it goes on from, and in whose working directory.
+
+    What tasks have written by relative paths is there, and results that are taken over may name it.
+    """
+    if older is None:
+        return
+    before = Run(older).record
+    record.resumed_from = older.name
+    record.work_of = (before.work_of if before else "") or older.name
+
+
+def working_folder(own: Folder, record: Record) -> Folder:
+    """Return the run whose working directory a run has: its own, or one that it goes on from."""
+    name = record.work_of
+    runs = own.path.parent
+    is_name = name == Path(name).name and not name.startswith(".")
+    if not (name and is_name and (runs / name).is_dir()):
+        return own
+    return Folder(runs / name, own.lasts)
 
 
 def older_run(name: str, own: Folder, record: Record) -> Folder | None:

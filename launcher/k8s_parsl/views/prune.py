@@ -60,6 +60,8 @@ def old_runs(
 ) -> Iterator[Old]:
     """Yield the runs to remove; one whose launcher works never is.
 
+    Nor is one in whose working directory a newer run has gone on: that goes first.
+
     Args:
         found: the runs of one release on one volume, the latest last.
         days: those that ended so many days ago or earlier.
@@ -67,10 +69,11 @@ def old_runs(
         now: the time, in seconds since the epoch.
     """
     moment = time.time() if now is None else now
+    needed = {_work_of(run) for run in found}
     for place, run in enumerate(found):
         newer = len(found) - place - 1
         age = (moment - _last_written(run)) / DAY_S
-        if run.is_alive():
+        if run.is_alive() or run.name in needed:
             continue
         if days is not None and age >= days:
             yield Old(run, f"{age:.0f} days old")
@@ -151,6 +154,15 @@ def _owner_of(run: Run) -> Owner:
     except files.Refused:
         return ()
     return _owner(record) if record else ()
+
+
+def _work_of(run: Run) -> str:
+    """Return the name of the run in whose working directory one has gone on; empty for its own."""
+    try:
+        record = run.record
+    except files.Refused:
+        return ""
+    return record.work_of if record else ""
 
 
 def _owner(record: Record) -> Owner:

@@ -15,6 +15,7 @@ from k8s_parsl.journal.events import Event
 from k8s_parsl.journal.reader import Wanted
 from k8s_parsl.views import terminal
 from k8s_parsl.views.history import Run
+from k8s_parsl.views.missing import missing
 from k8s_parsl.views.words import size
 from k8s_parsl_runtime.shared.errors import DataError
 from k8s_parsl_runtime.shared.noted import FILE, FOLDER, Noted, NotRegular, measured, size_of
@@ -97,6 +98,9 @@ def print_outputs(run: Run, *, as_json: bool) -> None:
         DataError: some are not whole, or the journal cannot be read.
     """
     found = outputs(run)
+    lacks = missing(run.record, run.states())
+    if lacks:
+        terminal.warn(f"{run.folder.journals}: {lacks}")
     progress = _Progress(len(found), sum(one.noted[-1].size for one in found.values()))
     mounted = _mount_path(run)
     rows = []
@@ -110,6 +114,11 @@ def print_outputs(run: Run, *, as_json: bool) -> None:
         terminal.print_json({"run": run.name, "outputs": len(rows), "not_whole": bad})
     else:
         _print(rows, bad)
+    if lacks and not bad:
+        raise DataError(
+            f"verify {run.name}: the journal is not whole, so there may be outputs that it does not"
+            f" name; all {len(rows)} that it names are whole"
+        )
     if bad:
         every = counted(len(rows), "output")
         raise DataError(

@@ -47,6 +47,10 @@ LIST_BYTES = 1 << 30
 OF_MERGE = 10**17
 _to_json = JSONEncoder().encode
 _from_json = JSONDecoder().decode
+# What to do where it cannot be known what a file has.
+AGAIN = (
+    "start from the beginning: a new run (run.id) without run.resumeFrom, or on a laptop --fresh"
+)
 EMPTY = hashlib.sha256().hexdigest()
 
 
@@ -174,9 +178,17 @@ class Merger:
         """
         with self._lock:
             targets = sorted({one.part.target for one in self.counting()})
-            merged = [self.merge(target) for target in targets]
+            merged = [self._merge_one(target) for target in targets]
             self._remove_lost({Path(target).parent for target in targets})
             return [one for one in merged if one]
+
+    def _merge_one(self, target: str) -> Noted | None:
+        try:
+            return self.merge(target)
+        except OSError as error:
+            # A full volume is an error of no file.
+            error.filename = error.filename or target
+            raise
 
     def _merge(self, target: Path, counted: list[Part], state: _State) -> Noted | None:
         now = state.now()
@@ -266,7 +278,7 @@ class Merger:
             except (ValueError, TypeError, RecursionError):
                 raise OutputError(
                     f"{path}, line {number}: what tasks have added cannot be read: look at their"
-                    " files, then start a new run (run.id)"
+                    f" files, then {AGAIN}"
                 ) from None
 
 
@@ -351,7 +363,7 @@ class _State:
         except (ValueError, TypeError, KeyError, RecursionError):
             raise OutputError(
                 f"{file}: what was added to {self._target} cannot be read: look at that file, then"
-                " start a new run (run.id)"
+                f" {AGAIN}"
             ) from None
 
 
@@ -369,7 +381,7 @@ def _write_all(
         if digest != part.sha256:
             raise OutputError(
                 f"output {target}: its part {part.part} is missing, or is not as its task made it:"
-                " nothing is added; start a new run (run.id)"
+                f" nothing is added; {AGAIN}"
             )
         segments.append(Segment(part.part, begin, part.size))
     return segments

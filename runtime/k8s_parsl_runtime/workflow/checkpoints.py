@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from parsl.dataflow import memoization
 from parsl.utils import get_all_checkpoints
 
+from k8s_parsl_runtime.outputs.made import is_made
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.workflow import call_keys, causes, checkpoint_file, inherited
 from k8s_parsl_runtime.workflow.call_keys import NotComparable
@@ -189,6 +190,9 @@ class Memoizer(memoization.Memoizer):
 
     def _kept(self, task: Any) -> Future[Any] | None:
         """Return a result from the files; None where there is none, or it cannot be read."""
+        if is_made(task["func"]):
+            # `makes` looks at the outputs themselves, on the worker: they may have changed since.
+            return None
         key = task["hashsum"]
         kept = self._store.get(bytes.fromhex(key)) if self._store else None
         if kept and kept.is_inherited and kept.source != task.get(_SOURCE):

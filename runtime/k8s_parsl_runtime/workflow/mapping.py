@@ -213,6 +213,9 @@ class Mapping(Iterator[Any]):
         self._calls.receive(error)
         if self._return_exceptions:
             return error
+        if isinstance(error, StopIteration):
+            # Raised here, it would be the end of the results (PEP 479 says so of generators).
+            raise RuntimeError(f"map: a call raised {describe(error)}") from error  # noqa: TRY004
         raise error
 
     # What comes back.

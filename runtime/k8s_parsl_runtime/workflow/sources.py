@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import functools
 import logging
+import os
 import types
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -23,9 +24,12 @@ from weakref import WeakKeyDictionary
 from parsl.dataflow.memoization import id_for_memo
 
 from k8s_parsl_runtime.shared import source_text, userpath
+from k8s_parsl_runtime.shared.clocks import clock
 
 log = logging.getLogger(__name__)
 
+# In the parts of a digest: a module of them was changed.
+CHANGED = "(changed)"
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -38,6 +42,9 @@ class Sources:
 
     def __init__(self, folders: Iterable[str]) -> None:
         self._folders = [Path(folder) for folder in folders]
+        self._began = clock.time()
+        # In the digest of what was changed since: no other process has it.
+        self._salt = os.urandom(16).hex()
         self._modules: dict[Path, _Module | None] = {}
         self._digests: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -69,6 +76,7 @@ class Sources:
             return
         file = Path(code.co_filename)
         module = self._module(file)
+        self._note_change(module, parts)
         node = source_text.node_of(module.tree, code) if module else None
         if node is None:
             parts[name] = _of_code(code)
@@ -80,6 +88,11 @@ class Sources:
             self._follow(module, node, parts)
         else:
             self._follow_globals(function, code, parts)
+
+    def _note_change(self, module: _Module | None, parts: dict[str, str]) -> None:
+        """Have the digest be of no use to another process where nobody knows what was imported."""
+        if module and module.is_changed:
+            parts[CHANGED] = self._salt
 
     def _follow_globals(self, function: Any, code: types.CodeType, parts: dict[str, str]) -> None:
         """Add what a function without a source calls, as far as it is the user's."""
@@ -110,6 +123,7 @@ class Sources:
             for chain in _chains(node):
                 for found in self._resolve(module, chain, inner):
                     owner, name, one = found
+                    self._note_change(owner, parts)
                     if name not in parts:
                         parts[name] = source_text.of_node(one)
                         rest.append((owner, one))
@@ -196,7 +210,16 @@ class Sources:
 
     def _parsed(self, file: Path) -> _Module | None:
         tree = source_text.parsed(file)
-        return _Module(file, self._name(file), tree) if tree else None
+        if tree is None:
+            return None
+        is_changed = _changed(file) > self._began
+        if is_changed:
+            log.warning(
+                "%s has changed since this run began: results of apps that use it are not taken"
+                " over by a later run",
+                file,
+            )
+        return _Module(file, self._name(file), tree, is_changed=is_changed)
 
     def _name(self, file: Path) -> str:
         """Return a file's name that is the same where the folder of the code is another."""
@@ -209,10 +232,12 @@ class Sources:
 class _Module:
     """A parsed file."""
 
-    def __init__(self, path: Path, name: str, tree: ast.Module) -> None:
+    def __init__(self, path: Path, name: str, tree: ast.Module, *, is_changed: bool) -> None:
         self.path = path
         self.name = name
         self.tree = tree
+        # Since the run began: what was imported of it is not known.
+        self.is_changed = is_changed
         # What gives each global its value.
         self.names: dict[str, list[ast.stmt]] = {}
         # Modules of which everything is imported.
@@ -222,6 +247,14 @@ class _Module:
                 self.names.setdefault(bound, []).append(statement)
             if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
                 self.stars.append("." * statement.level + (statement.module or ""))
+
+
+def _changed(file: Path) -> float:
+    """Return when a file was changed last, in seconds since the epoch; 0 where nothing says it."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
