@@ -89,7 +89,27 @@ OTHERS = {
     "admin": {"create": True},
     "admissionPolicy": {"create": True, "images": ["mirror/"]},
 }
+_STATIC = {"mountPath": "/data", "cephfs": _CEPH | {"secret": {"name": "s"}}}
+# The script in the values file, on a cluster whose administrator makes the PVs.
+FILES = {
+    "workflow": {
+        "call": "flow:main",
+        "files": {"flow.py": "def main():\n    return 1\n", "data.txt": "x"},
+    },
+    "admin": {"create": False},
+    "run": {"volume": "data"},
+    "parsl": {"retryLostTasks": "all"},
+    "storage": {"data": _STATIC},
+}
+# The code on the run's volume.
+ON_VOLUME = {
+    "workflow": {"path": "/data/code", "call": "flow:main"},
+    "run": {"volume": "data"},
+    "storage": {"data": _STATIC, "more": {"mountPath": "/more", "existingClaim": "more"}},
+}
 CASES = {
+    "files": ([], MINIMAL | FILES),
+    "on-volume": ([], MINIMAL | ON_VOLUME),
     "others": ([], MINIMAL | OTHERS),
     # Of the values file that has one: volume, and the Job that brings the key from Vault.
     "prod-admin": ([VALUES / "prod.yaml"], ADMIN),
