@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from parsl.dataflow import memoization
 
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 from k8s_parsl_runtime.workflow import call_keys, checkpoint_file
@@ -259,6 +260,19 @@ def test_what_an_earlier_version_has_kept_is_used(launchers, folder, caplog, cut
     assert [one.result() for one in found[:2]] == [0, 1]
     assert (found[2] is None) == (cut > 0)
     assert ("not a whole record" in caplog.text) == (cut > 0)
+
+
+def test_other_containers_of_the_same_are_other_arguments():
+    """Parsl takes one for another; it did not keep the result of another list."""
+    values = [[], {}, (), [1], (1,), {"a": 1}, ["a", 1], ("a", 1), [[]], [()], ([],), {"a": []}]
+    values += [{"a": ()}, [[1], (2,)], [(1,), [2]], {"a": {"b": 1}}, {"a": ["b", 1]}]
+    keys = {call_keys.of_arguments(task(value)) for value in values}
+    assert len(keys) == len(values)
+    named = {call_keys.of_arguments(task(x=value)) for value in values}
+    assert len(named | keys) == 2 * len(values)
+    one, other = {"a": (1,), "b": [2]}, {"b": [2], "a": (1,)}
+    assert call_keys.of_arguments(task(one)) == call_keys.of_arguments(task(other))
+    assert call_keys.of_arguments(task([1, [2]])) == memoization.make_hash(task([1, [2]]))
 
 
 def test_what_parsl_itself_has_kept_is_used(launchers, folder):

@@ -20,6 +20,7 @@ from k8s_parsl_runtime.shared.errors import describe
 MOST_ELEMENTS = 200_000
 MOST_BYTES = 64 << 20
 KEY_BYTES = 16
+CONTAINERS = (list, tuple, dict)
 # In a task's record: the key of its call, whatever the app's source is.
 CALL = "k8s_parsl_call"
 
@@ -46,11 +47,12 @@ def of_arguments(task: Any) -> str:
                     f" (more than {MOST_ELEMENTS} elements or {MOST_BYTES >> 20} MiB): pass a path"
                 )
         key: str = memoization.make_hash({**task, "ignore_for_cache": ignored})
+        kinds = _kinds(given)
     except NotComparable:
         raise
     except Exception as error:  # noqa: BLE001 (of an argument of the user's)
         raise NotComparable(_why_not(given, error)) from None
-    return key
+    return with_more(key, kinds) if kinds else key
 
 
 def with_more(key: str, *more: str) -> str:
@@ -63,6 +65,26 @@ def _arguments(task: Any) -> dict[str, Any]:
     given = {str(number): value for number, value in enumerate(task["args"], 1)}
     given |= task["kwargs"]
     return {name: value for name, value in given.items() if name not in task["ignore_for_cache"]}
+
+
+def _kinds(given: dict[str, Any]) -> str:
+    """Return which containers the arguments are, in their order; empty where all are lists.
+
+    Parsl makes the same key of `[]`, `()` and `{}`, and of `{"a": 1}` and `["a", 1]`.
+    """
+    if not any(type(value) in CONTAINERS for value in given.values()):
+        return ""
+    found = []
+    rest = [given[name] for name in sorted(given, reverse=True)]
+    while rest:
+        one = rest.pop()
+        kind = type(one)
+        if kind not in CONTAINERS:
+            continue
+        found.append(f"{kind.__name__} {len(one)}")
+        rest += reversed([one[key] for key in sorted(one)] if kind is dict else one)
+    has_others = any(not word.startswith("list ") for word in found)
+    return ", ".join(found) if has_others else ""
 
 
 def _is_huge(value: Any) -> bool:
