@@ -204,6 +204,24 @@ def test_a_workflow_that_has_no_file_descriptor_left_keeps_its_result(tmp_path):
     assert "1 task, 1 done, 0 failed" in output
 
 
+def test_a_workflow_that_leaves_no_file_descriptor_for_the_workers_says_so(tmp_path):
+    code, last, _ = run_of(
+        tmp_path,
+        """
+        FILES = []
+        def main():
+            try:
+                while True:
+                    FILES.append(open("/dev/null"))
+            except OSError:
+                return double(2).result()
+        """,
+        most_files=256,
+    )
+    assert code != 0
+    assert "Too many open files" in last
+
+
 # A task -------------------------------------------------------------------------------------------
 
 

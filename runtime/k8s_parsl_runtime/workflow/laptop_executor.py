@@ -92,4 +92,7 @@ def _last_line(status: JobStatus) -> str:
     lines = (status.stderr_summary or "").strip().splitlines()
     if lines:
         return lines[-1]
+    if status.exit_code is None and status.message:
+        # It was not started: by the limits that the workflow has set, say.
+        return str(status.message)
     return f"exit status {status.exit_code}, and it said nothing"
