@@ -90,6 +90,7 @@ FOR_MODELS = [
     "tests/chart/test_ceph_key.py",
     "tests/chart/test_schema.py",
     "tests/chart/test_environments.py",
+    "tests/chart/test_cross_rules.py",
 ]
 FOR_THE_KEY = [
     "tests/chart/test_bounds.py",

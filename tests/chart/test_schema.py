@@ -218,6 +218,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"run": {"volume": "elsewhere"}},
         "run.volume: storage has no volume 'elsewhere' (it has: none)",
     ),
+    (
+        {
+            "run": {"volume": "elsewhere"},
+            "storage": {
+                key: {"mountPath": f"/{key}", "existingClaim": key} for key in ("more", "data")
+            },
+        },
+        "run.volume: storage has no volume 'elsewhere' (it has: data, more)",
+    ),
 ]
 
 TAKEN: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from parsl.monitoring import MonitoringHub
 
 from k8s_parsl.config.helm_merge import merge
 from k8s_parsl.config.helm_yaml import read_yaml
-from k8s_parsl.config.settings import Executor, Monitoring, Parsl, Settings
+from k8s_parsl.config.settings import Executor, Git, Monitoring, Parsl, Settings
 from k8s_parsl_runtime.shared.errors import DataError, UsageError
 
 GOOD = {"workflow": {"call": "flow:main"}, "executors": {"cpu": {}}}
@@ -71,6 +71,21 @@ def test_a_number_without_bound_is_refused_with_its_key(tmp_path, section, key, 
     values = GOOD | read_yaml(file)
     with pytest.raises(UsageError, match=f"{section}.{key}: input should be a finite number"):
         Settings.parse(values, "x")
+
+
+def test_code_from_git_is_described_by_its_address_commit_and_folder():
+    """And code from elsewhere by nothing."""
+    git = {
+        "url": "https://git.example.org/flows.git",
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+    }
+    described = {
+        "": {},
+        f"{git['url']} at {git['commit']}": git,
+        f"{git['url']} at {git['commit']}, folder a/b": git | {"path": "a/b"},
+    }
+    for text, values in described.items():
+        assert Git.model_validate(values).described == text
 
 
 @pytest.mark.parametrize(
