@@ -43,7 +43,7 @@ from k8s_parsl.run import plan
 from k8s_parsl_runtime.shared import own_config, programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
 from k8s_parsl_runtime.worker import alert, manager_log
-from k8s_parsl_runtime.workflow import batching, pending, provider
+from k8s_parsl_runtime.workflow import batching, calls, pending, provider, watchdog
 from k8s_parsl_runtime.workflow.lean_futures import LeanCondition
 from k8s_parsl_runtime.workflow.parsl_config import executors
 from k8s_parsl_runtime.workflow.waiting import NoPermit
@@ -218,9 +218,14 @@ def test_parsl_takes_the_first_serializer_there_is_and_finds_ours_by_its_name():
 
 
 def test_parsls_threads_are_known_by_their_names():
-    """At the end of the workflow the user's threads are waited for, and not these."""
+    """At the end of the workflow the user's threads are waited for, and not these.
+
+    A callback may wait in neither of them: `calls` and `watchdog` know them.
+    """
     assert 'name="HTEX-Result-Queue-Thread"' in inspect.getsource(HighThroughputExecutor)
-    assert 'thread_name_prefix="Task-Launch"' in inspect.getsource(DataFlowKernel)
+    assert "HTEX-Result-Queue-Thread".startswith(watchdog.RESULTS)
+    pool = f'ThreadPoolExecutor(max_workers=1, thread_name_prefix="{calls.LAUNCHES}")'
+    assert pool in inspect.getsource(DataFlowKernel)
 
 
 def test_the_interchange_looks_at_the_managers_once_per_turn_and_before_it_sends_tasks():
