@@ -90,7 +90,7 @@ class Sources:
             self._follow_globals(function, code, parts)
 
     def _note_change(self, module: _Module | None, parts: dict[str, str]) -> None:
-        """Have the digest be of no use to another process where nobody knows what was imported."""
+        """Make a digest that no other process has, where it is not known what was imported."""
         if module and module.is_changed:
             parts[CHANGED] = self._salt
 
