@@ -105,6 +105,7 @@ def _ours(orders: Orders, folder: Path) -> Any:
 
     from k8s_parsl.config.settings import Executor
     from k8s_parsl_runtime.workflow.begun import WriteAhead
+    from k8s_parsl_runtime.workflow.checkpoints import Memoizer
     from k8s_parsl_runtime.workflow.kernel import Kernel
     from k8s_parsl_runtime.workflow.pod_executor import PodExecutor
     from k8s_parsl_runtime.workflow.provider import LauncherProvider
@@ -125,11 +126,11 @@ def _ours(orders: Orders, folder: Path) -> Any:
         on_fault=lambda fault: click.echo(str(fault), err=True),
     )
     reporter: Any = SimpleNamespace(submitted=lambda *_: None, tried=lambda *_: None)
-    config = _config(Config, executor, folder)
+    config = _config(Config, executor, folder, memoizer=Memoizer(attempt=1))
     return Kernel(config, reporter, lambda _: None, WriteAhead(None, 1, "all"))
 
 
-def _config(make: Any, executor: Any, folder: Path) -> Any:
+def _config(make: Any, executor: Any, folder: Path, **more: Any) -> Any:
     return make(
         executors=[executor],
         strategy="htex_auto_scale",
@@ -137,6 +138,7 @@ def _config(make: Any, executor: Any, folder: Path) -> Any:
         run_dir=str(folder),
         initialize_logging=False,
         usage_tracking=0,
+        **more,
     )
 
 

@@ -207,12 +207,12 @@ def test_certificates_from_where_a_pod_may_write_are_refused(helm, kind):
     assert helm.refusal(values() | {"pod": pod}) == ""
 
 
-def test_certificates_from_storage_are_refused(helm):
-    over = {"pod": {"env": [{"name": "SSL_CERT_DIR", "value": "/data/certs"}]}}
+@pytest.mark.parametrize("path", ["/data/certs", "/data"])
+def test_certificates_from_storage_are_refused(helm, path):
+    over = {"pod": {"env": [{"name": "SSL_CERT_DIR", "value": path}]}}
     over["storage"] = {"data": {"mountPath": "/data", "existingClaim": "data"}}
-    assert "SSL_CERT_DIR (/data/certs) is on volume storage-data" in helm.refusal(
-        values(git=GIT) | over
-    )
+    said = f"SSL_CERT_DIR ({path}) is on volume storage-data"
+    assert said in helm.refusal(values(git=GIT) | over)
 
 
 def test_only_the_init_container_has_the_credentials(helm):

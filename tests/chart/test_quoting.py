@@ -150,6 +150,12 @@ def test_so_is_a_key_that_would_not(helm, key):
     assert "workflow.kwargs.x: the key " in refusal(helm, values)
 
 
+def test_a_key_that_is_refused_is_named_by_its_beginning(helm):
+    values = {"workflow": {"call": "a:b", "kwargs": {"b" * 1001: 1}}, "executors": {"w": {}}}
+    said = f'the key "{"b" * 60}" is not a line of at most 1000 characters'
+    assert said in refusal(helm, values)
+
+
 def test_the_schema_refuses_the_rest_by_name(each_helm):
     """All at once: what a key with a pattern does not take."""
     values = hostile.Values(**hostile.OWN)
