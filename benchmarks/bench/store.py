@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -125,9 +125,16 @@ def read(file: Path = FILE) -> list[Run]:
         raise ValueError(f"{file}: not what make bench writes: {error!r}") from None
 
 
+def _anonymous(run: Run) -> Run:
+    """Leave out the command lines of others on the machine: how much they used is enough."""
+    return replace(run, load=run.load | {"foreign": []})
+
+
 def write(new: list[Run], file: Path = FILE) -> list[Run]:
     """Put results in place of earlier ones of the same benchmarks; return all of the file."""
-    known = {run.benchmark: run for run in read(file)} | {run.benchmark: run for run in new}
+    known = {run.benchmark: run for run in read(file)} | {
+        run.benchmark: _anonymous(run) for run in new
+    }
     runs = [known[name] for name in sorted(known)]
     content = {"version": VERSION, "runs": [run.as_json() for run in runs]}
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

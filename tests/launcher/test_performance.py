@@ -193,6 +193,14 @@ def test_a_plot_of_steps_names_its_rows_from_the_top():
     assert y["pod made"] < y["pod runs"]
 
 
+def test_what_is_published_names_no_process_of_the_machine(run, tmp_path):
+    others = [{"pid": 1, "command": "/opt/secret --token x", "cpus": 0.01}]
+    file = tmp_path / "performance.json"
+    store.write([replace(run, load=run.load | {"foreign": others})], file)
+    assert "secret" not in file.read_text()
+    assert all(one.load["foreign"] == [] for one in store.read())
+
+
 def test_every_benchmark_has_its_module():
     modules = (store.ROOT / "benchmarks").glob("*.py")
     there = {path.stem for path in modules if "\ndef bench(" in path.read_text("utf-8")}
