@@ -346,7 +346,7 @@ def _summary(total: collections.Counter[str], of: int) -> str:
         f"Chart and models, changed in {total.total()} places{part}, one at a time: a condition "
         "turned round, an action of a template that gives nothing, another word or number, a "
         "default or a bound of a model left out. A test noticed "
-        f"{total.total() - total['alive']}; {total['alive']} stand below, with the reason. Golden "
+        f"{total.total() - total['alive']}; {total['alive']} stand below. Golden "
         "files (renders, and the values schema that is generated from the models) notice whatever "
         "changes them, and are asked first, or after the quickest rules."
     )
@@ -358,7 +358,8 @@ def _count_row(file: str, count: collections.Counter[str]) -> str:
 
 def _alive_row(mutant: Mutant) -> str:
     where = f"{mutant.file}:{mutant.line}"
-    return f"| {where} | {_code(mutant.was)} | {_code(mutant.now)} | {reason_to_live(mutant)} |"
+    reason = reason_to_live(mutant) or "none: a test is missing"
+    return f"| {where} | {_code(mutant.was)} | {_code(mutant.now)} | {reason} |"
 
 
 def _code(text: str) -> str:
