@@ -112,6 +112,17 @@ def test_of_two_lambdas_in_a_line_each_counts(loaded, index):
     assert [one == two for one, two in zip(before, after, strict=True)] == [index == 1, index == 0]
 
 
+def test_the_text_of_a_function_is_made_once(loaded, monkeypatch):
+    """Each task of an app with `makes` asks for it, and a large module takes long to search."""
+    made = []
+    plain = source_text.of_node
+    monkeypatch.setattr(source_text, "of_node", lambda node: made.append(1) or plain(node))
+    app = loaded(FLOW).app
+    texts = {source.of_function(app) for _ in range(3)}
+    assert len(texts) == 1
+    assert len(made) == 2, "its own, and that of what it calls"
+
+
 @pytest.mark.parametrize(
     "name",
     ["no.py", "<stdin>", "", "folder\0/x.py", "/", "/dev/null", "x" * 5000],

@@ -23,10 +23,7 @@ def of_code(code: types.CodeType) -> str | None:
         None if it is in no file, or the file has changed since it was compiled.
     """
     file = _file(code.co_filename)
-    if file is None or code not in file.codes:
-        return None
-    node = node_of(file.tree, code)
-    return of_node(node) if node else None
+    return file.text_of(code) if file else None
 
 
 def parsed(path: Path) -> ast.Module | None:
@@ -85,9 +82,18 @@ class _File:
     """A file of Python, and each code object that it compiles to."""
 
     def __init__(self, tree: ast.Module, code: types.CodeType) -> None:
-        self.tree = tree
+        self._tree = tree
         # Equal code objects have the same names, constants, bytecode and lines.
-        self.codes = set(_within(code))
+        self._codes = set(_within(code))
+        # As far as they were asked for: each task with `makes` asks for those of its app.
+        self._texts: dict[types.CodeType, str | None] = {}
+
+    def text_of(self, code: types.CodeType) -> str | None:
+        """Return the text of a function of this file; None if it is none, or several may be it."""
+        if code not in self._texts:
+            node = node_of(self._tree, code) if code in self._codes else None
+            self._texts[code] = of_node(node) if node else None
+        return self._texts[code]
 
 
 @functools.lru_cache(maxsize=1000)
