@@ -10,7 +10,8 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import FrameType
 
 # Hands the folders to a process of ours, in place of PYTHONPATH.
 VARIABLE = "K8S_PARSL_PATH"
@@ -58,6 +59,16 @@ def _unique(folders: Iterable[str]) -> list[str]:
 def is_theirs(file: str) -> bool:
     """Return whether a frame's file is the user's own code: no library's and not k8s-parsl's."""
     return not file.startswith("<") and not any(part in file for part in NOT_THEIRS)
+
+
+def place(frame: FrameType | None) -> str:
+    """Return the innermost line of the user's own code, as ` in flow.py:12`; empty for none."""
+    while frame:
+        file = frame.f_code.co_filename
+        if is_theirs(file):
+            return f" in {PurePosixPath(file).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def is_pythons(file: str) -> bool:

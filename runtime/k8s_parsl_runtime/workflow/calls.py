@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Any
 
 from k8s_parsl_runtime.shared import userpath
@@ -78,7 +77,9 @@ def check_wait(future: Any, timeout: float | None) -> None:
     if os.getpid() != _HOME:
         raise WorkflowFailed(FORKED_WAIT.format(**task))
     if _is_needed_for(record):
-        raise WorkflowFailed(IN_CALLBACK.format(where=_place(), **task))
+        raise WorkflowFailed(
+            IN_CALLBACK.format(where=userpath.place(inspect.currentframe()), **task)
+        )
 
 
 def _is_needed_for(record: Any) -> bool:
@@ -98,14 +99,3 @@ def _is_being_imported(function: Callable[..., Any]) -> bool:
     name = getattr(inspect.unwrap(function), "__module__", "")
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))
-
-
-def _place() -> str:
-    """Return the innermost line of the user's own code in this thread, as ` in flow.py:12`."""
-    frame = sys._getframe()  # noqa: SLF001 (documented, and there is no other way)
-    while frame.f_back:
-        frame = frame.f_back
-        file = frame.f_code.co_filename
-        if userpath.is_theirs(file):
-            return f" in {PurePosixPath(file).name}:{frame.f_lineno}"
-    return ""

@@ -12,7 +12,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection
-from pathlib import PurePosixPath
 from types import FrameType
 from typing import Any
 
@@ -99,7 +98,7 @@ class Watchdog:
         return all(_is_idle(frames.get(thread.ident or 0)) for thread in theirs)
 
     def _tell(self) -> None:
-        where = _place(sys._current_frames()[threading.main_thread().ident or 0])  # noqa: SLF001
+        where = userpath.place(sys._current_frames()[threading.main_thread().ident or 0])  # noqa: SLF001
         for line in dump():
             log.error("%s", line)
         self._on_hang(
@@ -156,15 +155,4 @@ def _is_stuck(thread: threading.Thread, frame: FrameType | None) -> bool:
     if frame.f_code.co_filename == IMPORT_LOCKS and frame.f_code.co_name == "acquire":
         return True
     brings_results = thread.name.startswith(RESULTS)
-    return brings_results and _waits_for_future(frame) and bool(_place(frame))
-
-
-def _place(frame: FrameType) -> str:
-    """Return the innermost line of the user's own code, as ` in flow.py:12`; empty for none."""
-    inner: FrameType | None = frame
-    while inner:
-        file = inner.f_code.co_filename
-        if userpath.is_theirs(file):
-            return f" in {PurePosixPath(file).name}:{inner.f_lineno}"
-        inner = inner.f_back
-    return ""
+    return brings_results and _waits_for_future(frame) and bool(userpath.place(frame))
