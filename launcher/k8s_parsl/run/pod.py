@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -206,11 +207,12 @@ class _Run:
     def _code(self) -> Path:
         return Path(self.settings.workflow.path)
 
-    @property
+    @cached_property
     def _work(self) -> Path:
         own = plan.SCRATCH / "work"
         if self.settings.run.volume:
-            own = resuming.working_folder(self.folder, self.record).work
+            # On the volume, which may not answer.
+            own = apart(lambda: resuming.working_folder(self.folder, self.record)).work
         return plan.work_folder(self.settings, own)
 
     @property

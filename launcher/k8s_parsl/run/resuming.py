@@ -41,7 +41,7 @@ def note(older: Folder | None, record: Record) -> None:
     """
     if older is None:
         return
-    before = Run(older).record
+    before = apart(lambda: Run(older).record)
     record.resumed_from = older.name
     record.work_of = (before.work_of if before else "") or older.name
 
