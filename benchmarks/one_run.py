@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 LOOK_S = 1.0
 # Looks between two requests to the page.
@@ -49,10 +49,10 @@ def watch(
     while run.poll() is None and not until():
         time.sleep(LOOK_S)
         looks += 1
-        for pid in below(run.pid):
-            with suppress(OSError, ValueError, IndexError):
-                name = name_of(pid, run.pid)
-                seen.peaks[name] = max(seen.peaks.get(name, 0), peak_of(pid))
+        for process in below(run.pid):
+            with suppress(psutil.Error, OSError, ValueError, IndexError):
+                name = name_of(process, run.pid)
+                seen.peaks[name] = max(seen.peaks.get(name, 0), peak_of(process))
         page = PAGE.search(output.read_text()) if looks % ASK_EVERY == 0 else None
         if page:
             for path, seconds in seen.answers.items():
@@ -62,51 +62,25 @@ def watch(
     return seen
 
 
-def below(root: int) -> list[int]:
-    """Return a process and all below it."""
-    children = _by_parent()
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found
+def below(root: int) -> list[psutil.Process]:
+    """Return a process and all below it; none where it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(root)
+        return [first, *first.children(recursive=True)]
+    return []
 
 
-def _by_parent() -> dict[int, list[int]]:
-    children: dict[int, list[int]] = defaultdict(list)
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            children[int(fields[1])].append(int(folder.name))
-    return children
-
-
-def wait_for_end(pids: list[int]) -> None:
-    """Wait until none of these processes is there."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            _wait(os.pidfd_open(pid))
-
-
-def _wait(pidfd: int) -> None:
-    import select
-
-    try:
-        select.select([pidfd], [], [])
-    finally:
-        os.close(pidfd)
-
-
-def name_of(pid: int, root: int) -> str:
+def name_of(process: psutil.Process, root: int) -> str:
     """Return what a process of the run is."""
-    if pid == root:
+    if process.pid == root:
         return "launcher"
-    line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    line = " ".join(process.cmdline())
     return next((name for name in NAMES if name in line), "worker")
 
 
-def peak_of(pid: int) -> int:
-    """Return the most memory that a process had so far, in bytes."""
-    text = Path(f"/proc/{pid}/status").read_text()
+def peak_of(process: psutil.Process) -> int:
+    """Return the most memory that a process had so far, in bytes; psutil does not read it."""
+    text = Path(f"/proc/{process.pid}/status").read_text()
     return int(text.partition("VmHWM:")[2].split()[0]) * 1024
 
 

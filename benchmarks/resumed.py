@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 import one_run
+import psutil
 
 from bench.figures import Result, Table
 
@@ -103,7 +104,7 @@ def _killed_half_way(folder: Path, volume: Path, tasks: int) -> one_run.Watched:
     others = one_run.below(run.pid)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    one_run.wait_for_end(others[1:])
+    psutil.wait_procs(others[1:])
     return seen
 
 
