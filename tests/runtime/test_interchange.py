@@ -29,6 +29,7 @@ class Launcher:
     def __init__(self, folder, heartbeat_threshold=600):
         self.endpoint, self.context = f"ipc://{folder}/control", zmq.Context()
         self.managers = []
+        self.submitted = 0
         self.tasks = zmq_pipes.TasksOutgoing(LOOPBACK, PORTS)
         self.results = zmq_pipes.ResultsIncoming(LOOPBACK, PORTS)
         self.commands = zmq_pipes.CommandClient(LOOPBACK, PORTS)
@@ -67,12 +68,17 @@ class Launcher:
 
     def submit(self, number, **context):
         context["task_executor"] = {"f": programs.TASK, "a": [0.0, None, 0]}
+        self.submitted += 1
         self.tasks.put({"task_id": number, "context": context, "buffer": b""})
 
     def turns(self):
-        """Return when the interchange has looked at all that was sent before."""
-        for _ in range(3):
-            self.ask("ping")
+        """Return when the interchange has looked at all that was sent before.
+
+        It reads one task and one of Parsl's commands in each turn, but every word of the control
+        socket.
+        """
+        for _ in range(self.submitted + 3):
+            self.commands.run("CONNECTED_BLOCKS", timeout_s=PATIENCE_S)
 
     def failed(self):
         """Task number and exception of the next result."""
