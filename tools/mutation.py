@@ -115,10 +115,14 @@ PATIENCE_S = 900
 # The mutants that may live, as (end of the file's name, text before, text after), and why.
 SAME_ALIAS = "the same: the models make this alias of the field's name by themselves"
 VOLUMES_ALONE = "the same: only the volumes of this render are read"
+SLASH_ALONE = "the same: what comes after a path's last slash says no more of what it lies in"
 MAY_LIVE: dict[tuple[str, str, str], str] = {
     ("ceph_key/settings.py", 'alias="userKeyKey", ', ""): SAME_ALIAS,
     ("values_schema/storage_values.py", 'alias="userKeyKey", ', ""): SAME_ALIAS,
     ("values_schema/storage_values.py", 'alias="userKey", ', ""): SAME_ALIAS,
+    # Of the path that is looked for in a mountPath.
+    ("templates/_checkout.tpl", '"%s/"', '"%s/-mutant"'): SLASH_ALONE,
+    ("templates/_notes.tpl", '"%s/"', '"%s/-mutant"'): SLASH_ALONE,
     # Of the pod of the launcher that is rendered for its volumes.
     ("templates/checks.yaml", '"launcher"', '"launcher-mutant"'): VOLUMES_ALONE,
     ("templates/checks.yaml", '""', '"mutant"'): VOLUMES_ALONE,

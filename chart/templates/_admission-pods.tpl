@@ -24,7 +24,7 @@ variables:
     expression: {{ $of | toJson | quote }}
   {{- end }}
   - name: beginnings
-    expression: {{ .Values.admissionPolicy.images | toJson | quote }}
+    expression: {{ .Values.admissionPolicy.images | default list | toJson | quote }}
 validations:
   - message: "metadata.ownerReferences: a worker pod must be owned by the launcher pod that creates it"
     expression: >-

@@ -7,7 +7,7 @@
   mountPath: /run/k8s-parsl
 {{- if or .root.Values.workflow.files (.root.Values.workflow.git).url }}
 - name: workflow
-  mountPath: {{ .root.Values.workflow.path | default "" | quote }}
+  mountPath: {{ .root.Values.workflow.path | quote }}
   {{- if .root.Values.workflow.files }}
   {{- /* The files themselves. Without the subPath they are links into a folder with another name in each pod. */}}
   subPath: ..data

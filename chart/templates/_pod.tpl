@@ -72,7 +72,7 @@ A text of the values in a command, argument or environment variable: kubelet exp
 
 {{- /* The environment variables of a container with the user's code. */ -}}
 {{- define "k8s-parsl.userEnv" -}}
-{{- $path := include "k8s-parsl.literal" (.root.Values.workflow.path | default "") -}}
+{{- $path := include "k8s-parsl.literal" .root.Values.workflow.path -}}
 {{- $ours := dict "HOME" "/tmp" "PYTHONPATH" $path "PYTHONUNBUFFERED" "1" -}}
 {{- include "k8s-parsl.env" (dict "ours" $ours "given" .pod.env) -}}
 {{- end -}}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import operator
+import re
+from typing import Any
+
 import pytest
 import yaml
 
-from chart.helm import CHART, MINIMAL
+from chart.helm import CHART, MINIMAL, VALUES
 from k8s_parsl.config.helm_merge import merge
 from k8s_parsl.config.settings import Settings
 from k8s_parsl_runtime.shared.errors import UsageError
+from values_schema.defaults import WRITTEN
 
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
 # Without these there is no run.
@@ -27,18 +34,21 @@ def below(values, path=()):
 
 def without(path):
     """Return the least values with null at ``path``."""
-    values = null = {}
-    for key in path[:-1]:
-        null[key] = {}
-        null = null[key]
-    null[path[-1]] = None
-    return merge(MINIMAL, values, keep_null=True)
+    return merge(MINIMAL, at(path, None), keep_null=True)
+
+
+def at(path, value):
+    for key in reversed(path):
+        value = {key: value}
+    return value
 
 
 def is_needed(path, default):
-    """Return whether templates need the default: of a section, or a flag that is on."""
+    """Return whether templates need the default: of a section, a flag that is on, or a text."""
     if path in NEEDED:
         return False
+    if ".".join(path) in WRITTEN:
+        return True
     if isinstance(default, dict):
         return len(path) == 1 or path[:1] == ("launcher",)
     return default is True
@@ -52,6 +62,15 @@ LEFT_OUT = {
 }
 
 
+def default_of(path):
+    return functools.reduce(operator.getitem, path, DEFAULTS)
+
+
+ONE_VALUE = {
+    name: path for name, path in LEFT_OUT.items() if not isinstance(default_of(path), dict)
+}
+
+
 @pytest.mark.parametrize("path", TAKEN_AWAY.values(), ids=TAKEN_AWAY)
 def test_a_section_and_a_flag_keep_their_defaults(helm, path):
     """A section without its defaults has no meaning, and a flag would mean false."""
@@ -61,6 +80,33 @@ def test_a_section_and_a_flag_keep_their_defaults(helm, path):
 @pytest.mark.parametrize("path", LEFT_OUT.values(), ids=LEFT_OUT)
 def test_any_other_key_may_be_left_empty(helm, path):
     assert helm.refusal(without(path)) == ""
+
+
+def manifests(helm, over) -> str:
+    """All that depends on a value, but for the settings themselves and what is named by them."""
+    try:
+        rendered = helm.template(VALUES / "every-key.yaml", over=over)
+    except AssertionError as refusal:
+        return str(refusal)
+    objects = [item for item in rendered.objects if item["kind"] != "ConfigMap"]
+    text = json.dumps(kept(objects), indent=1)
+    return re.sub(r"\b([0-9a-f]{8}|[0-9a-f]{64})\b", "<hash>", text)
+
+
+def kept(item: Any) -> Any:
+    """Return an object as the API server reads it: a null is left out."""
+    match item:
+        case dict():
+            return {key: kept(value) for key, value in item.items() if value is not None}
+        case list():
+            return [kept(value) for value in item]
+    return item
+
+
+@pytest.mark.parametrize("path", ONE_VALUE.values(), ids=ONE_VALUE)
+def test_null_is_the_default_to_the_manifests(helm, path):
+    """Or it is refused: `image: <nil>` and `port: 0` came of what was neither."""
+    assert manifests(helm, at(path, None)) == manifests(helm, at(path, default_of(path)))
 
 
 @pytest.mark.parametrize("section", ["run", "parsl", "storage", "logging", "notify", "rbac"])

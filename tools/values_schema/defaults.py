@@ -1,7 +1,7 @@
 """What a values file must not take away from chart/values.yaml.
 
-A section with nothing below its name is null, and with a null Helm removes the default. Templates
-read defaults of sections, and a flag such as `rbac.create` without its default would mean false.
+A key with nothing behind it is null, and with a null Helm removes the default. Templates read
+defaults of sections, and a flag such as `rbac.create` without its default would mean false.
 
 https://helm.sh/docs/chart_template_guide/values_files/#deleting-a-default-key
 """
@@ -16,10 +16,25 @@ CONDITION = ("if", "then", "else")
 # Templates read the fields of the sections in it. A section in any other one may be removed, as
 # `workflow.git` by a later values file.
 NESTED = "launcher"
+# The other keys whose default templates write into a manifest: `image: <nil>` and `port: 0` are of
+# no use (tests/chart/test_nulls.py finds those that are missing here).
+WRITTEN = (
+    "image.pullPolicy",
+    "image.runtime",
+    "workflow.path",
+    "parsl.workerPort",
+    "metrics.port",
+    "launcher.image.pullPolicy",
+    "launcher.image.repository",
+    "launcher.runtimeVolume",
+    "job.backoffLimit",
+    "networkPolicy.apiServer",
+    "networkPolicy.apiServer.ports",
+)
 
 
 def demand(schema: JSON, defaults: JSON) -> JSON:
-    """Return ``schema`` with the words for each section and flag whose default was removed.
+    """Return ``schema`` with the words for each key whose default was removed.
 
     Args:
         schema: The JSON Schema of a values file, with its definitions under `$defs`.
@@ -31,7 +46,17 @@ def demand(schema: JSON, defaults: JSON) -> JSON:
         if section is not None and isinstance(default, dict):
             _demand_all(section, _needed(section, default, sections=name == NESTED))
     _demand_all(schema, _needed(schema, defaults, sections=True))
+    for path in WRITTEN:
+        *sections, key = path.split(".")
+        _demand_all(_section(schema, sections), [key])
     return schema
+
+
+def _section(schema: JSON, path: list[str]) -> JSON:
+    section = schema
+    for key in path:
+        section = schema["$defs"][_definition(section["properties"][key])]
+    return section
 
 
 def _definition(field: JSON) -> str:
