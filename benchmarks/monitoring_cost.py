@@ -12,17 +12,17 @@ from __future__ import annotations
 import os
 import statistics
 from functools import partial
+from typing import Any
 
 import click
 from throughput import Side, measure
 
 from bench.figures import Figure, Result, in_turns
 
-VALUES = "parsl: {{monitoring: {{enabled: true, resourceMonitoringInterval: {seconds}}}}}\n"
-SIDES = {
-    "without": "",
-    "begin and end": VALUES.format(seconds=0),
-    "with measuring": VALUES.format(seconds=30),
+SIDES: dict[str, dict[str, Any]] = {
+    "without": {},
+    "begin and end": {"monitoring": {"enabled": True, "resourceMonitoringInterval": 0}},
+    "with measuring": {"monitoring": {"enabled": True, "resourceMonitoringInterval": 30}},
 }
 
 
@@ -45,7 +45,7 @@ def bench(size: str) -> Result:
 
 
 def _speed(side: str, tasks: int) -> float:
-    return measure(Side(side, values=SIDES[side]), tasks).tasks_a_second
+    return measure(Side(side, parsl=SIDES[side]), tasks).tasks_a_second
 
 
 @click.command()
@@ -56,9 +56,9 @@ def main(tasks: int, rounds: int) -> None:
     click.echo(f"load at the beginning: {os.getloadavg()[0]:.1f}; {os.cpu_count()} CPUs")
     speeds: dict[str, list[float]] = {name: [] for name in SIDES}
     for _ in range(rounds):
-        for name, values in SIDES.items():
+        for name, parsl in SIDES.items():
             number = tasks // 10 if name == "with measuring" else tasks
-            figures = measure(Side(name, values=values), number)
+            figures = measure(Side(name, parsl=parsl), number)
             speeds[name].append(figures.tasks_a_second)
             click.echo(f"{name:>15} {figures.tasks_a_second:7.1f} tasks/s")
     for name, found in speeds.items():

@@ -86,7 +86,16 @@ def _pool(arguments: Sequence[str]) -> int:
     os.environ["PARSL_CORES"] = _option(arguments, "--max_workers_per_node", "")
     with imports.lean():
         from k8s_parsl_runtime.shared import parsl_logging
-        from k8s_parsl_runtime.worker import alert, deaths, forks, manager_log, overtime, probing
+        from k8s_parsl_runtime.worker import (
+            alert,
+            deaths,
+            forks,
+            handing_back,
+            manager_log,
+            overtime,
+            parsls_pool,
+            probing,
+        )
 
         manager_log.be_calm()
         deaths.watch(_option(arguments, "--uid", ""))
@@ -106,7 +115,7 @@ def _pool(arguments: Sequence[str]) -> int:
     overtime.share()
     forks.begin()
     overtime.watch()
-    alert.begin()
+    parsls_pool.when_begun(alert.install, handing_back.watch)
     runpy.run_module(pool.__name__, run_name="__main__", alter_sys=True)
     return ExitCode.DONE
 

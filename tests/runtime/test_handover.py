@@ -12,7 +12,7 @@ from k8s_parsl_runtime.worker import forks
 from k8s_parsl_runtime.worker.handover import InProgress
 
 POOL = """
-import os, queue, signal, struct, sys, time
+import os, queue, signal, struct, sys, threading, time
 from k8s_parsl_runtime.worker import deaths, forks, handover
 deaths.watch()
 from parsl.multiprocessing import SpawnContext
@@ -189,3 +189,68 @@ def test_the_task_of_a_worker_is_known_until_it_is_taken():
     for worker in (0, 3, 4):
         with pytest.raises(KeyError):
             tasks.pop(worker)
+
+
+def test_the_pool_takes_back_what_no_worker_has_received(pool):
+    """While it gives, and workers take: each task is in one place."""
+    done = pool(
+        """
+wait_for(lambda: all(handover._ready[:4]))
+taken_back, numbers = [], iter(range(2000))
+def hand_over():
+    for number in numbers:
+        tasks.put({"task_id": number})
+giver = threading.Thread(target=hand_over)
+giver.start()
+while giver.is_alive() or tasks.qsize():
+    taken_back += [task["task_id"] for task in tasks.take_back()]
+by_workers = [results.get(timeout=20)[1] for _ in range(2000 - len(taken_back))]
+assert sorted(taken_back + by_workers) == list(range(2000))
+assert by_workers, "the workers took none"
+assert results.empty()
+os._exit(42)
+"""
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (42, False), done.stderr
+
+
+def test_the_pool_takes_back_more_than_the_pipe_holds(pool):
+    """And a worker that comes then gets what comes then."""
+    done = pool(
+        """
+for worker in range(4):
+    kill(worker)
+for number in range(200):
+    tasks.put({"task_id": number, "argument": b"x" * 10_000})
+taken_back = []
+def take():
+    taken_back.extend(task["task_id"] for task in tasks.take_back())
+    return len(taken_back) == 200
+wait_for(take)
+assert taken_back == list(range(200))
+assert tasks.qsize() == 0
+workers[0] = start(0)
+tasks.put({"task_id": 200})
+assert results.get(timeout=20) == (0, 200)
+os._exit(42)
+"""
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (42, False), done.stderr
+
+
+def test_the_pool_takes_nothing_back_while_a_worker_waits(pool):
+    done = pool(
+        """
+wait_for(lambda: ready.value == 4)
+lock = handover.Lock(tasks._paths[0])
+def is_held():
+    with lock.if_free() as is_free:
+        return not is_free
+wait_for(is_held)
+assert tasks.take_back() == []
+tasks.put({"task_id": 1})
+assert results.get(timeout=20)[1] == 1
+os._exit(42)
+"""
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (42, False), done.stderr

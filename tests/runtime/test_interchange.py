@@ -16,11 +16,16 @@ from parsl.executors.high_throughput.manager_selector import RandomManagerSelect
 from parsl.serialize import deserialize
 from parsl.version import VERSION
 
-from k8s_parsl_runtime.shared import programs
+from k8s_parsl_runtime.shared import handed_back, programs
 from k8s_parsl_runtime.workflow.ahead import AHEAD, APP
 from k8s_parsl_runtime.workflow.interchange import ALONE, CAPPED, PodEnded
 
 LOOPBACK, PORTS, PATIENCE_S = "127.0.0.1", (55000, 56000), 20
+
+
+def message(number, **context):
+    context["task_executor"] = {"f": programs.TASK, "a": [0.0, None, 0]}
+    return {"task_id": number, "context": context, "buffer": b""}
 
 
 class Launcher:
@@ -67,9 +72,8 @@ class Launcher:
             return socket.recv_json()
 
     def submit(self, number, **context):
-        context["task_executor"] = {"f": programs.TASK, "a": [0.0, None, 0]}
         self.submitted += 1
-        self.tasks.put({"task_id": number, "context": context, "buffer": b""})
+        self.tasks.put(message(number, **context))
 
     def turns(self):
         """Return when the interchange has looked at all that was sent before.
@@ -140,6 +144,9 @@ class Manager:
 
     def done(self, number):
         self.socket.send(pickle.dumps({"type": "result", "task_id": number, "result": b"4"}))
+
+    def hand_back(self, number):
+        self.socket.send(handed_back.pack(f"pod-{self.block}", message(number, **SHORT)))
 
     def has_nothing(self):
         return not self.socket.poll(0)
@@ -454,6 +461,52 @@ def test_every_worker_has_a_task_before_one_waits(launcher):
             had += manager.tasks()
         launcher.turns()
         assert manager.has_nothing()
+
+
+def test_what_waits_behind_a_task_that_takes_long_goes_to_another_pod(launcher):
+    """And no more comes to that pod until the task has ended."""
+    launcher.ask("short", "short")
+    stuck = Manager(launcher, "0").register(capacity=1)
+    for number in range(4):
+        launcher.submit(number, **SHORT)
+    assert_gets(launcher, stuck, 0, 1, 2, 3)
+    for number in (3, 1, 2):
+        stuck.hand_back(number)
+    launcher.turns()
+    assert stuck.has_nothing()
+    other = Manager(launcher, "1").register(capacity=1)
+    launcher.submit(4, **SHORT)
+    assert_gets(launcher, other, 1, 2, 3, 4)
+    assert stuck.has_nothing()
+    stuck.done(0)
+    assert launcher.results.get(PATIENCE_S * 1000) is not None
+    for number in range(5, 16):
+        launcher.submit(number, **SHORT)
+    assert stuck.task() == 5
+
+
+def test_a_task_that_a_lost_pod_hands_back_is_run_once(launcher):
+    """Its loss is known first: the workflow runs it again."""
+    launcher.ask("short", "short")
+    lost = Manager(launcher, "0").register(capacity=1)
+    for number in range(2):
+        launcher.submit(number, **SHORT)
+    assert_gets(launcher, lost, 0, 1)
+    launcher.ask("lost", "0")
+    assert sorted(launcher.failed()[0] for _ in range(2)) == [0, 1]
+    lost.hand_back(1)
+    launcher.turns()
+    launcher.submit(2, **SHORT)
+    assert Manager(launcher, "1").register(capacity=1).task() == 2
+
+
+def test_a_task_that_may_not_run_twice_waits_in_no_pod(launcher):
+    """It would be lost with the pod: the executor sends it without the name of its app."""
+    launcher.ask("short", "short")
+    manager = Manager(launcher, "0").register(capacity=1)
+    for number in range(3):
+        launcher.submit(number, **{APP: ""})
+    assert_gets(launcher, manager, 0)
 
 
 def test_an_app_whose_tasks_are_long_by_now_is_sent_ahead_no_more(launcher):

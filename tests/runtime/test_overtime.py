@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from k8s_parsl_runtime.worker import alert, deaths, overtime
+from k8s_parsl_runtime.worker import alert, deaths, overtime, parsls_pool
 
 # A process that adopts orphans, with a child that has left its session and lost its parent.
 TREE = """
@@ -129,7 +129,9 @@ def test_the_pool_notices_a_dead_worker_at_once():
         sentinel = reader
 
     stop = alert.Alert(threading.Event(), {0: Worker})
-    waited = threading.Thread(target=lambda: stop.wait(3600), name=alert.WATCHDOG, daemon=True)
+    waited = threading.Thread(
+        target=lambda: stop.wait(3600), name=parsls_pool.WATCHDOG, daemon=True
+    )
     waited.start()
     process.kill()
     process.wait()

@@ -42,7 +42,7 @@ from k8s_parsl.config.settings import Settings
 from k8s_parsl.run import plan
 from k8s_parsl_runtime.shared import own_config, programs
 from k8s_parsl_runtime.shared.versions import PARSL_RELEASES
-from k8s_parsl_runtime.worker import alert, manager_log
+from k8s_parsl_runtime.worker import manager_log, parsls_pool
 from k8s_parsl_runtime.workflow import batching, calls, pending, provider, watchdog
 from k8s_parsl_runtime.workflow.lean_futures import LeanCondition
 from k8s_parsl_runtime.workflow.parsl_config import executors
@@ -449,12 +449,26 @@ def test_pool_and_worker_processes_hand_over_what_handover_replaces():
     assert "tasks_in_progress[worker_id] = req" in worker
 
 
+def test_a_task_that_is_handed_back_is_a_result_to_the_interchange():
+    """It takes the task from its manager's list, and sends the bytes on as they came."""
+    read = inspect.getsource(Interchange.process_manager_socket_message)
+    assert "m['tasks'].remove(tid)" in read
+    assert "self.results_outgoing.send(msg_b)" in read
+    used = set(re.findall(r"results_outgoing\.(\w+)", inspect.getsource(Interchange)))
+    assert used == {"set_hwm", "connect", "send"}
+    pool = inspect.getsource(process_worker_pool.Manager)
+    assert "self.prefetch_capacity = prefetch_capacity" in pool
+    assert "self.pending_task_queue," in pool
+    assert "self.pending_result_queue.put(pkl_package)" in pool
+    assert "notify_sock.send(r)" in pool
+
+
 def test_the_pool_waits_for_dead_workers_by_its_stop_event():
     """The thread has the method of the pool, and the processes; `alert` replaces the event."""
     watchdog = inspect.getsource(process_worker_pool.Manager.worker_watchdog)
     assert "while not self._stop_event.wait(self.heartbeat_period):" in watchdog
     started = inspect.getsource(process_worker_pool.Manager.start)
-    assert f'target=self.worker_watchdog, args=(procs,), name="{alert.WATCHDOG}"' in started
+    assert f'target=self.worker_watchdog, args=(procs,), name="{parsls_pool.WATCHDOG}"' in started
     source = inspect.getsource(process_worker_pool.Manager)
     used = set(re.findall(r"_stop_event\.(\w+)", source))
     assert used <= {"set", "is_set", "wait"}

@@ -228,9 +228,10 @@ class Executor(Model):
         "for short tasks.",
     )
     prefetch_short_tasks: bool = Field(
-        False,
+        True,
         description="Up to ten tasks for each worker wait in a pod, as long as no task of their "
-        "apps takes longer than 0.05 s. Longer tasks never wait there.",
+        "apps takes longer than 0.05 s and they may run twice (`parsl.retryLostTasks`). A pod "
+        "hands them back if no worker takes one for 0.5 s.",
     )
     heartbeat_period: int = Field(
         5,

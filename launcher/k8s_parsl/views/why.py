@@ -38,7 +38,7 @@ ADVICE = {
     "waiting for pods": "see the reason; minBlocks and initBlocks keep pods ready",
     "stragglers": "split the longest tasks, or start them first",
     "waiting for tasks": "submit more tasks before the workflow waits for results",
-    "handing out": "make tasks longer, or set executors.<label>.prefetchShortTasks",
+    "handing out": "make tasks longer, or name their apps in parsl.retryLostTasks",
     "lost": "see why worker pods ended",
 }
 # Where stragglers hardly computed: longer tasks are not what they are.

@@ -16,16 +16,14 @@ from collections.abc import Mapping
 from multiprocessing import connection
 from typing import Any
 
+from k8s_parsl_runtime.worker.parsls_pool import WATCHDOG
+
 log = logging.getLogger(__name__)
 
-# The name of Parsl's thread.
-WATCHDOG = "worker-watchdog"
 # Between two looks, where worker processes end one after another.
 LEAST_S = 0.2
 # Between two looks whether the pool ends.
 LOOK_S = 0.5
-# How long the pool may take to start that thread.
-START_S = 300.0
 
 
 class Alert:
@@ -67,23 +65,6 @@ class Alert:
         return bool(connection.wait(ends, seconds))
 
 
-def begin() -> None:
-    """Wait for Parsl's thread, in another one."""
-    threading.Thread(target=_install, name="alert", daemon=True).start()
-
-
-def _install() -> None:
-    give_up_at = time.monotonic() + START_S
-    while time.monotonic() < give_up_at:
-        for thread in threading.enumerate():
-            if thread.name == WATCHDOG:
-                _replace_event(thread)
-                return
-        time.sleep(0.05)
-
-
-def _replace_event(watchdog: Any) -> None:
-    # Its method and arguments: the pool, and the worker processes.
-    pool = watchdog._target.__self__  # noqa: SLF001
-    (workers,) = watchdog._args  # noqa: SLF001
+def install(pool: Any, workers: Mapping[int, Any]) -> None:
+    """Have a pool wait by an alert in place of its stop event."""
     pool._stop_event = Alert(pool._stop_event, workers)  # noqa: SLF001

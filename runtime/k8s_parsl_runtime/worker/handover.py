@@ -19,6 +19,7 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import context, current_process, get_context, parent_process, queues
 from multiprocessing.reduction import ForkingPickler
@@ -65,6 +66,19 @@ class Lock:
     def __exit__(self, *error: object) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN)
         self._threads.release()
+
+    @contextlib.contextmanager
+    def if_free(self) -> Iterator[bool]:
+        """Take the lock, if no other process has it; yield whether it was free."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 class Queue(queues.Queue):  # type: ignore[type-arg]
@@ -113,6 +127,23 @@ class Queue(queues.Queue):  # type: ignore[type-arg]
         in_progress[worker] = item
         return item
 
+    def take_back(self) -> list[Any]:
+        """Return what no worker process has begun to receive; only one thread of the pool calls it.
+
+        Nothing while a worker process waits for an item: it gets the next one.
+        """
+        items: list[Any] = []
+        with self._pools_lock.if_free() as is_free:
+            while is_free and self._poll(0):  # type: ignore[attr-defined]
+                items.append(ForkingPickler.loads(self._recv_bytes()))  # type: ignore[attr-defined]
+                self._sem.release()  # type: ignore[attr-defined]
+        return items
+
+    @functools.cached_property
+    def _pools_lock(self) -> Lock:
+        # Once: the kernel releases a process' locks of a file with any of its descriptors.
+        return Lock(self._paths[0])
+
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002
         """Put an item; see `multiprocessing.Queue`."""
         if not _is_worker():
@@ -135,6 +166,10 @@ class InProgress:
 
     def __setitem__(self, worker: int, task: dict[str, Any]) -> None:
         _tasks[worker] = task["task_id"] + 1
+
+    def as_bytes(self) -> bytes:
+        """Return all of them, which are other bytes once a worker has begun or ended a task."""
+        return bytes(_tasks)
 
     def pop(self, worker: int) -> dict[str, int]:
         """Take the task of a worker process.

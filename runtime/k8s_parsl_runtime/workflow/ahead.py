@@ -1,7 +1,8 @@
 """Which tasks may wait in a worker pod: short ones alone, so that none waits for long.
 
 A short task takes longer on its way than it runs. Each worker has a task already when another one
-is sent ahead, so that none waits in one pod while another pod is idle.
+is sent ahead, so that none waits in one pod while another pod is idle. Where a task of an app
+takes long after all, the pod hands back what waits behind it (`worker.handing_back`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# In a task's context: the name of its app.
+# In a task's context: the name of its app; empty if the task must not wait in a pod, as it would be
+# lost with the pod and may not run twice.
 APP = "k8s_parsl_app"
 # Tasks that may wait in a pod, for each of its workers.
 AHEAD = 10
@@ -54,6 +56,12 @@ class Ahead:
             self._apps = {task: app for task, app in self._apps.items() if task in there}
             # Not with each task where managers have that many.
             self._most = max(KNOWN, 2 * len(self._apps))
+
+    def note_handed_back(self, name: bytes) -> None:
+        """Note that a manager's tasks take long: it gets no more until they have ended."""
+        manager = self._managers.get(name)
+        if manager:
+            self._apps.update(dict.fromkeys(manager["tasks"], ""))
 
     def note_changed(self, names: set[bytes]) -> None:
         """Note managers of which tasks have ended, or that are new."""

@@ -52,6 +52,8 @@ class Launched(NamedTuple):
     limit: tuple[float, str] | None = None
     # Whether its app has `maxRunning`: it must not wait in a pod behind others.
     is_capped: bool = False
+    # If its pod is lost while it waits there, it is run again.
+    may_run_twice: bool = True
 
 
 _NOTHING = Launched(None, 0, "")
@@ -168,7 +170,7 @@ class WatchedExecutor(HighThroughputExecutor):
             "resource_spec": needs,
             ALONE: alone,
             CAPPED: launched.is_capped,
-            APP: launched.app,
+            APP: launched.app if launched.may_run_twice else "",
             "task_executor": program,
         }
         future = super().submit_payload({**context, **ours}, buffer)

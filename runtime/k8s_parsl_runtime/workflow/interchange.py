@@ -12,11 +12,12 @@ It knows Parsl's insides: tests/runtime/test_parsl_contract.py pins what it uses
 from __future__ import annotations
 
 import enum
+import math
 import os
 import pickle
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -26,6 +27,7 @@ from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Inter
 from parsl.serialize import serialize
 from parsl.utils import setproctitle
 
+from k8s_parsl_runtime.shared import handed_back
 from k8s_parsl_runtime.workflow.ahead import Ahead
 
 # How long the tasks of a lost pod may wait for results that it sent before its end.
@@ -79,6 +81,8 @@ class ControlledInterchange(Interchange):
     process is gone it stops its managers and ends, which nothing else would do on a laptop.
     """
 
+    results_outgoing: Any
+
     def __init__(self, endpoint: str, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._control: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REP)
@@ -97,6 +101,7 @@ class ControlledInterchange(Interchange):
         # By task, since when it runs; as of the last `RUNNING`.
         self._running: dict[int, float] = {}
         self._ahead = Ahead(self._ready_managers)
+        self.results_outgoing = _Results(self.results_outgoing, self._take_back)
         self._parent = os.getppid()
         self._looks_at = 0.0
 
@@ -283,6 +288,13 @@ class ControlledInterchange(Interchange):
         manager["tasks"].extend(task["task_id"] for task in tasks)
         manager["idle_since"] = None
 
+    def _take_back(self, message: bytes) -> None:
+        """Put a task into the queue again, at its place, that a manager has handed back."""
+        manager, task = handed_back.unpack(message)
+        self._ahead.note_handed_back(manager)
+        priority = task["context"].get("resource_spec", {}).get("priority", math.inf)
+        self.pending_task_queue.add((-priority, -task["task_id"], task))
+
     def _next_is_short(self) -> bool:
         if not self.pending_task_queue:
             return False
@@ -357,6 +369,24 @@ class ControlledInterchange(Interchange):
         _stamp(task)
         self._send(name, manager, [task])
         self._alone[name] = task["task_id"]
+
+
+class _Results:
+    """The socket on which results go to the workflow, past tasks that managers hand back.
+
+    To Parsl's interchange these are results, too: it takes the task from its manager's list.
+    """
+
+    def __init__(self, socket: Any, take_back: Callable[[bytes], None]) -> None:
+        self._socket = socket
+        self._take_back = take_back
+
+    def send(self, message: bytes) -> None:
+        """Send a result, or take a task back."""
+        if handed_back.is_task(message):
+            self._take_back(message)
+        else:
+            self._socket.send(message)
 
 
 def _is_usable(manager: Any) -> bool:

@@ -179,14 +179,19 @@ class Kernel(DataFlowKernel):
     def _launched(self, task_record: Any) -> Launched:
         app = task_record["func_name"]
         limit = self._limits.time_limit(app, task_record["kwargs"].get("walltime"))
-        is_capped = self._limits.of(app).max_running is not None
-        return Launched(task_record["id"], task_record["try_id"], app, limit, is_capped)
+        return Launched(
+            task_record["id"],
+            task_record["try_id"],
+            app,
+            limit,
+            is_capped=self._limits.of(app).max_running is not None,
+            may_run_twice=self._begun.may_run_twice(app, _call(task_record)),
+        )
 
     def _write_begin(self, task_record: Any) -> None:
         if task_record["executor"] == INTERNAL:
             return
         try:
-            self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
             self._begun.begins(task_record["id"], task_record["func_name"], _call(task_record))
         except Failure as fault:
             self.on_fault(fault)
