@@ -84,6 +84,30 @@ def test_a_wrong_name_is_known_before_anything_starts(folder, code, values, line
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("Tiles.ipynb", '{"cells": []}', "Tiles.ipynb is a Jupyter notebook: make a script of it"),
+        ("tiles.R", "library(raster)", "tiles.R is an R script: start it by a bash_app"),
+        ("tiles.sh", "echo", "tiles.sh is a shell script: start it by a bash_app"),
+        ("tiles", "#!/usr/bin/env bash\necho", "tiles is a script for /usr/bin/env bash: start it"),
+        ("tiles", "#! /usr/bin/perl\nprint;", "tiles is a script for /usr/bin/perl: start it"),
+    ],
+)
+def test_a_script_in_another_language_is_named_and_what_to_do(folder, name, text, line):
+    (folder / name).write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read(folder, script=name)
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("first", ["", "#!/usr/bin/env python3\n", "#!/opt/conda/bin/python\n"])
+@pytest.mark.parametrize("name", ["tiles", "tiles.py", "tiles.v2"])
+def test_any_name_will_do_for_a_python_script(folder, name, first):
+    (folder / name).write_text(f"{first}x = 1\n")
+    read(folder, script=name)
+
+
+@pytest.mark.parametrize(
     ("code", "values", "line"),
     [
         ("", {"call": "nope_c:main"}, "workflow.call nope_c:main: there is no module nope_c in "),

@@ -14,6 +14,17 @@ from k8s_parsl_runtime.shared.errors import ExitCode, Failure, UsageError, Workf
 from k8s_parsl_runtime.shared.protocol import LINKED, TEXT_CHARACTERS, Message
 from k8s_parsl_runtime.shared.volumes import Mount
 
+# What a file that is no Python script is, by the end of its name, and what to do.
+BY_BASH_APP = "start it by a bash_app in a Python script"
+OTHER_KINDS = {
+    ".ipynb": ("a Jupyter notebook", "make a script of it: jupyter nbconvert --to script"),
+    ".jl": ("a Julia script", BY_BASH_APP),
+    ".nf": ("a Nextflow workflow", "the workflow has to be a Python script"),
+    ".pyc": ("compiled Python", "give the script that it was compiled from"),
+    ".r": ("an R script", BY_BASH_APP),
+    ".sh": ("a shell script", BY_BASH_APP),
+    ".smk": ("a Snakemake workflow", "the workflow has to be a Python script"),
+}
 # Functions that may define any name, as `globals()["name"] = …` does.
 BINDING = ("globals", "exec", "setattr", "vars")
 
@@ -61,7 +72,23 @@ def check_code(call: str, script: str, path: str) -> None:
 def _check_script(file: Path) -> None:
     if not file.is_file():
         raise UsageError(f"workflow.script: there is no file {file}")
+    what, to_do = _other_kind(file)
+    if what:
+        raise UsageError(f"workflow.script: {file.name} is {what}: {to_do}")
     _parse(file, "workflow.script")
+
+
+def _other_kind(file: Path) -> tuple[str, str]:
+    """Return what a file is that is no Python script, and what to do; two empty texts if it is."""
+    known = OTHER_KINDS.get(file.suffix.lower())
+    if known:
+        return known
+    with file.open("rb") as script:
+        first = script.readline(1000)
+    if first.startswith(b"#!") and b"python" not in first:
+        program = first.removeprefix(b"#!").decode(errors="replace").strip()
+        return f"a script for {program}", BY_BASH_APP
+    return "", ""
 
 
 def _check_function(call: str, path: Path) -> None:
@@ -87,7 +114,7 @@ def _parse(file: Path, key: str) -> ast.Module:
     try:
         return ast.parse(file.read_bytes(), str(file))
     except SyntaxError as error:
-        where = f"{file.name}, line {error.lineno}"
+        where = file.name if error.lineno is None else f"{file.name}, line {error.lineno}"
         raise WorkflowFailed(f"{key}: {type(error).__name__}: {error.msg} ({where})") from None
     except (ValueError, OSError) as error:
         raise WorkflowFailed(f"{key}: {file}: {type(error).__name__}: {error}") from None
