@@ -1,10 +1,12 @@
-"""What apps ask for of executors that only the script's own Config has."""
+"""What calls of apps ask for: executors and resources that there are not, and files."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+
+from parsl.data_provider.files import File
 
 from k8s_parsl_runtime.shared.errors import ConfigurationError, Failure
 
@@ -16,6 +18,9 @@ INTERNAL = "_parsl_internal"
 NEEDS = "parsl_resource_specification"
 # The keys of it that the HighThroughputExecutor reads.
 OUR_NEEDS = {"priority"}
+# The arguments with files that Parsl stages; it replaces them in the list by its own.
+FILES = ("inputs", "outputs")
+FILE = "File({value!r}) (from parsl.data_provider.files import File)"
 
 
 def without_internal(labels: Collection[str]) -> list[str]:
@@ -73,10 +78,14 @@ class AppOptions:
         return fault
 
     def arguments(self, app: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return a call's arguments without resources of another executor, as Work Queue's cores.
+        """Return a call's arguments as Parsl and the HighThroughputExecutor take them.
 
-        The HighThroughputExecutor would refuse them.
+        Without resources of another executor, as Work Queue's cores.
+
+        Raises:
+            TypeError: `inputs` or `outputs` are not what Parsl takes.
         """
+        _check_files(app, kwargs)
         needs = kwargs.get(NEEDS) or {}
         foreign = needs.keys() - OUR_NEEDS
         if not foreign:
@@ -91,3 +100,17 @@ class AppOptions:
             self._mapped_apps.add(app)
         ours = {name: needs[name] for name in OUR_NEEDS if name in needs}
         return kwargs | {NEEDS: ours}
+
+
+def _check_files(app: str, kwargs: Mapping[str, Any]) -> None:
+    for name in FILES:
+        value = kwargs.get(name)
+        is_list = hasattr(type(value), "__setitem__")
+        if not is_list and value not in (None, ()):
+            raise TypeError(f"app {app}: {name} is a {type(value).__name__}: Parsl takes a list")
+    for value in kwargs.get("outputs") or ():
+        if not isinstance(value, File):
+            file = FILE.format(value=str(value))
+            raise TypeError(
+                f"app {app}: outputs has a {type(value).__name__}: Parsl takes files: {file}"
+            )
