@@ -27,13 +27,13 @@ import jinja2
 from data_safety.check import look
 from data_safety.faults import FAULTS
 from data_safety.runs import STARTS, Runs
-from data_safety.volumes import CephFs, Memory
+from data_safety.volumes import CephFs, Disk, Memory
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "reports" / "data-safety.json"
 PAGE = REPORT.with_suffix(".md")
 SYSTEMS = ("ours", "alone")
-VOLUMES = {"memory": Memory, "cephfs": CephFs}
+VOLUMES = {"memory": Memory, "disk": Disk, "cephfs": CephFs}
 # The part of the outputs that are there when the fault comes.
 WHEN = (0.1, 0.7)
 

@@ -92,6 +92,25 @@ def fill(_runs: Runs, volume: Any, _rng: random.Random) -> str:
     return f"{size >> 20} MiB taken for {FULL_S:.0f} s"
 
 
+def turn_read_only(runs: Runs, volume: Any, _rng: random.Random) -> str:
+    """Have an error of the disk; an administrator ends what is left, and repairs it."""
+    volume.fail()
+    time.sleep(FULL_S)
+    number = len(runs.processes())
+    runs.kill_all()
+    volume.repair()
+    return f"{number} processes were left after {FULL_S:.0f} s"
+
+
+def lose_power(runs: Runs, volume: Any, _rng: random.Random) -> str:
+    """Lose power: the processes, and what is not on the disk yet."""
+    volume.lose_power()
+    number = len(runs.processes())
+    runs.kill_all()
+    volume.repair()
+    return f"{number} processes killed" if number else ""
+
+
 def cut(runs: Runs, _volume: Any, rng: random.Random) -> str:
     """Kill all, then cut the files of kept results at a random byte."""
     runs.kill_all()
@@ -153,6 +172,11 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "volume full for 5 s": fill,
         "kept results cut at a random byte": cut,
         "10 blocks of garbage in the kept results": spoil,
+    },
+    "disk": {
+        "none, on ext4": nothing,
+        "disk error, read-only": turn_read_only,
+        "loss of power": lose_power,
     },
     "cephfs": {
         "none, on CephFS": nothing,

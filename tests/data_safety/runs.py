@@ -28,6 +28,8 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 # A start that takes longer hangs.
 HANGS_S = 240.0
 STARTS = 8
+# In the environment of all processes of a trial.
+MARK = "K8S_PARSL_TRIAL"
 
 
 @dataclass
@@ -68,7 +70,12 @@ class Runs:
             self._process = subprocess.Popen(
                 self._command(),
                 cwd=self.scratch,
-                env={**os.environ, "PYTHONPATH": str(WORKLOAD), "PATH": PATH},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(WORKLOAD),
+                    "PATH": PATH,
+                    MARK: str(self.scratch),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -109,12 +116,17 @@ class Runs:
     def processes(self) -> list[psutil.Process]:
         """Return the processes of the last start, the first one first.
 
-        Parsl's provider leaves its pool without a parent: it is found by its workers.
+        Parsl leaves some without a parent: they are found by their environment, and a pool by its
+        workers.
         """
         found: dict[int, psutil.Process] = {}
         with suppress(psutil.NoSuchProcess):
             first = psutil.Process(self._process.pid if self._process else 0)
             found = {one.pid: one for one in (first, *first.children(recursive=True))}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.scratch):
+                    found.setdefault(process.pid, process)
         for worker in self._workers():
             with suppress(psutil.NoSuchProcess):
                 above = [one for one in worker.parents() if one.pid != 1]
@@ -140,10 +152,13 @@ class Runs:
 
     def kill_all(self) -> None:
         """Kill every process of the last start at once, as when a node dies."""
-        for process in self.processes():
+        processes = self.processes()
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.wait()
+        # Their files are open until then.
+        psutil.wait_procs(processes, HANGS_S)
 
     def wait(self, seconds: float = HANGS_S) -> int | None:
         """Wait for the end of the last start; return its exit code, None where it hangs."""

@@ -1,9 +1,11 @@
-"""Volumes that can fail: a small file system in memory, and CephFS of the testbed."""
+"""Volumes that can fail: a file system in memory, ext4 in a file, and CephFS of the testbed."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
 import time
 from contextlib import suppress
@@ -14,6 +16,9 @@ import psutil
 from testbed.ceph import Ceph, ensure
 
 BYTES = 192 << 20
+# https://github.com/torvalds/linux/blob/master/fs/ext4/ext4.h
+EXT4_IOC_SHUTDOWN = 0x8004587D
+WITHOUT_THE_LOG = 2
 USER = "data-safety"
 
 
@@ -36,6 +41,51 @@ class Memory:
     def close(self) -> None:
         """Undo it."""
         _run("umount", "--lazy", str(self.place))
+
+
+class Disk:
+    """ext4 in a file, which can fail and lose what is not on it yet; making one needs root."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        place.mkdir()
+        self._file = place.with_name("disk")
+        with self._file.open("wb") as file:
+            file.truncate(BYTES)
+        _run("mkfs.ext4", "-q", str(self._file))
+        self._device = subprocess.check_output(
+            ["losetup", "--find", "--show", str(self._file)], text=True
+        ).strip()
+        self._mount()
+
+    def fail(self) -> None:
+        """Have an error of the disk: the kernel makes the file system read-only at once."""
+        Path("/sys/fs/ext4", Path(self._device).name, "trigger_fs_error").write_text("1")
+
+    def lose_power(self) -> None:
+        """End the file system as a loss of power does: what is not on the disk is lost."""
+        place = os.open(self.place, os.O_RDONLY)
+        try:
+            fcntl.ioctl(place, EXT4_IOC_SHUTDOWN, struct.pack("I", WITHOUT_THE_LOG))
+        finally:
+            os.close(place)
+
+    def repair(self) -> None:
+        """Check it and mount it again; no process has a file open there."""
+        _run("umount", str(self.place))
+        # 1: it has repaired something.
+        checked = subprocess.run(["e2fsck", "-fy", self._device], capture_output=True, check=False)
+        if checked.returncode not in (0, 1):
+            raise RuntimeError(checked.stdout.decode(errors="replace"))
+        self._mount()
+
+    def _mount(self) -> None:
+        _run("mount", "-o", "errors=remount-ro", self._device, str(self.place))
+
+    def close(self) -> None:
+        """Undo it."""
+        _run("umount", "--lazy", str(self.place))
+        _run("losetup", "--detach", self._device)
 
 
 class CephFs:
