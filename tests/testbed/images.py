@@ -81,6 +81,15 @@ def with_python(prefix: Path) -> str:
         return _push(_image_py("build", *arguments), "k8s-parsl-python", arguments)
 
 
+def with_monitoring() -> str:
+    """Return an image with Python and `parsl[monitoring]`; build it if needed."""
+    parsl = PARSL.replace("parsl", "parsl[monitoring]", 1)
+    given = (f"BASE={_image_py('base')}", f"PARSL={parsl}")
+    arguments = ["--file", str(THEIRS / "plain" / "Dockerfile")]
+    arguments += [word for each in given for word in ("--build-arg", each)]
+    return _push(_image_py("build", *arguments), "k8s-parsl-monitoring", arguments)
+
+
 def known() -> dict[str, str]:
     """Return the names as `ensure` left them."""
     if not _file().exists():
