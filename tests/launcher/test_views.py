@@ -627,6 +627,19 @@ def test_a_runs_end_says_in_one_line_which_runs_it_removed(volume):
     assert ended(volume, keep=3)[0] == "removed 2 old runs: r0, r1"
 
 
+def test_a_run_in_whose_working_directory_a_newer_one_goes_on_goes_with_that(volume):
+    """`k8s-parsl prune` says why it stays, if only the older one would have to go."""
+    for name, of in (("r2", "r1"), ("now", "r2")):
+        path = volume / "runs" / name / "record.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"work_of": of}))
+    code, said, _ = command("prune", volume, "--keep", 2, "--yes", cwd=volume)
+    assert code == 0
+    assert "runs/r2 stays: run now goes on in its working directory" in " ".join(said.split())
+    assert left(volume) == ["now", "r1", "r2", "r3"]
+    command("prune", volume, "--keep", 0, "--yes", cwd=volume)
+    assert left(volume) == []
+
+
 OTHERS = {
     "another release": {"release": "science/other"},
     "the same name in another namespace": {"release": "arctic/pdgrun"},

@@ -230,8 +230,9 @@ def test_the_kernels_greeting_is_not_the_containers(workflow, sockets):
 
 
 def test_the_container_is_asked_to_look_at_code_and_volumes(watched, sockets):
-    watched.take(messages.Ready(type="ready", linked=["big.nc"]))
-    assert watched.prepare({"work": "/work"}) == ["big.nc"]
+    ready = messages.Ready(type="ready", linked=["big.nc"], renewed=["a"], kept=["b"])
+    watched.take(ready)
+    assert watched.prepare({"work": "/work"}) == ready
     assert sockets.sent == [("supervisor", {"type": "prepare", "work": "/work"})]
 
 

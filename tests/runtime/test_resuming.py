@@ -27,7 +27,7 @@ from runtime.laptop import run_command
 
 FLOW = """
 from parsl import python_app
-from counting import note
+from counting import given, note
 
 def helper(x):
     return x * x
@@ -47,7 +47,8 @@ def plain(x):
     note("plain")
     return x
 
-def main(count, end):
+def main():
+    count, end = given()
     squares = [square(x).result() for x in range(count)]
     if end == "early":
         raise ValueError("no map")
@@ -60,12 +61,20 @@ def main(count, end):
 COUNTING = """
 import os
 
+# Hidden files are no data of the workflow's.
+HERE = os.path.dirname(__file__)
+
 def note(name):
-    with open(os.path.join(os.path.dirname(__file__), "ran"), "a") as ran:
+    with open(os.path.join(HERE, ".ran"), "a") as ran:
         ran.write(name + "\\n")
+
+def given():
+    with open(os.path.join(HERE, ".given")) as file:
+        count, end = file.read().split()
+    return int(count), end
 """
 VALUES = """
-workflow: {{call: "flow:main", kwargs: {{count: {count}, end: {end}}}}}
+workflow: {{call: "flow:main"{arguments}}}
 executors: {{workers: {{maxWorkersPerNode: 2}}}}
 parsl: {{strategyPeriod: 0.5, cache: {cache}, cacheKey: {key}}}
 run: {{volume: data, resumeFrom: "{resume}", keepRuns: {keep}}}
@@ -89,6 +98,7 @@ class Laptop:
     def __init__(self, folder):
         self.folder = folder
         self.log = ""
+        self.arguments = ""
         (folder / "flow.py").write_text(FLOW)
         (folder / "counting.py").write_text(COUNTING)
 
@@ -99,8 +109,10 @@ class Laptop:
 
     def run(self, *more, **values):
         """Run it; return how often each app ran, and its exit code."""
-        (self.folder / "values.yaml").write_text(VALUES.format(**USUAL | values))
-        ran = self.folder / "ran"
+        text = VALUES.format(arguments=self.arguments, **USUAL | values)
+        (self.folder / "values.yaml").write_text(text)
+        (self.folder / ".given").write_text("{count} {end}".format(**USUAL | values))
+        ran = self.folder / ".ran"
         ran.write_text("")
         done = subprocess.run(
             run_command(*more), cwd=self.folder, capture_output=True, text=True, timeout=120
@@ -151,6 +163,7 @@ def test_a_run_after_one_that_failed_takes_its_results_over(laptop):
 FILES = """
 from glob import glob
 from pathlib import Path
+from counting import given
 from parsl import bash_app, python_app
 from k8s_parsl.outputs import append
 
@@ -167,7 +180,8 @@ def count(n):
 def say(stdout="said.txt"):
     return "echo said"
 
-def main(count, end):
+def main():
+    count, end = given()
     from flow import count as counted
     tasks = [say(), *(app(n) for n in range(4) for app in (tile, counted))]
     [task.result() for task in tasks]
@@ -221,7 +235,7 @@ def test_a_working_directory_of_no_older_run_is_the_runs_own(tmp_path, name):
 MADE = """
 from pathlib import Path
 from parsl import python_app
-from counting import note
+from counting import given, note
 from k8s_parsl.outputs import makes, output
 
 @python_app(cache=True)
@@ -232,7 +246,8 @@ def make(path, n):
         Path(temporary).write_text(str(n))
     return n
 
-def main(count, end):
+def main():
+    count, end = given()
     done = [make(f"/data/made-{n}.txt", n).result() for n in range(count)]
     if end == "late":
         raise ValueError("no map")
@@ -253,7 +268,7 @@ CHANGED = """
 import lib, os
 from pathlib import Path
 from parsl import python_app
-from counting import note
+from counting import given, note
 
 @python_app(cache=True)
 def first():
@@ -264,7 +279,8 @@ def third(x):
     note("third")
     return lib.f(x)
 
-def main(count, end):
+def main():
+    count, end = given()
     first().result()
     if end == "late":
         here = Path(__file__).parent / "lib.py"
@@ -284,6 +300,120 @@ def test_a_module_that_has_changed_while_a_run_used_it_gives_no_result_to_anothe
     assert "lib.py has changed since this run began" in laptop.log
     assert laptop.run() == ({"third": 1}, 0), laptop.log
     assert laptop.record()["result"] == 1000
+
+
+DATA_FLOW = """
+from pathlib import Path
+from counting import given, note
+from parsl import bash_app, python_app
+
+@python_app(cache=True)
+def scaled(n):
+    note("scaled")
+    return n * int(Path("data/factor.txt").read_text())
+
+def main(word="none"):
+    count, end = given()
+    sums = [scaled(n).result() for n in range(count)]
+    Path(f"{word}.txt").touch()
+    if end == "late":
+        raise ValueError("no map")
+    return [sums, sorted(path.name for path in Path().rglob("*.txt"))]
+"""
+
+
+def beside(laptop, name="data/factor.txt", text="1"):
+    """Write a file beside the code; None removes it."""
+    path = laptop.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True) if text is None else path.write_text(text)
+
+
+@pytest.fixture
+def with_data(laptop):
+    """A workflow whose tasks read a file beside it; its first run has failed."""
+    (laptop.folder / "flow.py").write_text(DATA_FLOW)
+    beside(laptop)
+    assert laptop.run(end="late") == ({"scaled": 4}, 1)
+    return laptop
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("data/factor.txt", "2"), ("data/factor.txt", "22"), ("step.sh", "echo 2")]
+)
+def test_what_was_edited_beside_the_code_is_used_and_no_result_from_before_it(laptop, name, text):
+    """Without `run.resumeFrom` a run then starts from the beginning, and says why."""
+    (laptop.folder / "flow.py").write_text(DATA_FLOW)
+    beside(laptop)
+    beside(laptop, "step.sh", "echo 1")
+    assert laptop.run(end="late") == ({"scaled": 4}, 1)
+    beside(laptop, name, text)
+    assert laptop.run() == ({"scaled": 4}, 0), laptop.log
+    assert f"what lies beside the code has changed since: {name}; this one starts" in laptop.log
+    assert laptop.record()["result"][0][1] == int(text if "factor" in name else "1")
+    assert laptop.record()["work_of"] == ""
+
+
+def test_a_file_that_is_gone_beside_the_code_is_not_there_either(laptop):
+    (laptop.folder / "flow.py").write_text(DATA_FLOW)
+    beside(laptop)
+    beside(laptop, "data/old.txt")
+    laptop.run(end="late")
+    beside(laptop, "data/old.txt", None)
+    assert laptop.run()[1] == 0
+    assert "has changed since: data/old.txt; this one starts" in laptop.log
+    assert laptop.record()["result"][1] == ["factor.txt", "none.txt"]
+
+
+def test_a_file_that_is_new_beside_the_code_is_there_when_a_run_goes_on(with_data):
+    for name in ("data/new.txt", "data/more/new2.txt", "new3.txt"):
+        (with_data.folder / name).parent.mkdir(exist_ok=True)
+        beside(with_data, name)
+    assert with_data.run() == ({}, 0), with_data.log
+    names = ["factor.txt", "new.txt", "new2.txt", "new3.txt", "none.txt"]
+    assert with_data.record()["result"][1] == names
+
+
+def test_where_the_values_name_the_older_run_an_edited_file_is_used_with_a_warning(with_data):
+    beside(with_data, text="2")
+    assert with_data.run(count=5, resume="latest") == ({"scaled": 1}, 0)
+    assert with_data.record()["result"][0] == [0, 1, 2, 3, 8]
+    assert "WARNING changed beside the code since the run before, and in " in with_data.log
+    assert "data/factor.txt; results that are taken over are of what was" in with_data.log
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "run.log", "other.py", ".hidden", "values.yaml", "data/factor.txt"]
+)
+def test_what_no_task_reads_or_has_not_changed_keeps_no_run_from_going_on(with_data, name):
+    before = (with_data.folder / name).read_text() if name.startswith("data") else "edited"
+    beside(with_data, name, before)
+    assert with_data.run() == ({}, 0), with_data.log
+
+
+def test_what_the_run_itself_wrote_beside_the_code_keeps_none_from_going_on(with_data):
+    code = DATA_FLOW.replace('Path(f"{word}.txt").touch()', WRITES_BESIDE)
+    (with_data.folder / "flow.py").write_text(code)
+    for _ in range(3):
+        assert with_data.run(end="late") == ({}, 1), with_data.log
+
+
+WRITES_BESIDE = 'Path(__file__).with_name("sums.txt").open("a").write(str(sums))'
+
+
+def test_with_other_arguments_a_run_is_another_computation(laptop):
+    """Files of the one are no files of the other."""
+    (laptop.folder / "flow.py").write_text(DATA_FLOW)
+    beside(laptop)
+    laptop.arguments = ", kwargs: {word: a}"
+    laptop.run(end="late")
+    laptop.arguments = ", kwargs: {word: b}"
+    assert laptop.run(end="late") == ({"scaled": 4}, 1)
+    assert not (laptop.runs[-1] / "work/a.txt").exists()
+    laptop.arguments = ", kwargs: {word: a}"
+    assert laptop.run() == ({}, 0), laptop.log
+    assert laptop.record()["resumed_from"] == laptop.runs[0].name
+    assert laptop.record()["result"][1] == ["a.txt", "factor.txt"]
 
 
 def test_with_fresh_a_run_starts_from_the_beginning(laptop):
@@ -591,7 +721,7 @@ def test_a_folder_without_results_is_no_error(new, tmp_path):
 
 ADDING = """
 from parsl import python_app
-from counting import note
+from counting import given, note
 from k8s_parsl.outputs import append, merged
 
 @python_app(cache=True)
@@ -608,7 +738,8 @@ def plain(x):
         file.write(f"plain {x}\\n")
     return x
 
-def main(count, end):
+def main():
+    count, end = given()
     for x in range(count):
         square(x).result()
     if end == "merged":

@@ -336,7 +336,8 @@ def test_data_too_large_to_copy_is_named(container, monkeypatch):
     (one.folder / "flow.py").write_text("def main(): pass")
     with (one.folder / "big").open("wb") as big:
         big.truncate(1 << 30)
-    assert one.prepare(call="flow:main") == {"type": "ready", "linked": ["big"]}
+    ready = one.prepare(call="flow:main")
+    assert ready == {"type": "ready", "linked": ["big"], "renewed": [], "kept": []}
 
 
 def test_a_line_that_comes_in_parts_is_one_line():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from k8s_parsl_runtime.shared import workdir
+from k8s_parsl_runtime.shared import brought, workdir
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 from k8s_parsl_runtime.worker import entry
 
@@ -121,6 +122,89 @@ def test_what_is_there_already_stays(code, work):
     assert (work / "a").read_text() == "changed"
     assert (work / "b").readlink() == Path("nowhere")
     assert (work / "later").read_text() == "later"
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def again(code, work):
+    """A working directory that a run has used: what it brought, and what it has written."""
+    for name in ("same", "edited", "gone", "written", "both", "in/same", "in/edited", "in/removed"):
+        write(code, name, f"{name} 1")
+    assert workdir.bring_again(code, work) == ([], [], [])
+    for name in ("written", "both", "own", "in/own"):
+        write(work, name, "by a task")
+    (work / "in/removed").unlink()
+    return work
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def test_copies_follow_what_has_changed_beside_the_code(code, again):
+    """But not what the workflow or a task has written, or removed."""
+    for name in ("edited", "both", "in/edited", "in/new", "new", "deep/er/new"):
+        write(code, name, f"{name} 2")
+    (code / "gone").unlink()
+    found = workdir.bring_again(code, again)
+    assert found == ([], ["edited", "gone", "in/edited"], ["both"])
+    assert contents(again) == {
+        "same": "same 1",
+        "edited": "edited 2",
+        "written": "by a task",
+        "both": "by a task",
+        "own": "by a task",
+        "new": "new 2",
+        "deep/er/new": "deep/er/new 2",
+        "in/same": "in/same 1",
+        "in/edited": "in/edited 2",
+        "in/own": "by a task",
+        "in/new": "in/new 2",
+    }
+    assert workdir.bring_again(code, again) == ([], [], ["both"])
+
+
+def test_a_file_that_was_written_anew_with_the_same_content_has_not_changed(code, again):
+    for name in ("same", "in/same"):
+        write(code, name, f"{name} 1")
+        os.utime(code / name, ns=(1, 1))
+    assert workdir.changed(code, again) == []
+    assert workdir.bring_again(code, again) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "7", '{"same": 7}', '{"same": [1]}', '{"/etc/passwd": [1, 1, "x", 1, 1]}'],
+)
+def test_a_list_that_is_none_takes_the_copies_as_they_are(code, again, text):
+    write(again, brought.NAME, text)
+    write(code, "edited", "edited 2")
+    assert workdir.changed(code, again) == []
+    assert workdir.bring_again(code, again) == ([], [], [])
+    assert (again / "edited").read_text() == "edited 1"
+
+
+def test_a_list_removes_nothing_outside_of_the_working_directory(code, work, tmp_path):
+    """Whoever writes there may have written it."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    write(outside, "file", "1")
+    found = (outside / "file").stat()
+    copied = [0, 0, "", found.st_size, found.st_mtime_ns]
+    (work / "link").symlink_to(outside)
+    names = ["../outside/file", str(outside / "file"), "link/file", "a/../../outside/file"]
+    write(work, brought.NAME, json.dumps(dict.fromkeys(names, copied)))
+    workdir.bring_again(code, work)
+    assert (outside / "file").read_text() == "1"
 
 
 def test_what_is_too_large_is_linked_and_named(code, work, monkeypatch):
@@ -287,7 +371,7 @@ def test_folders_within_folders_have_an_end(code, work):
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from k8s_parsl_runtime.shared import workdir
+from k8s_parsl_runtime.shared import brought, workdir
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 print(workdir.bring(Path("code"), Path("work")))
 """

@@ -89,6 +89,8 @@ class Record:
     resumed_from: str = ""
     # The older run whose working directory this one goes on in; empty where it has its own.
     work_of: str = ""
+    # What distinguishes the arguments that the workflow is called with; empty in older records.
+    arguments: str = ""
     resumed: list[dict[str, Any]] = field(default_factory=list)
     # For how long this attempt's worker pods ran, in total; None where it is not known.
     pod_seconds: float | None = None

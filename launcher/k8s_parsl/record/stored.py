@@ -98,6 +98,7 @@ class _Stored(_Model):
     release: str = ""
     resumed_from: str = ""
     work_of: str = ""
+    arguments: str = ""
     resumed: list[_Resumed] = []
     pod_seconds: Seconds | None = None
     version: Annotated[int, Field(ge=1, le=VERSION)] = 1

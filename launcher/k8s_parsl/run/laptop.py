@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -28,8 +29,9 @@ from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.lookout import Lookout
 from k8s_parsl.run.notifier import notifier
 from k8s_parsl.run.supervision import (
+    NO_DATA,
     new_record,
-    say_linked,
+    say_data,
     say_workers,
     set_level,
     stoppable,
@@ -37,7 +39,7 @@ from k8s_parsl.run.supervision import (
 )
 from k8s_parsl.run.workflow import Container, Workflow
 from k8s_parsl.views.server import ports_on_laptop
-from k8s_parsl_runtime.shared import files, signals
+from k8s_parsl_runtime.shared import files, signals, userpath, workdir
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
 
@@ -49,6 +51,8 @@ SOCKET = "socket"
 NAME = "k8s-parsl"
 # The path of a socket has at most 107 bytes: https://man7.org/linux/man-pages/man7/unix.7.html
 LONGEST_TEMPDIR = 50
+# Files that a message names.
+NAMED = 5
 # Environment variables that another interpreter must not get.
 OF_THIS_PYTHON = ("__PYVENV_LAUNCHER__", "PYTHONHOME")
 
@@ -74,6 +78,8 @@ def on_laptop(
         Failure: how the run ended, other than well.
     """
     settings = Settings.from_values(paths)
+    if workflow_path and not workflow_path.is_dir():
+        raise UsageError(f"--path: there is no folder {workflow_path}")
     set_level(settings.logging.level)
     folders = _volumes(settings, parent)
     base = parent.absolute()
@@ -90,39 +96,85 @@ def on_laptop(
         code = "" if workflow_path else settings.workflow.git.described
         record = new_record(run, "laptop", settings, "", code)
         attempt.take_over(folder, record)
-        older = None if fresh else _older(settings, folder, record)
+        given = _Given(settings, workflow_path, paths, folders)
+        older = None if fresh else _older(given, folder, record)
         resuming.note(older, record)
-        _run(
-            settings,
-            workflow_path,
-            python,
-            folders,
-            journal,
-            attempt,
-            record,
-            folder,
-            older,
-            lookout,
-        )
+        _run(given, python, journal, attempt, record, folder, older, lookout)
 
 
-def _older(settings: Settings, folder: Folder, record: Record) -> Folder | None:
+@dataclass(frozen=True)
+class _Given:
+    """What the user has given for a run on this machine."""
+
+    settings: Settings
+    workflow_path: Path | None
+    values: list[Path]
+    folders: Mapping[str, Path]
+
+    def changed_since(self, older: Folder) -> list[str]:
+        """Return what tasks may have read, and that is another file since a run copied it.
+
+        Not Python files: of a module that an app uses, a change is seen in the app's own source.
+        Nor what this program reads and writes itself, nor what changed while that run worked: its
+        own tasks may write beside the code.
+        """
+        workflow = self.settings.workflow
+        if workflow.git.url and not self.workflow_path:
+            return []
+        path = str(self.workflow_path or workflow.path)
+        work = _work(self.settings, resuming.work_of(older), self.folders)
+        code = Path(userpath.of_code(workflow.call, workflow.script, path)[0])
+        ended_at = resuming.last_sign(older)
+        return [
+            name
+            for name in workdir.changed(code, work)
+            if not name.endswith(NO_DATA) and not self._is_ours(code / name, ended_at)
+        ]
+
+    def _is_ours(self, path: Path, ended_at: float) -> bool:
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            if found.st_mtime <= ended_at:
+                return True
+            outputs = [os.fstat(number) for number in (1, 2)]
+            values = [file.stat() for file in self.values]
+            return any(os.path.samestat(found, one) for one in (*outputs, *values))
+        return False
+
+
+def _older(given: _Given, folder: Folder, record: Record) -> Folder | None:
     """Return the run that this one goes on from: the one that the values name, or an unfinished.
 
     Raises:
         Failure: there is no such run, or its launcher still works.
     """
-    if settings.run.resume_from:
-        return resuming.older_run(settings.run.resume_from, folder, record)
+    if given.settings.run.resume_from:
+        return resuming.older_run(given.settings.run.resume_from, folder, record)
     older = resuming.unfinished(folder, record)
-    if older:
-        log.info(
-            "run %s of this workflow was not done: this one takes over the results that it has"
-            " kept, and goes on in its working directory; --fresh (make run FRESH=1) starts from"
-            " the beginning",
+    if older is None:
+        return None
+    changed = given.changed_since(older)
+    if changed:
+        log.warning(
+            "run %s of this workflow was not done, but what lies beside the code has changed since:"
+            " %s; this one starts from the beginning (run.resumeFrom: latest goes on all the same)",
             older.name,
+            _first(changed),
         )
+        return None
+    log.info(
+        "run %s of this workflow was not done: this one takes over the results that it has"
+        " kept, and goes on in its working directory; --fresh (make run FRESH=1) starts from"
+        " the beginning",
+        older.name,
+    )
     return older
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - NAMED
+    shown = ", ".join(names[:NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
@@ -138,10 +190,8 @@ def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
 
 
 def _run(
-    settings: Settings,
-    workflow_path: Path | None,
+    given: _Given,
     python: str,
-    folders: Mapping[str, Path],
     journal: Journal,
     attempt: Attempt,
     record: Record,
@@ -149,13 +199,15 @@ def _run(
     older: Folder | None,
     lookout: Lookout,
 ) -> None:
-    path = _code(settings, workflow_path, folder)
+    settings = given.settings
+    folders = given.folders
+    path = _code(settings, given.workflow_path, folder)
     pools = {
         label: workers(label, executor, _room(executor))
         for label, executor in settings.executors.items()
     }
     own = resuming.working_folder(folder, record).work
-    work = Path(plan.relocate(str(plan.work_folder(settings, own)), folders))
+    work = _work(settings, own, folders)
     workflow = Workflow(journal, "the memory of this machine")
     interpreter = python or settings.laptop.python or sys.executable
     with (
@@ -172,7 +224,7 @@ def _run(
         journal.note("facts", versions=record.versions)
         say_workers(pools.values())
         order = plan.preparation(settings, path, work, folders, folder.kept_logs, folder.kept_parsl)
-        say_linked(work, workflow.prepare(order))
+        say_data(work, workflow.prepare(order), {file.name for file in given.values})
         order = plan.start(
             settings,
             path=path,
@@ -187,6 +239,11 @@ def _run(
         lookout.begin()
         record.workers = [str(pool) for pool in pools.values()]
         supervise(settings, workflow, record, folder, ports_on_laptop(settings))
+
+
+def _work(settings: Settings, own: Path, folders: Mapping[str, Path]) -> Path:
+    """Return the working directory here: the run's own, or that of the values."""
+    return Path(plan.relocate(str(plan.work_folder(settings, own)), folders))
 
 
 def _room(executor: Executor) -> Room:
@@ -284,8 +341,6 @@ def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
     Raises:
         UsageError: this machine has no such folder.
     """
-    if given and not given.is_dir():
-        raise UsageError(f"--path: there is no folder {given}")
     git = settings.workflow.git
     if given:
         if git.url:

@@ -132,6 +132,8 @@ class Ready(Model):
     type: Literal["ready"]
     fault: Fault | None = None
     linked: Annotated[list[Text], Field(max_length=LINKED)] = []
+    renewed: Annotated[list[Text], Field(max_length=LINKED)] = []
+    kept: Annotated[list[Text], Field(max_length=LINKED)] = []
 
 
 class Notice(Model):

@@ -36,6 +36,8 @@ def preparation(
     folders: Mapping[str, Path],
     logs: str = "",
     run_dir: str = "",
+    *,
+    again: bool = True,
 ) -> Message:
     """Return the message `prepare`.
 
@@ -46,6 +48,7 @@ def preparation(
         folders: the folder that stands for each mount path (in a pod: itself).
         logs: where the workflow's output is kept; empty: nowhere.
         run_dir: Parsl's; empty where it ends with the pod.
+        again: whether this is a new run, whose working directory an older one may have used.
     """
     mounts = [
         [str(folders[volume.mount_path]), volume.read_only, f"storage.{key}"]
@@ -55,6 +58,7 @@ def preparation(
         "mounts": mounts,
         "code": code(settings, path),
         "work": str(work),
+        "again": again,
         "logs": logs,
         "run_dir": run_dir,
         "keep": list(limits(settings)),

@@ -38,7 +38,7 @@ from k8s_parsl.run.own_pod import OwnPod
 from k8s_parsl.run.pod_manifest import owner_reference
 from k8s_parsl.run.supervision import (
     new_record,
-    say_linked,
+    say_data,
     say_workers,
     set_level,
     stoppable,
@@ -231,8 +231,9 @@ class _Run:
             self._folders,
             self.folder.kept_logs,
             self.folder.kept_parsl,
+            again=self.record.attempt == 1,
         )
-        say_linked(self._work, self.workflow.prepare(order))
+        say_data(self._work, self.workflow.prepare(order))
 
     def _worker_pods(self, label: str, template: Mapping[str, Any], pool: Workers) -> WorkerPods:
         arguments = plan.worker_arguments(

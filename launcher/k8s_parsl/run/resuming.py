@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from k8s_parsl.folder import Folder
@@ -46,6 +47,19 @@ def note(older: Folder | None, record: Record) -> None:
     record.work_of = (before.work_of if before else "") or older.name
 
 
+def work_of(older: Folder) -> Path:
+    """Return the working directory that an older run had."""
+    before = apart(lambda: Run(older).record)
+    return working_folder(older, before).work if before else older.work
+
+
+def last_sign(older: Folder) -> float:
+    """Return when an older run wrote its journal last, in seconds since the epoch; 0 if never."""
+    with suppress(OSError):
+        return max((file.stat().st_mtime for file in older.journals.iterdir()), default=0.0)
+    return 0.0
+
+
 def working_folder(own: Folder, record: Record) -> Folder:
     """Return the run whose working directory a run has: its own, or one that it goes on from."""
     name = record.work_of
@@ -79,19 +93,27 @@ def older_run(name: str, own: Folder, record: Record) -> Folder | None:
 
 
 def unfinished(own: Folder, record: Record) -> Folder | None:
-    """Return the folder of the workflow's latest run, on a laptop, if it was not done.
+    """Return the folder of the latest run with the same arguments, on a laptop, if it was not done.
+
+    With other arguments the files in its working directory are those of another computation.
 
     Args:
         own: the new run's folder.
         record: the new run's.
     """
     others = [run for run in _runs(own) if run.folder.path != own.path]
-    ended = [run for run in others if prune.is_of(run, record) and not run.is_alive()]
+    ours = [run for run in others if prune.is_of(run, record) and _has_arguments(run, record)]
+    ended = [run for run in ours if not run.is_alive()]
     latest = _latest_with_store(ended)
     before = latest.record if latest else None
     if latest is None or before is None or before.is_done:
         return None
     return latest.folder
+
+
+def _has_arguments(run: Run, record: Record) -> bool:
+    before = run.record
+    return before is not None and before.arguments == record.arguments
 
 
 def _runs(own: Folder) -> list[Run]:

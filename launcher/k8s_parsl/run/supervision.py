@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +20,7 @@ from k8s_parsl.journal.journal import Journal
 from k8s_parsl.record import progress
 from k8s_parsl.record.report import Record
 from k8s_parsl.run import usage
+from k8s_parsl.run.messages import Ready
 from k8s_parsl.run.outcome import Outcome, judged
 from k8s_parsl.run.removed import watched
 from k8s_parsl.run.workflow import Workflow
@@ -32,6 +35,8 @@ from k8s_parsl_runtime.shared.errors import Stopped
 
 log = logging.getLogger(__name__)
 
+# The ends of the names of files beside the code that are no data of a task's.
+NO_DATA = (".py", ".md", ".log")
 # The workflow came to its end, and tasks failed without it asking for their exceptions.
 DONE_WITH_FAILURES = "done with failures"
 # A volume that does not answer for so long does not get the record.
@@ -75,10 +80,32 @@ def stoppable(workflow: Workflow) -> Iterator[None]:
         yield
 
 
-def say_linked(work: Path, linked: list[str]) -> None:
-    """Say which data beside the code is only linked into the working directory."""
-    if linked:
-        log.info("too large to be copied into %s, so linked there: %s", work, ", ".join(linked))
+def say_data(work: Path, data: Ready, values: Collection[str] = ()) -> None:
+    """Say what of the data beside the code is not as a copy of today.
+
+    Args:
+        work: the working directory.
+        data: what has become of the data.
+        values: names of the values files, which are no data.
+    """
+    if data.linked:
+        named = ", ".join(data.linked)
+        log.info("too large to be copied into %s, so linked there: %s", work, named)
+    renewed = [name for name in data.renewed if not name.endswith(NO_DATA) and name not in values]
+    if renewed:
+        log.warning(
+            "changed beside the code since the run before, and in %s now: %s; results that are"
+            " taken over are of what was there before",
+            work,
+            ", ".join(renewed),
+        )
+    if data.kept:
+        log.warning(
+            "changed beside the code since the run before, but the workflow has written to it in"
+            " %s, so that stays: %s",
+            work,
+            ", ".join(data.kept),
+        )
 
 
 def say_workers(pools: Iterable[Workers]) -> None:
@@ -150,6 +177,8 @@ def supervise(
         log.info("%s", shown["why"]["sentence"])
     lost = "lost with the run's folder, which was removed" if removed.ever else ""
     log.info("logs: %s", lost or folder.kept_logs or "none are kept without run.volume")
+    if record.work_of:
+        log.info("working directory: that of run %s", record.work_of)
     if not workflow.stopped:
         best_effort("remove old runs", lambda: _remove_old(settings, record, folder))
     best_effort("look at the kept results", lambda: _say_how_to_go_on(record, folder))
@@ -279,7 +308,15 @@ def new_record(run: str, installation: str, settings: Settings, versions: str, c
         started=now(),
         code=code,
         retry_lost_tasks=settings.parsl.retry_lost_tasks,
+        arguments=_arguments(settings),
     )
+
+
+def _arguments(settings: Settings) -> str:
+    """Return what distinguishes the arguments that a workflow is called with."""
+    workflow = settings.workflow
+    text = json.dumps([workflow.kwargs, workflow.args], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def now() -> str:

@@ -151,11 +151,11 @@ class Workflow:
                 return event
             self._before_start(event)
 
-    def prepare(self, order: Message) -> list[str]:
+    def prepare(self, order: Message) -> messages.Ready:
         """Have the workflow container look at code and volumes.
 
         Returns:
-            The names of data that is linked, not copied, into the working directory.
+            What has become of the data beside the code.
 
         Raises:
             Failure: something is wrong with them, or the run was stopped.
@@ -164,7 +164,7 @@ class Workflow:
         for event in self._events.within(PREPARE_S):
             if isinstance(event, messages.Ready):
                 _raise_fault(event.fault)
-                return event.linked
+                return event
             self._before_start(event)
         raise Temporary(f"the workflow container did not answer within {PREPARE_S:.0f} s")
 

@@ -34,6 +34,8 @@ class Old:
 
     run: Run
     why: str
+    # The newer run that stays, and goes on in this one's working directory: so this one stays, too.
+    needed_by: str = ""
 
 
 @dataclass
@@ -49,7 +51,9 @@ class Removed:
         """Return one line; empty where there was no old run."""
         parts = []
         if self.names:
-            parts.append(f"removed {counted(len(self.names), 'old run')}: {_some(self.names)}")
+            parts.append(
+                f"removed {counted(len(self.names), 'old run')}: {_some(sorted(self.names))}"
+            )
         if self.left:
             parts.append(f"could not remove {_some(self.left)}")
         return "; ".join(parts)
@@ -58,9 +62,9 @@ class Removed:
 def old_runs(
     found: list[Run], days: float | None, keep: int | None, now: float | None = None
 ) -> Iterator[Old]:
-    """Yield the runs to remove; one whose launcher works never is.
+    """Yield the runs that are old, the latest first; one whose launcher works never is.
 
-    Nor is one in whose working directory a newer run has gone on: that goes first.
+    One in whose working directory a newer run has gone on stays as long as that one.
 
     Args:
         found: the runs of one release on one volume, the latest last.
@@ -69,16 +73,20 @@ def old_runs(
         now: the time, in seconds since the epoch.
     """
     moment = time.time() if now is None else now
-    needed = {_work_of(run) for run in found}
-    for place, run in enumerate(found):
-        newer = len(found) - place - 1
+    # By the name of a run, one that stays and needs it.
+    needed: dict[str, str] = {}
+    for newer, run in enumerate(reversed(found)):
         age = (moment - _last_written(run)) / DAY_S
-        if run.is_alive() or run.name in needed:
-            continue
+        why = ""
         if days is not None and age >= days:
-            yield Old(run, f"{age:.0f} days old")
+            why = f"{age:.0f} days old"
         elif keep is not None and newer >= keep:
-            yield Old(run, counted(newer, "newer run"))
+            why = counted(newer, "newer run")
+        needed_by = needed.get(run.name, "")
+        if not why or needed_by or run.is_alive():
+            needed.setdefault(_work_of(run), run.name)
+        if why and not run.is_alive():
+            yield Old(run, why, needed_by)
 
 
 def of_each_owner(found: list[Run]) -> Iterator[list[Run]]:
@@ -131,7 +139,7 @@ def remove_old(own: Folder, record: Record, days: float | None, keep: int | None
     ours = [run for run in found if run.folder.path == own.path or is_of(run, record)]
     done = Removed()
     for old in old_runs(ours, days, keep):
-        if old.run.folder.path == own.path:
+        if old.needed_by or old.run.folder.path == own.path:
             continue
         try:
             remove(old.run)

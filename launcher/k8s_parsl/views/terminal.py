@@ -159,7 +159,12 @@ def print_pruned(folder: Path, days: float | None, keep: int | None, *, remove: 
     freed = 0
     failed = 0
     owners = prune.of_each_owner(history.runs(folder))
-    chosen = [old for runs in owners for old in prune.old_runs(runs, days, keep)]
+    found = [old for runs in owners for old in prune.old_runs(runs, days, keep)]
+    chosen = [old for old in found if not old.needed_by]
+    for old in found:
+        if old.needed_by:
+            path = old.run.folder.path
+            out.print(plain(f"{path} stays: run {old.needed_by} goes on in its working directory"))
     for old in chosen:
         bytes_of_run = prune.size_of(old.run)
         out.print(plain(f"{old.run.folder.path} ({old.why})"))
@@ -281,7 +286,13 @@ def told(row: Json, record: Record | None, documents: list[Json]) -> Iterator[Te
             f"the volume did not take {document['lines_left_out']} lines of the journal: the"
             " numbers above lack them"
         )
+    yield from _folders(row, record)
+
+
+def _folders(row: Json, record: Record | None) -> Iterator[Text]:
     yield plain(f"folder: {row['folder']}")
+    if record and record.work_of:
+        yield plain(f"working directory: that of run {record.work_of}")
 
 
 def _message(row: Json, record: Record | None) -> str:

@@ -15,9 +15,12 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+from k8s_parsl_runtime.shared import brought
+from k8s_parsl_runtime.shared.brought import Copied
 from k8s_parsl_runtime.shared.errors import PermissionDenied
 
 # What lies beside the code is copied up to this size and this number of files and folders. The rest
@@ -48,31 +51,131 @@ def make(folder: Path) -> None:
         )
 
 
+class Brought(NamedTuple):
+    """What has become of the data beside the code, by name."""
+
+    # What was too large to copy, and is a link instead.
+    linked: list[str]
+    # What had changed beside the code since an older run copied it, and is as there again.
+    renewed: list[str]
+    # What has changed there, too, but the workflow or a task of it has written to the copy.
+    kept: list[str]
+
+
 def bring(code: Path, folder: Path) -> list[str]:
     """Copy what lies beside the code into the working directory; what is there already stays.
 
     Returns:
         The names of what was too large to copy, and is a link instead.
     """
+    linked, _ = _bring(code, folder)
+    return linked
+
+
+def bring_again(code: Path, folder: Path) -> Brought:
+    """Copy what lies beside the code into a working directory that an older run may have used.
+
+    Copies that are as the older run had them follow a change beside the code. What the workflow or
+    a task has written stays.
+    """
+    before = brought.read(folder)
+    renewed, kept = _remove_old(code, folder, before)
+    linked, copied = _bring(code, folder)
+    copied += _complete(code, folder, before.keys() - set(renewed))
+    still = {name: before[name] for name in before if name not in renewed}
+    if copied or still:
+        brought.write(folder, {**still, **brought.note(code, folder, copied)})
+    return Brought(linked, renewed, kept)
+
+
+def changed(code: Path, folder: Path) -> list[str]:
+    """Return the names of what has changed beside the code since a run copied it."""
+    copies = brought.read(folder)
+    return sorted(name for name in copies if brought.has_changed(copies[name], code / name))
+
+
+def _bring(code: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of what is linked, and the paths of all files that were copied."""
+    linked: list[str] = []
+    copied: list[str] = []
     if not code.is_dir() or folder.resolve() == code.resolve():
-        return []
+        return linked, copied
     budget = _Budget()
-    linked = []
     for entry in sorted(code.iterdir()):
         target = folder / entry.name
-        if _is_left_out(entry.name) or os.path.lexists(target) or not _is_data(entry):
-            continue
-        # Not `entry.resolve()`, which raises if links lead to each other.
-        holds_the_folder = folder.resolve().is_relative_to(os.path.realpath(entry))
-        if holds_the_folder:
+        if os.path.lexists(target) or not _is_brought(entry, folder):
             continue
         if budget.takes(entry):
             _copy(entry, target)
+            copied += _files(entry, code)
         else:
             with contextlib.suppress(FileExistsError):
                 target.symlink_to(entry)
             linked.append(entry.name)
-    return linked
+    return linked, copied
+
+
+def _complete(code: Path, folder: Path, known: Collection[str]) -> list[str]:
+    """Copy what is new in the folders that were copied already; return its paths.
+
+    Args:
+        code: the folder of the code.
+        folder: the working directory.
+        known: the paths of what an older run had, and may have removed.
+    """
+    copied: list[str] = []
+    if not code.is_dir() or folder.resolve() == code.resolve():
+        return copied
+    budget = _Budget()
+    for entry in sorted(code.iterdir()):
+        target = folder / entry.name
+        is_copy = target.is_dir() and not target.is_symlink()
+        if not is_copy or not _is_brought(entry, folder) or not budget.takes(entry):
+            continue
+        for name in _files(entry, code):
+            copy = folder / name
+            if name in known or os.path.lexists(copy) or not _is_within(copy, folder):
+                continue
+            with contextlib.suppress(OSError):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                _copy(code / name, copy)
+                copied.append(name)
+    return copied
+
+
+def _remove_old(
+    code: Path, folder: Path, before: Mapping[str, Copied]
+) -> tuple[list[str], list[str]]:
+    """Remove the copies of what has changed; return their paths, and those of what stays."""
+    removed: list[str] = []
+    kept: list[str] = []
+    for name in changed(code, folder):
+        copy = folder / name
+        if not os.path.lexists(copy):
+            removed.append(name)
+        elif _is_within(copy, folder) and brought.is_as_copied(before[name], copy):
+            copy.unlink()
+            removed.append(name)
+        else:
+            kept.append(name)
+    return removed, kept
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.parent.resolve().is_relative_to(folder.resolve())
+
+
+def _is_brought(entry: Path, folder: Path) -> bool:
+    """Return whether something beside the code is data, and not where the run itself is."""
+    if _is_left_out(entry.name) or not _is_data(entry):
+        return False
+    # Not `entry.resolve()`, which raises if links lead to each other.
+    return not folder.resolve().is_relative_to(os.path.realpath(entry))
+
+
+def _files(entry: Path, code: Path) -> list[str]:
+    """Return the paths of the files of an entry, relative to the folder of the code."""
+    return [str(path.relative_to(code)) for path in _walk(entry) if stat.S_ISREG(_mode(path))]
 
 
 class _Budget:

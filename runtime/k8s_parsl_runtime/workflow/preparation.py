@@ -33,21 +33,26 @@ def look(order: Message) -> Message:
     """Do what the launcher's message `prepare` asks for; return the answer to it.
 
     Args:
-        order: `mounts` ([path, read only, key] of each), `code` (call, script, path) and `work`
-            (the working directory).
+        order: `mounts` ([path, read only, key] of each), `code` (call, script, path), `work` (the
+            working directory) and `again` (whether an older run may have used that).
     """
     try:
         volumes.check(Mount(*mount) for mount in order["mounts"])
         check_code(**order["code"])
         work = Path(order["work"])
         workdir.make(work)
-        linked = workdir.bring(Path(userpath.of_code(**order["code"])[0]), work)
+        data = Path(userpath.of_code(**order["code"])[0])
+        if order.get("again"):
+            found = workdir.bring_again(data, work)
+        else:
+            found = workdir.Brought(workdir.bring(data, work), [], [])
     except Failure as failure:
         return _refusal(failure.exit_code, str(failure))
     except OSError as error:
         text = f"{order['code']['path']}: {error.filename}: {error.strerror}"
         return _refusal(ExitCode.PERMISSION, one_line(text))
-    return {"type": "ready", "linked": linked[:LINKED]}
+    names = {key: value[:LINKED] for key, value in found._asdict().items()}
+    return {"type": "ready", **names}
 
 
 def _refusal(code: int, text: str) -> Message:
