@@ -256,6 +256,7 @@ def test_what_the_workflow_container_is_asked_to_look_at():
         "mounts": [["/here", False, "storage.data"], ["/ref", True, "storage.reference"]],
         "code": {"call": "", "script": "flow.py", "path": "/code"},
         "work": "/here/work",
+        "again": True,
         "logs": "",
         "run_dir": "",
         "keep": [8 << 20, 256 << 20],

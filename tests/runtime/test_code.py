@@ -287,7 +287,7 @@ def test_all_is_looked_at_and_the_answer_is_one_message(folder):
     (folder / "flow_k.py").write_text("def main(): pass")
     order = {"mounts": [[str(folder), False, "storage.data"]], "work": str(folder / "work")}
     order["code"] = {"call": "flow_k:main", "script": "", "path": str(folder)}
-    assert look(order) == {"type": "ready", "linked": []}
+    assert look(order) == {"type": "ready", "linked": [], "renewed": [], "kept": []}
     assert (folder / "work" / "flow_k.py").is_file()
     order["code"]["call"] = "flow_k:mian"
     fault = look(order)["fault"]

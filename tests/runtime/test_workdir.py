@@ -173,7 +173,7 @@ def test_copies_follow_what_has_changed_beside_the_code(code, again):
     assert workdir.bring_again(code, again) == ([], [], ["both"])
 
 
-def test_a_file_that_was_written_anew_with_the_same_content_has_not_changed(code, again):
+def test_a_file_that_was_written_again_with_the_same_content_has_not_changed(code, again):
     for name in ("same", "in/same"):
         write(code, name, f"{name} 1")
         os.utime(code / name, ns=(1, 1))

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+from k8s_parsl.config import environment
+from k8s_parsl.config.environment import Environments
 from k8s_parsl.config.settings import Executor, Settings
 from k8s_parsl.config.workers import GIB, Amount, Room, counted, workers
 from k8s_parsl.folder import RUNS, Folder
@@ -82,6 +84,10 @@ def on_laptop(
         raise UsageError(f"--path: there is no folder {workflow_path}")
     set_level(settings.logging.level)
     folders = _volumes(settings, parent)
+    environments = environment.read(
+        paths, settings.executors, lambda value: plan.moved(value, folders)
+    )
+    _say_left_out(environments)
     base = parent.absolute()
     if settings.run.volume:
         base = folders[settings.storage[settings.run.volume].mount_path]
@@ -99,7 +105,7 @@ def on_laptop(
         given = _Given(settings, workflow_path, paths, folders)
         older = None if fresh else _older(given, folder, record)
         resuming.note(older, record)
-        _run(given, python, journal, attempt, record, folder, older, lookout)
+        _run(given, environments, python, journal, attempt, record, folder, older, lookout)
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,13 @@ def _first(names: list[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def _say_left_out(environments: Environments) -> None:
+    """Say which variables of the values this machine does not have; one may be set in its shell."""
+    for name, why in environments.left_out.items():
+        if name not in os.environ:
+            log.warning("pod.env: %s is not set: %s; export it where it is needed", name, why)
+
+
 def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
     """Make the folders that stand for the volumes; return them by mount path."""
     _make_volume(parent)
@@ -191,6 +204,7 @@ def _volumes(settings: Settings, parent: Path) -> dict[str, Path]:
 
 def _run(
     given: _Given,
+    environments: Environments,
     python: str,
     journal: Journal,
     attempt: Attempt,
@@ -216,7 +230,7 @@ def _run(
         stoppable(workflow),
         _scratch() as scratch,
         # The process waits for the socket, and ends with the conversation.
-        _process(interpreter, scratch, workflow),
+        _process(interpreter, scratch, workflow, environments.workflow.given),
         Conversation(scratch / SOCKET, os.getuid(), workflow.take) as conversation,
     ):
         attempt.begin(folder, record, settings, pools)
@@ -233,6 +247,7 @@ def _run(
             folders=folders,
             logs=folder.kept_logs,
             pools=pools,
+            variables={label: one.given for label, one in environments.workers.items()},
             resume=older.parsl if older else None,
         )
         workflow.start(order, {})
@@ -361,12 +376,14 @@ def _code(settings: Settings, given: Path | None, folder: Folder) -> Path:
 
 
 @contextlib.contextmanager
-def _process(python: str, scratch: Path, workflow: Workflow) -> Iterator[None]:
+def _process(
+    python: str, scratch: Path, workflow: Workflow, variables: Mapping[str, str]
+) -> Iterator[None]:
     """Run the workflow's supervisor, in the user's environment, until the block ends."""
     command = [_interpreter(python), "-I", START, "workflow", "--socket", str(scratch / SOCKET)]
-    environment = _environment(os.environ) | {RUNS_SCRATCH: str(scratch)}
+    own = {RUNS_SCRATCH: str(scratch)}
     try:
-        process = subprocess.Popen(command, env=environment)  # noqa: S603 (the interpreter that the user names)
+        process = subprocess.Popen(command, env=_environment(os.environ) | dict(variables) | own)  # noqa: S603 (the interpreter that the user names)
     except OSError as error:
         raise UsageError(f"laptop.python (--python): {command[0]}: {error.strerror}") from None
     threading.Thread(target=_wait, args=(process, workflow), name="supervisor", daemon=True).start()

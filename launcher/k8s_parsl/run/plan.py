@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -84,6 +85,7 @@ def start(
     pools: Mapping[str, Workers] | None = None,
     attempt: int = 1,
     keep_results: bool = True,
+    variables: Mapping[str, Mapping[str, str]] | None = None,
     resume: Path | None = None,
 ) -> Message:
     """Return the message `start`.
@@ -101,6 +103,7 @@ def start(
         pools: the workers of each executor's pods; without, as the executor's own numbers say.
         attempt: the number of this launcher's attempt at the run.
         keep_results: whether the run's folder outlives it.
+        variables: environment variables of each executor's workers on a laptop.
         resume: Parsl's folder of the older run that this one goes on from.
     """
     pools = pools or unbounded(settings)
@@ -110,6 +113,8 @@ def start(
     for label, executor in settings.executors.items():
         own = {"port": port(settings, label), "shared_work": shared_work}
         executors[label] = executor.model_dump() | _pool_message(pools[label]) | own
+        exports = _exports((variables or {}).get(label, {}))
+        executors[label]["worker_init"] = exports + executor.worker_init
     return {
         "code": code(settings, path),
         "kwargs": relocate(settings.workflow.kwargs, folders),
@@ -130,6 +135,11 @@ def start(
         "resume": str(resume or ""),
         "log_level": settings.logging.level,
     }
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    """Return lines of a shell that set environment variables."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 def unbounded(settings: Settings) -> dict[str, Workers]:
@@ -267,9 +277,14 @@ def relocate(value: Any, folders: Mapping[str, Path]) -> Any:
         return {key: relocate(item, folders) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [relocate(item, folders) for item in value]
-    if isinstance(value, str) and value.startswith("/"):
+    return moved(value, folders) if isinstance(value, str) else value
+
+
+def moved(text: str, folders: Mapping[str, Path]) -> str:
+    """Return a text, moved to a volume's folder if it is a path at or below its mount path."""
+    if text.startswith("/"):
         for mount_path, folder in folders.items():
-            if value == mount_path or value.startswith(f"{mount_path}/"):
+            if text == mount_path or text.startswith(f"{mount_path}/"):
                 # What is behind stays as it is: a `/` at the end may be meant.
-                return str(folder) + value.removeprefix(mount_path)
-    return value
+                return str(folder) + text.removeprefix(mount_path)
+    return text

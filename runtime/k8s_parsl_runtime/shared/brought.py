@@ -1,7 +1,7 @@
 """What was copied from beside the code into a working directory: so a later change of it is seen.
 
-The list is a hidden file in the working directory. Whoever may write there may have written it, so
-it names no file outside of either folder.
+The list is a hidden file in the working directory. Any process that may write there may have made
+it, so it names no file outside of either folder.
 """
 
 from __future__ import annotations
