@@ -198,20 +198,32 @@ def poisoned(folder, lost_tasks):
     values = VALUES.replace("mapped:main", "poison:main").replace(f"retries: {RETRIES}", lost_tasks)
     (folder / "values.yaml").write_text(values)
     (folder / "poison.py").write_text(POISON)
-    subprocess.run(run_command(), cwd=folder, check=True, timeout=300)
-    return json.loads((folder / "volumes/data/out/found.json").read_text())
+    done = subprocess.run(
+        run_command(), cwd=folder, check=True, timeout=300, capture_output=True, text=True
+    )
+    return *json.loads((folder / "volumes/data/out/found.json").read_text()), done.stderr
 
 
 def test_a_call_that_ends_its_worker_fails_alone_where_the_app_may_run_twice(tmp_path):
     """The other calls of its batch run again, each as its own task."""
-    found, ran = poisoned(tmp_path, "retryLostTasks: all")
+    found, ran, log = poisoned(tmp_path, "retryLostTasks: all")
+    assert [
+        line for line in log.splitlines() if "WorkerDied" in line and "of one batch" in line
+    ] == []
     assert found == [x if x != 77 else "WorkerDied" for x in range(200)]
     assert ran == [2 if 50 <= x <= 77 else 1 for x in range(200)]
 
 
 def test_no_call_runs_again_where_the_app_must_not(tmp_path):
-    """The calls of a batch whose worker died fail, and no other batch is concerned."""
-    found, ran = poisoned(tmp_path, "retryLostTasks: cached")
+    """The calls of a batch whose worker died fail, and no other batch is concerned.
+
+    Each says so once, and does not blame the one before it.
+    """
+    found, ran, log = poisoned(tmp_path, "retryLostTasks: cached")
+    lines = [line for line in log.splitlines() if "app poison(" in line]
+    assert len(lines) >= 50
+    assert {line.count("it was one of 50 calls of one batch") for line in lines} == {1}
+    assert not any("caused by" in line for line in lines)
     assert found == [x if not 50 <= x < 100 else "WorkerDied" for x in range(200)]
     assert ran == [1 if not 77 < x < 100 else 0 for x in range(200)]
 

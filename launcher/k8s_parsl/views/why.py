@@ -38,7 +38,7 @@ ADVICE = {
     "waiting for pods": "see the reason; minBlocks and initBlocks keep pods ready",
     "stragglers": "split the longest tasks, or start them first",
     "waiting for tasks": "submit more tasks before the workflow waits for results",
-    "handing out": "make tasks longer, or name their apps in parsl.retryLostTasks",
+    "handing out": "make tasks longer, or call them by k8s_parsl.tasks.map",
     "lost": "see why worker pods ended",
 }
 # Where stragglers hardly computed: longer tasks are not what they are.

@@ -33,6 +33,7 @@ from k8s_parsl_runtime.workflow.losses import SHARED
 # Arguments by which Parsl does more for a task than to call the app. A call that has one is its own
 # task.
 PARSLS = ("walltime", "inputs", "outputs", "stdout", "stderr", "parsl_resource_specification")
+ONE_OF = "it was one of {number} calls of one batch, any of which may be the cause: see chunksize"
 _functions: WeakKeyDictionary[PythonApp, tuple[batch.One, batch.Batch]] = WeakKeyDictionary()
 # Workers where nothing says how many there may be.
 WORKERS = 4
@@ -175,9 +176,16 @@ class Calls:
         wrapper = came.value if came else deserialize(packed)
         return self._tried(args, wrapper, of, came.measures if came else None)
 
-    def shared(self, args: Sequence[Any], error: BaseException, of: Future[Any]) -> Future[Any]:
-        """Go on with a call of a batch that failed as a whole; see `failed`."""
-        return self._tried(args, _copied(error), of, None)
+    def shared(
+        self, args: Sequence[Any], error: BaseException, of: Future[Any], number: int
+    ) -> Future[Any]:
+        """Go on with a call of a batch of this ``number`` that failed as a whole; see `failed`."""
+        own = _copied(error)
+        # Python would make it look as if another call of the batch were the cause.
+        own.__cause__ = error.__cause__
+        if number > 1 and own is not error:
+            own.add_note(ONE_OF.format(number=number))
+        return self._tried(args, own, of, None)
 
     def _tried(
         self, args: Sequence[Any], end: Any, of: Future[Any], measures: Measures | None
@@ -267,5 +275,7 @@ def _copied(error: BaseException) -> BaseException:
     with contextlib.suppress(Exception):
         copied = copy.copy(error)
         if type(copied) is type(error):
+            # Of some exceptions a copy has the very same dictionary.
+            copied.__dict__ = vars(error) | {"__notes__": list(getattr(error, "__notes__", ()))}
             return copied.with_traceback(error.__traceback__)
     return error

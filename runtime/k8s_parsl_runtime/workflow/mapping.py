@@ -361,7 +361,7 @@ class Mapping(Iterator[Any]):
             following = {place: functools.partial(_failed, error) for place, _ in enumerate(calls)}
         else:
             following = {
-                place: functools.partial(self._calls.shared, args, error, future)
+                place: functools.partial(self._calls.shared, args, error, future, len(calls))
                 for place, (_, args, _) in enumerate(calls)
             }
         self._events.put((calls, outcomes, following))
