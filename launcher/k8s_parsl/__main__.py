@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -266,15 +267,55 @@ def ceph_key(config: Path) -> None:
 
 def main() -> NoReturn:
     """Run a command, and end with an exit code of `errors.ExitCode`."""
+    _open_closed()
     # PID 1 of a container gets no signal that it has no handler for. A run sets its own handlers
     # later. Python itself has one for SIGINT.
     handle_signals((number for number in STOPPING if number != signal.SIGINT), interrupt)
     to_stderr()
     code = _guarded()
     # Not sys.exit: threads of Parsl's or of the workflow's must not keep a finished launcher alive.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    os._exit(_flushed(code))
+
+
+def _open_closed() -> None:
+    """Open standard input, output and error where they are closed, as by `>&-` in a shell.
+
+    The next file would get the number, and what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _flushed(code: int) -> int:
+    """Write what is still to be written; return the exit code."""
+    why = _output_fails()
+    if why and not code:
+        code = _no_output(why)
+    with suppress(OSError):
+        sys.stderr.flush()
+    return code
+
+
+def _no_output(why: str) -> int:
+    said = f"standard output cannot be written: {why}"
+    return errors.last_word(said, errors.ExitCode.WORKFLOW)
+
+
+def _output_fails(more: str = "") -> str:
+    """Return why standard output cannot be written; empty if it can, or if its reader has ended."""
+    try:
+        sys.stdout.write(more)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def _guarded() -> int:
@@ -283,6 +324,9 @@ def _guarded() -> int:
         return commands(standalone_mode=False) or errors.ExitCode.DONE
     except errors.Failure as failure:
         return errors.last_word(str(failure), failure.exit_code)
+    except click.exceptions.NoArgsIsHelpError as without_command:
+        without_command.show()
+        return errors.ExitCode.USAGE
     except click.ClickException as error:
         return errors.last_word(
             f"{error.format_message()} (k8s-parsl --help)", errors.ExitCode.USAGE
@@ -291,7 +335,14 @@ def _guarded() -> int:
         return errors.last_word(str(interrupted.stopped), errors.ExitCode.STOPPED)
     except (click.Abort, KeyboardInterrupt):
         return errors.last_word("stopped from the keyboard", errors.ExitCode.STOPPED)
+    except BrokenPipeError:
+        # `k8s-parsl runs | head -1` has what it wants.
+        return errors.ExitCode.WORKFLOW
     except Exception as error:
+        # What could not be written is gone from Python's buffer, so it is asked with a new line.
+        why = _output_fails("\n") if isinstance(error, OSError) else ""
+        if why:
+            return _no_output(why)
         logging.getLogger("k8s_parsl").exception("this should not happen; please report it")
         return errors.last_word(
             errors.one_line(f"internal error: {type(error).__name__}: {error}"),

@@ -141,7 +141,10 @@ def test_code_from_git_is_described_by_its_address_commit_and_folder():
             {"run": {"id": True}},
             "run.id: should be text, in quotes, not true (as YAML reads y, yes or on without",
         ),
-        ({"executors": {}}, "x.yaml: executors: at least one is needed, such as workers: {}"),
+        (
+            {"executors": {}},
+            "such as workers: {} (a label with nothing behind it counts as none)",
+        ),
         (
             {"workflow": {}},
             "x.yaml: workflow: give exactly one of call (module:function) and script (a path)",

@@ -150,7 +150,10 @@ def _said(errors: list[ErrorDetails]) -> str:
         case "value_error":
             return str(error["ctx"]["error"])
         case "too_short":
-            return "at least one is needed, such as workers: {}"
+            return (
+                "at least one is needed, such as workers: {} (a label with nothing behind it counts"
+                " as none)"
+            )
         case "string_pattern_mismatch" if error["loc"][-1] == "call":
             return f"is not module:function: {value!r}{_call_instead(value)}"
         case _:

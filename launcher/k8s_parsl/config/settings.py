@@ -571,6 +571,18 @@ class Settings(Model):
         return self
 
     @model_validator(mode="after")
+    def _pods_come(self) -> Self:
+        if self.parsl.strategy != "none":
+            return self
+        for label, executor in sorted(self.executors.items()):
+            if executor.init_blocks == 0:
+                raise ValueError(
+                    f"executors.{label}.initBlocks: with 0 and parsl.strategy none, no worker pod "
+                    "would ever start"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         taken = {
             self.parsl.worker_port + index: f"executors.{label}"
