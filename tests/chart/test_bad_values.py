@@ -240,7 +240,10 @@ TABLE: dict[str, Refused | Ends | Shown] = {
         {}, ExitCode.USAGE, "settings.yaml: workflow: is needed", {"settings.yaml": b""}
     ),
     "a file that is no text": Ends(
-        {}, ExitCode.DATA, "settings.yaml: 'utf-8' codec", {"settings.yaml": b"\xff"}
+        {},
+        ExitCode.DATA,
+        "settings.yaml: it is not UTF-8: save it with that encoding",
+        {"settings.yaml": b"\xff"},
     ),
     "no file": Ends(
         {}, ExitCode.DATA, "settings.yaml: No such file or directory", {"settings.yaml": None}

@@ -24,6 +24,8 @@ WRONG = [
     ("inputs", File("a"), "inputs is a File: Parsl takes a list"),
     ("inputs", (File("a"),), "inputs is a tuple: Parsl takes a list"),
     ("inputs", {"a.txt"}, "inputs is a set: Parsl takes a list"),
+    ("inputs", None, "inputs is a NoneType: Parsl takes a list"),
+    ("outputs", None, "outputs is a NoneType: Parsl takes a list"),
 ]
 RIGHT = [
     {"outputs": [File("a")], "inputs": ["a", 3]},

@@ -100,6 +100,15 @@ def test_a_script_in_another_language_is_named_and_what_to_do(folder, name, text
     assert line in str(caught.value)
 
 
+def test_a_script_that_is_a_folder_or_utf_16_is_named_as_that(folder):
+    (folder / "d").mkdir()
+    with pytest.raises(UsageError, match=r"workflow\.script: .*/d is a folder: name the script"):
+        read(folder, script="d")
+    (folder / "u.py").write_text("x = 1", encoding="utf-16")
+    with pytest.raises(WorkflowFailed, match=r"u\.py is UTF-16: save it as UTF-8"):
+        read(folder, script="u.py")
+
+
 @pytest.mark.parametrize("first", ["", "#!/usr/bin/env python3\n", "#!/opt/conda/bin/python\n"])
 @pytest.mark.parametrize("name", ["tiles", "tiles.py", "tiles.v2"])
 def test_any_name_will_do_for_a_python_script(folder, name, first):

@@ -99,6 +99,10 @@ HelmLoader.add_constructor(_MERGE, lambda _, node: node.value)
 HelmLoader.add_constructor(_MAP, _map)
 
 
+# What PyYAML says, and what a user has to know.
+PROBLEMS = {"but found another document": "a second document begins here (---): put all into one"}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; an empty file is an empty mapping.
 
@@ -110,8 +114,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: {error}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: it is not UTF-8: save it with that encoding") from None
     return yaml_mapping(text, str(path))
 
 
@@ -129,7 +133,8 @@ def yaml_mapping(text: str, source: str) -> dict[str, Any]:
         data = yaml.load(text, Loader=HelmLoader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise DataError(f"{source}: {line}{error.problem}") from None
+        problem = PROBLEMS.get(error.problem or "", error.problem)
+        raise DataError(f"{source}: {line}{problem}") from None
     except yaml.YAMLError as error:
         raise DataError(f"{source}: {error}") from None
     except RecursionError:

@@ -104,9 +104,9 @@ class AppOptions:
 
 def _check_files(app: str, kwargs: Mapping[str, Any]) -> None:
     for name in FILES:
-        value = kwargs.get(name)
+        value = kwargs.get(name, ())
         is_list = hasattr(type(value), "__setitem__")
-        if not is_list and value not in (None, ()):
+        if not is_list and value != ():
             raise TypeError(f"app {app}: {name} is a {type(value).__name__}: Parsl takes a list")
     for value in kwargs.get("outputs") or ():
         if not isinstance(value, File):

@@ -7,6 +7,7 @@ milliseconds. What only an import can show, the kernel finds.
 from __future__ import annotations
 
 import ast
+import codecs
 from pathlib import Path
 
 from k8s_parsl_runtime.shared import userpath, volumes, workdir
@@ -75,6 +76,8 @@ def check_code(call: str, script: str, path: str) -> None:
 
 
 def _check_script(file: Path) -> None:
+    if file.is_dir():
+        raise UsageError(f"workflow.script: {file} is a folder: name the script in it")
     if not file.is_file():
         raise UsageError(f"workflow.script: there is no file {file}")
     what, to_do = _other_kind(file)
@@ -117,7 +120,10 @@ def _check_function(call: str, path: Path) -> None:
 
 def _parse(file: Path, key: str) -> ast.Module:
     try:
-        return ast.parse(file.read_bytes(), str(file))
+        text = file.read_bytes()
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise WorkflowFailed(f"{key}: {file.name} is UTF-16: save it as UTF-8")
+        return ast.parse(text, str(file))
     except SyntaxError as error:
         where = file.name if error.lineno is None else f"{file.name}, line {error.lineno}"
         raise WorkflowFailed(f"{key}: {type(error).__name__}: {error.msg} ({where})") from None
