@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from hooks import Hook
 from launcher.git_server import GitServer, git
 
-from k8s_parsl_runtime.shared.programs import START
+from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
 from runtime.laptop import VALUES
 
 ROOT = Path(__file__).parents[2]
@@ -528,6 +529,21 @@ def test_a_signal_ends_the_run_with_143_and_no_process_left(folder, number):
     assert said.splitlines()[-1] == f"k8s-parsl: {number.name}: the run was stopped from outside"
     assert record(folder)[0]["status"] == "stopped"
     assert not _processes_in(folder)
+
+
+def test_of_a_launcher_that_was_killed_no_temporary_file_stays(folder):
+    """The last process of the run removes them, as the launcher does with another end."""
+    launcher = started(folder, "endless")
+    pid = process_of(launcher, "workflow")
+    environment = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    (scratch,) = (word.partition("=")[2] for word in environment if word.startswith(RUNS_SCRATCH))
+    assert list(Path(scratch).iterdir())
+    supervisor = os.pidfd_open(pid)
+    launcher.kill()
+    launcher.communicate(timeout=60)
+    assert select.select([supervisor], [], [], 60)[0]
+    os.close(supervisor)
+    assert not Path(scratch).exists()
 
 
 def test_the_death_of_the_interchange_ends_the_run(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import getpass
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -27,6 +28,13 @@ _PR_SET_PDEATHSIG = 1
 def on_laptop() -> bool:
     """Return whether this process belongs to a run on a laptop, and is in no pod."""
     return RUNS_SCRATCH in os.environ
+
+
+def remove_scratch() -> None:
+    """Remove the folder of this run's temporary files, if it has one."""
+    folder = os.environ.get(RUNS_SCRATCH)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def scratch(prefix: str) -> str:

@@ -67,7 +67,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="workflow", allow_abbrev=False)
     parser.add_argument("--socket", required=True)
     options = parser.parse_args(arguments)
-    return Supervisor(options.socket).run()
+    launcher = os.getppid()
+    status = Supervisor(options.socket).run()
+    if os.getppid() != launcher:
+        # On a laptop, that would have removed it.
+        programs.remove_scratch()
+    return status
 
 
 class Supervisor:
