@@ -35,8 +35,9 @@ from k8s_parsl_runtime.shared.errors import Stopped
 
 log = logging.getLogger(__name__)
 
-# The ends of the names of files beside the code that are no data of a task's.
-NO_DATA = (".py", ".md", ".log")
+# The ends of the names of files beside the code that are no data of a task's: code, texts, logs,
+# and what editors leave.
+NO_DATA = (".py", ".pyc", ".ipynb", ".md", ".log", ".out", ".err", ".bak", ".orig", "~")
 # The workflow came to its end, and tasks failed without it asking for their exceptions.
 DONE_WITH_FAILURES = "done with failures"
 # A volume that does not answer for so long does not get the record.
