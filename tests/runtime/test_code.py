@@ -110,7 +110,7 @@ def test_a_script_that_is_a_folder_or_utf_16_is_named_as_that(folder):
 
 
 @pytest.mark.parametrize("first", ["", "#!/usr/bin/env python3\n", "#!/opt/conda/bin/python\n"])
-@pytest.mark.parametrize("name", ["tiles", "tiles.py", "tiles.v2"])
+@pytest.mark.parametrize("name", ["script_c", "script_c.py", "script_c.v2"])
 def test_any_name_will_do_for_a_python_script(folder, name, first):
     (folder / name).write_text(f"{first}x = 1\n")
     read(folder, script=name)
