@@ -186,7 +186,7 @@ def test_a_file_that_was_written_again_with_the_same_content_has_not_changed(cod
     ["", "{", "[]", "7", '{"same": 7}', '{"same": [1]}', '{"/etc/passwd": [1, 1, "x", 1, 1]}'],
 )
 def test_a_list_that_is_none_takes_the_copies_as_they_are(code, again, text):
-    write(again, brought.NAME, text)
+    brought.place(again).write_text(text)
     write(code, "edited", "edited 2")
     assert workdir.changed(code, again) == []
     assert workdir.bring_again(code, again) == ([], [], [])
@@ -202,7 +202,7 @@ def test_a_list_removes_nothing_outside_of_the_working_directory(code, work, tmp
     copied = [0, 0, "", found.st_size, found.st_mtime_ns]
     (work / "link").symlink_to(outside)
     names = ["../outside/file", str(outside / "file"), "link/file", "a/../../outside/file"]
-    write(work, brought.NAME, json.dumps(dict.fromkeys(names, copied)))
+    brought.place(work).write_text(json.dumps(dict.fromkeys(names, copied)))
     workdir.bring_again(code, work)
     assert (outside / "file").read_text() == "1"
 

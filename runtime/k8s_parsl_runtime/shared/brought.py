@@ -1,7 +1,8 @@
 """What was copied from beside the code into a working directory: so a later change of it is seen.
 
-The list is a hidden file in the working directory. Any process that may write there may have made
-it, so it names no file outside of either folder.
+The list is a hidden file beside the working directory, in which the workflow finds nothing but its
+own. Any process that may write there may have made it, so it names no file outside of either
+folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-NAME = ".brought.json"
 # A longer list is not ours.
 LIST_BYTES = 4 << 20
 PIECE = 1 << 20
@@ -31,11 +31,16 @@ class Copied(NamedTuple):
     copy_mtime_ns: int
 
 
+def place(folder: Path) -> Path:
+    """Return where the list of a working directory is."""
+    return folder.with_name(f".{folder.name}.brought.json")
+
+
 def read(folder: Path) -> dict[str, Copied]:
     """Return what was copied into a working directory, by relative path; empty if unknown."""
     found: dict[str, Copied] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
-        descriptor = os.open(folder / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(place(folder), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             given = json.loads(file.read(LIST_BYTES))
         for name, fields in dict(given).items():
@@ -46,10 +51,11 @@ def read(folder: Path) -> dict[str, Copied]:
 
 def write(folder: Path, copied: Mapping[str, Copied]) -> None:
     """Write the list, whole or not at all; without it, a later run takes the copies as they are."""
-    part = folder / f"{NAME}.{os.getpid()}"
+    path = place(folder)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         part.write_text(json.dumps(copied, separators=(",", ":")))
-        part.rename(folder / NAME)
+        part.rename(path)
 
 
 def note(code: Path, folder: Path, names: Iterable[str]) -> dict[str, Copied]:
