@@ -346,6 +346,7 @@ def test_a_values_file_of_another_shape_is_refused_by_name(tmp_path, text, line)
         ("b: {{name}}", "line 1: YAML reads a key as a map or a list: write text with { or ["),
         ("b: {[1]: 2}", "line 1: YAML reads a key as a map or a list: write text with { or ["),
         ("- a", "holds a list where a mapping is needed"),
+        ("a: 1\n---\nb: 2", "line 2: a second document begins here (---): put all into one"),
         ("a:\n\tb: 1", "line 2: found character '\\t'"),
     ],
 )
