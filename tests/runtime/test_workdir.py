@@ -194,7 +194,7 @@ def test_a_list_that_is_none_takes_the_copies_as_they_are(code, again, text):
 
 
 def test_a_list_removes_nothing_outside_of_the_working_directory(code, work, tmp_path):
-    """Whoever writes there may have written it."""
+    """Any process that may write there may have made it."""
     outside = tmp_path / "outside"
     outside.mkdir()
     write(outside, "file", "1")

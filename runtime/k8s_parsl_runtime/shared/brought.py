@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 # A longer list is not ours.
 LIST_BYTES = 4 << 20
-PIECE = 1 << 20
 
 
 class Copied(NamedTuple):
@@ -101,8 +100,5 @@ def _is_inside(name: str) -> bool:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

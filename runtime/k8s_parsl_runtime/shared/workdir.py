@@ -80,7 +80,8 @@ def bring_again(code: Path, folder: Path) -> Brought:
     """
     before = brought.read(folder)
     renewed, kept = _remove_old(code, folder, before)
-    linked, copied = _bring(code, folder)
+    linked, entries = _bring(code, folder)
+    copied = [name for entry in entries for name in _files(entry, code)]
     copied += _complete(code, folder, before.keys() - set(renewed))
     still = {name: before[name] for name in before if name not in renewed}
     if copied or still:
@@ -90,14 +91,17 @@ def bring_again(code: Path, folder: Path) -> Brought:
 
 def changed(code: Path, folder: Path) -> list[str]:
     """Return the names of what has changed beside the code since a run copied it."""
-    copies = brought.read(folder)
+    return _changed(code, brought.read(folder))
+
+
+def _changed(code: Path, copies: Mapping[str, Copied]) -> list[str]:
     return sorted(name for name in copies if brought.has_changed(copies[name], code / name))
 
 
-def _bring(code: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of what is linked, and the paths of all files that were copied."""
+def _bring(code: Path, folder: Path) -> tuple[list[str], list[Path]]:
+    """Return the names of what is linked, and what was copied of the folder of the code."""
     linked: list[str] = []
-    copied: list[str] = []
+    copied: list[Path] = []
     if not code.is_dir() or folder.resolve() == code.resolve():
         return linked, copied
     budget = _Budget()
@@ -107,7 +111,7 @@ def _bring(code: Path, folder: Path) -> tuple[list[str], list[str]]:
             continue
         if budget.takes(entry):
             _copy(entry, target)
-            copied += _files(entry, code)
+            copied.append(entry)
         else:
             with contextlib.suppress(FileExistsError):
                 target.symlink_to(entry)
@@ -149,7 +153,7 @@ def _remove_old(
     """Remove the copies of what has changed; return their paths, and those of what stays."""
     removed: list[str] = []
     kept: list[str] = []
-    for name in changed(code, folder):
+    for name in _changed(code, before):
         copy = folder / name
         if not os.path.lexists(copy):
             removed.append(name)
