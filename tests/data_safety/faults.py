@@ -83,6 +83,12 @@ def stop(runs: Runs, _volume: Any, _rng: random.Random) -> str:
     return ""
 
 
+def start_another(runs: Runs, _volume: Any, _rng: random.Random) -> str:
+    """Start the same command a second time, while the first start works."""
+    code = runs.another()
+    return f"the second one ended with {code}"
+
+
 def fill(_runs: Runs, volume: Any, _rng: random.Random) -> str:
     """Take all space of the volume for some time."""
     filler = volume.fill()
@@ -169,6 +175,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "first process killed": kill_first,
         "all processes killed at once": kill_all,
         "Ctrl-C": stop,
+        "two launchers": start_another,
         "volume full for 5 s": fill,
         "kept results cut at a random byte": cut,
         "10 blocks of garbage in the kept results": spoil,

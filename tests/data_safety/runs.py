@@ -66,8 +66,21 @@ class Runs:
     def start(self) -> None:
         """Start the workload, the same way each time."""
         self.starts += 1
+        self._process = self._started()
+
+    def another(self) -> int | None:
+        """Start it beside the start that runs; return its exit code, None where it hangs."""
+        process = self._started()
+        try:
+            return process.wait(HANGS_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return None
+
+    def _started(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command(),
                 cwd=self.scratch,
                 env={

@@ -15,7 +15,8 @@ import psutil
 
 from testbed.ceph import Ceph, ensure
 
-BYTES = 192 << 20
+# Room for the logs of a start that hangs.
+BYTES = 1 << 30
 # https://github.com/torvalds/linux/blob/master/fs/ext4/ext4.h
 EXT4_IOC_SHUTDOWN = 0x8004587D
 WITHOUT_THE_LOG = 2

@@ -99,10 +99,9 @@ def on_laptop(
     lookout = Lookout(journal)
     lookout.add(lambda: notifier(settings.notify, os.environ, NAME, str(folder.page)))
     with lookout, attempt.recorded():
-        code = "" if workflow_path else settings.workflow.git.described
-        record = new_record(run, "laptop", settings, "", code)
+        given = _Given(settings, workflow_path, paths, folders, fresh)
+        record = new_record(run, "laptop", settings, "", given.code, given.place)
         attempt.take_over(folder, record)
-        given = _Given(settings, workflow_path, paths, folders)
         older = None if fresh else _older(given, folder, record)
         resuming.note(older, record)
         _run(given, environments, python, journal, attempt, record, folder, older, lookout)
@@ -116,6 +115,19 @@ class _Given:
     workflow_path: Path | None
     values: list[Path]
     folders: Mapping[str, Path]
+    fresh: bool
+
+    @property
+    def code(self) -> str:
+        """What says which commit it is; empty for a folder."""
+        return "" if self.workflow_path else self.settings.workflow.git.described
+
+    @property
+    def place(self) -> str:
+        """The folder of the code here; empty for a commit of Git."""
+        if self.code:
+            return ""
+        return str(Path(self.workflow_path or self.settings.workflow.path).absolute())
 
     def changed_since(self, older: Folder) -> list[str]:
         """Return what tasks may have read, and that is another file since a run copied it.
@@ -124,12 +136,11 @@ class _Given:
         Nor what this program reads and writes itself, nor what changed while that run worked: its
         own tasks may write beside the code.
         """
-        workflow = self.settings.workflow
-        if workflow.git.url and not self.workflow_path:
+        if not self.place:
             return []
-        path = str(self.workflow_path or workflow.path)
+        workflow = self.settings.workflow
         work = _work(self.settings, resuming.work_of(older), self.folders)
-        code = Path(userpath.of_code(workflow.call, workflow.script, path)[0])
+        code = Path(userpath.of_code(workflow.call, workflow.script, self.place)[0])
         ended_at = resuming.last_sign(older)
         return [
             name
@@ -234,6 +245,8 @@ def _run(
         Conversation(scratch / SOCKET, os.getuid(), workflow.take) as conversation,
     ):
         attempt.begin(folder, record, settings, pools)
+        if not given.fresh:
+            resuming.refuse_beside(folder, record)
         record.versions = _greeted(workflow, conversation, interpreter)
         journal.note("facts", versions=record.versions)
         say_workers(pools.values())

@@ -111,6 +111,28 @@ def unfinished(own: Folder, record: Record) -> Folder | None:
     return latest.folder
 
 
+def refuse_beside(own: Folder, record: Record) -> None:
+    """Refuse a second run of one workflow at the same time, on a laptop: both write the same files.
+
+    Args:
+        own: the new run's folder, whose lock is held.
+        record: the new run's, which is in its folder: of two that start at once, one sees the
+            other.
+
+    Raises:
+        Temporary: another run of this workflow, with the same arguments, still works.
+    """
+    for run in reversed(_runs(own)):
+        if run.folder.path == own.path or not run.is_alive():
+            continue
+        if prune.is_of(run, record) and _has_arguments(run, record):
+            raise Temporary(
+                f"run {run.name} of this workflow, with the same arguments, still works: wait for"
+                " its end, or stop it; --fresh (make run FRESH=1) starts another beside it, and"
+                " both write the same files"
+            )
+
+
 def _has_arguments(run: Run, record: Record) -> bool:
     before = run.record
     return before is not None and before.arguments == record.arguments

@@ -299,8 +299,19 @@ def _counts(journal: Journal) -> str:
     return text
 
 
-def new_record(run: str, installation: str, settings: Settings, versions: str, code: str) -> Record:
-    """Return the record of a run that begins now."""
+def new_record(
+    run: str, installation: str, settings: Settings, versions: str, code: str, place: str = ""
+) -> Record:
+    """Return the record of a run that begins now.
+
+    Args:
+        run: its name.
+        installation: the release's, or that of a laptop.
+        settings: its values.
+        versions: of what runs it.
+        code: what says which code it is: a commit, a checksum.
+        place: where the code is on a laptop; another workflow there may have the same name.
+    """
     return Record(
         run,
         installation,
@@ -309,14 +320,14 @@ def new_record(run: str, installation: str, settings: Settings, versions: str, c
         started=now(),
         code=code,
         retry_lost_tasks=settings.parsl.retry_lost_tasks,
-        arguments=_arguments(settings),
+        arguments=_arguments(settings, place),
     )
 
 
-def _arguments(settings: Settings) -> str:
-    """Return what distinguishes the arguments that a workflow is called with."""
+def _arguments(settings: Settings, place: str) -> str:
+    """Return what distinguishes the arguments that the workflow of a place is called with."""
     workflow = settings.workflow
-    text = json.dumps([workflow.kwargs, workflow.args], sort_keys=True, default=str)
+    text = json.dumps([workflow.kwargs, workflow.args, place], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
