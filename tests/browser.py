@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import shutil
@@ -10,9 +11,10 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from testbed.layout import cache_dir
 
@@ -32,29 +34,60 @@ DESKTOP = (1200, 900)
 PHONE = (390, 844)
 
 
-@contextlib.contextmanager
-def opened(url: str, size=DESKTOP, scheme="light", *, scripts=True, may_say="") -> Iterator[Page]:
-    """Open a page; nothing on its console may be an error, but for lines that match ``may_say``."""
+class Opened(Protocol):
+    """Opens a page; see `opened`."""
+
+    def __call__(
+        self,
+        url: str,
+        size: tuple[int, int] = DESKTOP,
+        scheme: str = "light",
+        *,
+        scripts: bool = True,
+        may_say: str = "",
+    ) -> contextlib.AbstractContextManager[Page]: ...
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Opened]:
+    """Open pages, each without what the one before has kept, in one browser for a file of tests.
+
+    Nothing on a page's console may be an error, but for lines that match ``may_say``.
+    """
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no {CHROMIUM} (on Debian: apt install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            color_scheme=scheme,
-            java_script_enabled=scripts,
-        )
-        page = context.new_page()
-        said: list[str] = []
-        page.on("console", lambda line: said.append(f"{line.type}: {line.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        yield functools.partial(_opened, browser)
+        browser.close()
+
+
+@contextlib.contextmanager
+def _opened(
+    browser: Browser,
+    url: str,
+    size: tuple[int, int] = DESKTOP,
+    scheme: Any = "light",
+    *,
+    scripts: bool = True,
+    may_say: str = "",
+) -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,
+        java_script_enabled=scripts,
+    )
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda line: said.append(f"{line.type}: {line.text}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    try:
         page.goto(url)
-        try:
-            yield page
-            bad = [line for line in said if line.startswith(("error", "warning"))]
-            assert [line for line in bad if not (may_say and re.search(may_say, line))] == []
-        finally:
-            browser.close()
+        yield page
+    finally:
+        context.close()
+    bad = [line for line in said if line.startswith(("error", "warning"))]
+    assert [line for line in bad if not (may_say and re.search(may_say, line))] == []
 
 
 def violations(page: Page) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from browser import opened  # noqa: F401
 from cluster import restricted
 from pykube import Job, Pod
 

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from browser import opened, violations
+from browser import violations
 from cluster.conftest import PATIENCE_S
 from cluster.faults import host
 from cluster.viewing import (
@@ -84,7 +84,7 @@ def table_of_apps(page):
     return page.locator("section[aria-labelledby=apps] td").all_text_contents()
 
 
-def test_the_tiles_example_watched_from_start_to_end(dev):
+def test_the_tiles_example_watched_from_start_to_end(opened, dev):
     """It grows without a reload, and the report has the same numbers as its last state."""
     said = install(dev)
     with (
@@ -114,7 +114,9 @@ def test_the_tiles_example_watched_from_start_to_end(dev):
 
 
 @pytest.mark.slow
-def test_after_a_launchers_sigkill_the_page_comes_back_and_the_report_has_both_attempts(dev):
+def test_after_a_launchers_sigkill_the_page_comes_back_and_the_report_has_both_attempts(
+    opened, dev
+):
     said = install(dev)
     first = launcher(dev)
     with forwarded(dev, said, first) as address, opened(address, may_say=GONE) as page:

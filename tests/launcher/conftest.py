@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from browser import opened  # noqa: F401
 
 from k8s_parsl.identity import Identity
 from k8s_parsl.kube.api import Api

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from browser import DESKTOP, PHONE, opened, violations
+from browser import DESKTOP, PHONE, violations
 from told import done, failed, retried, submitted
 
 from k8s_parsl.journal.journal import Journal
@@ -95,7 +95,7 @@ LOOKS = [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark"
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS, ids=str)
-def test_it_fits_and_a_screen_reader_finds_its_way(report, size, scheme):
+def test_it_fits_and_a_screen_reader_finds_its_way(opened, report, size, scheme):
     """No error on the console, no scrolling to the side, and no complaint of axe-core."""
     with opened(report, size, scheme) as page:
         page.wait_for_selector("#drawn-why svg")
@@ -113,14 +113,14 @@ def test_the_docs_show_it(name):
     assert f"images/page-{name}.png" in (IMAGES.parent / "results.md").read_text()
 
 
-def test_every_plot_is_drawn(report):
+def test_every_plot_is_drawn(opened, report):
     with opened(report) as page:
         page.wait_for_selector("#drawn-why svg")
         for name in ("tasks", "workers", "rows", "why", "durations"):
             assert page.locator(f"#drawn-{name} svg").count() >= 1, name
 
 
-def test_without_javascript_it_tells_all_but_the_plots(report):
+def test_without_javascript_it_tells_all_but_the_plots(opened, report):
     with opened(report, scripts=False) as page:
         text = page.inner_text("main")
     assert "200 of 203" in text
@@ -129,7 +129,7 @@ def test_without_javascript_it_tells_all_but_the_plots(report):
     assert "The plots need JavaScript; the tables below do not." in text
 
 
-def test_nothing_that_a_workflow_names_runs_in_the_browser(tmp_path):
+def test_nothing_that_a_workflow_names_runs_in_the_browser(opened, tmp_path):
     folder = tmp_path / "runs" / "r"
     folder.mkdir(parents=True)
     hostile = record_of(
@@ -143,14 +143,14 @@ def test_nothing_that_a_workflow_names_runs_in_the_browser(tmp_path):
         assert "49" not in page.inner_text("h1")
 
 
-def test_by_keyboard_its_details_open(report):
+def test_by_keyboard_its_details_open(opened, report):
     with opened(report) as page:
         page.focus("summary")
         page.keyboard.press("Enter")
         assert page.locator("details[open]").count() == 1
 
 
-def test_it_asks_no_other_host(report):
+def test_it_asks_no_other_host(opened, report):
     asked = []
     with opened(report) as page:
         page.on("request", lambda request: asked.append(request.url))
@@ -171,7 +171,7 @@ def until(page, holds):
         page.wait_for_timeout(50)
 
 
-def test_an_open_page_follows_the_run_to_its_end_without_a_reload():
+def test_an_open_page_follows_the_run_to_its_end_without_a_reload(opened):
     journal = Journal()
     journal.begin(run="1a2b3c4d", workflow="tiles:main", workers={"cpu": 2})
     journal.take_tasks([submitted("tile", 3)])

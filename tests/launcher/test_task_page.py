@@ -7,7 +7,7 @@ import re
 import threading
 
 import pytest
-from browser import DESKTOP, PHONE, opened, violations
+from browser import DESKTOP, PHONE, violations
 from told import done, failed, retried, submitted, tried
 
 from k8s_parsl.folder import Folder
@@ -298,7 +298,7 @@ def test_a_report_without_logs_is_made(tmp_path):
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_and_a_screen_reader_finds_its_way(tmp_path, size, scheme):
+def test_it_fits_and_a_screen_reader_finds_its_way(opened, tmp_path, size, scheme):
     journal, _ = a_run(tmp_path)
     with served(journal, Ports(page=0)) as ports:
         url = f"http://127.0.0.1:{ports['page']}/"
@@ -312,7 +312,7 @@ def test_it_fits_and_a_screen_reader_finds_its_way(tmp_path, size, scheme):
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_last_lines_in_the_report_open_and_fit(tmp_path, size):
+def test_last_lines_in_the_report_open_and_fit(opened, tmp_path, size):
     journal, folder = a_run(tmp_path)
     report_of(journal, folder)
     with opened(f"file://{folder.page}", size) as browser:

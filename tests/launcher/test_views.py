@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import command
 from told import done, failed, kept, retried, submitted, tried
 
 from k8s_parsl.folder import Folder
@@ -75,18 +76,6 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more
 
 # One that has left nothing.
 RUN = history.Run(Folder(Path("/nowhere/runs/r")))
-
-
-def command(*words, cwd):
-    """What `k8s-parsl words` prints, and its exit code."""
-    run = subprocess.run(
-        [sys.executable, "-m", "k8s_parsl", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-    )
-    return run.returncode, run.stdout, run.stderr
 
 
 # Commands ------------------------------------------------------------------------------------------
