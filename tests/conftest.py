@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import tempfile
@@ -48,19 +49,28 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give each process the next test, but all tests that share a server to one process.
+    """Give each process the next test, but all tests that share something to one process.
 
-    Some test stops that server, or it takes long to set up. Not xdist_group: pytest 9.2 does not
-    take the name that pytest-xdist 3.8 gives a test for it.
+    Not xdist_group: pytest 9.2 does not take the name that pytest-xdist 3.8 gives a test for it.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByServer(LoadScopeScheduling):
+    class ByShared(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file = nodeid.partition("::")[0]
-            return "the testbed's Ceph and Vault" if file.endswith(ON_CEPH) else nodeid
+            return _shared(config.rootpath / nodeid.partition("::")[0]) or nodeid
 
-    return ByServer(config, log)
+    return ByShared(config, log)
+
+
+@functools.cache
+def _shared(file: Path) -> str:
+    """Return what all tests of a file share; empty if they share nothing."""
+    # Some test stops these servers, or they take long to start.
+    if file.name in ON_CEPH:
+        return "the testbed's Ceph and Vault"
+    # What is rendered once is kept in the process, and so is a fixture for a whole file.
+    is_shared = file.parent.name == "chart" or 'scope="module"' in file.read_text("utf-8")
+    return str(file) if is_shared else ""
 
 
 @pytest.fixture(scope="session", autouse=True)
