@@ -8,7 +8,8 @@ memoizer in turn, in its own process. `threads` costs Parsl least, so that the r
 worst; `htex` is what a run has. CPU time says more than the time where others use the machine too.
 `load` writes a store, and reads it as the next launcher does.
 
-Both use a folder of the current directory: go to the volume that you want to measure.
+Both use a folder of the current directory: go to the volume that you want to measure. For CephFS of
+the test cluster there is `checkpoints_cephfs.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import parsl
@@ -35,6 +38,7 @@ from parsl.executors.base import ParslExecutor
 from parsl.logconfigs.noop import NoopLogging
 from parsl.providers import LocalProvider
 
+from bench.figures import Figure, Result, in_turns
 from k8s_parsl_runtime.shared import frames
 from k8s_parsl_runtime.shared.frames import Kind
 from k8s_parsl_runtime.shared.store_files import KEY_BYTES
@@ -49,6 +53,16 @@ MEMOIZERS: dict[str, Callable[[], ParslsMemoizer]] = {
     "Parsl's task_exit": lambda: BasicMemoizer(checkpoint_mode="task_exit"),
     "store": lambda: Memoizer(attempt=1),
 }
+
+
+HERE = Path()
+
+
+class Cost(NamedTuple):
+    """What tasks are like with a memoizer."""
+
+    tasks_a_second: float
+    cpu_us: float
 
 
 @python_app(cache=True)  # type: ignore[untyped-decorator]
@@ -70,6 +84,36 @@ def executor(kind: str) -> ParslExecutor:
     )
 
 
+# Tasks and rounds.
+SIZES = {"small": (400, 2), "full": (4000, 5)}
+GOAL = 0.95
+
+
+def bench(size: str, place: Path = HERE, on: str = "a local disk") -> Result:
+    """Measure the store, and Parsl's own checkpoints, each beside no checkpoint.
+
+    Args:
+        size: of `SIZES`.
+        place: a folder on the volume to measure.
+        on: what that is.
+    """
+    tasks, rounds = SIZES[size]
+    figures = []
+    for name, goal in (("store", GOAL), ("Parsl's task_exit", None)):
+        found = in_turns(
+            rounds,
+            partial(apart, name, tasks, "htex", place),
+            partial(apart, "none", tasks, "htex", place),
+        )
+        speeds = tuple((ours.tasks_a_second, none.tasks_a_second) for ours, none in found)
+        costs = tuple((ours.cpu_us, none.cpu_us) for ours, none in found)
+        figures += [
+            Figure(f"tasks/s, {name}, on {on}", name, "none", "tasks/s", "higher", speeds, goal),
+            Figure(f"CPU of the workflow, {name}, on {on}", name, "none", "µs", "lower", costs),
+        ]
+    return Result(tuple(figures))
+
+
 @click.group()
 def main() -> None:
     """Measure, and print."""
@@ -82,7 +126,7 @@ def main() -> None:
 @click.option("--executor", "kind", default="threads", type=click.Choice(["threads", "htex"]))
 def run(tasks: int, rounds: int, kind: str) -> None:
     """Compare the memoizers."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in MEMOIZERS}
+    found: dict[str, list[Cost]] = {name: [] for name in MEMOIZERS}
     for number in range(rounds):
         for name in list(MEMOIZERS)[:: -1 if number % 2 else 1]:
             found[name].append(apart(name, tasks, kind))
@@ -95,16 +139,15 @@ def run(tasks: int, rounds: int, kind: str) -> None:
         )
 
 
-def apart(name: str, tasks: int, kind: str) -> tuple[float, float]:
-    """Return tasks a second, and the CPU microseconds of a task, of its own process."""
-    with tempfile.TemporaryDirectory(dir=".") as place:
+def apart(name: str, tasks: int, kind: str, where: Path = HERE) -> Cost:
+    """Measure in its own process, whose CPU time it is."""
+    with tempfile.TemporaryDirectory(dir=where) as place:
         command = [sys.executable, __file__, "one", name, str(tasks), kind]
         environment = {**os.environ, "PATH": PATH}
         done = subprocess.run(  # noqa: S603
             command, cwd=place, env=environment, stdout=subprocess.PIPE, check=True
         )
-    rate, cpu = json.loads(done.stdout.splitlines()[-1])
-    return rate, cpu
+    return Cost(*json.loads(done.stdout.splitlines()[-1]))
 
 
 @main.command(hidden=True)

@@ -38,6 +38,7 @@ ENTRIES = {
         Entry("pending", "From a task that waits to a pod that is asked for"),
         Entry("breathing", "Waves of tasks: worker pods come and go"),
         Entry("data", "1 MB in and out of each task: by a file, and by argument"),
+        Entry("checkpoints", "Results that are kept, beside none and Parsl's checkpoints"),
         Entry("million", "A run of 1,000,000 no-op tasks: memory, bytes, answers"),
         Entry("resumed", "A run of 1,000,000 cached tasks, killed half way and gone on from"),
         Entry("footprint", "Imports, memory of each program, and packages"),
@@ -47,6 +48,7 @@ ENTRIES = {
         Entry("many_pods", "1,000 to 10,000 worker pods, on KWOK's nodes", needs_cluster=True),
         Entry("breathing_pods", "Waves of tasks on real worker pods", needs_cluster=True),
         Entry("data_pods", "1 MB in and out, on CephFS and a host path", needs_cluster=True),
+        Entry("checkpoints_cephfs", "Results that are kept on CephFS", needs_cluster=True),
         Entry("image_layers", "The images, layer by layer", needs_cluster=True),
     )
 }
