@@ -23,6 +23,7 @@ _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 
 # In place of the names that a Secret or ConfigMap has.
 ENV_FROM = "envFrom"
+FROM_KUBERNETES = "it comes from Kubernetes"
 
 Moved = Callable[[str], str]
 
@@ -63,53 +64,62 @@ def read(paths: Iterable[Path], executors: Iterable[str], moved: Moved) -> Envir
     """
     values: dict[str, Any] = {}
     for path in paths:
-        values = merge(values, read_yaml(path))
-    every = _list(values, "pod")
-    launcher = _list(values, "launcher", "pod")
-    worker = _list(values, "worker", "pod")
-    workflow = _variables(launcher or every, moved)
+        values = merge(values, read_yaml(path), keep_null=True)
+    workflow = _variables(_lists(values, ("pod",), ("launcher", "pod")), moved)
     workers = {}
     for label in executors:
-        own = _list(values, "executors", label, "pod")
-        workers[label] = _variables(own or worker or every, moved)
+        lists = _lists(values, ("pod",), ("worker", "pod"), ("executors", label, "pod"))
+        workers[label] = _variables(lists, moved)
     return Environments(workflow, workers)
 
 
-class _List(NamedTuple):
-    """A list `env`, and its key."""
+class _Lists(NamedTuple):
+    """The list `env` of one container with its key, and what it has of `envFrom`."""
 
     key: str
-    entries: list[Any]
+    env: list[Any]
+    env_from: Any
 
 
-def _list(values: Mapping[str, Any], *path: str) -> _List | None:
-    """Return the list of variables below a key of the values; None where there is none.
+def _lists(values: Mapping[str, Any], *pods: tuple[str, ...]) -> _Lists:
+    """Return the lists of variables of one kind of pod.
 
-    A list of a more special key takes the place of the whole list, as in the chart.
+    A list of a more special pod takes the place of the whole list, as in the chart.
+
+    Args:
+        values: those of the values files.
+        pods: the keys of pods, the most special one last.
     """
+    merged: dict[str, Any] = {}
+    key = ""
+    for path in pods:
+        pod = _below(values, path)
+        merged = merge(merged, pod)
+        if "env" in pod:
+            key = ".".join([*path, "env"])
+    env = merged.get("env")
+    return _Lists(key, env if isinstance(env, list) else [], merged.get("envFrom"))
+
+
+def _below(values: Mapping[str, Any], path: Iterable[str]) -> Mapping[str, Any]:
+    """Return the map below a key; an empty one where there is none."""
     found: Any = values
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
-    if not isinstance(found, Mapping):
-        return None
-    listed = found.get("env")
-    entries = listed if isinstance(listed, list) else []
-    if found.get("envFrom"):
-        entries = [*entries, {"name": ENV_FROM, "valueFrom": found["envFrom"]}]
-    return _List(f"{'.'.join(path)}.env", entries) if entries else None
+    return found if isinstance(found, Mapping) else {}
 
 
-def _variables(given: _List | None, moved: Moved) -> Variables:
+def _variables(lists: _Lists, moved: Moved) -> Variables:
     variables = Variables({}, {})
-    if given is None:
-        return variables
-    for entry in given.entries:
+    if lists.env_from:
+        variables.left_out[ENV_FROM] = FROM_KUBERNETES
+    for entry in lists.env:
         name = entry.get("name") if isinstance(entry, Mapping) else None
         if not isinstance(name, str):
-            raise UsageError(f"{given.key}: an entry has no name: {entry}")
+            raise UsageError(f"{lists.key}: an entry has no name: {entry}")
         value = entry.get("value", "")
         if not isinstance(value, str):
-            raise UsageError(f"{given.key}: {name}: the value must be a string: put it in quotes")
+            raise UsageError(f"{lists.key}: {name}: the value must be a string: put it in quotes")
         expanded = moved(_expanded(value, variables.given))
         why = _why_not(name, entry, value, expanded)
         if why:
@@ -122,7 +132,7 @@ def _variables(given: _List | None, moved: Moved) -> Variables:
 def _why_not(name: str, entry: Mapping[str, Any], value: str, expanded: str) -> str:
     """Return why this machine cannot have a variable; empty if it can."""
     if entry.get("valueFrom"):
-        return "it comes from Kubernetes"
+        return FROM_KUBERNETES
     if name in OF_AN_IMAGE:
         return "it is of the image"
     if not name.isidentifier():
