@@ -24,6 +24,8 @@ from pathlib import Path
 
 import click
 
+from bench.figures import Figure, Result
+
 WORKFLOW = """
 import json, time
 from concurrent.futures import ProcessPoolExecutor
@@ -69,18 +71,34 @@ executors: {{cpu: {{maxWorkersPerNode: 2, maxBlocks: 1, initBlocks: 1}}}}
 """
 
 
-@click.command()
-@click.option("--calls", default=40_000)
-@click.option("--each", default=2_000)
-@click.option("--rounds", default=5)
-@click.option("--seconds", default=0.0)
-def main(calls: int, each: int, rounds: int, seconds: float) -> None:
-    """Measure, and print."""
-    load = os.getloadavg()[0]
+# Calls, calls made one by one, and rounds.
+SIZES = {"small": (4_000, 400, 2), "full": (40_000, 2_000, 5)}
+
+
+def bench(size: str) -> Result:
+    """Measure calls that return their argument."""
+    calls, each, rounds = SIZES[size]
+    found = measured(calls, each, rounds, 0.0)
+    figures = [
+        Figure(
+            f"calls/s, tasks.map to {against}",
+            "tasks.map",
+            against,
+            "calls/s",
+            "higher",
+            tuple(zip(found["map"], found[name], strict=True)),
+        )
+        for name, against in (("each", "one call each"), ("pool", "ProcessPoolExecutor.map"))
+    ]
+    return Result(tuple(figures))
+
+
+def measured(calls: int, each: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Return the calls a second of each round, by `map`, `each` and `pool`."""
+    kwargs = {"calls": calls, "each_calls": each, "rounds": rounds, "seconds": seconds}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         to = folder / "found.json"
-        kwargs = {"calls": calls, "each_calls": each, "rounds": rounds, "seconds": seconds}
         (folder / "flow.py").write_text(WORKFLOW)
         text = VALUES.format(kwargs=json.dumps({**kwargs, "to": str(to)}))
         (folder / "values.yaml").write_text(text)
@@ -91,10 +109,24 @@ def main(calls: int, each: int, rounds: int, seconds: float) -> None:
             check=True,
             stdout=sys.stderr,
         )
-        found = json.loads(to.read_text())
+        found: dict[str, list[float]] = json.loads(to.read_text())
+    return found
+
+
+@click.command()
+@click.option("--calls", default=40_000)
+@click.option("--each", default=2_000)
+@click.option("--rounds", default=5)
+@click.option("--seconds", default=0.0)
+def main(calls: int, each: int, rounds: int, seconds: float) -> None:
+    """Measure, and print."""
+    load = os.getloadavg()[0]
+    found = measured(calls, each, rounds, seconds)
     medians = {name: statistics.median(rates) for name, rates in found.items()}
     document = {
-        **kwargs,
+        "calls": calls,
+        "each_calls": each,
+        "seconds": seconds,
         "calls_a_second": {name: [round(one, 1) for one in rates] for name, rates in found.items()},
         "medians": {name: round(one, 1) for name, one in medians.items()},
         "map_to_each": round(medians["map"] / medians["each"], 2),

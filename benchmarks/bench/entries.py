@@ -32,6 +32,8 @@ ENTRIES = {
     entry.name: entry
     for entry in (
         Entry("throughput", "No-op tasks a second, beside tuned HighThroughputExecutor"),
+        Entry("peers", "No-op tasks a second, beside Ray and Dask"),
+        Entry("map", "Short calls a second, by `tasks.map`"),
         Entry("monitoring_cost", "Throughput with Parsl's monitoring database"),
         Entry("status", "`status()` of many blocks, and the launcher's memory for each pod"),
         Entry("managers", "The interchange with the managers of 2,000 workers"),
