@@ -123,6 +123,7 @@ MAY_LIVE: dict[tuple[str, str, str], str] = {
     # Of the path that is looked for in a mountPath.
     ("templates/_checkout.tpl", '"%s/"', '"%s/-mutant"'): SLASH_ALONE,
     ("templates/_notes.tpl", '"%s/"', '"%s/-mutant"'): SLASH_ALONE,
+    ("templates/_workers.tpl", '"0"', '"0-mutant"'): "the same: 0 of any unit is 0",
     # Of the pod of the launcher that is rendered for its volumes.
     ("templates/checks.yaml", '"launcher"', '"launcher-mutant"'): VOLUMES_ALONE,
     ("templates/checks.yaml", '""', '"mutant"'): VOLUMES_ALONE,

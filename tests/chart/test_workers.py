@@ -66,6 +66,7 @@ EXECUTORS = {
         {"cpu": "400", "memory": "64Ei"},
     ),
     "pebibytes": ({"maxWorkersPerNode": 4, "memPerWorker": 1e6}, {"cpu": "4", "memory": "2Pi"}),
+    "petabytes": ({"maxWorkersPerNode": 4, "memPerWorker": 1e6}, {"cpu": "4", "memory": "2P"}),
     "memory in thousandths": (
         {"maxWorkersPerNode": 4, "memPerWorker": 0.5},
         {"cpu": "4", "memory": "1073741824000m"},
