@@ -203,6 +203,12 @@ def test_a_run_from_its_beginning_to_its_end(launcher, server):
     assert launcher.status == 0
 
 
+def test_the_first_run_of_a_volume_may_ask_for_the_latest(launcher):
+    """Values with `run.resumeFrom: latest` are installed before there is any run."""
+    launcher.run("well", run={"volume": "data", "resumeFrom": "latest"})
+    assert launcher.record["status"] == "done"
+
+
 def test_a_bound_that_lowers_the_number_of_workers_is_reported(launcher, server, caplog):
     """At the start, and in the record; the pods and the workflow's side have the lower number."""
     spec = {

@@ -509,6 +509,16 @@ def test_there_may_be_no_older_run(laptop):
     assert "run.resumeFrom: no older run has kept a result; this one starts from the" in laptop.log
 
 
+def test_a_volume_may_have_had_no_run_at_all(tmp_path):
+    """On a cluster, the folder of the runs is made after the older run is looked for."""
+    own = Folder(tmp_path / "volume" / "runs" / "own")
+    record = Record("own", "laptop", "flow:main", "", "")
+    assert resuming.older_run("latest", own, record) is None
+    with pytest.raises(ConfigurationError, match=r"there is no run abc in .*; there is no other"):
+        resuming.older_run("abc", own, record)
+    resuming.refuse_beside(own, record)
+
+
 def test_a_run_that_is_not_there_ends_the_new_one_with_a_line_that_names_others(laptop):
     laptop.run(count=0, end="early")
     laptop.run(count=0, end="early")

@@ -139,8 +139,9 @@ def _has_arguments(run: Run, record: Record) -> bool:
 
 
 def _runs(own: Folder) -> list[Run]:
-    """Return the runs of the volume, the latest last."""
-    return history.runs(own.path.parent)
+    """Return the runs of the volume, the latest last; none on a volume that has had no run."""
+    place = own.path.parent
+    return history.runs(place) if place.is_dir() else []
 
 
 def _latest(others: list[Run], record: Record) -> Folder | None:
