@@ -30,7 +30,10 @@ def kill_workers(runs: Runs, _volume: Any, rng: random.Random) -> str:
     """Kill worker processes, one after the other."""
     killed = 0
     for _ in range(10):
-        runs.until(runs.done + rng.randrange(5, 30))
+        wanted = runs.done + rng.randrange(5, 30)
+        runs.until(wanted)
+        if runs.done < wanted:
+            break  # it hangs, or has ended
         process = runs.worker(rng)
         if process is None:
             continue
