@@ -58,7 +58,8 @@ def _workflow(arguments: Sequence[str]) -> int:
 
 
 def _kernel(arguments: Sequence[str]) -> NoReturn:
-    from k8s_parsl_runtime.workflow import program
+    with imports.client_later():
+        from k8s_parsl_runtime.workflow import program
 
     program.main(arguments)
 

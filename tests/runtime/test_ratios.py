@@ -76,6 +76,11 @@ PROGRAMS = {
     INTERCHANGE: f"{LEAN}    from k8s_parsl_runtime.workflow import interchange\n",
     LAUNCHER: "import k8s_parsl.run.pod\n",
 }
+WORKFLOW = """
+from k8s_parsl_runtime.shared import imports
+with imports.client_later():
+    from k8s_parsl_runtime.workflow import program
+"""
 
 
 @pytest.mark.parametrize("bound", PROGRAMS, ids=["pool", "interchange", "launcher"])
@@ -112,6 +117,7 @@ PARSLS = {"dill", "parsl", "psutil", "zmq"}
 IMPORTED = {
     "supervisor": ("import k8s_parsl_runtime.workflow.supervisor", set()),
     "worker's entry": ("import k8s_parsl_runtime.worker.entry", set()),
+    "workflow": (WORKFLOW, PARSLS | {"requests", "typeguard", "urllib3"}),
     "interchange": (PROGRAMS[INTERCHANGE], PARSLS),
     "pool": (PROGRAMS[POOL], PARSLS),
     "launcher": (PROGRAMS[LAUNCHER], {"pydantic", "urllib3", "yaml"}),

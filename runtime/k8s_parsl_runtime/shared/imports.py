@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+CLIENT = "kubernetes"
 # What Parsl does without if it is not installed: for providers that are not ours, and for the
 # database of its monitoring.
-OPTIONAL = ("kubernetes", "sqlalchemy")
+OPTIONAL = (CLIENT, "sqlalchemy")
 # What Parsl imports for a function that few tasks call (staging over HTTP, say).
 LATER = ("requests",)
 TYPEGUARD = "typeguard"
@@ -31,6 +33,20 @@ def lean() -> Iterator[None]:
         for name in LATER:
             stack.enter_context(_instead(name, _Later(name)))
         stack.enter_context(_instead(TYPEGUARD, _Unchecked(TYPEGUARD)))
+        yield
+
+
+@contextlib.contextmanager
+def client_later() -> Iterator[None]:
+    """Import Parsl without Kubernetes' client, for the time of a `with` block.
+
+    Only a KubernetesProvider of the workflow's own uses it, and gets it then. It is large: a tenth
+    of the time that Parsl's imports take.
+    """
+    if importlib.util.find_spec(CLIENT) is None:
+        yield
+        return
+    with _instead(CLIENT, _Package(CLIENT)):
         yield
 
 
@@ -66,6 +82,16 @@ class _Later(ModuleType):
         if sys.modules.get(self.__name__) is self:
             raise AttributeError(name)
         return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Package(ModuleType):
+    """A package whose modules are imported when something of them is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        # As of any module, Python asks for some of these itself.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Later(f"{self.__name__}.{name}")
 
 
 def _as_it_is(target: Any = None, **_: object) -> Any:
