@@ -117,7 +117,7 @@ PARSLS = {"dill", "parsl", "psutil", "zmq"}
 IMPORTED = {
     "supervisor": ("import k8s_parsl_runtime.workflow.supervisor", set()),
     "worker's entry": ("import k8s_parsl_runtime.worker.entry", set()),
-    "workflow": (WORKFLOW, PARSLS | {"requests", "typeguard", "urllib3"}),
+    "workflow": (WORKFLOW, PARSLS | {"requests", "sqlalchemy", "typeguard", "urllib3"}),
     "interchange": (PROGRAMS[INTERCHANGE], PARSLS),
     "pool": (PROGRAMS[POOL], PARSLS),
     "launcher": (PROGRAMS[LAUNCHER], {"pydantic", "urllib3", "yaml"}),
