@@ -8,6 +8,7 @@ from content import ADDED, FOLDER
 from parsl.config import Config
 from parsl.dataflow.memoization import BasicMemoizer
 from parsl.executors import HighThroughputExecutor
+from parsl.logconfigs.noop import NoopLogging
 from parsl.providers import LocalProvider
 from parsl.utils import get_all_checkpoints
 
@@ -25,7 +26,15 @@ def main(folder, outputs, appends, pids):
     memoizer = BasicMemoizer(
         checkpoint_files=get_all_checkpoints(run_dir), checkpoint_mode="task_exit"
     )
-    with parsl.load(Config([workers], retries=3, memoizer=memoizer, run_dir=run_dir)):
+    # Its log has 5 MB a second of a pool that is gone, which would fill the volume.
+    config = Config(
+        [workers],
+        retries=3,
+        memoizer=memoizer,
+        run_dir=run_dir,
+        initialize_logging=NoopLogging(),
+    )
+    with parsl.load(config):
         made = [make(n, f"{folder}/{FOLDER}/{n}.bin", pids) for n in range(outputs)]
         added = [add(n, f"{folder}/{ADDED}", pids) for n in range(appends)]
         for future in made + added:
