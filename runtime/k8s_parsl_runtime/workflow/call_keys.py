@@ -15,6 +15,7 @@ from parsl.dataflow import memoization
 from parsl.dataflow.memoization import id_for_memo
 
 from k8s_parsl_runtime.shared.errors import describe
+from k8s_parsl_runtime.workflow.function_keys import FunctionKeys, Unknown
 
 # More than this takes seconds to compare, in the thread that starts all tasks.
 MOST_ELEMENTS = 200_000
@@ -27,6 +28,25 @@ CALL = "k8s_parsl_call"
 
 class NotComparable(Exception):
     """A call has an argument that cannot be compared; the text names it."""
+
+
+def of_call(task: Any, functions: FunctionKeys) -> str:
+    """Return the key of a task's app and arguments, and of functions that have the same names.
+
+    Raises:
+        NotComparable: an argument cannot be compared, or is too large for it.
+    """
+    key = of_arguments(task)
+    try:
+        texts = functions.of_arguments(_arguments(task).values())
+    except Exception as why:  # noqa: BLE001 (of a function of the user's)
+        text = str(why) if isinstance(why, Unknown) else describe(why)
+        raise NotComparable(
+            f"an argument is a function that cannot be compared with that of another call ({text}):"
+            " pass numbers, texts, lists or dictionaries, or name it in ignore_for_cache=[...]"
+        ) from None
+    texts.append(functions.of_app(task["func"]))
+    return with_more(key, *texts) if any(texts) else key
 
 
 def of_arguments(task: Any) -> str:

@@ -26,6 +26,7 @@ from k8s_parsl_runtime.outputs.made import is_made
 from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.workflow import call_keys, causes, checkpoint_file, inherited
 from k8s_parsl_runtime.workflow.call_keys import NotComparable
+from k8s_parsl_runtime.workflow.function_keys import FunctionKeys
 from k8s_parsl_runtime.workflow.resumption import Resumption
 from k8s_parsl_runtime.workflow.sources import Sources
 from k8s_parsl_runtime.workflow.store import Store
@@ -76,6 +77,7 @@ class Memoizer(memoization.Memoizer):
         self._cache = cache
         self._by_source = cache_key == SOURCE
         self._sources = Sources(folders)
+        self._functions = FunctionKeys(self._sources.digest)
         self._delay = delay
         self._resume = resume
         self._store: Store | None = None
@@ -147,7 +149,7 @@ class Memoizer(memoization.Memoizer):
             return None
         app = task["func_name"]
         try:
-            key = call = call_keys.of_arguments(task)
+            key = call = call_keys.of_call(task, self._functions)
         except NotComparable as why:
             self._warn_once(app, "arguments", f"{why}; its results are not kept")
             return None

@@ -1,0 +1,181 @@
+"""What distinguishes functions that Parsl takes for one: their code, defaults and closures.
+
+Parsl compares functions by name and module. All lambdas of a module have one name, and so have all
+functions that a factory makes.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import types
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from parsl.dataflow.memoization import id_for_memo
+
+SEQUENCES = (list, tuple)
+# Of functions in closures of functions.
+DEEPEST = 20
+# An array of more takes long to compare, with each call.
+MOST_BYTES = 1 << 20
+# Of the files of wrappers that are not the user's.
+PARSLS = frozenset(("parsl", "k8s_parsl_runtime"))
+
+OfFunction = Callable[[types.FunctionType], str]
+
+
+class Unknown(Exception):
+    """A function holds something that cannot be compared; the text names it."""
+
+
+class FunctionKeys:
+    """Texts of functions.
+
+    Args:
+        digest: returns a digest of a function's source, and of what it uses of the user's modules.
+    """
+
+    def __init__(self, digest: Callable[[Any], str]) -> None:
+        self._digest = digest
+        self._sources: dict[types.CodeType, str] = {}
+
+    def of_arguments(self, given: Iterable[Any]) -> list[str]:
+        """Return the text of each function among arguments, also in lists and dictionaries.
+
+        Raises:
+            Unknown: one holds something that cannot be compared.
+        """
+        return [self._text(function) for function in _functions(given)]
+
+    def of_app(self, function: Any) -> str:
+        """Return what distinguishes an app from others that its factory makes.
+
+        Empty for an app that no factory made, and where something that it holds cannot be compared:
+        as in Parsl, its name then stands for it.
+        """
+        plain = _plain(function)
+        if plain is None or not plain.__closure__:
+            return ""
+        try:
+            return _held(plain, _name, DEEPEST)
+        except Unknown:
+            return ""
+
+    def _text(self, function: types.FunctionType, depth: int = DEEPEST) -> str:
+        return f"{self._source(function)}({_held(function, self._source, depth)})"
+
+    def _source(self, function: types.FunctionType) -> str:
+        """Return a digest of a function's code, and of what that uses; once for each code."""
+        code = function.__code__
+        if code not in self._sources:
+            self._sources[code] = self._digest(_bare(function)) + _of_code(code)
+        return self._sources[code]
+
+
+def _name(function: types.FunctionType) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _held(function: types.FunctionType, of: OfFunction, depth: int) -> str:
+    """Return the text of what a function has besides its code.
+
+    Args:
+        function: the function.
+        of: returns what stands for the code of a function that it holds.
+        depth: how many functions that hold others are followed.
+
+    Raises:
+        Unknown: something cannot be compared.
+    """
+    if not depth:
+        raise Unknown("functions that hold each other")
+    values: dict[str, Any] = {str(n): one for n, one in enumerate(function.__defaults__ or ())}
+    values |= function.__kwdefaults__ or {}
+    values |= _closure(function)
+    texts = []
+    for name, value in values.items():
+        try:
+            text = _of_value(value)
+        except Exception:  # noqa: BLE001 (it may be anything)
+            raise Unknown(f"{function.__qualname__} holds {name}") from None
+        inner = [f"{of(one)}({_held(one, of, depth - 1)})" for one in _functions([value])]
+        texts.append(f"{name}={text}{''.join(inner)}")
+    return ", ".join(texts)
+
+
+def _of_value(value: Any) -> str:
+    """Return what stands for a value: as Parsl has it, and of others their pickle."""
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if getattr(value, "nbytes", 0) > MOST_BYTES:
+        raise Unknown("an array")
+    try:
+        found: bytes = id_for_memo(value)
+    except Exception:  # noqa: BLE001 (Parsl knows few kinds)
+        found = pickle.dumps(value)
+    return blake2b(found, digest_size=16).hexdigest()
+
+
+def _functions(given: Iterable[Any]) -> Iterator[types.FunctionType]:
+    """Yield the functions among values, also those in containers, in an order that is kept."""
+    rest = list(given)[::-1]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, types.FunctionType):
+            yield one
+        elif type(one) is dict:
+            rest += [one[key] for key in sorted(one)][::-1]
+        elif type(one) in SEQUENCES:
+            rest += list(one)[::-1]
+
+
+def _plain(function: Any) -> types.FunctionType | None:
+    """Return the user's function of what Parsl makes of it; None where it is no function."""
+    while not isinstance(function, types.FunctionType) or _is_parsls(function):
+        if isinstance(function, functools.partial):
+            function = function.args[0] if function.args else function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            return None
+    return function
+
+
+def _is_parsls(function: types.FunctionType) -> bool:
+    return not PARSLS.isdisjoint(Path(function.__code__.co_filename).parts)
+
+
+def _bare(function: types.FunctionType) -> types.FunctionType:
+    """Return a function without what it holds."""
+    code = function.__code__
+    cells = tuple(types.CellType() for _ in code.co_freevars)
+    bare = types.FunctionType(code, function.__globals__, function.__name__, None, cells)
+    bare.__module__ = function.__module__
+    bare.__qualname__ = function.__qualname__
+    return bare
+
+
+def _closure(function: types.FunctionType) -> dict[str, Any]:
+    """Return the variables of a function's closure that have a value, but for itself."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            continue
+        if value is not function:
+            found[name] = value
+    return found
+
+
+def _of_code(code: types.CodeType) -> str:
+    """Return a digest of what code does, whatever its lines are."""
+    digest = blake2b(code.co_code, digest_size=16)
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for one in code.co_consts:
+        text = _of_code(one) if isinstance(one, types.CodeType) else repr(one)
+        digest.update(text.encode(errors="surrogatepass"))
+    return digest.hexdigest()
