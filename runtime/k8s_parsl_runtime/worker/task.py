@@ -34,6 +34,7 @@ from k8s_parsl_runtime.worker import (
     streams,
 )
 from k8s_parsl_runtime.worker.measured import Measurement
+from k8s_parsl_runtime.worker.surroundings import Surroundings
 
 # Frames that are kept from each end of a traceback: the pickle of a deep one fails.
 SHOWN_FRAMES = 30
@@ -71,13 +72,14 @@ def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
     _note_crashes()
     streams.print_by_lines()
     walltime.keeper = limits.keep
-    batch.begin_call = current.begin_call
+    surroundings = Surroundings()
+    batch.begin_call = functools.partial(_begin_call, surroundings)
     batch.keeper = _failed_call
     since = limits.now()
     measurement = Measurement(sent)
     measures = None
     try:
-        result = _executed(buffer, limit)
+        result = _executed(buffer, limit, surroundings)
         measures = measurement.end()
         # Parsl's apps return what they raise.
         if not isinstance(result, RemoteExceptionWrapper):
@@ -123,7 +125,13 @@ def _shown(error: BaseException) -> BaseException:
     return error
 
 
-def _executed(buffer: bytes, limit: tuple[float, str] | None) -> Any:
+def _begin_call(surroundings: Surroundings) -> None:
+    """Have a call of a batch begin as a task of its own does."""
+    surroundings.restore()
+    current.begin_call()
+
+
+def _executed(buffer: bytes, limit: tuple[float, str] | None, surroundings: Surroundings) -> Any:
     """Execute the task and return its result.
 
     A process that the task forked, and that comes back from it, ends here: it is no second worker.
@@ -135,6 +143,8 @@ def _executed(buffer: bytes, limit: tuple[float, str] | None) -> Any:
         if os.getpid() != home:
             _end_forked(error)
         raise
+    finally:
+        surroundings.restore()
     if os.getpid() != home:
         wrapped = isinstance(result, RemoteExceptionWrapper)
         _end_forked(result.e_value if wrapped else None)
