@@ -156,6 +156,8 @@ def evict(runs: Runs, volume: Any, _rng: random.Random) -> str:
     clients = volume.clients()
     volume.evict()
     time.sleep(AWAY_S)
+    # Processes that wait for the client end with it.
+    volume.unmount()
     runs.kill_all()
     volume.mount()
     return f"clients {clients}" if clients else ""

@@ -103,7 +103,7 @@ class CephFs:
 
     def mount(self) -> None:
         """Mount it, in place of a mount that is broken."""
-        self._unmount()
+        self.unmount()
         _run(
             *("ceph-fuse", str(self.place), "-c", str(self.ceph.folder / "ceph.conf")),
             *("-n", f"client.{USER}", f"--keyfile={self._key}", "-r", self._root),
@@ -130,10 +130,10 @@ class CephFs:
 
     def close(self) -> None:
         """Undo it."""
-        self._unmount()
+        self.unmount()
         self.ceph.revoke(USER)
 
-    def _unmount(self) -> None:
+    def unmount(self) -> None:
         """Unmount it, and end its client: one that was evicted does not end by itself."""
         subprocess.run(["umount", "--lazy", str(self.place)], capture_output=True, check=False)
         for process in psutil.process_iter(["cmdline"]):

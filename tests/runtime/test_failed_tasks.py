@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -115,6 +116,25 @@ def shared():
     assert one_that_shares(error).exception()
     one_that_shares(error)
 
+@python_app
+def fails(x):
+    raise ValueError("my error")
+
+class Odd:
+    def __init__(self, error):
+        self.error = error
+    def __repr__(self):
+        raise self.error
+
+def of_a_huge_number():
+    fails(10**5000)
+
+def of_what_has_no_text():
+    fails([1, {"a": Odd(RuntimeError("no text"))}])
+
+def of_what_exits():
+    fails(Odd(SystemExit(3)))
+
 def main():
     class Quiet:
         def __getattr__(self, name):
@@ -151,6 +171,9 @@ UNRECEIVED = {
     "by_its_file": 0,
     "by_an_item": 0,
     "timeouts": 0,
+    "of_a_huge_number": 1,
+    "of_what_has_no_text": 1,
+    "of_what_exits": 1,
 }
 
 
@@ -176,6 +199,18 @@ def test_an_exception_counts_as_received_where_the_workflow_got_it(unreceived, h
 def test_what_is_said_of_it_has_app_arguments_and_cause(unreceived):
     assert unreceived["nothing"][1] == "bad(1): ValueError: tile 1 is empty (habits.py:13)"
     assert unreceived["one_of_two"][1] == "bad(2): ValueError: tile 2 is empty (habits.py:13)"
+
+
+def test_an_argument_that_cannot_be_shown_does_not_take_the_errors_place(unreceived):
+    """It is named by its type."""
+    said = [
+        unreceived[f"of_{what}"][1] for what in ("a_huge_number", "what_has_no_text", "what_exits")
+    ]
+    assert [re.sub(r" instance at 0x\w+| \(habits.*", "", one) for one in said] == [
+        "fails(<int>): ValueError: my error",
+        "fails([1, {'a': <Odd>}]): ValueError: my error",
+        "fails(<Odd>): ValueError: my error",
+    ]
 
 
 # The whole run -------------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def _shown(error: BaseException) -> BaseException:
 
 
 def _begin_call(surroundings: Surroundings) -> None:
-    """Have a call of a batch begin as a task of its own does."""
+    """Have a call of a batch begin as a single task does."""
     surroundings.restore()
     current.begin_call()
 

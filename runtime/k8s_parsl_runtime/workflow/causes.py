@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import subprocess
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import k8s_parsl_runtime
 from k8s_parsl_runtime.shared import userpath
 from k8s_parsl_runtime.shared.errors import describe as named
 from k8s_parsl_runtime.shared.errors import one_line, text_of
+from k8s_parsl_runtime.shared.shown import shown
 
 # The attribute of an exception that has the tasks which it ended. It is set in `vars`, which every
 # exception has, whatever its class defines.
@@ -163,11 +163,11 @@ def _call(chain: list[BaseException]) -> str:
 
 def call(app: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """Return an app's call as its user would write it, shortened."""
-    shown = [_argument(value) for value in args]
+    given = [_argument(value) for value in args]
     for name, value in kwargs.items():
         if not _is_parsls(name, value):
-            shown.append(f"{name}={_argument(value)}")
-    text = one_line(", ".join(shown))
+            given.append(f"{name}={_argument(value)}")
+    text = one_line(", ".join(given))
     if len(text) > ARGUMENTS_CHARACTERS:
         text = f"{text[:ARGUMENTS_CHARACTERS]} …"
     return f"{app}({text})"
@@ -243,13 +243,4 @@ def _argument(value: Any) -> str:
         return f"{value.task_record['func_name']}(…)"
     if isinstance(value, Future):
         return "…"
-    return _short.repr(value)
-
-
-_short = reprlib.Repr()
-_short.maxstring = 60
-_short.maxother = 60
-_short.maxlist = 3
-_short.maxtuple = 3
-_short.maxdict = 3
-_short.maxset = 3
+    return shown(value)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import reprlib
 import statistics
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from k8s_parsl_runtime.shared.shown import shown
 from k8s_parsl_runtime.workflow.executor import WatchedExecutor
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,6 @@ KEPT = 1000
 # Tasks that are named in one run.
 NAMED = 20
 CALL_CHARACTERS = 300
-
-_shown = reprlib.Repr()
-_shown.maxstring = _shown.maxother = 60
 
 
 class LongTasks:
@@ -99,12 +96,6 @@ class LongTasks:
 
 def _call(app: str, task_record: Any) -> str:
     """Return a task's call with its arguments, shortened."""
-    given = [_repr(value) for value in task_record["args"]]
-    given += [f"{name}={_repr(value)}" for name, value in task_record["kwargs"].items()]
+    given = [shown(value) for value in task_record["args"]]
+    given += [f"{name}={shown(value)}" for name, value in task_record["kwargs"].items()]
     return f"{app}({', '.join(given)})"[:CALL_CHARACTERS]
-
-
-def _repr(value: Any) -> str:
-    with contextlib.suppress(Exception):
-        return _shown.repr(value)
-    return type(value).__name__
