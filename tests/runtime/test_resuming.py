@@ -514,7 +514,7 @@ def test_a_volume_may_have_had_no_run_at_all(tmp_path):
     own = Folder(tmp_path / "volume" / "runs" / "own")
     record = Record("own", "laptop", "flow:main", "", "")
     assert resuming.older_run("latest", own, record) is None
-    with pytest.raises(ConfigurationError, match=r"there is no run abc in .*; there is no other"):
+    with pytest.raises(ConfigurationError, match=r"there is no run abc in .*; no other has kept"):
         resuming.older_run("abc", own, record)
     resuming.refuse_beside(own, record)
 

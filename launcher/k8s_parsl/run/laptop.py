@@ -29,6 +29,7 @@ from k8s_parsl.run import plan, resuming
 from k8s_parsl.run.attempts import Attempt, say_dead
 from k8s_parsl.run.conversation import Conversation
 from k8s_parsl.run.lookout import Lookout
+from k8s_parsl.run.messages import Ready
 from k8s_parsl.run.notifier import notifier
 from k8s_parsl.run.supervision import (
     NO_DATA,
@@ -44,6 +45,7 @@ from k8s_parsl.views.server import ports_on_laptop
 from k8s_parsl_runtime.shared import files, signals, userpath, workdir
 from k8s_parsl_runtime.shared.errors import PermissionDenied, UsageError, WorkflowFailed
 from k8s_parsl_runtime.shared.programs import RUNS_SCRATCH, START
+from k8s_parsl_runtime.shared.protocol import Message
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def on_laptop(
         given = _Given(settings, workflow_path, paths, folders, fresh)
         record = new_record(run, "laptop", settings, "", given.code, given.place)
         attempt.take_over(folder, record)
-        older = None if fresh else _older(given, folder, record)
+        older = _older(given, folder, record)
         resuming.note(older, record)
         _run(given, environments, python, journal, attempt, record, folder, older, lookout)
 
@@ -165,8 +167,13 @@ def _older(given: _Given, folder: Folder, record: Record) -> Folder | None:
     Raises:
         Failure: there is no such run, or its launcher still works.
     """
-    if given.settings.run.resume_from:
-        return resuming.older_run(given.settings.run.resume_from, folder, record)
+    named = given.settings.run.resume_from
+    if given.fresh:
+        if named:
+            log.info("--fresh: nothing is taken over of run.resumeFrom: %s", named)
+        return None
+    if named:
+        return resuming.older_run(named, folder, record)
     older = resuming.unfinished(folder, record)
     if older is None:
         return None
@@ -251,7 +258,7 @@ def _run(
         journal.note("facts", versions=record.versions)
         say_workers(pools.values())
         order = plan.preparation(settings, path, work, folders, folder.kept_logs, folder.kept_parsl)
-        say_data(work, workflow.prepare(order), {file.name for file in given.values})
+        say_data(work, _prepared(workflow, order, record), {file.name for file in given.values})
         order = plan.start(
             settings,
             path=path,
@@ -267,6 +274,18 @@ def _run(
         lookout.begin()
         record.workers = [str(pool) for pool in pools.values()]
         supervise(settings, workflow, record, folder, ports_on_laptop(settings))
+
+
+def _prepared(workflow: Workflow, order: Message, record: Record) -> Ready:
+    try:
+        return workflow.prepare(order)
+    except PermissionDenied as denied:
+        if not record.work_of:
+            raise
+        raise PermissionDenied(
+            f"{denied}: it is the working directory of run {record.work_of}, which this run goes on"
+            " from; --fresh starts from the beginning"
+        ) from None
 
 
 def _work(settings: Settings, own: Path, folders: Mapping[str, Path]) -> Path:

@@ -106,7 +106,10 @@ def unfinished(own: Folder, record: Record) -> Folder | None:
     ended = [run for run in ours if not run.is_alive()]
     latest = _latest_with_store(ended)
     before = latest.record if latest else None
-    if latest is None or before is None or before.is_done:
+    if latest is None or before is None:
+        return None
+    if before.is_done:
+        log.info("run %s of this workflow was done: this one runs it again", latest.name)
         return None
     return latest.folder
 
@@ -159,13 +162,15 @@ def _latest(others: list[Run], record: Record) -> Folder | None:
 
 def _latest_with_store(runs: list[Run]) -> Run | None:
     """Return the latest run that came as far as to keep results: others ended at their start."""
-    for run in reversed(runs):
-        try:
-            if store_files.paths(run.folder.parsl, run.folder.volume):
-                return run
-        except files.Refused as refused:
-            log.warning("run %s is passed over: %s", run.name, refused)
-    return None
+    return next((run for run in reversed(runs) if _has_store(run)), None)
+
+
+def _has_store(run: Run) -> bool:
+    try:
+        return bool(store_files.paths(run.folder.parsl, run.folder.volume))
+    except files.Refused as refused:
+        log.warning("run %s is passed over: %s", run.name, refused)
+        return False
 
 
 def _named(name: str, others: list[Run], own: Folder) -> Folder:
@@ -177,7 +182,9 @@ def _named(name: str, others: list[Run], own: Folder) -> Folder:
             f"run.resumeFrom: several runs in {where} begin with {name}: {_names(found)}"
         )
     if not found:
-        there = f"there are {_names(others)}" if others else "there is no other"
+        # One that ended at its start, as by a wrong name here, has nothing to take over.
+        useful = [run for run in others if _has_store(run)]
+        there = f"there are {_names(useful)}" if useful else "no other has kept a result"
         mine = " but this one" if own.name.startswith(name) else ""
         raise ConfigurationError(
             f"run.resumeFrom: there is no run {name}{mine} in {where}; {there}"
