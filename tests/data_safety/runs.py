@@ -170,8 +170,9 @@ class Runs:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.wait()
-        # Their files are open until then.
-        psutil.wait_procs(processes, HANGS_S)
+        # Their files are open until then. Of the first one, the exit code is still to be read.
+        first = self._process.pid if self._process else 0
+        psutil.wait_procs([one for one in processes if one.pid != first], HANGS_S)
 
     def wait(self, seconds: float = HANGS_S) -> int | None:
         """Wait for the end of the last start; return its exit code, None where it hangs."""
