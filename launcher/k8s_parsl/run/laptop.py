@@ -6,10 +6,13 @@ import contextlib
 import logging
 import math
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +54,9 @@ log = logging.getLogger(__name__)
 
 END_S = 15.0
 SOCKET = "socket"
+SCRATCH = "k8s-parsl-"
+# Temporary files of a run that has ended are of no use by then.
+LEFT_OVER_S = 3600.0
 # In messages about the run: there is no release.
 NAME = "k8s-parsl"
 # The path of a socket has at most 107 bytes: https://man7.org/linux/man-pages/man7/unix.7.html
@@ -315,13 +321,35 @@ def _room(executor: Executor) -> Room:
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
     """Make a temporary folder whose path is short enough for a socket in it."""
-    is_long = len(tempfile.gettempdir()) > LONGEST_TEMPDIR
+    parent = tempfile.gettempdir()
+    if len(parent) > LONGEST_TEMPDIR:
+        parent = "/tmp"  # noqa: S108
+    _remove_left_over(Path(parent))
     with tempfile.TemporaryDirectory(
-        prefix="k8s-parsl-",
-        dir="/tmp" if is_long else None,  # noqa: S108
-        ignore_cleanup_errors=True,
+        prefix=SCRATCH, dir=parent, ignore_cleanup_errors=True
     ) as scratch:
         yield Path(scratch)
+
+
+def _remove_left_over(parent: Path) -> None:
+    """Remove the temporary files of runs whose processes were all killed at once."""
+    for folder in parent.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            is_old = time.time() - found.st_mtime > LEFT_OVER_S
+            if is_old and found.st_uid == os.getuid() and _has_ended(folder / SOCKET):
+                shutil.rmtree(folder)
+
+
+def _has_ended(path: Path) -> bool:
+    """Return whether there is a launcher's socket, and no launcher."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 def _new_run(runs: Path) -> str:
