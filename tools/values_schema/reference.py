@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -154,6 +155,16 @@ def _kind(node: JSON) -> str:
     if node.get("if") == QUANTITY["if"]:
         return "quantity"
     kinds = node.get("type", "any")
-    if isinstance(kinds, str):
-        return kinds
-    return " or ".join(kind for kind in kinds if kind != "null")
+    if not isinstance(kinds, str):
+        kinds = " or ".join(kind for kind in kinds if kind != "null")
+    return " ".join([kinds, *_bounds(node)])
+
+
+def _bounds(node: JSON) -> Iterator[str]:
+    """Yield what a number may be at least and at most."""
+    if (above := node.get("if", {}).get("exclusiveMinimum")) is not None:
+        yield f"above {above:,g}"
+    if (least := node.get("minimum")) is not None:
+        yield f"from {least:,g}"
+    if (most := node.get("maximum")) is not None:
+        yield f"up to {most:,.0f}"
