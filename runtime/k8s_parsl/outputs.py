@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import IO, Any, TypeVar
 
-from k8s_parsl_runtime.outputs import made, merging, parts, whole
+from k8s_parsl_runtime.outputs import made, merging, whole, workflow_parts
 from k8s_parsl_runtime.outputs.errors import OutputError
 
 __all__ = ["OutputError", "append", "makes", "merged", "output"]
@@ -47,7 +47,8 @@ def append(
     """Return a context manager that gives a file whose content is added to the one at ``path``.
 
     It is added when the run ends well, or at `merged`: in the order of the tasks' numbers, and
-    once, however often a task was tried. In plain Python it is added at the end of the block.
+    once, however often a task was tried. What the workflow itself appends comes after what the
+    tasks add that it has called before. In plain Python it is added at the end of the block.
 
     Args:
         path: of the file that is added to.
@@ -57,7 +58,7 @@ def append(
     Raises:
         OutputError: the file cannot be added to.
     """
-    return parts.append(path, mode, **options)
+    return workflow_parts.append(path, mode, **options)
 
 
 def merged(path: str | os.PathLike[str]) -> str | os.PathLike[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,15 @@ from pathlib import Path
 import pytest
 
 from k8s_parsl.outputs import OutputError, append, makes, merged, output
-from k8s_parsl_runtime.outputs import current, marks, replacing, source, temporaries
+from k8s_parsl_runtime.outputs import (
+    current,
+    lost_parts,
+    marks,
+    merging,
+    replacing,
+    source,
+    temporaries,
+)
 from k8s_parsl_runtime.outputs.current import OfRun, Task
 from k8s_parsl_runtime.outputs.merging import Merger
 from k8s_parsl_runtime.outputs.parts import PART
@@ -614,7 +623,8 @@ def test_parts_are_merged_once_in_the_order_of_their_tasks(out, run):
     merger.arrived(0, "call 0", part_of(out, run, 0, "0\n"))
     merger.merge_all()
     assert (out / "all.txt").read_text() == "head\n0\n1\n2\n3\n"
-    assert merger.merge_all() == []
+    assert merger.merge_all() == ([], [])
+    merger.remove_parts()
     assert names(out) == ["all.txt"]
 
 
@@ -638,9 +648,324 @@ def test_a_target_that_others_changed_is_not_added_to(out, run):
     merger.merge_all()
     (out / "all.txt").write_text("mine\n")
     merger.arrived(2, "c2", part_of(out, run, 2, "2\n"))
-    with pytest.raises(OutputError, match="another program has changed it"):
-        merger.merge_all()
+    (fault,) = merger.merge_all()[1]
+    assert "another program has changed it" in fault
+    assert f"beside it ({out}/{PART}*)" in fault
     assert (out / "all.txt").read_text() == "mine\n"
+
+
+def test_what_is_wrong_with_one_file_keeps_no_other_from_being_merged(out, run):
+    """Also where a file cannot be read or written at all."""
+    merger = Merger(OfRun(KEY, 1, str(run)), run)
+    for name in "abcd":
+        merger.arrived(1, f"{name}1", part_of(out, run, 1, "1\n", name=name))
+    merger.merge_all()
+    for name in "abcd":
+        merger.arrived(2, f"{name}2", part_of(out, run, 2, "2\n", name=name))
+    (out / "a").write_text("mine\n")
+    (out / "b").unlink()
+    (out / "b").mkdir()
+    merged, faults = merger.merge_all()
+    assert [Path(one.path).name for one in merged] == ["c", "d"]
+    assert (out / "d").read_text() == "1\n2\n"
+    line = merging.together(faults)
+    assert line.startswith("2 files cannot be merged: output ")
+    assert f"output {out}/a: another program has changed it" in line
+    assert f"output {out}/b: what tasks have added cannot be merged: Is a directory" in line
+    assert line.count(f"({out}/{PART}*)") == 2
+
+
+def test_a_line_names_so_many_files_and_counts_the_rest():
+    assert merging.together([f"f{i}" for i in range(12)]).endswith("f8; f9; and 2 more")
+
+
+AS_BEFORE = {
+    "removed": (lambda path: path.unlink(), ""),
+    "emptied": (lambda path: path.write_text(""), ""),
+    "as before the run": (lambda path: path.write_text("head\n"), "head\n"),
+}
+
+
+@pytest.mark.parametrize("how", AS_BEFORE)
+def test_a_file_that_was_removed_after_a_run_that_failed_is_made_again_of_its_parts(out, run, how):
+    """Or emptied, or written again as it was before the run, as a script does with its header."""
+    change, head = AS_BEFORE[how]
+    (out / "all.txt").write_text("head\n")
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    first.merge(out / "all.txt")
+    first.arrived(2, "c2", part_of(out, run, 2, "2\n"))
+    change(out / "all.txt")
+    second = Merger(OfRun(KEY, 2, str(run)), run)
+    assert second.check() == []
+    second.arrived(3, "c3", part_of(out, run, 3, "3\n", attempt=2))
+    assert second.merge_all()[1] == []
+    assert (out / "all.txt").read_text() == f"{head}1\n2\n3\n"
+    third = Merger(OfRun(KEY, 3, str(run)), run)
+    assert third.merge_all() == ([], [])
+    third.remove_parts()
+    assert names(out) == ["all.txt"]
+
+
+def test_a_file_that_was_edited_between_attempts_is_named_before_any_task_runs(out, run):
+    """And what the line says to do helps: it is moved away, and made again."""
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    first.merge(out / "all.txt")
+    (out / "all.txt").write_text("edited\n")
+    second = Merger(OfRun(KEY, 2, str(run)), run)
+    (fault,) = second.check()
+    assert "another program has changed it" in fault
+    assert "move it away, and the run that goes on from this one makes it again" in fault
+    assert "--fresh" in fault
+    (out / "all.txt").rename(out / "edited.txt")
+    third = Merger(OfRun(KEY, 3, str(run)), run)
+    assert third.check() == []
+    third.merge_all()
+    assert (out / "all.txt").read_text() == "1\n"
+
+
+def test_a_file_that_is_not_merged_yet_may_be_changed_between_attempts(out, run):
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    (out / "all.txt").write_text("head\n")
+    second = Merger(OfRun(KEY, 2, str(run)), run)
+    assert second.check() == []
+    second.merge_all()
+    assert (out / "all.txt").read_text() == "head\n1\n"
+
+
+def test_a_file_that_was_edited_and_has_no_parts_is_to_be_put_back(out, run):
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    first.merge_all()
+    first.remove_parts()
+    (out / "all.txt").write_text("edited\n")
+    (fault,) = Merger(OfRun(KEY, 2, str(run)), run).check()
+    assert "put it back as it was, or start from the beginning" in fault
+
+
+def test_a_result_that_is_kept_is_refused_where_what_its_task_added_is_gone(out, run):
+    """A task that runs again adds again."""
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    for task in (1, 2):
+        first.arrived(task, f"c{task}", part_of(out, run, task, f"{task}\n"))
+    first.merge_all()
+    first.remove_parts()
+    (out / "all.txt").unlink()
+    second = Merger(OfRun(KEY, 2, str(run)), run)
+    assert second.check() == []
+    assert second.has_gone()
+    second.refuse_gone("another")
+    with pytest.raises(OutputError, match="what it has added to the file is gone: put the file"):
+        second.refuse_gone("c1")
+    for task in (1, 2):
+        second.arrived(task, f"c{task}", part_of(out, run, task, f"{task}\n", attempt=2))
+    assert second.merge_all()[1] == []
+    assert (out / "all.txt").read_text() == "1\n2\n"
+
+
+@pytest.mark.parametrize(
+    "do", [lambda path: path.write_text("sorted\n"), lambda path: path.unlink()]
+)
+def test_what_the_workflow_does_with_a_merged_file_is_no_fault_where_nothing_comes_later(
+    out, run, do
+):
+    merger = Merger(OfRun(KEY, 1, str(run)), run)
+    merger.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    merger.merge(out / "all.txt")
+    do(out / "all.txt")
+    before = names(out)
+    assert merger.merge_all() == ([], [])
+    assert names(out) == before
+    merger.arrived(2, "c2", part_of(out, run, 2, "2\n"))
+    assert "another program has changed it" in merger.merge_all()[1][0]
+
+
+def test_lines_of_an_earlier_attempt_that_no_longer_count_leave_the_file(out, run):
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(1, "", part_of(out, run, 1, "1\n"))
+    first.merge(out / "all.txt")
+    Merger(OfRun(KEY, 2, str(run)), run).merge_all()
+    assert (out / "all.txt").read_text() == ""
+
+
+@pytest.fixture
+def workflow(run):
+    """The merger of the workflow's process, in one attempt after the other."""
+
+    def attempt(number):
+        of = OfRun(KEY, number, str(run))
+        current.begin_workflow(current.Task(of, 10**17 + 1, 0))
+        merger = Merger(of, run)
+        merger.check()
+        merging.install(merger)
+        return merger
+
+    current.end()
+    yield attempt
+    merging.install(None)
+    current.begin_workflow(None)
+    current.end()
+
+
+def add_here(path, text):
+    current.end()
+    with append(path) as file:
+        file.write(text)
+
+
+def test_what_the_workflow_appends_comes_after_the_tasks_that_it_has_called_before(
+    out, run, workflow
+):
+    """Before and after a merge; and it is there once when the run goes on after a kill."""
+    path = out / "all.txt"
+    whole = "header\n0\n1\nmiddle\n---\n2\nfooter\n---\n"
+    for attempt in (1, 2):
+        merger = workflow(attempt)
+        add_here(path, "header\n")
+        for task in (1, 0):
+            merger.arrived(task, f"c{task}", part_of(out, run, task, f"{task}\n", attempt=attempt))
+        merger.last_called = lambda: 1
+        merged_in(path)
+        add_here(path, "middle\n")
+        add_here(path, "---\n")
+        merged_in(path)
+        merger.arrived(2, "c2", part_of(out, run, 2, "2\n", attempt=attempt))
+        merger.last_called = lambda: 2
+        add_here(path, "footer\n")
+        add_here(path, "---\n")
+        merged_in(path)
+        assert path.read_text() == whole
+    merger.merge_all()
+    merger.remove_parts()
+    assert path.read_text() == whole
+    assert names(out) == ["all.txt"]
+
+
+def merged_in(path):
+    current.end()
+    merged(path)
+
+
+def test_a_header_that_the_workflow_appends_to_a_new_file_only_stays(out, workflow):
+    """The next attempt finds the file, and does not append it."""
+    path = out / "all.txt"
+    for attempt in (1, 2):
+        workflow(attempt)
+        if not path.exists():
+            add_here(path, "header\n")
+        merged_in(path)
+        assert path.read_text() == "header\n"
+
+
+def test_what_the_workflow_appends_is_whole_or_not_there(out, workflow):
+    """By an exception, nothing; bytes and encodings as in plain Python; an empty one is nothing."""
+    merger = workflow(1)
+    path = out / "all.txt"
+    with pytest.raises(ValueError, match="no"), append(path) as file:
+        file.write("half")
+        raise ValueError("no")
+    with append(path, "ab") as file:
+        pass
+    with pytest.raises(ValueError, match="modes a and ab"), append(path, "w"):
+        pass
+    with pytest.raises(OutputError, match="only a file can be added to"), append(out):
+        pass
+    with pytest.raises(OutputError, match="make it first"), append(out / "no" / "x"):
+        pass
+    assert names(out) == []
+    with append(path, encoding="latin-1", newline="\r\n") as file:
+        file.write("é\n")
+    with append(path, "ab") as file:
+        file.write(b"\xff")
+    assert not path.exists()
+    merger.merge_all()
+    assert path.read_bytes() == b"\xe9\r\n\xff"
+
+
+def test_a_process_that_the_workflow_has_forked_cannot_append_or_merge(out, workflow):
+    """Its parts would be in no list: it is refused at once."""
+    workflow(1)
+    child = os.fork()
+    if not child:
+        refused = 0
+        for call in (lambda: add_here(out / "all.txt", "x"), lambda: merged(out / "all.txt")):
+            try:
+                call()
+            except OutputError as error:
+                refused += "that the workflow has forked: call them" in str(error)
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    assert names(out) == []
+
+
+def test_threads_of_the_workflow_may_append_and_merge_at_once(out, workflow):
+    merger = workflow(1)
+    path = out / "all.txt"
+
+    def add(name):
+        for number in range(20):
+            add_here(path, f"{name} {number}\n")
+            merged(path)
+
+    threads = [threading.Thread(target=add, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert merger.merge_all() == ([], [])
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{name} {number}" for name in "abc" for number in range(20))
+
+
+def test_nothing_is_left_of_parts_that_never_counted(out, run):
+    """Of a try that failed, and of one that was lost and that only a worker's register knows."""
+    other = out / "other"
+    other.mkdir()
+    merger = Merger(OfRun(KEY, 1, ""), None)
+    merger.seen(part_of(out, run, 1, "failed\n"))
+    merger.remove_parts()
+    assert names(out) == ["other"]
+    part_of(other, run, 2, "lost\n")
+    assert len(names(other)) == 1
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.remove_parts()
+    assert names(other) == []
+    part_of(other, run, 2, "lost\n")
+    stranger = other / f"{PART}{'a' * 12}-1-2-0-{'b' * 12}-{'c' * 8}"
+    stranger.touch()
+    lost_parts.note(run, [], [])
+    for register in run.glob("*.folders"):
+        register.unlink()
+    Merger(OfRun(KEY, 2, str(run)), run).remove_parts()
+    assert names(other) == [stranger.name]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"[[1], [2]]", b"{}", b"[" * 10_000, b"\xff"])
+def test_a_damaged_list_of_folders_of_parts_is_no_error(run, content):
+    run.mkdir(parents=True, exist_ok=True)
+    (run / lost_parts.NAME).write_bytes(content)
+    Merger(OfRun(KEY, 2, str(run)), run).remove_parts()
+    lost_parts.note(run, [KEY], ["/x"])
+    assert lost_parts.known(run) == ({KEY}, {"/x"})
+
+
+def test_a_full_volume_loses_nothing_of_a_merge(out, run, monkeypatch):
+    merger = Merger(OfRun(KEY, 1, str(run)), run)
+    merger.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    merger.merge_all()
+    merger.arrived(2, "c2", part_of(out, run, 2, "2\n"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(merging, "_copy", full)
+    assert "cannot be merged: No space left on device" in merger.merge_all()[1][0]
+    monkeypatch.undo()
+    assert (out / "all.txt").read_text() == "1\n"
+    assert merger.merge_all()[1] == []
+    assert (out / "all.txt").read_text() == "1\n2\n"
 
 
 MERGE = """
@@ -697,6 +1022,70 @@ def test_a_merge_that_is_killed_anywhere_neither_loses_nor_doubles(out, run, tmp
     assert moments > 5
 
 
+WORKFLOW = """
+import os, sys
+from pathlib import Path
+from k8s_parsl.outputs import append, merged
+from k8s_parsl_runtime.outputs import current, lost_parts, merging, temporaries
+from k8s_parsl_runtime.outputs.current import OfRun, Task
+run, target, stop, attempt = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+steps = 0
+def step(event, arguments):
+    global steps
+    names = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
+    if event in names:
+        steps += 1
+        if steps == stop:
+            os.kill(os.getpid(), 9)
+of = OfRun("0123456789ab", attempt, str(run))
+current.begin_workflow(Task(of, 10**17 + 1, 0))
+lost_parts.note(run, [], [])
+temporaries.sweep(run)
+merger = merging.Merger(of, run)
+assert merger.check() == []
+merging.install(merger)
+sys.addaudithook(step)
+def add(text):
+    with append(target) as file:
+        file.write(text)
+add("header\\n")
+merged(target)
+add("footer\\n")
+merger.merge_all()
+merger.remove_parts()
+print(steps)
+"""
+
+
+@pytest.mark.slow
+def test_a_workflow_that_is_killed_anywhere_appends_once_and_leaves_nothing(
+    out, run, tmp_path_factory
+):
+    """At each call that opens, renames or removes a file, and the next attempt as well."""
+    (out / "all.txt").write_text("head\n")
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(0, "c0", part_of(out, run, 0, "0\n"))
+    saved = tmp_path_factory.mktemp("saved")
+    subprocess.run(["cp", "-a", f"{out.parent}/.", saved], check=True)
+    for stop in range(1, 500):
+        again = None
+        for attempt, at in ((2, stop), (3, stop // 2), (4, 0)):
+            again = program(WORKFLOW, run, out / "all.txt", at, attempt)
+            said = again.communicate(timeout=60)[0]
+            if again.returncode == 0:
+                break
+        assert again.returncode == 0
+        assert (out / "all.txt").read_text() == "head\nheader\nfooter\n0\n", stop
+        assert names(out) == ["all.txt"], stop
+        if attempt == 2:
+            assert int(said) < stop
+            break
+        subprocess.run(["rm", "-rf", out, run], check=True)
+        subprocess.run(["cp", "-a", saved / "out", out], check=True)
+        subprocess.run(["cp", "-a", saved / run.relative_to(out.parent), run], check=True)
+    assert stop > 20
+
+
 def test_a_list_of_parts_that_was_cut_off_counts_its_whole_lines(out, run):
     first = Merger(OfRun(KEY, 1, str(run)), run)
     for task in (1, 2):
@@ -717,8 +1106,7 @@ def test_a_part_that_is_damaged_or_gone_is_not_merged(out, run):
     Path(part.part).write_text("x\n")
     for change in (lambda: None, Path(part.part).unlink):
         change()
-        with pytest.raises(OutputError, match="is missing, or is not as its task made it"):
-            merger.merge_all()
+        assert "is missing, or is not as its task made it" in merger.merge_all()[1][0]
     assert not (out / "all.txt").exists()
 
 

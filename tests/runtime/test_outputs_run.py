@@ -93,6 +93,44 @@ def mapped(out):
     return {"failed": [number for number, end in enumerate(ends) if end is not None]}
 
 @python_app
+def fails_after(number, target):
+    with append(target) as file:
+        file.write(f"{number}\\n")
+    raise ValueError("after")
+
+@python_app
+def dies_after(target):
+    with append(target) as file:
+        file.write("lost\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def all_fail(out):
+    for folder in ("", "/failed", "/died"):
+        os.makedirs(out + folder, exist_ok=True)
+    for task in (fails_after(0, f"{out}/failed/x.csv"), dies_after(f"{out}/died/x.csv")):
+        try:
+            task.result()
+        except Exception as error:
+            print(repr(error))
+
+def header_and_footer(out):
+    os.makedirs(out, exist_ok=True)
+    target = f"{out}/x.csv"
+    with append(target) as file:
+        file.write("header\\n")
+    seen = []
+    for text in ("middle", "footer"):
+        [add(number, target).result() for number in range(2)]
+        seen.append(pathlib.Path(merged(target)).read_text().count(text))
+        with append(target) as file:
+            file.write(f"{text}\\n")
+        if not os.path.exists(f"{out}/{text}"):
+            open(f"{out}/{text}", "w").close()
+            merged(target)
+            os.kill(os.getpid(), signal.SIGKILL)
+    return seen
+
+@python_app
 def slow(out):
     with output(f"{out}/slow") as file:
         open(f"{out}/began", "w").close()
@@ -238,8 +276,8 @@ def test_a_volume_that_is_mounted_elsewhere_is_verified_there(folder):
 def test_parts_of_a_run_that_fails_stay_for_the_next_attempt_and_temporaries_do_not(folder):
     failed = run(folder, "fails")
     assert failed.returncode == 1
-    # One of a task that is done, and one of the try that was killed.
-    assert [path.name.split("-")[2] for path in left_over(folder)] == ["part", "part"]
+    # Of six tasks that are done, whether merged or not, and of the try that was killed.
+    assert [path.name.split("-")[2] for path in left_over(folder)] == ["part"] * 7
 
 
 def test_a_bash_app_has_one_line(folder):
@@ -386,6 +424,32 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     assert Path("stations.parquet/part.0.parquet").exists()
     assert Path("counts.csv").read_text() == "tile,4\n"
     assert list(tmp_path.rglob(f"{PREFIX}*")) == []
+
+
+# Appending -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_where_every_task_that_appended_has_failed(folder):
+    """In a run that ends well all the same: the workflow caught what they raised."""
+    ran = run(folder, "all_fail")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert left_over(folder) == []
+    assert names_in(out_of(folder)) == ["died", "failed"]
+
+
+def test_what_the_workflow_appends_is_there_once_however_often_it_is_killed(folder):
+    """Before a merge, after one, and at the end; a kill comes after each."""
+    for _ in range(2):
+        assert run(folder, "header_and_footer").returncode != 0
+    ran = run(folder, "header_and_footer")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    text = (out_of(folder) / "x.csv").read_text().split()
+    assert text == ["header", *["0"] * 10, *["1"] * 10, "middle", "footer"]
+    assert left_over(folder) == []
+
+
+def names_in(path):
+    return sorted(one.name for one in path.iterdir())
 
 
 # Between attempts ----------------------------------------------------------------------------------

@@ -845,12 +845,39 @@ def test_without_an_older_run_a_new_one_adds_again(tmp_path):
 
 
 def test_a_file_that_was_changed_since_is_not_guessed_at(tmp_path):
+    """It is said before any task runs; what the line says to do helps."""
     laptop = Adding(tmp_path)
     laptop.run(end="merged")
     with (laptop.data / "sums.csv").open("a") as file:
         file.write("by hand\n")
-    assert laptop.run()[1] == 1
+    counts, code = laptop.run()
+    assert (counts, code) == ({}, 65)
     assert (
         "another program has changed it since this run added to it, or the run that" in laptop.log
     )
+    assert "move it away, and the run that goes on from this one makes it again" in laptop.log
     assert laptop.lines == sorted([*(f"cached {x * x}" for x in range(4)), "by hand"])
+    (laptop.data / "sums.csv").rename(laptop.data / "mine.csv")
+    assert laptop.run() == ({"plain": 4}, 0)
+    assert laptop.lines == lines_of(4)
+    assert laptop.leftovers() == []
+
+
+def test_a_file_that_was_removed_since_is_made_again_of_its_parts(tmp_path):
+    laptop = Adding(tmp_path)
+    laptop.run(end="merged")
+    (laptop.data / "sums.csv").unlink()
+    assert laptop.run() == ({"plain": 4}, 0)
+    assert laptop.lines == lines_of(4)
+    assert laptop.leftovers() == []
+
+
+def test_a_file_that_was_removed_with_its_parts_ends_the_run_before_other_tasks(tmp_path):
+    laptop = Adding(tmp_path)
+    laptop.run(end="merged")
+    for path in (laptop.data / "sums.csv", *laptop.data.glob(".k8s-parsl-part-*")):
+        path.unlink()
+    assert laptop.run() == ({}, 1)
+    assert "what it has added to the file is gone: put the file back" in laptop.log
+    assert laptop.run("--fresh") == ({"square": 4, "plain": 4}, 0)
+    assert laptop.lines == lines_of(4)

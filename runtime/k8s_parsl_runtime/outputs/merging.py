@@ -1,31 +1,30 @@
-"""Merges the parts that tasks have written by `append`, each once, in the workflow's process.
+"""Merges the parts that were written by `append`, each once, in the workflow's process.
 
 What counts is in a list in the run's folder: a line for each task whose result has arrived, on the
 disk before the result counts. A part that is not in the list is that of a lost try.
 
 A merged file is a function of what was there before the run, and of the parts that count, in the
-order of their tasks' numbers. Which bytes of it are whose is in a file in the run's folder, which
-is written before the merged file takes its place: whenever a merge is cut off, the next one finds
-the old file or the new one, and knows what is in it.
+order of their tasks' numbers (`target_state` says which bytes of it are whose). The parts stay
+until the run ends well, so a file that was removed after a run that failed is made again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
 from json import JSONDecoder, JSONEncoder
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from k8s_parsl_runtime.outputs import current
+from k8s_parsl_runtime.outputs import current, lost_parts
 from k8s_parsl_runtime.outputs.current import OfRun, Task
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.parts import PART
+from k8s_parsl_runtime.outputs.target_state import AGAIN, Segment, TargetState, Version
 from k8s_parsl_runtime.outputs.whole import Output, target_of
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import volume
@@ -37,21 +36,19 @@ log = logging.getLogger("k8s_parsl_runtime")
 PREFIX = "parts-"
 INHERITED = "inherited-"
 SUFFIX = ".jsonl"
-# Begins the name of what is known of a target.
-MERGED = "merged-"
 # The lists of an older run come before those of any attempt.
 OLDER = -(10**7)
-STATE_BYTES = 1 << 30
 LIST_BYTES = 1 << 30
 # In place of a task's number, in the name of the temporary folder of a merge.
 OF_MERGE = 10**17
+# Begins what stands for the call where the workflow itself appends.
+BY_WORKFLOW = "workflow "
+# Its parts come after all of the task that it has called last.
+AFTER_TASK = 10**9
+# Files that one line names.
+NAMED = 10
 _to_json = JSONEncoder().encode
 _from_json = JSONDecoder().decode
-# What to do where it cannot be known what a file has.
-AGAIN = (
-    "start from the beginning: a new run (run.id) without run.resumeFrom, or on a laptop --fresh"
-)
-EMPTY = hashlib.sha256().hexdigest()
 
 
 class Counted(NamedTuple):
@@ -61,33 +58,8 @@ class Counted(NamedTuple):
     attempt: int
     place: int
     part: Part
-
-
-class Segment(NamedTuple):
-    """Where a part is in a merged file."""
-
-    part: str
-    begin: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Version:
-    """A content of a target: its size and SHA-256, and which bytes are whose."""
-
-    size: int
-    sha256: str
-    segments: tuple[Segment, ...] = ()
-
-    @classmethod
-    def parse(cls, value: Any) -> Version:
-        """Return a version from JSON.
-
-        Raises:
-            ValueError, TypeError: it is none.
-        """
-        size, digest, segments = value
-        return cls(int(size), str(digest), tuple(Segment(*one) for one in segments))
+    # The same in each attempt for the same call.
+    call: str
 
 
 class Merger:
@@ -96,20 +68,42 @@ class Merger:
     Args:
         run: what the workers know about the run, too.
         folder: in the run's folder; None where no launcher can follow this one.
+
+    Raises:
+        OutputError: what earlier attempts have noted cannot be read.
     """
 
     def __init__(self, run: OfRun, folder: Path | None) -> None:
         self._run = run
         self._folder = folder
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._file = -1
         # By attempt: the parts of each task, with the call by which another attempt knows it.
         self._arrived: dict[int, list[tuple[str, list[Counted]]]] = {run.attempt: []}
-        # What a merge has left in the target, where no file has it.
-        self._versions: dict[Path, list[Version]] = {}
-        self._base: dict[Path, int] = {}
+        self._states: dict[Path, TargetState] = {}
+        # Where parts are, whether they count or not.
+        self._folders: set[str] = set()
+        self._keys = {run.key}
+        self._texts: Counter[tuple[str, str]] = Counter()
+        # By call: a target that lacks what it has added.
+        self._gone: dict[str, str] = {}
+        # Returns the number of the task that the workflow has called last; -1 for none.
+        self.last_called: Callable[[], int] = lambda: -1
         if folder is not None:
             self._read_earlier(folder)
+
+    def refuse_fork(self, target: Path) -> None:
+        """Refuse to work for a child of the workflow's process, whose parts would be in no list.
+
+        Raises:
+            OutputError: this is such a process.
+        """
+        if os.getpid() != self._process:
+            raise OutputError(
+                f"output {target}: append() and merged() do not work in a process that the workflow"
+                " has forked: call them in the workflow's own process, or in a task"
+            )
 
     # What counts.
 
@@ -127,11 +121,29 @@ class Merger:
         with self._lock:
             if self._folder is not None:
                 self._write([task, call, [list(part) for part in parts]])
-            self._arrived[self._run.attempt].append((call, self._counted(task, parts)))
+            rows = self._arrived[self._run.attempt]
+            rows.append((call, _counted(task, self._run.attempt, len(rows), call, parts)))
+            self.seen(parts)
 
-    def _counted(self, task: int, parts: list[Part], attempt: int | None = None) -> list[Counted]:
-        of = self._run.attempt if attempt is None else attempt
-        return [Counted(task, of, place, part) for place, part in enumerate(parts)]
+    def appended(self, part: Part) -> None:
+        """Note what the workflow itself appends; return when that is on the disk.
+
+        The same text takes the place of that of an earlier attempt. What an earlier attempt alone
+        has appended stays, as the workflow may have seen that it is there.
+
+        Raises:
+            OSError: it cannot be noted.
+        """
+        with self._lock:
+            text = (part.target, part.sha256)
+            self._texts[text] += 1
+            call = f"{BY_WORKFLOW}{part.sha256} {self._texts[text]} {part.target}"
+            self.arrived(self.last_called(), call, [part])
+
+    def seen(self, parts: list[Part]) -> None:
+        """Note where the parts of a try are, also of one that has failed."""
+        with self._lock:
+            self._folders.update(str(Path(one.part).parent) for one in parts)
 
     def counting(self) -> list[Counted]:
         """Return the parts that count, in their order.
@@ -153,6 +165,53 @@ class Merger:
         found += [part for parts in latest.values() for part in parts]
         return sorted(found, key=lambda one: one[:3])
 
+    def check(self) -> list[str]:
+        """Return which files cannot be merged as they are, one line for each, before a task runs.
+
+        Of a file that was removed with its parts, the log says so: its tasks may run again.
+        """
+        with self._lock:
+            found = (self._fault_of(Path(path), of) for path, of in self._by_target().items())
+            return list(filter(None, found))
+
+    def _fault_of(self, target: Path, counted: list[Counted]) -> str:
+        try:
+            state = self._state(target)
+            now = state.now()
+            gone = [one for one in counted if not _is_there(one.part, now)]
+        except OutputError as error:
+            return str(error)
+        except OSError as error:
+            return _not_merged(str(target), error)
+        if now is None:
+            return _changed(target, [one.part for one in counted])
+        if gone:
+            self._gone |= {one.call: str(target) for one in gone}
+            log.warning(
+                "output %s: was removed, or is as it was before the run, and so are parts of it"
+                " (%d): a task whose result is kept will fail, as what it has added is gone; one"
+                " that runs again adds again",
+                target,
+                len(gone),
+            )
+        return ""
+
+    def refuse_gone(self, call: str) -> None:
+        """Refuse a result that is kept where what its task has added to a file is gone.
+
+        Raises:
+            OutputError: it is.
+        """
+        if target := self._gone.get(call):
+            raise OutputError(
+                f"output {target}: the result of this task is kept, but what it has added to the"
+                f" file is gone: put the file back as it was, or {AGAIN}"
+            )
+
+    def has_gone(self) -> bool:
+        """Return whether a result that is kept may have to be refused."""
+        return bool(self._gone)
+
     # Merging.
 
     def merge(self, path: str | os.PathLike[str]) -> Noted | None:
@@ -163,39 +222,70 @@ class Merger:
             OSError: it cannot be read or written.
         """
         target = target_of(os.fspath(path))
+        self.refuse_fork(target)
         with self._lock:
-            counted = [one.part for one in self.counting() if one.part.target == str(target)]
-            state = _State(target, self._state_file(target), self._versions, self._base)
-            if not counted and not state.exists():
-                return None
-            return self._merge(target, counted, state)
+            return self._merge_counted(target, self._by_target().get(str(target), []))
 
-    def merge_all(self) -> list[Noted]:
-        """Merge the parts of all files, and remove those of tries that were lost.
+    def _merge_counted(self, target: Path, counted: list[Counted]) -> Noted | None:
+        state = self._state(target)
+        if not counted and not state.exists():
+            return None
+        merged = self._merge(target, [one.part for one in counted], state)
+        state.is_merged = True
+        return merged
 
-        Raises:
-            OutputError, OSError: one cannot be merged.
+    def merge_all(self) -> tuple[list[Noted], list[str]]:
+        """Merge the parts of all files: what is wrong with one keeps no other from it.
+
+        Returns:
+            The files that were merged, and a line for each that cannot be.
         """
+        merged: list[Noted] = []
+        faults: list[str] = []
         with self._lock:
-            targets = sorted({one.part.target for one in self.counting()})
-            merged = [self._merge_one(target) for target in targets]
-            self._remove_lost({Path(target).parent for target in targets})
-            return [one for one in merged if one]
+            for target, counted in self._by_target().items():
+                try:
+                    one = self._merge_counted(Path(target), counted)
+                except OutputError as error:
+                    faults.append(str(error))
+                except OSError as error:
+                    # A full volume is an error of no file.
+                    faults.append(_not_merged(target, error))
+                else:
+                    merged += [one] if one else []
+        return merged, faults
 
-    def _merge_one(self, target: str) -> Noted | None:
-        try:
-            return self.merge(target)
-        except OSError as error:
-            # A full volume is an error of no file.
-            error.filename = error.filename or target
-            raise
+    def remove_parts(self) -> None:
+        """Remove all parts, once every file has those that count and no task is left."""
+        with self._lock:
+            keys, folders = lost_parts.known(self._folder) if self._folder else (set(), set())
+            lost_parts.remove(self._keys | keys, self._folders | folders)
 
-    def _merge(self, target: Path, counted: list[Part], state: _State) -> Noted | None:
-        now = state.now()
+    def _by_target(self) -> dict[str, list[Counted]]:
+        """Return the files that parts were written for, each with the parts that count."""
+        rows = [row for rows in self._arrived.values() for row in rows]
+        targets = sorted({one.part.target for _, parts in rows for one in parts})
+        found: dict[str, list[Counted]] = {target: [] for target in targets}
+        for one in self.counting():
+            found[one.part.target].append(one)
+        return found
+
+    def _state(self, target: Path) -> TargetState:
+        if target not in self._states:
+            self._states[target] = TargetState(target, self._folder)
+        return self._states[target]
+
+    def _merge(self, target: Path, counted: list[Part], state: TargetState) -> Noted | None:
         wanted = [part.part for part in counted]
-        if [one.part for one in now.segments] == wanted:
+        if state.is_merged and state.has(wanted):
+            # What the workflow does with the file after that is its own affair.
+            return None
+        state.begin()
+        now = state.now()
+        if now is None:
+            raise OutputError(_changed(target, counted))
+        if now.parts == wanted:
             state.write([now])
-            _remove(wanted)
             return None
         new: list[Version] = []
 
@@ -207,32 +297,11 @@ class Merger:
 
         output = Output(target, of=Task(self._run, OF_MERGE, 0), before=before)
         with output as temporary, temporary.open("wb") as file:
-            segments = _write_all(file, target, now, state.base(), counted)
+            segments = _write_all(file, target, now, state.base.size, counted)
         state.write(new)
-        _remove(wanted)
         return Noted(str(target), "file", new[0].size, new[0].sha256)
 
-    def _remove_lost(self, folders: set[Path]) -> None:
-        counted = {one.part.part for one in self.counting()}
-        ours = tuple(f"{PART}{key}-" for key in self._keys())
-        for folder in folders:
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                lost = [entry.path for entry in entries if entry.name.startswith(ours)]
-                _remove([path for path in lost if path not in counted])
-
-    def _keys(self) -> set[str]:
-        """Return the keys of this run, and of those whose parts it has."""
-        rows = [row for rows in self._arrived.values() for row in rows]
-        names = [Path(one.part.part).name for _, parts in rows for one in parts]
-        return {self._run.key, *(name.removeprefix(PART).partition("-")[0] for name in names)}
-
-    # The files in the run's folder.
-
-    def _state_file(self, target: Path) -> Path | None:
-        if self._folder is None:
-            return None
-        name = hashlib.sha256(os.fsencode(target)).hexdigest()[:32]
-        return self._folder / f"{MERGED}{name}.json"
+    # The lists in the run's folder.
 
     def _write(self, row: list[Any]) -> None:
         folder = self._folder or Path()
@@ -266,6 +335,11 @@ class Merger:
                 attempt = before + number
                 if attempt < self._run.attempt:
                     self._arrived[attempt] = list(self._read(folder / name, root, attempt))
+        for rows in self._arrived.values():
+            for _, counted in rows:
+                parts = [one.part for one in counted]
+                self.seen(parts)
+                self._keys |= {_key_of(part) for part in parts}
 
     def _read(self, path: Path, root: Path, attempt: int) -> Iterator[tuple[str, list[Counted]]]:
         lines = files.read(path, root, LIST_BYTES).split(b"\n")
@@ -274,12 +348,21 @@ class Merger:
             try:
                 task, call, rows = _from_json(line.decode())
                 parts = [Part(*row) for row in rows]
-                yield str(call), self._counted(int(task), parts, attempt)
+                yield str(call), _counted(int(task), attempt, number - 1, str(call), parts)
             except (ValueError, TypeError, RecursionError):
                 raise OutputError(
                     f"{path}, line {number}: what tasks have added cannot be read: look at their"
                     f" files, then {AGAIN}"
                 ) from None
+
+
+def together(faults: list[str]) -> str:
+    """Return what is wrong with some files as one line."""
+    if len(faults) == 1:
+        return faults[0]
+    rest = len(faults) - NAMED
+    more = [f"and {rest} more"] if rest > 0 else []
+    return f"{len(faults)} files cannot be merged: {'; '.join([*faults[:NAMED], *more])}"
 
 
 def lists(names: list[str], prefix: str) -> list[tuple[int, str]]:
@@ -293,78 +376,42 @@ def lists(names: list[str], prefix: str) -> list[tuple[int, str]]:
     )
 
 
-class _State:
-    """What is known of a target: how long it was before the run, and which contents it may have."""
+def _counted(task: int, attempt: int, row: int, call: str, parts: list[Part]) -> list[Counted]:
+    """Return the parts of a row of a list, with their places."""
+    first = AFTER_TASK + row if call.startswith(BY_WORKFLOW) else 0
+    return [Counted(task, attempt, first + place, part, call) for place, part in enumerate(parts)]
 
-    def __init__(
-        self,
-        target: Path,
-        file: Path | None,
-        versions: dict[Path, list[Version]],
-        bases: dict[Path, int],
-    ) -> None:
-        self._target = target
-        self._file = file
-        self._versions = versions
-        self._bases = bases
-        if file is not None and target not in versions:
-            self._read(file)
 
-    def exists(self) -> bool:
-        """Return whether a merge of this run has begun."""
-        return self._target in self._versions
+def _key_of(part: Part) -> str:
+    """Return the key of the run that has written a part."""
+    return Path(part.part).name.removeprefix(PART).partition("-")[0]
 
-    def base(self) -> int:
-        """Return how many bytes it had before the run."""
-        return self._bases[self._target]
 
-    def now(self) -> Version:
-        """Return the content that the target has.
+def _is_there(part: Part, now: Version | None) -> bool:
+    return (now is not None and part.part in now.parts) or Path(part.part).exists()
 
-        Raises:
-            OutputError: another program has changed it.
-        """
-        size, digest = _content(self._target)
-        if not self.exists():
-            self._bases[self._target] = size
-            self.write([Version(size, digest)])
-        for version in self._versions[self._target]:
-            if (version.size, version.sha256) == (size, digest):
-                return version
-        raise OutputError(
-            f"output {self._target}: another program has changed it since this run added to it, or"
-            " the run that it goes on from, so nothing more is added; the parts are beside it"
-            f" ({PART}*)"
-        )
 
-    def write(self, versions: list[Version]) -> None:
-        """Note which contents the target may have; return when that is on the disk."""
-        self._versions[self._target] = versions
-        if self._file is None:
-            return
-        rows = [[one.size, one.sha256, [list(part) for part in one.segments]] for one in versions]
-        document = {"target": str(self._target), "base": self.base(), "versions": rows}
-        root = volume(self._file.parent.parent)
-        files.make_folder(self._file.parent, root)
-        files.write(self._file, root, _to_json(document).encode())
-        with self._file.open("rb") as written:
-            os.fsync(written.fileno())
-        synced_folder(self._file.parent)
+def _changed(target: Path, counted: list[Part]) -> str:
+    """Say that a file was changed, where the parts are, and what to do."""
+    what = (
+        f"output {target}: another program has changed it since this run added to it, or"
+        " the run that it goes on from, so nothing more is added: "
+    )
+    if not all(Path(part.part).exists() for part in counted):
+        return f"{what}put it back as it was, or {AGAIN}"
+    return (
+        f"{what}move it away, and the run that goes on from this one makes it again of the parts"
+        f" beside it ({target.parent}/{PART}*); or {AGAIN}"
+    )
 
-    def _read(self, file: Path) -> None:
-        try:
-            document = _from_json(
-                files.read(file, volume(file.parent.parent), STATE_BYTES).decode()
-            )
-            self._versions[self._target] = [Version.parse(one) for one in document["versions"]]
-            self._bases[self._target] = int(document["base"])
-        except FileNotFoundError:
-            return
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise OutputError(
-                f"{file}: what was added to {self._target} cannot be read: look at that file, then"
-                f" {AGAIN}"
-            ) from None
+
+def _not_merged(target: str, error: OSError) -> str:
+    """Say that a file cannot be read or written, where the parts are, and what to do."""
+    return (
+        f"output {target}: what tasks have added cannot be merged: {error.strerror}:"
+        f" {error.filename or target}; correct that, and the run that goes on from this one merges"
+        f" the parts beside it ({Path(target).parent}/{PART}*)"
+    )
 
 
 def _write_all(
@@ -408,22 +455,6 @@ def _copy(source: Path, begin: int, size: int, file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _content(target: Path) -> tuple[int, str]:
-    """Return a file's size and SHA-256; those of an empty one where there is none."""
-    try:
-        size = target.stat().st_size
-        with target.open("rb") as file:
-            return size, hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return 0, EMPTY
-
-
-def _remove(paths: list[str]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):
-            Path(path).unlink()
-
-
 class _Ours:
     """The merger of the workflow's process."""
 
@@ -431,8 +462,13 @@ class _Ours:
 
 
 def install(merger: Merger | None) -> None:
-    """Have `merged` use this one; None as in plain Python."""
+    """Have `append` and `merged` use this one; None as in plain Python."""
     _Ours.merger = merger
+
+
+def installed() -> Merger | None:
+    """Return the merger of the workflow's process; None in plain Python and in tasks."""
+    return _Ours.merger
 
 
 def merged(path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from k8s_parsl_runtime.outputs.merging import INHERITED, LIST_BYTES, MERGED, PREFIX, SUFFIX, lists
+from k8s_parsl_runtime.outputs import lost_parts
+from k8s_parsl_runtime.outputs.merging import INHERITED, LIST_BYTES, PREFIX, SUFFIX, lists
+from k8s_parsl_runtime.outputs.target_state import MERGED
 from k8s_parsl_runtime.shared import files
 from k8s_parsl_runtime.shared.attempts import volume
 
@@ -36,6 +38,8 @@ def take(older: Path, own: Path) -> None:
         if new not in there:
             content = files.read(older / name, root, LIST_BYTES)
             files.write(own / new, volume(own.parent), content)
+    keys, folders = lost_parts.known(older)
+    lost_parts.note(own, keys, folders)
 
 
 def _named(names: list[str]) -> Iterator[tuple[str, str]]:

@@ -127,6 +127,11 @@ class Kernel(DataFlowKernel):
         self._reporter.submitted(app, future.tid)
         return future
 
+    def last_called(self) -> int:
+        """Return the number of the task that was called last; -1 for none."""
+        last: int = self.task_count - 1
+        return last
+
     def _count_open(self) -> int:
         return len(self.tasks)
 

@@ -11,10 +11,18 @@ import logging
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from k8s_parsl_runtime.outputs import current, merging, older_run, source, temporaries
+from k8s_parsl_runtime.outputs import (
+    current,
+    lost_parts,
+    merging,
+    older_run,
+    source,
+    temporaries,
+)
 from k8s_parsl_runtime.outputs.current import OfRun, Task
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.merging import Merger
@@ -46,9 +54,13 @@ def of_run(plan: Message) -> OfRun:
     if not plan["keep_results"]:
         return OfRun(secrets.token_hex(6), plan["attempt"], "")
     run_dir = Path(plan["run_dir"])
-    name = os.fsencode(run_dir.parent.name)
     folder = run_dir / temporaries.REGISTERS
-    return OfRun(hashlib.sha256(name).hexdigest()[:12], plan["attempt"], str(folder))
+    return OfRun(_key_of(run_dir), plan["attempt"], str(folder))
+
+
+def _key_of(run_dir: Path) -> str:
+    """Return the key of a run whose folder of Parsl this is."""
+    return hashlib.sha256(os.fsencode(run_dir.parent.name)).hexdigest()[:12]
 
 
 def begin(run: OfRun, older: str = "") -> Merger:
@@ -59,32 +71,44 @@ def begin(run: OfRun, older: str = "") -> Merger:
         older: Parsl's folder of the run that it goes on from; empty for none.
 
     Raises:
-        DataError, PermissionDenied: what they have added to files cannot be read.
+        DataError, PermissionDenied: what they have added to files cannot be read, or one of these
+            files was changed since.
     """
     current.begin_workflow(Task(run, OF_WORKFLOW, 0))
     folder = Path(run.folder) if run.folder else None
     if folder:
         _let_in(folder)
     if folder and run.attempt > 1:
+        lost_parts.note(folder, [], [])
         within(SWEEP_S, "remove left-over outputs", lambda: temporaries.sweep(folder))
     try:
         if older and folder:
-            _take(Path(older, temporaries.REGISTERS), folder)
+            _take(Path(older), folder)
         merger = Merger(run, folder)
+        faults = merger.check()
     except OutputError as error:
         raise DataError(str(error)) from None
     except OSError as error:
         raise PermissionDenied(
             f"{folder}: what tasks have added to files cannot be read: {error.strerror}"
         ) from None
+    if faults:
+        raise DataError(merging.together(faults))
     merging.install(merger)
     return merger
 
 
 def _take(older: Path, folder: Path) -> None:
-    """Take over what the tasks of an older run have added to files, and remove its left-overs."""
-    within(SWEEP_S, "remove left-over outputs", lambda: temporaries.sweep(older))
-    older_run.take(older, folder)
+    """Take over what the tasks of an older run have added to files, and remove its left-overs.
+
+    Args:
+        older: Parsl's folder of that run.
+        folder: this run's folder of outputs.
+    """
+    of_older = older / temporaries.REGISTERS
+    lost_parts.note(of_older, [_key_of(older)], [])
+    within(SWEEP_S, "remove left-over outputs", lambda: temporaries.sweep(of_older))
+    older_run.take(of_older, folder)
 
 
 def _let_in(folder: Path) -> None:
@@ -109,7 +133,10 @@ class MadeOutputs:
 
     def report(self, task_record: Any) -> None:
         """Report the outputs of the try that has ended."""
-        made = [one for one in noted_of(task_record) if isinstance(one, Noted)]
+        noted = noted_of(task_record)
+        if self._merger and (parts := [one for one in noted if isinstance(one, Part)]):
+            self._merger.seen(parts)
+        made = [one for one in noted if isinstance(one, Noted)]
         if made:
             number = task_record["try_id"]
             self._reporter.made(task_record["func_name"], task_record["id"], number, made)
@@ -118,10 +145,14 @@ class MadeOutputs:
         """Count what a task that is done adds to files.
 
         Raises:
-            OutputError: that cannot be noted.
+            OutputError: that cannot be noted; or its result is kept, and what it added is gone.
         """
+        if self._merger is None:
+            return
+        if self._merger.has_gone() and task_record.get("from_memo"):
+            self._merger.refuse_gone(_same_in_each_attempt(task_record))
         parts = [one for one in noted_of(task_record) if isinstance(one, Part)]
-        if not parts or self._merger is None:
+        if not parts:
             return
         try:
             self._merger.arrived(task_record["id"], _same_in_each_attempt(task_record), parts)
@@ -131,24 +162,38 @@ class MadeOutputs:
                 f" {error.strerror}: {error.filename or 'the volume of the run'}"
             ) from None
 
+    def called(self, last: Callable[[], int]) -> None:
+        """Have what the workflow appends come after the task that it has called last.
+
+        Args:
+            last: returns the task's number; -1 for none.
+        """
+        if self._merger is not None:
+            self._merger.last_called = last
+
     def merge(self) -> None:
-        """Merge what tasks have added to files.
+        """Merge what was added to files by now.
 
         Raises:
-            WorkflowFailed: a file cannot be merged.
+            WorkflowFailed: a file cannot be merged; the others are.
         """
         if self._merger is None:
             return
-        try:
-            merged = self._merger.merge_all()
-        except OutputError as error:
-            raise WorkflowFailed(str(error)) from None
-        except OSError as error:
-            raise WorkflowFailed(
-                f"output {error.filename}: what tasks have added cannot be merged: {error.strerror}"
-            ) from None
+        merged, faults = self._merger.merge_all()
         if merged:
             self._reporter.made(MERGED, None, 0, merged)
+        if faults:
+            raise WorkflowFailed(merging.together(faults))
+
+    def finish(self) -> None:
+        """Merge the rest when no task is left, and remove the parts.
+
+        Raises:
+            WorkflowFailed: a file cannot be merged; the others are.
+        """
+        self.merge()
+        if self._merger is not None:
+            self._merger.remove_parts()
 
 
 def _same_in_each_attempt(task_record: Any) -> str:

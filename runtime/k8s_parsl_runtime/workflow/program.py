@@ -166,6 +166,7 @@ class Program:
             self._made,
             most_pending=parsl["max_pending"],
         )
+        self._made.called(self._kernel.last_called)
         patches.load(self._kernel)
         python_end.before_exit(self._report_all)
         self._watchdog.start()
@@ -325,7 +326,7 @@ class Program:
     def _merge_rest(self) -> int:
         """Merge what tasks of the user's threads have added; return the exit status."""
         try:
-            self._made.merge()
+            self._made.finish()
         except Failure as failure:
             self._reporter.fault(failure)
             return failure.exit_code

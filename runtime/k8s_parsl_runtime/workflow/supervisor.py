@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
-from k8s_parsl_runtime.outputs import temporaries
+from k8s_parsl_runtime.outputs import lost_parts, temporaries
 from k8s_parsl_runtime.shared import programs, userpath
 from k8s_parsl_runtime.shared.deadlines import left, within
 from k8s_parsl_runtime.shared.errors import ExitCode
@@ -120,6 +120,8 @@ class Supervisor:
         ended = self._end(code, oom_before)
         if self._nothing:
             return ExitCode.DONE
+        if ended.status:
+            self._note_folders()
         self._sweep(0.0)
         launcher.send({"type": "ended", **asdict(ended)})
         # Workers in other pods may still be about to end.
@@ -236,6 +238,12 @@ class Supervisor:
             out_of_memory=oom_kills() > oom_before,
             lines=self._output.last_lines(),
         )
+
+    def _note_folders(self) -> None:
+        """Note where parts are, for the run that goes on: a sweep removes what says so."""
+        registers = self._registers
+        if registers is not None:
+            within(SWEEP_S, "note the folders of parts", lambda: lost_parts.note(registers, [], []))
 
     def _sweep(self, seconds: float) -> None:
         """Remove the temporaries of outputs that are left over, once their workers have ended."""
