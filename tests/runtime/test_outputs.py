@@ -671,8 +671,21 @@ def test_what_is_wrong_with_one_file_keeps_no_other_from_being_merged(out, run):
     line = merging.together(faults)
     assert line.startswith("2 files cannot be merged: output ")
     assert f"output {out}/a: another program has changed it" in line
-    assert f"output {out}/b: what tasks have added cannot be merged: Is a directory" in line
+    assert f"output {out}/b: only a file can be added to; correct that, and the run" in line
     assert line.count(f"({out}/{PART}*)") == 2
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_a_file_s_place_is_not_read(out, run, make):
+    """A pipe would be waited for, and a device has no end."""
+    first = Merger(OfRun(KEY, 1, str(run)), run)
+    first.arrived(1, "c1", part_of(out, run, 1, "1\n"))
+    first.merge(out / "all.txt")
+    (out / "all.txt").unlink()
+    make(out / "all.txt")
+    second = Merger(OfRun(KEY, 2, str(run)), run)
+    assert "only a file can be added to; correct that" in second.check()[0]
+    assert "only a file can be added to; correct that" in second.merge_all()[1][0]
 
 
 def test_a_line_names_so_many_files_and_counts_the_rest():
@@ -961,7 +974,7 @@ def test_a_full_volume_loses_nothing_of_a_merge(out, run, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(merging, "_copy", full)
-    assert "cannot be merged: No space left on device" in merger.merge_all()[1][0]
+    assert "what was added cannot be merged: No space left on device" in merger.merge_all()[1][0]
     monkeypatch.undo()
     assert (out / "all.txt").read_text() == "1\n"
     assert merger.merge_all()[1] == []

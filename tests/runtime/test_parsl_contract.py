@@ -544,6 +544,13 @@ def test_a_task_s_record_has_its_function_and_its_arguments_without_futures():
     assert "'func': func," in source
 
 
+def test_tasks_are_numbered_as_they_are_called():
+    """By that number the kernel knows which task the workflow has called last."""
+    source = inspect.getsource(DataFlowKernel)
+    assert "task_id = self.task_count" in source
+    assert "self.task_count += 1" in source
+
+
 def test_a_bash_app_calls_its_function_where_makes_looks():
     from parsl.app import bash
 

@@ -51,6 +51,10 @@ _to_json = JSONEncoder().encode
 _from_json = JSONDecoder().decode
 
 
+class NotMerged(OutputError):
+    """A file cannot be merged, and the text says where its parts are and what to do."""
+
+
 class Counted(NamedTuple):
     """A part that counts, and its place in the order."""
 
@@ -179,9 +183,7 @@ class Merger:
             state = self._state(target)
             now = state.now()
             gone = [one for one in counted if not _is_there(one.part, now)]
-        except OutputError as error:
-            return str(error)
-        except OSError as error:
+        except (OutputError, OSError) as error:
             return _not_merged(str(target), error)
         if now is None:
             return _changed(target, [one.part for one in counted])
@@ -246,10 +248,7 @@ class Merger:
             for target, counted in self._by_target().items():
                 try:
                     one = self._merge_counted(Path(target), counted)
-                except OutputError as error:
-                    faults.append(str(error))
-                except OSError as error:
-                    # A full volume is an error of no file.
+                except (OutputError, OSError) as error:
                     faults.append(_not_merged(target, error))
                 else:
                     merged += [one] if one else []
@@ -283,7 +282,7 @@ class Merger:
         state.begin()
         now = state.now()
         if now is None:
-            raise OutputError(_changed(target, counted))
+            raise NotMerged(_changed(target, counted))
         if now.parts == wanted:
             state.write([now])
             return None
@@ -405,12 +404,18 @@ def _changed(target: Path, counted: list[Part]) -> str:
     )
 
 
-def _not_merged(target: str, error: OSError) -> str:
-    """Say that a file cannot be read or written, where the parts are, and what to do."""
+def _not_merged(target: str, error: OutputError | OSError) -> str:
+    """Say why a file is not merged, where the parts are, and what to do."""
+    if isinstance(error, NotMerged):
+        return str(error)
+    what = str(error)
+    if isinstance(error, OSError):
+        # A full volume is an error of no file.
+        where = error.filename or target
+        what = f"output {target}: what was added cannot be merged: {error.strerror}: {where}"
     return (
-        f"output {target}: what tasks have added cannot be merged: {error.strerror}:"
-        f" {error.filename or target}; correct that, and the run that goes on from this one merges"
-        f" the parts beside it ({Path(target).parent}/{PART}*)"
+        f"{what}; correct that, and the run that goes on from this one merges the parts beside it"
+        f" ({Path(target).parent}/{PART}*)"
     )
 
 
@@ -426,7 +431,7 @@ def _write_all(
         begin = file.tell()
         digest = _copy_part(part, merged.get(part.part), target, file)
         if digest != part.sha256:
-            raise OutputError(
+            raise NotMerged(
                 f"output {target}: its part {part.part} is missing, or is not as its task made it:"
                 f" nothing is added; {AGAIN}"
             )

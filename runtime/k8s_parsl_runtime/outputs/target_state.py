@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from json import JSONDecoder, JSONEncoder
 from pathlib import Path
@@ -167,10 +168,14 @@ def content_of(target: Path) -> Version:
     """Return a file's size and SHA-256; those of an empty one where there is none.
 
     Raises:
+        OutputError: there is something else, such as a folder or a pipe.
         OSError: it cannot be read.
     """
     try:
-        size = target.stat().st_size
+        found = target.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OutputError(f"output {target}: only a file can be added to")
+        size = found.st_size
         with target.open("rb") as file:
             return Version(size, hashlib.file_digest(file, "sha256").hexdigest())
     except FileNotFoundError:
