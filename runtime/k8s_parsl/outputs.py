@@ -36,7 +36,8 @@ def output(*paths: str | os.PathLike[str]) -> AbstractContextManager[Any]:
         What gives the temporary path, or several as a tuple: a text for a text, a Path for a Path.
 
     Raises:
-        OutputError: nothing was written, or it cannot be put there; names the output.
+        OutputError: nothing was written, it is still open for writing, or it cannot be put there;
+            names the output.
     """
     return whole.Output(*paths)
 
@@ -47,8 +48,9 @@ def append(
     """Return a context manager that gives a file whose content is added to the one at ``path``.
 
     It is added when the run ends well, or at `merged`: in the order of the tasks' numbers, and
-    once, however often a task was tried. What the workflow itself appends comes after what the
-    tasks add that it has called before. In plain Python it is added at the end of the block.
+    once, however often a task was tried. This also holds for a process that the task has started,
+    if the task waits for it. What the workflow itself appends comes after what the tasks add that
+    it has called before. In plain Python it is added at the end of the block.
 
     Args:
         path: of the file that is added to.
@@ -56,7 +58,7 @@ def append(
         options: `encoding`, `errors` and `newline`, as for `open`.
 
     Raises:
-        OutputError: the file cannot be added to.
+        OutputError: the file cannot be added to, or the task of this process has ended.
     """
     return workflow_parts.append(path, mode, **options)
 

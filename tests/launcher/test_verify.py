@@ -65,6 +65,20 @@ def test_a_device_in_the_place_of_an_output_is_not_read(run):
     assert verify.check(Path("/dev/zero"), one)[0] == verify.CHANGED
 
 
+def test_a_task_of_which_the_journal_may_lack_outputs_is_named(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(verify, "OUTPUTS", 2)
+    paths = [tmp_path / name for name in "abcd"]
+    for path in paths:
+        path.write_bytes(b"tile")
+    rows = [[str(path), "file", 4, SHA] for path in paths]
+    journal_of(run, made(*rows[:2]), made(rows[2], task=8), made(rows[3], task=0))
+    verify.print_outputs(run, as_json=False)
+    said = capsys.readouterr()
+    assert "4 of 4 outputs whole" in said.out
+    assert "of task 7, the journal lists 2 outputs, and no more" in said.err
+    assert "task 8" not in said.err
+
+
 def test_a_journal_that_others_wrote_is_read_as_far_as_it_is_ours(run, tmp_path, capsys):
     whole = tmp_path / "a"
     whole.write_bytes(b"tile")

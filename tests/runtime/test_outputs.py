@@ -33,7 +33,7 @@ from k8s_parsl_runtime.outputs.current import OfRun, Task
 from k8s_parsl_runtime.outputs.merging import Merger
 from k8s_parsl_runtime.outputs.parts import PART
 from k8s_parsl_runtime.shared import noted
-from k8s_parsl_runtime.shared.noted import Noted, Part, measured
+from k8s_parsl_runtime.shared.noted import Noted, measured
 
 KEY = "0123456789ab"
 
@@ -347,7 +347,7 @@ with output(sys.argv[1]) as temporary:
 
 def test_a_database_that_is_still_open_is_refused(out):
     layer(out / "a.gpkg", [1]).close()
-    with pytest.raises(OutputError, match=r"a\.gpkg-wal has changes .* close every connection"):
+    with pytest.raises(OutputError, match=r"a\.gpkg is still open for writing.*connection"):
         with output(out / "a.gpkg") as temporary:
             connection = layer(temporary, [2], "wal")
             connection.execute("BEGIN")
@@ -1423,9 +1423,14 @@ def test_what_a_task_has_made_is_noted_with_size_and_hash(out, task):
     assert current.end() == []
 
 
-def test_what_a_task_notes_has_a_bound(out, task):
-    current.note(task, *[Part("t", str(number), 1, "") for number in range(noted.OUTPUTS + 5)])
-    assert len(current.end()) == noted.OUTPUTS
+def test_what_the_journal_lists_has_a_bound_and_the_task_s_log_says_that_there_is_more(
+    out, task, capfd
+):
+    many = [Noted(str(out / str(number)), "file", 1, "") for number in range(noted.OUTPUTS)]
+    current.note(task, *many, *many)
+    current.note(task, Noted(str(out / "more"), "file", 1, ""))
+    assert current.end() == many
+    assert "the task has made more than 10,000 outputs" in capfd.readouterr().err
 
 
 def test_the_exchange_of_folders_is_the_system_s(out):

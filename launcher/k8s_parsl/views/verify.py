@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,15 @@ from k8s_parsl.views.history import Run
 from k8s_parsl.views.missing import missing
 from k8s_parsl.views.words import size
 from k8s_parsl_runtime.shared.errors import DataError
-from k8s_parsl_runtime.shared.noted import FILE, FOLDER, Noted, NotRegular, measured, size_of
+from k8s_parsl_runtime.shared.noted import (
+    FILE,
+    FOLDER,
+    OUTPUTS,
+    Noted,
+    NotRegular,
+    measured,
+    size_of,
+)
 
 WHOLE = "whole"
 MISSING = "missing"
@@ -61,6 +70,14 @@ def outputs(run: Run) -> dict[str, Made]:
     return found
 
 
+def _full(outputs: Iterable[Made]) -> list[int]:
+    """Return the tasks of which the journal has as many outputs as it lists of any."""
+    numbers = Counter((one.attempt, one.task) for one in outputs)
+    full = {task for (_, task), number in numbers.items() if number >= OUTPUTS}
+    # What is merged is of no task, and all of it is listed.
+    return sorted(task for task in full if task is not None)
+
+
 def _holding(word: bytes) -> Wanted:
     """Return what says of a line of a journal whether it has a word."""
     return lambda line: word in line
@@ -101,6 +118,11 @@ def print_outputs(run: Run, *, as_json: bool) -> None:
     lacks = missing(run.record, run.states())
     if lacks:
         terminal.warn(f"{run.folder.journals}: {lacks}")
+    for task in _full(found.values()):
+        terminal.warn(
+            f"{run.folder.journals}: of task {task}, the journal lists {OUTPUTS:,} outputs, and no"
+            " more; if it has made more, these are not checked"
+        )
     progress = _Progress(len(found), sum(one.noted[-1].size for one in found.values()))
     mounted = _mount_path(run)
     rows = []

@@ -1,6 +1,7 @@
 """`append`: what each try adds to a file is in a separate file, and is merged once.
 
-In plain Python it is added at once, in one write under a lock.
+A process that a task has started has its own such file, and hands it over to the task. In plain
+Python it is added at once, in one write under a lock.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import IO, Any
 from k8s_parsl_runtime.outputs import current, temporaries
 from k8s_parsl_runtime.outputs.current import Task
 from k8s_parsl_runtime.outputs.errors import OutputError
-from k8s_parsl_runtime.outputs.whole import made_beside, target_of
+from k8s_parsl_runtime.outputs.part_file import Ended
+from k8s_parsl_runtime.outputs.whole import made_beside, no_folder, target_of
 from k8s_parsl_runtime.shared import files
-from k8s_parsl_runtime.shared.noted import Part, measured, synced_folder
 
 MODES = {"a": "w", "ab": "wb"}
 # Begins the name of a part: then the run's key, the attempt, the task, its try, and a number.
@@ -72,14 +73,21 @@ def _part(target: Path, mode: str, options: dict[str, Any], task: Task) -> Itera
 
 
 def _keep(new: Path, target: Path, temporary: Path, task: Task) -> None:
-    noted = measured(new, sync=True)
-    if not noted.size:
+    if not new.stat().st_size:
         return
-    # Named for its task as the temporary folder is.
-    part = target.parent / f"{PART}{temporary.name.removeprefix(temporaries.PREFIX)}"
-    new.rename(part)
-    synced_folder(part.parent)
-    current.note(task, Part(str(target), str(part), noted.size, noted.sha256))
+
+    def part() -> Path:
+        # Named for its task as the temporary folder is.
+        return target.parent / f"{PART}{temporary.name.removeprefix(temporaries.PREFIX)}"
+
+    try:
+        current.add(task, target, new, part)
+    except Ended:
+        raise OutputError(
+            f"output {target}: nothing is added to it, as the task that this thread or process"
+            " belongs to has ended: start threads and processes in the task that uses them, and"
+            " wait for their end there"
+        ) from None
 
 
 @contextmanager
@@ -94,13 +102,13 @@ def _added_at_once(target: Path, mode: str, options: dict[str, Any]) -> Iterator
     if os.getpid() != process:
         return
     file.flush()
+    added = content.getvalue()
+    if not added:
+        return
     try:
-        add(target, content.getvalue())
+        add(target, added)
     except FileNotFoundError:
-        raise OutputError(
-            f"output {target}: there is no folder {target.parent}: make it first, by"
-            " os.makedirs(folder, exist_ok=True)"
-        ) from None
+        raise no_folder(target) from None
 
 
 def add(target: Path, content: bytes) -> None:

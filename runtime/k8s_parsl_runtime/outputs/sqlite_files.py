@@ -4,6 +4,7 @@ A database whose log has content is whole only together with it, and two files c
 once. So what the log has is put into the database first.
 
 https://www.sqlite.org/tempfiles.html
+https://www.sqlite.org/fileformat2.html#the_rollback_journal
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 
 from k8s_parsl_runtime.outputs.errors import OutputError
 
-_LOGS = ("-wal", "-journal")
+_JOURNAL = "-journal"
+_LOGS = ("-wal", _JOURNAL)
 _ALL = (*_LOGS, "-shm")
 _MAGIC = b"SQLite format 3\0"
+# Begins a journal with content; that of the mode `persist` stays, with zeros in place of it.
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 WAIT_S = 5.0
 
 
@@ -70,4 +74,11 @@ def remove_empty(database: Path) -> None:
 def _logs(database: Path) -> list[Path]:
     """Return the logs of a database that have content."""
     found = [Path(f"{database}{end}") for end in _LOGS]
-    return [log for log in found if log.is_file() and log.stat().st_size > 0]
+    return [log for log in found if log.is_file() and _has_content(log)]
+
+
+def _has_content(log: Path) -> bool:
+    if not log.name.endswith(_JOURNAL):
+        return log.stat().st_size > 0
+    with log.open("rb") as file:
+        return file.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC

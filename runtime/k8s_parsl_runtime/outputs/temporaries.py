@@ -52,7 +52,11 @@ _PLAIN = re.compile(re.escape(PREFIX) + r"plain-([0-9a-f]{12})-([0-9]+)-([0-9]+)
 # Taken now, as the user's code may replace them.
 _to_json = JSONEncoder().encode
 _from_json = JSONDecoder().decode
-_lock = threading.Lock()
+_lock = threading.RLock()
+# A fork has the lock as it is, and none of the threads that would release it.
+os.register_at_fork(
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+)
 
 
 def make(beside: Path, task: Task | None) -> Path:

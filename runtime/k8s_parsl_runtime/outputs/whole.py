@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from k8s_parsl_runtime.outputs import current, replacing, sqlite_files, temporaries
+from k8s_parsl_runtime.outputs import current, open_files, replacing, sqlite_files, temporaries
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.shared.noted import Noted, measured, synced_folder
 
@@ -103,12 +103,29 @@ class Output:
     def _commit(self) -> None:
         """Put all outputs into their places, once each is on the disk."""
         for one in self._ones:
+            one.check_written()
+        self._check_closed()
+        for one in self._ones:
             one.check()
         finished = [(one, list(one.finished())) for one in self._ones]
         self._before([made for _, noted in finished for made in noted])
         for one, noted in finished:
             one.put()
             current.note(self._task, *noted)
+
+    def _check_closed(self) -> None:
+        """Check that this process no longer writes to them, or to what is beside them.
+
+        Raises:
+            OutputError: it may do so.
+        """
+        for opened in open_files.below(*(one.temporary for one in self._ones)):
+            (one,) = (one for one in self._ones if one.temporary in Path(opened).parents)
+            raise OutputError(
+                f"output {one.target}: {Path(opened).relative_to(one.temporary)} is still open for"
+                " writing, so it may not be whole: close every file, dataset and connection (in"
+                " Python, by close() or its own with block) before the with block of output() ends"
+            )
 
     def _discard(self) -> None:
         for one in self._ones:
@@ -128,21 +145,40 @@ class _One:
         """Where it is written."""
         return self.temporary / self.target.name
 
-    def check(self) -> None:
-        """Check that it was written, and may take its target's place.
+    def check_written(self) -> None:
+        """Check that it was written.
 
         Raises:
-            OutputError: it was not, or may not.
+            OutputError: it was not.
         """
         if not os.path.lexists(self.new):
-            raise OutputError(
-                f'output {self.target}: nothing was written to the path that "with output(...)"'
-                f" gave ({self.new}); write to that one, and not to the output's own"
-            )
+            raise OutputError(f"output {self.target}: nothing was written {self._to_do()}")
+
+    def check(self) -> None:
+        """Check that it may take its target's place.
+
+        Raises:
+            OutputError: it may not, or is not whole.
+        """
         replacing.check(self.new, self.target)
         if sqlite_files.is_database(self.new):
             sqlite_files.put_in(self.new, self.target)
             sqlite_files.put_in(self.target, self.target)
+
+    def _to_do(self) -> str:
+        """Return where nothing was written, and what to do instead."""
+        beside = sorted(entry.name for entry in self.temporary.iterdir())
+        if not beside:
+            return (
+                f'to the path that "with output(...)" gave ({self.new}); write to that one, and not'
+                " to the output's own, and close what you write before the with block ends"
+            )
+        others = f" and {len(beside) - 1} more" if len(beside) > 1 else ""
+        path = self.target.parent / beside[0]
+        return (
+            f"to {self.new}, but to {beside[0]} beside it{others}: some libraries change the name"
+            f" that they get; give output() the path that is written, {path}"
+        )
 
     def finished(self) -> Iterator[Noted]:
         """Write all of it to the disk, and yield what is to be noted."""
@@ -184,6 +220,13 @@ def target_of(path: str) -> Path:
         raise TypeError(f"an output's path is a text or a Path, and not {type(path).__name__}")
     if not path or os.path.basename(path.rstrip("/")) in ("", ".", ".."):  # noqa: PTH119
         raise OutputError(f"output {path!r}: this is no path of a file or folder")
+    first = path.partition("/")[0]
+    if path.startswith("~") and path != first and not os.path.isdir(first):  # noqa: PTH112
+        # As `open` does, it takes this for a folder with that name.
+        raise OutputError(
+            f"output {path}: there is no folder {first} here, and it is not expanded to a home:"
+            " write os.path.expanduser(path)"
+        )
     # As `open` does: the link stays, and leads to the new file.
     real = Path(os.path.realpath(path))
     if real.is_symlink():
@@ -203,12 +246,20 @@ def made_beside(target: Path, task: current.Task | None) -> Path:
             raise OutputError(f"output {target}: {parent} is no folder")
         return temporaries.make(parent, task)
     except FileNotFoundError:
-        raise OutputError(
-            f"output {target}: there is no folder {parent}: make it first, by"
-            " os.makedirs(folder, exist_ok=True)"
-        ) from None
+        raise no_folder(target) from None
     except OSError as error:
         raise OutputError(
             f"output {target}: {parent} cannot be written as uid {os.getuid()} gid {os.getgid()}:"
             f" {error.strerror}"
         ) from None
+
+
+def no_folder(target: Path) -> OutputError:
+    """Return the error for a target in whose folder there can be no file."""
+    parent = target.parent
+    if parent.is_dir():
+        return OutputError(f"output {target}: no file can be made in {parent}: write elsewhere")
+    return OutputError(
+        f"output {target}: there is no folder {parent}: make it first, by"
+        " os.makedirs(folder, exist_ok=True)"
+    )

@@ -57,9 +57,10 @@ def append(path: str | os.PathLike[str], mode: str = "a", **options: Any) -> Ite
 
 
 def _keep(merger: Merger, new: Path, target: Path) -> None:
-    noted = measured(new, sync=True)
-    if not noted.size:
+    if not new.exists():
+        # Nothing was added.
         return
+    noted = measured(new, sync=True)
     name = new.parent.name.removeprefix(temporaries.PREFIX)
     part = target.parent / f"{parts.PART}{name}"
     new.rename(part)

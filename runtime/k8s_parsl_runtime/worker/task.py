@@ -65,7 +65,7 @@ def run(
         with streams.OfTask(task, number):
             return _run(buffer, sent, limit)
     finally:
-        current.end()
+        current.end(failed=True)
 
 
 def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
@@ -95,7 +95,7 @@ def _run(buffer: bytes, sent: float, limit: tuple[float, str] | None) -> bytes:
         limits.end_children(since)
     if isinstance(error, BashExitFailure):
         bash_stderr.note(error, buffer)
-    return packing.failure(_shown(error), measures, current.end())
+    return packing.failure(_shown(error), measures, current.end(failed=True))
 
 
 def _failed_call(raised: BaseException, began: float, seconds: float) -> bytes:
