@@ -106,6 +106,26 @@ def test_it_is_a_copy_that_may_be_written(code, work):
     assert not (code / "data" / "new").exists()
 
 
+def test_a_copy_has_the_time_of_its_source(code, work):
+    """By it `makes` knows that an input is the same one as in an earlier run."""
+    (code / "inside").mkdir()
+    for name, second in (("old", 1), ("inside/new", 2_000_000_000)):
+        (code / name).write_text("x")
+        os.utime(code / name, ns=(second * 10**9, second * 10**9 + 123_456_789))
+    workdir.bring(code, work)
+    for name in ("old", "inside/new"):
+        assert (work / name).stat().st_mtime_ns == (code / name).stat().st_mtime_ns
+
+
+def test_what_is_written_to_a_copy_of_the_same_size_stays(code, again):
+    """The copy has the time of its source, and what is written to it a later one."""
+    (again / "edited").write_text((again / "edited").read_text().upper())
+    written = (again / "edited").read_text()
+    write(code, "edited", "edited 2")
+    assert workdir.bring_again(code, again).kept == ["edited"]
+    assert (again / "edited").read_text() == written
+
+
 def test_what_is_there_already_stays(code, work):
     """A launcher that starts again must not undo what the workflow made of it.
 

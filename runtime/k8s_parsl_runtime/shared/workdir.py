@@ -299,6 +299,8 @@ def _copy_file(source: Path, target: Path) -> None:
                 copy.write(piece)
                 left -= len(piece)
         target.chmod(stat.S_IMODE(found.st_mode) | stat.S_IWUSR)
+        # By its time an input of `makes` is known as the same one in the next run.
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _is_left_out(name: str) -> bool:
