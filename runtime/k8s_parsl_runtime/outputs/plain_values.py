@@ -11,6 +11,8 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 _SAME = (type(None), bool, int, float, str)
+# Python refuses to write a larger number in decimal digits, or to read one.
+_LARGE_BITS = 2000
 # By type: its name in JSON, how a value becomes one of JSON, and back.
 _TYPES: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
     tuple: ("tuple", lambda value: list(map(encoded, value)), lambda rows: tuple(_all(rows))),
@@ -24,7 +26,8 @@ _TYPES: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
     bytes: ("bytes", lambda value: base64.b64encode(value).decode(), base64.b64decode),
     PosixPath: ("path", str, Path),
 }
-_BACK = {name: back for name, _, back in _TYPES.values()}
+_HEX = "hex"
+_BACK = {name: back for name, _, back in _TYPES.values()} | {_HEX: lambda text: int(text, 16)}
 
 
 def encoded(value: Any) -> Any:
@@ -35,6 +38,8 @@ def encoded(value: Any) -> Any:
         RecursionError: it is nested too deep.
     """
     kind = type(value)
+    if kind is int and value.bit_length() > _LARGE_BITS:
+        return {_HEX: hex(value)}
     if kind in _SAME:
         return value
     if kind not in _TYPES:
