@@ -1293,6 +1293,70 @@ def test_an_argument_that_cannot_be_compared_is_said(out, capfd):
     assert "argument lock is, or has, a lock" in capfd.readouterr().err
 
 
+class Unfriendly:
+    """Raises where it can, as objects of a user's may."""
+
+    __hash__ = None
+
+    def __reduce_ex__(self, protocol):
+        raise RuntimeError
+
+    __repr__ = __str__ = __eq__ = __fspath__ = __getattr__ = __reduce_ex__
+
+
+class Endless:
+    def __reduce_ex__(self, protocol):
+        return Endless, (self,)
+
+
+class NoTuple:
+    def __reduce_ex__(self, protocol):
+        return 7
+
+
+@pytest.mark.parametrize("kind", [Unfriendly, Endless, NoTuple])
+def test_an_argument_that_raises_when_it_is_looked_at_fails_no_task(out, capfd, kind):
+    made = []
+
+    @makes("target")
+    def make(value, target):
+        made.append(1)
+        with output(target) as temporary:
+            temporary.touch()
+
+    for _ in range(2):
+        make([kind()], out / "a")
+    assert len(made) == 2, "it always runs"
+    assert "argument value is, or has, a" in capfd.readouterr().err
+
+
+def test_a_result_that_raises_when_it_is_looked_at_fails_no_task(out, capfd):
+    @makes("target")
+    def make(target):
+        with output(target) as temporary:
+            temporary.touch()
+        return Unfriendly()
+
+    assert type(make(out / "a")) is Unfriendly
+    assert "cannot be kept with its outputs" in capfd.readouterr().err
+
+
+def test_a_number_of_many_digits_is_an_argument_and_a_result_as_any_other(out):
+    """Python refuses to write one of more than 4300 digits as decimal digits."""
+    made = []
+
+    @makes("target")
+    def make(number, target):
+        made.append(number)
+        with output(target) as temporary:
+            temporary.touch()
+        return {"next": [number + 1, -number]}
+
+    for number in (10**5000, 10**5000, -(10**9000), 10**5000 + 1):
+        assert make(number, out / "a") == {"next": [number + 1, -number]}
+    assert len(made) == 3
+
+
 def test_wrong_uses_have_one_line(out):
     with pytest.raises(TypeError, match=r'@makes\("goal"\): .*make has no parameter goal'):
 

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 import textwrap
+import types
 
 import pytest
 
@@ -33,6 +34,12 @@ def loaded(tmp_path):
         return module
 
     return load
+
+
+def node_of(code):
+    """The definition of a code object in its file, as that is now."""
+    file = source_text.read(code.co_filename)
+    return file.node_of(code) if file else None
 
 
 PROGRAM = """
@@ -96,9 +103,8 @@ def test_a_file_that_has_changed_since_its_import_says_nothing_of_the_function(l
     """What ran is what was imported, not what is in the file by now."""
     old = loaded("def app(x):\n    return x\n", folder="code")
     new = loaded("def app(x):\n    return -x\n", folder="code")
-    source_text._file.cache_clear()
-    assert source_text.of_code(old.app.__code__) is None
-    assert source_text.of_code(new.app.__code__) is not None
+    assert node_of(old.app.__code__) is None
+    assert node_of(new.app.__code__) is not None
     assert source.of_function(old.app) != source.of_function(new.app)
 
 
@@ -118,9 +124,11 @@ def test_the_text_of_a_function_is_made_once(loaded, monkeypatch):
     plain = source_text.of_node
     monkeypatch.setattr(source_text, "of_node", lambda node: made.append(1) or plain(node))
     app = loaded(FLOW).app
-    texts = {source.of_function(app) for _ in range(3)}
+    # As a worker gets it: each time another object.
+    copies = [types.FunctionType(app.__code__, app.__globals__) for _ in range(3)]
+    texts = {source.of_function(one) for one in copies}
     assert len(texts) == 1
-    assert len(made) == 2, "its own, and that of what it calls"
+    assert len(made) == 3, "its own, and those of what it calls and of the constant"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,7 @@ def test_a_function_of_no_file_has_no_text(name):
     names = {}
     exec(compile("def app(x):\n    return x\n", name.replace("\0", ""), "exec"), names)
     code = names["app"].__code__.replace(co_filename=name)
-    assert source_text.of_code(code) is None
+    assert node_of(code) is None
 
 
 @pytest.mark.parametrize(
@@ -140,6 +148,5 @@ def test_a_function_of_no_file_has_no_text(name):
 def test_a_file_that_is_no_python_any_more_has_no_text(tmp_path, loaded, content):
     app = loaded("def app(x):\n    return x\n", folder="code").app
     (tmp_path / "code" / "flow.py").write_bytes(content)
-    source_text._file.cache_clear()
-    assert source_text.of_code(app.__code__) is None
+    assert node_of(app.__code__) is None
     assert source.of_function(app)

@@ -10,7 +10,8 @@ import textwrap
 
 import pytest
 
-from k8s_parsl_runtime.workflow.sources import Sources
+from k8s_parsl_runtime.outputs import source
+from k8s_parsl_runtime.shared.sources import Sources
 
 FLOW = """
     '''The workflow.'''
@@ -99,8 +100,12 @@ numbers = itertools.count()
 @pytest.fixture
 def code(tmp_path):
     """Writes the files with an edit, and returns the digests of their apps by a new import."""
-    before = {*sys.modules}
     path = list(sys.path)
+
+    def forget():
+        for name, module in [*sys.modules.items()]:
+            if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+                del sys.modules[name]
 
     def digests(*edit, folder=None):
         place = tmp_path / (folder or f"code{next(numbers)}")
@@ -112,8 +117,7 @@ def code(tmp_path):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(content)
         sys.path[:] = [str(place), *path]
-        for name in {*sys.modules} - before:
-            del sys.modules[name]
+        forget()
         importlib.invalidate_caches()
         flow = importlib.import_module("flow")
         sources = Sources([str(place)])
@@ -121,8 +125,7 @@ def code(tmp_path):
 
     yield digests
     sys.path[:] = path
-    for name in {*sys.modules} - before:
-        del sys.modules[name]
+    forget()
 
 
 def submitted(app):
@@ -194,6 +197,241 @@ def test_any_other_edit_does_not(code, edit):
     assert code()["app"] == code(*edit)["app"]
 
 
+# By name: the lines above an app, its own, other files, what is edited, and by what.
+USES = {
+    "an item of a list": ("L = [2]", "L[0]", {}, "[2]", "[3]"),
+    "a function in a dictionary": ("def g(x): return 2\nD = {1: g}", "D[1](x)", {}, "2\n", "3\n"),
+    "an argument of a partial": (
+        "import functools\ndef g(a, x): return a\np = functools.partial(g, 2)",
+        "p(x)",
+        {},
+        "g, 2",
+        "g, 3",
+    ),
+    "an instance": ("class C:\n    def m(self): return 2\nI = C()", "I.m()", {}, "2", "3"),
+    "an enumeration": ("import enum\nclass C(enum.Enum):\n    A = 2", "C.A", {}, "= 2", "= 3"),
+    "a regular expression": ("import re\nR = re.compile('a2')", "R", {}, "a2", "a3"),
+    "a method of a class of a module": (
+        "import h",
+        "h.C().m()",
+        {"h.py": "class C:\n    def m(self): return 2\n"},
+        "return 2",
+        "return 3",
+    ),
+    "a decorator of the app": (
+        (
+            "import functools\ndef deco(f):\n    @functools.wraps(f)\n    def w(*a): return f(*a), 2\n"
+            "    return w\nf = deco(lambda x: x)"
+        ),
+        "f(x)",
+        {},
+        "f(*a), 2",
+        "f(*a), 3",
+    ),
+    "a list that a loop fills": (
+        "T = []\nfor i in range(9):\n    T.append(i * 2)",
+        "T",
+        {},
+        "2",
+        "3",
+    ),
+    "how often a loop fills it": ("T = []\nfor i in range(2):\n    T.append(i)", "T", {}, "2", "3"),
+    "a list that a call changes": ("T = [1]\ndef f(): T[0] = 2\nf()", "T", {}, "= 2", "= 3"),
+    "a list that is passed": ("T = [1]\ndef f(t): t.append(2)\nf(T)", "T", {}, "(2)", "(3)"),
+    "a global that a call sets": (
+        "Z = 0\ndef setup():\n    global Z\n    Z = 2\nsetup()",
+        "Z",
+        {},
+        "Z = 2",
+        "Z = 3",
+    ),
+    "a function that a decorator registers": (
+        "R = {}\ndef reg(f):\n    R[f.__name__] = f\n    return f\n@reg\ndef a(x): return 2",
+        "R['a'](x)",
+        {},
+        "return 2",
+        "return 3",
+    ),
+    "a function for a type": (
+        (
+            "import functools\n@functools.singledispatch\ndef g(x): return 1\n"
+            "@g.register(int)\ndef _(x): return 2"
+        ),
+        "g(x)",
+        {},
+        "return 2",
+        "return 3",
+    ),
+    "a class that registers itself": (
+        (
+            "class B:\n    R = []\n    def __init_subclass__(cls): B.R.append(cls)\n"
+            "class C(B):\n    def m(self): return 2"
+        ),
+        "B.R[0]().m()",
+        {},
+        "return 2",
+        "return 3",
+    ),
+    "the condition of a global": (
+        "import os\nif os.sep == '/':\n    K = [1]\nelse:\n    K = [0]",
+        "K",
+        {},
+        "== '/'",
+        "!= '/'",
+    ),
+    "an attribute that is set from outside": (
+        "import h\nh.K = 2",
+        "h.g()",
+        {"h.py": "K = 0\ndef g(): return K\n"},
+        "h.K = 2",
+        "h.K = 3",
+    ),
+    "a function by a text": ("def g(x): return 2", "globals()['g'](x)", {}, "return 2", "return 3"),
+    "a module by a text": ("", "__import__('h').K", {"h.py": "K = [2]\n"}, "[2]", "[3]"),
+    "a module by a variable": (
+        "import importlib\nN = 'h'",
+        "importlib.import_module(N).K",
+        {"h.py": "K = [2]\n"},
+        "[2]",
+        "[3]",
+    ),
+    "what a module makes up": (
+        "import h",
+        "h.lazy",
+        {"h.py": "def __getattr__(name): return 2\n"},
+        "return 2",
+        "return 3",
+    ),
+    "a sum of many numbers": ("K = 0" + " + 1" * 900, "K", {}, "K = 0", "K = 2"),
+    "a number of many digits": ("K = 0x2" + "f" * 9000, "K", {}, "0x2", "0x3"),
+    "a module below a folder that is no package": (
+        "from pathlib import Path\nimport sys\nsys.path.append(str(Path(__file__).parent))\nimport h",
+        "h.g()",
+        {"h.py": "def g(): return 2\n"},
+        "return 2",
+        "return 3",
+    ),
+    "a name through two stars": (
+        "from h import *",
+        "g(x)",
+        {"h.py": "from i import *\n", "i.py": "def g(x): return 2\n"},
+        "return 2",
+        "return 3",
+    ),
+}
+OTHERS = {
+    "what reads the same list": ("T = [1]\nU = [t * 7 for t in T]", "T", {}, "7", "8"),
+    "what prints it": ("T = [1]\nprint(T)", "T", {}, "print(T)", "print(T, 1)"),
+    "the script's main": (
+        "T = {}\ndef main():\n    app(T, 7)\nif __name__ == '__main__':\n    main()",
+        "T",
+        {},
+        "7",
+        "8",
+    ),
+    "a main that is always called": (
+        "T = {}\nR = []\ndef main():\n    R.append(7)\nmain()",
+        "T",
+        {},
+        "7",
+        "8",
+    ),
+    "what another function logs": (
+        "import logging\nlog = logging.getLogger()\ndef u(): log.info(7)",
+        "log",
+        {},
+        "7",
+        "8",
+    ),
+    "another function with the same cache": (
+        "C = {}\ndef u(x): C[x] = 7\ndef g(x): C[x] = x",
+        "g(x)",
+        {},
+        "7",
+        "8",
+    ),
+    "the variable of a comprehension": (
+        "L = [i for i in range(7)]",
+        "[i for i in x]",
+        {},
+        "7",
+        "8",
+    ),
+    "the rest of a module": (
+        "import h",
+        "h.g(x)",
+        {"h.py": "def g(x): return 1\ndef u(x): return 7\n"},
+        "7",
+        "8",
+    ),
+}
+
+
+@pytest.fixture
+def both(tmp_path, monkeypatch):
+    """Imports files as new modules; returns the app's digest, and what `makes` compares of it."""
+
+    def digests(above, expression, files, *edit):
+        place = tmp_path / str(next(numbers))
+        place.mkdir()
+        app = f"{above}\ndef app(x, y=None):\n    return {expression}\n"
+        texts = {"flow.py": app, **files}
+        if edit:
+            assert any(edit[0] in text for text in texts.values())
+            texts = {name: text.replace(*edit) for name, text in texts.items()}
+        for name, text in texts.items():
+            (place / name).write_text(text)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(place))
+            flow = importlib.import_module("flow")
+            found = Sources([str(place)]).digest(flow.app), source.of_function(flow.app)
+        for name in ("flow", "h", "i"):
+            sys.modules.pop(name, None)
+        return found
+
+    return digests
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_what_a_name_stands_for_counts_for_kept_results_and_for_outputs(both, use):
+    """However it gets its value while the module is imported."""
+    *code, old, new = use
+    assert both(*code) == both(*code)
+    for before, after in zip(both(*code), both(*code, old, new), strict=True):
+        assert before != after
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_code_that_changes_nothing_of_it_counts_for_neither(both, other):
+    *code, old, new = other
+    assert both(*code) == both(*code, old, new)
+
+
+def test_the_body_below_a_decorator_of_the_user_s_counts(both):
+    """A wrapper made with `functools.wraps` has the name of what it wraps."""
+    above = (
+        "import functools\ndef deco(f):\n    @functools.wraps(f)\n    def w(*a): return f(*a)\n"
+        "    return w\n@deco"
+    )
+    for before, after in zip(both(above, "2", {}), both(above, "3", {}), strict=True):
+        assert before != after
+
+
+def test_an_argument_s_class_counts_with_its_methods(both, tmp_path, monkeypatch):
+    def text(number):
+        place = tmp_path / f"shapes{number}"
+        place.mkdir()
+        (place / "shapes.py").write_text(f"class Shape:\n    def area(self): return {number}\n")
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(place))
+            shape = importlib.import_module("shapes").Shape()
+            found = source.of_arguments({"shape": shape}, lambda _: False)
+        del sys.modules["shapes"]
+        return found
+
+    assert text(1) != text(2)
+
+
 def test_another_folder_of_the_code_does_not(code):
     assert code(folder="here") == code(folder="there")
 
@@ -261,7 +499,7 @@ def test_a_module_that_cannot_be_parsed_is_passed_over(tmp_path, content):
     program = (
         "import sys, types; sys.path.insert(0, sys.argv[1]);"
         "sys.modules['broken'] = types.ModuleType('broken');"
-        "import fine; from k8s_parsl_runtime.workflow.sources import Sources;"
+        "import fine; from k8s_parsl_runtime.shared.sources import Sources;"
         "print(Sources([sys.argv[1]]).digest(fine.f))"
     )
     done = subprocess.run(

@@ -17,7 +17,9 @@ from k8s_parsl_runtime.outputs import current, marks, plain_values, source
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.marks import MARK_BYTES, Mark
 from k8s_parsl_runtime.outputs.whole import target_of
+from k8s_parsl_runtime.shared.errors import describe
 from k8s_parsl_runtime.shared.noted import FILE, Noted, measured, size_of
+from k8s_parsl_runtime.shared.value_text import NotComparable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -188,10 +190,10 @@ class _Call:
         """Return a result as it is kept; None where it cannot be."""
         try:
             content = _to_json(plain_values.encoded(result))
-        except (TypeError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 (of a class of the user's)
             _say(
-                f"app {self._name}: its result cannot be kept with its outputs ({error}): return"
-                " numbers, texts, paths, lists or dictionaries"
+                f"app {self._name}: its result cannot be kept with its outputs"
+                f" ({describe(error)}): return numbers, texts, paths, lists or dictionaries"
             )
             return None
         if len(content) > MARK_BYTES:
@@ -211,12 +213,17 @@ class _Call:
                 source.of_function(self._function),
                 source.of_arguments(compared, lambda path: os.path.realpath(path) not in own),
             )
-        except source.NotComparable as error:
+        except NotComparable as error:
             _say(
                 f"app {self._name}: whether its outputs are there already cannot be known: {error};"
                 " pass numbers, texts, paths, lists or dictionaries"
             )
-            return ""
+        except Exception as error:  # noqa: BLE001 (of the user's code, which may be anything)
+            _say(
+                f"app {self._name}: whether its outputs are there already cannot be known: its"
+                f" source cannot be compared: {describe(error)}"
+            )
+        return ""
 
 
 def _paths(value: Any, name: str) -> Iterator[str]:

@@ -1,35 +1,24 @@
 """What a function does, and what it was called with, as texts that are the same in each process.
 
-Of a function its source counts, without comments, with that of the functions which it calls in the
-user's own modules, and with the values of the constants that they read. It is what the process has
-loaded: where the file has changed since, or there is none, the bytecode counts.
+Of a function the same counts as for results that are kept (`shared.sources`): its source, and that
+of all that it uses of the user's own modules. The values of the constants that it reads count, too,
+as this process has them: they may be from the environment or the arguments of the program.
 """
 
 from __future__ import annotations
 
-import copyreg
-import functools
 import hashlib
-import os
 import stat
-import sys
-import sysconfig
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from k8s_parsl_runtime.shared import source_text
-from k8s_parsl_runtime.shared.errors import describe
+from k8s_parsl_runtime.shared import own_files, sources, value_text
+from k8s_parsl_runtime.shared.value_text import NotComparable
 
-# An argument of these types is the same in each process, and `repr` has all of it.
-_PLAIN = (type(None), bool, int, float, bytes, complex, type(...))
 # Functions that one function calls, and those that they call, are looked at up to this number.
 MOST_FUNCTIONS = 1000
-
-
-class NotComparable(TypeError):
-    """An argument cannot be compared with that of another process."""
 
 
 def digest(*texts: str) -> str:
@@ -42,16 +31,17 @@ def digest(*texts: str) -> str:
 
 
 def of_function(function: types.FunctionType) -> str:
-    """Return what a function does, and what it calls in modules that are not installed."""
+    """Return what a function does, with what it uses of modules that are not installed."""
     found: dict[str, str] = {}
     waiting = [function]
     while waiting and len(found) < MOST_FUNCTIONS:
         one = waiting.pop()
         name = f"{one.__module__}.{one.__qualname__}"
         if name not in found:
-            found[name] = _of_one(one)
+            found[name] = _values(one)
             waiting += _called(one)
-    return "\n".join(f"{name} {what}" for name, what in sorted(found.items()))
+    values = (f"{name} {what}" for name, what in sorted(found.items()) if what)
+    return "\n".join((sources.of_this_process().digest(function), *values))
 
 
 def of_arguments(arguments: Mapping[str, Any], is_input: Callable[[str], bool]) -> str:
@@ -64,40 +54,61 @@ def of_arguments(arguments: Mapping[str, Any], is_input: Callable[[str], bool]) 
     Raises:
         NotComparable: names the argument that cannot be compared.
     """
+
+    def of_path(path: str) -> str:
+        return _state(path) if is_input(path) else ""
+
     lines = []
     for name, value in sorted(arguments.items()):
         try:
-            lines.append(f"{name}={''.join(_words(value, is_input))}")
-        except RecursionError:
-            raise NotComparable(f"argument {name} is nested too deep") from None
+            text = value_text.of_value(value, of_path=of_path, of_code=_of_code)
+            lines.append(f"{name}={text}")
         except NotComparable as error:
             raise NotComparable(f"argument {name} is, or has, a {error}") from None
     return "\n".join(lines)
 
 
-# Functions.
+def _of_code(value: Any) -> str:
+    """Return what is compared of a function or a class in an argument."""
+    if isinstance(value, types.FunctionType):
+        return of_function(value)
+    return sources.of_this_process().digest(value)
 
 
-def _of_one(function: types.FunctionType) -> str:
-    text = source_text.of_code(function.__code__)
-    words = [_of_code(function.__code__, function.__doc__) if text is None else text]
-    words += map(_of_constant, (function.__defaults__, function.__kwdefaults__))
-    words += [f"{name}={_of_constant(value)}" for name, value in _constants(function)]
-    return " ".join(words)
+# The values of constants.
+
+
+def _values(function: types.FunctionType) -> str:
+    values = [f"{name}={_of_constant(value)}" for name, value in _constants(function)]
+    defaults = (function.__defaults__, function.__kwdefaults__)
+    values += [_of_constant(one) for one in defaults if one]
+    if not sources.of_this_process().has(function.__code__):
+        values.append(sources.of_bytecode(function.__code__, function.__doc__))
+    return " ".join(values)
+
+
+def _of_constant(value: Any) -> str:
+    """Return a value as a text; of one that has no text, the type."""
+    try:
+        return value_text.of_value(value)
+    except NotComparable:
+        return type(value).__qualname__
 
 
 def _constants(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield the values of this kind that a function names: `ZOOM = 13` in its module."""
+    """Yield the values of this kind that a function names: `ZOOM = 13` in its module.
+
+    Where no source can be read, as in a notebook, all values count.
+    """
     names = sorted(set(_names(function.__code__)))
+    has_source = sources.of_this_process().has(function.__code__)
     for name in names:
         value = function.__globals__.get(name)
-        if isinstance(value, types.ModuleType) and _is_own_file(
-            getattr(value, "__file__", "") or "<"
-        ):
+        if isinstance(value, types.ModuleType) and own_files.is_own_or_made(_file(value)):
             yield from (
                 (one, vars(value)[one]) for one in names if _is_constant(vars(value).get(one))
             )
-        elif _is_constant(value):
+        elif _is_constant(value) or (not has_source and not _is_code(value)):
             yield name, value
     for name, value in zip(function.__code__.co_freevars, _closure(function), strict=False):
         if _is_constant(value):
@@ -111,20 +122,9 @@ def _is_constant(value: Any) -> bool:
     return type(value) in (bool, int, float, complex, str, bytes)
 
 
-def _of_code(code: types.CodeType, doc: str | None = None) -> str:
-    constants = [_of_constant(one) for one in code.co_consts if doc is None or one != doc]
-    names = (code.co_names, code.co_varnames, code.co_freevars)
-    return f"{code.co_code.hex()} {constants} {names} {code.co_flags}"
-
-
-def _of_constant(value: Any) -> str:
-    """Return a value as a text; of one that can change, or has no text, the type."""
-    if isinstance(value, types.CodeType):
-        return _of_code(value)
-    try:
-        return "".join(_words(value, lambda _: False))
-    except (NotComparable, RecursionError):
-        return type(value).__qualname__
+def _is_code(value: Any) -> bool:
+    kinds = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType)
+    return value is None or isinstance(_unwrapped(value), kinds)
 
 
 def _closure(function: types.FunctionType) -> Iterator[Any]:
@@ -178,90 +178,11 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _is_own(function: types.FunctionType) -> bool:
     """Return whether a function is in a file of the user's, and in no installed package."""
-    return _is_own_file(function.__code__.co_filename)
+    return own_files.is_own_or_made(function.__code__.co_filename)
 
 
-@functools.lru_cache(maxsize=10_000)
-def _is_own_file(name: str) -> bool:
-    if name.startswith("<"):
-        # Typed in, or made while the program runs; of Python's own modules some are frozen.
-        return not name.startswith("<frozen")
-    path = os.path.realpath(name)
-    return not any(path.startswith(f"{folder}{os.sep}") for folder in _installed())
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Return the folders of Python, of its packages, and of this program."""
-    paths = sysconfig.get_paths()
-    places = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    places |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    places.add(str(Path(__file__).parents[1]))
-    return tuple(os.path.realpath(place) for place in places)
-
-
-# Arguments.
-
-
-def _words(value: Any, is_input: Callable[[str], bool]) -> Iterator[str]:
-    """Yield a value as words, with its type: 1 is not True, and "1" is neither."""
-    kind = type(value)
-    yield f"<{kind.__module__}.{kind.__qualname__} "
-    words = _WORDS.get(kind)
-    if words:
-        yield from words(value, is_input)
-    elif isinstance(value, str | os.PathLike):
-        yield from _of_path(value, is_input)
-    elif isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
-        yield f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
-    else:
-        yield from _of_list(_reduced(value, kind), is_input)
-    yield ">"
-
-
-def _of_path(value: str | os.PathLike[str], is_input: Callable[[str], bool]) -> Iterator[str]:
-    path = os.fspath(value)
-    yield repr(path)
-    if isinstance(path, str) and is_input(path):
-        yield _state(path)
-
-
-def _of_list(value: Iterable[Any], is_input: Callable[[str], bool]) -> Iterator[str]:
-    for one in value:
-        yield from _words(one, is_input)
-
-
-def _of_set(value: Iterable[Any], is_input: Callable[[str], bool]) -> Iterator[str]:
-    yield from sorted("".join(_words(one, is_input)) for one in value)
-
-
-def _of_dict(value: Mapping[Any, Any], is_input: Callable[[str], bool]) -> Iterator[str]:
-    yield from _of_set(list(value.items()), is_input)
-
-
-_WORDS: dict[type, Callable[[Any, Callable[[str], bool]], Iterable[str]]] = {
-    **dict.fromkeys(_PLAIN, lambda value, _: [repr(value)]),
-    **dict.fromkeys((list, tuple), _of_list),
-    **dict.fromkeys((set, frozenset), _of_set),
-    dict: _of_dict,
-    types.FunctionType: lambda value, _: [of_function(value)],
-}
-
-
-def _reduced(value: Any, kind: type) -> list[Any]:
-    """Return what pickle would keep of an object.
-
-    Raises:
-        NotComparable: it cannot be pickled.
-    """
-    reduce = copyreg.dispatch_table.get(kind)
-    try:
-        parts: Any = reduce(value) if reduce else value.__reduce_ex__(4)
-    except Exception as error:  # noqa: BLE001 (of a class of the user's)
-        raise NotComparable(f"{kind.__qualname__} ({describe(error)})") from None
-    if isinstance(parts, str):
-        return [parts]
-    return [list(part) if isinstance(part, Iterator) else part for part in parts]
+def _file(module: types.ModuleType) -> str:
+    return getattr(module, "__file__", "") or "<frozen>"
 
 
 def _state(path: str) -> str:

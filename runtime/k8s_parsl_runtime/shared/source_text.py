@@ -6,7 +6,6 @@ Unlike bytecode, it is the same for each version of Python.
 from __future__ import annotations
 
 import ast
-import functools
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,27 +13,6 @@ from pathlib import Path
 FILE_BYTES = 8 << 20
 # The decorators that make apps.
 _PARSL = ("python_app", "bash_app", "join_app")
-
-
-def of_code(code: types.CodeType) -> str | None:
-    """Return the text of the function that a code object is of.
-
-    Returns:
-        None if it is in no file, or the file has changed since it was compiled.
-    """
-    file = _file(code.co_filename)
-    return file.text_of(code) if file else None
-
-
-def parsed(path: Path) -> ast.Module | None:
-    """Return a file, parsed; None if it is no Python."""
-    content = _content(path)
-    if content is None:
-        return None
-    try:
-        return ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def node_of(tree: ast.Module, code: types.CodeType) -> ast.AST | None:
@@ -78,36 +56,51 @@ def _is_parsls(decorator: ast.AST) -> bool:
     return name in _PARSL
 
 
-class _File:
+class File:
     """A file of Python, and each code object that it compiles to."""
 
-    def __init__(self, tree: ast.Module, code: types.CodeType) -> None:
-        self._tree = tree
+    def __init__(self, tree: ast.Module, code: types.CodeType, lines: list[bytes]) -> None:
+        self.tree = tree
+        self._lines = lines
         # Equal code objects have the same names, constants, bytecode and lines.
         self._codes = set(_within(code))
-        # As far as they were asked for: each task with `makes` asks for those of its app.
-        self._texts: dict[types.CodeType, str | None] = {}
 
-    def text_of(self, code: types.CodeType) -> str | None:
-        """Return the text of a function of this file; None if it is none, or several may be it."""
-        if code not in self._texts:
-            node = node_of(self._tree, code) if code in self._codes else None
-            self._texts[code] = of_node(node) if node else None
-        return self._texts[code]
+    def node_of(self, code: types.CodeType) -> ast.AST | None:
+        """Return the definition or lambda of a code object.
+
+        Returns:
+            None if it is none of this file as it is now, or several may be it.
+        """
+        return node_of(self.tree, code) if self.has(code) else None
+
+    def text_of(self, node: ast.AST) -> str:
+        """Return the text of a piece of this file."""
+        try:
+            return of_node(node)
+        except (RecursionError, ValueError):
+            # Nested too deep for `ast`, or a number of many digits: then its comments count, too.
+            first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None)
+            return repr(self._lines[first - 1 : last])
+
+    def has(self, code: types.CodeType) -> bool:
+        """Return whether a code object is of this file."""
+        return code in self._codes
 
 
-@functools.lru_cache(maxsize=1000)
-def _file(name: str) -> _File | None:
-    content = None if name.startswith("<") else _content(Path(name))
-    if content is None:
+def read(name: str) -> File | None:
+    """Return a file, parsed; None if it is no Python."""
+    found = None if name.startswith("<") else content(Path(name))
+    if found is None:
         return None
     try:
-        return _File(ast.parse(content), compile(content, name, "exec", dont_inherit=True))
+        tree, code = ast.parse(found), compile(found, name, "exec", dont_inherit=True)
+        return File(tree, code, found.splitlines())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _content(path: Path) -> bytes | None:
+def content(path: Path) -> bytes | None:
+    """Return what is in a file; None if it is no regular file, or very large."""
     try:
         if not path.is_file() or path.stat().st_size > FILE_BYTES:
             return None

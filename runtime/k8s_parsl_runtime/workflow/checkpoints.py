@@ -24,11 +24,11 @@ from parsl.utils import get_all_checkpoints
 
 from k8s_parsl_runtime.outputs.made import is_made
 from k8s_parsl_runtime.shared.errors import describe
+from k8s_parsl_runtime.shared.sources import Sources
 from k8s_parsl_runtime.workflow import call_keys, causes, checkpoint_file, inherited
 from k8s_parsl_runtime.workflow.call_keys import NotComparable
 from k8s_parsl_runtime.workflow.function_keys import FunctionKeys
 from k8s_parsl_runtime.workflow.resumption import Resumption
-from k8s_parsl_runtime.workflow.sources import Sources
 from k8s_parsl_runtime.workflow.store import Store
 
 log = logging.getLogger(__name__)

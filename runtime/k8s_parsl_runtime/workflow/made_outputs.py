@@ -32,6 +32,7 @@ from k8s_parsl_runtime.shared.deadlines import within
 from k8s_parsl_runtime.shared.errors import DataError, PermissionDenied, WorkflowFailed
 from k8s_parsl_runtime.shared.noted import Noted, Part
 from k8s_parsl_runtime.shared.protocol import Message
+from k8s_parsl_runtime.shared.value_text import NotComparable
 from k8s_parsl_runtime.workflow.call_keys import CALL
 from k8s_parsl_runtime.workflow.reporter import Reporter
 from k8s_parsl_runtime.workflow.tries import noted_of
@@ -203,7 +204,7 @@ def _same_in_each_attempt(task_record: Any) -> str:
     given = {str(number): value for number, value in enumerate(task_record["args"])}
     try:
         arguments = source.of_arguments(given | task_record["kwargs"], lambda _: False)
-    except source.NotComparable:
+    except NotComparable:
         return ""
     func = task_record["func"]
     return source.digest(str(getattr(func, "__module__", "")), task_record["func_name"], arguments)
