@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from parsl.app.errors import wrap_error
 
+from k8s_parsl_runtime.shared.sources import Sources
 from k8s_parsl_runtime.workflow import call_keys
 from k8s_parsl_runtime.workflow.call_keys import NotComparable
 from k8s_parsl_runtime.workflow.checkpoints import Memoizer
 from k8s_parsl_runtime.workflow.function_keys import FunctionKeys
-from k8s_parsl_runtime.workflow.sources import Sources
 
 
 def apply(function, x=1):
