@@ -29,7 +29,8 @@ from weakref import WeakKeyDictionary
 
 from k8s_parsl_runtime.shared import dynamic_names, own_files, source_text, value_text
 from k8s_parsl_runtime.shared.clocks import clock
-from k8s_parsl_runtime.shared.parsed_module import IMPORTS, Chain, ParsedModule, imported_names
+from k8s_parsl_runtime.shared.own_modules import Found, Imports, OwnModules
+from k8s_parsl_runtime.shared.parsed_module import Chain, ParsedModule, imported_names
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,6 @@ MOST_WRAPPERS = 100
 # When this process began, or nearly: what it has imported is what was in the files then.
 _BEGAN = clock.time()
 
-_Imports = dict[str, list[ast.Import | ast.ImportFrom]]
-_Found = tuple[ParsedModule, str, ast.AST]
-
 
 class Sources:
     """Digests of functions, each made once.
@@ -53,11 +51,9 @@ class Sources:
     """
 
     def __init__(self, folders: Iterable[str] = (), began: float | None = None) -> None:
-        self._given = [Path(folder) for folder in folders]
-        self._began = clock.time() if began is None else began
+        self._modules = OwnModules(folders, clock.time() if began is None else began)
         # In the digest of what was changed since: no other process has it.
         self._salt = os.urandom(16).hex()
-        self._modules: dict[Path, ParsedModule | None] = {}
         self._digests: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         # A worker gets the same function with each of its tasks, each time as another object.
         self._by_code: dict[tuple[str, str, types.CodeType], str] = {}
@@ -84,7 +80,7 @@ class Sources:
 
     def has(self, code: types.CodeType) -> bool:
         """Return whether code is of a file of the user's, as that was when it was read."""
-        module = self._module(Path(code.co_filename))
+        module = self._modules.of(Path(code.co_filename))
         return module is not None and module.file.has(code)
 
     def _digest(self, function: Any) -> str:
@@ -107,7 +103,7 @@ class Sources:
         name = f"{function.__module__}.{function.__qualname__} {code.co_qualname}"
         if name in parts:
             return
-        module = self._module(Path(code.co_filename))
+        module = self._modules.of(Path(code.co_filename))
         self._note_change(module, parts)
         node = module.file.node_of(code) if module else None
         parts[name] = module.text(node) if module and node else of_bytecode(code, function.__doc__)
@@ -121,7 +117,7 @@ class Sources:
 
     def _add_class(self, kind: type, parts: dict[str, str]) -> None:
         file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        module = self._module(Path(file)) if file else None
+        module = self._modules.of(Path(file)) if file else None
         if module:
             self._note_change(module, parts)
             self._follow(module, [], [tuple(kind.__qualname__.split(".")[:1])], parts)
@@ -172,7 +168,7 @@ class Sources:
     ) -> None:
         """Add what pieces of a module use, and what that uses."""
         rest = [(module, node) for node in nodes]
-        found = [one for chain in named for one in self._resolve(module, chain, {}, set())]
+        found = [one for chain in named for one in self._modules.resolve(module, chain, {}, set())]
         while rest or found:
             for owner, name, piece in found:
                 self._note_change(owner, parts)
@@ -185,15 +181,15 @@ class Sources:
                 found = [*self._used(module, node)]
                 self._add_beside(module, node, parts)
 
-    def _used(self, module: ParsedModule, node: ast.AST) -> Iterator[_Found]:
+    def _used(self, module: ParsedModule, node: ast.AST) -> Iterator[Found]:
         """Yield what a piece of a module uses."""
         inner = _imports_in(node)
         named = module.chains(node)
         unused = inner.keys() - {chain[0] for chain in named}
         for chain in (*named, *((name,) for name in unused)):
-            yield from self._resolve(module, chain, inner, set())
+            yield from self._modules.resolve(module, chain, inner, set())
         for name in dynamic_names.imported(node):
-            if name and (target := self._find(module, name)):
+            if name and (target := self._modules.find(module, name)):
                 yield target, f"{target.name}:", target.tree
         if dynamic_names.looks_up(node):
             yield module, f"{module.name}:", module.tree
@@ -207,135 +203,11 @@ class Sources:
             self._beside[folder] = _of_files(folder)
         parts[f"{module.name}/.."] = self._beside[folder]
 
-    def _resolve(
-        self,
-        module: ParsedModule,
-        chain: Chain,
-        inner: _Imports,
-        tried: set[tuple[Path, Chain]],
-    ) -> Iterator[_Found]:
-        """Yield the statements that give a dotted name its value, with module and name."""
-        if (module.path, chain) in tried:
-            return
-        tried.add((module.path, chain))
-        pieces: list[Any] = module.pieces(chain[0])
-        if chain[0] in inner:
-            pieces = inner[chain[0]]
-        for number, piece in enumerate(pieces):
-            if isinstance(piece, IMPORTS):
-                for target, rest in self._imported(module, piece, chain):
-                    yield from self._in_module(target, rest, tried)
-            else:
-                yield module, f"{module.name}:{chain[0]}:{number}", piece
-        if not pieces:
-            for star in module.stars:
-                if source := self._find(module, star):
-                    yield from self._resolve(source, chain, {}, tried)
-
-    def _in_module(
-        self, module: ParsedModule, chain: Chain, tried: set[tuple[Path, Chain]]
-    ) -> Iterator[_Found]:
-        found = [*self._resolve(module, chain, {}, tried)] if chain else []
-        yield from found
-        is_known = found or (chain and (module.has(chain[0]) or _is_special(chain[0])))
-        if not is_known:
-            # All of it is used, or what gives it this name is not known.
-            yield module, f"{module.name}:", module.tree
-
-    def _imported(
-        self, module: ParsedModule, statement: ast.Import | ast.ImportFrom, chain: Chain
-    ) -> Iterator[tuple[ParsedModule, Chain]]:
-        """Yield the user's module that an import leads to, with the rest of the dotted name."""
-        for alias, bound in zip(statement.names, imported_names(statement), strict=True):
-            if bound != chain[0]:
-                continue
-            if isinstance(statement, ast.ImportFrom):
-                yield from self._imported_from(module, statement, alias.name, chain[1:])
-                continue
-            parts = tuple(alias.name.split("."))
-            names = (*parts, *chain[1:]) if alias.asname else (*parts[:1], *chain[1:])
-            # The longest module of the dotted name: `a.b.f` may be f of a.b, or b.f of a.
-            for length in range(len(names), 0, -1):
-                if target := self._find(module, ".".join(names[:length])):
-                    yield target, names[length:]
-                    break
-
-    def _imported_from(
-        self, module: ParsedModule, statement: ast.ImportFrom, name: str, rest: Chain
-    ) -> Iterator[tuple[ParsedModule, Chain]]:
-        package = "." * statement.level + (statement.module or "")
-        separator = "" if package.endswith(".") else "."
-        if submodule := self._find(module, f"{package}{separator}{name}"):
-            yield submodule, rest
-        elif target := self._find(module, package):
-            yield target, (name, *rest)
-
-    @property
-    def _folders(self) -> list[Path]:
-        return list(dict.fromkeys([*self._given, *own_files.folders()]))
-
-    def _find(self, module: ParsedModule, name: str) -> ParsedModule | None:
-        """Return a module of the user's by its dotted name, as an import in ``module`` has it."""
-        plain = name.lstrip(".")
-        level = len(name) - len(plain)
-        parts = plain.split(".") if plain else []
-        folders = self._folders
-        if level:
-            above = module.path.parents
-            folders = [above[level - 1]] if level <= len(above) else []
-        elif parts and parts[0] in own_files.OURS:
-            return None
-        for folder in folders:
-            place = folder.joinpath(*parts)
-            for file in (place.with_suffix(".py") if parts else place, place / "__init__.py"):
-                if found := self._module(file):
-                    return found
-        return None
-
-    def _module(self, file: Path) -> ParsedModule | None:
-        """Return a file of the user's, parsed; None for any other, or where it cannot be."""
-        if file not in self._modules:
-            self._modules[file] = self._parsed(file) if own_files.is_own(str(file)) else None
-        return self._modules[file]
-
-    def _parsed(self, file: Path) -> ParsedModule | None:
-        found = source_text.read(str(file))
-        if found is None:
-            return None
-        is_changed = _changed(file) > self._began
-        if is_changed:
-            log.warning(
-                "%s has changed since this run began: results of apps that use it are not taken"
-                " over by a later run",
-                file,
-            )
-        return ParsedModule(file, self._name(file), found, is_changed=is_changed)
-
-    def _name(self, file: Path) -> str:
-        """Return a file's name that is the same where the folder of the code is another."""
-        for folder in self._folders:
-            if file.is_relative_to(folder):
-                return str(file.relative_to(folder))
-        return file.name
-
 
 @functools.cache
 def of_this_process() -> Sources:
     """Return the digests of what this process runs: a worker, or plain Python."""
     return Sources(began=_BEGAN)
-
-
-def _changed(file: Path) -> float:
-    """Return when a file was changed last, in seconds since the epoch; 0 where nothing says it."""
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _is_special(name: str) -> bool:
-    """Return whether Python itself gives a module this name."""
-    return name.startswith("__") and name.endswith("__")
 
 
 def _of_files(folder: Path) -> str:
@@ -368,9 +240,9 @@ def _key(function: Any) -> tuple[str, str, types.CodeType] | None:
     return f"{function.__module__}.{function.__qualname__}", file, function.__code__
 
 
-def _imports_in(node: ast.AST) -> _Imports:
+def _imports_in(node: ast.AST) -> Imports:
     """Return the imports inside a function, by the name that they bind."""
-    found: _Imports = {}
+    found: Imports = {}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Import | ast.ImportFrom) and inner is not node:
             for name in imported_names(inner):

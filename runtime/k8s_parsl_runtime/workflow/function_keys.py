@@ -6,23 +6,21 @@ functions that a factory makes.
 
 from __future__ import annotations
 
-import functools
 import pickle
 import types
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from parsl.dataflow.memoization import id_for_memo
+
+from k8s_parsl_runtime.shared import sources
 
 SEQUENCES = (list, tuple)
 # Of functions in closures of functions.
 DEEPEST = 20
 # An array of more takes long to compare, with each call.
 MOST_BYTES = 1 << 20
-# Of the files of wrappers that are not the user's.
-PARSLS = frozenset(("parsl", "k8s_parsl_runtime"))
 
 OfFunction = Callable[[types.FunctionType], str]
 
@@ -71,7 +69,7 @@ class FunctionKeys:
         """Return a digest of a function's code, and of what that uses; once for each code."""
         code = function.__code__
         if code not in self._sources:
-            self._sources[code] = self._digest(_bare(function)) + _of_code(code)
+            self._sources[code] = self._digest(_bare(function)) + sources.of_bytecode(code)
         return self._sources[code]
 
 
@@ -134,18 +132,8 @@ def _functions(given: Iterable[Any]) -> Iterator[types.FunctionType]:
 
 def _plain(function: Any) -> types.FunctionType | None:
     """Return the user's function of what Parsl makes of it; None where it is no function."""
-    while not isinstance(function, types.FunctionType) or _is_parsls(function):
-        if isinstance(function, functools.partial):
-            function = function.args[0] if function.args else function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
-        else:
-            return None
-    return function
-
-
-def _is_parsls(function: types.FunctionType) -> bool:
-    return not PARSLS.isdisjoint(Path(function.__code__.co_filename).parts)
+    plain = sources.unwrapped(function)
+    return plain if isinstance(plain, types.FunctionType) else None
 
 
 def _bare(function: types.FunctionType) -> types.FunctionType:
@@ -169,13 +157,3 @@ def _closure(function: types.FunctionType) -> dict[str, Any]:
         if value is not function:
             found[name] = value
     return found
-
-
-def _of_code(code: types.CodeType) -> str:
-    """Return a digest of what code does, whatever its lines are."""
-    digest = blake2b(code.co_code, digest_size=16)
-    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
-    for one in code.co_consts:
-        text = _of_code(one) if isinstance(one, types.CodeType) else repr(one)
-        digest.update(text.encode(errors="surrogatepass"))
-    return digest.hexdigest()
