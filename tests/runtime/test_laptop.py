@@ -292,7 +292,8 @@ def test_the_users_code_gets_no_credentials_for_git(folder, from_git):
     assert done.returncode == 0, done.stderr
     in_workflow, in_task = record(folder)[0]["result"]
     assert set(in_workflow) == {"K8S_PARSL_SCRATCH"}
-    of_the_pool = {"K8S_PARSL_CORES", "K8S_PARSL_CRASHES", "K8S_PARSL_TASK_OUTPUT"}
+    names = ("CORES", "CRASHES", "TASK", "TASK_OUTPUT")
+    of_the_pool = {f"K8S_PARSL_{name}" for name in names}
     assert set(in_task) == {"K8S_PARSL_SCRATCH", *of_the_pool}
     assert not [
         value for value in (in_workflow | in_task).values() if value in ("ada", "t0ken", "/another")
