@@ -45,8 +45,9 @@ def of_call(task: Any, functions: FunctionKeys) -> str:
             f"an argument is a function that cannot be compared with that of another call ({text}):"
             " pass numbers, texts, lists or dictionaries, or name it in ignore_for_cache=[...]"
         ) from None
-    texts.append(functions.of_app(task["func"]))
-    return with_more(key, *texts) if any(texts) else key
+    if of_app := functions.of_app(task["func"]):
+        texts.append(of_app)
+    return with_more(key, *texts) if texts else key
 
 
 def of_arguments(task: Any) -> str:

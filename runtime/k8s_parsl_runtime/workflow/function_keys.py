@@ -9,12 +9,14 @@ from __future__ import annotations
 import pickle
 import types
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from parsl.dataflow.memoization import id_for_memo
 
-from k8s_parsl_runtime.shared import sources
+from k8s_parsl_runtime.shared import batch, sources
 
 SEQUENCES = (list, tuple)
 # Of functions in closures of functions.
@@ -39,6 +41,8 @@ class FunctionKeys:
     def __init__(self, digest: Callable[[Any], str]) -> None:
         self._digest = digest
         self._sources: dict[types.CodeType, str] = {}
+        # By what Parsl calls, which is the same with each call of an app.
+        self._apps: WeakKeyDictionary[Any, types.FunctionType | None] = WeakKeyDictionary()
 
     def of_arguments(self, given: Iterable[Any]) -> list[str]:
         """Return the text of each function among arguments, also in lists and dictionaries.
@@ -46,7 +50,10 @@ class FunctionKeys:
         Raises:
             Unknown: one holds something that cannot be compared.
         """
-        return [self._text(function) for function in _functions(given)]
+        values = list(given)
+        if batch.simple(values):
+            return []
+        return [self._text(function) for function in _functions(values)]
 
     def of_app(self, function: Any) -> str:
         """Return what distinguishes an app from others that its factory makes.
@@ -54,13 +61,25 @@ class FunctionKeys:
         Empty for an app that no factory made, and where something that it holds cannot be compared:
         as in Parsl, its name then stands for it.
         """
-        plain = _plain(function)
-        if plain is None or not plain.__closure__:
+        plain = self._made(function)
+        if plain is None:
             return ""
         try:
             return _held(plain, _name, DEEPEST)
         except Unknown:
             return ""
+
+    def _made(self, function: Any) -> types.FunctionType | None:
+        """Return the user's function of an app that a factory has made; None for another app."""
+        try:
+            return self._apps[function]
+        except (KeyError, TypeError):
+            pass
+        plain = _plain(function)
+        found = plain if plain is not None and plain.__closure__ else None
+        with suppress(TypeError):
+            self._apps[function] = found
+        return found
 
     def _text(self, function: types.FunctionType, depth: int = DEEPEST) -> str:
         return f"{self._source(function)}({_held(function, self._source, depth)})"
