@@ -44,10 +44,10 @@ def make(volume, name="r1", attempt=1, tasks=4, *, ends=True, app="tile", **more
     facts = {"run": name, "attempt": attempt, "workflow": "tiles:main", "workers": {"cpu": 2}}
     journal.begin(**facts, settings=settings, started="2026-11-27T10:00:00+00:00")
     journal.open(folder.path, attempt, folder.volume)
-    # All that follows may come within a millisecond, which is no time to divide.
-    journal._clock -= 1.0
     journal.note("pod", executor="cpu", pod="pod-0", state="running", node="n1")
     journal.note("workers", executor="cpu", pod="pod-0", number=2)
+    # All that follows may come within a millisecond, which is no time to divide.
+    journal._clock -= 1.0
     journal.take_tasks([submitted(app, tasks)])
     journal.take_tasks(
         [
