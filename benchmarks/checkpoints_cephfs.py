@@ -1,6 +1,6 @@
 """What keeping results costs on CephFS: see `checkpoints.py`.
 
-    PYTHONPATH=tests:benchmarks python benchmarks/checkpoints_cephfs.py [--size full]
+    make bench ONLY=checkpoints_cephfs
 
 It mounts the CephFS of the testbed (`make cluster`) by ceph-fuse, so it needs root.
 """
@@ -11,8 +11,6 @@ import tempfile
 from pathlib import Path
 
 import checkpoints
-import click
-from checkpoints import SIZES
 from data_safety.volumes import CephFs
 
 from bench.figures import Result
@@ -26,14 +24,3 @@ def bench(size: str) -> Result:
             return checkpoints.bench(size, volume.place, "CephFS")
         finally:
             volume.close()
-
-
-@click.command(help=__doc__)
-@click.option("--size", type=click.Choice(list(SIZES)), default="small", show_default=True)
-def main(size: str) -> None:
-    for figure in bench(size).figures:
-        click.echo(f"{figure.name}: {figure.median:.2f} {figure.pairs}")
-
-
-if __name__ == "__main__":
-    main()

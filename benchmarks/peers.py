@@ -1,6 +1,6 @@
 """No-op tasks a second beside Ray and Dask, each in turns with tuned HighThroughputExecutor.
 
-    python benchmarks/peers.py [--size full]
+    make bench ONLY=peers
 
 Ray and Dask get two worker processes on this machine, like the others, and run the workflow in the
 way that their documentation shows. They are installed into an environment of the cache folder, in
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import click
 from throughput import SIZES, Side, measure
 
 from bench.figures import Figure, Result, in_turns
@@ -114,14 +113,3 @@ def bench(size: str) -> Result:
         name = f"tasks/s, {this.name} to {than.name}"
         figures.append(Figure(name, this.name, than.name, "tasks/s", "higher", speeds, goal))
     return Result(tuple(figures), notes=(f"Versions: {', '.join(VERSIONS)}.",))
-
-
-@click.command(help=__doc__)
-@click.option("--size", type=click.Choice(list(SIZES)), default="small", show_default=True)
-def main(size: str) -> None:
-    for figure in bench(size).figures:
-        click.echo(f"{figure.name}: {figure.median:.2f} {figure.pairs}")
-
-
-if __name__ == "__main__":
-    main()

@@ -43,9 +43,7 @@ def append(path: str | os.PathLike[str], mode: str = "a", **options: Any) -> Ite
         raise ValueError(f"append() has the modes a and ab, and not {mode!r}")
     if mode == "a":
         options.setdefault("encoding", "utf-8")
-    target = target_of(os.fspath(path))
-    if target.exists() and not target.is_file():
-        raise OutputError(f"output {target}: only a file can be added to")
+    target = file_of(path)
     task = current.task()
     if task is None:
         with _added_at_once(target, MODES[mode], options) as file:
@@ -53,6 +51,18 @@ def append(path: str | os.PathLike[str], mode: str = "a", **options: Any) -> Ite
         return
     with _part(target, MODES[mode], options, task) as file:
         yield file
+
+
+def file_of(path: str | os.PathLike[str]) -> Path:
+    """Return the file that is added to, by its whole path.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    target = target_of(os.fspath(path))
+    if target.exists() and not target.is_file():
+        raise OutputError(f"output {target}: only a file can be added to")
+    return target
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import IO, Any
 from k8s_parsl_runtime.outputs import current, merging, parts, temporaries
 from k8s_parsl_runtime.outputs.errors import OutputError
 from k8s_parsl_runtime.outputs.merging import Merger
-from k8s_parsl_runtime.outputs.whole import made_beside, target_of
+from k8s_parsl_runtime.outputs.whole import made_beside
 from k8s_parsl_runtime.shared.noted import Part, measured, synced_folder
 
 
@@ -37,9 +37,7 @@ def append(path: str | os.PathLike[str], mode: str = "a", **options: Any) -> Ite
         with parts.append(path, mode, **options) as file:
             yield file
         return
-    target = target_of(os.fspath(path))
-    if target.exists() and not target.is_file():
-        raise OutputError(f"output {target}: only a file can be added to")
+    target = parts.file_of(path)
     merger.refuse_fork(target)
     process = os.getpid()
     temporary = made_beside(target, current.names())

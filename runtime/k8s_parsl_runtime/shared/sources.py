@@ -107,7 +107,7 @@ class Sources:
         self._note_change(module, parts)
         node = module.file.node_of(code) if module else None
         parts[name] = module.text(node) if module and node else of_bytecode(code, function.__doc__)
-        for cell_name, value in _closure(function):
+        for cell_name, value in closure(function):
             self._add_value(f"{name}.{cell_name}", value, parts)
         if module:
             names = {(one,) for one in _names_of_code(code)}
@@ -284,7 +284,7 @@ def _is_users_wrapper(function: Any) -> bool:
     return own_files.is_own_or_made(code.co_filename)
 
 
-def _closure(function: Any) -> Iterator[tuple[str, Any]]:
+def closure(function: Any) -> Iterator[tuple[str, Any]]:
     """Yield the variables of a function's closure that have a value."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:

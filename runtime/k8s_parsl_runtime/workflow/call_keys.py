@@ -36,9 +36,10 @@ def of_call(task: Any, functions: FunctionKeys) -> str:
     Raises:
         NotComparable: an argument cannot be compared, or is too large for it.
     """
-    key = of_arguments(task)
+    given = _arguments(task)
+    key = _of_given(task, given)
     try:
-        texts = functions.of_arguments(_arguments(task).values())
+        texts = functions.of_arguments(given.values())
     except Exception as why:  # noqa: BLE001 (of a function of the user's)
         text = str(why) if isinstance(why, Unknown) else describe(why)
         raise NotComparable(
@@ -58,8 +59,11 @@ def of_arguments(task: Any) -> str:
     Raises:
         NotComparable: an argument cannot be compared, or is too large for it.
     """
+    return _of_given(task, _arguments(task))
+
+
+def _of_given(task: Any, given: dict[str, Any]) -> str:
     ignored = [name for name in task["ignore_for_cache"] if name in task["kwargs"]]
-    given = _arguments(task)
     try:
         for name, value in given.items():
             if _is_huge(value):

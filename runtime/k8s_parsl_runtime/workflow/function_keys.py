@@ -6,17 +6,13 @@ functions that a factory makes.
 
 from __future__ import annotations
 
-import pickle
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from hashlib import blake2b
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from parsl.dataflow.memoization import id_for_memo
-
-from k8s_parsl_runtime.shared import batch, sources
+from k8s_parsl_runtime.shared import batch, sources, value_text
 
 SEQUENCES = (list, tuple)
 # Of functions in closures of functions.
@@ -111,29 +107,23 @@ def _held(function: types.FunctionType, of: OfFunction, depth: int) -> str:
         raise Unknown("functions that hold each other")
     values: dict[str, Any] = {str(n): one for n, one in enumerate(function.__defaults__ or ())}
     values |= function.__kwdefaults__ or {}
-    values |= _closure(function)
+    # But for itself.
+    values |= {name: one for name, one in sources.closure(function) if one is not function}
+
+    def of_code(one: Any) -> str:
+        if not isinstance(one, types.FunctionType):
+            return ""
+        return f"{of(one)}({_held(one, of, depth - 1)})"
+
     texts = []
     for name, value in values.items():
+        if getattr(value, "nbytes", 0) > MOST_BYTES:
+            raise Unknown(f"{function.__qualname__} holds {name}")
         try:
-            text = _of_value(value)
-        except Exception:  # noqa: BLE001 (it may be anything)
+            texts.append(f"{name}={value_text.of_value(value, of_code=of_code)}")
+        except value_text.NotComparable:
             raise Unknown(f"{function.__qualname__} holds {name}") from None
-        inner = [f"{of(one)}({_held(one, of, depth - 1)})" for one in _functions([value])]
-        texts.append(f"{name}={text}{''.join(inner)}")
     return ", ".join(texts)
-
-
-def _of_value(value: Any) -> str:
-    """Return what stands for a value: as Parsl has it, and of others their pickle."""
-    if isinstance(value, types.ModuleType):
-        return value.__name__
-    if getattr(value, "nbytes", 0) > MOST_BYTES:
-        raise Unknown("an array")
-    try:
-        found: bytes = id_for_memo(value)
-    except Exception:  # noqa: BLE001 (Parsl knows few kinds)
-        found = pickle.dumps(value)
-    return blake2b(found, digest_size=16).hexdigest()
 
 
 def _functions(given: Iterable[Any]) -> Iterator[types.FunctionType]:
@@ -163,16 +153,3 @@ def _bare(function: types.FunctionType) -> types.FunctionType:
     bare.__module__ = function.__module__
     bare.__qualname__ = function.__qualname__
     return bare
-
-
-def _closure(function: types.FunctionType) -> dict[str, Any]:
-    """Return the variables of a function's closure that have a value, but for itself."""
-    found = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            value = cell.cell_contents
-        except ValueError:
-            continue
-        if value is not function:
-            found[name] = value
-    return found
